@@ -1,0 +1,271 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// A Locker is the lock, as this host sees it. Errors leave nothing decided
+// unless they say so.
+type Locker interface {
+	// Holding asks whether this host holds a slot.
+	Holding(ctx context.Context) (Holding, error)
+	// Acquire waits for a slot and takes it; holding one already is success.
+	// blocked is told what it waits for. An error that matches ErrUnknown
+	// leaves open whether the slot was taken.
+	Acquire(ctx context.Context, version string, blocked func(by string)) error
+	// Release gives the slot back; having none is success.
+	Release(ctx context.Context) error
+}
+
+// A Host is what reboots.
+type Host interface {
+	// Reboot asks for the reboot and returns once it is accepted. An error
+	// that matches ErrUnknown leaves open whether it was.
+	Reboot(ctx context.Context) error
+	// GoingDown reports whether the host is shutting down already.
+	GoingDown(ctx context.Context) (bool, error)
+}
+
+// Users are the people logged in.
+type Users interface {
+	// Count says how many are logged in.
+	Count(ctx context.Context) (int, error)
+	// Tell shows them a message.
+	Tell(ctx context.Context, message string) error
+}
+
+// ErrUnknown marks errors that leave open whether the thing was done.
+var ErrUnknown = errors.New("outcome unknown")
+
+// ErrBusGone is returned by Run when the bus connection is lost. The process
+// should end, for its service manager to start it anew.
+var ErrBusGone = errors.New("the connection to the system bus is lost")
+
+// Settings are what a new configuration can change.
+type Settings struct {
+	Policy Policy
+	Lock   Locker // nil unless Policy.Lock
+}
+
+// Parts are the real things that Run connects.
+type Parts struct {
+	// Updates tells about update_engine and requests; closed when the bus is gone.
+	Updates <-chan Update
+	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
+	AskEngine func(ctx context.Context) *Update
+	Host      Host
+	Users     Users
+	// Reload delivers new settings, already checked.
+	Reload <-chan Settings
+	// Report is called from the loop when the state or its description has changed.
+	Report func(Report)
+	// Alive is called every AliveEvery, if that is not zero, for as long as the loop turns.
+	Alive      func()
+	AliveEvery time.Duration
+	Log        *slog.Logger
+	// Seed makes the spreading of retries repeatable.
+	Seed uint64
+}
+
+// A Report is what the world is told about the daemon.
+type Report struct {
+	State  State
+	Status string // one line, for people
+}
+
+const (
+	effectTimeout = 30 * time.Second // of every effect but Lock, which waits as long as it takes
+	leaveTimeout  = 5 * time.Second  // from being asked to leave to the end of Run
+	askTimeout    = time.Second      // for logind to say whether the host is going down
+	loginMessage  = "System reboot in 5 minutes!"
+)
+
+// Run is the daemon's loop. It returns nil when ctx ended, and ErrBusGone when
+// the bus went away. On the way out it gives a held slot back, unless logind has
+// been asked to reboot, the host is going down, or nobody can tell.
+func Run(ctx context.Context, s Settings, p Parts) error {
+	l := &loop{
+		parts:    p,
+		settings: s,
+		machine:  New(s.Policy, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
+		results:  make(chan Done),
+		blocked:  make(chan Blocked),
+		nap:      time.NewTimer(MaxNap),
+	}
+	return l.run(ctx)
+}
+
+type loop struct {
+	parts    Parts
+	settings Settings
+	machine  *Machine
+	results  chan Done
+	blocked  chan Blocked
+	nap      *time.Timer
+	cancel   context.CancelFunc // of the running effect
+
+	reported Report
+}
+
+func (l *loop) run(ctx context.Context) error {
+	// Effects outlive ctx: on the way out one attempt is made to give the slot back.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer l.nap.Stop()
+
+	var alive, timeUp <-chan time.Time
+	if l.parts.AliveEvery > 0 {
+		t := time.NewTicker(l.parts.AliveEvery)
+		defer t.Stop()
+		alive = t.C
+	}
+	var (
+		stopped = ctx.Done()
+		updates = l.parts.Updates
+		reload  = l.parts.Reload
+		next    *Settings // to start over with, once the machine has left
+		busErr  error
+		event   Event = Tick{}
+	)
+	for {
+		if l.step(work, event) == Left {
+			if next == nil {
+				return busErr
+			}
+			l.settings, next = *next, nil
+			l.machine = l.machine.Restart(l.settings.Policy, time.Now())
+			event = Tick{}
+			continue
+		}
+		event = Tick{}
+		select {
+		case <-l.nap.C:
+		case <-alive:
+			l.parts.Alive()
+		case event = <-l.results:
+		case event = <-l.blocked:
+		case u, ok := <-updates:
+			event = u
+			if !ok {
+				// Without a bus nobody can say whether the host is going down.
+				event = Leave{KeepLock: true}
+				updates, reload, next, busErr = nil, nil, nil, ErrBusGone
+			}
+		case s := <-reload:
+			next, event = &s, Leave{Reload: true}
+		case <-stopped:
+			event = Leave{KeepLock: l.machine.mayHold && l.goingDown(work)}
+			stopped, reload, next = nil, nil, nil
+			timeUp = time.After(leaveTimeout)
+		case <-timeUp:
+			l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
+			return busErr
+		}
+	}
+}
+
+// step feeds one event to the machine and does what it decides.
+func (l *loop) step(work context.Context, event Event) State {
+	if d, ok := event.(Done); ok {
+		if d.Err != nil && !errors.Is(d.Err, context.Canceled) {
+			l.parts.Log.Warn(d.Effect.String()+" failed", "error", d.Err)
+		}
+		l.cancel()
+	}
+	now := time.Now()
+	d := l.machine.Step(now, event)
+	report := Report{State: d.State, Status: oneLine(l.machine.Status(now))}
+	for _, move := range d.Moved {
+		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", report.Status)
+	}
+	if report != l.reported {
+		l.reported = report
+		l.parts.Report(report)
+	}
+	if d.Cancel {
+		l.cancel()
+	}
+	if d.Start != None {
+		l.start(work, d.Start)
+	}
+	if d.Nap > 0 {
+		l.nap.Reset(d.Nap)
+	} else {
+		l.nap.Stop()
+	}
+	return d.State
+}
+
+// start runs an effect beside the loop, which gets its Done.
+func (l *loop) start(work context.Context, e Effect) {
+	var ctx context.Context
+	if e == Lock {
+		ctx, l.cancel = context.WithCancel(work)
+	} else {
+		ctx, l.cancel = context.WithTimeout(work, effectTimeout)
+	}
+	s, version := l.settings, l.machine.Version()
+	go func() {
+		done := l.perform(ctx, s, e, version)
+		done.Effect = e
+		done.Unknown = errors.Is(done.Err, ErrUnknown)
+		select {
+		case l.results <- done:
+		case <-work.Done():
+		}
+	}()
+}
+
+func (l *loop) perform(ctx context.Context, s Settings, e Effect, version string) (d Done) {
+	switch e {
+	case Inspect:
+		d.Holding, d.Err = s.Lock.Holding(ctx)
+	case Lock:
+		d.Err = s.Lock.Acquire(ctx, version, func(by string) {
+			select {
+			case l.blocked <- Blocked{By: by}:
+			case <-ctx.Done():
+			}
+		})
+	case Unlock:
+		d.Err = s.Lock.Release(ctx)
+	case Check:
+		d = l.check(ctx, s)
+	case Tell:
+		d.Err = l.parts.Users.Tell(ctx, loginMessage)
+	case Reboot:
+		d.Err = l.parts.Host.Reboot(ctx)
+	default:
+		panic(fmt.Sprintf("daemon: no effect %v", e))
+	}
+	return d
+}
+
+// check asks every gate that needs I/O.
+func (l *loop) check(ctx context.Context, s Settings) (d Done) {
+	d.Update = l.parts.AskEngine(ctx)
+	if s.Policy.Lock {
+		if d.Holding, d.Err = s.Lock.Holding(ctx); d.Err != nil {
+			return d
+		}
+	}
+	d.Users, d.Err = l.parts.Users.Count(ctx)
+	return d
+}
+
+// goingDown reports whether the host is shutting down, or may be.
+func (l *loop) goingDown(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	down, err := l.parts.Host.GoingDown(ctx)
+	if err != nil {
+		l.parts.Log.Warn("cannot tell whether the host is going down: a lock is kept until the next start", "error", err)
+		return true
+	}
+	return down
+}

@@ -1,0 +1,635 @@
+package daemon
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// A State is where the daemon stands between "nothing to do" and "rebooting".
+type State int
+
+const (
+	Starting  State = iota // asking etcd whether we hold a slot
+	Settling               // giving back a slot that we held at start
+	Idle                   // no reboot pending
+	Waiting                // a reboot is pending; the window is shut or a retry is due later
+	Locking                // waiting for a slot
+	Preparing              // holding the slot: gates asked again, users told
+	Rebooting              // logind has been asked
+	Releasing              // giving the slot back
+	Left                   // the end: the loop returns
+)
+
+var stateNames = [...]string{"starting", "settling", "idle", "waiting", "locking", "preparing", "rebooting", "releasing", "left"}
+
+func (s State) String() string { return stateNames[s] }
+
+// An Effect is something that the loop does for the machine.
+type Effect int
+
+const (
+	None    Effect = iota
+	Inspect        // read from etcd whether we hold a slot, and since which boot
+	Lock           // wait for a slot and take it; ends only with the slot, a lasting error, or when cancelled
+	Unlock         // give the slot back
+	Check          // ask every gate that needs I/O: update_engine, the lock, logged-in users
+	Tell           // tell logged-in users
+	Reboot         // ask logind
+)
+
+var effectNames = [...]string{"none", "inspect", "lock", "unlock", "check", "tell", "reboot"}
+
+func (e Effect) String() string { return effectNames[e] }
+
+// Holding says whether this host holds a slot, and whether it took it before
+// or after it last booted.
+type Holding int
+
+const (
+	NotHeld         Holding = iota
+	HeldSinceBefore         // taken before this boot, or by somebody who left no record
+	HeldThisBoot            // taken during this very boot
+)
+
+// An Event is what Step is told: one of [Tick], [Update], [Blocked], [Done]
+// and [Leave].
+type Event any
+
+type (
+	// Tick: time has passed.
+	Tick struct{}
+
+	// Update: somebody who is believed said something about the update.
+	Update struct {
+		Source  Source
+		Pending bool   // a reboot is needed
+		Version string // of the update, if known
+	}
+
+	// Blocked: the running Lock effect says what it waits for.
+	Blocked struct{ By string }
+
+	// Done: the running effect has ended. Only the fields of its effect count.
+	Done struct {
+		Effect  Effect
+		Err     error
+		Unknown bool // Err leaves open whether it happened (Lock, Reboot)
+
+		Holding Holding // Inspect, Check
+		Users   int     // Check: people logged in
+		Update  *Update // Check: what update_engine answered; nil when it did not
+	}
+
+	// Leave: the process is asked to go, or to start over with a new configuration.
+	Leave struct {
+		Reload   bool // start over; a slot is not kept for the next configuration
+		KeepLock bool // the host is going down already: the slot covers that reboot too
+	}
+)
+
+// A Source is who said that a reboot is needed.
+type Source int
+
+const (
+	Engine    Source = iota // update_engine: what it says last is true
+	Requester               // a person or a script (locksmithctl send-need-reboot)
+	Gone                    // update_engine has left the bus, or was never there
+)
+
+// A Gate answers whether the host may reboot at a given time; package window
+// has the only implementation outside tests.
+type Gate interface {
+	Open(t time.Time) bool
+	Next(t time.Time) (start, end time.Time)
+}
+
+// Policy is the part of the configuration that the machine needs.
+type Policy struct {
+	Lock   bool // a slot is needed (strategy etcd-lock)
+	Window Gate // nil: always open
+}
+
+const (
+	// MaxNap bounds every nap while something is pending.
+	MaxNap = time.Minute
+	// LoginDelay is how long logged-in users have from being told to the reboot.
+	LoginDelay = 5 * time.Minute
+	// RebootGrace is how long an accepted reboot may take to end this process.
+	// Inhibitor locks of type "delay" and slow services come before that.
+	RebootGrace = 15 * time.Minute
+	// engineGrace is how long a start waits for update_engine's first word
+	// before it takes silence for "nothing pending".
+	engineGrace = 10 * time.Second
+)
+
+// A Decision is what Step wants done.
+type Decision struct {
+	State  State
+	Why    string        // of the last transition
+	Moved  []Move        // transitions made by this step, in order
+	Start  Effect        // start this now
+	Cancel bool          // cancel the running effect; its Done is still expected
+	Nap    time.Duration // send a Tick after this long; 0: no timer is needed
+}
+
+// A Move is one transition.
+type Move struct {
+	From, To State
+	Why      string
+}
+
+// Machine is the policy. Not safe for concurrent use.
+type Machine struct {
+	policy Policy
+	rand   *rand.Rand
+
+	state   State
+	entered time.Time
+	why     string
+	moved   []Move
+
+	// What is known.
+	engine       bool // update_engine needs a reboot
+	request      bool // somebody asked for a reboot
+	pendingSince time.Time
+	version      string
+	engineKnown  bool
+	startedAt    time.Time
+	inspected    bool
+	holding      Holding // what Inspect found
+	mayHold      bool    // we hold a slot, or cannot rule it out
+	blockedBy    string  // what Lock waits for
+	users        int
+
+	// The effect in flight.
+	running   Effect
+	cancelled bool
+	done      *Done // its result, during the step that learns it
+
+	// The current state's own business.
+	checkAt  time.Time // Preparing: ask the gates again
+	rebootAt time.Time // Preparing: the end of the users' delay; zero when nobody had to be told
+	told     bool      // Preparing
+	asked    bool      // Rebooting: logind has the request
+	graceEnd time.Time // Rebooting
+
+	leave   *Leave
+	etcd    retry // of Inspect and Unlock: these must succeed before anything else
+	attempt retry // of the way from a slot to the reboot
+	lastErr error // that did not stop us: a terminal that took no message, a reboot that was not answered
+}
+
+// New returns a machine in state Starting. now is the time of the start; rand
+// spreads retries over time.
+func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
+	return &Machine{
+		policy: policy, rand: rand,
+		state: Starting, entered: now, startedAt: now, why: "started",
+		etcd:    retry{first: time.Second, limit: time.Minute},
+		attempt: retry{first: 5 * time.Second, limit: time.Minute},
+	}
+}
+
+// Restart returns a machine in state Starting with another policy, that knows
+// of the update what m knew: update_engine repeats itself, people do not.
+func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
+	n := New(policy, now, m.rand)
+	n.engine, n.request, n.engineKnown = m.engine, m.request, m.engineKnown
+	n.pendingSince, n.version = m.pendingSince, m.version
+	return n
+}
+
+// Version is the version of the pending update, if update_engine named one.
+func (m *Machine) Version() string { return m.version }
+
+// Step tells the machine that ev happened at now and returns what to do. The
+// loop must start and cancel what it is told to, and report each started
+// effect's end with exactly one Done.
+func (m *Machine) Step(now time.Time, ev Event) Decision {
+	m.moved = nil
+	m.learn(now, ev)
+	for {
+		to, why := m.next(now)
+		if to == m.state {
+			break
+		}
+		m.enter(now, to, why)
+	}
+	m.done = nil
+
+	d := Decision{State: m.state, Why: m.why, Moved: m.moved}
+	want := m.want(now)
+	switch {
+	case m.running == None && want != None:
+		m.running, m.cancelled = want, false
+		if want == Lock {
+			m.mayHold = true
+		}
+		if want == Reboot {
+			m.asked = true
+		}
+		d.Start = want
+	case m.running != None && want != m.running && !m.cancelled:
+		m.cancelled = true
+		d.Cancel = true
+	}
+	d.Nap = m.nap(now)
+	return d
+}
+
+// learn folds ev into what is known.
+func (m *Machine) learn(now time.Time, ev Event) {
+	switch ev := ev.(type) {
+	case Tick:
+	case Update:
+		m.update(now, ev)
+	case Blocked:
+		if m.running == Lock {
+			m.blockedBy = ev.By
+		}
+	case Done:
+		m.running, m.done = None, &ev
+		if ev.Update != nil {
+			m.update(now, *ev.Update)
+		}
+	case Leave:
+		m.leave = &ev
+	default:
+		panic(fmt.Sprintf("daemon: unknown event %T", ev))
+	}
+}
+
+func (m *Machine) update(now time.Time, u Update) {
+	was := m.pending()
+	switch u.Source {
+	case Engine:
+		// update_engine reports progress all day long; only when it takes back
+		// an update that it had announced is a request withdrawn with it.
+		if m.engine && !u.Pending {
+			m.request = false
+		}
+		m.engine, m.engineKnown = u.Pending, true
+	case Requester:
+		m.request = u.Pending
+	case Gone:
+		// Its last word stands: the update is still installed.
+		m.engineKnown = true
+	}
+	switch {
+	case !m.pending():
+		m.pendingSince, m.version = time.Time{}, ""
+	case !was:
+		m.pendingSince = now
+		fallthrough
+	default:
+		if u.Pending && u.Version != "" {
+			m.version = u.Version
+		}
+	}
+}
+
+func (m *Machine) pending() bool { return m.engine || m.request }
+
+func (m *Machine) open(now time.Time) bool {
+	return m.policy.Window == nil || m.policy.Window.Open(now)
+}
+
+// mayGo reports whether the gates that need no I/O are open.
+func (m *Machine) mayGo(now time.Time) bool {
+	return m.leave == nil && m.pending() && m.open(now)
+}
+
+// next returns the state to be in, given what is known, and why.
+func (m *Machine) next(now time.Time) (State, string) {
+	if to, why := m.leaving(); to != m.state {
+		return to, why
+	}
+	switch m.state {
+	case Starting:
+		return m.starting(now)
+	case Settling, Releasing:
+		return m.releasing(now)
+	case Idle:
+		if m.pending() {
+			return Waiting, "a reboot is needed"
+		}
+	case Waiting:
+		return m.waiting(now)
+	case Locking:
+		return m.locking(now)
+	case Preparing:
+		return m.preparing(now)
+	case Rebooting:
+		return m.rebooting(now)
+	}
+	return m.state, ""
+}
+
+// leaving ends the machine once it is asked to: at once when the host is going
+// down or nothing is held, else after one attempt to give the slot back.
+func (m *Machine) leaving() (State, string) {
+	switch {
+	case m.leave == nil || m.state == Left:
+		return m.state, ""
+	case m.state == Rebooting && !m.leave.Reload:
+		return Left, "stopped; the lock is kept for the reboot that logind was asked for"
+	case m.leave.KeepLock:
+		return Left, "stopped; the host is going down, a lock is kept"
+	case m.running != None || m.state == Rebooting:
+		return m.state, "" // its end, or the reboot's, comes first
+	case m.done != nil && m.done.Effect == Unlock:
+		if m.done.Err != nil {
+			return Left, fmt.Sprintf("stopped; the lock could not be given back: %v", m.done.Err)
+		}
+		m.mayHold = false
+		return Left, "stopped; the lock was given back"
+	case m.done != nil && m.done.Effect == Lock:
+		m.mayHold = m.done.Err == nil || m.done.Unknown
+	}
+	switch {
+	case !m.mayHold:
+		return Left, "stopped"
+	case m.state == Settling || m.state == Releasing:
+		if m.etcd.err != nil {
+			return Left, fmt.Sprintf("stopped; the lock could not be given back: %v", m.etcd.err)
+		}
+		return m.state, ""
+	}
+	return Releasing, "asked to stop"
+}
+
+func (m *Machine) starting(now time.Time) (State, string) {
+	if !m.policy.Lock {
+		return m.resume("started")
+	}
+	if m.done != nil {
+		if m.done.Err != nil {
+			m.etcd.fail(now, m.done.Err, m.rand)
+			return Starting, ""
+		}
+		m.etcd.reset()
+		m.inspected, m.holding = true, m.done.Holding
+		m.mayHold = m.holding != NotHeld
+	}
+	switch {
+	case !m.inspected:
+		return Starting, ""
+	case m.holding == NotHeld:
+		return m.resume("no slot is held")
+	case m.holding == HeldSinceBefore:
+		return Settling, "a slot is held from before this boot"
+	case m.mayGo(now):
+		return Locking, "a slot taken during this boot is still held, and the reboot may go ahead"
+	case !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
+		return Starting, ""
+	}
+	return Settling, "a slot is held, but no reboot may go ahead now"
+}
+
+// resume returns the state in which nothing is held.
+func (m *Machine) resume(why string) (State, string) {
+	if m.pending() {
+		return Waiting, why + "; a reboot is needed"
+	}
+	return Idle, why
+}
+
+func (m *Machine) releasing(now time.Time) (State, string) {
+	if m.done == nil || m.done.Effect != Unlock {
+		return m.state, ""
+	}
+	if m.done.Err != nil {
+		m.etcd.fail(now, m.done.Err, m.rand)
+		return m.state, ""
+	}
+	m.etcd.reset()
+	m.mayHold = false
+	return m.resume("the slot was given back")
+}
+
+// backOut leaves a state in which a slot may be held.
+func (m *Machine) backOut(why string) (State, string) {
+	if m.mayHold {
+		return Releasing, why
+	}
+	return m.resume(why)
+}
+
+// shut says why mayGo is false.
+func (m *Machine) shut() string {
+	if !m.pending() {
+		return "the update was withdrawn"
+	}
+	return "the reboot window has shut"
+}
+
+func (m *Machine) waiting(now time.Time) (State, string) {
+	switch {
+	case !m.mayGo(now):
+		if m.mayHold || !m.pending() {
+			return m.backOut(m.shut())
+		}
+		return Waiting, ""
+	case now.Before(m.attempt.at):
+		return Waiting, ""
+	case m.policy.Lock:
+		return Locking, "the host may reboot now"
+	}
+	return Preparing, "the host may reboot now"
+}
+
+func (m *Machine) locking(now time.Time) (State, string) {
+	if m.running != None {
+		return Locking, ""
+	}
+	if d := m.done; d != nil && d.Effect == Lock {
+		m.mayHold = d.Err == nil || d.Unknown
+		switch {
+		case d.Err == nil:
+			if m.mayGo(now) {
+				return Preparing, "got the slot"
+			}
+		case !m.cancelled:
+			m.attempt.fail(now, d.Err, m.rand)
+			return Waiting, fmt.Sprintf("no slot: %v", d.Err)
+		}
+	}
+	if !m.mayGo(now) {
+		return m.backOut(m.shut())
+	}
+	return Locking, ""
+}
+
+func (m *Machine) preparing(now time.Time) (State, string) {
+	if m.running != None {
+		return Preparing, ""
+	}
+	if !m.mayGo(now) {
+		return m.backOut(m.shut())
+	}
+	d := m.done
+	switch {
+	case d == nil:
+		return Preparing, ""
+	case d.Effect == Tell:
+		m.lastErr = d.Err // they could not all be told; the delay is theirs all the same
+		m.told = true
+		return Preparing, ""
+	case d.Effect != Check || m.cancelled:
+		return Preparing, ""
+	case d.Err != nil:
+		m.attempt.fail(now, d.Err, m.rand)
+		return m.backOut(fmt.Sprintf("could not check whether the host may reboot: %v", d.Err))
+	case m.policy.Lock && d.Holding == NotHeld:
+		m.mayHold = false
+		return Waiting, "somebody has taken the slot away"
+	}
+	m.users = d.Users
+	if m.rebootAt.IsZero() && m.users > 0 {
+		m.rebootAt = now.Add(LoginDelay)
+	}
+	if m.users == 0 || !now.Before(m.rebootAt) {
+		return Rebooting, "every gate is open"
+	}
+	m.checkAt = earliest(now.Add(MaxNap), m.rebootAt)
+	return Preparing, ""
+}
+
+func (m *Machine) rebooting(now time.Time) (State, string) {
+	if d := m.done; d != nil && d.Effect == Reboot {
+		switch {
+		case d.Err != nil && !d.Unknown:
+			m.attempt.fail(now, d.Err, m.rand)
+			return m.backOut(fmt.Sprintf("the reboot was refused: %v", d.Err))
+		default:
+			m.lastErr = d.Err
+			m.graceEnd = now.Add(RebootGrace)
+		}
+	}
+	if m.running == None && m.asked && !now.Before(m.graceEnd) {
+		err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
+		if m.lastErr != nil {
+			err = fmt.Errorf("%w: %w", err, m.lastErr)
+		}
+		m.attempt.fail(now, err, m.rand)
+		return m.backOut(err.Error())
+	}
+	return Rebooting, ""
+}
+
+// enter moves to a state and clears what belonged to the one before.
+func (m *Machine) enter(now time.Time, to State, why string) {
+	m.moved = append(m.moved, Move{From: m.state, To: to, Why: why})
+	m.state, m.entered, m.why = to, now, why
+	m.done = nil
+	m.blockedBy = ""
+	m.checkAt, m.rebootAt, m.told, m.asked, m.graceEnd = time.Time{}, time.Time{}, false, false, time.Time{}
+	m.lastErr = nil
+	m.etcd.reset()
+	if to == Idle {
+		m.attempt.reset()
+	}
+}
+
+// want returns the effect that should be running now.
+func (m *Machine) want(now time.Time) Effect {
+	switch m.state {
+	case Starting:
+		if m.policy.Lock && !m.inspected && m.leave == nil && !now.Before(m.etcd.at) {
+			return Inspect
+		}
+	case Settling, Releasing:
+		if m.leave != nil || m.running == Unlock || !now.Before(m.etcd.at) {
+			return Unlock
+		}
+	case Locking:
+		if m.mayGo(now) {
+			return Lock
+		}
+	case Preparing:
+		switch {
+		case !m.mayGo(now):
+		case m.running != None:
+			return m.running
+		case !m.rebootAt.IsZero() && !m.told:
+			return Tell
+		case !now.Before(m.checkAt):
+			return Check
+		}
+	case Rebooting:
+		if !m.asked || m.running == Reboot {
+			return Reboot
+		}
+	}
+	return None
+}
+
+// nap returns how long nothing needs to be asked again; 0 is for ever.
+func (m *Machine) nap(now time.Time) time.Duration {
+	var until time.Time
+	switch m.state {
+	case Idle, Left:
+		return 0
+	case Waiting:
+		if start, _ := m.opening(now); start.After(now) {
+			until = start
+		} else {
+			until = m.attempt.at
+		}
+	case Preparing:
+		until = m.checkAt
+	case Rebooting:
+		until = m.graceEnd
+	case Starting:
+		until = m.etcd.at
+		if m.inspected {
+			until = m.startedAt.Add(engineGrace)
+		}
+	case Settling, Releasing:
+		until = m.etcd.at
+	}
+	if nap := until.Sub(now); nap > 0 && nap < MaxNap {
+		return nap
+	}
+	return MaxNap
+}
+
+// opening returns the window's opening that contains now, or the next one; the
+// zero time when there is no window.
+func (m *Machine) opening(now time.Time) (start, end time.Time) {
+	if m.policy.Window == nil {
+		return time.Time{}, time.Time{}
+	}
+	return m.policy.Window.Next(now)
+}
+
+// retry remembers a failure and when to try again. The delay doubles from
+// first to limit, and is drawn from its upper half, so that hosts that failed
+// together do not come back together.
+type retry struct {
+	first, limit time.Duration
+
+	n   int
+	err error
+	at  time.Time
+}
+
+func (r *retry) reset() { r.n, r.err, r.at = 0, nil, time.Time{} }
+
+func (r *retry) fail(now time.Time, err error, rand *rand.Rand) {
+	d := r.limit
+	if r.n < 16 { // beyond that the shift could overflow
+		d = min(r.limit, r.first<<r.n)
+	}
+	r.n++
+	r.err = err
+	r.at = now.Add(d/2 + time.Duration(rand.Int64N(int64(d/2)+1)))
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
