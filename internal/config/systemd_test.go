@@ -1,0 +1,262 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestUpdateConfIsReadAsSystemdReadsIt gives the same files to our parser and to a
+// real systemd, booted in a container, as EnvironmentFile=, and compares what comes out.
+func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
+	version := requireSystemd(t)
+	seed := testSeed(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	var inputs []string
+	for _, test := range environmentFileTests {
+		inputs = append(inputs, test.in)
+	}
+	for range 600 {
+		inputs = append(inputs, randomEnvironmentFile(random))
+	}
+	if version < 254 {
+		// There a comment that ends in a backslash goes on; ours follows the newer ones.
+		inputs = withoutContinuedComments(inputs)
+	}
+
+	for i, got := range readBySystemd(t, inputs) {
+		want, err := parseEnvironmentFile([]byte(inputs[i]))
+		switch {
+		case err != nil && got != nil:
+			t.Errorf("we refuse %q (%v), systemd reads %q", inputs[i], err, got)
+		case err == nil && got == nil:
+			t.Errorf("we read %q as %q, systemd refuses it", inputs[i], effective(want))
+		case err == nil && !maps.Equal(effective(want), got):
+			t.Errorf("we read %q as %q, systemd as %q", inputs[i], effective(want), got)
+		}
+	}
+}
+
+// effective returns the variables of f as a process would see them.
+func effective(f environmentFile) map[string]string {
+	m := map[string]string{}
+	for _, a := range f.assignments {
+		m[a.name] = a.value
+	}
+	return m
+}
+
+// randomEnvironmentFile returns a file of some lines that are nearly right.
+func randomEnvironmentFile(r *rand.Rand) string {
+	names := []string{"A", "B", "C_1", "_", "ABC", " A", "A ", "A\t", "1A", "A-B", "export A", "", "é"}
+	pieces := []string{
+		"a", "b", "1", "é", "日本", " ", "  ", "\t", "'", "'", `"`, `"`, `\`, `\`, "\n", "\r", "\r\n", "#", ";", "=", "$", "`",
+		`\n`, `\"`, `\'`, `\\`, "\\\n", "\\\r", "\\\r\n", `\$`, "\\`", "\v", "\f", "\x01", "\x7f", "$A", "x y", "A=b", "\n A=",
+		`"a b"`, `'a b'`, `"a\"b"`, "'a\nb'",
+	}
+	rare := []string{"\xff", "\xc3", "\xed\xa0\x80", "\uffff", "\ufdd0", "\U0001fffe", "\ufeff", "\x00"}
+	ends := []string{"\n", "\n", "\n", "\n\n", "\r\n", "\r", ""}
+	pick := func(list []string) string { return list[r.IntN(len(list))] }
+
+	var b strings.Builder
+	for range 1 + r.IntN(4) {
+		switch r.IntN(8) {
+		case 0:
+			b.WriteString(pick([]string{"#", ";", " # ", "\t;"}))
+		case 1:
+		default:
+			b.WriteString(pick(names) + "=")
+		}
+		for range r.IntN(9) {
+			if r.IntN(100) == 0 {
+				b.WriteString(pick(rare))
+			} else {
+				b.WriteString(pick(pieces))
+			}
+		}
+		b.WriteString(pick(ends))
+	}
+	return b.String()
+}
+
+func withoutContinuedComments(inputs []string) []string {
+	continued := regexp.MustCompile(`[#;][^\r\n]*\\[\r\n]`)
+	var kept []string
+	for _, in := range inputs {
+		if !continued.MatchString(in) {
+			kept = append(kept, in)
+		}
+	}
+	return kept
+}
+
+// readBySystemd boots systemd in a container that has nothing but the host's
+// /usr, has it start one service for each input with that as its
+// EnvironmentFile=, and returns the variables each service saw, nil where
+// systemd refused the file.
+func readBySystemd(t *testing.T, inputs []string) []map[string]string {
+	t.Helper()
+	root := t.TempDir()
+	write := func(path, content string) {
+		t.Helper()
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
+		if err := os.Symlink("usr/"+dir, filepath.Join(root, dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("etc/os-release", "ID=test\n")
+	write("etc/machine-id", "uninitialized\n")
+	write("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+	write("etc/group", "root:x:0:\n")
+
+	// Case 0 is an empty file: it shows the variables that systemd adds itself.
+	write("cases/0", "")
+	units := []string{"case@0.service"}
+	for i, in := range inputs {
+		write("cases/"+strconv.Itoa(i+1), in)
+		units = append(units, fmt.Sprintf("case@%d.service", i+1))
+	}
+	write("etc/systemd/system/case@.service", `[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+EnvironmentFile=/cases/%i
+ExecStart=/usr/bin/env -0
+StandardOutput=file:/out/%i
+StandardError=null
+`)
+	write("etc/systemd/system/end.service", `[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/touch /out/end
+ExecStart=/usr/bin/systemctl --force --force poweroff
+`)
+	var order strings.Builder
+	for _, unit := range units {
+		order.WriteString("After=" + unit + "\n")
+	}
+	write("etc/systemd/system/end.service.d/order.conf", "[Unit]\n"+order.String())
+	write("etc/systemd/system/cases.target", "[Unit]\nDefaultDependencies=no\nWants=end.service\n"+
+		strings.ReplaceAll(order.String(), "After=", "Wants="))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	// A tmpfs of its own, because nspawn wants to mount things there for good.
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-ec", `
+		mkdir -p /run/systemd/nspawn
+		mount -t tmpfs tmpfs /run/systemd/nspawn
+		exec systemd-nspawn --quiet --register=no --keep-unit --bind-ro=/usr --console=pipe \
+			--machine="$1" --directory="$2" --boot systemd.unit=cases.target`,
+		"sh", fmt.Sprintf("locksmith-config-%d", os.Getpid()), root)
+	console, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("boot systemd in a container: %v\n%s", err, tail(console))
+	}
+	if _, err := os.Stat(filepath.Join(root, "out/end")); err != nil {
+		t.Fatalf("systemd in the container did not come to the end of the cases: %v\n%s", err, tail(console))
+	}
+
+	read := func(i int) map[string]string {
+		data, err := os.ReadFile(filepath.Join(root, "out", strconv.Itoa(i)))
+		if err != nil {
+			return nil
+		}
+		vars := map[string]string{}
+		for v := range strings.SplitSeq(strings.TrimSuffix(string(data), "\x00"), "\x00") {
+			name, value, _ := strings.Cut(v, "=")
+			vars[name] = value
+		}
+		return vars
+	}
+	own := read(0)
+	if len(own) == 0 {
+		t.Fatalf("systemd in the container did not run the empty case\n%s", tail(console))
+	}
+	results := make([]map[string]string, len(inputs))
+	for i := range inputs {
+		results[i] = read(i + 1)
+		for name := range own {
+			delete(results[i], name)
+		}
+	}
+	return results
+}
+
+// tail returns the last lines of a console's output.
+func tail(console []byte) []byte {
+	lines := bytes.Split(console, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-30):], []byte("\n"))
+}
+
+// requireSystemd returns the version of the systemd that can be booted here. What
+// is missing is a failure under CI, and named when the test is skipped elsewhere.
+func requireSystemd(t *testing.T) int {
+	t.Helper()
+	missing := func(what string) {
+		t.Helper()
+		if os.Getenv("CI") != "" {
+			t.Fatal(what)
+		}
+		t.Skip(what)
+	}
+	if os.Geteuid() != 0 {
+		missing("a container with a real systemd needs root: run the tests as root")
+	}
+	for _, tool := range []string{"systemd-nspawn", "systemctl", "unshare", "mount", "env"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(tool + " is missing: install the packages systemd-container, systemd, util-linux and coreutils")
+		}
+	}
+	out, err := exec.Command("systemctl", "--version").Output()
+	if err != nil {
+		t.Fatalf("ask systemctl for its version: %v", err)
+	}
+	fields := strings.Fields(string(out))
+	if len(fields) < 2 || fields[0] != "systemd" {
+		t.Fatalf("systemctl --version says %q", out)
+	}
+	version, err := strconv.Atoi(fields[1])
+	if err != nil {
+		t.Fatalf("systemctl --version says %q", out)
+	}
+	return version
+}
+
+// testSeed returns the seed of this run: LOCKSMITH_SEED where set.
+func testSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("LOCKSMITH_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("LOCKSMITH_SEED=%q is not a number", s)
+		}
+	}
+	t.Logf("LOCKSMITH_SEED=%d", seed)
+	return seed
+}
