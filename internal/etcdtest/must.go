@@ -56,6 +56,28 @@ func MustStartCluster(t T, v Version, n int, o Options) []*Server {
 	return members
 }
 
+// MustProxy puts a Proxy in front of s until the end of the test.
+func MustProxy(t T, s *Server) *Proxy {
+	t.Helper()
+	p, err := NewProxy(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// MustRPCProxy puts an RPCProxy in front of s until the end of the test.
+func MustRPCProxy(t T, s *Server) *RPCProxy {
+	t.Helper()
+	p, err := NewRPCProxy(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
 // MustCA makes a certificate authority in a folder of the test's.
 func MustCA(t T) *CA {
 	t.Helper()

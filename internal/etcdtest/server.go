@@ -162,11 +162,7 @@ func (s *Server) setArgs(cluster, version string) error {
 		s.args = append(s.args, "--unsafe-no-fsync")
 	}
 	if s.o.TLS != nil {
-		host, _, err := net.SplitHostPort(s.address)
-		if err != nil {
-			return err
-		}
-		pair, err := s.o.TLS.CA.Issue(Certificate{CommonName: s.name, Hosts: []string{host}})
+		pair, err := s.o.TLS.CA.Issue(Certificate{CommonName: s.name, Hosts: []string{hostOf(s.address)}})
 		if err != nil {
 			return err
 		}
@@ -463,19 +459,33 @@ func randomHost() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
-// freeAddress is a host:port that nobody listens on. The port is below those
-// that the kernel gives out by itself (ip_local_port_range, from 32768), so
-// that nobody happens on it while its owner is down.
-func freeAddress(host string) (string, error) {
+// listen takes a free port of host. It is below those that the kernel gives out
+// by itself (ip_local_port_range, from 32768), so that nobody happens on it
+// while its owner is down.
+func listen(host string) (net.Listener, error) {
 	for {
-		address := net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(20000)))
-		l, err := net.Listen("tcp", address)
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(20000))))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
 		if err != nil {
-			return "", fmt.Errorf("find free address: %w", err)
+			return nil, fmt.Errorf("find free port: %w", err)
 		}
-		return address, l.Close()
+		return l, nil
 	}
+}
+
+// freeAddress is a host:port that nobody listens on.
+func freeAddress(host string) (string, error) {
+	l, err := listen(host)
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// hostOf is the host of a host:port that listen made.
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return host
 }

@@ -1,0 +1,407 @@
+package etcdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// Full names of etcd's methods.
+const (
+	Range        = "/etcdserverpb.KV/Range"
+	Put          = "/etcdserverpb.KV/Put"
+	DeleteRange  = "/etcdserverpb.KV/DeleteRange"
+	Txn          = "/etcdserverpb.KV/Txn"
+	Watch        = "/etcdserverpb.Watch/Watch"
+	LeaseGrant   = "/etcdserverpb.Lease/LeaseGrant"
+	LeaseRevoke  = "/etcdserverpb.Lease/LeaseRevoke"
+	KeepAlive    = "/etcdserverpb.Lease/LeaseKeepAlive"
+	Snapshot     = "/etcdserverpb.Maintenance/Snapshot"
+	Authenticate = "/etcdserverpb.Auth/Authenticate"
+)
+
+// isStream tells the methods that are more than one request and one reply.
+func isStream(method string) bool {
+	switch method {
+	case Watch, KeepAlive, Snapshot:
+		return true
+	default:
+		return false
+	}
+}
+
+// Match chooses calls. The request is in wire format, and nil for streams.
+type Match func(method string, request []byte) bool
+
+// Method chooses the calls of one method.
+func Method(name string) Match {
+	return func(method string, _ []byte) bool { return method == name }
+}
+
+// Writes chooses what may change a key: Put, DeleteRange, and a Txn that has one
+// of these in either branch.
+func Writes(method string, request []byte) bool {
+	switch method {
+	case Put, DeleteRange:
+		return true
+	case Txn:
+		var r pb.TxnRequest
+		return proto.Unmarshal(request, &r) == nil && txnWrites(&r)
+	default:
+		return false
+	}
+}
+
+// Reads chooses Range, and a Txn that only has Ranges.
+func Reads(method string, request []byte) bool {
+	return method == Range || method == Txn && !Writes(method, request)
+}
+
+func txnWrites(r *pb.TxnRequest) bool {
+	for _, branch := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range branch {
+			if op.GetRequestPut() != nil || op.GetRequestDeleteRange() != nil {
+				return true
+			}
+			if nested := op.GetRequestTxn(); nested != nil && txnWrites(nested) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Call is a call on its way.
+type Call struct {
+	Method  string
+	forward func() error
+	closed  <-chan struct{}
+}
+
+// Forward makes the call at the server and waits for the reply, whether or not
+// the client still does. The error is the server's. Call it once at most.
+func (c *Call) Forward() error { return c.forward() }
+
+// Fault is what becomes of a call instead of being carried. ctx ends when the
+// client gives up. The client gets the error; nil, after a Forward without an
+// error, gives it the reply.
+type Fault func(ctx context.Context, c *Call) error
+
+var errConnectionLost = status.Error(codes.Unavailable, "error reading from server: EOF")
+
+// LoseReply lets the server do as asked and then breaks the connection, as
+// the client sees it: Unavailable, at once.
+func LoseReply(_ context.Context, c *Call) error {
+	_ = c.Forward() // nobody will know
+	return errConnectionLost
+}
+
+// WithholdReply lets the server do as asked and leaves the client without any
+// answer until it gives up.
+func WithholdReply(ctx context.Context, c *Call) error {
+	_ = c.Forward() // nobody will know
+	<-ctx.Done()
+	return status.FromContextError(ctx.Err()).Err()
+}
+
+// LoseRequest breaks the connection before the server knows of the call; the
+// client sees the same as with LoseReply.
+func LoseRequest(context.Context, *Call) error { return errConnectionLost }
+
+// Hang leaves the client without any answer until it gives up, and the server
+// without the call.
+func Hang(ctx context.Context, _ *Call) error {
+	<-ctx.Done()
+	return status.FromContextError(ctx.Err()).Err()
+}
+
+// Fail answers with err, a gRPC status such as rpctypes.ErrGRPCNoSpace, and
+// keeps the call from the server.
+func Fail(err error) Fault {
+	return func(context.Context, *Call) error { return err }
+}
+
+// Late makes the call at the server when release is closed, after the client
+// has given up perhaps, and answers then.
+func Late(release <-chan struct{}) Fault {
+	return func(_ context.Context, c *Call) error {
+		select {
+		case <-release:
+			return c.Forward()
+		case <-c.closed:
+			return errConnectionLost
+		}
+	}
+}
+
+// Delay makes the call at the server after d.
+func Delay(d time.Duration) Fault {
+	return func(ctx context.Context, c *Call) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return c.Forward()
+		case <-c.closed:
+			return errConnectionLost
+		}
+	}
+}
+
+// Caught tells how far the first call under a fault is.
+type Caught struct {
+	// Arrived is closed when the proxy has the call.
+	Arrived <-chan struct{}
+	// Forwarded is closed when the server has answered the call, with success
+	// or not; never, if the fault keeps the call from it.
+	Forwarded <-chan struct{}
+}
+
+// trap is an armed fault.
+type trap struct {
+	match              Match
+	fault              Fault
+	once               bool
+	arrived, forwarded func() // close the channels of Caught
+}
+
+// RPCProxy carries calls between clients and one server, and has faults that
+// hit one call and not another. It is for servers without TLS. It is safe for
+// concurrent use.
+type RPCProxy struct {
+	endpoint string
+	server   *grpc.Server
+	upstream *grpc.ClientConn
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	traps []*trap
+	calls map[string]int
+}
+
+// NewRPCProxy puts a proxy in front of s. Close ends it.
+func NewRPCProxy(s *Server) (*RPCProxy, error) {
+	if s.o.TLS != nil {
+		return nil, errors.New("start RPC proxy: the server must be one without TLS")
+	}
+	upstream, err := grpc.NewClient("passthrough:///"+s.address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		promptRedial())
+	if err != nil {
+		return nil, fmt.Errorf("start RPC proxy: %w", err)
+	}
+	l, err := listen(hostOf(s.address))
+	if err != nil {
+		_ = upstream.Close()
+		return nil, fmt.Errorf("start RPC proxy: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &RPCProxy{
+		endpoint: "http://" + l.Addr().String(),
+		upstream: upstream,
+		ctx:      ctx,
+		cancel:   cancel,
+		calls:    map[string]int{},
+	}
+	p.server = grpc.NewServer(
+		grpc.ForceServerCodecV2(rawCodec{}),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.UnknownServiceHandler(p.handle),
+		// What etcd itself allows (its flag --grpc-keepalive-min-time).
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
+	p.wg.Go(func() {
+		_ = p.server.Serve(l) // says that it was stopped
+	})
+	return p, nil
+}
+
+// maxMessage leaves the limits on messages, in bytes, to the two ends.
+const maxMessage = 1 << 30
+
+// Endpoint is the URL for clients.
+func (p *RPCProxy) Endpoint() string { return p.endpoint }
+
+// Close cuts every connection and ends the proxy for good.
+func (p *RPCProxy) Close() {
+	p.cancel()
+	p.server.Stop()
+	_ = p.upstream.Close() // says only that it was closed before
+	p.wg.Wait()
+}
+
+// Next has fault happen to the next call that match chooses, and to that alone.
+func (p *RPCProxy) Next(match Match, fault Fault) Caught { return p.arm(match, fault, true) }
+
+// Every has fault happen to every call that match chooses, until Clear.
+func (p *RPCProxy) Every(match Match, fault Fault) Caught { return p.arm(match, fault, false) }
+
+func (p *RPCProxy) arm(match Match, fault Fault, once bool) Caught {
+	arrived, forwarded := make(chan struct{}), make(chan struct{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.traps = append(p.traps, &trap{
+		match: match, fault: fault, once: once,
+		arrived:   sync.OnceFunc(func() { close(arrived) }),
+		forwarded: sync.OnceFunc(func() { close(forwarded) }),
+	})
+	return Caught{Arrived: arrived, Forwarded: forwarded}
+}
+
+// Clear forgets every fault, for calls to come.
+func (p *RPCProxy) Clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.traps = nil
+}
+
+// Calls is the number of calls of a method so far; a stream is one.
+func (p *RPCProxy) Calls(method string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls[method]
+}
+
+// spring counts a call and is the fault for it, the one armed first; nil for none.
+func (p *RPCProxy) spring(method string, request []byte) *trap {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls[method]++
+	for i, t := range p.traps {
+		if !t.match(method, request) {
+			continue
+		}
+		if t.once {
+			p.traps = append(p.traps[:i:i], p.traps[i+1:]...)
+		}
+		return t
+	}
+	return nil
+}
+
+// handle is the server's side of every call, whatever its method.
+func (p *RPCProxy) handle(_ any, down grpc.ServerStream) error {
+	method, ok := grpc.MethodFromServerStream(down)
+	if !ok {
+		return status.Error(codes.Internal, "call without a method")
+	}
+	md, _ := metadata.FromIncomingContext(down.Context())
+	incoming := metadata.NewOutgoingContext(down.Context(), md)
+	if isStream(method) {
+		carry := func() error { return p.relay(incoming, method, down) }
+		return p.undergo(down.Context(), method, nil, carry, carry)
+	}
+	var request, reply message
+	if err := down.RecvMsg(&request); err != nil {
+		return err
+	}
+	carry := func() error { return p.invoke(incoming, method, request, &reply, down) }
+	forward := func() error {
+		return p.invoke(metadata.NewOutgoingContext(p.ctx, md), method, request, &reply, down)
+	}
+	if err := p.undergo(down.Context(), method, request.data, carry, forward); err != nil {
+		return err
+	}
+	return down.SendMsg(&reply)
+}
+
+// undergo has the fault for a call happen to it, with forward to make the call
+// under a fault, or else carries it.
+func (p *RPCProxy) undergo(ctx context.Context, method string, request []byte, carry, forward func() error) error {
+	t := p.spring(method, request)
+	if t == nil {
+		return carry()
+	}
+	t.arrived()
+	return t.fault(ctx, &Call{Method: method, closed: p.ctx.Done(), forward: func() error {
+		defer t.forwarded()
+		return forward()
+	}})
+}
+
+// invoke makes a call of one request and one reply at the server.
+func (p *RPCProxy) invoke(ctx context.Context, method string, request message, reply *message, down grpc.ServerStream) error {
+	var header, trailer metadata.MD
+	err := p.upstream.Invoke(ctx, method, &request, reply, grpc.Header(&header), grpc.Trailer(&trailer))
+	_ = down.SetHeader(header) // fails when the client is gone, which it may be
+	down.SetTrailer(trailer)
+	return err
+}
+
+// relay carries a stream until the server ends it or ctx does.
+func (p *RPCProxy) relay(ctx context.Context, method string, down grpc.ServerStream) error {
+	// Also ends the other direction when the server has ended the stream.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	up, err := p.upstream.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			var m message
+			if err := down.RecvMsg(&m); err != nil {
+				_ = up.CloseSend() // always nil
+				return
+			}
+			if err := up.SendMsg(&m); err != nil {
+				return // the reason comes from up.RecvMsg
+			}
+		}
+	}()
+	for {
+		var m message
+		err := up.RecvMsg(&m)
+		if errors.Is(err, io.EOF) {
+			down.SetTrailer(up.Trailer())
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := down.SendMsg(&m); err != nil {
+			return err
+		}
+	}
+}
+
+// message is a gRPC message in wire format.
+type message struct{ data []byte }
+
+// rawCodec carries messages as they are.
+type rawCodec struct{}
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(*message)
+	if !ok {
+		return nil, fmt.Errorf("marshal %T: not a raw message", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(m.data)}, nil
+}
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(*message)
+	if !ok {
+		return fmt.Errorf("unmarshal %T: not a raw message", v)
+	}
+	m.data = data.Materialize()
+	return nil
+}
+
+// Name is what etcd's clients and server say themselves.
+func (rawCodec) Name() string { return "proto" }
