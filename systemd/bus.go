@@ -1,0 +1,142 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	// connectTimeout bounds dialling, authentication and Hello together.
+	connectTimeout = 10 * time.Second
+	// writeTimeout bounds one write to the bus. A bus that takes nothing for
+	// this long is not coming back, and godbus holds its locks meanwhile.
+	writeTimeout = 10 * time.Second
+	// defaultBusAddress is where systemd's dbus.socket listens.
+	defaultBusAddress = "unix:path=/run/dbus/system_bus_socket"
+)
+
+// ConnectSystemBus returns a connection of its own to the system bus: the one
+// that DBUS_SYSTEM_BUS_ADDRESS names, or else the usual socket. Signals on it
+// are delivered in the order in which the bus sent them. The connection cannot
+// receive file descriptors, so that no other user of the bus can fill the
+// descriptor table of this process, and it outlives ctx, which bounds
+// connecting only (as does a limit of ten seconds). The caller closes it.
+func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
+	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
+	if address == "" {
+		address = defaultBusAddress
+	}
+	conn, err := connect(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the system bus at %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// connect tries the addresses of the list in turn, as the D-Bus specification
+// asks ("Server Addresses"), and returns the first connection that works.
+func connect(ctx context.Context, list string) (*dbus.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var failed []error
+	for address := range strings.SplitSeq(list, ";") {
+		socket, err := socketOf(address)
+		if err == nil {
+			var conn *dbus.Conn
+			if conn, err = connectSocket(ctx, socket); err == nil {
+				return conn, nil
+			}
+		}
+		failed = append(failed, err)
+	}
+	return nil, errors.Join(failed...)
+}
+
+// socketOf returns the socket that a D-Bus address names, in the form that
+// package net takes (an abstract socket begins with "@").
+func socketOf(address string) (string, error) {
+	keys, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return "", fmt.Errorf("address %q is not of the form unix:path=SOCKET", address)
+	}
+	for pair := range strings.SplitSeq(keys, ",") {
+		key, escaped, _ := strings.Cut(pair, "=")
+		if key != "path" && key != "abstract" {
+			continue
+		}
+		value, err := dbus.UnescapeBusAddressValue(escaped)
+		if err != nil {
+			return "", fmt.Errorf("address %q: %w", address, err)
+		}
+		if value == "" {
+			break
+		}
+		if key == "abstract" {
+			return "@" + value, nil
+		}
+		return value, nil
+	}
+	return "", fmt.Errorf("address %q is not of the form unix:path=SOCKET", address)
+}
+
+func connectSocket(ctx context.Context, socket string) (*dbus.Conn, error) {
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	// godbus takes no context while it authenticates: a bus that accepts and
+	// then says nothing is cut off by closing the socket under it.
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	conn, err := handshake(raw)
+	if !stop() && err == nil {
+		conn.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		raw.Close()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	return conn, nil
+}
+
+func handshake(raw net.Conn) (*dbus.Conn, error) {
+	conn, err := dbus.NewConn(&busSocket{Conn: raw}, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Auth(nil); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("authenticate: %w", err)
+	}
+	if err := conn.Hello(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("say hello: %w", err)
+	}
+	return conn, nil
+}
+
+// busSocket bounds every write. A write that fails may have left half a
+// message behind, so it closes the socket: the reader then sees the end.
+type busSocket struct{ net.Conn }
+
+func (s *busSocket) Write(p []byte) (int, error) {
+	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		s.Close()
+	}
+	return n, err
+}

@@ -1,0 +1,161 @@
+package updateengine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Trust says who, besides update_engine, may announce that a reboot is needed.
+// Root and the user this process runs as always may: both can reboot the
+// machine, or end this process, by other means.
+type Trust struct {
+	// Groups are the names of groups whose members may. A name that no group
+	// has is nobody's.
+	Groups []string
+	// Root is the folder below which the user database is found, "" for /.
+	Root string
+}
+
+// The user database, read here and not through os/user, which knows only
+// /etc: on Flatcar and other image-based systems nss-altfiles adds the
+// distribution's own users and groups, wheel and sudo among them.
+var (
+	groupFiles  = [...]string{"etc/group", "usr/share/baselayout/group", "usr/lib/group"}
+	passwdFiles = [...]string{"etc/passwd", "usr/share/baselayout/passwd", "usr/lib/passwd"}
+)
+
+// credentials are what the bus knows about a connection.
+type credentials struct {
+	uid       uint32
+	gids      []uint32 // all groups of the process
+	gidsKnown bool     // older buses do not report groups
+	pid       uint32   // 0 when unknown
+}
+
+// readCredentials asks the bus who is behind a connection, see
+// GetConnectionCredentials in the D-Bus specification. The answer is the
+// kernel's word about the process at the time it connected.
+func readCredentials(ctx context.Context, conn *dbus.Conn, sender string) (credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var fields map[string]dbus.Variant
+	err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionCredentials", 0, sender).Store(&fields)
+	if err != nil {
+		return credentials{}, fmt.Errorf("ask the bus who sent it: %w", err)
+	}
+	var c credentials
+	uid, ok := fields["UnixUserID"].Value().(uint32)
+	if !ok {
+		return credentials{}, errors.New("ask the bus who sent it: it does not know the user")
+	}
+	c.uid = uid
+	c.gids, c.gidsKnown = fields["UnixGroupIDs"].Value().([]uint32)
+	c.pid, _ = fields["ProcessID"].Value().(uint32)
+	return c, nil
+}
+
+// believes tells whether a process with these credentials may announce a
+// reboot. An error means that it could not be found out.
+func (t Trust) believes(c credentials) (bool, error) {
+	if c.uid == 0 || int64(c.uid) == int64(os.Geteuid()) {
+		return true, nil
+	}
+	if len(t.Groups) == 0 {
+		return false, nil
+	}
+	groups, err := t.lookup(groupFiles[:])
+	if err != nil {
+		return false, fmt.Errorf("read the group database: %w", err)
+	}
+	user, primary := "", ""
+	if !c.gidsKnown {
+		if user, primary, err = t.account(c.uid); err != nil {
+			return false, fmt.Errorf("read the user database: %w", err)
+		}
+	}
+	for _, g := range groups {
+		// group(5): name:password:GID:member,member
+		if len(g) < 4 || !slices.Contains(t.Groups, g[0]) {
+			continue
+		}
+		if !c.gidsKnown {
+			if user != "" && (g[2] == primary || slices.Contains(strings.Split(g[3], ","), user)) {
+				return true, nil
+			}
+			continue
+		}
+		gid, err := strconv.ParseUint(g[2], 10, 32)
+		if err == nil && slices.Contains(c.gids, uint32(gid)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// account returns the login name and primary group of a user, both empty for a
+// user that the database does not have.
+func (t Trust) account(uid uint32) (user, gid string, err error) {
+	users, err := t.lookup(passwdFiles[:])
+	if err != nil {
+		return "", "", err
+	}
+	for _, u := range users {
+		// passwd(5): name:password:UID:GID:...
+		if len(u) >= 4 && u[2] == strconv.FormatUint(uint64(uid), 10) {
+			return u[0], u[3], nil
+		}
+	}
+	return "", "", nil
+}
+
+// lookup returns the fields of every line of the files that exist.
+func (t Trust) lookup(files []string) ([][]string, error) {
+	root := t.Root
+	if root == "" {
+		root = "/"
+	}
+	var lines [][]string
+	for _, name := range files {
+		file, err := os.Open(filepath.Join(root, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		scanner := bufio.NewScanner(file)
+		scanner.Buffer(nil, 1<<20) // a group may have very many members
+		for scanner.Scan() {
+			lines = append(lines, strings.Split(scanner.Text(), ":"))
+		}
+		file.Close()
+		if err := scanner.Err(); err != nil {
+			return nil, fmt.Errorf("%s: %w", file.Name(), err)
+		}
+	}
+	return lines, nil
+}
+
+// describe names a sender for the operator. Only the user id is certain: the
+// process may have changed its name, or be gone and its number taken.
+func (t Trust) describe(c credentials) string {
+	user, _, err := t.account(c.uid)
+	if err != nil || user == "" {
+		user = "?"
+	}
+	process := "?"
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.pid)); err == nil && c.pid != 0 {
+		process = strings.TrimSpace(string(comm))
+	}
+	return fmt.Sprintf("user %q (uid %d), process %q (pid %d)", user, c.uid, process, c.pid)
+}

@@ -1,0 +1,220 @@
+// Package updateengine follows update_engine (com.coreos.update1) on the
+// system bus: what it is doing, when that changes, and whether a process that
+// asks for a reboot in its name may do so.
+//
+// It guarantees that events come in the order in which the bus delivered the
+// signals behind them; that a signal is believed only when it comes from the
+// owner of the name, or from root, the user this process runs as, or a member
+// of a configured group, and so says the bus and not the sender; that nothing
+// which arrives on the bus makes it panic; and that a consumer which is slow
+// misses intermediate states but never the newest one.
+//
+// It does not guarantee that update_engine tells the truth, and it keeps no
+// history: what a pending reboot means is for the caller to decide.
+package updateengine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	busName    = "com.coreos.update1"
+	objectPath = dbus.ObjectPath("/com/coreos/update1")
+	iface      = "com.coreos.update1.Manager"
+	signalName = iface + ".StatusUpdate"
+
+	// callTimeout bounds a call to update_engine, and one to the bus itself.
+	callTimeout = 5 * time.Second
+	// retryAfter is how soon an update_engine that did not answer is asked
+	// again, if it has not said anything of its own in the meantime.
+	retryAfter = time.Minute
+	// lingerTime is how long EmitNeedReboot stays on the bus after the signal.
+	lingerTime = 2 * time.Second
+)
+
+// The operations that update_engine reports.
+const (
+	Idle                = "UPDATE_STATUS_IDLE"
+	CheckingForUpdate   = "UPDATE_STATUS_CHECKING_FOR_UPDATE"
+	UpdateAvailable     = "UPDATE_STATUS_UPDATE_AVAILABLE"
+	Downloading         = "UPDATE_STATUS_DOWNLOADING"
+	Verifying           = "UPDATE_STATUS_VERIFYING"
+	Finalizing          = "UPDATE_STATUS_FINALIZING"
+	NeedReboot          = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
+	ReportingErrorEvent = "UPDATE_STATUS_REPORTING_ERROR_EVENT"
+)
+
+// The longest texts that are taken from the bus, in bytes.
+const (
+	maxOperation = 128
+	maxVersion   = 256
+)
+
+// ErrAbsent says that nobody owns com.coreos.update1: update_engine is not
+// running, or not yet.
+var ErrAbsent = errors.New("update_engine is not on the system bus")
+
+// Status is what update_engine reports, by GetStatus and StatusUpdate alike.
+type Status struct {
+	LastChecked int64   // seconds since 1970, 0 for never
+	Progress    float64 // of the download, 0 to 1
+	Operation   string  // one of the operations above, or one that is newer than this program
+	NewVersion  string
+	NewSize     int64 // bytes
+}
+
+// NeedReboot tells whether an update waits for a reboot.
+func (s Status) NeedReboot() bool { return s.Operation == NeedReboot }
+
+// Source tells on whose word an Event rests.
+type Source int
+
+const (
+	// Engine: update_engine said so itself.
+	Engine Source = iota + 1
+	// Requester: another process that may do so said it.
+	Requester
+	// Gone: update_engine left the bus; the Status is zero.
+	Gone
+)
+
+func (s Source) String() string {
+	switch s {
+	case Engine:
+		return "update_engine"
+	case Requester:
+		return "requester"
+	case Gone:
+		return "gone"
+	}
+	return fmt.Sprintf("Source(%d)", int(s))
+}
+
+// Event is one change of what is known about the update.
+type Event struct {
+	Status Status
+	Source Source
+	// By names the user and process behind an Event from a Requester, for the
+	// log: `user "core" (uid 500), process "locksmithctl" (pid 1234)`.
+	By string
+}
+
+// Client talks to update_engine. It is safe for concurrent use.
+type Client struct {
+	conn  *dbus.Conn
+	log   *slog.Logger
+	trust Trust
+	retry time.Duration
+}
+
+// New returns a client on a connection to the system bus that delivers signals
+// in order, see systemd.ConnectSystemBus. The connection stays the caller's to
+// close.
+func New(conn *dbus.Conn, log *slog.Logger, trusted Trust) *Client {
+	return &Client{conn: conn, log: log, trust: trusted, retry: retryAfter}
+}
+
+// Status asks update_engine for its status, within five seconds. It returns
+// ErrAbsent when nobody owns the name; it never starts update_engine.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	status, _, err := c.getStatus(ctx, busName)
+	return status, err
+}
+
+// getStatus asks the owner of a name. The sequence number orders the answer
+// among the signals on the same connection.
+func (c *Client) getStatus(ctx context.Context, name string) (Status, dbus.Sequence, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	call := c.conn.Object(name, objectPath).CallWithContext(ctx, iface+".GetStatus", dbus.FlagNoAutoStart)
+	if isError(call.Err, "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner") {
+		return Status{}, 0, ErrAbsent
+	}
+	if call.Err != nil {
+		return Status{}, 0, fmt.Errorf("ask update_engine for its status: %w", call.Err)
+	}
+	status, err := decodeStatus(call.Body)
+	if err != nil {
+		return Status{}, 0, fmt.Errorf("decode update_engine's status: %w", err)
+	}
+	return status, call.ResponseSequence, nil
+}
+
+// EmitNeedReboot announces on conn that an update waits for a reboot, without
+// update_engine having said so.
+//
+// The daemon asks the bus who sent the signal, and the bus can only tell while
+// the sender is connected. So this waits until the bus has taken the signal,
+// and then stays for two seconds more: nothing comes back by which a sender
+// could know that it was asked about. The caller closes conn afterwards.
+func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
+	if err := conn.Emit(objectPath, signalName, int64(0), float64(0), NeedReboot, "", int64(0)); err != nil {
+		return fmt.Errorf("emit the reboot signal: %w", err)
+	}
+	ctxCall, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	// The bus works off a connection's messages in order: its answer to a
+	// later one proves that it has passed the signal on.
+	if err := conn.BusObject().CallWithContext(ctxCall, "org.freedesktop.DBus.Peer.Ping", 0).Err; err != nil {
+		return fmt.Errorf("emit the reboot signal: wait for the bus to take it: %w", err)
+	}
+	linger := time.NewTimer(lingerTime)
+	defer linger.Stop()
+	select {
+	case <-linger.C:
+		return nil
+	case <-conn.Context().Done():
+		return errors.New("emit the reboot signal: the bus went away before the daemon could ask who sent it")
+	case <-ctx.Done():
+		return fmt.Errorf("emit the reboot signal: left before the daemon could ask who sent it: %w", context.Cause(ctx))
+	}
+}
+
+// decodeStatus reads the arguments of GetStatus's answer and of StatusUpdate.
+// They come from anybody on the bus.
+func decodeStatus(body []any) (Status, error) {
+	if len(body) != 5 {
+		return Status{}, fmt.Errorf("it has %d values, not the 5 of (xdssx)", len(body))
+	}
+	lastChecked, ok0 := body[0].(int64)
+	progress, ok1 := body[1].(float64)
+	operation, ok2 := body[2].(string)
+	newVersion, ok3 := body[3].(string)
+	newSize, ok4 := body[4].(int64)
+	switch {
+	case !ok0 || !ok1 || !ok2 || !ok3 || !ok4:
+		return Status{}, fmt.Errorf("its values are of types (%T, %T, %T, %T, %T), not (xdssx)",
+			body[0], body[1], body[2], body[3], body[4])
+	case math.IsNaN(progress) || math.IsInf(progress, 0):
+		return Status{}, errors.New("its progress is not a number")
+	case operation == "":
+		return Status{}, errors.New("its operation is empty")
+	case len(operation) > maxOperation:
+		return Status{}, fmt.Errorf("its operation is %d bytes long, more than %d", len(operation), maxOperation)
+	case len(newVersion) > maxVersion:
+		return Status{}, fmt.Errorf("its version is %d bytes long, more than %d", len(newVersion), maxVersion)
+	}
+	return Status{lastChecked, progress, operation, newVersion, newSize}, nil
+}
+
+// isError tells whether err is an answer of the bus or a peer with one of the
+// given error names.
+func isError(err error, names ...string) bool {
+	var answer dbus.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	for _, n := range names {
+		if answer.Name == n {
+			return true
+		}
+	}
+	return false
+}
