@@ -1,0 +1,334 @@
+package window
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/robfig/cron/v3"
+)
+
+// maxStarts bounds the work that a window can cause.
+const maxStarts = 64
+
+// A LengthError says what is wrong with the length of a window, and what would
+// be right. Every other error of Parse is about its start.
+type LengthError struct{ reason string }
+
+func (e *LengthError) Error() string { return e.reason }
+
+func lengthErrorf(format string, args ...any) error {
+	return &LengthError{fmt.Sprintf(format, args...)}
+}
+
+// Parse makes a window of its start and its length.
+//
+// A start is one of these, told apart by shape; several are separated by ";":
+//
+//	04:00             every day, 24 hours, 4:00 means the same
+//	Sat 04:00         on one day of the week: Sun to Sat or the full name, in any case
+//	Mon,Wed 04:00     on several days
+//	Mon-Fri 04:00     on a range of days, which may run past the end of the week
+//	0 4 * * 1-5       a cron expression: minute, hour, day of month, month, day of week
+//
+// Cron expressions follow github.com/robfig/cron/v3: names of months and days
+// (JAN, MON) work, Sunday is 0, and where day of month and day of week are both
+// restricted either of them is enough. CRON_TZ=Zone before the first start, an
+// IANA name, replaces loc for all of them. loc must not be nil.
+//
+// The length is a Go duration such as 1h30m, above zero, and shorter than the
+// time between any two starts, so that the window shuts before it opens again:
+// less than 24h with a time of day only, less than 168h with one day. Lengths
+// below a minute are taken as they are; a program that looks at the
+// window once a minute can miss them.
+//
+// Errors say what is wrong with the value and what would be right, and are
+// about the start unless they are a *LengthError.
+func Parse(start, length string, loc *time.Location) (*Window, error) {
+	start, length = strings.TrimSpace(start), strings.TrimSpace(length)
+	if start == "" {
+		return nil, errors.New(`a window needs a start: write one such as "04:00" or "Sat 04:00"`)
+	}
+	if length == "" {
+		return nil, lengthErrorf(`a window needs a length: write one such as "1h"`)
+	}
+
+	w := &Window{loc: loc}
+	if i := strings.IndexFunc(start, unicode.IsSpace); i > 0 && strings.HasPrefix(start, zonePrefix) {
+		var err error
+		if w.loc, err = loadZone(start[len(zonePrefix):i]); err != nil {
+			return nil, err
+		}
+		w.starts = start[:i] + " "
+		start = start[i:]
+	}
+	if strings.Contains(start, "TZ=") {
+		return nil, fmt.Errorf("%q has a time zone where none can be: write CRON_TZ=Zone once, before the first start, such as CRON_TZ=Europe/Berlin 0 4 * * 1-5", strings.TrimSpace(start))
+	}
+	if err := w.parseStarts(start); err != nil {
+		return nil, err
+	}
+
+	d, err := time.ParseDuration(length)
+	if err != nil {
+		return nil, lengthErrorf("%q is not a length: write numbers with their units, such as 30m or 1h30m", length)
+	}
+	if d <= 0 {
+		return nil, lengthErrorf("a length of %s is not above zero: write one such as 30m or 1h30m", short(d))
+	}
+	if apart := w.apart(); d >= apart {
+		return nil, lengthErrorf("a window %s long is still open at its next start, which can be %s after the one before: write less than %[2]s", short(d), short(apart))
+	}
+	w.length = d
+	return w, nil
+}
+
+const zonePrefix = "CRON_TZ="
+
+// loadZone returns the time zone of that name from the host's database. Unlike
+// time.LoadLocation it takes neither an empty name nor Local, which is no zone
+// but a setting.
+func loadZone(name string) (*time.Location, error) {
+	const right = "write an IANA name that this host knows, such as Europe/Berlin"
+	if name == "" || name == "Local" {
+		return nil, fmt.Errorf("%s%s is not a time zone: %s", zonePrefix, name, right)
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("load time zone %q: %w: %s", name, err, right)
+	}
+	return loc, nil
+}
+
+// parseStarts sets what the window knows of its starts.
+func (w *Window) parseStarts(text string) error {
+	var canonical []string
+	for part := range strings.SplitSeq(text, ";") {
+		c, expr, err := parseStart(part)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(canonical, c) {
+			continue
+		}
+		if len(canonical) == maxStarts {
+			return fmt.Errorf("a window has at most %d starts: join days with the same time, such as Mon-Fri 04:00", maxStarts)
+		}
+		spec, err := parseCron(expr)
+		if err != nil {
+			return err
+		}
+		canonical = append(canonical, c)
+		w.specs = append(w.specs, spec)
+	}
+	w.starts += strings.Join(canonical, "; ")
+	return nil
+}
+
+// parseStart returns the canonical text of one start and the cron expression
+// for it.
+func parseStart(text string) (canonical, expr string, err error) {
+	fields := strings.Fields(text)
+	switch {
+	case len(fields) == 0:
+		return "", "", errors.New(`there is no start before or after a ";": write one such as "Mon-Fri 04:00; Sat,Sun 02:00", or leave the ";" out`)
+	case strings.Contains(text, ":"):
+		return parseClock(fields)
+	case len(fields) == 1 || len(fields) == 2:
+		return "", "", fmt.Errorf("%q has no time of day: write [DAY] HH:MM, such as Sat 04:00, or a cron expression, such as 0 4 * * 6", strings.Join(fields, " "))
+	}
+	expr = strings.Join(fields, " ")
+	return expr, expr, nil
+}
+
+var timeOfDay = regexp.MustCompile(`^([01]?[0-9]|2[0-3]):([0-5][0-9])$`)
+
+// parseClock reads [DAYS] HH:MM.
+func parseClock(fields []string) (canonical, expr string, err error) {
+	last := len(fields) - 1
+	hm := timeOfDay.FindStringSubmatch(fields[last])
+	if hm == nil {
+		if slices.ContainsFunc(fields[:last], timeOfDay.MatchString) {
+			return "", "", fmt.Errorf("%q goes on after the time of day: write [DAY] HH:MM, such as Sat 04:00, and ; between several starts", strings.Join(fields, " "))
+		}
+		return "", "", fmt.Errorf("%q is not a time of day: write 24-hour HH:MM, such as 04:00 or 14:00", fields[last])
+	}
+	days := everyDay
+	if last > 0 {
+		if days, err = parseDays(strings.Join(fields[:last], " ")); err != nil {
+			return "", "", err
+		}
+	}
+	canonical = fmt.Sprintf("%02s:%s", hm[1], hm[2])
+	if days != everyDay {
+		canonical = days.String() + " " + canonical
+	}
+	return canonical, fmt.Sprintf("%s %s * * %s", hm[2], hm[1], days.cron()), nil
+}
+
+// days is a set of days of the week, a bit for each time.Weekday.
+type days uint8
+
+const everyDay days = 1<<7 - 1
+
+func (d days) has(day time.Weekday) bool { return d&(1<<day) != 0 }
+
+// parseDays reads days and ranges of days separated by commas.
+func parseDays(text string) (days, error) {
+	var set days
+	for item := range strings.SplitSeq(text, ",") {
+		first, last, isRange := strings.Cut(item, "-")
+		if !isRange {
+			last = first
+		}
+		from, err := parseDay(first)
+		if err != nil {
+			return 0, err
+		}
+		to, err := parseDay(last)
+		if err != nil {
+			return 0, err
+		}
+		set |= 1 << to
+		for day := from; day != to; day = (day + 1) % 7 {
+			set |= 1 << day
+		}
+	}
+	return set, nil
+}
+
+func parseDay(text string) (time.Weekday, error) {
+	text = strings.TrimSpace(text)
+	for day := time.Sunday; day <= time.Saturday; day++ {
+		if name := day.String(); strings.EqualFold(text, name) || strings.EqualFold(text, name[:3]) {
+			return day, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not a day of the week: write Sun, Mon, Tue, Wed, Thu, Fri or Sat, and several as Mon,Wed or Mon-Fri", text)
+}
+
+// String returns the days from Monday to Sunday, three and more in a row as a
+// range.
+func (d days) String() string {
+	name := func(i int) string { return time.Weekday(i % 7).String()[:3] }
+	var items []string
+	for i := 1; i <= 7; i++ { // Sunday is 7, too
+		n := 0
+		for i+n <= 7 && d.has(time.Weekday((i+n)%7)) {
+			n++
+		}
+		switch {
+		case n >= 3:
+			items = append(items, name(i)+"-"+name(i+n-1))
+			i += n - 1
+		case n > 0:
+			items = append(items, name(i))
+		}
+	}
+	return strings.Join(items, ",")
+}
+
+// cron returns the days as the last field of a cron expression.
+func (d days) cron() string {
+	var items []string
+	for day := time.Sunday; day <= time.Saturday; day++ {
+		if d.has(day) {
+			items = append(items, fmt.Sprint(int(day)))
+		}
+	}
+	return strings.Join(items, ",")
+}
+
+// cronField is what a field of a cron expression looks like. The cron package
+// checks the numbers, but takes empty list items, signs, and anything after a
+// star and a hyphen.
+var cronField = regexp.MustCompile(`^` + cronItem + `(,` + cronItem + `)*$`)
+
+const cronItem = `([*?]|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?`
+
+// parseCron reads a cron expression of five fields and makes sure that it has
+// a start at all.
+func parseCron(expr string) (*cron.SpecSchedule, error) {
+	const right = "write minute, hour, day of month, month and day of week, such as 0 4 * * 1-5 with 0 for Sunday"
+	fields := strings.Split(expr, " ")
+	if len(fields) != 5 {
+		return nil, fmt.Errorf("%q has %d fields where a cron expression has five: %s", expr, len(fields), right)
+	}
+	for _, field := range fields {
+		if !cronField.MatchString(field) {
+			return nil, fmt.Errorf("%q in %q is not a field of a cron expression: %s", field, expr, right)
+		}
+	}
+	schedule, err := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(expr)
+	if err != nil {
+		return nil, fmt.Errorf("parse cron expression %q: %w: %s", expr, err, right)
+	}
+	spec := schedule.(*cron.SpecSchedule)
+	// The schedule looks five years ahead: from here it sees a leap year.
+	if spec.Next(leapYear.Add(-time.Second)).IsZero() {
+		return nil, fmt.Errorf("%q never opens: write a day that one of its months has, such as 0 4 28 2 *", expr)
+	}
+	return spec, nil
+}
+
+// leapYear is the beginning of a leap year on a wall clock, as if it were UTC.
+var leapYear = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// apart returns the shortest time between two starts of the window on the wall
+// clock.
+func (w *Window) apart() time.Duration {
+	// Which starts a day has depends on the specs that have it. Ask each of
+	// them for its days with a copy that starts at midnight only.
+	dates := make([]cron.SpecSchedule, len(w.specs))
+	for i, spec := range w.specs {
+		dates[i] = *spec
+		dates[i].Hour, dates[i].Minute = 1, 1
+	}
+	due := make([]time.Time, len(w.specs))
+	minutes := make(map[uint64][]int) // of a day, by a bit for each spec that has it
+
+	// Dates fall on the same days of the week again after 28 years. One year
+	// more has the step from the last of them to the first.
+	shortest, last := 0, -1
+	for n, day := 0, leapYear; day.Year() <= leapYear.Year()+28; n, day = n+1, day.AddDate(0, 0, 1) {
+		var having uint64
+		for i := range dates {
+			if due[i].Before(day) {
+				due[i] = dates[i].Next(day.Add(-time.Second))
+			}
+			if due[i].Equal(day) {
+				having |= 1 << i
+			}
+		}
+		if _, ok := minutes[having]; !ok {
+			minutes[having] = w.minutes(having)
+		}
+		for _, m := range minutes[having] {
+			at := n*24*60 + m
+			if last >= 0 && (shortest == 0 || at-last < shortest) {
+				shortest = at - last
+			}
+			last = at
+		}
+	}
+	return time.Duration(shortest) * time.Minute
+}
+
+// minutes returns the starts of a day that the given specs have, in minutes
+// since midnight.
+func (w *Window) minutes(having uint64) []int {
+	var starts []int
+	for m := range 24 * 60 {
+		for i, spec := range w.specs {
+			if having&(1<<i) != 0 && spec.Hour&(1<<(m/60)) != 0 && spec.Minute&(1<<(m%60)) != 0 {
+				starts = append(starts, m)
+				break
+			}
+		}
+	}
+	return starts
+}

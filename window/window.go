@@ -1,0 +1,156 @@
+// Package window tells when a host may reboot: whether a reboot window is open
+// at an instant, and when it opens next.
+//
+// A window is a set of starts on the wall clock of one time zone, and one
+// length in elapsed time. Starts are written as days and times of day
+// ("Mon-Fri 04:00") or as cron expressions ("0 4 * * 1-5"). Both become the
+// same thing, a cron schedule on a wall clock that knows no daylight saving,
+// and one rule maps them to instants: a window opens at the first instant at
+// which the zone's clock shows the start or later. So
+//
+//   - a start that daylight saving skips opens when the gap ends: neither an
+//     hour early nor a day late;
+//   - a start that the clock shows twice opens once, the first time. That holds
+//     for cron expressions too: with "0 * * * *" the repeated hour has no
+//     opening of its own.
+//
+// The starts of a window are further apart on the wall clock than it is long, but
+// a clock that goes forward can bring two openings so close that they touch or
+// overlap. They are then one opening, from the start of the first to the end
+// of the last.
+//
+// The package guarantees that its answers depend on the window and the instant
+// asked about only. It reads no clock, and it does not follow changes of the
+// time zone database: a time.Location is what it was when it was loaded.
+package window
+
+import (
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// A Window is a reboot window. It does not change, so that any number of
+// goroutines may use it at once. The zero Window is of no use: Parse makes one.
+type Window struct {
+	starts string // canonical
+	specs  []*cron.SpecSchedule
+	length time.Duration
+	loc    *time.Location
+}
+
+// String returns the window as one text, its start and its length with " for "
+// between them ("Mon-Fri 04:00; Sat,Sun 02:00 for 1h30m"). Parse makes the
+// same window of these two parts and the same location.
+func (w *Window) String() string {
+	return w.starts + separator + short(w.length)
+}
+
+// separator stands between start and length in the text of a window. Neither
+// of them can contain it.
+const separator = " for "
+
+// Open reports whether the window is open at t. The start of an opening
+// belongs to it, its end does not.
+func (w *Window) Open(t time.Time) bool {
+	start, _ := w.Next(t)
+	return !start.After(t)
+}
+
+// Next returns the opening that contains t or, when the window is shut at t,
+// the one that comes next. Both times are in the window's time zone, and end
+// is after start and after t. Calling Next again with the end that it returned
+// gives the opening after this one.
+func (w *Window) Next(t time.Time) (start, end time.Time) {
+	// An opening that contains t began less than a length ago, unless it is
+	// several that have run together: then the search began too late to see
+	// the first of them, and begins anew further back. Each of them needs a
+	// clock that went forward and not back again, so this ends, as a rule
+	// at once.
+	for back := 2 * w.length; ; back *= 2 {
+		from := t.Add(-back)
+		start, end = w.scan(from, t)
+		if start.After(from.Add(w.length)) {
+			return start, end
+		}
+	}
+}
+
+// scan returns the first opening that ends after t, taking only starts into
+// account that the clock did not show before from. Openings that began by then
+// have ended a length later.
+func (w *Window) scan(from, t time.Time) (start, end time.Time) {
+	wall := w.next(w.wall(from))
+	start = w.instant(wall)
+	end = start.Add(w.length)
+	for {
+		wall = w.next(wall)
+		at := w.instant(wall)
+		if at.After(end) {
+			if end.After(t) {
+				return start, end
+			}
+			start = at
+		}
+		end = at.Add(w.length)
+	}
+}
+
+// next returns the first start after wall. Both are times on the wall clock,
+// written as if it were UTC.
+func (w *Window) next(wall time.Time) time.Time {
+	var first time.Time
+	for _, spec := range w.specs {
+		at := spec.Next(wall)
+		if at.IsZero() {
+			// The schedule looks five years ahead. 29 February can be
+			// eight years away, as in 2096.
+			at = spec.Next(wall.AddDate(5, 0, 0))
+		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// wall returns what the window's wall clock shows at t, as if it were UTC.
+func (w *Window) wall(t time.Time) time.Time {
+	_, offset := t.In(w.loc).Zone()
+	return t.Add(time.Duration(offset) * time.Second).UTC()
+}
+
+// instant returns the first instant at which the window's wall clock shows
+// wall or, where it jumps over it, a later time.
+func (w *Window) instant(wall time.Time) time.Time {
+	// No zone is a day away from UTC. From a day before, go from one offset
+	// to the next until the one in force shows wall.
+	for t := wall.Add(-24 * time.Hour).In(w.loc); ; {
+		_, offset := t.Zone()
+		at := wall.Add(-time.Duration(offset) * time.Second).In(w.loc)
+		if at.Before(t) {
+			return t // the clock jumped from before wall to after it
+		}
+		// An end that is not after t is no end: it is the zero time when the
+		// offset holds for ever, and ZoneBounds misplaces the end of a
+		// year's last offset on 31 December of leap years.
+		_, end := t.ZoneBounds()
+		if at.Before(end) || !end.After(t) {
+			return at
+		}
+		t = end
+	}
+}
+
+// short returns d as the shortest text that time.ParseDuration reads as d.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
