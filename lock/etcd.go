@@ -1,0 +1,346 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// attemptTimeout is how long one request may take before another endpoint gets its chance.
+	attemptTimeout = 2 * time.Second
+	// attempts is how often Get and Wait try. Refused connections are through with that within two
+	// seconds, silent endpoints within eleven or so.
+	attempts = 5
+	// commitTimeout bounds a transaction, which is tried once.
+	commitTimeout = 3 * time.Second
+
+	// A connection that has been silent for keepaliveTime (the least that gRPC allows) while a
+	// watch is open is probed, and given up after keepaliveTimeout more.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 3 * time.Second
+)
+
+// Etcd is a [Store] in etcd, 3.4 or newer. It connects at its first use, to all endpoints at once, and
+// uses those that answer. It is safe for concurrent use.
+//
+// No call outlasts its context. Apart from that, Get takes at most 12 s, Commit 6 s, and a Wait
+// notices within 14 s that the member it watches went silent, and goes on with another one.
+type Etcd struct {
+	config EtcdConfig
+
+	mu     sync.Mutex
+	client *clientv3.Client // nil while not connected
+}
+
+var _ Store = (*Etcd)(nil)
+
+// NewEtcd returns a store that is not connected yet. The configuration is checked, and its files are
+// read, whenever it connects.
+func NewEtcd(c EtcdConfig) *Etcd {
+	return &Etcd{config: c}
+}
+
+// Close drops the connection, if there is one, and ends calls that are under way. The next call
+// connects again.
+func (e *Etcd) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client == nil {
+		return nil
+	}
+	client := e.client
+	e.client = nil
+	// What is left to fail does not matter: nobody uses this client any more. Close says that it
+	// was canceled even when all is well.
+	if err := client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close connection to etcd: %w", err)
+	}
+	return nil
+}
+
+// Get implements [Store].
+func (e *Etcd) Get(ctx context.Context, keys ...string) (Snapshot, error) {
+	var snap Snapshot
+	err := e.retry(ctx, func(client *clientv3.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		resp, err := client.Txn(ctx).Then(gets(keys)...).Commit()
+		if err != nil {
+			return err
+		}
+		snap = snapshot(resp)
+		return nil
+	})
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("read %s: %w", strings.Join(keys, ", "), err)
+	}
+	return snap, nil
+}
+
+// Commit implements [Store].
+func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op) (ok bool, now Snapshot, err error) {
+	var ifs []clientv3.Cmp
+	var keys []string
+	for _, c := range conds {
+		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(c.Key), "=", c.ModRevision))
+		keys = append(keys, c.Key)
+	}
+	var thens []clientv3.Op
+	for _, op := range ops {
+		if op.Delete {
+			thens = append(thens, clientv3.OpDelete(op.Key))
+		} else {
+			thens = append(thens, clientv3.OpPut(op.Key, string(op.Value)))
+		}
+	}
+	err = e.once(ctx, func(client *clientv3.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+		defer cancel()
+		resp, err := client.Txn(ctx).If(ifs...).Then(thens...).Else(gets(keys)...).Commit()
+		if err != nil {
+			return err
+		}
+		if ok = resp.Succeeded; !ok {
+			now = snapshot(resp)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, Snapshot{}, fmt.Errorf("write %s: %w", strings.Join(keys, ", "), err)
+	}
+	return ok, now, nil
+}
+
+// Wait implements [Store].
+func (e *Etcd) Wait(ctx context.Context, key string, after int64) (Snapshot, error) {
+	var snap Snapshot
+	err := e.retry(ctx, func(client *clientv3.Client) (err error) {
+		snap, err = watch(ctx, client, key, after)
+		return err
+	})
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		// What happened in between is gone; what is there now is as good.
+		return e.Get(ctx, key)
+	}
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("watch %s: %w", key, err)
+	}
+	return snap, nil
+}
+
+// watch waits for one change. It uses a stream of its own and not the client's Watcher, which
+// would hide an outage for as long as it lasts.
+func watch(ctx context.Context, client *clientv3.Client, key string, after int64) (Snapshot, error) {
+	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	defer cancel(nil)
+	overdue := time.AfterFunc(attemptTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer overdue.Stop()
+	stream, err := etcdserverpb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	create := &etcdserverpb.WatchCreateRequest{Key: []byte(key), StartRevision: after + 1}
+	// An error of Send is only that the stream has ended; Recv says why.
+	_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
+	for {
+		resp, err := stream.Recv()
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return Snapshot{}, context.Cause(ctx)
+		case err != nil:
+			return Snapshot{}, err
+		case resp.CompactRevision != 0:
+			return Snapshot{}, rpctypes.ErrCompacted
+		case resp.Canceled:
+			return Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
+		case resp.Created:
+			overdue.Stop()
+		}
+		if n := len(resp.Events); n > 0 {
+			kv := resp.Events[n-1].Kv
+			snap := Snapshot{Revision: kv.ModRevision, Values: map[string]Value{}}
+			if resp.Events[n-1].Type == clientv3.EventTypePut {
+				snap.Values[key] = Value{Data: kv.Value, ModRevision: kv.ModRevision}
+			}
+			return snap, nil
+		}
+	}
+}
+
+func gets(keys []string) []clientv3.Op {
+	var ops []clientv3.Op
+	for _, key := range keys {
+		ops = append(ops, clientv3.OpGet(key))
+	}
+	return ops
+}
+
+// snapshot collects what a transaction of gets has read.
+func snapshot(resp *clientv3.TxnResponse) Snapshot {
+	snap := Snapshot{Revision: resp.Header.Revision, Values: map[string]Value{}}
+	for _, r := range resp.Responses {
+		for _, kv := range r.GetResponseRange().GetKvs() {
+			snap.Values[string(kv.Key)] = Value{Data: kv.Value, ModRevision: kv.ModRevision}
+		}
+	}
+	return snap
+}
+
+// retry runs do until it succeeds, is refused, or has failed too often. Each attempt goes to the
+// next of the endpoints that are connected.
+func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error {
+	for attempt := 1; ; attempt++ {
+		err := e.once(ctx, do)
+		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, rpctypes.ErrCompacted) || ctx.Err() != nil {
+			return err
+		}
+		if attempt == attempts {
+			// Begin anew next time, and with files that may have been put right by then.
+			return errors.Join(err, e.Close())
+		}
+		pause(ctx, backoff(attempt, 100*time.Millisecond, time.Second))
+	}
+}
+
+// once connects if need be and runs do.
+func (e *Etcd) once(ctx context.Context, do func(*clientv3.Client) error) error {
+	client, err := e.connect(ctx)
+	if err == nil {
+		err = do(client)
+	}
+	return e.explain(ctx, err)
+}
+
+// connect returns the client, after logging in if it is a new one.
+func (e *Etcd) connect(ctx context.Context) (*clientv3.Client, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client != nil {
+		return e.client, nil
+	}
+	endpoints, err := e.config.endpoints()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.config.pairs(); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := e.config.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	// The client lives until Close, and ctx only bounds the log-in that New makes.
+	life, end := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, end)
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:            endpoints,
+		TLS:                  tlsConfig,
+		Username:             e.config.Username,
+		Password:             e.config.Password,
+		Context:              life,
+		DialTimeout:          attemptTimeout,
+		DialKeepAliveTime:    keepaliveTime,
+		DialKeepAliveTimeout: keepaliveTimeout,
+		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+				MinConnectTimeout: attemptTimeout,
+			}),
+			grpc.WithChainUnaryInterceptor(failFast),
+		},
+	})
+	if !stop() && err == nil {
+		client.Close()
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	e.client = client
+	return client, nil
+}
+
+// failFast makes a request that finds all endpoints down fail, with the reason, where the etcd client
+// would let it wait and then say only that time is up.
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+}
+
+// explain words the error of a request for people, and marks those that are answers.
+//
+// Of the codes that etcd answers with, only the ones below mean for certain that a transaction did not
+// and will not happen. The others may come from a server that lost touch with the leader after it had
+// passed the transaction on; "database space exceeded" (ResourceExhausted) also comes with a transaction that
+// has happened.
+func (e *Etcd) explain(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, rpctypes.ErrCompacted) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	at := strings.Join(e.config.Endpoints, ", ")
+	code, message := describe(err)
+	switch code {
+	case codes.PermissionDenied:
+		return fmt.Errorf("etcd %w: %s needs permission to read and write all keys below %s/", ErrRefused, e.user(), root)
+	case codes.InvalidArgument, codes.Unauthenticated:
+		if errors.Is(err, rpctypes.ErrAuthFailed) {
+			return fmt.Errorf("etcd %w: the user name or password of %s is wrong", ErrRefused, e.user())
+		}
+		if errors.Is(err, rpctypes.ErrUserEmpty) {
+			return fmt.Errorf("etcd %w: it demands a user; set -%s and -%s", ErrRefused, OptionUsername, OptionPassword)
+		}
+		return fmt.Errorf("etcd %w: %s", ErrRefused, message)
+	case codes.Unimplemented:
+		return fmt.Errorf("%w: the server at %s is no etcd of version 3: %s", ErrRefused, at, message)
+	case codes.DeadlineExceeded:
+		return fmt.Errorf("no answer in time from etcd at %s", at)
+	default:
+		return fmt.Errorf("no use of etcd at %s: %s", at, message)
+	}
+}
+
+// user names who this client is to etcd.
+func (e *Etcd) user() string {
+	switch {
+	case e.config.Username != "":
+		return fmt.Sprintf("user %q", e.config.Username)
+	case e.config.CertFile != "":
+		return "the user that certificate " + e.config.CertFile + " names"
+	default:
+		return "a client without user"
+	}
+}
+
+// describe takes the code and the reason out of an error of the etcd client or of gRPC.
+func describe(err error) (codes.Code, string) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return codes.DeadlineExceeded, ""
+	}
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return e.Code(), strings.TrimPrefix(e.Error(), "etcdserver: ")
+	}
+	s := status.Convert(err)
+	message := s.Message()
+	if _, inner, ok := strings.Cut(message, `desc = "`); ok {
+		message = strings.TrimSuffix(inner, `"`)
+	}
+	message = strings.TrimPrefix(message, "transport: ")
+	return s.Code(), strings.TrimPrefix(message, "Error while dialing: ")
+}

@@ -1,0 +1,208 @@
+package lock
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// EtcdConfig says how to reach etcd. The options are named as the command line names them.
+type EtcdConfig struct {
+	// Endpoints are client URLs of members of the cluster: http or https, the same for all of them.
+	// Without a port it is the one of the scheme, 80 or 443.
+	Endpoints []string
+	// CAFile has the certificates that vouch for the servers; the system's roots when it is empty.
+	CAFile string
+	// CertFile and KeyFile identify this client, if both are set.
+	CertFile, KeyFile string
+	// Username and Password identify this client, if both are set.
+	Username, Password string
+}
+
+// The options of [EtcdConfig], as [OptionError] names them.
+const (
+	OptionEndpoint = "endpoint"
+	OptionCAFile   = "etcd-cafile"
+	OptionCertFile = "etcd-certfile"
+	OptionKeyFile  = "etcd-keyfile"
+	OptionUsername = "etcd-username"
+	OptionPassword = "etcd-password"
+)
+
+// OptionError says which option for etcd is wrong, or missing. errors.Is reports [ErrRefused] for
+// it: nothing was sent to etcd.
+type OptionError struct {
+	Option string // one of the Option constants
+	Err    error  // what is wrong and would be right, without the name of the option
+}
+
+func (e *OptionError) Error() string { return "option -" + e.Option + ": " + e.Err.Error() }
+
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// Is makes the error count as ErrRefused.
+func (e *OptionError) Is(target error) bool { return target == ErrRefused }
+
+// maxFile is more than any certificate or key takes.
+const maxFile = 1 << 20
+
+// Validate reads the files and reports the first thing that is wrong, as an [*OptionError]. It does
+// not connect.
+func (c EtcdConfig) Validate() error {
+	if _, err := c.endpoints(); err != nil {
+		return err
+	}
+	if err := c.pairs(); err != nil {
+		return err
+	}
+	_, err := c.tlsConfig()
+	return err
+}
+
+// pairs refuses halves of what only works in pairs.
+func (c EtcdConfig) pairs() error {
+	for _, pair := range []struct{ given, missing, option, other string }{
+		{c.CertFile, c.KeyFile, OptionKeyFile, OptionCertFile},
+		{c.KeyFile, c.CertFile, OptionCertFile, OptionKeyFile},
+		{c.Username, c.Password, OptionPassword, OptionUsername},
+		{c.Password, c.Username, OptionUsername, OptionPassword},
+	} {
+		if pair.given != "" && pair.missing == "" {
+			return &OptionError{pair.option, fmt.Errorf("is missing though -%s is set; set both or neither", pair.other)}
+		}
+	}
+	return nil
+}
+
+// endpoints returns the endpoints as scheme://host:port, without repetition.
+func (c EtcdConfig) endpoints() ([]string, error) {
+	var endpoints []string
+	for _, given := range c.Endpoints {
+		endpoint, err := normalize(given)
+		if err != nil {
+			return nil, &OptionError{OptionEndpoint, err}
+		}
+		if len(endpoints) > 0 && secure(endpoint) != secure(endpoints[0]) {
+			// The etcd client speaks to all of them as it does to the first.
+			return nil, &OptionError{OptionEndpoint, fmt.Errorf("%q and %q mix http and https; use the same for all", c.Endpoints[0], given)}
+		}
+		if !slices.Contains(endpoints, endpoint) {
+			endpoints = append(endpoints, endpoint)
+		}
+	}
+	if len(endpoints) == 0 {
+		return nil, &OptionError{OptionEndpoint, errors.New("is empty; give the URL of an etcd member, such as http://127.0.0.1:2379")}
+	}
+	return endpoints, nil
+}
+
+func secure(endpoint string) bool { return strings.HasPrefix(endpoint, "https:") }
+
+func normalize(endpoint string) (string, error) {
+	if !strings.Contains(endpoint, "://") {
+		return "", fmt.Errorf("%q has no scheme; write http://%[1]s or https://%[1]s", endpoint)
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a URL such as http://10.0.0.1:2379: %w", redact(endpoint), errors.Unwrap(err))
+	}
+	u.Scheme = strings.ToLower(u.Scheme)
+	port := u.Port()
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "", fmt.Errorf("%q has scheme %q; it must be http or https", u.Redacted(), u.Scheme)
+	case u.User != nil:
+		return "", fmt.Errorf("%q has a user in it; use -%s and -%s", u.Redacted(), OptionUsername, OptionPassword)
+	case u.Hostname() == "":
+		return "", fmt.Errorf("%q has no host; write it like http://10.0.0.1:2379", endpoint)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", fmt.Errorf("%q has more than scheme, host and port; write it like http://10.0.0.1:2379", endpoint)
+	case port == "" && u.Scheme == "http":
+		port = "80"
+	case port == "":
+		port = "443"
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return "", fmt.Errorf("%q has port %s; it must be from 1 to 65535", endpoint, port)
+	}
+	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), port), nil
+}
+
+// redact hides what may be a password in a URL that cannot be parsed.
+func redact(endpoint string) string {
+	if i := strings.LastIndexByte(endpoint, '@'); i >= 0 {
+		return "..." + endpoint[i:]
+	}
+	return endpoint
+}
+
+// tlsConfig reads the files.
+func (c EtcdConfig) tlsConfig() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := readFile(c.CAFile)
+		if err != nil {
+			return nil, &OptionError{OptionCAFile, err}
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, &OptionError{OptionCAFile, fmt.Errorf("%s has no certificate in it; it must be in PEM format", c.CAFile)}
+		}
+	}
+	if c.CertFile == "" {
+		return config, nil
+	}
+	cert, err := readFile(c.CertFile)
+	if err != nil {
+		return nil, &OptionError{OptionCertFile, err}
+	}
+	key, err := readFile(c.KeyFile)
+	if err != nil {
+		return nil, &OptionError{OptionKeyFile, err}
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, &OptionError{OptionCertFile, fmt.Errorf("%s with the key %s: %s", c.CertFile, c.KeyFile, strings.TrimPrefix(err.Error(), "tls: "))}
+	}
+	now, from, until := time.Now(), pair.Leaf.NotBefore, pair.Leaf.NotAfter
+	switch {
+	case now.After(until):
+		return nil, &OptionError{OptionCertFile, fmt.Errorf("the certificate in %s expired at %s", c.CertFile, until.Format(time.RFC3339))}
+	case now.Before(from):
+		return nil, &OptionError{OptionCertFile, fmt.Errorf("the certificate in %s is not valid before %s; is this host's clock right?", c.CertFile, from.Format(time.RFC3339))}
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
+}
+
+// readFile reads a regular file of a size that a certificate may have.
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name) // first, as opening a pipe would wait for its writer
+	if err != nil {
+		return nil, fmt.Errorf("cannot read it: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read it: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read it: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes, too large for certificates or keys", name, maxFile)
+	}
+	return data, nil
+}
