@@ -83,11 +83,14 @@ func (t Trust) believes(c credentials) (bool, error) {
 			return false, fmt.Errorf("read the user database: %w", err)
 		}
 	}
+	seen := make(map[string]bool)
 	for _, g := range groups {
-		// group(5): name:password:GID:member,member
-		if len(g) < 4 || !slices.Contains(t.Groups, g[0]) {
+		// group(5): name:password:GID:member,member. As for the name service,
+		// the first file that has a group decides what it is.
+		if len(g) < 4 || !slices.Contains(t.Groups, g[0]) || seen[g[0]] {
 			continue
 		}
+		seen[g[0]] = true
 		if !c.gidsKnown {
 			if user != "" && (g[2] == primary || slices.Contains(strings.Split(g[3], ","), user)) {
 				return true, nil

@@ -108,17 +108,17 @@ type Event struct {
 
 // Client talks to update_engine. It is safe for concurrent use.
 type Client struct {
-	conn  *dbus.Conn
-	log   *slog.Logger
-	trust Trust
-	retry time.Duration
+	conn       *dbus.Conn
+	log        *slog.Logger
+	trust      Trust
+	retryAfter time.Duration
 }
 
 // New returns a client on a connection to the system bus that delivers signals
 // in order, see systemd.ConnectSystemBus. The connection stays the caller's to
 // close.
 func New(conn *dbus.Conn, log *slog.Logger, trusted Trust) *Client {
-	return &Client{conn: conn, log: log, trust: trusted, retry: retryAfter}
+	return &Client{conn: conn, log: log, trust: trusted, retryAfter: retryAfter}
 }
 
 // Status asks update_engine for its status, within five seconds. It returns

@@ -3,6 +3,7 @@ package updateengine
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
 			ctx:       ctx,
 			statuses:  make(chan statusAnswer),
 			senders:   make(chan senderAnswer),
-			retry:     time.NewTimer(c.retry),
+			retry:     time.NewTimer(c.retryAfter),
 			suspicion: newLimiter(),
 		}
 		w.retry.Stop()
@@ -107,9 +108,10 @@ type watch struct {
 	retry     *time.Timer // runs while the owner owes an answer
 	suspicion *limiter
 
-	owner string        // unique name of update_engine's connection, "" for none
-	asOf  dbus.Sequence // where in the stream of messages the owner's last status stood
-	queue []*entry      // what the consumer has not taken, in order
+	owner  string        // unique name of update_engine's connection, "" for none
+	silent bool          // the owner failed to answer, and the log says so
+	asOf   dbus.Sequence // where in the stream of messages the owner's last status stood
+	queue  []*entry      // what the consumer has not taken, in order
 }
 
 // entry is an event that waits for the consumer, and before that, if it came
@@ -196,7 +198,7 @@ func (w *watch) setOwner(owner string) {
 	if w.owner != "" && owner == "" {
 		w.put(&entry{Event: Event{Source: Gone}, believed: true})
 	}
-	w.owner = owner
+	w.owner, w.silent = owner, false
 	if owner != "" {
 		w.ask()
 	}
@@ -220,9 +222,14 @@ func (w *watch) statusAnswered(a statusAnswer) {
 	case a.owner != w.owner:
 		// An answer of one that has left.
 	case a.err != nil:
-		w.log.Warn("update_engine did not tell its status, asking again later or when it says something",
-			"error", a.err, "again_in", w.Client.retry)
-		w.retry.Reset(w.Client.retry)
+		level := slog.LevelDebug // it was said already
+		if !w.silent {
+			level = slog.LevelWarn
+		}
+		w.silent = true
+		w.log.Log(w.ctx, level, "update_engine did not tell its status, it is asked again until it does or sends a signal",
+			"error", a.err, "next_in", w.retryAfter)
+		w.retry.Reset(w.retryAfter)
 	default:
 		w.engineSaid(a.status, a.at)
 	}

@@ -1,0 +1,173 @@
+package bustest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// update_engine's place on the bus.
+const (
+	EngineName      = "com.coreos.update1"
+	EnginePath      = dbus.ObjectPath("/com/coreos/update1")
+	EngineInterface = "com.coreos.update1.Manager"
+	EngineSignal    = EngineInterface + ".StatusUpdate"
+)
+
+// Operations that the tests speak of most.
+const (
+	OperationIdle        = "UPDATE_STATUS_IDLE"
+	OperationDownloading = "UPDATE_STATUS_DOWNLOADING"
+	OperationNeedReboot  = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
+)
+
+// Status is what GetStatus answers and StatusUpdate carries. It has the fields
+// of updateengine.Status, in the same order, so that one converts to the other.
+type Status struct {
+	LastChecked int64
+	Progress    float64
+	Operation   string
+	NewVersion  string
+	NewSize     int64
+}
+
+func (s Status) values() []any {
+	return []any{s.LastChecked, s.Progress, s.Operation, s.NewVersion, s.NewSize}
+}
+
+// Engine stands in for update_engine. It is idle at first. The method name for
+// its Faults is "GetStatus". Its methods are safe for concurrent use.
+type Engine struct {
+	Faults
+	bus   *Bus
+	asked chan time.Time
+
+	mu     sync.Mutex
+	status Status
+	conn   *dbus.Conn // nil while it is off the bus
+}
+
+// NewEngine returns an Engine that is not on the bus yet: see Appear.
+func NewEngine(bus *Bus) *Engine {
+	return &Engine{
+		bus:    bus,
+		asked:  make(chan time.Time, 1024),
+		status: Status{Operation: OperationIdle},
+	}
+}
+
+// Appear connects to the bus and takes update_engine's name.
+func (e *Engine) Appear() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conn != nil && e.conn.Connected() {
+		return errors.New("let update_engine appear: it is on the bus already")
+	}
+	conn, err := e.bus.Connect()
+	if err != nil {
+		return fmt.Errorf("let update_engine appear: %w", err)
+	}
+	err = conn.ExportMethodTable(map[string]any{"GetStatus": e.getStatus}, EnginePath, EngineInterface)
+	if err == nil {
+		err = own(conn, EngineName)
+	}
+	if err != nil {
+		conn.Close()
+		return fmt.Errorf("let update_engine appear: %w", err)
+	}
+	e.conn = conn
+	return nil
+}
+
+// Leave drops the connection, as update_engine does when it ends.
+func (e *Engine) Leave() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conn == nil {
+		return nil
+	}
+	err := e.conn.Close()
+	e.conn = nil
+	return err
+}
+
+// Release gives up the name and stays connected.
+func (e *Engine) Release() error {
+	conn, err := e.connection()
+	if err != nil {
+		return err
+	}
+	if _, err := conn.ReleaseName(EngineName); err != nil {
+		return fmt.Errorf("release update_engine's name: %w", err)
+	}
+	return nil
+}
+
+// Close takes it off the bus for good.
+func (e *Engine) Close() error {
+	e.healAll()
+	return e.Leave()
+}
+
+// Set changes the status that GetStatus answers, and says nothing.
+func (e *Engine) Set(s Status) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status = s
+}
+
+// Announce changes the status and emits StatusUpdate.
+func (e *Engine) Announce(s Status) error {
+	e.Set(s)
+	return e.Emit(s.values()...)
+}
+
+// Emit emits StatusUpdate with any values at all, and returns once the bus has
+// taken it. GetStatus does not change.
+func (e *Engine) Emit(values ...any) error {
+	conn, err := e.connection()
+	if err != nil {
+		return err
+	}
+	return emit(conn, EnginePath, EngineSignal, values...)
+}
+
+// Asked returns the times at which GetStatus was called, as they come. Times
+// that nobody takes are lost beyond the first thousand.
+func (e *Engine) Asked() <-chan time.Time { return e.asked }
+
+func (e *Engine) connection() (*dbus.Conn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conn == nil {
+		return nil, errors.New("update_engine is not on the bus")
+	}
+	return e.conn, nil
+}
+
+func (e *Engine) getStatus() (lastChecked int64, progress float64, operation, version string, size int64, failure *dbus.Error) {
+	select {
+	case e.asked <- time.Now():
+	default:
+	}
+	failure = e.suffer("GetStatus")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.status
+	return s.LastChecked, s.Progress, s.Operation, s.NewVersion, s.NewSize, failure
+}
+
+// own takes a well-known name, and fails when somebody else has it.
+func own(conn *dbus.Conn, name string) error {
+	reply, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
+	if err != nil {
+		return fmt.Errorf("take the name %s: %w", name, err)
+	}
+	if reply != dbus.RequestNameReplyPrimaryOwner {
+		return fmt.Errorf("take the name %s: %s", name, reply)
+	}
+	return nil
+}
