@@ -21,9 +21,9 @@
 // reply to the next write:
 //
 //	p := etcdtest.MustRPCProxy(t, s)
-//	lost := p.Next(etcdtest.Writes, etcdtest.LoseReply)
+//	caught := p.Next(etcdtest.Writes, etcdtest.WithholdReply)
 //	... a client of p.Endpoint() writes ...
-//	<-lost // the write is committed, and the client knows nothing of it
+//	<-caught.Forwarded // it is committed, and the client knows nothing of it
 //
 // # Guarantees
 //

@@ -335,7 +335,7 @@ func (s *Server) logTail() []byte {
 		return []byte(err.Error())
 	}
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	return bytes.Join(lines[max(0, len(lines)-25):], nil)
+	return bytes.Join(lines[max(0, len(lines)-40):], nil)
 }
 
 // Kill ends the process at once, as a crash would, and waits until it is gone.
