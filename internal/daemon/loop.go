@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// A Locker is the lock, as this host sees it. Errors leave nothing decided
-// unless they say so.
+// A Locker is the lock, as this host sees it. Except where noted, an error
+// leaves everything open.
 type Locker interface {
 	// Holding asks whether this host holds a slot.
 	Holding(ctx context.Context) (Holding, error)
 	// Acquire waits for a slot and takes it; holding one already is success.
-	// blocked is told what it waits for. An error that matches ErrUnknown
-	// leaves open whether the slot was taken.
+	// blocked is told what it waits for. It ends soon after ctx does. An error
+	// that matches ErrUnknown leaves open whether the slot was taken; any other
+	// says that this call took none.
 	Acquire(ctx context.Context, version string, blocked func(by string)) error
 	// Release gives the slot back; having none is success.
 	Release(ctx context.Context) error
@@ -54,7 +55,8 @@ type Settings struct {
 
 // Parts are the real things that Run connects.
 type Parts struct {
-	// Updates tells about update_engine and requests; closed when the bus is gone.
+	// Updates tells about update_engine and requests. Closed before the context
+	// of Run has ended, it says that the bus is gone.
 	Updates <-chan Update
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
 	AskEngine func(ctx context.Context) *Update
@@ -150,8 +152,12 @@ func (l *loop) run(ctx context.Context) error {
 		case event = <-l.results:
 		case event = <-l.blocked:
 		case u, ok := <-updates:
-			event = u
-			if !ok {
+			switch {
+			case ok:
+				event = u
+			case ctx.Err() != nil:
+				updates = nil // closed because we are to stop
+			default:
 				// Without a bus nobody can say whether the host is going down.
 				event = Leave{KeepLock: true}
 				updates, reload, next, busErr = nil, nil, nil, ErrBusGone
@@ -159,7 +165,7 @@ func (l *loop) run(ctx context.Context) error {
 		case s := <-reload:
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
-			event = Leave{KeepLock: l.machine.mayHold && l.goingDown(work)}
+			event = Leave{KeepLock: l.machine.MayHold() && l.goingDown(work)}
 			stopped, reload, next = nil, nil, nil
 			timeUp = time.After(leaveTimeout)
 		case <-timeUp:

@@ -31,7 +31,7 @@ type Effect int
 const (
 	None    Effect = iota
 	Inspect        // read from etcd whether we hold a slot, and since which boot
-	Lock           // wait for a slot and take it; ends only with the slot, a lasting error, or when cancelled
+	Lock           // wait for a slot and take it; ends with the slot, a lasting error, or when cancelled
 	Unlock         // give the slot back
 	Check          // ask every gate that needs I/O: update_engine, the lock, logged-in users
 	Tell           // tell logged-in users
@@ -74,9 +74,9 @@ type (
 	Done struct {
 		Effect  Effect
 		Err     error
-		Unknown bool // Err leaves open whether it happened (Lock, Reboot)
+		Unknown bool // Err leaves open whether it happened (Lock, Reboot); without it nothing has
 
-		Holding Holding // Inspect, Check
+		Holding Holding // Inspect, and Check where a lock is wanted
 		Users   int     // Check: people logged in
 		Update  *Update // Check: what update_engine answered; nil when it did not
 	}
@@ -158,7 +158,7 @@ type Machine struct {
 	startedAt    time.Time
 	inspected    bool
 	holding      Holding // what Inspect found
-	mayHold      bool    // we hold a slot, or cannot rule it out
+	mayHold      bool    // we hold a slot, or cannot rule it out; besides what a running Lock may do
 	blockedBy    string  // what Lock waits for
 	users        int
 
@@ -170,13 +170,12 @@ type Machine struct {
 	// The current state's own business.
 	checkAt  time.Time // Preparing: ask the gates again
 	rebootAt time.Time // Preparing: the end of the users' delay; zero when nobody had to be told
-	told     bool      // Preparing
-	asked    bool      // Rebooting: logind has the request
-	graceEnd time.Time // Rebooting
+	told     bool      // Preparing: the users were told
+	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
 
 	leave   *Leave
 	etcd    retry // of Inspect and Unlock: these must succeed before anything else
-	attempt retry // of the way from a slot to the reboot
+	attempt retry // of the way to a slot and from there to the reboot
 	lastErr error // that did not stop us: a terminal that took no message, a reboot that was not answered
 }
 
@@ -186,6 +185,7 @@ func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 	return &Machine{
 		policy: policy, rand: rand,
 		state: Starting, entered: now, startedAt: now, why: "started",
+		mayHold: policy.Lock, // by the process before this one, or by hand
 		etcd:    retry{first: time.Second, limit: time.Minute},
 		attempt: retry{first: 5 * time.Second, limit: time.Minute},
 	}
@@ -203,9 +203,14 @@ func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
 // Version is the version of the pending update, if update_engine named one.
 func (m *Machine) Version() string { return m.version }
 
+// MayHold reports whether this host holds a slot or may do so.
+func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
+
 // Step tells the machine that ev happened at now and returns what to do. The
 // loop must start and cancel what it is told to, and report each started
-// effect's end with exactly one Done.
+// effect's end with exactly one Done. now is what time.Now says: delays are
+// measured with its monotonic reading, and only the window looks at its wall
+// clock, so that a step of the clock makes no delay shorter or longer.
 func (m *Machine) Step(now time.Time, ev Event) Decision {
 	m.moved = nil
 	m.learn(now, ev)
@@ -223,12 +228,6 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	switch {
 	case m.running == None && want != None:
 		m.running, m.cancelled = want, false
-		if want == Lock {
-			m.mayHold = true
-		}
-		if want == Reboot {
-			m.asked = true
-		}
 		d.Start = want
 	case m.running != None && want != m.running && !m.cancelled:
 		m.cancelled = true
@@ -250,13 +249,36 @@ func (m *Machine) learn(now time.Time, ev Event) {
 		}
 	case Done:
 		m.running, m.done = None, &ev
-		if ev.Update != nil {
-			m.update(now, *ev.Update)
-		}
+		m.ended(now, ev)
 	case Leave:
 		m.leave = &ev
 	default:
 		panic(fmt.Sprintf("daemon: unknown event %T", ev))
+	}
+}
+
+// ended folds the end of an effect into what is known. An error says nothing
+// about the slot, except that of Lock: then it was not taken this time.
+func (m *Machine) ended(now time.Time, d Done) {
+	if d.Update != nil {
+		m.update(now, *d.Update)
+	}
+	switch {
+	case d.Effect == Lock:
+		m.mayHold = m.mayHold || d.Err == nil || d.Unknown
+	case d.Effect == Inspect && d.Err == nil:
+		m.inspected, m.holding, m.mayHold = true, d.Holding, d.Holding != NotHeld
+	case d.Effect == Check && d.Err == nil && m.policy.Lock:
+		m.mayHold = d.Holding != NotHeld
+	case d.Effect == Unlock && d.Err == nil:
+		m.mayHold = false
+	}
+	switch {
+	case d.Effect != Inspect && d.Effect != Unlock:
+	case d.Err == nil:
+		m.etcd.reset()
+	default:
+		m.etcd.fail(now, d.Err, m.rand)
 	}
 }
 
@@ -309,7 +331,9 @@ func (m *Machine) next(now time.Time) (State, string) {
 	case Starting:
 		return m.starting(now)
 	case Settling, Releasing:
-		return m.releasing(now)
+		if !m.mayHold {
+			return m.resume("the slot was given back")
+		}
 	case Idle:
 		if m.pending() {
 			return Waiting, "a reboot is needed"
@@ -329,50 +353,38 @@ func (m *Machine) next(now time.Time) (State, string) {
 // leaving ends the machine once it is asked to: at once when the host is going
 // down or nothing is held, else after one attempt to give the slot back.
 func (m *Machine) leaving() (State, string) {
-	switch {
-	case m.leave == nil || m.state == Left:
+	if m.leave == nil || m.state == Left {
 		return m.state, ""
+	}
+	end := "stopped"
+	if m.leave.Reload {
+		end = "starting over"
+	}
+	switch {
 	case m.state == Rebooting && !m.leave.Reload:
-		return Left, "stopped; the lock is kept for the reboot that logind was asked for"
+		return Left, end + "; logind was asked to reboot the host, a slot stays held until that is done"
+	case m.leave.KeepLock && m.MayHold():
+		return Left, end + "; the slot is kept, since the host is going down or nobody can tell"
 	case m.leave.KeepLock:
-		return Left, "stopped; the host is going down, a lock is kept"
+		return Left, end + "; no slot is held"
 	case m.running != None || m.state == Rebooting:
 		return m.state, "" // its end, or the reboot's, comes first
-	case m.done != nil && m.done.Effect == Unlock:
-		if m.done.Err != nil {
-			return Left, fmt.Sprintf("stopped; the lock could not be given back: %v", m.done.Err)
-		}
-		m.mayHold = false
-		return Left, "stopped; the lock was given back"
-	case m.done != nil && m.done.Effect == Lock:
-		m.mayHold = m.done.Err == nil || m.done.Unknown
-	}
-	switch {
 	case !m.mayHold:
-		return Left, "stopped"
+		return Left, end + "; no slot is held"
+	case m.state == Starting && !m.inspected:
+		return Left, end + " before etcd said whether a slot is held"
+	case m.etcd.err != nil:
+		return Left, fmt.Sprintf("%s; the slot could not be given back: %v", end, m.etcd.err)
 	case m.state == Settling || m.state == Releasing:
-		if m.etcd.err != nil {
-			return Left, fmt.Sprintf("stopped; the lock could not be given back: %v", m.etcd.err)
-		}
 		return m.state, ""
 	}
-	return Releasing, "asked to stop"
+	return Releasing, "asked to give the slot back before the end"
 }
 
 func (m *Machine) starting(now time.Time) (State, string) {
-	if !m.policy.Lock {
-		return m.resume("started")
-	}
-	if m.done != nil {
-		if m.done.Err != nil {
-			m.etcd.fail(now, m.done.Err, m.rand)
-			return Starting, ""
-		}
-		m.etcd.reset()
-		m.inspected, m.holding = true, m.done.Holding
-		m.mayHold = m.holding != NotHeld
-	}
 	switch {
+	case !m.policy.Lock:
+		return m.resume("started")
 	case !m.inspected:
 		return Starting, ""
 	case m.holding == NotHeld:
@@ -381,7 +393,7 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return Settling, "a slot is held from before this boot"
 	case m.mayGo(now):
 		return Locking, "a slot taken during this boot is still held, and the reboot may go ahead"
-	case !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
+	case m.open(now) && !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
 		return Starting, ""
 	}
 	return Settling, "a slot is held, but no reboot may go ahead now"
@@ -393,19 +405,6 @@ func (m *Machine) resume(why string) (State, string) {
 		return Waiting, why + "; a reboot is needed"
 	}
 	return Idle, why
-}
-
-func (m *Machine) releasing(now time.Time) (State, string) {
-	if m.done == nil || m.done.Effect != Unlock {
-		return m.state, ""
-	}
-	if m.done.Err != nil {
-		m.etcd.fail(now, m.done.Err, m.rand)
-		return m.state, ""
-	}
-	m.etcd.reset()
-	m.mayHold = false
-	return m.resume("the slot was given back")
 }
 
 // backOut leaves a state in which a slot may be held.
@@ -426,12 +425,9 @@ func (m *Machine) shut() string {
 
 func (m *Machine) waiting(now time.Time) (State, string) {
 	switch {
-	case !m.mayGo(now):
-		if m.mayHold || !m.pending() {
-			return m.backOut(m.shut())
-		}
-		return Waiting, ""
-	case now.Before(m.attempt.at):
+	case !m.pending() || m.mayHold && !m.open(now):
+		return m.backOut(m.shut())
+	case !m.open(now) || now.Before(m.attempt.at):
 		return Waiting, ""
 	case m.policy.Lock:
 		return Locking, "the host may reboot now"
@@ -440,56 +436,48 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 }
 
 func (m *Machine) locking(now time.Time) (State, string) {
-	if m.running != None {
-		return Locking, ""
-	}
-	if d := m.done; d != nil && d.Effect == Lock {
-		m.mayHold = d.Err == nil || d.Unknown
-		switch {
-		case d.Err == nil:
-			if m.mayGo(now) {
-				return Preparing, "got the slot"
-			}
-		case !m.cancelled:
-			m.attempt.fail(now, d.Err, m.rand)
-			return Waiting, fmt.Sprintf("no slot: %v", d.Err)
-		}
-	}
-	if !m.mayGo(now) {
+	d := m.done
+	switch {
+	case m.running != None:
+	case d != nil && d.Err != nil && !m.cancelled:
+		m.attempt.fail(now, d.Err, m.rand)
+		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
+	case !m.mayGo(now):
 		return m.backOut(m.shut())
+	case d != nil && d.Err == nil:
+		return Preparing, "got the slot"
 	}
 	return Locking, ""
 }
 
 func (m *Machine) preparing(now time.Time) (State, string) {
-	if m.running != None {
-		return Preparing, ""
-	}
-	if !m.mayGo(now) {
-		return m.backOut(m.shut())
-	}
 	d := m.done
 	switch {
-	case d == nil:
-		return Preparing, ""
+	case m.running != None:
+	case !m.mayGo(now):
+		return m.backOut(m.shut())
+	case d == nil || m.cancelled:
 	case d.Effect == Tell:
-		m.lastErr = d.Err // they could not all be told; the delay is theirs all the same
 		m.told = true
-		return Preparing, ""
-	case d.Effect != Check || m.cancelled:
-		return Preparing, ""
+		m.lastErr = d.Err // not all could be told; the delay is theirs all the same
 	case d.Err != nil:
 		m.attempt.fail(now, d.Err, m.rand)
 		return m.backOut(fmt.Sprintf("could not check whether the host may reboot: %v", d.Err))
-	case m.policy.Lock && d.Holding == NotHeld:
-		m.mayHold = false
+	case m.policy.Lock && !m.mayHold:
 		return Waiting, "somebody has taken the slot away"
+	default:
+		return m.checked(now, d.Users)
 	}
-	m.users = d.Users
-	if m.rebootAt.IsZero() && m.users > 0 {
+	return Preparing, ""
+}
+
+// checked goes on after a check that every gate but the users' passed.
+func (m *Machine) checked(now time.Time, users int) (State, string) {
+	m.users = users
+	if users > 0 && m.rebootAt.IsZero() {
 		m.rebootAt = now.Add(LoginDelay)
 	}
-	if m.users == 0 || !now.Before(m.rebootAt) {
+	if users == 0 || !now.Before(m.rebootAt) {
 		return Rebooting, "every gate is open"
 	}
 	m.checkAt = earliest(now.Add(MaxNap), m.rebootAt)
@@ -497,25 +485,23 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 }
 
 func (m *Machine) rebooting(now time.Time) (State, string) {
-	if d := m.done; d != nil && d.Effect == Reboot {
-		switch {
-		case d.Err != nil && !d.Unknown:
+	if d := m.done; d != nil {
+		if d.Err != nil && !d.Unknown {
 			m.attempt.fail(now, d.Err, m.rand)
 			return m.backOut(fmt.Sprintf("the reboot was refused: %v", d.Err))
-		default:
-			m.lastErr = d.Err
-			m.graceEnd = now.Add(RebootGrace)
 		}
+		m.lastErr = d.Err
+		m.graceEnd = now.Add(RebootGrace)
 	}
-	if m.running == None && m.asked && !now.Before(m.graceEnd) {
-		err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
-		if m.lastErr != nil {
-			err = fmt.Errorf("%w: %w", err, m.lastErr)
-		}
-		m.attempt.fail(now, err, m.rand)
-		return m.backOut(err.Error())
+	if m.graceEnd.IsZero() || now.Before(m.graceEnd) {
+		return Rebooting, ""
 	}
-	return Rebooting, ""
+	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
+	if m.lastErr != nil {
+		err = fmt.Errorf("%w: %w", err, m.lastErr)
+	}
+	m.attempt.fail(now, err, m.rand)
+	return m.backOut(err.Error())
 }
 
 // enter moves to a state and clears what belonged to the one before.
@@ -524,9 +510,8 @@ func (m *Machine) enter(now time.Time, to State, why string) {
 	m.state, m.entered, m.why = to, now, why
 	m.done = nil
 	m.blockedBy = ""
-	m.checkAt, m.rebootAt, m.told, m.asked, m.graceEnd = time.Time{}, time.Time{}, false, false, time.Time{}
+	m.checkAt, m.rebootAt, m.told, m.graceEnd = time.Time{}, time.Time{}, false, time.Time{}
 	m.lastErr = nil
-	m.etcd.reset()
 	if to == Idle {
 		m.attempt.reset()
 	}
@@ -540,7 +525,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Inspect
 		}
 	case Settling, Releasing:
-		if m.leave != nil || m.running == Unlock || !now.Before(m.etcd.at) {
+		if !now.Before(m.etcd.at) {
 			return Unlock
 		}
 	case Locking:
@@ -558,7 +543,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Check
 		}
 	case Rebooting:
-		if !m.asked || m.running == Reboot {
+		if m.graceEnd.IsZero() {
 			return Reboot
 		}
 	}
@@ -567,32 +552,17 @@ func (m *Machine) want(now time.Time) Effect {
 
 // nap returns how long nothing needs to be asked again; 0 is for ever.
 func (m *Machine) nap(now time.Time) time.Duration {
-	var until time.Time
-	switch m.state {
-	case Idle, Left:
+	if m.state == Idle || m.state == Left {
 		return 0
-	case Waiting:
-		if start, _ := m.opening(now); start.After(now) {
-			until = start
-		} else {
-			until = m.attempt.at
-		}
-	case Preparing:
-		until = m.checkAt
-	case Rebooting:
-		until = m.graceEnd
-	case Starting:
-		until = m.etcd.at
-		if m.inspected {
-			until = m.startedAt.Add(engineGrace)
-		}
-	case Settling, Releasing:
-		until = m.etcd.at
 	}
-	if nap := until.Sub(now); nap > 0 && nap < MaxNap {
-		return nap
+	start, end := m.opening(now)
+	nap := MaxNap
+	for _, t := range []time.Time{m.startedAt.Add(engineGrace), m.etcd.at, m.attempt.at, m.checkAt, m.graceEnd, start, end} {
+		if d := t.Sub(now); d > 0 && d < nap {
+			nap = d
+		}
 	}
-	return MaxNap
+	return nap
 }
 
 // opening returns the window's opening that contains now, or the next one; the

@@ -9,46 +9,63 @@ import (
 // Status says in one line, for systemctl status, what the daemon waits for,
 // since when and until when. Times are local.
 func (m *Machine) Status(now time.Time) string {
-	switch m.state {
-	case Starting:
-		return "starting: asking etcd whether this host holds a slot" + m.etcd.String()
-	case Settling:
-		return "giving back the slot that was held at start" + m.etcd.String()
-	case Idle:
-		return "idle: no reboot is needed"
-	case Releasing:
-		return "giving the slot back: " + m.why + m.etcd.String()
-	case Left:
+	var text string
+	switch {
+	case m.state == Left:
 		return m.why
+	case m.pending():
+		text = "reboot needed since " + clock(m.pendingSince)
+		if m.version != "" {
+			text += " for version " + m.version
+		}
+		text += "; "
+	case m.state != Starting && m.state != Settling && m.state != Idle:
+		text = "the reboot is not needed any more; "
 	}
 
-	text := "reboot needed since " + clock(m.pendingSince)
-	if m.version != "" {
-		text += " for version " + m.version
-	}
+	entered := clock(m.entered)
+	since := " since " + entered
+	start, end := m.opening(now)
 	switch m.state {
+	case Starting:
+		if m.inspected {
+			text += "a slot is held; waiting for update_engine until " + clock(m.startedAt.Add(engineGrace))
+		} else {
+			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now)
+		}
+	case Settling:
+		text += "giving back the slot that was held at start" + since + m.etcd.text(now)
+	case Idle:
+		text += "idle: no reboot is needed" + since
 	case Waiting:
-		if start, _ := m.opening(now); start.After(now) {
-			text += "; waiting for the reboot window, which opens " + clock(start)
+		if start.After(now) {
+			text += "waiting" + since + " for the reboot window, which opens " + clock(start)
+		} else {
+			text += "waiting" + since
 		}
-		if m.attempt.err != nil {
-			text += fmt.Sprintf("; the last attempt failed: %v", m.attempt.err)
-			if m.attempt.at.After(now) {
-				text += ", trying again " + clock(m.attempt.at)
-			}
-		}
+		text += m.attempt.text(now)
 	case Locking:
-		text += "; waiting for a slot since " + clock(m.entered)
+		text += "waiting for a slot" + since
+		if !end.IsZero() {
+			text += " until the reboot window shuts " + clock(end)
+		}
 		if m.blockedBy != "" {
 			text += ": " + m.blockedBy
 		}
 	case Preparing:
 		if m.rebootAt.IsZero() {
-			return text + "; asking once more whether the host may reboot"
+			text += "asking once more whether the host may reboot" + since
+		} else {
+			text += fmt.Sprintf("users are logged in (%d) and know since %s; rebooting %s, or once they have left",
+				m.users, clock(m.rebootAt.Add(-LoginDelay)), clock(m.rebootAt))
 		}
-		text += fmt.Sprintf("; users are logged in (%d), rebooting %s", m.users, clock(m.rebootAt))
 	case Rebooting:
-		text += "; rebooting, logind was asked " + clock(m.entered)
+		text += "rebooting: logind was asked " + entered
+		if !m.graceEnd.IsZero() {
+			text += ", trying again " + clock(m.graceEnd)
+		}
+	case Releasing:
+		text += "giving the slot back" + since + ": " + m.why + m.etcd.text(now)
 	}
 	if m.lastErr != nil {
 		text += fmt.Sprintf(" (%v)", m.lastErr)
@@ -56,11 +73,16 @@ func (m *Machine) Status(now time.Time) string {
 	return text
 }
 
-func (r *retry) String() string {
+// text says what failed last and when it is tried again.
+func (r *retry) text(now time.Time) string {
 	if r.err == nil {
 		return ""
 	}
-	return fmt.Sprintf("; failed: %v; trying again %s", r.err, clock(r.at))
+	text := fmt.Sprintf("; the last attempt failed: %v", r.err)
+	if r.at.After(now) {
+		text += "; trying again " + clock(r.at)
+	}
+	return text
 }
 
 // clock formats a time for people on this host.
