@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -110,7 +111,7 @@ type Event struct {
 type Client struct {
 	conn       *dbus.Conn
 	log        *slog.Logger
-	trust      Trust
+	trust      atomic.Pointer[Trust]
 	retryAfter time.Duration
 }
 
@@ -118,8 +119,13 @@ type Client struct {
 // in order, see systemd.ConnectSystemBus. The connection stays the caller's to
 // close.
 func New(conn *dbus.Conn, log *slog.Logger, trusted Trust) *Client {
-	return &Client{conn: conn, log: log, trust: trusted, retryAfter: retryAfter}
+	c := &Client{conn: conn, log: log, retryAfter: retryAfter}
+	c.SetTrust(trusted)
+	return c
 }
+
+// SetTrust changes who is believed, for signals that come from now on.
+func (c *Client) SetTrust(trusted Trust) { c.trust.Store(&trusted) }
 
 // Status asks update_engine for its status, within five seconds. It returns
 // ErrAbsent when nobody owns the name; it never starts update_engine.

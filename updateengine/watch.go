@@ -15,8 +15,8 @@ import (
 const maxStrangers = 64
 
 // Watch reports what update_engine, and those who may speak for it, say about
-// the update. The first event tells the state at start, if update_engine is
-// there; an update_engine that is absent, hangs or answers nonsense is not an
+// the update. The first event tells the state at start, Gone if update_engine is
+// not there; an update_engine that is absent, hangs or answers nonsense is not an
 // error: events come when it has something to say.
 //
 // The channel is closed when ctx ends or the bus goes away. A consumer that
@@ -44,6 +44,9 @@ func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
 		}
 		w.retry.Stop()
 		defer w.retry.Stop()
+		if owner == "" {
+			w.put(&entry{Event: Event{Source: Gone}, believed: true})
+		}
 		w.setOwner(owner)
 		w.run(signals, events)
 		c.unsubscribe(signals)
@@ -282,11 +285,11 @@ func (w *watch) judge(sender string) (believed bool, who string, err error) {
 	if err != nil {
 		return false, "", err
 	}
-	believed, err = w.trust.believes(c)
+	believed, err = w.trust.Load().believes(c)
 	if err != nil {
 		return false, "", err
 	}
-	return believed, w.trust.describe(c), nil
+	return believed, w.trust.Load().describe(c), nil
 }
 
 func (w *watch) senderAnswered(a senderAnswer) {
@@ -308,7 +311,7 @@ func (w *watch) senderAnswered(a senderAnswer) {
 		w.warn("ignoring a status signal: its sender could not be looked up", "sender", a.sender, "error", a.err)
 	default:
 		w.warn("ignoring a status signal: its sender is neither update_engine nor root nor in a group that may ask for a reboot",
-			"from", a.who, "sender", a.sender, "groups", w.trust.Groups)
+			"from", a.who, "sender", a.sender, "groups", w.trust.Load().Groups)
 	}
 }
 

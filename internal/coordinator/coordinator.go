@@ -59,9 +59,8 @@ func (e *HeldError) Error() string {
 
 // File is the coordinator file, locked. It is not safe for concurrent use.
 type File struct {
-	path     string
-	strategy string
-	locked   *os.File // the open file description that carries the lock; nil once closed
+	path   string
+	locked *os.File // the open file description that carries the lock; nil once closed
 }
 
 // Open creates the file and its folder where they are missing, locks it and
@@ -75,8 +74,8 @@ func Open(path, strategy string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{path: path, strategy: strategy, locked: locked}
-	if err := f.Set(Starting); err != nil {
+	f := &File{path: path, locked: locked}
+	if err := f.Set(strategy, Starting); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -85,7 +84,7 @@ func Open(path, strategy string) (*File, error) {
 
 // Set replaces the file's content. On error the old content and the lock are
 // still in place.
-func (f *File) Set(state State) error {
+func (f *File) Set(strategy string, state State) error {
 	if f.locked == nil {
 		return fmt.Errorf("write coordinator file: %w", fs.ErrClosed)
 	}
@@ -96,7 +95,7 @@ func (f *File) Set(state State) error {
 	if !current {
 		return fmt.Errorf("write %s: %w", f.path, ErrReplaced)
 	}
-	next, err := f.prepare(state)
+	next, err := f.prepare(strategy, state)
 	if err != nil {
 		return fmt.Errorf("write coordinator file: %w", err)
 	}
@@ -130,7 +129,7 @@ func (f *File) Close() error {
 // prepare writes the new content to a file beside the old one and locks it.
 // The name is fixed: only the holder of the lock gets here, and what a killed
 // one left behind is cleared away.
-func (f *File) prepare(state State) (_ *os.File, err error) {
+func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
 	temporary := filepath.Join(filepath.Dir(f.path), "."+filepath.Base(f.path)+".new")
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -151,7 +150,7 @@ func (f *File) prepare(state State) (_ *os.File, err error) {
 	if err := syscall.Flock(int(next.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", temporary, err)
 	}
-	if _, err := fmt.Fprintf(next, "NAME=%s\nSTRATEGY=%s\nSTATE=%s\n", name, f.strategy, state); err != nil {
+	if _, err := fmt.Fprintf(next, "NAME=%s\nSTRATEGY=%s\nSTATE=%s\n", name, strategy, state); err != nil {
 		return nil, err
 	}
 	return next, nil
