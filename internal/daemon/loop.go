@@ -77,7 +77,8 @@ type Parts struct {
 // A Report is what the world is told about the daemon.
 type Report struct {
 	State  State
-	Status string // one line, for people
+	Lock   bool   // a slot is needed, as in Policy
+	Status string // for people
 }
 
 const (
@@ -185,7 +186,7 @@ func (l *loop) step(work context.Context, event Event) State {
 	}
 	now := time.Now()
 	d := l.machine.Step(now, event)
-	report := Report{State: d.State, Status: oneLine(l.machine.Status(now))}
+	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now)}
 	for _, move := range d.Moved {
 		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", report.Status)
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -87,14 +86,3 @@ func (r *retry) text(now time.Time) string {
 
 // clock formats a time for people on this host.
 func clock(t time.Time) string { return t.Local().Format("Mon 2006-01-02 15:04:05 MST") }
-
-// oneLine makes a text fit for a status line: no line breaks or other control
-// characters, whatever an error or a bus peer put into it.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-}

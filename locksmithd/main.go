@@ -1,0 +1,102 @@
+// Command locksmithd reboots this host after an update, one host of the fleet
+// after another.
+//
+// This package reads the flags and wires the parts together; what the daemon
+// does is in package daemon. Exit status: 0 when asked to stop or when the
+// strategy is off, 1 on failure, 2 on wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/locksmithd/locksmith/internal/config"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	options, show, err := parseFlags(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case show:
+		fmt.Fprintf(stdout, "locksmithd version %s\n", version)
+		return 0
+	}
+	// From here on SIGHUP is a request and not the end.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	options.Environ = environ
+	loader := config.NewLoader(options)
+	cfg, err := loader.Load()
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(stderr, "locksmithd: %s\n", strings.TrimSpace(line))
+		}
+		return 1
+	}
+	level := new(slog.LevelVar)
+	s := &server{loader: loader, root: options.Root, hangup: hangup, log: newLogger(stderr, level, environ), level: level}
+	if err := s.serve(ctx, cfg); err != nil {
+		s.log.Error("locksmithd ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// parseFlags reads the command line. The flags are those of the settings, with
+// one dash or two, and --root, --version.
+func parseFlags(args []string, stderr io.Writer) (o config.Options, showVersion bool, err error) {
+	o.Program = config.Daemon
+	flags := flag.NewFlagSet("locksmithd", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
+		flags.PrintDefaults()
+	}
+	for _, d := range config.Definitions() {
+		if d.Flag == "" {
+			continue
+		}
+		set := func(value string) error {
+			o.Flags = append(o.Flags, config.Flag{Name: d.Flag, Value: value})
+			return nil
+		}
+		usage := fmt.Sprintf("%s (%s)", d.Description, d.Variable)
+		if d.Switch {
+			flags.BoolFunc(d.Flag, usage, set)
+		} else {
+			flags.Func(d.Flag, usage, set)
+		}
+	}
+	flags.StringVar(&o.Root, "root", "", "`directory` below which machine-id, update.conf and the coordinator file are")
+	flags.BoolVar(&showVersion, "version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		return o, false, err
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "locksmithd: unexpected argument %q: only flags are taken\n", flags.Arg(0))
+		flags.Usage()
+		return o, false, errors.New("unexpected argument")
+	}
+	return o, showVersion, nil
+}

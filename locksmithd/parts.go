@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/updateengine"
+)
+
+// slot is this host's view of the lock. It is connected to etcd only while a
+// call runs.
+type slot struct {
+	lock   *lock.Lock
+	etcd   *lock.Etcd
+	id     string // of this machine
+	bootID string
+	log    *slog.Logger
+}
+
+var _ daemon.Locker = (*slot)(nil)
+
+func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
+	defer s.etcd.Close()
+	held, record, err := s.lock.Holder(ctx, s.id)
+	switch {
+	case err != nil:
+		return daemon.NotHeld, unknown(err)
+	case !held:
+		return daemon.NotHeld, nil
+	case record.BootID == s.bootID:
+		return daemon.HeldThisBoot, nil
+	}
+	return daemon.HeldSinceBefore, nil
+}
+
+func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
+	defer s.etcd.Close()
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("take a slot: %w", err)
+	}
+	record := lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", Version: version}
+	return unknown(s.lock.Acquire(ctx, s.id, record, func(full lock.Semaphore, err error) {
+		if err != nil {
+			s.log.Warn("still waiting for a slot", "error", err)
+			blocked(err.Error())
+			return
+		}
+		blocked((&lock.FullError{Semaphore: full}).Error())
+	}))
+}
+
+func (s *slot) Release(ctx context.Context) error {
+	defer s.etcd.Close()
+	err := s.lock.Release(ctx, s.id)
+	var notHeld *lock.NotHeldError
+	if errors.As(err, &notHeld) {
+		return nil
+	}
+	return unknown(err)
+}
+
+// unknown translates the lock's word for it.
+func unknown(err error) error {
+	if errors.Is(err, lock.ErrUnknown) {
+		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
+	}
+	return err
+}
+
+// host is the machine, as logind knows it.
+type host struct{ logind *systemd.Logind }
+
+var (
+	_ daemon.Host  = host{}
+	_ daemon.Users = host{}
+)
+
+func (h host) Reboot(ctx context.Context) error {
+	err := h.logind.Reboot(ctx)
+	if err != nil && !errors.Is(err, systemd.ErrRefused) {
+		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
+	}
+	return err
+}
+
+func (h host) GoingDown(ctx context.Context) (bool, error) { return h.logind.PreparingForShutdown(ctx) }
+
+func (h host) Count(ctx context.Context) (int, error) {
+	sessions, err := h.logind.Sessions(ctx)
+	return len(sessions), err
+}
+
+func (h host) Tell(ctx context.Context, message string) error {
+	sessions, err := h.logind.Sessions(ctx)
+	if err != nil {
+		return err
+	}
+	return systemd.Tell(ctx, sessions, message)
+}
+
+// updates translates what update_engine and requesters say, until the channel
+// closes.
+func updates(events <-chan updateengine.Event, log *slog.Logger) <-chan daemon.Update {
+	out := make(chan daemon.Update)
+	go func() {
+		defer close(out)
+		for e := range events {
+			log.Debug("update", "source", e.Source, "operation", e.Status.Operation, "version", e.Status.NewVersion)
+			if e.Source == updateengine.Requester {
+				log.Info("a reboot was asked for or called off by hand", "by", e.By, "operation", e.Status.Operation)
+			}
+			out <- update(e.Source, e.Status)
+		}
+	}()
+	return out
+}
+
+func update(source updateengine.Source, s updateengine.Status) daemon.Update {
+	u := daemon.Update{Pending: s.NeedReboot(), Version: s.NewVersion}
+	switch source {
+	case updateengine.Engine:
+		u.Source = daemon.Engine
+	case updateengine.Requester:
+		u.Source = daemon.Requester
+	case updateengine.Gone:
+		u.Source = daemon.Gone
+	}
+	return u
+}
+
+// askEngine asks update_engine once more. That it is absent or silent takes
+// nothing back.
+func askEngine(client *updateengine.Client, log *slog.Logger) func(context.Context) *daemon.Update {
+	return func(ctx context.Context) *daemon.Update {
+		status, err := client.Status(ctx)
+		if err != nil {
+			log.Debug("update_engine does not say whether the update still stands; its last word counts", "error", err)
+			return nil
+		}
+		u := update(updateengine.Engine, status)
+		return &u
+	}
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/coordinator"
+	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/updateengine"
+)
+
+// errOff is why the daemon stops when a new configuration says so.
+var errOff = errors.New("reboot strategy is off")
+
+// server is what outlives a change of the configuration.
+type server struct {
+	loader *config.Loader
+	root   string
+	hangup <-chan os.Signal
+	log    *slog.Logger
+	level  *slog.LevelVar
+	notify systemd.Notifier
+}
+
+// serve runs the daemon until ctx ends or it cannot go on.
+func (s *server) serve(ctx context.Context, cfg *config.Config) error {
+	s.accept(cfg)
+	file, err := coordinator.Open(filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy))
+	if cfg.Strategy == config.StrategyOff {
+		if err != nil { // somebody else is the coordinator, and rightly so
+			s.log.Warn("the coordinator file is left as it is", "error", err)
+		}
+		return s.off(file)
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+
+	settings, err := s.settings(cfg)
+	if err != nil {
+		return err
+	}
+	conn, err := systemd.ConnectSystemBus(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	engine := updateengine.New(conn, s.log, s.trust(cfg))
+	events, err := engine.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	aliveEvery, err := systemd.WatchdogInterval()
+	if err != nil {
+		return err
+	}
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	reload := make(chan daemon.Settings)
+	go s.reload(ctx, stop, engine, reload)
+	machine := host{systemd.NewLogind(conn)}
+	err = daemon.Run(ctx, settings, daemon.Parts{
+		Updates:    updates(events, s.log),
+		AskEngine:  askEngine(engine, s.log),
+		Host:       machine,
+		Users:      machine,
+		Reload:     reload,
+		Report:     s.reporter(file),
+		Alive:      func() { s.warn(s.notify.Ping()) },
+		AliveEvery: aliveEvery,
+		Log:        s.log,
+		Seed:       rand.Uint64(),
+	})
+	s.warn(s.notify.Stopping())
+	if context.Cause(ctx) == errOff {
+		return s.off(file)
+	}
+	return err
+}
+
+// off says that this daemon does nothing, and ends as systemd expects of a
+// service that started well. file may be nil.
+func (s *server) off(file *coordinator.File) error {
+	s.log.Info("the reboot strategy is off: nothing to do")
+	if file != nil {
+		defer file.Close()
+		if err := file.Set(string(config.StrategyOff), coordinator.Disabled); err != nil {
+			return err
+		}
+	}
+	s.warn(s.notify.Ready())
+	s.warn(s.notify.Status("off: this host is not rebooted, REBOOT_STRATEGY is off"))
+	return nil
+}
+
+// accept takes over what of a configuration needs no restart of anything.
+func (s *server) accept(cfg *config.Config) {
+	s.level.Set(slog.LevelInfo)
+	if cfg.Debug {
+		s.level.Set(slog.LevelDebug)
+	}
+	for _, w := range cfg.Warnings {
+		s.log.Warn(w)
+	}
+}
+
+func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
+	var d daemon.Settings
+	if cfg.Window != nil { // a nil *Window in the interface would not be nil
+		d.Policy.Window = cfg.Window
+	}
+	if cfg.Strategy != config.StrategyEtcdLock {
+		return d, nil
+	}
+	id, err := config.MachineID(s.root)
+	if err != nil {
+		return d, err
+	}
+	bootID, err := systemd.BootID(s.root)
+	if err != nil {
+		return d, err
+	}
+	etcd := lock.NewEtcd(cfg.Etcd)
+	l, err := lock.New(etcd, cfg.Group)
+	if err != nil {
+		return d, err
+	}
+	d.Policy.Lock = true
+	d.Lock = &slot{lock: l, etcd: etcd, id: id, bootID: bootID, log: s.log}
+	return d, nil
+}
+
+func (s *server) trust(cfg *config.Config) updateengine.Trust {
+	return updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root}
+}
+
+// reload reads the configuration again at every SIGHUP, until ctx ends. One
+// that is wrong is refused as a whole.
+func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, to chan<- daemon.Settings) {
+	for {
+		select {
+		case <-s.hangup:
+		case <-ctx.Done():
+			return
+		}
+		s.warn(s.notify.Reloading())
+		cfg, err := s.loader.Load()
+		var settings daemon.Settings
+		if err == nil && cfg.Strategy != config.StrategyOff {
+			settings, err = s.settings(cfg)
+		}
+		switch {
+		case err != nil:
+			s.log.Error("the new configuration is refused, the old one stays in force", "error", err)
+		case cfg.Strategy == config.StrategyOff:
+			stop(errOff)
+			return
+		default:
+			s.accept(cfg)
+			engine.SetTrust(s.trust(cfg))
+			select {
+			case to <- settings:
+				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.warn(s.notify.Ready())
+	}
+}
+
+// reporter tells the service manager and the coordinator file about the daemon.
+func (s *server) reporter(file *coordinator.File) func(daemon.Report) {
+	ready := false
+	return func(r daemon.Report) {
+		strategy := config.StrategyReboot
+		if r.Lock {
+			strategy = config.StrategyEtcdLock
+		}
+		s.warn(file.Set(string(strategy), coordinatorState(r.State)))
+		s.warn(s.notify.Status(r.Status))
+		if !ready {
+			ready = true
+			s.warn(s.notify.Ready())
+		}
+		if r.State == daemon.Idle || r.State == daemon.Waiting {
+			// A connection to etcd has come and gone, and it may be days before the next.
+			debug.FreeOSMemory()
+		}
+	}
+}
+
+func coordinatorState(state daemon.State) coordinator.State {
+	switch state {
+	case daemon.Starting, daemon.Settling:
+		return coordinator.Starting
+	case daemon.Idle, daemon.Left:
+		return coordinator.Running
+	case daemon.Rebooting:
+		return coordinator.Rebooting
+	}
+	return coordinator.RebootPlanned
+}
+
+// warn logs the failure of something that the daemon can do without.
+func (s *server) warn(err error) {
+	if err != nil {
+		s.log.Warn("going on without this", "error", err)
+	}
+}
