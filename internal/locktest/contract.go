@@ -1,0 +1,468 @@
+package locktest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// Contract runs the suite that every lock.Store must pass. open returns a store; those of one suite
+// may share their data.
+func Contract(t *testing.T, open func(*testing.T) lock.Store) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, lock.Store)
+	}{
+		{"a key that does not exist has revision zero", missingKey},
+		{"several keys are read at one revision", oneRevision},
+		{"a transaction happens as a whole", wholeTransaction},
+		{"a transaction whose condition fails changes nothing and says what is there", failedCondition},
+		{"a key is created only once", createdOnce},
+		{"an empty value is not a missing key", emptyValue},
+		{"any bytes and a megabyte fit", anyBytes},
+		{"a wait returns what the key changes to", waitForChange},
+		{"a wait returns at once what changed before it began", waitForPast},
+		{"a wait sees a deletion", waitForDeletion},
+		{"a wait does not return for another key", waitForOther},
+		{"a wait ends with its context", waitEnds},
+		{"an ended context is the error of every call", endedContext},
+		{"lock, status and unlock leave the documents that other clients know", documents},
+		{"a holder locks again and a stranger cannot unlock", holders},
+		{"a release wakes a waiting host", handOver},
+		{"contenders never hold more than max slots", contenders},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+	}
+}
+
+// key is one that this test has for itself.
+func key(t *testing.T, name string) string {
+	return "coreos.com/updateengine/rebootlock/" + url.QueryEscape(t.Name()) + "/" + name
+}
+
+func get(t *testing.T, s lock.Store, keys ...string) lock.Snapshot {
+	t.Helper()
+	snap, err := s.Get(t.Context(), keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snap
+}
+
+func commit(t *testing.T, s lock.Store, conds []lock.Cond, ops ...lock.Op) (bool, lock.Snapshot) {
+	t.Helper()
+	ok, now, err := s.Commit(t.Context(), conds, ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok, now
+}
+
+func mustCommit(t *testing.T, s lock.Store, conds []lock.Cond, ops ...lock.Op) {
+	t.Helper()
+	if ok, now := commit(t, s, conds, ops...); !ok {
+		t.Fatalf("the transaction failed; there is %v", now)
+	}
+}
+
+func missingKey(t *testing.T, s lock.Store) {
+	k := key(t, "a")
+	snap := get(t, s, k)
+	if v := snap.Values[k]; v.ModRevision != 0 || v.Data != nil {
+		t.Errorf("a missing key is %v", v)
+	}
+	if snap.Revision <= 0 {
+		t.Errorf("the store is at revision %d", snap.Revision)
+	}
+}
+
+func oneRevision(t *testing.T, s lock.Store) {
+	a, b, c := key(t, "a"), key(t, "b"), key(t, "c")
+	mustCommit(t, s, nil, lock.Op{Key: a, Value: []byte("1")})
+	mustCommit(t, s, nil, lock.Op{Key: b, Value: []byte("2")})
+	snap := get(t, s, a, b, c)
+	va, vb := snap.Values[a], snap.Values[b]
+	if string(va.Data) != "1" || string(vb.Data) != "2" || len(snap.Values) != 2 {
+		t.Errorf("read %v", snap)
+	}
+	if va.ModRevision >= vb.ModRevision || vb.ModRevision > snap.Revision {
+		t.Errorf("revisions are %d, %d and %d in all", va.ModRevision, vb.ModRevision, snap.Revision)
+	}
+}
+
+func wholeTransaction(t *testing.T, s lock.Store) {
+	a, b := key(t, "a"), key(t, "b")
+	mustCommit(t, s, nil, lock.Op{Key: a, Value: []byte("1")})
+	was := get(t, s, a).Values[a]
+	mustCommit(t, s, []lock.Cond{{Key: a, ModRevision: was.ModRevision}, {Key: b}},
+		lock.Op{Key: a, Delete: true}, lock.Op{Key: b, Value: []byte("2")})
+	snap := get(t, s, a, b)
+	if snap.Values[a].ModRevision != 0 || string(snap.Values[b].Data) != "2" {
+		t.Errorf("there is %v", snap)
+	}
+}
+
+func failedCondition(t *testing.T, s lock.Store) {
+	a, b := key(t, "a"), key(t, "b")
+	mustCommit(t, s, nil, lock.Op{Key: a, Value: []byte("1")})
+	first := get(t, s, a).Values[a]
+	mustCommit(t, s, nil, lock.Op{Key: a, Value: []byte("2")})
+	before := get(t, s, a, b)
+	ok, now := commit(t, s, []lock.Cond{{Key: b}, {Key: a, ModRevision: first.ModRevision}},
+		lock.Op{Key: a, Value: []byte("3")}, lock.Op{Key: b, Value: []byte("3")})
+	if ok {
+		t.Error("it happened")
+	}
+	for _, snap := range []lock.Snapshot{now, get(t, s, a, b)} {
+		if v := snap.Values[a]; string(v.Data) != "2" || v.ModRevision != before.Values[a].ModRevision || snap.Values[b].ModRevision != 0 {
+			t.Errorf("there is %v", snap)
+		}
+		if snap.Revision < before.Revision {
+			t.Errorf("it is at revision %d, which was at %d before", snap.Revision, before.Revision)
+		}
+	}
+}
+
+func createdOnce(t *testing.T, s lock.Store) {
+	k := key(t, "a")
+	for i := range 2 {
+		ok, _ := commit(t, s, []lock.Cond{{Key: k}}, lock.Op{Key: k, Value: []byte("1")})
+		if ok != (i == 0) {
+			t.Errorf("time %d: happened is %v", i+1, ok)
+		}
+	}
+}
+
+func emptyValue(t *testing.T, s lock.Store) {
+	k := key(t, "a")
+	mustCommit(t, s, nil, lock.Op{Key: k})
+	if v := get(t, s, k).Values[k]; v.ModRevision == 0 || len(v.Data) != 0 {
+		t.Errorf("an empty key is %v", v)
+	}
+}
+
+func anyBytes(t *testing.T, s lock.Store) {
+	k := key(t, "..")
+	value := bytes.Repeat([]byte{0, 0xff, '\n', '"'}, 1<<18)
+	mustCommit(t, s, nil, lock.Op{Key: k, Value: value})
+	if v := get(t, s, k).Values[k]; !bytes.Equal(v.Data, value) {
+		t.Errorf("read %d bytes of %d, or others", len(v.Data), len(value))
+	}
+}
+
+func waitForChange(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k := key(t, "a")
+	snap := get(t, s, k)
+	for i := range 3 {
+		want := fmt.Sprint(i)
+		done := make(chan error, 1)
+		go func() {
+			// The wait may begin before or after this: it must not matter.
+			_, _, err := s.Commit(ctx, nil, []lock.Op{{Key: k, Value: []byte(want)}})
+			done <- err
+		}()
+		next, err := s.Wait(ctx, k, snap.Revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		now := get(t, s, k)
+		if v := next.Values[k]; string(v.Data) != want || v.ModRevision != now.Values[k].ModRevision {
+			t.Errorf("wait returned %v; there is %v", next, now)
+		}
+		if next.Revision <= snap.Revision || next.Revision > now.Revision {
+			t.Errorf("wait returned revision %d, after %d and now %d", next.Revision, snap.Revision, now.Revision)
+		}
+		snap = next
+	}
+}
+
+func waitForPast(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k := key(t, "a")
+	before := get(t, s, k)
+	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("1")})
+	snap, err := s.Wait(ctx, k, before.Revision)
+	if err != nil || string(snap.Values[k].Data) != "1" {
+		t.Errorf("wait returned %v, %v", snap, err)
+	}
+}
+
+func waitForDeletion(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k := key(t, "a")
+	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("1")})
+	before := get(t, s, k)
+	mustCommit(t, s, nil, lock.Op{Key: k, Delete: true})
+	snap, err := s.Wait(ctx, k, before.Revision)
+	if err != nil || snap.Values[k].ModRevision != 0 || snap.Revision <= before.Revision {
+		t.Errorf("wait after %d returned %v, %v", before.Revision, snap, err)
+	}
+}
+
+func waitForOther(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k, other := key(t, "a"), key(t, "a/b")
+	before := get(t, s, k)
+	mustCommit(t, s, nil, lock.Op{Key: other, Value: []byte("1")})
+	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("2")})
+	snap, err := s.Wait(ctx, k, before.Revision)
+	if err != nil || string(snap.Values[k].Data) != "2" || len(snap.Values) != 1 {
+		t.Errorf("wait returned %v, %v", snap, err)
+	}
+}
+
+func waitEnds(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	k := key(t, "a")
+	before := get(t, s, k)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Wait(ctx, k, before.Revision)
+		done <- err
+	}()
+	cancel()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("wait returned %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the wait goes on")
+	}
+}
+
+func endedContext(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, getErr := s.Get(ctx, key(t, "a"))
+	_, _, commitErr := s.Commit(ctx, nil, []lock.Op{{Key: key(t, "a")}})
+	_, waitErr := s.Wait(ctx, key(t, "a"), 1)
+	for _, err := range []error{getErr, commitErr, waitErr} {
+		if !errors.Is(err, context.Canceled) || errors.Is(err, lock.ErrRefused) {
+			t.Errorf("the error is %v", err)
+		}
+	}
+}
+
+// newLock returns a lock of the group that this test has for itself, and its semaphore's key.
+func newLock(t *testing.T, s lock.Store) (*lock.Lock, string) {
+	t.Helper()
+	l, err := lock.New(s, t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, "coreos.com/updateengine/rebootlock/groups/" + url.QueryEscape(t.Name()) + "/semaphore"
+}
+
+func documents(t *testing.T, s lock.Store) {
+	l, k := newLock(t, s)
+	ctx := t.Context()
+	step := func(what string, err error, want string) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if data := string(get(t, s, k).Values[k].Data); data != want {
+			t.Errorf("after %s the document is %s, want %s", what, data, want)
+		}
+	}
+	_, err := l.Status(ctx)
+	step("status", err, `{"semaphore":1,"max":1,"holders":null}`)
+	_, _, err = l.SetMax(ctx, 3)
+	step("set-max", err, `{"semaphore":3,"max":3,"holders":null}`)
+	_, err = l.TryAcquire(ctx, "b", lock.Record{})
+	step("lock b", err, `{"semaphore":2,"max":3,"holders":["b"]}`)
+	_, err = l.TryAcquire(ctx, "a", lock.Record{})
+	step("lock a", err, `{"semaphore":1,"max":3,"holders":["a","b"]}`)
+	_, _, err = l.SetMax(ctx, 1)
+	step("set-max below the holders", err, `{"semaphore":-1,"max":1,"holders":["a","b"]}`)
+	err = l.Release(ctx, "b")
+	step("unlock b", err, `{"semaphore":0,"max":1,"holders":["a"]}`)
+	err = l.Release(ctx, "a")
+	step("unlock a", err, `{"semaphore":1,"max":1,"holders":null}`)
+}
+
+func holders(t *testing.T, s lock.Store) {
+	l, _ := newLock(t, s)
+	ctx := t.Context()
+	record := lock.Record{Hostname: "h", BootID: "b", Since: time.Unix(1700000000, 0).UTC(), By: "test", Version: "1"}
+	for i := range 2 {
+		already, err := l.TryAcquire(ctx, "a", record)
+		if err != nil || already != (i > 0) {
+			t.Fatalf("lock %d: already is %v, %v", i+1, already, err)
+		}
+		record.Hostname = "other" // the first one stays
+	}
+	held, r, err := l.Holder(ctx, "a")
+	record.Hostname = "h"
+	if err != nil || !held || r != record {
+		t.Errorf("holder is %v, %+v, %v", held, r, err)
+	}
+	var full *lock.FullError
+	if _, err := l.TryAcquire(ctx, "b", record); !errors.As(err, &full) || !slices.Equal(full.Semaphore.Holders, []string{"a"}) {
+		t.Errorf("a second lock returned %v", err)
+	}
+	var notHeld *lock.NotHeldError
+	if err := l.Release(ctx, "b"); !errors.As(err, &notHeld) || !slices.Equal(notHeld.Semaphore.Holders, []string{"a"}) {
+		t.Errorf("unlock of a stranger returned %v", err)
+	}
+	if held, r, err := l.Holder(ctx, "b"); err != nil || held || r != (lock.Record{}) {
+		t.Errorf("a stranger is holder: %v, %+v, %v", held, r, err)
+	}
+	if err := l.Release(ctx, "a"); err != nil {
+		t.Error(err)
+	}
+	if held, r, err := l.Holder(ctx, "a"); err != nil || held || r != (lock.Record{}) {
+		t.Errorf("holder after unlock is %v, %+v, %v", held, r, err)
+	}
+}
+
+func handOver(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a, _ := newLock(t, s)
+	b, _ := newLock(t, s)
+	if _, err := a.TryAcquire(ctx, "a", lock.Record{}); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan lock.Semaphore, 1)
+	got := make(chan error, 1)
+	go func() {
+		got <- b.Acquire(ctx, "b", lock.Record{}, func(s lock.Semaphore, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			waits <- s
+		})
+	}()
+	select {
+	case s := <-waits:
+		if !slices.Equal(s.Holders, []string{"a"}) {
+			t.Errorf("b waits for %v", s.Holders)
+		}
+	case err := <-got:
+		t.Fatalf("acquire did not wait: %v", err)
+	}
+	if err := a.Release(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func contenders(t *testing.T, s lock.Store) {
+	const max, hosts, rounds = 2, 6, 4
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	l, k := newLock(t, s)
+	if _, _, err := l.SetMax(ctx, max); err != nil {
+		t.Fatal(err)
+	}
+	var inside atomic.Int32
+	enter := func() {
+		if n := inside.Add(1); n > max {
+			t.Errorf("%d hold a slot, of %d", n, max)
+		}
+	}
+	leave := func() { inside.Add(-1) } // before the release, as another may have the slot right after
+	var wg sync.WaitGroup
+	for i := range hosts {
+		id := fmt.Sprintf("host%d", i)
+		wg.Go(func() {
+			for range rounds {
+				mine, _ := newLock(t, s)
+				if err := mine.Acquire(ctx, id, lock.Record{}, nil); err != nil {
+					t.Error(err)
+					return
+				}
+				enter()
+				runtime.Gosched()
+				leave()
+				if err := mine.Release(ctx, id); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 2 {
+		id := fmt.Sprintf("older%d", i)
+		wg.Go(func() {
+			for range rounds {
+				if err := oldClient(ctx, s, k, id, true); err != nil {
+					t.Error(err)
+					return
+				}
+				enter()
+				runtime.Gosched()
+				leave()
+				if err := oldClient(ctx, s, k, id, false); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if sem, err := l.Status(ctx); err != nil || sem.Free != max || len(sem.Holders) != 0 {
+		t.Errorf("at the end the semaphore is %+v, %v", sem, err)
+	}
+}
+
+// oldClient takes or frees a slot, trying until it can, like a client that knows the document and
+// nothing else.
+func oldClient(ctx context.Context, s lock.Store, key, id string, take bool) error {
+	for ctx.Err() == nil {
+		snap, err := s.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		was, err := lock.ParseSemaphore(snap.Values[key].Data)
+		if err != nil {
+			return err
+		}
+		var next lock.Semaphore
+		if take {
+			next, err = was.Acquire(id)
+		} else {
+			next, err = was.Release(id)
+		}
+		var full *lock.FullError
+		if errors.As(err, &full) {
+			if _, err := s.Wait(ctx, key, snap.Revision); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		ok, _, err := s.Commit(ctx, []lock.Cond{{Key: key, ModRevision: snap.Values[key].ModRevision}}, []lock.Op{{Key: key, Value: next.Encode()}})
+		if err != nil || ok {
+			return err
+		}
+	}
+	return ctx.Err()
+}
