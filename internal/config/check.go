@@ -1,0 +1,184 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/window"
+)
+
+// check sets the fields of c from the settings, and says what is wrong with them.
+func (c *Config) check(settings map[string]resolved, o Options) error {
+	var errs []error
+	for _, f := range o.Flags {
+		if !slices.ContainsFunc(Definitions(), func(d Definition) bool { return f.Name != "" && d.Flag == f.Name }) {
+			errs = append(errs, fmt.Errorf("-%s is not a flag for a setting", f.Name))
+		}
+	}
+
+	var err error
+	if c.Debug, err = strconv.ParseBool(settings[nameDebug].value); err != nil {
+		errs = append(errs, settings[nameDebug].refuse("it is no boolean: write true or false"))
+	}
+	c.Strategy, err = parseStrategy(settings[nameStrategy])
+	if o.Check&PartStrategy != 0 {
+		errs = append(errs, err)
+	}
+	if o.Check&PartWindow != 0 {
+		c.Window, err = parseWindow(settings[nameWindowStart], settings[nameWindowLength], settings[nameWindowTimezone])
+		errs = append(errs, err)
+	}
+	if o.Check&PartEtcd != 0 && (o.Program == CLI || c.Strategy == StrategyEtcdLock) {
+		c.Group = settings[nameGroup].value
+		errs = append(errs, checkGroup(settings[nameGroup]))
+		c.Etcd, err = parseEtcd(settings)
+		errs = append(errs, err)
+	}
+	if o.Check&PartTrigger != 0 {
+		c.TriggerGroups, err = parseTriggerGroups(settings[nameTriggerGroups])
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func parseStrategy(r resolved) (Strategy, error) {
+	switch s := Strategy(r.value); s {
+	case StrategyEtcdLock, StrategyReboot, StrategyOff:
+		return s, nil
+	}
+	return "", r.refuse("it is no strategy: write %s, %s or %s", StrategyEtcdLock, StrategyReboot, StrategyOff)
+}
+
+// parseWindow returns nil for no window.
+func parseWindow(start, length, zone resolved) (*window.Window, error) {
+	loc, zoneErr := time.LoadLocation(zone.value)
+	if zoneErr != nil {
+		zoneErr = zone.refuse("it is no time zone: write the IANA name of a time zone that this host knows, such as Europe/Berlin, or %s for its own", localTime)
+		loc = time.UTC // to see what else is wrong
+	}
+	if start.value == "" && length.value == "" {
+		return nil, zoneErr
+	}
+	if err := bothOrNeither(start, length); err != nil {
+		return nil, errors.Join(zoneErr, err)
+	}
+	w, err := window.Parse(start.value, length.value, loc)
+	var lengthErr *window.LengthError
+	switch {
+	case errors.As(err, &lengthErr):
+		err = length.refuse("%w", err)
+	case err != nil:
+		err = start.refuse("%w", err)
+	}
+	if err = errors.Join(zoneErr, err); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func checkGroup(r resolved) error {
+	if err := lock.ValidateGroup(r.value); err != nil {
+		return r.refuse("%w", err)
+	}
+	return nil
+}
+
+func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
+	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile, nameUsername, namePassword} {
+		if r := settings[name]; !utf8.ValidString(r.value) || strings.ContainsFunc(r.value, unicode.IsControl) {
+			return lock.EtcdConfig{}, r.refuse("it has characters that cannot be printed")
+		}
+	}
+	c := lock.EtcdConfig{
+		CAFile:   settings[nameCAFile].value,
+		CertFile: settings[nameCertFile].value,
+		KeyFile:  settings[nameKeyFile].value,
+		Username: settings[nameUsername].value,
+		Password: settings[namePassword].value,
+	}
+	for item := range strings.SplitSeq(settings[nameEndpoint].value, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			c.Endpoints = append(c.Endpoints, item)
+		}
+	}
+
+	// What is right is for package lock to say. It stops at the first that is
+	// wrong, so it is asked about one file or pair at a time.
+	errs := []error{checkEndpoints(settings, c.Endpoints)}
+	anywhere := []string{settings[nameEndpoint].Default}
+	errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CAFile: c.CAFile}))
+	if err := bothOrNeither(settings[nameCertFile], settings[nameKeyFile]); err != nil {
+		errs = append(errs, err)
+	} else {
+		errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CertFile: c.CertFile, KeyFile: c.KeyFile}))
+	}
+	errs = append(errs, bothOrNeither(settings[nameUsername], settings[namePassword]))
+	return c, errors.Join(errs...)
+}
+
+func checkEndpoints(settings map[string]resolved, endpoints []string) error {
+	r := settings[nameEndpoint]
+	switch {
+	case len(endpoints) == 0:
+		return r.refuse("it names no endpoint: write at least one URL, such as %s", r.Default)
+	case strings.Contains(r.value, "@"):
+		// Said here because what is wrong with it might be said with a password.
+		return r.refuse("it has a user in it: use %s and %s", settings[nameUsername].Variable, settings[namePassword].Variable)
+	}
+	return validate(settings, lock.EtcdConfig{Endpoints: endpoints})
+}
+
+// validate asks package lock, and says which setting it is about.
+func validate(settings map[string]resolved, c lock.EtcdConfig) error {
+	err := c.Validate()
+	var option *lock.OptionError
+	if errors.As(err, &option) {
+		return settings[option.Option].refuse("%w", option.Err)
+	}
+	return err
+}
+
+// groupName is what useradd(8) and its kin take for a name, in any case.
+var groupName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`)
+
+func parseTriggerGroups(r resolved) ([]string, error) {
+	groups := strings.FieldsFunc(r.value, func(c rune) bool { return c == ' ' || c == ',' })
+	for _, group := range groups {
+		if !groupName.MatchString(group) {
+			return nil, r.refuse("%q is not the name of a group: write names of groups with a space or comma between them, such as %s", group, r.Default)
+		}
+	}
+	if len(groups) == 0 {
+		return nil, r.refuse("it names no group: write at least one, such as root for nobody else")
+	}
+	return groups, nil
+}
+
+// bothOrNeither refuses one of two settings without the other.
+func bothOrNeither(a, b resolved) error {
+	if a.value == "" {
+		a, b = b, a
+	}
+	if a.value == "" || b.value != "" {
+		return nil
+	}
+	// Name the missing one as it is written where the other is.
+	missing := b.Variable
+	switch {
+	case a.origin.Kind == FromFlag:
+		missing = "-" + b.Flag
+	case a.origin.Kind == FromEnvironment && a.origin.Name == a.CLIVariable:
+		missing = b.CLIVariable
+	case a.origin.Name == a.Fallback:
+		missing = b.Fallback
+	}
+	return a.refuse("it is set without %s: set both or neither", missing)
+}

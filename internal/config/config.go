@@ -1,0 +1,274 @@
+// Package config finds the settings of locksmithd and locksmithctl: it merges
+// command line flags, the environment, the two update.conf files and the
+// defaults, setting by setting, and checks the result.
+//
+// It guarantees that every setting knows where its value comes from, that
+// update.conf is read as systemd reads it (the files are EnvironmentFile= of the
+// unit), that each error says in one sentence which setting is wrong, where it is
+// and what would be right, and that no password is in an error, a warning or a
+// Setting.
+//
+// It does not guarantee that the settings work: nothing is contacted, and files
+// that a setting names may change after they were checked.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/window"
+)
+
+// Program is a program that is configured.
+type Program string
+
+// The two programs. They share the files, but not all variables of the environment.
+const (
+	Daemon Program = "locksmithd"
+	CLI    Program = "locksmithctl"
+)
+
+// Strategy is how to reboot after an update.
+type Strategy string
+
+// The strategies.
+const (
+	StrategyEtcdLock Strategy = "etcd-lock" // take the lock in etcd first
+	StrategyReboot   Strategy = "reboot"    // reboot without a lock
+	StrategyOff      Strategy = "off"       // do not reboot
+)
+
+// Part is a set of settings that are checked together. A program that uses some
+// settings only does not fail because of others: a slot can be unlocked although
+// the window is wrong.
+type Part uint8
+
+// The parts. All of them is the zero Part as well.
+const (
+	PartStrategy Part = 1 << iota
+	PartWindow        // window start, length and time zone
+	PartEtcd          // endpoints, files, user, password and group
+	PartTrigger       // trigger groups
+
+	partAll = PartStrategy | PartWindow | PartEtcd | PartTrigger
+)
+
+// Flag is a command line flag that was given, by its name without dashes.
+type Flag struct{ Name, Value string }
+
+// Options say what to load.
+type Options struct {
+	Program Program
+	// Root is the directory below which update.conf and the machine id are, or
+	// empty for "/".
+	Root string
+	// Flags are those given, in the order of the command line.
+	Flags []Flag
+	// Environ has entries of the form NAME=value, as os.Environ returns them.
+	Environ []string
+	// Check are the parts to check, 0 for all. The daemon's PartEtcd is
+	// checked only if the strategy is etcd-lock; under others it never uses etcd.
+	Check Part
+}
+
+// Config are the effective settings.
+type Config struct {
+	Strategy Strategy
+	// Window is nil if there is none: reboots may happen at any time.
+	Window *window.Window
+	// Group is empty for the default group.
+	Group         string
+	Etcd          lock.EtcdConfig
+	Debug         bool
+	TriggerGroups []string
+	// Settings are all of them, in the order of Definitions.
+	Settings []Setting
+	// Warnings are sentences about what looks like a mistake but is not an
+	// error: names in update.conf that are not settings but nearly so.
+	Warnings []string
+}
+
+// updateConf are the configuration files, strongest first. A host may set
+// variables in either.
+func updateConf() []string {
+	return []string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
+}
+
+// Load finds and checks the settings once. See Loader.Load.
+func Load(o Options) (*Config, error) { return NewLoader(o).Load() }
+
+// Loader loads the settings again and again from the same flags and environment, as
+// the files change. It is for one caller at a time.
+//
+// systemd puts what update.conf holds when the daemon starts into the daemon's
+// environment, where it stays whatever happens to the file. So a Loader of the
+// daemon takes a variable for the file's, and no longer looks at the
+// environment for it, if at the first load both have the same value. Variables that
+// differ, or are not in a file, were set in another way, and go on to win over
+// the files.
+type Loader struct {
+	options Options
+	environ map[string]string
+	started bool
+}
+
+// NewLoader returns a Loader. It reads nothing yet.
+func NewLoader(o Options) *Loader {
+	if o.Check == 0 {
+		o.Check = partAll
+	}
+	l := &Loader{options: o, environ: map[string]string{}}
+	for _, entry := range o.Environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if _, ok := l.environ[name]; !ok { // the first one counts, as for getenv(3)
+			l.environ[name] = value
+		}
+	}
+	return l
+}
+
+// Load reads the files, merges and checks. The error joins one error for each
+// thing that is wrong, a line each. Config is never nil; with an error its
+// Settings and Warnings are right, so that they can be shown, or empty if a file
+// could not be read, and nothing else of it may be used.
+func (l *Loader) Load() (*Config, error) {
+	files, err := readFiles(l.options.Root)
+	if err != nil {
+		return &Config{}, err
+	}
+	if l.options.Program == Daemon && !l.started {
+		l.started = true
+		maps.DeleteFunc(l.environ, func(name, value string) bool {
+			a, _, ok := files.lookup(name)
+			return ok && a.value == value
+		})
+	}
+
+	settings := map[string]resolved{}
+	c := &Config{Warnings: files.warnings()}
+	for _, d := range Definitions() {
+		r := l.resolve(d, files)
+		settings[d.Name] = r
+		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin, Secret: d.Secret})
+	}
+	return c, c.check(settings, l.options)
+}
+
+// resolve finds the value of a setting that is in force.
+func (l *Loader) resolve(d Definition, files confFiles) resolved {
+	var given []string
+	for _, f := range l.options.Flags {
+		if f.Name == d.Flag {
+			given = append(given, f.Value)
+		}
+	}
+	if d.Flag != "" && len(given) > 0 {
+		if !d.List {
+			given = given[len(given)-1:]
+		}
+		return d.resolved(strings.Join(given, ","), Origin{Kind: FromFlag, Name: "-" + d.Flag})
+	}
+
+	r := d.resolved("", Origin{})
+	for _, name := range d.variables() {
+		value, from, ok := l.variable(d, name, files)
+		switch {
+		case ok && value != "":
+			return d.resolved(value, from)
+		case ok && r.origin.Name == "":
+			r = d.resolved("", from)
+		}
+	}
+	return r
+}
+
+// variable returns the strongest value of one variable. It may be empty: an
+// empty value hides weaker ones.
+func (l *Loader) variable(d Definition, name string, files confFiles) (string, Origin, bool) {
+	inEnviron := name
+	if l.options.Program == CLI && d.CLIVariable != "" {
+		inEnviron = d.CLIVariable
+	}
+	if value, ok := l.environ[inEnviron]; ok {
+		return value, Origin{Kind: FromEnvironment, Name: inEnviron}, true
+	}
+	if a, path, ok := files.lookup(name); ok {
+		return a.value, Origin{Kind: FromFile, Name: name, File: path, Line: a.line}, true
+	}
+	return "", Origin{}, false
+}
+
+// resolved returns the setting with a value that was found, or with the default
+// if that is empty.
+func (d Definition) resolved(value string, from Origin) resolved {
+	if value == "" {
+		value, from.Kind = d.Default, FromDefault
+	}
+	return resolved{Definition: d, value: value, origin: from}
+}
+
+// confFile is one update.conf.
+type confFile struct {
+	path string
+	environmentFile
+}
+
+// confFiles are the update.conf files, strongest first.
+type confFiles []confFile
+
+func readFiles(root string) (confFiles, error) {
+	var files confFiles
+	var errs []error
+	for _, path := range updateConf() {
+		path = filepath.Join(root, path)
+		f, err := readEnvironmentFile(path)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		files = append(files, confFile{path, f})
+	}
+	return files, errors.Join(errs...)
+}
+
+func (files confFiles) lookup(name string) (assignment, string, bool) {
+	for _, f := range files {
+		if a, ok := f.environmentFile.lookup(name); ok {
+			return a, f.path, true
+		}
+	}
+	return assignment{}, "", false
+}
+
+// words finds what could be names of variables.
+var words = regexp.MustCompile(`[A-Za-z0-9_]+`)
+
+// warnings returns a sentence for each line that looks like a setting but is none.
+func (files confFiles) warnings() []string {
+	var warnings []string
+	for _, f := range files {
+		for _, a := range f.assignments {
+			meant := nearest(a.name)
+			switch {
+			case isVariable(a.name):
+			case meant != "":
+				warnings = append(warnings, fmt.Sprintf("%s:%d: %s is not a setting of this file, did you mean %s?", f.path, a.line, a.name, meant))
+			case strings.HasPrefix(strings.ToUpper(a.name), "LOCKSMITH"), strings.HasPrefix(strings.ToUpper(a.name), "REBOOT_"):
+				warnings = append(warnings, fmt.Sprintf("%s:%d: %s is not a setting of this file", f.path, a.line, a.name))
+			}
+		}
+		for _, line := range f.ignored {
+			for _, word := range words.FindAllString(line.text, -1) {
+				if isVariable(word) {
+					warnings = append(warnings, fmt.Sprintf("%s:%d: this line is passed over and does not set %s: write %[3]s=VALUE, with nothing before it", f.path, line.line, word))
+					break
+				}
+			}
+		}
+	}
+	return warnings
+}

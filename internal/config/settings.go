@@ -1,0 +1,323 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// Definition describes one setting: where it may come from and what it is
+// without being set.
+type Definition struct {
+	// Name is the setting's name among the effective settings.
+	Name string
+	// Flag is the name of the command line flag, without dashes, or empty.
+	Flag string
+	// Variable is the name in update.conf and in the daemon's environment.
+	Variable string
+	// Fallback is an older name that counts where Variable is unset or empty.
+	Fallback string
+	// CLIVariable is what locksmithctl reads in its environment instead of
+	// Variable, or empty if it reads Variable.
+	CLIVariable string
+	// Default is the value of a setting that is unset or empty.
+	Default string
+	// Description is one line for usage texts.
+	Description string
+	// Switch says that the flag may stand without a value, which means "true".
+	Switch bool
+	// List says that a flag given several times adds up; of others the last counts.
+	List bool
+	// Secret says that the value must not be shown.
+	Secret bool
+
+	// part is what the setting is checked with, or 0 if it always is.
+	part Part
+}
+
+// variables returns the names in update.conf, the stronger one first.
+func (d Definition) variables() []string {
+	if d.Fallback == "" {
+		return []string{d.Variable}
+	}
+	return []string{d.Variable, d.Fallback}
+}
+
+// Names of settings. Those for etcd are the names that lock.OptionError uses.
+const (
+	nameStrategy       = "strategy"
+	nameWindowStart    = "window-start"
+	nameWindowLength   = "window-length"
+	nameWindowTimezone = "window-timezone"
+	nameEndpoint       = lock.OptionEndpoint
+	nameGroup          = "group"
+	nameCAFile         = lock.OptionCAFile
+	nameCertFile       = lock.OptionCertFile
+	nameKeyFile        = lock.OptionKeyFile
+	nameUsername       = lock.OptionUsername
+	namePassword       = lock.OptionPassword
+	nameDebug          = "debug"
+	nameTriggerGroups  = "trigger-groups"
+)
+
+// localTime is the time zone that stands for the host's own.
+const localTime = "Local"
+
+// Definitions returns every setting, in the order in which they are shown. The
+// caller owns the slice.
+func Definitions() []Definition {
+	return []Definition{
+		{
+			Name:        nameStrategy,
+			Variable:    "REBOOT_STRATEGY",
+			Default:     string(StrategyReboot),
+			Description: "how to reboot after an update: etcd-lock, reboot or off",
+			part:        PartStrategy,
+		},
+		{
+			Name:        nameWindowStart,
+			Variable:    "LOCKSMITHD_REBOOT_WINDOW_START",
+			Fallback:    "REBOOT_WINDOW_START",
+			Description: "when the window for reboots opens, such as Thu 04:00",
+			part:        PartWindow,
+		},
+		{
+			Name:        nameWindowLength,
+			Variable:    "LOCKSMITHD_REBOOT_WINDOW_LENGTH",
+			Fallback:    "REBOOT_WINDOW_LENGTH",
+			Description: "how long the window for reboots stays open, such as 1h30m",
+			part:        PartWindow,
+		},
+		{
+			Name:        nameWindowTimezone,
+			Variable:    "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
+			Default:     localTime,
+			Description: "time zone of the window for reboots, such as Europe/Berlin",
+			part:        PartWindow,
+		},
+		{
+			Name:        nameEndpoint,
+			Flag:        "endpoint",
+			Variable:    "LOCKSMITHD_ENDPOINT",
+			CLIVariable: "LOCKSMITHCTL_ENDPOINT",
+			Default:     "http://127.0.0.1:2379",
+			Description: "etcd endpoints, separated by commas; may be given several times",
+			List:        true,
+			part:        PartEtcd,
+		},
+		{
+			Name:        nameGroup,
+			Flag:        "group",
+			Variable:    "LOCKSMITHD_GROUP",
+			CLIVariable: "LOCKSMITHCTL_GROUP",
+			Description: "group of hosts that share a lock",
+			part:        PartEtcd,
+		},
+		{
+			Name:        nameCAFile,
+			Flag:        "etcd-cafile",
+			Variable:    "LOCKSMITHD_ETCD_CAFILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_CAFILE",
+			Description: "file with the certificate authorities that etcd's certificate is checked against",
+			part:        PartEtcd,
+		},
+		{
+			Name:        nameCertFile,
+			Flag:        "etcd-certfile",
+			Variable:    "LOCKSMITHD_ETCD_CERTFILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_CERTFILE",
+			Description: "file with the client certificate for etcd",
+			part:        PartEtcd,
+		},
+		{
+			Name:        nameKeyFile,
+			Flag:        "etcd-keyfile",
+			Variable:    "LOCKSMITHD_ETCD_KEYFILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_KEYFILE",
+			Description: "file with the key of the client certificate",
+			part:        PartEtcd,
+		},
+		{
+			Name:        nameUsername,
+			Flag:        "etcd-username",
+			Variable:    "LOCKSMITHD_ETCD_USERNAME",
+			CLIVariable: "LOCKSMITHCTL_ETCD_USERNAME",
+			Description: "user name for etcd",
+			part:        PartEtcd,
+		},
+		{
+			Name:        namePassword,
+			Flag:        "etcd-password",
+			Variable:    "LOCKSMITHD_ETCD_PASSWORD",
+			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
+			Description: "password for etcd; every user of the host can see it in a flag, but not in update.conf",
+			Secret:      true,
+			part:        PartEtcd,
+		},
+		{
+			Name:        nameDebug,
+			Flag:        "debug",
+			Variable:    "LOCKSMITHD_DEBUG",
+			CLIVariable: "LOCKSMITHCTL_DEBUG",
+			Default:     "false",
+			Description: "print debug output",
+			Switch:      true,
+		},
+		{
+			Name:        nameTriggerGroups,
+			Variable:    "LOCKSMITHD_TRIGGER_GROUPS",
+			Default:     "wheel sudo",
+			Description: "groups of users who may announce a reboot, besides root",
+			part:        PartTrigger,
+		},
+	}
+}
+
+// Kind tells the kinds of an Origin apart.
+type Kind string
+
+// The places a setting can come from, strongest first.
+const (
+	FromFlag        Kind = "flag"
+	FromEnvironment Kind = "environment"
+	FromFile        Kind = "file"
+	FromDefault     Kind = "default"
+)
+
+// Origin is where the value of a setting comes from.
+type Origin struct {
+	Kind Kind
+	// Name is the flag, with its dash, or the variable. With FromDefault it is
+	// empty, unless the default is in force because of an empty value; then
+	// Name, File and Line are those of that value.
+	Name string
+	// File and Line (from 1) are empty unless the value comes from a file.
+	File string
+	Line int
+}
+
+// String returns the place as one text: "flag -group", "environment
+// LOCKSMITHD_GROUP", "/etc/flatcar/update.conf:3" or "default".
+func (o Origin) String() string {
+	switch {
+	case o.Kind == FromFile:
+		return o.place()
+	case o.Kind == FromDefault && o.Name == "":
+		return "default"
+	case o.Kind == FromDefault:
+		return fmt.Sprintf("default, because %s is empty (%s)", o.Name, o.place())
+	}
+	return string(o.Kind) + " " + o.Name
+}
+
+// place returns the place without the name.
+func (o Origin) place() string {
+	switch {
+	case o.File != "":
+		return fmt.Sprintf("%s:%d", o.File, o.Line)
+	case strings.HasPrefix(o.Name, "-"):
+		return "command line"
+	}
+	return "environment"
+}
+
+// Setting is one effective setting.
+type Setting struct {
+	// Name is that of the setting's Definition.
+	Name string
+	// Value is the text in force. It stands for a secret that is not shown
+	// where Secret is set, and is empty if the secret is.
+	Value  string
+	Origin Origin
+	Secret bool
+}
+
+// hidden is shown instead of a secret.
+const hidden = "(hidden)"
+
+// resolved is a setting whose value has been found but not yet looked at.
+type resolved struct {
+	Definition
+	value  string
+	origin Origin
+}
+
+// maxShown bounds, in bytes, how much of a wrong value an error repeats.
+const maxShown = 100
+
+// refuse returns an error that says what is wrong with the setting, and first
+// which one it is, its value and where that comes from.
+func (r resolved) refuse(format string, args ...any) error {
+	return fmt.Errorf("%s: %w", r.subject(), fmt.Errorf(format, args...))
+}
+
+// subject names the setting: `REBOOT_STRATEGY="on" (/etc/flatcar/update.conf:3)`.
+func (r resolved) subject() string {
+	name := r.origin.Name
+	if name == "" {
+		name = r.Variable
+	}
+	if shown := r.shown(); shown == hidden {
+		name += "=" + hidden
+	} else {
+		if len(shown) > maxShown {
+			shown = shown[:maxShown] + "..."
+		}
+		name += fmt.Sprintf("=%q", shown)
+	}
+	return fmt.Sprintf("%s (%s)", name, r.origin.place())
+}
+
+// shown returns the value as it may be shown.
+func (r resolved) shown() string {
+	// What stands before an "@" in a URL may be a password. No right endpoint has one.
+	if r.value != "" && (r.Secret || r.Name == nameEndpoint && strings.Contains(r.value, "@")) {
+		return hidden
+	}
+	return r.value
+}
+
+// nearest returns the variable that was probably meant by name, or "". The
+// distance from LOCKSMITHCTL_ to LOCKSMITHD_ is just near enough.
+func nearest(name string) string {
+	best, bestDistance := "", 4
+	for _, d := range Definitions() {
+		for _, candidate := range d.variables() {
+			if distance := editDistance(strings.ToUpper(name), candidate); distance < bestDistance {
+				best, bestDistance = candidate, distance
+			}
+		}
+	}
+	return best
+}
+
+// editDistance returns how many insertions, deletions and changes of a byte make b
+// of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// isVariable says whether name is one that update.conf may set.
+func isVariable(name string) bool {
+	return slices.ContainsFunc(Definitions(), func(d Definition) bool {
+		return slices.Contains(d.variables(), name)
+	})
+}
