@@ -15,19 +15,18 @@ import (
 const (
 	// connectTimeout bounds dialling, authentication and Hello together.
 	connectTimeout = 10 * time.Second
-	// writeTimeout bounds one write to the bus. A bus that takes nothing for
-	// this long is not coming back, and godbus holds its locks meanwhile.
-	writeTimeout = 10 * time.Second
 	// defaultBusAddress is where systemd's dbus.socket listens.
 	defaultBusAddress = "unix:path=/run/dbus/system_bus_socket"
 )
 
 // ConnectSystemBus returns a connection of its own to the system bus: the one
 // that DBUS_SYSTEM_BUS_ADDRESS names, or else the usual socket. Signals on it
-// are delivered in the order in which the bus sent them. The connection cannot
-// receive file descriptors, so that no other user of the bus can fill the
-// descriptor table of this process, and it outlives ctx, which bounds
-// connecting only (as does a limit of ten seconds). The caller closes it.
+// are delivered in the order in which the bus sent them. Messages that could
+// harm this process are dropped unseen, whoever sent them, and it cannot
+// receive file descriptors, with which others could fill its table of them.
+//
+// The connection outlives ctx, which bounds connecting only (as does a limit of
+// ten seconds). The caller closes it.
 func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
 	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
 	if address == "" {
@@ -47,10 +46,10 @@ func connect(ctx context.Context, list string) (*dbus.Conn, error) {
 	defer cancel()
 	var failed []error
 	for address := range strings.SplitSeq(list, ";") {
-		socket, err := socketOf(address)
+		path, err := socketPath(address)
 		if err == nil {
 			var conn *dbus.Conn
-			if conn, err = connectSocket(ctx, socket); err == nil {
+			if conn, err = connectSocket(ctx, path); err == nil {
 				return conn, nil
 			}
 		}
@@ -59,9 +58,9 @@ func connect(ctx context.Context, list string) (*dbus.Conn, error) {
 	return nil, errors.Join(failed...)
 }
 
-// socketOf returns the socket that a D-Bus address names, in the form that
+// socketPath returns the socket that a D-Bus address names, in the form that
 // package net takes (an abstract socket begins with "@").
-func socketOf(address string) (string, error) {
+func socketPath(address string) (string, error) {
 	keys, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
 		return "", fmt.Errorf("address %q is not of the form unix:path=SOCKET", address)
@@ -86,9 +85,9 @@ func socketOf(address string) (string, error) {
 	return "", fmt.Errorf("address %q is not of the form unix:path=SOCKET", address)
 }
 
-func connectSocket(ctx context.Context, socket string) (*dbus.Conn, error) {
+func connectSocket(ctx context.Context, path string) (*dbus.Conn, error) {
 	var dialer net.Dialer
-	raw, err := dialer.DialContext(ctx, "unix", socket)
+	raw, err := dialer.DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +110,7 @@ func connectSocket(ctx context.Context, socket string) (*dbus.Conn, error) {
 }
 
 func handshake(raw net.Conn) (*dbus.Conn, error) {
-	conn, err := dbus.NewConn(&busSocket{Conn: raw}, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	conn, err := dbus.NewConn(&socket{Conn: raw}, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		return nil, err
 	}
@@ -124,19 +123,4 @@ func handshake(raw net.Conn) (*dbus.Conn, error) {
 		return nil, fmt.Errorf("say hello: %w", err)
 	}
 	return conn, nil
-}
-
-// busSocket bounds every write. A write that fails may have left half a
-// message behind, so it closes the socket: the reader then sees the end.
-type busSocket struct{ net.Conn }
-
-func (s *busSocket) Write(p []byte) (int, error) {
-	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return 0, err
-	}
-	n, err := s.Conn.Write(p)
-	if err != nil {
-		s.Close()
-	}
-	return n, err
 }

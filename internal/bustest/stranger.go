@@ -44,7 +44,8 @@ type order struct {
 }
 
 // NewStranger starts a process with a user, a group and supplementary groups,
-// and connects it to the bus. The program must call RunStranger first thing,
+// and connects it to the bus, which turns away users that the machine's user
+// database does not have: Nobody is always there. The program must call RunStranger first thing,
 // a test binary in its TestMain.
 func NewStranger(bus *Bus, uid, gid uint32, groups ...uint32) (*Stranger, error) {
 	if os.Geteuid() != 0 {

@@ -1,0 +1,177 @@
+package bustest_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/bustest"
+)
+
+func TestMain(m *testing.M) {
+	bustest.RunStranger()
+	os.Exit(m.Run())
+}
+
+func TestBusListensAtOneAddressAcrossRestarts(t *testing.T) {
+	bus := bustest.For(t).Bus(bustest.Open)
+	address := bus.Address()
+	before := bustest.For(t).Connect(bus)
+	if err := bus.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-before.Context().Done()
+	if _, err := bus.Connect(); err == nil {
+		t.Fatal("connected to a bus that was killed")
+	}
+	if err := bus.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	bustest.For(t).Connect(bus)
+	if got := bus.Address(); got != address {
+		t.Errorf("address after a restart: %s, before: %s", got, address)
+	}
+}
+
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	bus, err := bustest.Start(bustest.Open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := strings.TrimPrefix(bus.Address(), "unix:path=")
+	if err := bus.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("stat %s: %v, want it gone", socket, err)
+	}
+	// The command line of a dbus-daemon of ours names its configuration.
+	out, _ := exec.Command("pgrep", "-f", "--", strings.TrimSuffix(socket, "socket")+"bus.conf").Output()
+	if len(out) > 0 {
+		t.Errorf("a process is left: %s", out)
+	}
+}
+
+func TestEngineIsSeenAsUpdateEngine(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	engine := h.Engine(bus)
+	conn := h.Connect(bus)
+	object := conn.Object(bustest.EngineName, bustest.EnginePath)
+	status := func() (s bustest.Status, err error) {
+		err = object.Call(bustest.EngineInterface+".GetStatus", 0).
+			Store(&s.LastChecked, &s.Progress, &s.Operation, &s.NewVersion, &s.NewSize)
+		return s, err
+	}
+	if got, err := status(); err != nil || got.Operation != bustest.OperationIdle {
+		t.Fatalf("at first: %+v, %v", got, err)
+	}
+	signals := make(chan *dbus.Signal, 10)
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)); err != nil {
+		t.Fatal(err)
+	}
+	want := bustest.Status{LastChecked: 7, Progress: 0.5, Operation: bustest.OperationDownloading, NewVersion: "1.2.3", NewSize: 9}
+	if err := engine.Announce(want); err != nil {
+		t.Fatal(err)
+	}
+	s := <-signals
+	for s.Name != bustest.EngineSignal {
+		s = <-signals
+	}
+	if len(s.Body) != 5 || s.Body[2] != want.Operation {
+		t.Errorf("signal: %v", s.Body)
+	}
+	if got, err := status(); err != nil || got != want {
+		t.Errorf("after Announce: %+v, %v, want %+v", got, err, want)
+	}
+	engine.Refuse("GetStatus", "org.freedesktop.DBus.Error.Failed", "no")
+	var answer dbus.Error
+	if _, err := status(); !errors.As(err, &answer) || answer.Name != "org.freedesktop.DBus.Error.Failed" {
+		t.Errorf("refused: %v", err)
+	}
+	engine.Hang("GetStatus")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := status()
+		answered <- err
+	}()
+	for range 4 { // the three calls before, and the one that hangs
+		<-engine.Asked()
+	}
+	select {
+	case err := <-answered:
+		t.Errorf("a call that hangs was answered: %v", err)
+	default:
+	}
+	engine.Heal("GetStatus")
+	if err := <-answered; err != nil {
+		t.Errorf("after Heal: %v", err)
+	}
+	if err := engine.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := status(); err == nil {
+		t.Error("GetStatus was answered by an engine that left")
+	}
+	if err := engine.Appear(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := status(); err != nil {
+		t.Errorf("after it came back: %v", err)
+	}
+}
+
+func TestLogindReportsReboots(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	logind := h.Logind(bus)
+	conn := h.Connect(bus)
+	object := conn.Object(bustest.LogindName, bustest.LogindPath)
+	before := time.Now()
+	if err := object.Call("org.freedesktop.login1.Manager.Reboot", 0, false).Err; err != nil {
+		t.Fatal(err)
+	}
+	call := <-logind.Reboots()
+	if call.Method != "Reboot" || call.Interactive || call.Sender != conn.Names()[0] || !call.Accepted || call.At.Before(before) {
+		t.Errorf("call: %+v", call)
+	}
+	preparing, err := object.GetProperty("org.freedesktop.login1.Manager.PreparingForShutdown")
+	if err != nil || preparing.Value() != true {
+		t.Errorf("preparing after a reboot was accepted: %v, %v", preparing, err)
+	}
+	logind.Refuse("RebootWithFlags", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "no")
+	if err := object.Call("org.freedesktop.login1.Manager.RebootWithFlags", 0, uint64(4)).Err; err == nil {
+		t.Error("a refused reboot was accepted")
+	}
+	if call := <-logind.Reboots(); call.Flags != 4 || call.Accepted {
+		t.Errorf("call: %+v", call)
+	}
+}
+
+func TestStrangerIsAnotherUser(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	conn := h.Connect(bus)
+	stranger := h.Stranger(bus, bustest.Nobody, 4243, 4244, 4245)
+	var uid uint32
+	if err := conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, stranger.Name()).Store(&uid); err != nil {
+		t.Fatal(err)
+	}
+	if uid != bustest.Nobody {
+		t.Errorf("the bus says uid %d, want nobody", uid)
+	}
+	var fields map[string]dbus.Variant
+	if err := conn.BusObject().Call("org.freedesktop.DBus.GetConnectionCredentials", 0, stranger.Name()).Store(&fields); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(fields)
+	if got := fields["ProcessID"].Value(); got != uint32(stranger.PID()) {
+		t.Errorf("the bus says pid %v, want %d", got, stranger.PID())
+	}
+}

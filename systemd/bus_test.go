@@ -1,0 +1,275 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/bustest"
+)
+
+func TestMain(m *testing.M) {
+	bustest.RunStranger()
+	os.Exit(m.Run())
+}
+
+// systemBus starts a bus with the system's policy and connects to it the way
+// the programs do.
+func systemBus(t *testing.T) (*bustest.Bus, *dbus.Conn) {
+	t.Helper()
+	bus := bustest.For(t).Bus(bustest.System)
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
+	conn, err := ConnectSystemBus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return bus, conn
+}
+
+// ask makes a call that the bus itself answers.
+func ask(t *testing.T, conn *dbus.Conn) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	return conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetId", 0).Err
+}
+
+func TestSocketPathOfABusAddress(t *testing.T) {
+	for _, test := range []struct{ address, want string }{
+		{"unix:path=/run/dbus/system_bus_socket", "/run/dbus/system_bus_socket"},
+		{"unix:path=/tmp/a%20b,guid=0123456789abcdef", "/tmp/a b"},
+		{"unix:guid=0123456789abcdef,path=/tmp/x", "/tmp/x"},
+		{"unix:abstract=/tmp/x", "@/tmp/x"},
+		{"unix:path=", ""},
+		{"unix:path=/tmp/%zz", ""},
+		{"unix:", ""},
+		{"unix:tmpdir=/tmp", ""},
+		{"tcp:host=127.0.0.1,port=1", ""},
+		{"/run/dbus/system_bus_socket", ""},
+		{"", ""},
+	} {
+		got, err := socketPath(test.address)
+		if got != test.want || (err != nil) != (test.want == "") {
+			t.Errorf("%q: %q, %v, want %q", test.address, got, err, test.want)
+		}
+		if err != nil && !strings.Contains(err.Error(), test.address) {
+			t.Errorf("%q: the error does not name the address: %v", test.address, err)
+		}
+	}
+}
+
+func TestConnectTriesEveryAddressOfTheList(t *testing.T) {
+	bus := bustest.For(t).Bus(bustest.System)
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "tcp:host=localhost,port=1;unix:path=/nowhere;"+bus.Address())
+	conn, err := ConnectSystemBus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := ask(t, conn); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConnectNamesTheAddressThatFails(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/at/all")
+	_, err := ConnectSystemBus(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "/nowhere/at/all") || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestConnectGivesUpOnABusThatSaysNothing(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "silent")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := ConnectSystemBus(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the deadline", err)
+	}
+}
+
+func TestConnectGivesUpOnABusThatIsStopped(t *testing.T) {
+	bus, _ := systemBus(t)
+	if err := bus.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := ConnectSystemBus(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the deadline", err)
+	}
+}
+
+func TestConnectionOutlivesTheContextOfConnecting(t *testing.T) {
+	bus := bustest.For(t).Bus(bustest.System)
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
+	ctx, cancel := context.WithCancel(t.Context())
+	conn, err := ConnectSystemBus(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cancel()
+	if err := ask(t, conn); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheBusGoesAwayEndsTheConnection(t *testing.T) {
+	bus, conn := systemBus(t)
+	if err := bus.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-conn.Context().Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the connection does not notice that the bus is gone")
+	}
+	if err := ask(t, conn); err == nil {
+		t.Error("a call without a bus succeeded")
+	}
+}
+
+func TestSignalsComeInOrder(t *testing.T) {
+	bus, conn := systemBus(t)
+	signals := make(chan *dbus.Signal)
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface("a.b")); err != nil {
+		t.Fatal(err)
+	}
+	peer := bustest.For(t).Connect(bus)
+	const count = 5000
+	go func() {
+		for i := range uint32(count) {
+			if err := peer.Emit("/x", "a.b.C", i); err != nil {
+				return
+			}
+		}
+	}()
+	deadline := time.After(30 * time.Second)
+	for next := uint32(0); next < count; {
+		select {
+		case s := <-signals:
+			if s.Name != "a.b.C" {
+				continue
+			}
+			if s.Body[0] != next {
+				t.Fatalf("signal %v came, %d was due", s.Body[0], next)
+			}
+			next++
+		case <-deadline:
+			t.Fatalf("signal %d does not come", next)
+		}
+	}
+}
+
+// Any user may send any signal to any connection on the system bus.
+func TestNobodyCanCutTheBusConnectionWithAMessage(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		send func(t *testing.T, bus *bustest.Bus, to string)
+	}{
+		{"well-formed, but godbus cannot decode it", func(t *testing.T, bus *bustest.Bus, to string) {
+			// godbus cannot encode it either.
+			out, err := exec.Command("dbus-send", "--bus="+bus.Address(), "--type=signal", "--dest="+to,
+				"/x", "a.b.C", "dict:boolean:string:true,x").CombinedOutput()
+			if err != nil {
+				t.Fatalf("dbus-send (package dbus-bin, or dbus): %v: %s", err, out)
+			}
+		}},
+		{"as big as the bus allows", func(t *testing.T, bus *bustest.Bus, to string) {
+			if err := bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "a.b.C", make([]byte, 31<<20)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"without arguments", func(t *testing.T, bus *bustest.Bus, to string) {
+			if err := bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "org.freedesktop.DBus.NameLost"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"nested as deep as the bus allows", func(t *testing.T, bus *bustest.Bus, to string) {
+			deep := dbus.MakeVariant("x")
+			for range 60 {
+				deep = dbus.MakeVariant(deep)
+			}
+			if err := bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "a.b.C", deep); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bus, conn := systemBus(t)
+			signals := make(chan *dbus.Signal, 10)
+			conn.Signal(signals)
+			test.send(t, bus, conn.Names()[0])
+			// What comes after shows that the message itself has been seen.
+			if err := bustest.SendTo(bustest.For(t).Connect(bus), conn.Names()[0], "/x", "a.b.Last"); err != nil {
+				t.Fatal(err)
+			}
+			deadline := time.After(10 * time.Second)
+			for {
+				select {
+				case s, ok := <-signals:
+					if !ok {
+						t.Fatal("the connection was lost")
+					}
+					if s.Name != "a.b.Last" {
+						continue
+					}
+				case <-deadline:
+					t.Fatal("nothing comes any more")
+				}
+				break
+			}
+			if err := ask(t, conn); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestNobodyCanSendFileDescriptors(t *testing.T) {
+	bus, conn := systemBus(t)
+	peer := bustest.For(t).Connect(bus)
+	file, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := open()
+	for range 20 {
+		// The bus may refuse to pass it on; it must not get here.
+		_ = bustest.SendTo(peer, conn.Names()[0], "/x", "a.b.C", dbus.UnixFD(file.Fd()))
+	}
+	if err := ask(t, peer); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(t, conn); err != nil {
+		t.Fatal(err)
+	}
+	if after := open(); after > before {
+		t.Errorf("%d file descriptors are open, %d before", after, before)
+	}
+}

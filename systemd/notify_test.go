@@ -1,0 +1,135 @@
+package systemd
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serviceManager listens where this process is told to notify.
+func serviceManager(t *testing.T) *net.UnixConn {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", socket)
+	return conn
+}
+
+func TestNotifierSpeaksToTheServiceManager(t *testing.T) {
+	manager := serviceManager(t)
+	var n Notifier
+	for _, test := range []struct {
+		name string
+		send func() error
+		want string // a regular expression for the whole datagram
+	}{
+		{"ready", n.Ready, `READY=1`},
+		{"stopping", n.Stopping, `STOPPING=1`},
+		{"ping", n.Ping, `WATCHDOG=1`},
+		{"reloading", n.Reloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\n`},
+		{"status", func() error { return n.Status("waiting for the lock, 3 before") }, `STATUS=waiting for the lock, 3 before`},
+		{"status with another assignment in it", func() error { return n.Status("a\nREADY=1\r\x1b\x00b\u0085c") }, `STATUS=a READY=1   b c`},
+		{"status that is not UTF-8", func() error { return n.Status("a\xffb") }, `STATUS=a\?b`},
+		{"endless status", func() error { return n.Status(strings.Repeat("ü", 10000)) }, `STATUS=ü{250}\.\.\.`},
+	} {
+		if err := test.send(); err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		buffer := make([]byte, 1<<16)
+		size, err := manager.Read(buffer)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if got := string(buffer[:size]); !regexp.MustCompile(`\A` + test.want + `\z`).MatchString(got) {
+			t.Errorf("%s: sent %q, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+func TestNotifierWithoutAServiceManagerDoesNothing(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := (Notifier{}).Ready(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNotifierReportsAServiceManagerThatIsGone(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nothing"))
+	if err := (Notifier{}).Ready(); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestWatchdogIsFedTwiceInItsTime(t *testing.T) {
+	for _, test := range []struct {
+		usec, pid string
+		want      time.Duration
+		fails     bool
+	}{
+		{"", "", 0, false},
+		{"300000000", "", 150 * time.Second, false},
+		{"300000000", strconv.Itoa(os.Getpid()), 150 * time.Second, false},
+		{"300000000", "1", 0, false}, // meant for another process
+		{"soon", "", 0, true},
+	} {
+		t.Setenv("WATCHDOG_USEC", test.usec)
+		t.Setenv("WATCHDOG_PID", test.pid)
+		got, err := WatchdogInterval()
+		if got != test.want || (err != nil) != test.fails {
+			t.Errorf("%+v: %v, %v", test, got, err)
+		}
+	}
+}
+
+func TestBootIDBelowRoot(t *testing.T) {
+	root := t.TempDir()
+	real, err := BootID("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`^[0-9a-f-]{36}$`).MatchString(real) {
+		t.Errorf("the machine's: %q", real)
+	}
+	if got, err := BootID(root); err != nil || got != real {
+		t.Errorf("without a file below root: %q, %v, want the machine's", got, err)
+	}
+	file := filepath.Join(root, "proc/sys/kernel/random/boot_id")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ content, want string }{
+		{"abc\n", "abc"},
+		{" abc ", "abc"},
+		{"\n", ""},
+		{"", ""},
+	} {
+		if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := BootID(root)
+		if got != test.want || (err != nil) != (test.want == "") {
+			t.Errorf("%q: %q, %v, want %q", test.content, got, err, test.want)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := BootID(root); err == nil {
+		t.Errorf("a directory: %q and no error", got)
+	}
+}

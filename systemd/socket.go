@@ -1,0 +1,116 @@
+package systemd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	// writeTimeout bounds one write to the bus. A bus that takes nothing for
+	// this long is not coming back, and godbus holds its locks meanwhile.
+	writeTimeout = 10 * time.Second
+	// maxMessage is more than any message that concerns this program has, in
+	// bytes. The bus lets others send 32 MiB, which is all the memory that the
+	// unit file grants.
+	maxMessage = 256 << 10
+	// fixedHeader is the part of a message's header that every message has,
+	// see "Message Format" in the D-Bus specification.
+	fixedHeader = 16
+)
+
+// socket lies between godbus and the bus, for the sake of what others can do
+// to this process there: any user may send any signal to any connection, and
+// godbus gives up a connection on which it meets a message that it cannot
+// decode, though the bus found it well-formed (one with a dictionary whose
+// keys are booleans, for example).
+//
+// So once authentication is over, socket reads whole messages, and drops those
+// that are too big or that godbus cannot decode. Reading is for one goroutine,
+// as is writing; godbus keeps to that.
+type socket struct {
+	net.Conn
+	framed bool   // authentication is over: only messages come now
+	frame  []byte // the rest of a message that is being handed out
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	// The client's last line of authentication. godbus starts its reader only
+	// after it has written this.
+	if !s.framed && bytes.HasPrefix(p, []byte("BEGIN")) {
+		s.framed = true
+	}
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		// Half a message may be out: let the reader see the end as well.
+		s.Close()
+	}
+	return n, err
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	if !s.framed {
+		return s.Conn.Read(p)
+	}
+	for len(s.frame) == 0 {
+		if err := s.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, s.frame)
+	s.frame = s.frame[n:]
+	return n, nil
+}
+
+// next reads one message, and leaves the frame empty if it is to be dropped.
+func (s *socket) next() error {
+	var head [fixedHeader]byte
+	if _, err := io.ReadFull(s.Conn, head[:]); err != nil {
+		return err
+	}
+	var order binary.ByteOrder
+	switch head[0] {
+	case 'l':
+		order = binary.LittleEndian
+	case 'B':
+		order = binary.BigEndian
+	default:
+		return fmt.Errorf("read from the bus: a message begins with %q", head[0])
+	}
+	body := int64(order.Uint32(head[4:]))
+	fields := (int64(order.Uint32(head[12:])) + 7) &^ 7
+	rest := fields + body
+	if rest > maxMessage {
+		_, err := io.CopyN(io.Discard, s.Conn, rest)
+		return err
+	}
+	frame := make([]byte, fixedHeader+rest)
+	copy(frame, head[:])
+	if _, err := io.ReadFull(s.Conn, frame[fixedHeader:]); err != nil {
+		return err
+	}
+	if decodable(frame) {
+		s.frame = frame
+	}
+	return nil
+}
+
+// decodable tells whether godbus can decode a message, by letting it try. It
+// decodes by reflection: what panics here would have panicked there.
+func decodable(frame []byte) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	_, err := dbus.DecodeMessage(bytes.NewReader(frame))
+	return err == nil
+}
