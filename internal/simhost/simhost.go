@@ -1,0 +1,244 @@
+// Package simhost simulates hosts of a fleet on one machine, for the demo and
+// for tests: each has a directory in the place of /, a message bus of its own
+// with a simulated update_engine and logind, and a real locksmithd process.
+//
+// It guarantees that nothing here needs privilege, and that Close leaves no
+// process behind. It does not reboot anything: Boot and Halt stand for the two
+// ends of a reboot, and the caller decides when they happen.
+package simhost
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/internal/proc"
+)
+
+// Options describe a host.
+type Options struct {
+	Locksmithd string // path of the binary
+	Dir        string // in the place of /; made if it is missing
+	MachineID  string
+	UpdateConf string   // content of /etc/flatcar/update.conf
+	Args       []string // more arguments for locksmithd
+	Env        []string // more environment for locksmithd
+}
+
+// Host is one simulated host. Its methods are safe for concurrent use.
+type Host struct {
+	Bus    *bustest.Bus
+	Engine *bustest.Engine
+	Logind *bustest.Logind
+
+	o      Options
+	notify *net.UnixConn
+
+	mu      sync.Mutex
+	daemon  *proc.Process // nil while it is down
+	log     bytes.Buffer
+	status  string // last STATUS= of sd_notify(3)
+	changed chan struct{}
+}
+
+// New makes a host that is down: its bus, update_engine and logind run, its
+// locksmithd does not.
+func New(o Options) (_ *Host, err error) {
+	h := &Host{o: o, changed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("make simulated host %s: %w", o.MachineID, err), h.Close())
+		}
+	}()
+	for _, dir := range []string{"etc/flatcar", "proc/sys/kernel/random", "run/update-engine"} {
+		if err := os.MkdirAll(h.Path(dir), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(h.Path("etc/machine-id"), []byte(o.MachineID+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	if err := h.Configure(o.UpdateConf); err != nil {
+		return nil, err
+	}
+	if err := h.newBootID(); err != nil {
+		return nil, err
+	}
+	if h.Bus, err = bustest.Start(bustest.System); err != nil {
+		return nil, err
+	}
+	h.Engine, h.Logind = bustest.NewEngine(h.Bus), bustest.NewLogind(h.Bus)
+	if err := errors.Join(h.Engine.Appear(), h.Logind.Appear()); err != nil {
+		return nil, err
+	}
+	// The kernel takes 108 bytes for the name of a socket: it lives beside the bus's.
+	socket := filepath.Join(filepath.Dir(strings.TrimPrefix(h.Bus.Address(), "unix:path=")), "notify")
+	if h.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
+		return nil, err
+	}
+	go h.listen(h.notify)
+	return h, nil
+}
+
+// Path returns where a path of the host is.
+func (h *Host) Path(path string) string { return filepath.Join(h.o.Dir, path) }
+
+// Configure replaces /etc/flatcar/update.conf.
+func (h *Host) Configure(updateConf string) error {
+	return os.WriteFile(h.Path("etc/flatcar/update.conf"), []byte(updateConf), 0o644)
+}
+
+// Start starts locksmithd, as systemd does at boot or after a failure.
+func (h *Host) Start() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.daemon != nil && h.daemon.Running() {
+		return errors.New("start locksmithd: it runs already")
+	}
+	cmd := exec.Command(h.o.Locksmithd, append([]string{"--root=" + h.o.Dir}, h.o.Args...)...)
+	cmd.Env = append([]string{
+		"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address(),
+		"NOTIFY_SOCKET=" + h.notify.LocalAddr().String(),
+		"GOMAXPROCS=1",
+		"TZ=" + os.Getenv("TZ"),
+	}, h.o.Env...)
+	cmd.Stdout, cmd.Stderr = (*logWriter)(h), (*logWriter)(h)
+	daemon, err := proc.Start(cmd)
+	if err != nil {
+		return fmt.Errorf("start locksmithd: %w", err)
+	}
+	h.daemon = daemon
+	h.change()
+	return nil
+}
+
+// Boot is Start after a reboot: the boot id is a new one and update_engine has
+// nothing to report.
+func (h *Host) Boot() error {
+	if err := h.newBootID(); err != nil {
+		return err
+	}
+	h.Engine.Set(bustest.Status{Operation: bustest.OperationIdle})
+	if err := h.Logind.SetPreparing(false); err != nil {
+		return err
+	}
+	return h.Start()
+}
+
+// Halt ends locksmithd as systemd does when the host goes down, and waits.
+func (h *Host) Halt() error {
+	if err := h.Logind.SetPreparing(true); err != nil {
+		return err
+	}
+	return h.Stop()
+}
+
+// Stop ends locksmithd as systemctl stop does, and waits for its end.
+func (h *Host) Stop() error {
+	d := h.Daemon()
+	if d == nil {
+		return nil
+	}
+	if d.Running() {
+		if err := d.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop locksmithd: %w", err)
+		}
+	}
+	if err := d.Err(); err != nil {
+		return fmt.Errorf("stop locksmithd: %w", err)
+	}
+	return nil
+}
+
+// Daemon returns the process that was started last, nil before the first.
+func (h *Host) Daemon() *proc.Process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.daemon
+}
+
+// Log returns all that locksmithd wrote so far.
+func (h *Host) Log() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.String()
+}
+
+// Status returns the line that systemctl status would show.
+func (h *Host) Status() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.status
+}
+
+// Changed returns a channel that is closed at the next change of what Log,
+// Status and Daemon return.
+func (h *Host) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
+}
+
+// change tells those who wait; h.mu is held.
+func (h *Host) change() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// Close ends everything. The directory stays.
+func (h *Host) Close() error {
+	if d := h.Daemon(); d != nil {
+		d.Kill()
+	}
+	var errs []error
+	if h.notify != nil {
+		errs = append(errs, h.notify.Close())
+	}
+	if h.Bus != nil {
+		errs = append(errs, h.Engine.Close(), h.Logind.Close(), h.Bus.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Host) newBootID() error {
+	return os.WriteFile(h.Path("proc/sys/kernel/random/boot_id"), []byte(rand.Text()+"\n"), 0o644)
+}
+
+// listen receives what locksmithd tells its service manager.
+func (h *Host) listen(conn *net.UnixConn) {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return // closed
+		}
+		for line := range strings.Lines(string(buffer[:n])) {
+			if status, ok := strings.CutPrefix(strings.TrimSpace(line), "STATUS="); ok {
+				h.mu.Lock()
+				h.status = status
+				h.change()
+				h.mu.Unlock()
+			}
+		}
+	}
+}
+
+// logWriter adds to a host's log.
+type logWriter Host
+
+func (w *logWriter) Write(p []byte) (int, error) {
+	h := (*Host)(w)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer h.change()
+	return h.log.Write(p)
+}
