@@ -1,0 +1,875 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // status lines are in local time
+	os.Exit(m.Run())
+}
+
+// t0 is when scripted machines start.
+var t0 = time.Date(2026, 3, 2, 4, 0, 0, 0, time.UTC) // a Monday
+
+var (
+	errDown    = errors.New("etcd is down")
+	errRefused = errors.New("access denied")
+)
+
+// Events by the names that scripts use.
+var (
+	need      = Update{Source: Engine, Pending: true, Version: "4081.2.0"}
+	idle      = Update{Source: Engine}
+	asked     = Update{Source: Requester, Pending: true}
+	gone      = Update{Source: Gone}
+	notHeld   = Done{Effect: Inspect}
+	fromAgo   = Done{Effect: Inspect, Holding: HeldSinceBefore}
+	fromNow   = Done{Effect: Inspect, Holding: HeldThisBoot}
+	noAnswer  = Done{Effect: Inspect, Err: errDown}
+	got       = Done{Effect: Lock}
+	noSlot    = Done{Effect: Lock, Err: errDown}
+	maybe     = Done{Effect: Lock, Err: errDown, Unknown: true}
+	lockEnded = Done{Effect: Lock, Err: context.Canceled}
+	given     = Done{Effect: Unlock}
+	notGiven  = Done{Effect: Unlock, Err: errDown}
+	clear     = Done{Effect: Check, Holding: HeldThisBoot}
+	crowded   = Done{Effect: Check, Holding: HeldThisBoot, Users: 2}
+	slotless  = Done{Effect: Check, Holding: NotHeld}
+	retracted = Done{Effect: Check, Holding: HeldThisBoot, Update: &Update{Source: Engine}}
+	unchecked = Done{Effect: Check, Err: errDown}
+	checkDead = Done{Effect: Check, Err: context.Canceled}
+	told      = Done{Effect: Tell}
+	accepted  = Done{Effect: Reboot}
+	refused   = Done{Effect: Reboot, Err: errRefused}
+	silent    = Done{Effect: Reboot, Err: errDown, Unknown: true}
+	stop      = Leave{}
+	stopDown  = Leave{KeepLock: true}
+	reload    = Leave{Reload: true}
+)
+
+// What a script can do besides: let time pass (a time.Duration, then a Tick),
+// and open or shut the window, which nobody is told.
+type windowIs bool
+
+const (
+	opens windowIs = true
+	shuts windowIs = false
+)
+
+// door is a Gate that tests open and shut as they like.
+type door struct{ open bool }
+
+func (g *door) Open(time.Time) bool { return g.open }
+
+func (g *door) Next(t time.Time) (start, end time.Time) {
+	if g.open {
+		return t.Add(-time.Hour), t.Add(time.Hour)
+	}
+	return t.Add(6 * time.Hour), t.Add(7 * time.Hour)
+}
+
+// rig drives a machine through a script.
+type rig struct {
+	t       *testing.T
+	m       *Machine
+	now     time.Time
+	door    *door
+	last    Decision
+	started []Effect
+	moves   []Move
+}
+
+func newRig(t *testing.T, lock bool) *rig {
+	r := &rig{t: t, now: t0, door: &door{open: true}}
+	r.m = New(Policy{Lock: lock, Window: r.door}, t0, rand.New(rand.NewPCG(1, 2)))
+	r.do(Tick{})
+	return r
+}
+
+func (r *rig) do(script ...any) *rig {
+	r.t.Helper()
+	for _, s := range script {
+		switch s := s.(type) {
+		case windowIs:
+			r.door.open = bool(s)
+		case time.Duration:
+			r.now = r.now.Add(s)
+			r.step(Tick{})
+		case Done:
+			if s.Effect != r.m.running {
+				r.t.Fatalf("the script ends %v in state %v, but %v is running", s.Effect, r.m.state, r.m.running)
+			}
+			r.step(s)
+		default:
+			r.step(s)
+		}
+	}
+	return r
+}
+
+func (r *rig) step(ev Event) {
+	r.last = r.m.Step(r.now, ev)
+	r.moves = append(r.moves, r.last.Moved...)
+	if r.last.Start != None {
+		r.started = append(r.started, r.last.Start)
+	}
+	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > MaxNap || zero != (r.last.Nap == 0) {
+		r.t.Errorf("in state %v the nap is %v", r.last.State, r.last.Nap)
+	}
+	if r.m.Status(r.now) == "" {
+		r.t.Errorf("in state %v there is no status", r.last.State)
+	}
+}
+
+// expect checks the last decision.
+func (r *rig) expect(state State, start Effect, cancel bool) {
+	r.t.Helper()
+	if r.last.State != state || r.last.Start != start || r.last.Cancel != cancel {
+		r.t.Errorf("got state %v, start %v, cancel %v (%s)\nwant state %v, start %v, cancel %v",
+			r.last.State, r.last.Start, r.last.Cancel, r.last.Why, state, start, cancel)
+	}
+}
+
+func (r *rig) count(e Effect) (n int) {
+	for _, s := range r.started {
+		if s == e {
+			n++
+		}
+	}
+	return n
+}
+
+// The ways to the states, for strategy etcd-lock. The first Tick of newRig has
+// started Inspect.
+var (
+	toStarting  = []any{}
+	toAwaiting  = []any{fromNow} // Starting, waiting for update_engine
+	toSettling  = []any{fromAgo}
+	toIdle      = []any{notHeld}
+	toWaiting   = []any{shuts, notHeld, need}
+	toMaybe     = []any{notHeld, need, maybe} // Waiting, and may hold a slot
+	toLocking   = []any{notHeld, need}
+	toPreparing = []any{notHeld, need, got}
+	toDelay     = []any{notHeld, need, got, crowded, told} // Preparing, users have been told
+	toRebooting = []any{notHeld, need, got, clear}
+	toAccepted  = []any{notHeld, need, got, clear, accepted}
+	toReleasing = []any{notHeld, need, got, unchecked}
+	toStuck     = []any{notHeld, need, got, unchecked, notGiven} // Releasing, between two tries
+)
+
+const second = time.Second
+
+// TestTransitions is the state table.
+func TestTransitions(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		from   []any
+		script []any
+		state  State
+		start  Effect
+		cancel bool
+		why    string // part of it
+	}{
+		{"a start asks etcd for a slot", toStarting, nil, Starting, Inspect, false, "started"},
+		{"nothing held at start, nothing pending", toStarting, []any{notHeld}, Idle, None, false, "no slot is held"},
+		{"nothing held at start, reboot pending", toStarting, []any{need, notHeld}, Locking, Lock, false, "may reboot now"},
+		{"nothing held at start, reboot pending, window shut", toStarting, []any{shuts, need, notHeld}, Waiting, None, false, "a reboot is needed"},
+		{"etcd down at start: no answer yet", toStarting, []any{noAnswer}, Starting, None, false, "started"},
+		{"etcd down at start: asks again", toStarting, []any{noAnswer, 1 * second}, Starting, Inspect, false, "started"},
+		{"held since before this boot", toStarting, []any{fromAgo}, Settling, Unlock, false, "before this boot"},
+		{"held since before this boot, reboot pending", toStarting, []any{need, fromAgo}, Settling, Unlock, false, "before this boot"},
+		{"held since before this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromAgo}, Settling, Unlock, false, "before this boot"},
+		{"held since before this boot, window shut", toStarting, []any{shuts, fromAgo}, Settling, Unlock, false, "before this boot"},
+		{"held since this boot, reboot pending: goes on", toStarting, []any{need, fromNow}, Locking, Lock, false, "taken during this boot"},
+		{"held since this boot, asked for by hand: goes on", toStarting, []any{asked, fromNow}, Locking, Lock, false, "taken during this boot"},
+		{"held since this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"held since this boot, nothing pending", toStarting, []any{idle, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"held since this boot, update_engine gone", toStarting, []any{gone, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"held since this boot, update_engine silent, window shut", toStarting, []any{shuts, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"held since this boot, update_engine silent: waits", toAwaiting, nil, Starting, None, false, "started"},
+		{"waiting for update_engine: it needs a reboot", toAwaiting, []any{9 * second, need}, Locking, Lock, false, "taken during this boot"},
+		{"waiting for update_engine: it needs none", toAwaiting, []any{9 * second, idle}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"waiting for update_engine: it is gone", toAwaiting, []any{9 * second, gone}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"waiting for update_engine: somebody asks for a reboot", toAwaiting, []any{9 * second, asked}, Locking, Lock, false, "taken during this boot"},
+		{"waiting for update_engine: the window shuts", toAwaiting, []any{shuts, 9 * second}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"waiting for update_engine: still", toAwaiting, []any{9 * second}, Starting, None, false, "started"},
+		{"waiting for update_engine: no longer", toAwaiting, []any{10 * second}, Settling, Unlock, false, "no reboot may go ahead"},
+
+		{"settled, nothing pending", toSettling, []any{given}, Idle, None, false, "given back"},
+		{"settled, reboot pending", toSettling, []any{need, given}, Locking, Lock, false, "may reboot now"},
+		{"settled, reboot pending, window shut", toSettling, []any{shuts, need, given}, Waiting, None, false, "given back"},
+		{"an update while settling waits", toSettling, []any{need}, Settling, None, false, "before this boot"},
+		{"settling fails", toSettling, []any{notGiven}, Settling, None, false, "before this boot"},
+		{"settling fails, update comes: still first", toSettling, []any{notGiven, need}, Settling, None, false, "before this boot"},
+		{"settling fails and is tried again", toSettling, []any{notGiven, 1 * second}, Settling, Unlock, false, "before this boot"},
+
+		{"an update ends idleness", toIdle, []any{need}, Locking, Lock, false, "may reboot now"},
+		{"a request ends idleness", toIdle, []any{asked}, Locking, Lock, false, "may reboot now"},
+		{"an update, window shut", toIdle, []any{shuts, need}, Waiting, None, false, "a reboot is needed"},
+		{"progress does not end idleness", toIdle, []any{idle}, Idle, None, false, "no slot"},
+		{"update_engine's leaving does not end idleness", toIdle, []any{gone}, Idle, None, false, "no slot"},
+
+		{"the window stays shut", toWaiting, []any{time.Minute}, Waiting, None, false, "a reboot is needed"},
+		{"the window opens", toWaiting, []any{opens, time.Minute}, Locking, Lock, false, "may reboot now"},
+		{"withdrawn while waiting", toWaiting, []any{idle}, Idle, None, false, "withdrawn"},
+		{"update_engine's leaving is no withdrawal", toWaiting, []any{gone}, Waiting, None, false, "a reboot is needed"},
+		{"the same update again", toWaiting, []any{need}, Waiting, None, false, "a reboot is needed"},
+		{"waiting for the next try, window open", toMaybe, nil, Waiting, None, false, "no slot: etcd is down"},
+		{"waiting for the next try: due", toMaybe, []any{5 * second}, Locking, Lock, false, "may reboot now"},
+		{"waiting, may hold: the window shuts", toMaybe, []any{shuts, Tick{}}, Releasing, Unlock, false, "window has shut"},
+		{"waiting, may hold: withdrawn", toMaybe, []any{idle}, Releasing, Unlock, false, "withdrawn"},
+		{"waiting, holds nothing: the window shuts", toLocking, []any{noSlot, shuts, Tick{}}, Waiting, None, false, "no slot"},
+
+		{"got the slot", toLocking, []any{got}, Preparing, Check, false, "got the slot"},
+		{"still no slot", toLocking, []any{time.Hour}, Locking, None, false, "may reboot now"},
+		{"told what blocks", toLocking, []any{Blocked{By: "held by a"}}, Locking, None, false, "may reboot now"},
+		{"lock error: nothing taken", toLocking, []any{noSlot}, Waiting, None, false, "no slot: etcd is down"},
+		{"lock error: perhaps taken", toLocking, []any{maybe}, Waiting, None, false, "no slot: etcd is down"},
+		{"the window shuts while locking", toLocking, []any{shuts, Tick{}}, Locking, None, true, "may reboot now"},
+		{"cancelled once only", toLocking, []any{shuts, Tick{}, Tick{}, idle}, Locking, None, false, "may reboot now"},
+		{"the window shut while locking: nothing taken", toLocking, []any{shuts, Tick{}, lockEnded}, Waiting, None, false, "window has shut"},
+		{"the window shut while locking: perhaps taken", toLocking, []any{shuts, Tick{}, Done{Effect: Lock, Err: context.Canceled, Unknown: true}}, Releasing, Unlock, false, "window has shut"},
+		{"the window shut while locking: taken all the same", toLocking, []any{shuts, Tick{}, got}, Releasing, Unlock, false, "window has shut"},
+		{"the window shut, nobody noticed, and then the slot", toLocking, []any{shuts, got}, Releasing, Unlock, false, "window has shut"},
+		{"the window shuts and opens again while locking", toLocking, []any{shuts, Tick{}, opens, lockEnded}, Locking, Lock, false, "may reboot now"},
+		{"withdrawn while locking", toLocking, []any{idle}, Locking, None, true, "may reboot now"},
+		{"withdrawn while locking: nothing taken", toLocking, []any{idle, lockEnded}, Idle, None, false, "withdrawn"},
+		{"withdrawn while locking: taken all the same", toLocking, []any{idle, got}, Releasing, Unlock, false, "withdrawn"},
+
+		{"every gate is open", toPreparing, []any{clear}, Rebooting, Reboot, false, "every gate is open"},
+		{"the gates cannot be asked", toPreparing, []any{unchecked}, Releasing, Unlock, false, "could not check"},
+		{"the slot was taken away", toPreparing, []any{slotless}, Locking, Lock, false, "may reboot now"},
+		{"users are logged in", toPreparing, []any{crowded}, Preparing, Tell, false, "got the slot"},
+		{"users could not be told", toPreparing, []any{crowded, Done{Effect: Tell, Err: errDown}}, Preparing, None, false, "got the slot"},
+		{"the delay is not over", toDelay, []any{time.Minute, crowded, time.Minute - second}, Preparing, None, false, "got the slot"},
+		{"the gates are asked each minute", toDelay, []any{time.Minute}, Preparing, Check, false, "got the slot"},
+		{"all have logged out", toDelay, []any{time.Minute, clear}, Rebooting, Reboot, false, "every gate is open"},
+		{"the delay is over", toDelay, []any{5 * time.Minute, crowded}, Rebooting, Reboot, false, "every gate is open"},
+		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Locking, Lock, false, "may reboot now"},
+		{"the gates cannot be asked during the delay", toDelay, []any{time.Minute, unchecked}, Releasing, Unlock, false, "could not check"},
+		{"the window shuts during a check", toPreparing, []any{shuts, Tick{}}, Preparing, None, true, "got the slot"},
+		{"the window shut during a check", toPreparing, []any{shuts, Tick{}, checkDead}, Releasing, Unlock, false, "window has shut"},
+		{"the window shut during a check that nobody cancelled", toPreparing, []any{shuts, clear}, Releasing, Unlock, false, "window has shut"},
+		{"the window shut, and the check says that the slot is gone", toPreparing, []any{shuts, slotless}, Waiting, None, false, "window has shut"},
+		{"the window shuts and opens again during a check", toPreparing, []any{shuts, Tick{}, opens, checkDead}, Preparing, Check, false, "got the slot"},
+		{"a check that was cancelled counts for nothing", toPreparing, []any{shuts, Tick{}, opens, clear}, Preparing, Check, false, "got the slot"},
+		{"users who may not have been told are told", toPreparing, []any{crowded, shuts, Tick{}, opens, Done{Effect: Tell, Err: context.Canceled}}, Preparing, Tell, false, "got the slot"},
+		{"the window shuts during the delay", toDelay, []any{shuts, time.Minute}, Releasing, Unlock, false, "window has shut"},
+		{"withdrawn during a check", toPreparing, []any{idle}, Preparing, None, true, "got the slot"},
+		{"withdrawn, says the check", toPreparing, []any{retracted}, Releasing, Unlock, false, "withdrawn"},
+		{"withdrawn during the delay", toDelay, []any{idle}, Releasing, Unlock, false, "withdrawn"},
+
+		{"logind is being asked", toRebooting, []any{30 * second}, Rebooting, None, false, "every gate is open"},
+		{"withdrawn while logind is being asked: too late", toRebooting, []any{idle}, Rebooting, None, false, "every gate is open"},
+		{"the window shuts while logind is being asked: too late", toRebooting, []any{shuts, Tick{}}, Rebooting, None, false, "every gate is open"},
+		{"refused", toRebooting, []any{refused}, Releasing, Unlock, false, "refused: access denied"},
+		{"accepted", toRebooting, []any{accepted}, Rebooting, None, false, "every gate is open"},
+		{"accepted, not yet over", toAccepted, []any{RebootGrace - second}, Rebooting, None, false, "every gate is open"},
+		{"accepted, but it never ends", toAccepted, []any{RebootGrace}, Releasing, Unlock, false, "still up"},
+		{"accepted, never ends, withdrawn", toAccepted, []any{idle, RebootGrace, given}, Idle, None, false, "given back"},
+		{"unknown whether accepted", toRebooting, []any{silent}, Rebooting, None, false, "every gate is open"},
+		{"unknown whether accepted: bounded", toRebooting, []any{silent, RebootGrace}, Releasing, Unlock, false, "etcd is down"},
+
+		{"released, next try later", toReleasing, []any{given}, Waiting, None, false, "given back"},
+		{"released, withdrawn", toReleasing, []any{idle, given}, Idle, None, false, "given back"},
+		{"release fails", toReleasing, []any{notGiven}, Releasing, None, false, "could not check"},
+		{"release is not cut short", toReleasing, []any{idle, time.Minute}, Releasing, None, false, "could not check"},
+		{"release is tried again", toStuck, []any{1 * second}, Releasing, Unlock, false, "could not check"},
+		{"release fails, withdrawn: still to be released", toStuck, []any{idle}, Releasing, None, false, "could not check"},
+
+		{"stop while starting", toStarting, []any{stop}, Starting, None, true, "started"},
+		{"stopped while starting", toStarting, []any{stop, noAnswer}, Left, None, false, "before etcd said"},
+		{"stopped while starting between two tries", toStarting, []any{noAnswer, stop}, Left, None, false, "before etcd said"},
+		{"stopped while starting, with an answer", toStarting, []any{stop, fromNow}, Releasing, Unlock, false, "before the end"},
+		{"stopped while starting, nothing held", toStarting, []any{stop, notHeld}, Left, None, false, "no slot is held"},
+		{"stop while waiting for update_engine", toAwaiting, []any{stop}, Releasing, Unlock, false, "before the end"},
+		{"stop while settling", toSettling, []any{stop}, Settling, None, false, "before this boot"},
+		{"stopped while settling", toSettling, []any{stop, given}, Left, None, false, "no slot is held"},
+		{"stopped while settling fails", toSettling, []any{stop, notGiven}, Left, None, false, "could not be given back: etcd is down"},
+		{"stop while idle", toIdle, []any{stop}, Left, None, false, "no slot is held"},
+		{"stop while waiting", toWaiting, []any{stop}, Left, None, false, "no slot is held"},
+		{"stop while waiting, may hold", toMaybe, []any{stop}, Releasing, Unlock, false, "before the end"},
+		{"stop while locking", toLocking, []any{stop}, Locking, None, true, "may reboot now"},
+		{"stopped while locking, nothing taken", toLocking, []any{stop, lockEnded}, Left, None, false, "no slot is held"},
+		{"stopped while locking, perhaps taken", toLocking, []any{stop, maybe}, Releasing, Unlock, false, "before the end"},
+		{"stopped while locking, taken", toLocking, []any{stop, got}, Releasing, Unlock, false, "before the end"},
+		{"stop while preparing", toPreparing, []any{stop}, Preparing, None, true, "got the slot"},
+		{"stopped while preparing", toPreparing, []any{stop, checkDead}, Releasing, Unlock, false, "before the end"},
+		{"stopped while preparing, all clear", toPreparing, []any{stop, clear}, Releasing, Unlock, false, "before the end"},
+		{"stopped while preparing, slot gone", toPreparing, []any{stop, slotless}, Left, None, false, "no slot is held"},
+		{"stop during the delay", toDelay, []any{stop}, Releasing, Unlock, false, "before the end"},
+		{"stop while logind is being asked", toRebooting, []any{stop}, Left, None, true, "logind was asked"},
+		{"stop after logind accepted", toAccepted, []any{stop}, Left, None, false, "logind was asked"},
+		{"stop while releasing", toReleasing, []any{stop}, Releasing, None, false, "could not check"},
+		{"stopped while releasing", toReleasing, []any{stop, given}, Left, None, false, "no slot is held"},
+		{"stopped while releasing, in vain", toReleasing, []any{stop, notGiven}, Left, None, false, "could not be given back: etcd is down"},
+		{"stop between two tries to release", toStuck, []any{stop}, Left, None, false, "could not be given back: etcd is down"},
+		{"stop with the last release on its way", toDelay, []any{stop, given}, Left, None, false, "no slot is held"},
+
+		{"the host goes down while starting", toStarting, []any{stopDown}, Left, None, true, "the slot is kept"},
+		{"the host goes down while settling", toSettling, []any{stopDown}, Left, None, true, "the slot is kept"},
+		{"the host goes down while idle", toIdle, []any{stopDown}, Left, None, false, "no slot is held"},
+		{"the host goes down while waiting", toWaiting, []any{stopDown}, Left, None, false, "no slot is held"},
+		{"the host goes down while waiting, may hold", toMaybe, []any{stopDown}, Left, None, false, "the slot is kept"},
+		{"the host goes down while locking", toLocking, []any{stopDown}, Left, None, true, "the slot is kept"},
+		{"the host goes down while preparing", toPreparing, []any{stopDown}, Left, None, true, "the slot is kept"},
+		{"the host goes down during the delay", toDelay, []any{stopDown}, Left, None, false, "the slot is kept"},
+		{"the host goes down while logind is being asked", toRebooting, []any{stopDown}, Left, None, true, "logind was asked"},
+		{"the host goes down as it should", toAccepted, []any{stopDown}, Left, None, false, "logind was asked"},
+		{"the host goes down while releasing", toReleasing, []any{stopDown}, Left, None, true, "the slot is kept"},
+
+		{"reload while starting", toStarting, []any{reload, noAnswer}, Left, None, false, "starting over before etcd said"},
+		{"reload while settling", toSettling, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload while idle", toIdle, []any{reload}, Left, None, false, "starting over; no slot is held"},
+		{"reload while waiting", toWaiting, []any{reload}, Left, None, false, "starting over; no slot is held"},
+		{"reload while locking", toLocking, []any{reload, lockEnded}, Left, None, false, "starting over; no slot is held"},
+		{"reload while preparing", toPreparing, []any{reload, checkDead, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload while logind is being asked", toRebooting, []any{reload}, Rebooting, None, false, "every gate is open"},
+		{"reload while logind is being asked, which refuses", toRebooting, []any{reload, refused}, Releasing, Unlock, false, "refused"},
+		{"reload after logind refused", toRebooting, []any{reload, refused, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload after logind accepted", toAccepted, []any{reload}, Rebooting, None, false, "every gate is open"},
+		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, RebootGrace, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload after logind accepted, then stop", toAccepted, []any{reload, stop}, Left, None, false, "logind was asked"},
+		{"reload while releasing", toReleasing, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
+		{"nothing happens any more", toIdle, []any{stop, need, time.Hour, reload, Blocked{}}, Left, None, false, "stopped; no slot is held"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, true).do(c.from...).do(c.script...)
+			r.expect(c.state, c.start, c.cancel)
+			if !strings.Contains(r.last.Why, c.why) {
+				t.Errorf("why is %q, want something with %q", r.last.Why, c.why)
+			}
+		})
+	}
+}
+
+// TestTransitionsWithoutLock is what differs under strategy reboot.
+func TestTransitionsWithoutLock(t *testing.T) {
+	free := Done{Effect: Check}
+	for _, c := range []struct {
+		name   string
+		script []any
+		state  State
+		start  Effect
+		cancel bool
+	}{
+		{"idle at once", nil, Idle, None, false},
+		{"an update", []any{need}, Preparing, Check, false},
+		{"an update, window shut", []any{shuts, need}, Waiting, None, false},
+		{"the window opens", []any{shuts, need, opens, time.Minute}, Preparing, Check, false},
+		{"every gate is open", []any{need, free}, Rebooting, Reboot, false},
+		{"users", []any{need, Done{Effect: Check, Users: 1}}, Preparing, Tell, false},
+		{"withdrawn", []any{need, idle, checkDead}, Idle, None, false},
+		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
+		{"refused", []any{need, free, refused}, Waiting, None, false},
+		{"refused, tried again", []any{need, free, refused, 5 * second}, Preparing, Check, false},
+		{"accepted but never ends", []any{need, free, accepted, RebootGrace}, Waiting, None, false},
+		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
+		{"stop", []any{need, stop, checkDead}, Left, None, false},
+		{"stop during the delay", []any{need, Done{Effect: Check, Users: 1}, told, stop}, Left, None, false},
+		{"reload", []any{need, free, reload, refused}, Left, None, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, false).do(c.script...)
+			r.expect(c.state, c.start, c.cancel)
+			if slices.ContainsFunc(r.started, func(e Effect) bool { return e == Inspect || e == Lock || e == Unlock }) {
+				t.Errorf("the lock was used: %v", r.started)
+			}
+		})
+	}
+}
+
+func TestLockFromBeforeThisBootIsReleasedFirstWhateverElseIsPending(t *testing.T) {
+	for _, window := range []windowIs{opens, shuts} {
+		for _, pending := range []Update{need, asked, idle, gone} {
+			r := newRig(t, true).do(window, pending, fromAgo)
+			r.expect(Settling, Unlock, false)
+			for range 50 { // etcd is down for long: nothing else is begun
+				r.do(notGiven, MaxNap, pending)
+			}
+			if n := r.count(Unlock); n != 51 || len(r.started) != 1+n {
+				t.Errorf("window %v, %+v: started %v", window, pending, r.started)
+			}
+		}
+	}
+}
+
+func TestWithdrawnUpdateDropsThePlanAndReleasesTheLock(t *testing.T) {
+	for name, script := range map[string][]any{
+		"waiting":          {shuts, notHeld, need, idle},
+		"waiting, maybe":   {notHeld, need, maybe, idle, given},
+		"locking":          {notHeld, need, idle, lockEnded},
+		"locking, got it":  {notHeld, need, idle, got, given},
+		"preparing":        {notHeld, need, got, idle, checkDead, given},
+		"says the check":   {notHeld, need, got, retracted, given},
+		"during the delay": {notHeld, need, got, crowded, told, idle, given},
+		"after a refusal":  {notHeld, need, got, clear, refused, given, idle},
+		"with a request":   {notHeld, need, asked, idle, lockEnded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(script...)
+			r.expect(Idle, None, false)
+			if r.m.MayHold() || r.m.Version() != "" {
+				t.Errorf("may hold %v, version %q", r.m.MayHold(), r.m.Version())
+			}
+			r.do(time.Hour)
+			r.expect(Idle, None, false)
+		})
+	}
+}
+
+// A request by hand comes without update_engine's knowledge, which goes on
+// saying that it is idle.
+func TestRequestOutlivesEnginesIdleness(t *testing.T) {
+	r := newRig(t, true).do(idle, notHeld, asked, idle, gone, got, retracted)
+	r.expect(Rebooting, Reboot, false)
+}
+
+func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
+	r := newRig(t, true).do(toLocking...)
+	var last time.Duration
+	for n := range 12 {
+		r.do(got, clear, refused)
+		r.expect(Releasing, Unlock, false)
+		r.do(given)
+		r.expect(Waiting, None, false)
+		if !strings.Contains(r.m.Status(r.now), "the reboot was refused") && !strings.Contains(r.m.Status(r.now), "access denied") {
+			t.Fatalf("the status does not say why: %s", r.m.Status(r.now))
+		}
+		var waited time.Duration
+		for r.last.State == Waiting {
+			waited += r.last.Nap
+			r.do(r.last.Nap)
+		}
+		r.expect(Locking, Lock, false)
+		if full := min(time.Minute, 5*time.Second<<n); waited < full/2 || waited > full {
+			t.Errorf("after %d refusals it waited %v, want %v to %v", n+1, waited, full/2, full)
+		}
+		last = waited
+	}
+	if last < 30*time.Second {
+		t.Errorf("the waits do not grow: the last is %v", last)
+	}
+	if r.count(Reboot) != 12 {
+		t.Errorf("asked for a reboot %d times", r.count(Reboot))
+	}
+}
+
+// Whatever was open at the last look, another one comes right before the reboot.
+func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
+	t.Run("after the lock", func(t *testing.T) {
+		r := newRig(t, true).do(toLocking...).do(3*time.Hour, got)
+		r.expect(Preparing, Check, false)
+	})
+	t.Run("after the login delay", func(t *testing.T) {
+		r := newRig(t, true).do(toDelay...)
+		for range 4 {
+			r.do(time.Minute)
+			r.expect(Preparing, Check, false)
+			r.do(crowded)
+			r.expect(Preparing, None, false)
+		}
+		r.do(time.Minute)
+		r.expect(Preparing, Check, false)
+		r.do(crowded)
+		r.expect(Rebooting, Reboot, false)
+	})
+	for name, script := range map[string][]any{
+		"the window has shut":     {shuts, crowded},
+		"the update is withdrawn": {retracted},
+		"the slot is not ours":    {slotless},
+		"a gate does not answer":  {unchecked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...).do(5 * time.Minute).do(script...)
+			if r.count(Reboot) != 0 || r.last.State == Preparing {
+				t.Errorf("in state %v, started %v", r.last.State, r.started)
+			}
+		})
+	}
+}
+
+func TestUsersAreToldOnceAndHaveFiveMinutes(t *testing.T) {
+	r := newRig(t, true).do(toPreparing...).do(crowded)
+	r.expect(Preparing, Tell, false)
+	r.do(20*second, told) // a slow terminal does not lengthen it
+	for r.last.State == Preparing {
+		if r.m.running == Check {
+			r.do(crowded)
+		} else {
+			r.do(r.last.Nap)
+		}
+	}
+	r.expect(Rebooting, Reboot, false)
+	if waited := r.now.Sub(t0); waited != LoginDelay {
+		t.Errorf("rebooted after %v, want %v", waited, LoginDelay)
+	}
+	if n := r.count(Tell); n != 1 {
+		t.Errorf("the users were told %d times", n)
+	}
+}
+
+func TestUsersWhoLogOutDoNotDelayTheReboot(t *testing.T) {
+	r := newRig(t, true).do(toDelay...).do(time.Minute, crowded, time.Minute, clear)
+	r.expect(Rebooting, Reboot, false)
+}
+
+func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
+	r := newRig(t, true).do(toDelay...)
+	for n := range 4 {
+		r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Users: 3 + n})
+	}
+	r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Users: 9})
+	r.expect(Rebooting, Reboot, false)
+}
+
+// A new attempt, after the slot was given back, is a new warning.
+func TestUsersAreToldAgainBeforeAnotherAttempt(t *testing.T) {
+	r := newRig(t, true).do(toDelay...).do(shuts, time.Minute, given, opens, time.Minute, got, crowded)
+	r.expect(Preparing, Tell, false)
+}
+
+// The machine counts its naps by the monotonic clock; the window alone looks at
+// the wall clock, and it is asked again within MaxNap whatever it said before.
+func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
+	opening := span{t0.Add(6 * time.Hour), t0.Add(7 * time.Hour)}
+	for _, c := range []struct {
+		name         string
+		before, step time.Duration // what the wall clock is ahead of the truth at first, and is then put forward by
+		first        State
+		open         bool
+	}{
+		{"forward into the window", 0, 6*time.Hour + time.Minute, Waiting, true},
+		{"forward, not yet there", 0, 3 * time.Hour, Waiting, false},
+		{"forward past the window", 0, 48 * time.Hour, Waiting, false},
+		{"back into the window", 8 * time.Hour, -100 * time.Minute, Waiting, true},
+		{"forward out of the window", 6 * time.Hour, 2 * time.Hour, Locking, false},
+		{"back out of the window", 6*time.Hour + time.Minute, -2 * time.Hour, Locking, false},
+		{"back by years", 6*time.Hour + time.Minute, -20 * 365 * 24 * time.Hour, Locking, false},
+		{"from 1970", -56 * 365 * 24 * time.Hour, 56*365*24*time.Hour + 6*time.Hour + time.Minute, Waiting, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, true)
+			gate := &spans{opening}
+			wall := &skewed{Gate: gate, ahead: c.before}
+			r.m = New(Policy{Lock: true, Window: wall}, t0, rand.New(rand.NewPCG(1, 2)))
+			r.do(Tick{}, notHeld, need)
+			if r.last.State != c.first {
+				t.Fatalf("before the step: %v, want %v", r.last.State, c.first)
+			}
+			wall.ahead += c.step
+			nap := r.last.Nap
+			if nap <= 0 || nap > MaxNap {
+				t.Fatalf("the nap is %v", nap)
+			}
+			r.do(nap)
+			switch {
+			case c.open:
+				r.expect(Locking, Lock, false)
+			case c.first == Locking:
+				r.expect(Locking, None, true)
+				r.do(lockEnded)
+				r.expect(Waiting, None, false)
+			default:
+				r.expect(Waiting, None, false)
+			}
+		})
+	}
+}
+
+// An opening is met to the moment, and left to the moment.
+func TestNapsEndWithTheWindowsEnds(t *testing.T) {
+	r := newRig(t, true)
+	gate := &spans{{t0.Add(90*time.Second + time.Millisecond), t0.Add(200 * time.Second)}}
+	r.m = New(Policy{Lock: true, Window: gate}, t0, rand.New(rand.NewPCG(1, 2)))
+	r.do(Tick{}, 15*second, notHeld, need)
+	for r.last.State == Waiting {
+		r.do(r.last.Nap)
+	}
+	if r.now != (*gate)[0].start {
+		t.Errorf("locking at %v, want %v", r.now, (*gate)[0].start)
+	}
+	r.do(got, crowded, told)
+	for r.last.State == Preparing {
+		if r.m.running == Check {
+			r.do(crowded)
+			continue
+		}
+		r.do(r.last.Nap)
+	}
+	r.expect(Releasing, Unlock, false)
+	if r.now != (*gate)[0].end {
+		t.Errorf("releasing at %v, want %v", r.now, (*gate)[0].end)
+	}
+}
+
+// Holding already is what Lock calls success, and what etcd said last is not
+// forgotten when the next attempt fails.
+func TestHoldingAlreadyIsSuccess(t *testing.T) {
+	newRig(t, true).do(need, fromNow, got).expect(Preparing, Check, false)
+	newRig(t, true).do(toMaybe...).do(5*second, got).expect(Preparing, Check, false)
+}
+
+func TestFailedLockDoesNotForgetASlotHeldBefore(t *testing.T) {
+	for name, before := range map[string][]any{
+		"known":   {need, fromNow},
+		"perhaps": {notHeld, need, maybe, 5 * second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(before...)
+			r.expect(Locking, Lock, false)
+			r.do(noSlot) // this time it was not taken; before it was, or may have been
+			r.expect(Waiting, None, false)
+			r.do(shuts, Tick{})
+			r.expect(Releasing, Unlock, false)
+		})
+	}
+}
+
+func TestEtcdDownAtBootKeepsTrying(t *testing.T) {
+	for name, pending := range map[string]Event{"nothing pending": idle, "reboot pending": need} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(pending)
+			for n := range 500 {
+				r.do(noAnswer)
+				r.expect(Starting, None, false)
+				if s := r.m.Status(r.now); !strings.Contains(s, "etcd is down") || !strings.Contains(s, "trying again") {
+					t.Fatalf("the status does not say so: %s", s)
+				}
+				var waited time.Duration
+				for r.last.Start == None {
+					waited += r.last.Nap
+					r.do(r.last.Nap)
+				}
+				r.expect(Starting, Inspect, false)
+				if full := min(time.Minute, time.Second<<min(n, 10)); waited < full/2 || waited > full {
+					t.Fatalf("try %d came after %v, want %v to %v", n+2, waited, full/2, full)
+				}
+			}
+			r.do(notHeld)
+			if s := r.m.Status(r.now); strings.Contains(s, "etcd is down") {
+				t.Errorf("the status still says: %s", s)
+			}
+		})
+	}
+}
+
+// Hosts that failed together do not come back together.
+func TestRetriesAreSpread(t *testing.T) {
+	seen := map[time.Time]bool{}
+	for seed := range uint64(20) {
+		m := New(Policy{Lock: true}, t0, rand.New(rand.NewPCG(seed, 0)))
+		m.Step(t0, Tick{})
+		m.Step(t0, noAnswer)
+		seen[m.etcd.at] = true
+	}
+	if len(seen) < 18 {
+		t.Errorf("20 hosts try again at %d moments", len(seen))
+	}
+}
+
+func TestIdleAgainMeansThatTheNextUpdateStartsAfresh(t *testing.T) {
+	r := newRig(t, true).do(toLocking...).do(noSlot, idle)
+	r.expect(Idle, None, false)
+	r.do(need)
+	r.expect(Locking, Lock, false) // at once, not after the backoff of the last
+	if s := r.m.Status(r.now); strings.Contains(s, "etcd is down") {
+		t.Errorf("the status still says: %s", s)
+	}
+}
+
+// The states in which nothing is waited for have no timer; every other asks
+// again within MaxNap. The bound itself is checked in every step of every test.
+func TestIdleNeedsNoTimer(t *testing.T) {
+	for _, lock := range []bool{true, false} {
+		r := newRig(t, lock)
+		if lock {
+			r.do(notHeld)
+		}
+		for _, ev := range []Event{idle, gone, Tick{}, need, idle} {
+			if r.do(ev); r.last.State == Idle && r.last.Nap != 0 {
+				t.Errorf("after %+v the nap is %v", ev, r.last.Nap)
+			}
+			if r.m.running != None {
+				r.do(Done{Effect: r.m.running, Err: context.Canceled})
+			}
+		}
+	}
+}
+
+func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
+	for _, ev := range []Event{need, asked} {
+		r := newRig(t, true).do(shuts, notHeld, ev, reload)
+		r.expect(Left, None, false)
+		since := r.m.pendingSince
+		r.m = r.m.Restart(Policy{Lock: true}, r.now.Add(time.Hour))
+		r.do(Tick{})
+		r.expect(Starting, Inspect, false)
+		if !r.m.MayHold() {
+			t.Error("a new group's lock is not known to be free before etcd said so")
+		}
+		r.do(notHeld)
+		r.expect(Locking, Lock, false)
+		if r.m.pendingSince != since {
+			t.Errorf("pending since %v, want %v", r.m.pendingSince, since)
+		}
+	}
+	r := newRig(t, true).do(shuts, notHeld, need, reload)
+	r.m = r.m.Restart(Policy{}, r.now)
+	r.do(Tick{})
+	r.expect(Preparing, Check, false)
+	if r.m.Version() != "4081.2.0" {
+		t.Errorf("the version is %q", r.m.Version())
+	}
+}
+
+func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
+	gate := &spans{{t0.Add(24 * time.Hour), t0.Add(25 * time.Hour)}}
+	const (
+		needed = "reboot needed since Mon 2026-03-02 04:00:01 UTC for version 4081.2.0; "
+	)
+	for _, c := range []struct {
+		name   string
+		script []any
+		want   string
+	}{
+		{"starting", []any{1 * second},
+			"starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
+		{"starting, etcd down", []any{1 * second, noAnswer},
+			"starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC; the last attempt failed: etcd is down; trying again Mon 2026-03-02 04:00:01 UTC"},
+		{"starting, reboot pending", []any{1 * second, need},
+			needed + "starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
+		{"starting, update_engine silent", []any{opens, 1 * second, fromNow},
+			"a slot is held; waiting for update_engine until Mon 2026-03-02 04:00:10 UTC"},
+		{"settling", []any{1 * second, fromAgo},
+			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC"},
+		{"settling, etcd down", []any{1 * second, fromAgo, notGiven},
+			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC; the last attempt failed: etcd is down; trying again Mon 2026-03-02 04:00:01 UTC"},
+		{"idle", []any{1 * second, notHeld},
+			"idle: no reboot is needed since Mon 2026-03-02 04:00:01 UTC"},
+		{"waiting", []any{1 * second, notHeld, need},
+			needed + "waiting since Mon 2026-03-02 04:00:01 UTC for the reboot window, which opens Tue 2026-03-03 04:00:00 UTC"},
+		{"waiting after a failure", []any{opens, 1 * second, notHeld, need, noSlot},
+			needed + "waiting since Mon 2026-03-02 04:00:01 UTC; the last attempt failed: etcd is down; trying again Mon 2026-03-02 04:00:05 UTC"},
+		{"locking", []any{opens, 1 * second, notHeld, need, Blocked{By: "held by a, b"}, time.Minute},
+			needed + "waiting for a slot since Mon 2026-03-02 04:00:01 UTC: held by a, b"},
+		{"locking within a window", []any{1 * second, notHeld, need, 24 * time.Hour, Blocked{By: "held by a"}},
+			needed + "waiting for a slot since Tue 2026-03-03 04:00:01 UTC until the reboot window shuts Tue 2026-03-03 05:00:00 UTC: held by a"},
+		{"preparing", []any{opens, 1 * second, notHeld, need, got},
+			needed + "asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
+		{"users", []any{opens, 1 * second, notHeld, need, got, crowded, told, time.Minute},
+			needed + "users are logged in (2) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left"},
+		{"users, not all told", []any{opens, 1 * second, notHeld, need, got, crowded, Done{Effect: Tell, Err: errors.New("tty1 takes nothing")}},
+			needed + "users are logged in (2) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left (tty1 takes nothing)"},
+		{"withdrawn, not yet out", []any{opens, 1 * second, notHeld, need, got, idle},
+			"the reboot is not needed any more; asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
+		{"rebooting", []any{opens, 1 * second, notHeld, need, got, clear},
+			needed + "rebooting: logind was asked Mon 2026-03-02 04:00:01 UTC"},
+		{"rebooting, accepted", []any{opens, 1 * second, notHeld, need, got, clear, accepted},
+			needed + "rebooting: logind was asked Mon 2026-03-02 04:00:01 UTC, trying again Mon 2026-03-02 04:15:01 UTC"},
+		{"rebooting, unknown", []any{opens, 1 * second, notHeld, need, got, clear, silent},
+			needed + "rebooting: logind was asked Mon 2026-03-02 04:00:01 UTC, trying again Mon 2026-03-02 04:15:01 UTC (etcd is down)"},
+		{"releasing", []any{opens, 1 * second, notHeld, need, got, clear, refused},
+			needed + "giving the slot back since Mon 2026-03-02 04:00:01 UTC: the reboot was refused: access denied"},
+		{"releasing, in vain", []any{opens, 1 * second, notHeld, need, got, clear, refused, notGiven},
+			needed + "giving the slot back since Mon 2026-03-02 04:00:01 UTC: the reboot was refused: access denied; the last attempt failed: etcd is down; trying again Mon 2026-03-02 04:00:01 UTC"},
+		{"left", []any{1 * second, notHeld, stop},
+			"stopped; no slot is held"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, true)
+			policy := Policy{Lock: true, Window: gate}
+			if len(c.script) > 0 && c.script[0] == opens {
+				policy.Window = nil
+			}
+			r.m = New(policy, t0, rand.New(rand.NewPCG(1, 2)))
+			r.do(Tick{}).do(c.script...)
+			if got := r.m.Status(r.now); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// Local time may jump by an hour, twice a year: only what people read changes.
+func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatalf("install tzdata: %v", err)
+	}
+	for _, start := range []time.Time{
+		time.Date(2026, 3, 29, 0, 58, 0, 0, time.UTC),  // 01:58 in Berlin; 02:00 becomes 03:00
+		time.Date(2026, 10, 25, 0, 58, 0, 0, time.UTC), // 02:58 in Berlin; 03:00 becomes 02:00
+	} {
+		run := func(loc *time.Location) (moves []Move, naps []time.Duration) {
+			r := newRig(t, true)
+			r.now = start.In(loc)
+			r.m = New(Policy{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}}, r.now, rand.New(rand.NewPCG(1, 2)))
+			r.do(Tick{}, notHeld, need, got, crowded, told)
+			for r.last.State == Preparing {
+				if r.m.running == Check {
+					r.do(crowded)
+					continue
+				}
+				naps = append(naps, r.last.Nap)
+				r.do(r.last.Nap)
+			}
+			return r.moves, naps
+		}
+		moves, naps := run(berlin)
+		wantMoves, wantNaps := run(time.UTC)
+		if !slices.Equal(moves, wantMoves) || !slices.Equal(naps, wantNaps) {
+			t.Errorf("in Berlin %v %v\nin UTC %v %v", moves, naps, wantMoves, wantNaps)
+		}
+	}
+}
+
+func TestUnknownEventPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("an event of no known type was taken")
+		}
+	}()
+	newRig(t, true).m.Step(t0, 7)
+}
+
+// span is an opening, and spans is a Gate made of them, in order.
+type span struct{ start, end time.Time }
+
+type spans []span
+
+func (g *spans) Open(t time.Time) bool {
+	start, _ := g.Next(t)
+	return !start.After(t)
+}
+
+func (g *spans) Next(t time.Time) (start, end time.Time) {
+	for _, s := range *g {
+		if t.Before(s.end) {
+			return s.start, s.end
+		}
+	}
+	far := t.AddDate(100, 0, 0)
+	return far, far.Add(time.Hour)
+}
+
+// skewed is a Gate on a wall clock that is ahead of the time that passes.
+type skewed struct {
+	Gate
+	ahead time.Duration
+}
+
+func (g *skewed) Open(t time.Time) bool { return g.Gate.Open(t.Add(g.ahead)) }
+
+func (g *skewed) Next(t time.Time) (start, end time.Time) {
+	start, end = g.Gate.Next(t.Add(g.ahead))
+	return start.Add(-g.ahead), end.Add(-g.ahead)
+}
