@@ -168,7 +168,7 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	defer cancel()
 	// The bus works off a connection's messages in order: its answer to a
 	// later one proves that it has passed the signal on.
-	if err := conn.BusObject().CallWithContext(ctxCall, "org.freedesktop.DBus.Peer.Ping", 0).Err; err != nil {
+	if err := conn.BusObject().CallWithContext(ctxCall, "org.freedesktop.DBus.GetId", 0).Err; err != nil {
 		return fmt.Errorf("emit the reboot signal: wait for the bus to take it: %w", err)
 	}
 	linger := time.NewTimer(lingerTime)

@@ -32,24 +32,16 @@ func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
 	events := make(chan Event)
 	go func() {
 		defer close(events)
+		defer c.unsubscribe(signals)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		w := &watch{
-			Client:    c,
-			ctx:       ctx,
-			statuses:  make(chan statusAnswer),
-			senders:   make(chan senderAnswer),
-			retry:     time.NewTimer(c.retryAfter),
-			suspicion: newLimiter(),
-		}
-		w.retry.Stop()
+		w := newWatch(ctx, c)
 		defer w.retry.Stop()
 		if owner == "" {
 			w.put(&entry{Event: Event{Source: Gone}, believed: true})
 		}
 		w.setOwner(owner)
 		w.run(signals, events)
-		c.unsubscribe(signals)
 	}()
 	return events, nil
 }
@@ -105,11 +97,11 @@ func (c *Client) unsubscribe(signals chan *dbus.Signal) {
 // run in goroutines of their own, so that a peer which hangs holds up nothing.
 type watch struct {
 	*Client
-	ctx       context.Context
-	statuses  chan statusAnswer
-	senders   chan senderAnswer
-	retry     *time.Timer // runs while the owner owes an answer
-	suspicion *limiter
+	ctx      context.Context
+	statuses chan statusAnswer
+	senders  chan senderAnswer
+	retry    *time.Timer // runs while the owner owes an answer
+	warnings limiter
 
 	owner  string        // unique name of update_engine's connection, "" for none
 	silent bool          // the owner failed to answer, and the log says so
@@ -137,6 +129,18 @@ type senderAnswer struct {
 	believed bool
 	who      string // for people; empty when err is set
 	err      error
+}
+
+func newWatch(ctx context.Context, c *Client) *watch {
+	w := &watch{
+		Client:   c,
+		ctx:      ctx,
+		statuses: make(chan statusAnswer),
+		senders:  make(chan senderAnswer),
+		retry:    time.NewTimer(c.retryAfter),
+	}
+	w.retry.Stop() // nobody owes an answer yet
+	return w
 }
 
 func (w *watch) run(signals <-chan *dbus.Signal, events chan<- Event) {
@@ -285,11 +289,12 @@ func (w *watch) judge(sender string) (believed bool, who string, err error) {
 	if err != nil {
 		return false, "", err
 	}
-	believed, err = w.trust.Load().believes(c)
+	trust := w.trust.Load()
+	believed, err = trust.believes(c)
 	if err != nil {
 		return false, "", err
 	}
-	return believed, w.trust.Load().describe(c), nil
+	return believed, trust.describe(c), nil
 }
 
 func (w *watch) senderAnswered(a senderAnswer) {
@@ -330,7 +335,7 @@ func (w *watch) put(e *entry) {
 
 // warn logs what anybody on the bus can provoke, within a limit.
 func (w *watch) warn(message string, attributes ...any) {
-	suppressed, ok := w.suspicion.allow(time.Now())
+	suppressed, ok := w.warnings.allow(time.Now())
 	if !ok {
 		return
 	}
@@ -352,8 +357,6 @@ const (
 	warningsPerPeriod = 10
 	warningPeriod     = time.Minute
 )
-
-func newLimiter() *limiter { return &limiter{} }
 
 // allow tells whether a warning may be logged now, and how many were not since
 // the last one that was.

@@ -1,0 +1,238 @@
+package updateengine
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/bustest"
+)
+
+func TestAnyLocalUserCanEmitTheSignalButIsNotBelieved(t *testing.T) {
+	root := userDatabase(t, map[string]string{
+		"etc/group":  "root:x:0:\nwheel:x:7777:core\n",
+		"etc/passwd": "root:x:0:0::/root:/bin/sh\neve:x:65534:65534::/:/bin/sh\n",
+	})
+	h := newHost(t, Trust{Groups: []string{"wheel", "sudo"}, Root: root})
+	engine := bustest.For(t).Engine(h.bus)
+	e := h.watch()
+	e.expect(Engine, Idle)
+	stranger := bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody, 7776, 7778)
+	must(t, stranger.EmitStatus(needReboot))
+	must(t, stranger.SendStatus(h.conn.Names()[0], needReboot))
+	// Nothing comes of it: the next event is of the next signal.
+	must(t, engine.Announce(bustest.Status{Operation: Downloading}))
+	e.expect(Engine, Downloading)
+	h.log.expect(t, "WARN", `user \"eve\" (uid 65534)`, fmt.Sprintf("(pid %d)", stranger.PID()), "process", "wheel")
+}
+
+func TestMemberOfAConfiguredGroupIsBelieved(t *testing.T) {
+	files := map[string]string{"etc/group": "root:x:0:\n", "usr/share/baselayout/group": "sudo:x:7777:\n"}
+	for _, test := range []struct {
+		name   string
+		gid    uint32
+		groups []uint32
+	}{
+		{"primary group", 7777, nil},
+		{"supplementary group", bustest.Nobody, []uint32{7776, 7777}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHost(t, Trust{Groups: []string{"wheel", "sudo"}, Root: userDatabase(t, files)})
+			bustest.For(t).Engine(h.bus)
+			e := h.watch()
+			e.expect(Engine, Idle)
+			stranger := bustest.For(t).Stranger(h.bus, bustest.Nobody, test.gid, test.groups...)
+			must(t, stranger.EmitStatus(needReboot))
+			got := e.expect(Requester, NeedReboot)
+			if want := fmt.Sprintf(`user "?" (uid 65534), process "`); !strings.HasPrefix(got.By, want) {
+				t.Errorf("by %s, want %s...", got.By, want)
+			}
+		})
+	}
+}
+
+// In the order in which they were sent, although one sender has to be looked
+// up and the other has not.
+func TestRequestersAndUpdateEngineKeepTheirOrder(t *testing.T) {
+	h := newHost(t, Trust{})
+	engine := bustest.For(t).Engine(h.bus)
+	e := h.watch()
+	e.expect(Engine, Idle)
+	requester := bustest.For(t).Connect(h.bus)
+	for range 200 {
+		must(t, requester.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, NeedReboot, "", int64(0)))
+		must(t, requester.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
+		must(t, engine.Announce(idle))
+		e.expect(Requester, NeedReboot)
+		e.expect(Engine, Idle)
+	}
+}
+
+func TestSenderThatHasLeftIsNotBelieved(t *testing.T) {
+	h := newHost(t, Trust{})
+	requester := bustest.For(t).Connect(h.bus) // of a user that is believed
+	name := requester.Names()[0]
+	must(t, requester.Close())
+	w := newWatch(t.Context(), h.client)
+	signals, out := make(chan *dbus.Signal), make(chan Event)
+	go w.run(signals, out)
+	signals <- &dbus.Signal{Sender: name, Path: objectPath, Name: signalName, Body: needRebootBody(), Sequence: 1}
+	h.log.expect(t, "WARN", "left the bus", "locksmithctl send-need-reboot", name)
+	select {
+	case event := <-out:
+		t.Errorf("got %+v", event)
+	default:
+	}
+}
+
+func needRebootBody() []any { return []any{int64(0), 0.0, NeedReboot, "", int64(0)} }
+
+func TestFloodFillsNeitherTheJournalNorTheWay(t *testing.T) {
+	h := newHost(t, Trust{})
+	engine := bustest.For(t).Engine(h.bus)
+	e := h.watch()
+	e.expect(Engine, Idle)
+	for range 3 {
+		must(t, bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody).Flood(needReboot, 5000))
+	}
+	must(t, engine.Announce(bustest.Status{Operation: Downloading}))
+	e.expect(Engine, Downloading)
+	if n := strings.Count(h.log.String(), "\n"); n == 0 || n > 2*warningsPerPeriod {
+		t.Errorf("%d lines in the log:\n%s", n, h.log)
+	}
+}
+
+func TestWarningsAreFewAndTheRestAreCounted(t *testing.T) {
+	var l limiter
+	now := time.Unix(1000, 0)
+	for i := range warningsPerPeriod {
+		if left, ok := l.allow(now); !ok || left != 0 {
+			t.Fatalf("warning %d: %d, %v", i, left, ok)
+		}
+	}
+	for range 7 {
+		if _, ok := l.allow(now.Add(warningPeriod - 1)); ok {
+			t.Fatal("a warning too many")
+		}
+	}
+	if left, ok := l.allow(now.Add(warningPeriod)); !ok || left != 7 {
+		t.Errorf("the next period: %d left out, %v", left, ok)
+	}
+	if left, ok := l.allow(now.Add(warningPeriod)); !ok || left != 0 {
+		t.Errorf("after that: %d left out, %v", left, ok)
+	}
+}
+
+func TestTooManySendersAtATimeAreIgnored(t *testing.T) {
+	h := newHost(t, Trust{})
+	must(t, h.bus.Pause()) // so that no sender is ever looked up
+	w := newWatch(t.Context(), h.client)
+	for i := range maxStrangers + 10 {
+		w.strangerSaid(Status(needReboot), fmt.Sprintf(":2.%d", i))
+	}
+	w.engineSaid(Status(idle), 1)
+	if len(w.queue) != maxStrangers+1 || w.queue[maxStrangers].Source != Engine {
+		t.Errorf("%d entries", len(w.queue))
+	}
+	h.log.expect(t, "WARN", "too many senders")
+	must(t, h.bus.Resume())
+}
+
+func TestWhoIsBelieved(t *testing.T) {
+	root := userDatabase(t, map[string]string{
+		"etc/passwd":                  "root:x:0:0::/:/bin/sh\ncore:x:500:500::/:/bin/sh\nbroken\nann:x:501:100::/:/bin/sh\n",
+		"usr/share/baselayout/passwd": "core:x:999:10::/:/bin/sh\nbase:x:600:10::/:/bin/sh\n",
+		"etc/group":                   "root:x:0:\n# comment\nsudo:x:27:core,ann\ncore:x:500:\nodd:x:nan:core\nshort:x\nempty:x:77:\n",
+		"usr/share/baselayout/group":  "sudo:x:28:base\nwheel:x:10:root,core\n",
+		"usr/lib/group":               "adm:x:4:ann\n",
+	})
+	me := uint32(os.Geteuid())
+	for _, test := range []struct {
+		name   string
+		c      credentials
+		groups string // space separated
+		want   bool
+	}{
+		{"root", credentials{uid: 0}, "", true},
+		{"the daemon's own user", credentials{uid: me}, "", true},
+		{"somebody, no groups configured", credentials{uid: 500, gids: []uint32{27}, gidsKnown: true}, "", false},
+		{"reported group", credentials{uid: 4000, gids: []uint32{1, 27}, gidsKnown: true}, "sudo", true},
+		{"reported group of the distribution's file", credentials{uid: 4000, gids: []uint32{10}, gidsKnown: true}, "sudo wheel", true},
+		{"the first file decides what a group is", credentials{uid: 4000, gids: []uint32{28}, gidsKnown: true}, "sudo", false},
+		{"another group", credentials{uid: 500, gids: []uint32{500}, gidsKnown: true}, "sudo wheel", false},
+		{"reported groups count, not the database", credentials{uid: 500, gids: nil, gidsKnown: true}, "sudo", false},
+		{"group 0 is not root", credentials{uid: 500, gids: []uint32{0}, gidsKnown: true}, "sudo", false},
+		{"no such group", credentials{uid: 500, gids: []uint32{0, 27}, gidsKnown: true}, "nosuch", false},
+		{"group without a number", credentials{uid: 500, gids: []uint32{0}, gidsKnown: true}, "odd", false},
+		{"database: member", credentials{uid: 500}, "wheel", true},
+		{"database: member in another file", credentials{uid: 501}, "adm", true},
+		{"database: primary group", credentials{uid: 600}, "wheel", true},
+		{"database: no member", credentials{uid: 501}, "wheel", false},
+		{"database: the first file decides who a user is", credentials{uid: 500}, "core", true},
+		{"database: unknown user", credentials{uid: 4000}, "sudo wheel adm empty", false},
+	} {
+		got, err := Trust{Groups: strings.Fields(test.groups), Root: root}.believes(test.c)
+		if err != nil || got != test.want {
+			t.Errorf("%s: %v, %v, want %v", test.name, got, err, test.want)
+		}
+	}
+}
+
+func TestUnreadableUserDatabaseBelievesNobodyButRoot(t *testing.T) {
+	root := userDatabase(t, map[string]string{"etc/group/a-directory": ""})
+	trust := Trust{Groups: []string{"wheel"}, Root: root}
+	if ok, err := trust.believes(credentials{uid: 500, gids: []uint32{10}, gidsKnown: true}); ok || err == nil {
+		t.Errorf("somebody: %v, %v, want an error", ok, err)
+	}
+	if ok, err := trust.believes(credentials{uid: 0}); !ok || err != nil {
+		t.Errorf("root: %v, %v", ok, err)
+	}
+}
+
+// What is accepted has five values of the right types within the limits, and
+// comes out as it went in.
+func FuzzDecodeStatus(f *testing.F) {
+	f.Add([]byte("xdssx"), int64(1), 0.5, NeedReboot, "1.2.3")
+	f.Add([]byte("xdss"), int64(0), 0.0, "", "")
+	f.Add([]byte("sdxsx"), int64(0), math.NaN(), NeedReboot, "")
+	f.Add([]byte("vdsax"), int64(-1), math.Inf(1), strings.Repeat("x", 1000), "")
+	f.Fuzz(func(t *testing.T, types []byte, number int64, fraction float64, text1, text2 string) {
+		var body []any
+		text := text1
+		for _, kind := range types {
+			switch kind {
+			case 'x':
+				body = append(body, number)
+			case 'd':
+				body = append(body, fraction)
+			case 's':
+				body = append(body, text)
+				text = text2
+			case 'v':
+				body = append(body, dbus.MakeVariant(number))
+			case 'a':
+				body = append(body, []string{text})
+			default:
+				body = append(body, nil)
+			}
+		}
+		status, err := decodeStatus(body)
+		if err != nil {
+			if status != (Status{}) {
+				t.Errorf("an error and %+v", status)
+			}
+			return
+		}
+		if string(types) != "xdssx" || text1 == "" || len(text1) > maxOperation || len(text2) > maxVersion {
+			t.Errorf("accepted %q", types)
+		}
+		if want := (Status{number, fraction, text1, text2, number}); status != want {
+			t.Errorf("got %+v, want %+v", status, want)
+		}
+	})
+}
