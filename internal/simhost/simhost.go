@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,7 +47,8 @@ type Host struct {
 	mu      sync.Mutex
 	daemon  *proc.Process // nil while it is down
 	log     bytes.Buffer
-	status  string // last STATUS= of sd_notify(3)
+	notices []string // what it told its service manager, sd_notify(3)
+	status  string   // the last STATUS= of it
 	changed chan struct{}
 }
 
@@ -180,8 +182,16 @@ func (h *Host) Status() string {
 	return h.status
 }
 
+// Notices returns all assignments, such as READY=1, that locksmithd sent to its
+// service manager so far.
+func (h *Host) Notices() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.notices)
+}
+
 // Changed returns a channel that is closed at the next change of what Log,
-// Status and Daemon return.
+// Status, Notices and Daemon return.
 func (h *Host) Changed() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -221,14 +231,16 @@ func (h *Host) listen(conn *net.UnixConn) {
 		if err != nil {
 			return // closed
 		}
+		h.mu.Lock()
 		for line := range strings.Lines(string(buffer[:n])) {
-			if status, ok := strings.CutPrefix(strings.TrimSpace(line), "STATUS="); ok {
-				h.mu.Lock()
+			line = strings.TrimSuffix(line, "\n")
+			h.notices = append(h.notices, line)
+			if status, ok := strings.CutPrefix(line, "STATUS="); ok {
 				h.status = status
-				h.change()
-				h.mu.Unlock()
 			}
 		}
+		h.change()
+		h.mu.Unlock()
 	}
 }
 
