@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/config"
+)
+
+// app is one run of the program.
+type app struct {
+	process
+	root  string        // directory that stands for "/"
+	flags []config.Flag // for settings, in the order of the command line
+	log   *slog.Logger  // debug output
+}
+
+// usageError says that the command line is wrong.
+type usageError struct{ error }
+
+func (a *app) rootCommand() *cobra.Command {
+	a.log = slog.New(slog.DiscardHandler)
+	root := &cobra.Command{
+		Use:   "locksmithctl COMMAND",
+		Short: "Show and change the reboot lock of a fleet",
+		Long: `locksmithctl shows and changes the lock under which the hosts of a fleet reboot,
+one after another.
+
+Settings come from, strongest first: flags, the environment,
+/etc/flatcar/update.conf, /usr/share/flatcar/update.conf. So without flags it uses
+the lock that locksmithd on this host uses.
+
+Exit status: 0 success, 1 failure, 2 wrong usage.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetUsageFunc(usage)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate("locksmithctl version {{.Version}}\n")
+	root.SuggestionsMinimumDistance = 2 // what cobra uses for its own messages
+
+	for _, d := range config.Definitions() {
+		if d.Flag == "" {
+			continue
+		}
+		f := root.PersistentFlags().VarPF(&settingFlag{app: a, definition: d}, d.Flag, "", flagUsage(d))
+		if d.Switch {
+			f.NoOptDefVal = "true"
+		}
+	}
+	root.PersistentFlags().StringVar(&a.root, "root", "", "`DIR` below which machine-id and update.conf are")
+	root.PersistentFlags().Bool("version", false, "print the version and exit")
+
+	root.AddCommand(
+		a.statusCommand(),
+		a.setMaxCommand(),
+		a.lockCommand(),
+		a.unlockCommand(),
+		a.rebootCommand(),
+		a.sendNeedRebootCommand(),
+		a.configCommand(),
+		a.windowCommand(),
+	)
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	finish(root)
+	return root
+}
+
+// finish gives a command, and those below it, what all have in common.
+func finish(cmd *cobra.Command) {
+	cmd.Version = version // so that -version may stand anywhere
+	cmd.DisableFlagsInUseLine = true
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	if !cmd.Runnable() { // cobra's completion: it would show help and exit 0 whatever follows
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		finish(sub)
+	}
+}
+
+// settingFlag collects the flags for one setting. Package config judges them.
+type settingFlag struct {
+	app        *app
+	definition config.Definition
+}
+
+func (f *settingFlag) Set(value string) error {
+	f.app.flags = append(f.app.flags, config.Flag{Name: f.definition.Flag, Value: value})
+	return nil
+}
+
+func (f *settingFlag) String() string { return "" }
+
+// Type is shown in usage texts.
+func (f *settingFlag) Type() string {
+	if f.definition.Switch {
+		return "bool"
+	}
+	return "VALUE"
+}
+
+func flagUsage(d config.Definition) string {
+	text := d.Description + " (" + d.CLIVariable
+	if d.Default != "" {
+		text += ", default " + d.Default
+	}
+	return text + ")"
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	text := fmt.Sprintf("unknown command %q", name)
+	if near := cmd.Root().SuggestionsFor(name); len(near) > 0 {
+		text += fmt.Sprintf(", did you mean %q?", strings.Join(near, `" or "`))
+	}
+	return usageError{errors.New(text)}
+}
+
+// takes checks the number of arguments. what says what they are.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return fmt.Errorf("%s takes %s, and got %d", cmd.Name(), what, len(args))
+		}
+		return nil
+	}
+}
+
+// usage writes the usage text of a command. Flags have one dash, as everywhere.
+func usage(cmd *cobra.Command) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\nCommands:\n")
+		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				fmt.Fprintf(table, "  %s\t%s\n", c.Name(), c.Short)
+			}
+		}
+		table.Flush() // a strings.Builder takes everything
+	}
+	b.WriteString("\nFlags:\n" + strings.ReplaceAll(cmd.LocalFlags().FlagUsages(), "--", "-"))
+	if cmd.HasParent() {
+		b.WriteString("\n\"locksmithctl help\" shows the flags that every command has.\n")
+	}
+	_, err := io.WriteString(cmd.OutOrStderr(), b.String())
+	return err
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/updateengine"
+)
+
+func (a *app) sendNeedRebootCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "send-need-reboot",
+		Short: "Have locksmithd reboot this host as after an update",
+		Long: `send-need-reboot announces on the system bus that this host needs a reboot, as
+update_engine does after an update. locksmithd then reboots it under the strategy and
+in the window that are set. It takes two seconds, in which locksmithd asks the bus
+who it is: root, or a user in one of the groups of LOCKSMITHD_TRIGGER_GROUPS.
+
+It reads no settings.`,
+		Args: takes(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conn, err := systemd.ConnectSystemBus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return updateengine.EmitNeedReboot(cmd.Context(), conn)
+		},
+	}
+}

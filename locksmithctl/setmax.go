@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+func (a *app) setMaxCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "set-max N",
+		Short: "Set how many hosts may hold the lock at once",
+		Long: `set-max sets the number of slots, and so how many hosts may reboot at once. With 0
+nobody gets a slot. Whoever holds one keeps it.`,
+		Args: takes(1, 1, "one argument, the number of slots"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.ParseUint(args[0], 10, 31) // takes no sign
+			if err != nil {
+				return usageError{fmt.Errorf("%q is no number of slots: write a whole number from 0, so that nobody reboots, to 2147483647", args[0])}
+			}
+			return a.withLock(func(_ *config.Config, l *lock.Lock) error {
+				before, after, err := l.SetMax(cmd.Context(), int(n))
+				if err != nil {
+					return advise(err, "the number may have been set: \"locksmithctl status\" shows it")
+				}
+				if after.Free < 0 {
+					a.note("%d hosts hold a slot, more than %d: nobody else gets one until enough of them have given theirs back", len(after.Holders), after.Max)
+				}
+				return a.print(fmt.Sprintf("Old: %d\nNew: %d\n", before.Max, after.Max))
+			})
+		},
+	}
+}

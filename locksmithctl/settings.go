@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+// settings finds the settings and checks those of the given parts, 0 for all.
+// With an error the Config is good for being shown only.
+func (a *app) settings(check config.Part) (*config.Config, error) {
+	cfg, err := config.Load(config.Options{
+		Program: config.CLI,
+		Root:    a.root,
+		Flags:   a.flags,
+		Environ: a.environ,
+		Check:   check,
+	})
+	if err == nil && cfg.Debug {
+		a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		for _, s := range cfg.Settings {
+			a.log.Debug("setting", "name", s.Name, "value", s.Value, "from", s.Origin)
+		}
+		for _, w := range cfg.Warnings {
+			a.log.Debug(w)
+		}
+	}
+	return cfg, err
+}
+
+// withLock calls use with the lock of the group. The connection to etcd is made
+// when it is needed, and lasts no longer than the call.
+func (a *app) withLock(use func(cfg *config.Config, l *lock.Lock) error) error {
+	cfg, err := a.settings(config.PartEtcd)
+	if err != nil {
+		return err
+	}
+	etcd := lock.NewEtcd(cfg.Etcd)
+	defer etcd.Close() // the process ends, and with it the connection
+	l, err := lock.New(etcd, cfg.Group)
+	if err != nil {
+		return err
+	}
+	begin := a.now()
+	err = use(cfg, l)
+	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
+	return explain(err, cfg.Etcd)
+}
+
+// explain words an error of the lock for a terminal, in one line.
+func explain(err error, etcd lock.EtcdConfig) error {
+	var full *lock.FullError
+	var notHeld *lock.NotHeldError
+	switch {
+	case errors.As(err, &full):
+		full.Semaphore.Holders = printableAll(full.Semaphore.Holders)
+	case errors.As(err, &notHeld):
+		notHeld.ID = printable(notHeld.ID)
+		notHeld.Semaphore.Holders = printableAll(notHeld.Semaphore.Holders)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: no answer in time from etcd at %s", err, strings.Join(etcd.Endpoints, ", "))
+	}
+	return err
+}
+
+// target is the holder that a command is about: the one it was given, or else
+// this machine.
+func (a *app) target(args []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	return config.MachineID(a.root)
+}
+
+// record says who took a slot for id, and when. What else is known of the host is known only of
+// this one.
+func (a *app) record(id string) (lock.Record, error) {
+	r := lock.Record{Since: a.now().UTC().Truncate(time.Second), By: "locksmithctl"}
+	if self, err := config.MachineID(a.root); err != nil || self != id {
+		return r, nil
+	}
+	var err error
+	if r.Hostname, err = os.Hostname(); err != nil {
+		return r, fmt.Errorf("find the name of this host: %w", err)
+	}
+	r.BootID, err = systemd.BootID(a.root)
+	return r, err
+}
+
+// advise adds to an error of unknown outcome what to do about it.
+func advise(err error, format string, args ...any) error {
+	if !errors.Is(err, lock.ErrUnknown) {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, fmt.Sprintf(format, args...))
+}
