@@ -138,30 +138,40 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 // TryAcquire takes a slot for id and writes its record with it. already is true when id held one
 // before; its record is then left alone. The error is a [*FullError] when no slot is free.
 func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already bool, err error) {
+	record, err := encodeRecord(id, r)
+	if err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	snap, err := l.store.Get(ctx, l.semaphoreKey())
 	if err == nil {
-		already, _, err = l.acquire(ctx, snap, id, r)
+		already, _, err = l.acquire(ctx, snap, id, record)
 	}
 	return already, l.outcome("take a slot for "+id, err)
 }
 
 // Acquire takes a slot for id like TryAcquire, and waits for one as long as ctx lets it. It waits by
 // watching, and through failures of the store, which do not end the wait; only a store that refuses
-// or a document that cannot be understood does. waiting, if not nil, is called when the wait begins,
-// when the semaphore changes meanwhile, and with the error when the store fails, from the goroutine
-// of the caller; it gets the semaphore as last seen.
+// or a document that cannot be understood does.
+//
+// waiting, if not nil, is called in the goroutine of the caller: when the wait begins and whenever
+// another semaphore is seen during it, with a nil error; and after each failure of the store, with
+// the error and the semaphore as last seen, which is the zero Semaphore as long as there was none.
 func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Semaphore, error)) error {
+	record, err := encodeRecord(id, r)
+	if err != nil {
+		return err
+	}
 	if waiting == nil {
 		waiting = func(Semaphore, error) {}
 	}
-	var seen *Semaphore // as last told to waiting, nil after trouble
 	var last Semaphore
+	told := false // of last, and of no failure since
 	snap, err := l.store.Get(ctx, l.semaphoreKey())
 	for failures := 0; ; {
 		if err == nil {
-			_, snap, err = l.acquireWithin(ctx, snap, id, r)
+			snap, err = l.acquireWithin(ctx, snap, id, record)
 		}
 		var full *FullError
 		switch {
@@ -169,17 +179,16 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Se
 			return nil
 		case errors.As(err, &full):
 			failures = 0
-			last = full.Semaphore
-			if seen == nil || !reflect.DeepEqual(*seen, last) {
+			if !told || !reflect.DeepEqual(last, full.Semaphore) {
+				last, told = full.Semaphore, true
 				waiting(last, nil)
-				seen = &last
 			}
 			snap, err = l.wait(ctx, snap.Revision)
 		case ctx.Err() != nil || permanent(err):
 			return l.outcome("take a slot for "+id, err)
 		default:
 			waiting(last, l.outcome("take a slot for "+id, err))
-			seen = nil
+			told = false
 			pause(ctx, backoff(failures, 250*time.Millisecond, 10*time.Second))
 			failures++
 			snap, err = l.store.Get(ctx, l.semaphoreKey())
@@ -231,19 +240,28 @@ func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err 
 	return true, r, nil
 }
 
-// acquireWithin is acquire, bounded like every other call.
-func (l *Lock) acquireWithin(ctx context.Context, snap Snapshot, id string, r Record) (already bool, now Snapshot, err error) {
+// encodeRecord returns what to write beside the document, or what is wrong with id or r.
+func encodeRecord(id string, r Record) ([]byte, error) {
+	if err := validateID(id); err != nil {
+		return nil, fmt.Errorf("take a slot: %w", err)
+	}
+	record, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("take a slot for %s: encode record: %w", id, err)
+	}
+	return record, nil
+}
+
+// acquireWithin is acquire, bounded like the other calls.
+func (l *Lock) acquireWithin(ctx context.Context, snap Snapshot, id string, record []byte) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return l.acquire(ctx, snap, id, r)
+	_, now, err := l.acquire(ctx, snap, id, record)
+	return now, err
 }
 
 // acquire takes a slot, given a snapshot of the semaphore. now is the last that it has seen.
-func (l *Lock) acquire(ctx context.Context, snap Snapshot, id string, r Record) (already bool, now Snapshot, err error) {
-	record, err := json.Marshal(r)
-	if err != nil {
-		return false, snap, fmt.Errorf("encode record: %w", err)
-	}
+func (l *Lock) acquire(ctx context.Context, snap Snapshot, id string, record []byte) (already bool, now Snapshot, err error) {
 	now, err = l.change(ctx, snap, func(s Semaphore, undecided bool) (*Semaphore, []Op, error) {
 		if s.Holds(id) {
 			already = !undecided
@@ -303,11 +321,12 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snap
 		}
 		next, ops, decided := decide(s, undecided)
 		if next == nil {
-			if revision != 0 && revision != l.unresolved {
+			missing := revision == 0 && decided == nil
+			if !missing && revision != l.unresolved {
 				return snap, decided
 			}
-			// Nothing is to be changed, but the document is missing; or it is still where a
-			// transaction compares it that may be under way, and once written again it is not.
+			// It is created; or it is still at the revision that a transaction which may be under
+			// way compares, and once it has been written again that one can no longer happen.
 			next = &s
 		}
 		ok, now, err := l.commit(ctx, revision, *next, ops)
@@ -328,6 +347,9 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snap
 func (l *Lock) commit(ctx context.Context, revision int64, next Semaphore, ops []Op) (ok bool, now Snapshot, err error) {
 	conds := []Cond{{Key: l.semaphoreKey(), ModRevision: revision}}
 	ops = append(ops, Op{Key: l.semaphoreKey(), Value: next.Encode()})
+	if ctx.Err() != nil {
+		return false, Snapshot{}, ctx.Err() // and nothing unknown
+	}
 	for tries := 0; ; tries++ {
 		ok, now, err = l.store.Commit(ctx, conds, ops)
 		if err == nil || errors.Is(err, ErrRefused) {
