@@ -41,6 +41,7 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, checkGroup(settings[nameGroup]))
 		c.Etcd, err = parseEtcd(settings)
 		errs = append(errs, err)
+		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
 	}
 	if o.Check&PartTrigger != 0 {
 		c.TriggerGroups, err = parseTriggerGroups(settings[nameTriggerGroups])
@@ -122,6 +123,17 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 	}
 	errs = append(errs, bothOrNeither(settings[nameUsername], settings[namePassword]))
 	return c, errors.Join(errs...)
+}
+
+// unusedFiles returns a warning for each file that an unencrypted connection does not use.
+func unusedFiles(settings map[string]resolved) []string {
+	var warnings []string
+	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile} {
+		if endpoint := settings[nameEndpoint]; settings[name].value != "" && strings.HasPrefix(endpoint.value, "http:") {
+			warnings = append(warnings, fmt.Sprintf("%s: it has no effect, because the connection to %s is not encrypted: write https there", settings[name].subject(), endpoint.shown()))
+		}
+	}
+	return warnings
 }
 
 func checkEndpoints(settings map[string]resolved, endpoints []string) error {

@@ -89,7 +89,8 @@ type Config struct {
 	// Settings are all of them, in the order of Definitions.
 	Settings []Setting
 	// Warnings are sentences about what looks like a mistake but is not an
-	// error: names in update.conf that are not settings but nearly so.
+	// error: names in update.conf that are not settings but nearly so, and
+	// files that are not used.
 	Warnings []string
 }
 

@@ -35,7 +35,11 @@ func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 		inputs = withoutContinuedComments(inputs)
 	}
 
-	for i, got := range readBySystemd(t, inputs) {
+	files := make([][]string, len(inputs))
+	for i, in := range inputs {
+		files[i] = []string{in}
+	}
+	for i, got := range readBySystemd(t, files) {
 		want, err := parseEnvironmentFile([]byte(inputs[i]))
 		switch {
 		case err != nil && got != nil:
@@ -44,6 +48,49 @@ func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 			t.Errorf("we read %q as %q, systemd refuses it", inputs[i], effective(want))
 		case err == nil && !maps.Equal(effective(want), got):
 			t.Errorf("we read %q as %q, systemd as %q", inputs[i], effective(want), got)
+		}
+	}
+}
+
+// TestBothUpdateConfFilesAreMergedAsSystemdMergesThem has a real systemd read two
+// files, as the unit has it do, and compares what a service sees with what we
+// make of the files, above all where the stronger one has an empty value.
+func TestBothUpdateConfFilesAreMergedAsSystemdMergesThem(t *testing.T) {
+	requireSystemd(t)
+	random := rand.New(rand.NewPCG(testSeed(t), 0))
+
+	var cases [][]string
+	for range 100 {
+		var both []string
+		for range 2 {
+			var b strings.Builder
+			for _, d := range Definitions() {
+				for _, name := range d.variables() {
+					if value := []string{"-", "", "'a b'", "1", "2"}[random.IntN(5)]; value != "-" {
+						b.WriteString(name + "=" + value + "\n")
+					}
+				}
+			}
+			both = append(both, b.String())
+		}
+		cases = append(cases, both)
+	}
+	for i, got := range readBySystemd(t, cases) {
+		root := newRoot(t, map[string]string{usr: cases[i][0], etc: cases[i][1]})
+		files, err := readFiles(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{}
+		for _, d := range Definitions() {
+			for _, name := range d.variables() {
+				if a, _, ok := files.lookup(name); ok {
+					want[name] = a.value
+				}
+			}
+		}
+		if !maps.Equal(want, got) {
+			t.Errorf("we merge %q to %q, systemd to %q", cases[i], want, got)
 		}
 	}
 }
@@ -102,10 +149,10 @@ func withoutContinuedComments(inputs []string) []string {
 }
 
 // readBySystemd boots systemd in a container that has nothing but the host's
-// /usr, has it start one service for each input with that as its
-// EnvironmentFile=, and returns the variables each service saw, nil where
-// systemd refused the file.
-func readBySystemd(t *testing.T, inputs []string) []map[string]string {
+// /usr, has it start one service for each case, with the files of the case as
+// its EnvironmentFile= in that order, and returns the variables each service saw,
+// nil where systemd refused a file.
+func readBySystemd(t *testing.T, cases [][]string) []map[string]string {
 	t.Helper()
 	root := t.TempDir()
 	write := func(path, content string) {
@@ -133,18 +180,20 @@ func readBySystemd(t *testing.T, inputs []string) []map[string]string {
 	write("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
 	write("etc/group", "root:x:0:\n")
 
-	// Case 0 is an empty file: it shows the variables that systemd adds itself.
-	write("cases/0", "")
-	units := []string{"case@0.service"}
-	for i, in := range inputs {
-		write("cases/"+strconv.Itoa(i+1), in)
-		units = append(units, fmt.Sprintf("case@%d.service", i+1))
+	// The first case, an empty file, shows the variables that systemd adds itself.
+	cases = append([][]string{{""}}, cases...)
+	var units []string
+	for i, files := range cases {
+		for j, content := range files {
+			write(fmt.Sprintf("cases/%d/%d", i, j), content)
+		}
+		units = append(units, fmt.Sprintf("case@%d.service", i))
 	}
 	write("etc/systemd/system/case@.service", `[Unit]
 DefaultDependencies=no
 [Service]
 Type=oneshot
-EnvironmentFile=/cases/%i
+EnvironmentFile=/cases/%i/*
 ExecStart=/usr/bin/env -0
 StandardOutput=file:/out/%i
 StandardError=null
@@ -197,12 +246,13 @@ ExecStart=/usr/bin/systemctl --force --force poweroff
 	if len(own) == 0 {
 		t.Fatalf("systemd in the container did not run the empty case\n%s", tail(console))
 	}
-	results := make([]map[string]string, len(inputs))
-	for i := range inputs {
-		results[i] = read(i + 1)
+	var results []map[string]string
+	for i := range cases[1:] {
+		result := read(i + 1)
 		for name := range own {
-			delete(results[i], name)
+			delete(result, name)
 		}
+		results = append(results, result)
 	}
 	return results
 }
