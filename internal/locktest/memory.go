@@ -30,6 +30,8 @@ const (
 	DelayRequest
 	// HoldRequest does it when Deliver is called.
 	HoldRequest
+	// CutOff is HoldRequest, and everything fails with ErrFault from then on until Break(nil).
+	CutOff
 	// Refuse does not, and says so with lock.ErrRefused.
 	Refuse
 )
@@ -89,7 +91,7 @@ func (m *Memory) Deafen() {
 	m.deaf = true
 }
 
-// Deliver does the transactions that HoldRequest has kept.
+// Deliver does the transactions that HoldRequest and CutOff have kept.
 func (m *Memory) Deliver() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,6 +143,10 @@ func (m *Memory) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op) (
 			m.delayed = append(m.delayed, t)
 		case HoldRequest:
 			m.held = append(m.held, t)
+		case CutOff:
+			m.held = append(m.held, t)
+			m.broken = ErrFault
+			m.wake()
 		case Refuse:
 			return false, lock.Snapshot{}, fmt.Errorf("%w: %w", lock.ErrRefused, ErrFault)
 		}
