@@ -49,7 +49,7 @@ func TestMemberOfAConfiguredGroupIsBelieved(t *testing.T) {
 			stranger := bustest.For(t).Stranger(h.bus, bustest.Nobody, test.gid, test.groups...)
 			must(t, stranger.EmitStatus(needReboot))
 			got := e.expect(Requester, NeedReboot)
-			if want := fmt.Sprintf(`user "?" (uid 65534), process "`); !strings.HasPrefix(got.By, want) {
+			if want := `user "?" (uid 65534), process "`; !strings.HasPrefix(got.By, want) {
 				t.Errorf("by %s, want %s...", got.By, want)
 			}
 		})
@@ -98,7 +98,7 @@ func TestFloodFillsNeitherTheJournalNorTheWay(t *testing.T) {
 	e := h.watch()
 	e.expect(Engine, Idle)
 	for range 3 {
-		must(t, bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody).Flood(needReboot, 5000))
+		must(t, bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody).Flood(needReboot, 1500))
 	}
 	must(t, engine.Announce(bustest.Status{Operation: Downloading}))
 	e.expect(Engine, Downloading)

@@ -1,0 +1,362 @@
+package coordinator
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// holderVariable makes this test binary, run again, hold the file it names.
+const holderVariable = "COORDINATOR_HOLDER"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(holderVariable); path != "" {
+		f, err := Open(path, "reboot")
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("held")
+		_, _ = os.Stdin.Read(make([]byte, 1)) // until it is killed
+		fmt.Println(f.Close())
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func open(t *testing.T, path string) *File {
+	t.Helper()
+	f, err := Open(path, "etcd-lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func content(strategy string, state State) string {
+	return "NAME=locksmithd\nSTRATEGY=" + strategy + "\nSTATE=" + string(state) + "\n"
+}
+
+func expect(t *testing.T, path, want string) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != want {
+		t.Errorf("the file holds %q, %v, want %q", got, err, want)
+	}
+}
+
+// free tells whether another coordinator could take the file now.
+func free(t *testing.T, path string) bool {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func TestFileSaysWhoAndWhat(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	path := filepath.Join(t.TempDir(), "run", "update-engine", "coordinator.conf")
+	f := open(t, path)
+	expect(t, path, content("etcd-lock", Starting))
+	for _, state := range []State{Running, RebootPlanned, Rebooting, Disabled} {
+		if err := f.Set("reboot", state); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, path, content("reboot", state))
+		if free(t, path) {
+			t.Errorf("%s: the file is not locked", state)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != 0o644 {
+		t.Errorf("mode %v, %v, want 0644", info.Mode(), err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the file lie %v, %v", entries, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !free(t, path) {
+		t.Error("still locked after Close")
+	}
+	if err := f.Close(); err != nil {
+		t.Errorf("a second Close: %v", err)
+	}
+	if err := f.Set("reboot", Running); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("Set after Close: %v", err)
+	}
+	expect(t, path, content("reboot", Disabled))
+}
+
+func TestCannotStartWhileAnotherCoordinatorHoldsTheFile(t *testing.T) {
+	for _, test := range []struct{ content, name string }{
+		{"NAME=locksmithd\nSTRATEGY=reboot\nSTATE=running\n", "locksmithd"},
+		{"STATE=running\nNAME=some-other\n", "some-other"},
+		{"", ""},
+		{strings.Repeat("x", 1<<20), ""},
+	} {
+		path := filepath.Join(t.TempDir(), "coordinator.conf")
+		if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		other, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(path, "reboot")
+		var held *HeldError
+		if !errors.As(err, &held) || held.Name != test.name || held.Path != path {
+			t.Errorf("got %v, %v, want a HeldError naming %q", f, err, test.name)
+		} else if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), test.name) {
+			t.Errorf("the message names not all: %v", err)
+		}
+		expect(t, path, test.content)
+		other.Close()
+		open(t, path)
+	}
+}
+
+func TestFileIsTakenOverFromADeadCoordinator(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "coordinator.conf")
+	holder := exec.Command("/proc/self/exe")
+	holder.Env = []string{holderVariable + "=" + path}
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stdout, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "held\n" {
+		t.Fatalf("the holder says %q, %v", line, err)
+	}
+	var held *HeldError
+	if _, err := Open(path, "reboot"); !errors.As(err, &held) {
+		t.Errorf("while it lives: %v", err)
+	}
+	// What a coordinator leaves that dies while it writes.
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".coordinator.conf.new"), []byte("NAME=lo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = holder.Wait()
+	open(t, path)
+	expect(t, path, content("etcd-lock", Starting))
+}
+
+// While the state changes all the time, nobody reads a part of the file, and
+// nobody gets the lock on what the path names.
+func TestFileIsAlwaysWholeAndAlwaysLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "coordinator.conf")
+	f := open(t, path)
+	whole := map[string]bool{content("etcd-lock", Starting): true}
+	states := []State{Running, RebootPlanned, Rebooting}
+	for _, s := range states {
+		whole[content("etcd-lock", s)] = true
+	}
+	done := make(chan struct{})
+	var watchers sync.WaitGroup
+	watch := func(look func()) {
+		watchers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					look()
+				}
+			}
+		})
+	}
+	reads := 0
+	watch(func() {
+		got, err := os.ReadFile(path)
+		if err != nil || !whole[string(got)] {
+			t.Errorf("read %q, %v", got, err)
+		}
+		reads++
+	})
+	contests := 0
+	watch(func() {
+		file, err := os.Open(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer file.Close()
+		contests++
+		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			return
+		}
+		// Ours if it is a file that has lost the name meanwhile.
+		if current, err := isAt(file, path); err != nil || current {
+			t.Errorf("got the lock on the current file: %v", err)
+		}
+	})
+	watch(func() {
+		var held *HeldError
+		if other, err := Open(path, "reboot"); !errors.As(err, &held) || held.Name != name {
+			t.Errorf("a second coordinator: %v, %v", other, err)
+		}
+	})
+	for i := range 300 {
+		if err := f.Set("etcd-lock", states[i%len(states)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	watchers.Wait()
+	if reads == 0 || contests == 0 {
+		t.Errorf("%d reads, %d contests: nobody looked", reads, contests)
+	}
+}
+
+func TestOnlyOneOfManyOpensWins(t *testing.T) {
+	for range 30 {
+		path := filepath.Join(t.TempDir(), "coordinator.conf")
+		files := make([]*File, 8)
+		var openers sync.WaitGroup
+		for i := range files {
+			openers.Go(func() {
+				f, err := Open(path, "reboot")
+				var held *HeldError
+				if err != nil && !errors.As(err, &held) {
+					t.Error(err)
+				}
+				files[i] = f
+			})
+		}
+		openers.Wait()
+		winners := 0
+		for _, f := range files {
+			if f != nil {
+				winners++
+				f.Close()
+			}
+		}
+		if winners != 1 {
+			t.Fatalf("%d coordinators", winners)
+		}
+	}
+}
+
+func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target")
+	if err := os.WriteFile(target, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		make func(path string) error
+		want string
+	}{
+		{"symbolic link", func(path string) error { return os.Symlink(target, path) }, "is a symbolic link"},
+		{"dangling link", func(path string) error { return os.Symlink("nowhere", path) }, "is a symbolic link"},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o755) }, "is a directory"},
+		{"named pipe", func(path string) error { return syscall.Mkfifo(path, 0o644) }, "is not a plain file"},
+	} {
+		path := filepath.Join(dir, test.name)
+		if err := test.make(path); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := Open(path, "reboot")
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %v, want that %s %s", test.name, err, path, test.want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: Open hangs", test.name)
+		}
+	}
+	expect(t, target, "precious")
+}
+
+func TestFolderThatCannotBeMadeIsAnError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(filepath.Join(file, "update-engine", "coordinator.conf"), "reboot"); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An error leaves the old file where it is, and locked.
+func TestFailedSetKeepsFileAndLock(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "coordinator.conf")
+	f := open(t, path)
+	// A folder in the way that cannot be removed, also for root.
+	obstacle := filepath.Join(dir, ".coordinator.conf.new")
+	if err := os.MkdirAll(filepath.Join(obstacle, "full"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Set("etcd-lock", Running); err == nil {
+		t.Error("no error")
+	}
+	expect(t, path, content("etcd-lock", Starting))
+	if free(t, path) {
+		t.Error("the lock is lost")
+	}
+	if err := os.RemoveAll(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Set("etcd-lock", Running); err != nil {
+		t.Errorf("once the obstacle is gone: %v", err)
+	}
+	expect(t, path, content("etcd-lock", Running))
+}
+
+func TestFileThatIsAnothersNowIsNotOverwritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "coordinator.conf")
+	f := open(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Set("etcd-lock", Running); !errors.Is(err, ErrReplaced) {
+		t.Errorf("removed: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("NAME=another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Set("etcd-lock", Running); !errors.Is(err, ErrReplaced) {
+		t.Errorf("replaced: %v", err)
+	}
+	expect(t, path, "NAME=another\n")
+}
