@@ -40,8 +40,9 @@ type group struct {
 	prefix   string
 
 	mu      sync.Mutex
-	history []semaphore // a document that is not readable counts as the zero semaphore
-	changed chan struct{}
+	history  []semaphore // a document that is not readable counts as the zero semaphore
+	revision int64       // of the last of them
+	changed  chan struct{}
 }
 
 // watchGroup follows a group's lock from its beginning; "" is the default group.
@@ -68,7 +69,7 @@ func watchGroup(t testing.TB, s *etcdtest.Server, name string) *group {
 		defer close(done)
 		for response := range watch {
 			for _, e := range response.Events {
-				g.saw(e.Kv.Value)
+				g.saw(e.Kv.Value, e.Kv.ModRevision)
 			}
 		}
 	}()
@@ -83,14 +84,14 @@ func newGroup(t testing.TB, s *etcdtest.Server) *group {
 
 func (g *group) key() string { return g.prefix + "/semaphore" }
 
-func (g *group) saw(document []byte) {
+func (g *group) saw(document []byte, revision int64) {
 	var s semaphore
 	if json.Unmarshal(document, &s) != nil {
 		s = semaphore{}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.history = append(g.history, s)
+	g.history, g.revision = append(g.history, s), revision
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
@@ -110,8 +111,16 @@ func (g *group) confAt(endpoint string, more ...string) string {
 	return conf
 }
 
-// seen returns every state of the document so far.
+// seen returns every state of the document until now.
 func (g *group) seen() []semaphore {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	response, err := g.client.Get(ctx, g.key())
+	must(g.t, err)
+	if len(response.Kvs) > 0 {
+		g.until("all changes of the document", func() bool { return g.revision >= response.Kvs[0].ModRevision })
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.history)
@@ -120,12 +129,17 @@ func (g *group) seen() []semaphore {
 // await waits until the newest state of the document meets a condition.
 func (g *group) await(what string, holds func(semaphore) bool) {
 	g.t.Helper()
+	g.until(what, func() bool { return len(g.history) > 0 && holds(g.history[len(g.history)-1]) })
+}
+
+// until waits for a condition on what was seen.
+func (g *group) until(what string, holds func() bool) {
+	g.t.Helper()
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
 		g.mu.Lock()
-		changed, n := g.changed, len(g.history)
-		ok := n > 0 && holds(g.history[n-1])
+		changed, history, ok := g.changed, g.history, holds()
 		g.mu.Unlock()
 		if ok {
 			return
@@ -133,7 +147,7 @@ func (g *group) await(what string, holds func(semaphore) bool) {
 		select {
 		case <-changed:
 		case <-timeout.C:
-			g.t.Fatalf("waited in vain for %s; the document was %v", what, g.seen())
+			g.t.Fatalf("waited in vain for %s; the document was %v", what, history)
 		}
 	}
 }
@@ -173,12 +187,10 @@ func holds(id string) func(semaphore) bool {
 	return func(s semaphore) bool { return slices.Contains(s.Holders, id) }
 }
 
-// put writes the document as it is, and waits until it is seen.
+// put writes the document as it is.
 func (g *group) put(document string) {
 	g.t.Helper()
 	g.putKey(g.key(), document)
-	before := len(g.seen())
-	_ = before
 }
 
 // putKey writes a key.

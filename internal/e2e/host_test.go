@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -27,8 +28,6 @@ type host struct {
 	*simhost.Host
 	t  testing.TB
 	id string
-	// dead is set where the end of locksmithd was waited for.
-	dead bool
 }
 
 var hosts atomic.Int64
@@ -137,8 +136,7 @@ func containsAll(text string, parts ...string) bool {
 	return true
 }
 
-// awaitIdle waits until locksmithd has nothing to do. It then knows what
-// update_engine said at its start.
+// awaitIdle waits until locksmithd has nothing to do.
 func (h *host) awaitIdle() {
 	h.t.Helper()
 	h.awaitStatus("idle: no reboot is needed")
@@ -251,11 +249,48 @@ func (h *host) wantCoordinator(strategy, state string) {
 	}
 }
 
+// result is what a program that has ended left.
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+// run runs a program on the host until its end, beside its locksmithd.
+func (h *host) run(program string, args ...string) result {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, append([]string{"--root=" + h.Path("")}, args...)...)
+	cmd.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address()}
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	return result{stdout.String(), stderr.String(), status(err)}
+}
+
+// ctl runs locksmithctl on the host and wants it to succeed.
+func (h *host) ctl(args ...string) {
+	h.t.Helper()
+	if r := h.run(locksmithctl(), args...); r.status != 0 {
+		h.t.Fatalf("locksmithctl %v: %+v", args, r)
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// shutWindow is a reboot window, as lines of update.conf, that does not open
+// during any test; openWindow is one that does not shut.
+func shutWindow() string { return window(12*time.Hour, time.Hour) }
+func openWindow() string { return window(-time.Hour, 3*time.Hour) }
+
+func window(start, length time.Duration) string {
+	return fmt.Sprintf("LOCKSMITHD_REBOOT_WINDOW_START=%s\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
+		time.Now().UTC().Add(start).Format("15:04"), length)
 }
 
 // groupName returns the name of a lock's group that is this test's alone.

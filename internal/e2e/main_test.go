@@ -64,7 +64,7 @@ func build(dir string) error {
 		args = append(args, "-race")
 		cgo = "CGO_ENABLED=1"
 	}
-	cmd := exec.Command("go", append(args, "../../locksmithd")...)
+	cmd := exec.Command("go", append(args, "../../locksmithd", "../../locksmithctl")...)
 	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
