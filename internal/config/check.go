@@ -137,11 +137,7 @@ func unusedFiles(settings map[string]resolved) []string {
 }
 
 func checkEndpoints(settings map[string]resolved, endpoints []string) error {
-	r := settings[nameEndpoint]
-	switch {
-	case len(endpoints) == 0:
-		return r.refuse("it names no endpoint: write at least one URL, such as %s", r.Default)
-	case strings.Contains(r.value, "@"):
+	if r := settings[nameEndpoint]; strings.Contains(r.value, "@") {
 		// Said here because what is wrong with it might be said with a password.
 		return r.refuse("it has a user in it: use %s and %s", settings[nameUsername].Variable, settings[namePassword].Variable)
 	}

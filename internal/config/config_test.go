@@ -142,14 +142,14 @@ func TestPrecedenceOfEverySetting(t *testing.T) {
 
 func TestEmptyValueHidesWeakerOnesAndMeansDefault(t *testing.T) {
 	root := newRoot(t, map[string]string{
-		usr: "REBOOT_STRATEGY=off\nLOCKSMITHD_GROUP=usr\n",
-		etc: "REBOOT_STRATEGY=\"\"\n",
+		usr: "REBOOT_STRATEGY=reboot\nREBOOT_STRATEGY=off\nLOCKSMITHD_GROUP=usr\n",
+		etc: "REBOOT_STRATEGY=etcd-lock\nREBOOT_STRATEGY=\"\"\n",
 	})
 	c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root}) })
 	if c.Strategy != StrategyReboot {
 		t.Errorf("strategy is %q", c.Strategy)
 	}
-	want := "default, because REBOOT_STRATEGY is empty (" + filepath.Join(root, etc) + ":1)"
+	want := "default, because REBOOT_STRATEGY is empty (" + filepath.Join(root, etc) + ":2)"
 	if s := c.setting(t, nameStrategy); s.Value != "reboot" || s.Origin.String() != want {
 		t.Errorf("strategy is %q, %q, want %q", s.Value, s.Origin, want)
 	}
@@ -304,6 +304,9 @@ func TestWrongSettingsAreRefusedByName(t *testing.T) {
 		{"window length of a day", "REBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=24h\n", []string{`REBOOT_WINDOW_LENGTH="24h" (CONF:2): |24h`}},
 		{"time zone", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Europe/Berln\n", []string{`LOCKSMITHD_REBOOT_WINDOW_TIMEZONE="Europe/Berln" (CONF:1): |such as Europe/Berlin`}},
 		{"time zone outside of the database", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=../../../etc/localtime\n", []string{`LOCKSMITHD_REBOOT_WINDOW_TIMEZONE="../../../etc/localtime" (CONF:1): |such as Europe/Berlin`}},
+		{"time zone and window", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=X\nREBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=1\n", []string{
+			`LOCKSMITHD_REBOOT_WINDOW_TIMEZONE="X" (CONF:1): |`, `REBOOT_WINDOW_LENGTH="1" (CONF:3): |`,
+		}},
 		{"group that escapes its key", "LOCKSMITHD_GROUP=..\n", []string{`LOCKSMITHD_GROUP=".." (CONF:1): |group`}},
 		{"group with a line feed", "LOCKSMITHD_GROUP='a\nb'\n", []string{`LOCKSMITHD_GROUP="a\nb" (CONF:1): |group`}},
 		{"debug", "LOCKSMITHD_DEBUG=yes\n", []string{`LOCKSMITHD_DEBUG="yes" (CONF:1): |true or false`}},
@@ -527,6 +530,11 @@ func TestReloadFollowsTheFilesAndKeepsTheEnvironment(t *testing.T) {
 
 	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\n")
 	check("removed", state{"", "http://drop-in:1", "UTC", "usr", "u", false})
+
+	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=http://drop-in:1\n")
+	check("equal for a while", state{"", "http://drop-in:1", "UTC", "usr", "u", false})
+	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=http://other:1\n")
+	check("different again", state{"", "http://drop-in:1", "UTC", "usr", "u", false})
 
 	writeFile(t, filepath.Join(root, etc), "LOCKSMITHD_GROUP=back\nREBOOT_STRATEGY=on\n")
 	if _, err := l.Load(); err == nil {

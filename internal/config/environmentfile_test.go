@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +24,9 @@ var environmentFileTests = []struct {
 	{"comments", "# A=1\n; B=2\n  # C=3\nD=4\n", map[string]string{"D": "4"}},
 	{"a comment character inside a value", "A=1 # one\nB=\"2\" ; two\n", map[string]string{"A": "1 # one", "B": "2; two"}},
 	{"a comment that ends in a backslash ends", "# 1 \\\nA=2\n", map[string]string{"A": "2"}},
-	{"a quote in a comment", "# it's\nA=1\n", map[string]string{"A": "1"}},
+	{"a quote in a comment", "# A='\n; A='\nA=1\n", map[string]string{"A": "1"}},
+	{"a carriage return ends a comment", "# A\rA=1\n", map[string]string{"A": "1"}},
+	{"a carriage return ends a line without a value", "A\rB=1\n", map[string]string{"B": "1"}},
 	{"quotes", "A=\"x y\"\nB='x y'\nC=x y\n", map[string]string{"A": "x y", "B": "x y", "C": "x y"}},
 	{"empty values", "A=\nB=\"\"\nC=''\nD=  \n", map[string]string{"A": "", "B": "", "C": "", "D": ""}},
 	{"parts in quotes are joined", `A="a "'b ' "c"d` + "\n", map[string]string{"A": "a b cd"}},
@@ -140,6 +143,28 @@ func TestBadFilesGetOneErrorThatNamesThem(t *testing.T) {
 				t.Errorf("error %q says the path more than once", err)
 			}
 		})
+	}
+}
+
+func TestUnreadableFileIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "update.conf")
+	if err := os.WriteFile(path, []byte("A=1\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error)
+	go func() {
+		if os.Geteuid() == 0 {
+			// Root may read anything. This thread, which ends with the goroutine, goes on as nobody.
+			runtime.LockOSThread()
+			if err := syscall.Setfsuid(65534); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := readEnvironmentFile(path)
+		read <- err
+	}()
+	if err := <-read; err == nil || err.Error() != "read "+path+": permission denied" {
+		t.Errorf("error %v, want permission denied for %s", err, path)
 	}
 }
 
