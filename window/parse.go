@@ -89,13 +89,15 @@ func Parse(start, length string, loc *time.Location) (*Window, error) {
 
 const zonePrefix = "CRON_TZ="
 
+var zoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+
 // loadZone returns the time zone of that name from the host's database. Unlike
 // time.LoadLocation it takes neither an empty name nor Local, which is no zone
 // but a setting.
 func loadZone(name string) (*time.Location, error) {
 	const right = "write an IANA name that this host knows, such as Europe/Berlin"
-	if name == "" || name == "Local" {
-		return nil, fmt.Errorf("%s%s is not a time zone: %s", zonePrefix, name, right)
+	if name == "Local" || !zoneName.MatchString(name) {
+		return nil, fmt.Errorf("%q is not a time zone: %s", name, right)
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil {
