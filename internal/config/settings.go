@@ -283,6 +283,9 @@ func (r resolved) shown() string {
 // distance from LOCKSMITHCTL_ to LOCKSMITHD_ is just near enough.
 func nearest(name string) string {
 	best, bestDistance := "", 4
+	if len(name) > 100 {
+		return best // no variable is nearly as long
+	}
 	for _, d := range Definitions() {
 		for _, candidate := range d.variables() {
 			if distance := editDistance(strings.ToUpper(name), candidate); distance < bestDistance {
