@@ -214,7 +214,7 @@ func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
 func (m *Machine) Step(now time.Time, ev Event) Decision {
 	m.moved = nil
 	m.learn(now, ev)
-	for {
+	for range stateNames { // a step goes through no state twice
 		to, why := m.next(now)
 		if to == m.state {
 			break
