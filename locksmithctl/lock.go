@@ -1,9 +1,10 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
-	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -29,10 +30,10 @@ Until then, or "locksmithctl unlock", one host less can reboot.`,
 			if err != nil {
 				return err
 			}
-			return a.withLock(func(_ *config.Config, l *lock.Lock) error {
-				already, err := l.TryAcquire(cmd.Context(), id, record)
+			return a.withLock(func(s session) error {
+				already, err := s.TryAcquire(cmd.Context(), id, record)
 				if err != nil {
-					return advise(err, "%s may hold a slot: \"locksmithctl status\" shows it, and \"locksmithctl unlock %[1]s\" gives it back", id)
+					return s.explain(err, fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
 				}
 				if already {
 					a.note("%s holds a slot already", id)

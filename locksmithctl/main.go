@@ -49,13 +49,19 @@ func run(p process) int {
 	root := a.rootCommand()
 	root.SetArgs(normalize(p.args))
 	cmd, err := root.ExecuteContextC(ctx)
-	switch wrong := (usageError{}); {
+	var wrong usageError
+	var settings settingsError
+	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrong):
 		a.note("%v", err)
 		fmt.Fprintf(p.stderr, "usage: %s\n", cmd.UseLine())
 		return 2
+	case errors.As(err, &settings):
+		for line := range strings.Lines(settings.Error()) {
+			a.note("%s", strings.TrimSuffix(line, "\n"))
+		}
 	case ctx.Err() != nil:
 		a.note("interrupted: %v", err)
 	default:
@@ -64,11 +70,9 @@ func run(p process) int {
 	return 1
 }
 
-// note says something on standard error. Each line says who speaks.
+// note says something on standard error, in one line.
 func (a *app) note(format string, args ...any) {
-	for line := range strings.Lines(fmt.Sprintf(format, args...)) {
-		fmt.Fprintf(a.stderr, "locksmithctl: %s\n", printable(strings.TrimSuffix(line, "\n")))
-	}
+	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", printable(fmt.Sprintf(format, args...)))
 }
 
 // print writes a command's result.

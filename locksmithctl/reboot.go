@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
@@ -38,14 +37,14 @@ With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used.
 				defer conn.Close()
 				return systemd.NewLogind(conn).Reboot(cmd.Context())
 			}
-			return a.withLock(func(_ *config.Config, l *lock.Lock) error { return a.rebootUnder(cmd.Context(), l) })
+			return a.withLock(func(s session) error { return a.rebootUnder(cmd.Context(), s) })
 		},
 	}
 }
 
 // rebootUnder takes a slot and reboots. The slot is given back only if it is
 // certain that there will be no reboot, and if nobody had taken it before.
-func (a *app) rebootUnder(ctx context.Context, l *lock.Lock) error {
+func (a *app) rebootUnder(ctx context.Context, s session) error {
 	id, err := config.MachineID(a.root)
 	if err != nil {
 		return err
@@ -61,22 +60,22 @@ func (a *app) rebootUnder(ctx context.Context, l *lock.Lock) error {
 	}
 	defer conn.Close()
 
-	already, err := l.TryAcquire(ctx, id, record)
+	already, err := s.TryAcquire(ctx, id, record)
 	if err != nil {
-		return advise(err, "this host does not reboot, but may hold a slot: \"locksmithctl status\" shows it, and \"locksmithctl unlock\" gives it back")
+		return s.explain(err, `this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
 	}
 	err = systemd.NewLogind(conn).Reboot(ctx)
 	switch {
 	case err == nil:
 		return nil
 	case !errors.Is(err, systemd.ErrRefused):
-		return fmt.Errorf("%w; this host may go down all the same, so it keeps its slot: if it does not, \"locksmithctl unlock\" gives it back", err)
+		return fmt.Errorf(`%w; this host may go down all the same, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
 	case already:
-		return fmt.Errorf("%w; this host keeps the slot, which it held before: \"locksmithctl unlock\" gives it back", err)
+		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, err)
 	}
 	// An interrupted command gives the slot back as well.
-	if release := l.Release(context.WithoutCancel(ctx), id); release != nil {
-		return fmt.Errorf("%w; and the slot could not be given back: %w; \"locksmithctl unlock\" tries again", err, release)
+	if release := s.Release(context.WithoutCancel(ctx), id); release != nil {
+		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, err, release)
 	}
 	return err
 }

@@ -129,7 +129,7 @@ func (f *settingFlag) Type() string {
 
 func flagUsage(d config.Definition) string {
 	text := d.Description + " (" + d.CLIVariable
-	if d.Default != "" {
+	if d.Default != "" && !d.Switch {
 		text += ", default " + d.Default
 	}
 	return text + ")"
@@ -161,7 +161,7 @@ func usage(cmd *cobra.Command) error {
 		b.WriteString("\nCommands:\n")
 		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
+			if c.IsAvailableCommand() || c.Name() == "help" {
 				fmt.Fprintf(table, "  %s\t%s\n", c.Name(), c.Short)
 			}
 		}

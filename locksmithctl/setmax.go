@@ -5,9 +5,6 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-
-	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) setMaxCommand() *cobra.Command {
@@ -22,10 +19,10 @@ nobody gets a slot. Whoever holds one keeps it.`,
 			if err != nil {
 				return usageError{fmt.Errorf("%q is no number of slots: write a whole number from 0, so that nobody reboots, to 2147483647", args[0])}
 			}
-			return a.withLock(func(_ *config.Config, l *lock.Lock) error {
-				before, after, err := l.SetMax(cmd.Context(), int(n))
+			return a.withLock(func(s session) error {
+				before, after, err := s.SetMax(cmd.Context(), int(n))
 				if err != nil {
-					return advise(err, "the number may have been set: \"locksmithctl status\" shows it")
+					return s.explain(err, `the number may have been set: "locksmithctl status" shows it`)
 				}
 				if after.Free < 0 {
 					a.note("%d hosts hold a slot, more than %d: nobody else gets one until enough of them have given theirs back", len(after.Holders), after.Max)

@@ -14,6 +14,9 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
+// settingsError says what is wrong with the settings, a line for each.
+type settingsError struct{ error }
+
 // settings finds the settings and checks those of the given parts, 0 for all.
 // With an error the Config is good for being shown only.
 func (a *app) settings(check config.Part) (*config.Config, error) {
@@ -24,7 +27,10 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 		Environ: a.environ,
 		Check:   check,
 	})
-	if err == nil && cfg.Debug {
+	if err != nil {
+		return cfg, settingsError{err}
+	}
+	if cfg.Debug {
 		a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		for _, s := range cfg.Settings {
 			a.log.Debug("setting", "name", s.Name, "value", s.Value, "from", s.Origin)
@@ -33,12 +39,18 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 			a.log.Debug(w)
 		}
 	}
-	return cfg, err
+	return cfg, nil
+}
+
+// session is the use of one group's lock.
+type session struct {
+	*lock.Lock
+	settings *config.Config
 }
 
 // withLock calls use with the lock of the group. The connection to etcd is made
 // when it is needed, and lasts no longer than the call.
-func (a *app) withLock(use func(cfg *config.Config, l *lock.Lock) error) error {
+func (a *app) withLock(use func(session) error) error {
 	cfg, err := a.settings(config.PartEtcd)
 	if err != nil {
 		return err
@@ -50,23 +62,19 @@ func (a *app) withLock(use func(cfg *config.Config, l *lock.Lock) error) error {
 		return err
 	}
 	begin := a.now()
-	err = use(cfg, l)
+	err = use(session{l, cfg})
 	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
-	return explain(err, cfg.Etcd)
+	return err
 }
 
-// explain words an error of the lock for a terminal, in one line.
-func explain(err error, etcd lock.EtcdConfig) error {
-	var full *lock.FullError
-	var notHeld *lock.NotHeldError
+// explain adds to an error of the lock what to think of it, and what to do if it
+// is unknown what happened.
+func (s session) explain(err error, unknown string) error {
 	switch {
-	case errors.As(err, &full):
-		full.Semaphore.Holders = printableAll(full.Semaphore.Holders)
-	case errors.As(err, &notHeld):
-		notHeld.ID = printable(notHeld.ID)
-		notHeld.Semaphore.Holders = printableAll(notHeld.Semaphore.Holders)
+	case errors.Is(err, lock.ErrUnknown):
+		return fmt.Errorf("%w; %s", err, unknown)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w: no answer in time from etcd at %s", err, strings.Join(etcd.Endpoints, ", "))
+		return fmt.Errorf("%w: etcd at %s cannot be reached, or is too busy", err, strings.Join(s.settings.Etcd.Endpoints, ", "))
 	}
 	return err
 }
@@ -93,12 +101,4 @@ func (a *app) record(id string) (lock.Record, error) {
 	}
 	r.BootID, err = systemd.BootID(a.root)
 	return r, err
-}
-
-// advise adds to an error of unknown outcome what to do about it.
-func advise(err error, format string, args ...any) error {
-	if !errors.Is(err, lock.ErrUnknown) {
-		return err
-	}
-	return fmt.Errorf("%w; %s", err, fmt.Sprintf(format, args...))
 }

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -33,12 +34,12 @@ The fields of -o json and -o yaml, to which later versions may add others:
     id       machine id`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withLock(func(cfg *config.Config, l *lock.Lock) error {
-				s, err := l.Status(cmd.Context())
+			return a.withLock(func(s session) error {
+				semaphore, err := s.Status(cmd.Context())
 				if err != nil {
-					return err
+					return s.explain(err, "the lock may have been created")
 				}
-				text, err := format.render(cfg.Group, s)
+				text, err := format.render(s.settings.Group, semaphore)
 				if err != nil {
 					return err
 				}
@@ -92,7 +93,7 @@ func (f *formatFlag) render(group string, s lock.Semaphore) (string, error) {
 		return string(text), err
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
-	return asciiControls(string(text)) + "\n", err
+	return escapeJSON(string(text)) + "\n", err
 }
 
 func statusText(s lock.Semaphore) string {
@@ -107,15 +108,17 @@ func statusText(s lock.Semaphore) string {
 	return b.String()
 }
 
-// asciiControls escapes the control characters in a JSON text that encoding/json
-// leaves alone: those of one byte more than ASCII.
-func asciiControls(text string) string {
+// escapeJSON escapes the characters in a JSON text that encoding/json leaves
+// alone though a terminal may act upon them. They are outside ASCII.
+func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
-		if r != '\n' && unicode.IsControl(r) {
-			fmt.Fprintf(&b, `\u%04x`, r)
-		} else {
+		if r < utf8.RuneSelf || unicode.IsPrint(r) {
 			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
 	}
 	return b.String()

@@ -27,12 +27,3 @@ func printable(s string) string {
 	}
 	return b.String()
 }
-
-// printableAll is printable for each of a list.
-func printableAll(list []string) []string {
-	var escaped []string
-	for _, s := range list {
-		escaped = append(escaped, printable(s))
-	}
-	return escaped
-}

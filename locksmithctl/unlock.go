@@ -2,11 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) unlockCommand() *cobra.Command {
@@ -27,8 +25,8 @@ may go down at the same time.`,
 			if id == "" {
 				return usageError{errors.New("the id of the holder is empty")}
 			}
-			return a.withLock(func(_ *config.Config, l *lock.Lock) error {
-				return advise(l.Release(cmd.Context(), id), "%s may hold its slot still: \"locksmithctl status\" shows it, and \"locksmithctl unlock %[1]s\" gives it back", id)
+			return a.withLock(func(s session) error {
+				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
 			})
 		},
 	}
