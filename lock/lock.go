@@ -301,14 +301,12 @@ func (l *Lock) readAndChange(ctx context.Context, decide decision) error {
 	return err
 }
 
-// change makes of the document what decide says, asking it again whenever somebody else was
-// quicker. It returns the snapshot that was decided upon last.
+// change makes of the document what decide says, and asks it again whenever somebody else was
+// quicker, or may have been. It does not leave the outcome unknown before ctx ends. It returns the
+// snapshot that was decided upon last.
 func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snapshot, error) {
 	undecided := false
-	for conflicts := 0; conflicts < maxConflicts; conflicts++ {
-		if conflicts > 1 { // a first conflict came with what is there now
-			pause(ctx, backoff(conflicts, time.Millisecond, 200*time.Millisecond))
-		}
+	for conflicts, failures := 0, 0; conflicts < maxConflicts; {
 		if l.unresolved != noRevision {
 			undecided = true
 			if snap.Values[l.semaphoreKey()].ModRevision != l.unresolved {
@@ -329,47 +327,45 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snap
 			// way compares, and once it has been written again that one can no longer happen.
 			next = &s
 		}
-		ok, now, err := l.commit(ctx, revision, *next, ops)
-		if err != nil {
-			return snap, err
+		if ctx.Err() != nil {
+			return snap, ctx.Err() // rather than send what would be unknown then
 		}
-		if ok {
+		// Where the outcome of one is unknown and the document has not moved, the next compares the
+		// same revision: one of them can happen, at most.
+		ok, now, err := l.store.Commit(ctx, []Cond{{Key: l.semaphoreKey(), ModRevision: revision}},
+			append(ops, Op{Key: l.semaphoreKey(), Value: next.Encode()}))
+		switch {
+		case err == nil && ok:
 			l.unresolved = noRevision
 			return snap, decided
+		case err == nil:
+			if snap = now; conflicts > 0 { // after the first, what is there now is as good as any
+				pause(ctx, backoff(conflicts, time.Millisecond, 200*time.Millisecond))
+			}
+			conflicts++
+		case errors.Is(err, ErrRefused):
+			return snap, err
+		default:
+			l.unresolved = revision
+			now, readErr := l.reread(ctx, &failures)
+			if readErr != nil {
+				return snap, err
+			}
+			snap = now
 		}
-		snap = now
 	}
 	return snap, fmt.Errorf("gave up on %s after %d changes of others that came first", l.semaphoreKey(), maxConflicts)
 }
 
-// commit replaces the document that was read at revision. Where others were quicker it returns
-// false and what is there now. It does not return with the outcome unknown before ctx ends.
-func (l *Lock) commit(ctx context.Context, revision int64, next Semaphore, ops []Op) (ok bool, now Snapshot, err error) {
-	conds := []Cond{{Key: l.semaphoreKey(), ModRevision: revision}}
-	ops = append(ops, Op{Key: l.semaphoreKey(), Value: next.Encode()})
-	if ctx.Err() != nil {
-		return false, Snapshot{}, ctx.Err() // and nothing unknown
-	}
-	for tries := 0; ; tries++ {
-		ok, now, err = l.store.Commit(ctx, conds, ops)
-		if err == nil || errors.Is(err, ErrRefused) {
-			return ok, now, err
+// reread reads the semaphore after a failure, one of several perhaps, as soon as it can be read.
+func (l *Lock) reread(ctx context.Context, failures *int) (Snapshot, error) {
+	for {
+		pause(ctx, backoff(*failures, 10*time.Millisecond, time.Second))
+		*failures++
+		snap, err := l.store.Get(ctx, l.semaphoreKey())
+		if err == nil || ctx.Err() != nil {
+			return snap, err
 		}
-		l.unresolved = revision
-		for {
-			snap, readErr := l.store.Get(ctx, l.semaphoreKey())
-			if readErr == nil && snap.Values[l.semaphoreKey()].ModRevision != revision {
-				return false, snap, nil
-			}
-			if ctx.Err() != nil || errors.Is(readErr, ErrRefused) {
-				return false, Snapshot{}, err
-			}
-			pause(ctx, backoff(tries, 10*time.Millisecond, time.Second))
-			if readErr == nil {
-				break
-			}
-		}
-		// Still undecided. The very same transaction again: of the two, one at most can happen.
 	}
 }
 

@@ -448,6 +448,20 @@ func TestUnknownOutcomeIsTriedUntilTheContextEnds(t *testing.T) {
 	})
 }
 
+func TestWriteThatKeepsFailingIsNotHammered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		l := newLock(t, s, "")
+		s.FailCommits(slices.Repeat([]locktest.Fault{locktest.LoseRequest}, 1000)...)
+		if _, err := l.TryAcquire(t.Context(), "a", lock.Record{}); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, locktest.ErrFault) {
+			t.Errorf("lock returned %v", err)
+		}
+		if s.Calls() > 100 {
+			t.Errorf("it took %d calls", s.Calls())
+		}
+	})
+}
+
 func TestRefusalIsAnAnswer(t *testing.T) {
 	s := locktest.NewMemory()
 	l := newLock(t, s, "")
@@ -478,6 +492,25 @@ func TestRefusalDoesNotSettleWhatWasUnknownBefore(t *testing.T) {
 			t.Errorf("lock returned %v", err)
 		}
 	})
+}
+
+func TestCallThatEndsBeforeItSendsLeavesNothingUnknown(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l := newLock(t, &cancelingStore{locktest.NewMemory(), cancel}, "")
+	if _, err := l.TryAcquire(ctx, "a", lock.Record{}); !errors.Is(err, context.Canceled) || errors.Is(err, lock.ErrUnknown) {
+		t.Errorf("lock returned %v", err)
+	}
+}
+
+// cancelingStore has the context of the caller end right after a Get.
+type cancelingStore struct {
+	lock.Store
+	cancel func()
+}
+
+func (c *cancelingStore) Get(ctx context.Context, keys ...string) (lock.Snapshot, error) {
+	defer c.cancel()
+	return c.Store.Get(ctx, keys...)
 }
 
 // busyStore has somebody else change the document before each of n Commits.
