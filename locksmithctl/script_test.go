@@ -34,37 +34,39 @@ const (
 	defaultKey = keys + "/semaphore"
 )
 
-// TestScripts runs the scripts that need no etcd, and TestScriptsWithEtcd the
-// TestScripts runs each script in testdata/script once, and those in its folder
-// etcd against every version of etcd. Scripts have these commands, beside those of
-// package testscript:
+// TestScripts runs each script in testdata/script, and TestScriptsOnEveryEtcd each
+// of those in its folder etcd, against every version. Beside the commands of
+// package testscript they have these:
 //
-//	run CODE ARG...      run locksmithctl on the simulated host in $WORK/host; it must exit with CODE
-//	prints LINE...       the last run's standard output was exactly this
-//	says LINE...         the last run's standard error was exactly this
-//	interrupt ARG...     run locksmithctl, and interrupt it once the call caught by "fault" is under way
-//	etcd [tls|mutual-tls|auth]   start etcd and set $ENDPOINT, and LOCKSMITHCTL_ENDPOINT to it
-//	put KEY VALUE        write a key
-//	document [-g GROUP] VALUE    the semaphore must be exactly this
-//	record ID [FIELD=VALUE...]   the holder's record must be there with these fields
-//	no-record ID         it must not be there
-//	remember             remember etcd's revision
-//	unchanged            etcd must still be at this revision: nothing at all was written
-//	fault WHAT           put a proxy with a fault between locksmithctl and etcd (see there)
-//	untouched            nobody has connected to etcd through the proxy
-//	silent NAME          set $NAME to an endpoint that accepts connections and says nothing
-//	dead NAME            set $NAME to an endpoint where nobody listens
-//	bus                  start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS
-//	logind refuse|hang|leave
-//	reboots N            logind has been asked for a reboot N times since the last "reboots"
-//	announced            StatusUpdate with "need reboot" was on the bus once, as update_engine writes it
-//	huge FILE            make a file of 100 MB
-//	certificate NAME [expired]   make NAME.pem and NAME.key of a CA of its own
+//	run CODE ARG...   run locksmithctl on the simulated host in $WORK/host; it must exit with CODE
+//	prints LINE...    the last run's standard output was exactly this
+//	says LINE...      the last run's standard error was exactly this
+//	interrupt ARG...  run, but with an interrupt as soon as a call hangs; it must exit with 1
+//
+//	etcd [KIND]       start etcd, and set ENDPOINT and LOCKSMITHCTL_ENDPOINT to it; KIND is tls, mutual-tls or auth
+//	put KEY VALUE     write a key; VALUE may have escapes
+//	document [-g GROUP] VALUE     the semaphore must be exactly this
+//	record ID [FIELD=VALUE...]    the holder must have a record with these fields
+//	no-record ID      the holder must have none
+//	remember          remember etcd's revision
+//	unchanged         etcd must still be at that revision: nothing at all was written
+//	fault WHAT        put a proxy with a fault in front of etcd, see faultCmd
+//	untouched         nobody has connected to that proxy
+//	silent NAME       set NAME to an endpoint that accepts connections and says nothing
+//	dead NAME         set NAME to an endpoint where nobody listens
+//
+//	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
+//	logind WHAT       make it refuse reboots, hang when asked for one, or leave the bus
+//	reboots N         it has been asked for a reboot N times since it was last looked at
+//	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
+//
+//	huge FILE         make a file of 100 MB
+//	certificate NAME [expired]    make NAME.pem and NAME.key
 func TestScripts(t *testing.T) {
 	runScripts(t, "testdata/script", etcdtest.Newest)
 }
 
-func TestScriptsWithEtcd(t *testing.T) {
+func TestScriptsOnEveryEtcd(t *testing.T) {
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) { runScripts(t, "testdata/script/etcd", v) })
 	}
@@ -119,7 +121,7 @@ type stage struct {
 
 	server   *etcdtest.Server
 	proxy    *etcdtest.Proxy
-	caught   <-chan struct{} // a call that the fault holds
+	caught   <-chan struct{} // closed when a call hangs
 	revision int64
 
 	bus     *bustest.Bus
@@ -171,7 +173,9 @@ func interruptCmd(s *stage, ts *testscript.TestScript, args []string) {
 	path, err := exec.LookPath("locksmithctl")
 	ts.Check(err)
 	cmd := exec.Command(path, append([]string{"--root=" + ts.Getenv("HOST")}, args...)...)
-	cmd.Env = []string{"LOCKSMITHCTL_ENDPOINT=" + ts.Getenv("LOCKSMITHCTL_ENDPOINT"), "PATH=" + ts.Getenv("PATH")}
+	for _, name := range []string{"LOCKSMITHCTL_ENDPOINT", "DBUS_SYSTEM_BUS_ADDRESS", "REBOOT_STRATEGY", euidVariable} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	ts.Check(cmd.Start())
 	select {
@@ -298,6 +302,7 @@ func unchangedCmd(s *stage, ts *testscript.TestScript, _ []string) {
 //	fail           every write is refused
 //	conflict       somebody else is always quicker to write
 //	hang           the next write stands still
+//	hang-read      the next read does
 func faultCmd(s *stage, ts *testscript.TestScript, args []string) {
 	if args[0] == "none" || args[0] == "silence" {
 		s.proxy = etcdtest.MustProxy(s, s.server)
@@ -336,6 +341,8 @@ func faultCmd(s *stage, ts *testscript.TestScript, args []string) {
 		})
 	case "hang":
 		s.caught = p.Next(etcdtest.Writes, etcdtest.Hang).Arrived
+	case "hang-read":
+		s.caught = p.Next(etcdtest.Reads, etcdtest.Hang).Arrived
 	default:
 		ts.Fatalf("no fault %q", args[0])
 	}
@@ -390,6 +397,15 @@ func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
 		s.logind.Refuse("Reboot", "org.freedesktop.DBus.Error.AccessDenied", "Permission denied")
 	case "hang":
 		s.logind.Hang("Reboot")
+		asked := make(chan struct{})
+		s.caught = asked
+		go func() {
+			select {
+			case <-s.logind.Reboots():
+				close(asked)
+			case <-s.Context().Done():
+			}
+		}()
 	case "leave":
 		ts.Check(s.logind.Leave())
 	default:
