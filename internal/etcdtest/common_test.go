@@ -34,7 +34,7 @@ func forEachVersion(t *testing.T, f func(ctx context.Context, t *testing.T, v et
 	t.Helper()
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			f(ctx, t, v)
 		})

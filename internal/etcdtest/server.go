@@ -60,6 +60,7 @@ type Server struct {
 	address string // host:port for clients
 	peer    string // host:port for members
 	args    []string
+	members []*Server // of its cluster, with itself
 
 	mu     sync.Mutex
 	proc   *process
@@ -110,6 +111,9 @@ func startCluster(ctx context.Context, n int, o Options, version string) (_ []*S
 		}
 		members = append(members, s)
 		cluster = append(cluster, s.name+"=http://"+s.peer)
+	}
+	for _, s := range members {
+		s.members = members
 	}
 	defer func() {
 		if err != nil {
@@ -403,9 +407,9 @@ type User struct {
 	Permission clientv3.PermissionType
 }
 
-// EnableAuth makes the server, and its cluster, ask for a name and password:
-// of users, or root with RootPassword. The server's Client must be asked for
-// again. It can be called once.
+// EnableAuth makes the server, and its whole cluster, ask for a name and
+// password: of users, or root with RootPassword. Clients that Client gave
+// before are closed; ask for another. It can be called once.
 func (s *Server) EnableAuth(ctx context.Context, users ...User) error {
 	client, err := s.Client()
 	if err != nil {
@@ -414,12 +418,21 @@ func (s *Server) EnableAuth(ctx context.Context, users ...User) error {
 	if err := enableAuth(ctx, client, users); err != nil {
 		return fmt.Errorf("enable auth: %w", err)
 	}
+	for _, m := range s.members {
+		m.signInFromNowOn()
+	}
+	return nil
+}
+
+// signInFromNowOn makes Client use the name and password of root.
+func (s *Server) signInFromNowOn() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.auth = true
-	s.client = nil
-	_ = client.Close() // says only that its context is cancelled
-	return nil
+	if s.client != nil {
+		_ = s.client.Close() // says only that its context is cancelled
+		s.client = nil
+	}
 }
 
 func enableAuth(ctx context.Context, client *clientv3.Client, users []User) error {

@@ -148,6 +148,9 @@ func TestClusterOutlivesOneMember(t *testing.T) {
 		put(ctx, t, outside(t, members[1]), "k", "after")
 		must(t, members[0].Restart(ctx))
 		wantValue(ctx, t, outside(t, members[0]), "k", "after")
+		must(t, members[0].EnableAuth(ctx))
+		must(t, members[2].WaitHealthy(ctx))
+		wantValue(ctx, t, outside(t, members[2]), "k", "after")
 	})
 }
 
@@ -281,18 +284,15 @@ func beParent() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	started := make(chan *etcdtest.Server)
-	go func() {
-		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
-		s, err := etcdtest.Start(ctx, etcdtest.Options{Binary: binary, Dir: os.Getenv(parentVariable)})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		started <- s
-	}()
-	s := <-started
-	// A client of its own makes sure that the server lives on without the thread.
+	var s *etcdtest.Server
+	onThreadThatEnds(func() {
+		s, err = etcdtest.Start(ctx, etcdtest.Options{Binary: binary, Dir: os.Getenv(parentVariable)})
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	// The server lives on without the thread.
 	if err := s.WaitHealthy(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -305,6 +305,29 @@ func beParent() {
 	}
 	fmt.Println(s.PID())
 	<-ctx.Done()
+}
+
+// onThreadThatEnds runs f on a thread of its own and returns when that is gone.
+func onThreadThatEnds(f func()) {
+	thread := make(chan int)
+	go func() {
+		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
+		if syscall.Gettid() == os.Getpid() {
+			// The first thread never ends. It waits here, so that another is used.
+			onThreadThatEnds(f)
+			thread <- 0
+			return
+		}
+		f()
+		thread <- syscall.Gettid()
+	}()
+	task := fmt.Sprintf("/proc/self/task/%d", <-thread)
+	for {
+		if _, err := os.Stat(task); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 const parentPausesVariable = "ETCDTEST_PARENT_PAUSES"
