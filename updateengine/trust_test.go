@@ -100,6 +100,9 @@ func TestFloodFillsNeitherTheJournalNorTheWay(t *testing.T) {
 	for range 3 {
 		must(t, bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody).Flood(needReboot, 1500))
 	}
+	for range 300 {
+		must(t, engine.Emit("nonsense"))
+	}
 	must(t, engine.Announce(bustest.Status{Operation: Downloading}))
 	e.expect(Engine, Downloading)
 	if n := strings.Count(h.log.String(), "\n"); n == 0 || n > 2*warningsPerPeriod {

@@ -169,6 +169,9 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	// The bus works off a connection's messages in order: its answer to a
 	// later one proves that it has passed the signal on.
 	if err := conn.BusObject().CallWithContext(ctxCall, "org.freedesktop.DBus.GetId", 0).Err; err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return fmt.Errorf("emit the reboot signal: wait for the bus to take it: %w", err)
 	}
 	linger := time.NewTimer(lingerTime)
