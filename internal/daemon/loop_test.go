@@ -669,6 +669,42 @@ func TestStopDuringAReloadStops(t *testing.T) {
 	})
 }
 
+func TestStopDuringAReloadThatEndsInTime(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		a := newSlot(s, "A", NotHeld)
+		s.run(locked(a))
+		slow := make(chan struct{})
+		s.engine = func() *Update { <-slow; return nil }
+		s.tell(need)
+		s.reload <- locked(newSlot(s, "B", NotHeld))
+		synctest.Wait()
+		s.stop()
+		s.sleep(time.Second)
+		close(slow)
+		if err := <-s.ended; err != nil || a.is() != NotHeld {
+			t.Errorf("Run returned %v, holding %v", err, a.is())
+		}
+		if slices.ContainsFunc(s.called(), func(c string) bool { return strings.Contains(c, " B ") }) {
+			t.Errorf("the new configuration was used:\n%s", strings.Join(s.called(), "\n"))
+		}
+	})
+}
+
+// A lock that says yes and then no must not be asked without a pause.
+func TestSlotThatIsTakenAwayAgainAndAgainIsNotFoughtFor(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.engine = func() *Update { k.set(func() { k.held = NotHeld }); return nil }
+		s.run(locked(k))
+		s.tell(need)
+		s.sleep(time.Hour)
+		if n := len(s.called()); n > 3*130 {
+			t.Errorf("%d calls in an hour", n)
+		}
+		s.expectEnd(nil)
+	})
+}
+
 func TestLostBusEndsTheLoopOnce(t *testing.T) {
 	for i, way := range ways {
 		t.Run(way.name, func(t *testing.T) {

@@ -72,17 +72,5 @@ func (m *Machine) Status(now time.Time) string {
 	return text
 }
 
-// text says what failed last and when it is tried again.
-func (r *retry) text(now time.Time) string {
-	if r.err == nil {
-		return ""
-	}
-	text := fmt.Sprintf("; the last attempt failed: %v", r.err)
-	if r.at.After(now) {
-		text += "; trying again " + clock(r.at)
-	}
-	return text
-}
-
 // clock formats a time for people on this host.
 func clock(t time.Time) string { return t.Local().Format("Mon 2006-01-02 15:04:05 MST") }

@@ -442,6 +442,9 @@ func (w *world) decided(before State, d Decision) {
 	if d.Start != None && d.Start == w.failed {
 		w.fail("%v has just failed and is started again at once", d.Start)
 	}
+	if d.Start == Lock && w.checked != nil {
+		w.fail("a slot that was taken away is taken again at once")
+	}
 	if w.failed == Reboot && d.State == Rebooting {
 		w.fail("it waits for a reboot that was refused")
 	}
