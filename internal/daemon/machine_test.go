@@ -442,7 +442,7 @@ func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
 		r.expect(Releasing, Unlock, false)
 		r.do(given)
 		r.expect(Waiting, None, false)
-		if !strings.Contains(r.m.Status(r.now), "the reboot was refused") && !strings.Contains(r.m.Status(r.now), "access denied") {
+		if !strings.Contains(r.m.Status(r.now), "the last attempt failed: the reboot was refused: access denied") {
 			t.Fatalf("the status does not say why: %s", r.m.Status(r.now))
 		}
 		var waited time.Duration

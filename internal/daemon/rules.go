@@ -1,0 +1,199 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// next returns the state to be in, given what is known, and why.
+func (m *Machine) next(now time.Time) (State, string) {
+	if to, why := m.leaving(); to != m.state {
+		return to, why
+	}
+	switch m.state {
+	case Starting:
+		return m.starting(now)
+	case Settling, Releasing:
+		if !m.mayHold {
+			return m.resume("the slot was given back")
+		}
+	case Idle:
+		if m.pending() {
+			return Waiting, "a reboot is needed"
+		}
+	case Waiting:
+		return m.waiting(now)
+	case Locking:
+		return m.locking(now)
+	case Preparing:
+		return m.preparing(now)
+	case Rebooting:
+		return m.rebooting(now)
+	}
+	return m.state, ""
+}
+
+// leaving ends the machine once it is asked to: at once when the host is going
+// down or nothing is held, else after one attempt to give the slot back.
+func (m *Machine) leaving() (State, string) {
+	if m.leave == nil || m.state == Left {
+		return m.state, ""
+	}
+	end := "stopped"
+	if m.leave.Reload {
+		end = "starting over"
+	}
+	switch {
+	case m.state == Rebooting && !m.leave.Reload:
+		return Left, end + "; logind was asked to reboot the host, a slot stays held until that is done"
+	case m.leave.KeepLock && m.MayHold():
+		return Left, end + "; the slot is kept, since the host is going down or nobody can tell"
+	case m.leave.KeepLock:
+		return Left, end + "; no slot is held"
+	case m.running != None || m.state == Rebooting:
+		return m.state, "" // its end, or the reboot's, comes first
+	case !m.mayHold:
+		return Left, end + "; no slot is held"
+	case m.state == Starting && !m.inspected:
+		return Left, end + " before etcd said whether a slot is held"
+	case m.etcd.err != nil:
+		return Left, fmt.Sprintf("%s; the slot could not be given back: %v", end, m.etcd.err)
+	case m.state == Settling || m.state == Releasing:
+		return m.state, ""
+	}
+	return Releasing, "asked to give the slot back before the end"
+}
+
+func (m *Machine) starting(now time.Time) (State, string) {
+	switch {
+	case !m.policy.Lock:
+		return m.resume("started")
+	case !m.inspected:
+		return Starting, ""
+	case m.holding == NotHeld:
+		return m.resume("no slot is held")
+	case m.holding == HeldSinceBefore:
+		return Settling, "a slot is held from before this boot"
+	case m.mayGo(now):
+		return Locking, "a slot taken during this boot is still held, and the reboot may go ahead"
+	case m.open(now) && !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
+		return Starting, ""
+	}
+	return Settling, "a slot is held, but no reboot may go ahead now"
+}
+
+// resume returns the state in which nothing is held.
+func (m *Machine) resume(why string) (State, string) {
+	if m.pending() {
+		return Waiting, why + "; a reboot is needed"
+	}
+	return Idle, why
+}
+
+// backOut leaves a state in which a slot may be held.
+func (m *Machine) backOut(why string) (State, string) {
+	if m.mayHold {
+		return Releasing, why
+	}
+	return m.resume(why)
+}
+
+// giveUp ends an attempt that failed; another comes later.
+func (m *Machine) giveUp(now time.Time, err error) (State, string) {
+	m.attempt.fail(now, err, m.rand)
+	return m.backOut(err.Error())
+}
+
+// shut says why mayGo is false.
+func (m *Machine) shut() string {
+	if !m.pending() {
+		return "the update was withdrawn"
+	}
+	return "the reboot window has shut"
+}
+
+func (m *Machine) waiting(now time.Time) (State, string) {
+	switch {
+	case !m.pending() || m.mayHold && !m.open(now):
+		return m.backOut(m.shut())
+	case !m.open(now) || now.Before(m.attempt.at):
+		return Waiting, ""
+	case m.policy.Lock:
+		return Locking, "the host may reboot now"
+	}
+	return Preparing, "the host may reboot now"
+}
+
+func (m *Machine) locking(now time.Time) (State, string) {
+	d := m.done
+	switch {
+	case m.running != None:
+	case d != nil && d.Err != nil && !m.cancelled:
+		m.attempt.fail(now, d.Err, m.rand)
+		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
+	case !m.mayGo(now):
+		return m.backOut(m.shut())
+	case d != nil && d.Err == nil:
+		return Preparing, "got the slot"
+	}
+	return Locking, ""
+}
+
+func (m *Machine) preparing(now time.Time) (State, string) {
+	d := m.done
+	switch {
+	case m.running != None:
+	case !m.mayGo(now):
+		return m.backOut(m.shut())
+	case d == nil || m.cancelled:
+	case d.Effect == Tell:
+		m.told = true
+		m.lastErr = d.Err // not all could be told; the delay is theirs all the same
+	case d.Err != nil:
+		return m.giveUp(now, fmt.Errorf("could not check whether the host may reboot: %w", d.Err))
+	case m.policy.Lock && !m.mayHold:
+		return m.giveUp(now, errors.New("somebody has taken the slot away"))
+	default:
+		return m.checked(now, d.Users)
+	}
+	return Preparing, ""
+}
+
+// checked goes on after a check that every gate but the users' passed.
+func (m *Machine) checked(now time.Time, users int) (State, string) {
+	m.users = users
+	if users > 0 && m.rebootAt.IsZero() {
+		m.rebootAt = now.Add(LoginDelay)
+	}
+	if users == 0 || !now.Before(m.rebootAt) {
+		return Rebooting, "every gate is open"
+	}
+	m.checkAt = earliest(now.Add(MaxNap), m.rebootAt)
+	return Preparing, ""
+}
+
+func (m *Machine) rebooting(now time.Time) (State, string) {
+	if d := m.done; d != nil {
+		if d.Err != nil && !d.Unknown {
+			return m.giveUp(now, fmt.Errorf("the reboot was refused: %w", d.Err))
+		}
+		m.lastErr = d.Err
+		m.graceEnd = now.Add(RebootGrace)
+	}
+	if m.graceEnd.IsZero() || now.Before(m.graceEnd) {
+		return Rebooting, ""
+	}
+	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
+	if m.lastErr != nil {
+		err = fmt.Errorf("%w: %w", err, m.lastErr)
+	}
+	return m.giveUp(now, err)
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
