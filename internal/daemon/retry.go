@@ -29,14 +29,14 @@ func (r *retry) fail(now time.Time, err error, rand *rand.Rand) {
 	r.at = now.Add(d/2 + time.Duration(rand.Int64N(int64(d/2)+1)))
 }
 
-// text says what failed last and when it is tried again.
+// text says when it is tried again and what failed last; the error comes last,
+// since whoever shows the status may cut it short.
 func (r *retry) text(now time.Time) string {
 	if r.err == nil {
 		return ""
 	}
-	text := fmt.Sprintf("; the last attempt failed: %v", r.err)
 	if r.at.After(now) {
-		text += "; trying again " + clock(r.at)
+		return fmt.Sprintf("; trying again %s, the last attempt failed: %v", clock(r.at), r.err)
 	}
-	return text
+	return fmt.Sprintf("; the last attempt failed: %v", r.err)
 }
