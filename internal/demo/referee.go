@@ -1,0 +1,225 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// state is where a host is on its way.
+type state int
+
+const (
+	starting state = iota
+	idle
+	waiting   // it has been told of the update
+	rebooting // it holds a slot and is still there
+	isDown
+	booting // until it has given its slot back
+	updated
+)
+
+func (s state) String() string {
+	return [...]string{"starting", "idle", "waiting", "rebooting", "down", "booting", "updated"}[s]
+}
+
+// host is what the referee knows of one host.
+type host struct {
+	name   string
+	state  state
+	since  time.Time // when state began
+	status string    // what systemctl status shows; empty while there is nothing to show
+
+	idle     bool // its locksmithd says that there is nothing to do
+	holds    bool
+	wentDown time.Time // zero before its reboot
+	wentUp   time.Time // zero before the end of it
+	handover time.Duration
+}
+
+// referee follows a fleet through one update, from nothing but the events, and
+// finds what must not be. It does no I/O and knows no clock.
+type referee struct {
+	max       int // hosts that may be down at once
+	hosts     []*host
+	byName    map[string]*host
+	announced bool
+	semaphore lock.Semaphore
+
+	reboots   []*host         // in the order in which they went down
+	mostDown  int             // hosts down at once
+	mostHeld  int             // slots held at once
+	freed     []time.Time     // when slots became free that no other host has taken yet
+	handovers []time.Duration // from gave to the next took
+}
+
+func newReferee(names []string, max int, now time.Time) *referee {
+	r := &referee{max: max, byName: map[string]*host{}}
+	for _, name := range names {
+		h := &host{name: name, since: now}
+		r.hosts = append(r.hosts, h)
+		r.byName[name] = h
+	}
+	return r
+}
+
+// observe takes the next event. The error is a sentence that says what must not
+// have happened.
+func (r *referee) observe(e event) error {
+	err := r.apply(e)
+	for _, h := range r.hosts {
+		if now := r.stateOf(h); now != h.state {
+			h.state, h.since = now, e.At
+		}
+	}
+	return err
+}
+
+func (r *referee) apply(e event) error {
+	h := r.byName[e.Host]
+	switch e.Kind {
+	case status:
+		h.status = e.Text
+		h.idle = strings.HasPrefix(e.Text, "idle: ")
+	case announced:
+		r.announced = true
+	case slots:
+		r.semaphore = e.Semaphore
+	case took:
+		return r.took(h, e)
+	case gave:
+		r.semaphore = e.Semaphore
+		r.freed = append(r.freed, e.At)
+		if h != nil {
+			h.holds = false
+		}
+	case down:
+		return r.down(h, e)
+	case up:
+		h.wentUp = e.At
+		if !e.Held {
+			return fmt.Errorf("%s lost its slot while it was down", h.name)
+		}
+	case broke:
+		if h != nil {
+			return fmt.Errorf("%s: %w", h.name, e.Err)
+		}
+		return e.Err
+	}
+	return nil
+}
+
+func (r *referee) took(h *host, e event) error {
+	r.semaphore = e.Semaphore
+	held := len(e.Semaphore.Holders)
+	r.mostHeld = max(r.mostHeld, held)
+	if h == nil {
+		return fmt.Errorf("%q took a slot and is none of the hosts", e.Host)
+	}
+	h.holds = true
+	if len(r.freed) > 0 {
+		h.handover = e.At.Sub(r.freed[0])
+		r.freed = r.freed[1:]
+		r.handovers = append(r.handovers, h.handover)
+	}
+	if held > r.max {
+		return fmt.Errorf("%d slots were held at once, by %s, though only %d may be", held, r.names(func(h *host) bool { return h.holds }), r.max)
+	}
+	return nil
+}
+
+func (r *referee) down(h *host, e event) error {
+	again := !h.wentDown.IsZero()
+	h.wentDown, h.wentUp, h.status, h.idle = e.At, time.Time{}, "", false
+	r.reboots = append(r.reboots, h)
+	now := r.count(isDownNow)
+	r.mostDown = max(r.mostDown, now)
+	switch {
+	case now > r.max:
+		return fmt.Errorf("%d hosts were down at once, %s, though only %d may be", now, r.names(isDownNow), r.max)
+	case !r.announced:
+		return fmt.Errorf("%s rebooted though there was no update", h.name)
+	case again:
+		return fmt.Errorf("%s rebooted twice for one update", h.name)
+	case !e.Held:
+		return fmt.Errorf("%s rebooted without holding a slot", h.name)
+	}
+	return nil
+}
+
+func isDownNow(h *host) bool { return !h.wentDown.IsZero() && h.wentUp.IsZero() }
+
+func (r *referee) stateOf(h *host) state {
+	switch {
+	case isDownNow(h):
+		return isDown
+	case !h.wentUp.IsZero() && (h.holds || !h.idle):
+		return booting
+	case !h.wentUp.IsZero():
+		return updated
+	case h.holds:
+		return rebooting
+	case r.announced:
+		return waiting
+	case h.idle:
+		return idle
+	}
+	return starting
+}
+
+// all reports whether every host is in a state.
+func (r *referee) all(s state) bool { return r.count(in(s)) == len(r.hosts) }
+
+func in(s state) func(*host) bool { return func(h *host) bool { return h.state == s } }
+
+func (r *referee) count(is func(*host) bool) int {
+	n := 0
+	for _, h := range r.hosts {
+		if is(h) {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *referee) names(of func(*host) bool) string {
+	var names []string
+	for _, h := range r.hosts {
+		if of(h) {
+			names = append(names, h.name)
+		}
+	}
+	return strings.Join(names, " and ")
+}
+
+// done reports whether nothing more is to come.
+func (r *referee) done() bool { return r.all(updated) && len(r.semaphore.Holders) == 0 }
+
+// verdict says, in the end, what is missing: a sentence for hosts that were left
+// behind and one for slots that are still held.
+func (r *referee) verdict() error {
+	var missing []string
+	behind := slices.DeleteFunc(slices.Clone(r.hosts), func(h *host) bool { return !h.wentUp.IsZero() && h.idle })
+	if len(behind) > 0 {
+		var hosts []string
+		for _, h := range behind {
+			hosts = append(hosts, fmt.Sprintf("%s (%s)", h.name, strings.TrimSuffix(h.state.String()+": "+h.status, ": ")))
+		}
+		missing = append(missing, fmt.Sprintf("%d of %d hosts were left behind: %s", len(behind), len(r.hosts), strings.Join(hosts, ", ")))
+	}
+	if held := len(r.semaphore.Holders); held > 0 {
+		holders := r.names(func(h *host) bool { return h.holds })
+		if holders == "" {
+			holders = strings.Join(r.semaphore.Holders, " and ")
+		}
+		missing = append(missing, fmt.Sprintf("%d of %d slots were left held by %s", held, r.semaphore.Max, holders))
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(missing, "; "))
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// line tells an event that r has observed, for people who read it as plain text.
+// It is empty for what only the table shows.
+func line(r *referee, e event, elapsed time.Duration) string {
+	text := tell(r, e)
+	if text == "" {
+		return ""
+	}
+	if e.Host != "" {
+		text = fmt.Sprintf("%-*s  %s", nameWidth(r), e.Host, text)
+	}
+	return fmt.Sprintf("%7.2fs  %s", elapsed.Seconds(), text)
+}
+
+func tell(r *referee, e event) string {
+	h := r.byName[e.Host]
+	switch e.Kind {
+	case etcdRuns:
+		return "etcd runs at " + e.Text
+	case started:
+		return "locksmithd starts"
+	case status:
+		// The others are repetition, or told by what happens.
+		if h.state == idle {
+			return printable(e.Text)
+		}
+	case maxSet:
+		return e.Text
+	case announced:
+		return fmt.Sprintf("update_engine of all %d hosts announces version %s, which needs a reboot", len(r.hosts), e.Text)
+	case took:
+		text := "takes a slot, " + free(e)
+		if h != nil && h.handover > 0 {
+			text += ", " + short(h.handover) + " after it was given back"
+		}
+		return text
+	case gave:
+		return "gives its slot back, " + free(e)
+	case down:
+		return fmt.Sprintf("goes down for its reboot, %d of %d hosts down", r.count(in(isDown)), len(r.hosts))
+	case up:
+		return "boots after " + short(h.wentUp.Sub(h.wentDown))
+	}
+	return ""
+}
+
+func free(e event) string {
+	return fmt.Sprintf("%d of %d free", e.Semaphore.Free, e.Semaphore.Max)
+}
+
+// table shows the fleet on a terminal of that size. Where not every host has a
+// line, those where something happens come first.
+func table(r *referee, now time.Time, elapsed time.Duration, width, height int) []string {
+	lines := []string{
+		fmt.Sprintf("locksmith: %d hosts take an update, at most %d of them down at once   %.1fs", len(r.hosts), r.max, elapsed.Seconds()),
+		"slots: " + slotsOf(r),
+		"hosts: " + strings.Join(census(r), ", "),
+		"",
+	}
+	names := nameWidth(r)
+	row := func(name, state, since, status string) string {
+		return fmt.Sprintf("%-*s  %-9s  %7s  %s", names, name, state, since, status)
+	}
+	lines = append(lines, row("HOST", "STATE", "SINCE", "STATUS"))
+	room := max(0, height-len(lines))
+	hidden := len(r.hosts) > room
+	if hidden {
+		room = max(0, room-1)
+	}
+	used := names + len("  waiting    123.4s  ")
+	for _, h := range chosen(r, room) {
+		lines = append(lines, row(h.name, h.state.String(), fmt.Sprintf("%.1fs", now.Sub(h.since).Seconds()), fit(h.status, width-used)))
+	}
+	if hidden {
+		lines = append(lines, fmt.Sprintf("and %d more", len(r.hosts)-room))
+	}
+	lines = lines[:min(len(lines), max(1, height))]
+	for i := range lines {
+		lines[i] = cut(strings.TrimRight(lines[i], " "), width)
+	}
+	return lines
+}
+
+func slotsOf(r *referee) string {
+	text := fmt.Sprintf("%d free, %d held", r.semaphore.Free, len(r.semaphore.Holders))
+	if holders := r.names(func(h *host) bool { return h.holds }); holders != "" {
+		text += " by " + holders
+	}
+	return text
+}
+
+// census counts the hosts of each state that there is.
+func census(r *referee) []string {
+	var counts []string
+	for s := starting; s <= updated; s++ {
+		if n := r.count(in(s)); n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return counts
+}
+
+// chosen returns n of the hosts, in their order.
+func chosen(r *referee, n int) []*host {
+	urgency := []state{isDown, booting, rebooting, starting, waiting, updated, idle}
+	hosts := slices.Clone(r.hosts)
+	slices.SortStableFunc(hosts, func(a, b *host) int {
+		return slices.Index(urgency, a.state) - slices.Index(urgency, b.state)
+	})
+	hosts = hosts[:min(n, len(hosts))]
+	return slices.DeleteFunc(slices.Clone(r.hosts), func(h *host) bool { return !slices.Contains(hosts, h) })
+}
+
+// fit makes a status line as short as it has to be: without the date in its
+// times, then without its first parts, then cut.
+func fit(status string, width int) string {
+	status = clock.ReplaceAllString(printable(status), "$1")
+	for len([]rune(status)) > width {
+		_, rest, ok := strings.Cut(status, "; ")
+		if !ok {
+			break
+		}
+		status = rest
+	}
+	return cut(status, width)
+}
+
+// clock is a time as locksmithd shows it.
+var clock = regexp.MustCompile(`[A-Z][a-z]{2} \d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) \S+`)
+
+func cut(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	if width < 3 {
+		return string(runes[:max(0, width)])
+	}
+	return string(runes[:width-3]) + "..."
+}
+
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return '?'
+		}
+		return c
+	}, text)
+}
+
+// summary says in the end what happened.
+func summary(r *referee, elapsed time.Duration) []string {
+	lines := []string{"", fmt.Sprintf("what happened in %.1f s:", elapsed.Seconds())}
+	for i, h := range r.reboots {
+		text := fmt.Sprintf("%5d. %-*s  ", i+1, nameWidth(r), h.name)
+		if h.wentUp.IsZero() {
+			text += "went down"
+		} else {
+			text += "was down for " + short(h.wentUp.Sub(h.wentDown))
+		}
+		if h.handover > 0 {
+			text += ", had its slot " + short(h.handover) + " after another host"
+		}
+		lines = append(lines, text)
+	}
+	lines = append(lines,
+		fmt.Sprintf("hosts down at once: at most %d, %d allowed", r.mostDown, r.max),
+		fmt.Sprintf("slots held at once: at most %d", r.mostHeld))
+	if n := len(r.handovers); n > 0 {
+		sorted := slices.Sorted(slices.Values(r.handovers))
+		lines = append(lines, fmt.Sprintf("a slot given back was taken by the next host %d times: after %s at best, %s in the middle, %s at worst",
+			n, short(sorted[0]), short(sorted[n/2]), short(sorted[n-1])))
+	}
+	return lines
+}
+
+func nameWidth(r *referee) int {
+	width := 0
+	for _, h := range r.hosts {
+		width = max(width, len(h.name))
+	}
+	return width
+}
+
+// short formats a duration for people.
+func short(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
