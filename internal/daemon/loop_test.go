@@ -609,6 +609,27 @@ func TestReloadMovesToTheNewGroup(t *testing.T) {
 	}
 }
 
+// A new endpoint is how an operator mends what the old one broke.
+func TestReloadDoesNotWaitForAnEtcdThatDoesNotAnswer(t *testing.T) {
+	for i, way := range ways {
+		if !way.stuck || way.state == Rebooting {
+			continue
+		}
+		t.Run(way.name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				s.start(i)
+				s.set(func() { s.refuse = nil })
+				s.reload <- locked(newSlot(s, "B", NotHeld))
+				synctest.Wait()
+				if calls := s.called(); !slices.Contains(calls, time.Since(s.began).String()+" B holding") {
+					t.Errorf("calls:\n%s", strings.Join(calls, "\n"))
+				}
+				s.expectEnd(nil)
+			})
+		})
+	}
+}
+
 func TestReloadRemembersWhatWasAskedForByHand(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.run(Settings{Policy: Policy{Window: &spans{}}})
