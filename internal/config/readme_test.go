@@ -1,0 +1,98 @@
+package config
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// butane is what the test needs of the example for Flatcar in the README.
+type butane struct {
+	Variant string
+	Storage struct {
+		Files []struct {
+			Path     string
+			Contents struct{ Inline, Source string }
+		}
+	}
+	Systemd struct {
+		Units []struct {
+			Name    string
+			Dropins []struct{ Name, Contents string }
+		}
+	}
+}
+
+func readmeExample(t *testing.T) butane {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, found := strings.Cut(string(readme), "```yaml\n")
+	example, _, closed := strings.Cut(example, "```")
+	if !found || !closed {
+		t.Fatal("README.md has no YAML example")
+	}
+	var b butane
+	if err := yaml.Unmarshal([]byte(example), &b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestReadmeExampleForFlatcarLoads(t *testing.T) {
+	conf := ""
+	for _, f := range readmeExample(t).Storage.Files {
+		if f.Path == "/etc/flatcar/update.conf" {
+			conf = f.Contents.Inline
+		}
+	}
+	// The certificate is the one thing that the example cannot bring along.
+	conf = strings.ReplaceAll(conf, "/etc/ssl/certs/etcd-ca.pem", newCertificates(t).ca)
+	c, err := Load(Options{Program: Daemon, Root: newRoot(t, map[string]string{etc: conf})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Strategy != StrategyEtcdLock || len(c.Etcd.Endpoints) != 2 || c.Window.String() != "Mon-Fri 04:00 for 2h" || len(c.Warnings) > 0 {
+		t.Errorf("the example gives %+v", c)
+	}
+}
+
+func TestReadmeDropInIsValidToSystemd(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Fatalf("%v: install the package systemd", err)
+	}
+	unit, err := os.ReadFile("../../systemd/locksmithd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	units := readmeExample(t).Systemd.Units
+	if len(units) != 1 || len(units[0].Dropins) != 1 {
+		t.Fatalf("the example has units %+v, want one with one drop-in", units)
+	}
+	dropIn := units[0].Dropins[0]
+	root := newRoot(t, map[string]string{
+		"opt/bin/locksmithd": "#!/bin/true\n",
+		"bin/kill":           "#!/bin/true\n",
+		"usr/lib/systemd/system/" + units[0].Name:                   string(unit),
+		"etc/systemd/system/" + units[0].Name + ".d/" + dropIn.Name: dropIn.Contents,
+		"usr/lib/systemd/system/sysinit.target":                     "[Unit]\nDescription=sysinit\n",
+		"usr/lib/systemd/system/basic.target":                       "[Unit]\nDescription=basic\n",
+		"usr/lib/systemd/system/shutdown.target":                    "[Unit]\nDescription=shutdown\nDefaultDependencies=no\n",
+	})
+	for _, program := range []string{"opt/bin/locksmithd", "bin/kill"} {
+		if err := os.Chmod(filepath.Join(root, program), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command(analyze, "verify", "--man=no", "--root="+root, units[0].Name).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
