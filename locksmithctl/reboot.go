@@ -73,7 +73,7 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 	case already:
 		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, err)
 	}
-	// An interrupted command gives the slot back as well.
+	// An interrupt that comes now does not leave the slot behind.
 	if release := s.Release(context.WithoutCancel(ctx), id); release != nil {
 		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, err, release)
 	}

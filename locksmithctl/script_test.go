@@ -81,6 +81,11 @@ func runScripts(t *testing.T, dir string, v etcdtest.Version) {
 				return errors.New("testscript does not say which test runs")
 			}
 			env.Values[stageKey{}] = &stage{TB: tb, version: v}
+			hostname, err := os.Hostname()
+			if err != nil {
+				return err
+			}
+			env.Setenv("HOSTNAME", hostname)
 			env.Setenv("HOST", filepath.Join(env.WorkDir, "host"))
 			return nil
 		},

@@ -25,7 +25,7 @@ nobody gets a slot. Whoever holds one keeps it.`,
 					return s.explain(err, `the number may have been set: "locksmithctl status" shows it`)
 				}
 				if after.Free < 0 {
-					a.note("%d hosts hold a slot, more than %d: nobody else gets one until enough of them have given theirs back", len(after.Holders), after.Max)
+					a.note("slots held: %d, more than %d: nobody else gets one until enough of them have been given back", len(after.Holders), after.Max)
 				}
 				return a.print(fmt.Sprintf("Old: %d\nNew: %d\n", before.Max, after.Max))
 			})

@@ -88,8 +88,8 @@ func (a *app) target(args []string) (string, error) {
 	return config.MachineID(a.root)
 }
 
-// record says who took a slot for id, and when. What else is known of the host is known only of
-// this one.
+// record says who took a slot for id, and when. Name and boot are known of this
+// host only.
 func (a *app) record(id string) (lock.Record, error) {
 	r := lock.Record{Since: a.now().UTC().Truncate(time.Second), By: "locksmithctl"}
 	if self, err := config.MachineID(a.root); err != nil || self != id {

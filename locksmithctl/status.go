@@ -7,7 +7,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -109,11 +108,11 @@ func statusText(s lock.Semaphore) string {
 }
 
 // escapeJSON escapes the characters in a JSON text that encoding/json leaves
-// alone though a terminal may act upon them. They are outside ASCII.
+// alone though a terminal may act upon them.
 func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
-		if r < utf8.RuneSelf || unicode.IsPrint(r) {
+		if r == '\n' || unicode.IsPrint(r) {
 			b.WriteRune(r)
 			continue
 		}
