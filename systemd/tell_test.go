@@ -152,7 +152,21 @@ func TestTellRefusesWhatIsNoTerminal(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// Below /dev lie plain files too.
+	shared, err := os.CreateTemp("/dev/shm", "tell")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(shared.Name())
+	defer shared.Close()
+	_, slave := openPTY(t)
+	link := shared.Name() + "-link"
+	if err := os.Symlink(slave.Name(), link); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(link)
 	for _, tty := range []string{
+		strings.TrimPrefix(shared.Name(), "/dev/"), strings.TrimPrefix(link, "/dev/"), "fd/1", "shm",
 		"../" + file, "../../etc/passwd", "pts/../../etc/passwd", "/dev/null", "./null", "pts/", "pts",
 		"no-such-terminal", "fd", "..", ".", "\x00",
 	} {

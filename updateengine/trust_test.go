@@ -187,13 +187,15 @@ func TestWhoIsBelieved(t *testing.T) {
 }
 
 func TestUnreadableUserDatabaseBelievesNobodyButRoot(t *testing.T) {
-	root := userDatabase(t, map[string]string{"etc/group/a-directory": ""})
-	trust := Trust{Groups: []string{"wheel"}, Root: root}
-	if ok, err := trust.believes(credentials{uid: 500, gids: []uint32{10}, gidsKnown: true}); ok || err == nil {
-		t.Errorf("somebody: %v, %v, want an error", ok, err)
-	}
-	if ok, err := trust.believes(credentials{uid: 0}); !ok || err != nil {
-		t.Errorf("root: %v, %v", ok, err)
+	for _, file := range []string{"etc/group/a-directory", "etc"} {
+		root := userDatabase(t, map[string]string{file: ""})
+		trust := Trust{Groups: []string{"wheel"}, Root: root}
+		if ok, err := trust.believes(credentials{uid: 500, gids: []uint32{10}, gidsKnown: true}); ok || err == nil {
+			t.Errorf("%s: somebody: %v, %v, want an error", file, ok, err)
+		}
+		if ok, err := trust.believes(credentials{uid: 0}); !ok || err != nil {
+			t.Errorf("%s: root: %v, %v", file, ok, err)
+		}
 	}
 }
 
