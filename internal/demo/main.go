@@ -135,15 +135,14 @@ func parse(args []string) (options, error) {
 // play shows one update of one fleet and says in the end what happened. An error
 // is what must not have happened.
 func play(ctx context.Context, o options, stdout *os.File) error {
-	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, errLate)
 	defer cancel()
 	d, err := newDirector(o)
 	if err != nil {
 		return err
 	}
-	r := newReferee(hostNames(o.hosts), o.max, start)
-	s, err := newScreen(stdout, os.Getenv, start)
+	r := newReferee(hostNames(o.hosts), o.max, time.Now())
+	s, err := newScreen(stdout, os.Getenv)
 	if err == nil {
 		err = errors.Join(follow(ctx, d, r, s), s.close())
 	}
@@ -152,9 +151,9 @@ func play(ctx context.Context, o options, stdout *os.File) error {
 	if err = errors.Join(err, d.close()); interrupted {
 		return err
 	}
-	text := strings.Join(summary(r, time.Since(start)), "\n") + "\n"
+	text := strings.Join(summary(r, time.Now()), "\n") + "\n"
 	if err == nil {
-		text += "no host was left behind, nothing died, and no slot is held: all is well\n"
+		text += "no host was left behind, nothing died and no slot is held: all is well\n"
 	}
 	_, failed := io.WriteString(stdout, text)
 	return errors.Join(err, failed)

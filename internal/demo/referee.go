@@ -36,14 +36,16 @@ type host struct {
 
 	idle     bool // its locksmithd says that there is nothing to do
 	holds    bool
-	wentDown time.Time // zero before its reboot
-	wentUp   time.Time // zero before the end of it
-	handover time.Duration
+	queued   time.Time     // when it first said that no slot is free
+	wentDown time.Time     // zero before its reboot
+	wentUp   time.Time     // zero before the end of it
+	handover time.Duration // between another host's release and its own slot; 0 if it did not wait for one
 }
 
 // referee follows a fleet through one update, from nothing but the events, and
 // finds what must not be. It does no I/O and knows no clock.
 type referee struct {
+	start     time.Time
 	max       int // hosts that may be down at once
 	hosts     []*host
 	byName    map[string]*host
@@ -53,12 +55,12 @@ type referee struct {
 	reboots   []*host         // in the order in which they went down
 	mostDown  int             // hosts down at once
 	mostHeld  int             // slots held at once
-	freed     []time.Time     // when slots became free that no other host has taken yet
-	handovers []time.Duration // from gave to the next took
+	freed     []time.Time     // when slots were given back that no other host has taken yet
+	handovers []time.Duration // from each gave to the took that followed from it
 }
 
 func newReferee(names []string, max int, now time.Time) *referee {
-	r := &referee{max: max, byName: map[string]*host{}}
+	r := &referee{start: now, max: max, byName: map[string]*host{}}
 	for _, name := range names {
 		h := &host{name: name, since: now}
 		r.hosts = append(r.hosts, h)
@@ -85,6 +87,9 @@ func (r *referee) apply(e event) error {
 	case status:
 		h.status = e.Text
 		h.idle = strings.HasPrefix(e.Text, "idle: ")
+		if h.queued.IsZero() && strings.Contains(e.Text, "no slot is free") {
+			h.queued = e.At
+		}
 	case announced:
 		r.announced = true
 	case slots:
@@ -93,7 +98,10 @@ func (r *referee) apply(e event) error {
 		return r.took(h, e)
 	case gave:
 		r.semaphore = e.Semaphore
-		r.freed = append(r.freed, e.At)
+		// Nobody waits for it as long as there are others that are free.
+		if e.Semaphore.Free == len(r.freed)+1 {
+			r.freed = append(r.freed, e.At)
+		}
 		if h != nil {
 			h.holds = false
 		}
@@ -121,7 +129,7 @@ func (r *referee) took(h *host, e event) error {
 		return fmt.Errorf("%q took a slot and is none of the hosts", e.Host)
 	}
 	h.holds = true
-	if len(r.freed) > 0 {
+	if e.Semaphore.Free < len(r.freed) {
 		h.handover = e.At.Sub(r.freed[0])
 		r.freed = r.freed[1:]
 		r.handovers = append(r.handovers, h.handover)
@@ -193,7 +201,16 @@ func (r *referee) names(of func(*host) bool) string {
 			names = append(names, h.name)
 		}
 	}
-	return strings.Join(names, " and ")
+	return join(names)
+}
+
+// join lists names as a sentence does.
+func join(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // done reports whether nothing more is to come.
@@ -214,7 +231,7 @@ func (r *referee) verdict() error {
 	if held := len(r.semaphore.Holders); held > 0 {
 		holders := r.names(func(h *host) bool { return h.holds })
 		if holders == "" {
-			holders = strings.Join(r.semaphore.Holders, " and ")
+			holders = join(r.semaphore.Holders)
 		}
 		missing = append(missing, fmt.Sprintf("%d of %d slots were left held by %s", held, r.semaphore.Max, holders))
 	}

@@ -11,7 +11,7 @@ import (
 
 // line tells an event that r has observed, for people who read it as plain text.
 // It is empty for what only the table shows.
-func line(r *referee, e event, elapsed time.Duration) string {
+func line(r *referee, e event) string {
 	text := tell(r, e)
 	if text == "" {
 		return ""
@@ -19,7 +19,7 @@ func line(r *referee, e event, elapsed time.Duration) string {
 	if e.Host != "" {
 		text = fmt.Sprintf("%-*s  %s", nameWidth(r), e.Host, text)
 	}
-	return fmt.Sprintf("%7.2fs  %s", elapsed.Seconds(), text)
+	return fmt.Sprintf("%7.2fs  %s", e.At.Sub(r.start).Seconds(), text)
 }
 
 func tell(r *referee, e event) string {
@@ -31,8 +31,11 @@ func tell(r *referee, e event) string {
 		return "locksmithd starts"
 	case status:
 		// The others are repetition, or told by what happens.
-		if h.state == idle {
+		switch {
+		case h.state == idle:
 			return printable(e.Text)
+		case h.queued.Equal(e.At):
+			return "waits: no slot is free"
 		}
 	case maxSet:
 		return e.Text
@@ -41,13 +44,13 @@ func tell(r *referee, e event) string {
 	case took:
 		text := "takes a slot, " + free(e)
 		if h != nil && h.handover > 0 {
-			text += ", " + short(h.handover) + " after it was given back"
+			text += ", " + short(h.handover) + " after its release"
 		}
 		return text
 	case gave:
 		return "gives its slot back, " + free(e)
 	case down:
-		return fmt.Sprintf("goes down for its reboot, %d of %d hosts down", r.count(in(isDown)), len(r.hosts))
+		return fmt.Sprintf("goes down for its reboot, %d of %d hosts down", r.count(isDownNow), len(r.hosts))
 	case up:
 		return "boots after " + short(h.wentUp.Sub(h.wentDown))
 	}
@@ -55,14 +58,14 @@ func tell(r *referee, e event) string {
 }
 
 func free(e event) string {
-	return fmt.Sprintf("%d of %d free", e.Semaphore.Free, e.Semaphore.Max)
+	return fmt.Sprintf("%d of %d left free", e.Semaphore.Free, e.Semaphore.Max)
 }
 
 // table shows the fleet on a terminal of that size. Where not every host has a
 // line, those where something happens come first.
-func table(r *referee, now time.Time, elapsed time.Duration, width, height int) []string {
+func table(r *referee, now time.Time, width, height int) []string {
 	lines := []string{
-		fmt.Sprintf("locksmith: %d hosts take an update, at most %d of them down at once   %.1fs", len(r.hosts), r.max, elapsed.Seconds()),
+		fmt.Sprintf("locksmith: %d hosts take an update, at most %d of them down at once   %.1fs", len(r.hosts), r.max, now.Sub(r.start).Seconds()),
 		"slots: " + slotsOf(r),
 		"hosts: " + strings.Join(census(r), ", "),
 		"",
@@ -77,7 +80,7 @@ func table(r *referee, now time.Time, elapsed time.Duration, width, height int) 
 	if hidden {
 		room = max(0, room-1)
 	}
-	used := names + len("  waiting    123.4s  ")
+	used := len(row("", "", "", ""))
 	for _, h := range chosen(r, room) {
 		lines = append(lines, row(h.name, h.state.String(), fmt.Sprintf("%.1fs", now.Sub(h.since).Seconds()), fit(h.status, width-used)))
 	}
@@ -92,6 +95,9 @@ func table(r *referee, now time.Time, elapsed time.Duration, width, height int) 
 }
 
 func slotsOf(r *referee) string {
+	if r.semaphore.Max == 0 {
+		return "none yet"
+	}
 	text := fmt.Sprintf("%d free, %d held", r.semaphore.Free, len(r.semaphore.Holders))
 	if holders := r.names(func(h *host) bool { return h.holds }); holders != "" {
 		text += " by " + holders
@@ -136,7 +142,7 @@ func fit(status string, width int) string {
 }
 
 // clock is a time as locksmithd shows it.
-var clock = regexp.MustCompile(`[A-Z][a-z]{2} \d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) \S+`)
+var clock = regexp.MustCompile(`[A-Z][a-z]{2} \d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) [A-Z0-9+-]+`)
 
 func cut(text string, width int) string {
 	runes := []rune(text)
@@ -159,17 +165,15 @@ func printable(text string) string {
 }
 
 // summary says in the end what happened.
-func summary(r *referee, elapsed time.Duration) []string {
-	lines := []string{"", fmt.Sprintf("what happened in %.1f s:", elapsed.Seconds())}
+func summary(r *referee, now time.Time) []string {
+	lines := []string{"", fmt.Sprintf("%d of %d hosts rebooted in %.1f s, in this order:", r.count(rebooted), len(r.hosts), now.Sub(r.start).Seconds())}
 	for i, h := range r.reboots {
-		text := fmt.Sprintf("%5d. %-*s  ", i+1, nameWidth(r), h.name)
-		if h.wentUp.IsZero() {
-			text += "went down"
-		} else {
-			text += "was down for " + short(h.wentUp.Sub(h.wentDown))
+		text := fmt.Sprintf("%5d. %-*s  down at %.2f s", i+1, nameWidth(r), h.name, h.wentDown.Sub(r.start).Seconds())
+		if !h.wentUp.IsZero() {
+			text += " for " + short(h.wentUp.Sub(h.wentDown))
 		}
 		if h.handover > 0 {
-			text += ", had its slot " + short(h.handover) + " after another host"
+			text += ", had the slot of another host within " + short(h.handover)
 		}
 		lines = append(lines, text)
 	}
@@ -178,11 +182,13 @@ func summary(r *referee, elapsed time.Duration) []string {
 		fmt.Sprintf("slots held at once: at most %d", r.mostHeld))
 	if n := len(r.handovers); n > 0 {
 		sorted := slices.Sorted(slices.Values(r.handovers))
-		lines = append(lines, fmt.Sprintf("a slot given back was taken by the next host %d times: after %s at best, %s in the middle, %s at worst",
-			n, short(sorted[0]), short(sorted[n/2]), short(sorted[n-1])))
+		lines = append(lines, fmt.Sprintf("from a release to the next host's slot: %s at best, %s median, %s at worst",
+			short(sorted[0]), short(sorted[n/2]), short(sorted[n-1])))
 	}
 	return lines
 }
+
+func rebooted(h *host) bool { return !h.wentUp.IsZero() }
 
 func nameWidth(r *referee) int {
 	width := 0

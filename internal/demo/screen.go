@@ -22,12 +22,12 @@ type screen interface {
 
 // newScreen returns a table if out is a terminal that can show one, and plain
 // lines otherwise, or where the environment asks for plain output.
-func newScreen(out *os.File, getenv func(string) string, start time.Time) (screen, error) {
+func newScreen(out *os.File, getenv func(string) string) (screen, error) {
 	_, _, terminal := terminalSize(out)
 	if !terminal || getenv("NO_COLOR") != "" || getenv("TERM") == "dumb" || getenv("TERM") == "" {
-		return &plain{out, start}, nil
+		return &plain{out}, nil
 	}
-	s := &live{out, start}
+	s := &live{out}
 	// The alternate screen, so that what was there before comes back; no cursor.
 	_, err := io.WriteString(out, "\x1b[?1049h\x1b[?25l\x1b[2J")
 	return s, err
@@ -35,12 +35,11 @@ func newScreen(out *os.File, getenv func(string) string, start time.Time) (scree
 
 // plain prints a line for each thing that happens.
 type plain struct {
-	out   io.Writer
-	start time.Time
+	out io.Writer
 }
 
 func (p *plain) show(r *referee, e event) error {
-	if text := line(r, e, e.At.Sub(p.start)); text != "" {
+	if text := line(r, e); text != "" {
 		_, err := fmt.Fprintln(p.out, text)
 		return err
 	}
@@ -52,8 +51,7 @@ func (p *plain) close() error        { return nil }
 
 // live redraws a table in place.
 type live struct {
-	out   *os.File
-	start time.Time
+	out *os.File
 }
 
 func (l *live) show(*referee, event) error { return nil } // the next tick shows it
@@ -63,8 +61,7 @@ func (l *live) tick(r *referee) error {
 	if !ok || width == 0 || height == 0 {
 		width, height = 80, 24
 	}
-	now := time.Now()
-	lines := table(r, now, now.Sub(l.start), width, height)
+	lines := table(r, time.Now(), width, height)
 	// Each line is cleared behind its end and all below the last, so that nothing flickers.
 	_, err := io.WriteString(l.out, "\x1b[H"+strings.Join(lines, "\x1b[K\r\n")+"\x1b[K\x1b[J")
 	return err
