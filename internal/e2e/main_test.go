@@ -17,7 +17,7 @@ import (
 
 // patience is how long anything may take that happens when all is well. Only a
 // test that fails waits for so long.
-const patience = 2 * time.Minute
+var patience time.Duration
 
 // bin is the folder of the programs, built from this tree.
 var bin string
@@ -27,6 +27,7 @@ func locksmithctl() string { return filepath.Join(bin, "locksmithctl") }
 
 func TestMain(m *testing.M) {
 	bustest.RunStranger()
+	flag.DurationVar(&patience, "patience", 2*time.Minute, "how long a test waits for what has to happen")
 	flag.Parse()
 	os.Exit(runTests(m))
 }
