@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
@@ -25,6 +26,23 @@ type slot struct {
 }
 
 var _ daemon.Locker = (*slot)(nil)
+
+func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
+	id, err := config.MachineID(root)
+	if err != nil {
+		return nil, err
+	}
+	bootID, err := systemd.BootID(root)
+	if err != nil {
+		return nil, err
+	}
+	etcd := lock.NewEtcd(cfg.Etcd)
+	l, err := lock.New(etcd, cfg.Group)
+	if err != nil {
+		return nil, err
+	}
+	return &slot{lock: l, etcd: etcd, id: id, bootID: bootID, log: log}, nil
+}
 
 func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
 	defer s.etcd.Close()

@@ -7,12 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
-	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -28,6 +28,11 @@ type server struct {
 	log    *slog.Logger
 	level  *slog.LevelVar
 	notify systemd.Notifier
+
+	// The lock in use, and the configuration that it was made from. It must
+	// live on while that stays the same: it may have a transaction to resolve.
+	slot     *slot
+	slotFrom *config.Config
 }
 
 // serve runs the daemon until ctx ends or it cannot go on.
@@ -54,6 +59,8 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer conn.Close()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	engine := updateengine.New(conn, s.log, s.trust(cfg))
 	events, err := engine.Watch(ctx)
 	if err != nil {
@@ -64,8 +71,6 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	reload := make(chan daemon.Settings)
 	go s.reload(ctx, stop, engine, reload)
 	machine := host{systemd.NewLogind(conn)}
@@ -122,21 +127,14 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	if cfg.Strategy != config.StrategyEtcdLock {
 		return d, nil
 	}
-	id, err := config.MachineID(s.root)
-	if err != nil {
-		return d, err
+	if s.slot == nil || cfg.Group != s.slotFrom.Group || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
+		slot, err := newSlot(cfg, s.root, s.log)
+		if err != nil {
+			return d, err
+		}
+		s.slot, s.slotFrom = slot, cfg
 	}
-	bootID, err := systemd.BootID(s.root)
-	if err != nil {
-		return d, err
-	}
-	etcd := lock.NewEtcd(cfg.Etcd)
-	l, err := lock.New(etcd, cfg.Group)
-	if err != nil {
-		return d, err
-	}
-	d.Policy.Lock = true
-	d.Lock = &slot{lock: l, etcd: etcd, id: id, bootID: bootID, log: s.log}
+	d.Policy.Lock, d.Lock = true, s.slot
 	return d, nil
 }
 

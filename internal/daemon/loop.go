@@ -50,7 +50,9 @@ var ErrBusGone = errors.New("the connection to the system bus is lost")
 // Settings are what a new configuration can change.
 type Settings struct {
 	Policy Policy
-	Lock   Locker // nil unless Policy.Lock
+	// Lock is nil unless Policy.Lock. With the same one as before a held slot
+	// is kept; with another it is given back first.
+	Lock Locker
 }
 
 // Parts are the real things that Run connects.
@@ -164,6 +166,11 @@ func (l *loop) run(ctx context.Context) error {
 				updates, reload, next, busErr = nil, nil, nil, ErrBusGone
 			}
 		case s := <-reload:
+			if next == nil && s.Lock == l.settings.Lock {
+				// Neither a slot nor a place in the queue is lost over a new window.
+				l.settings, event = s, Repolicy{s.Policy}
+				break
+			}
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
 			event = Leave{KeepLock: l.machine.MayHold() && l.goingDown(work)}

@@ -642,6 +642,31 @@ func TestReloadRemembersWhatWasAskedForByHand(t *testing.T) {
 	})
 }
 
+func TestReloadOfTheSameLockKeepsTheSlot(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		a := newSlot(s, "A", NotHeld)
+		s.users = 1
+		s.run(locked(a))
+		s.tell(asked)
+		s.expectState(Preparing)
+		before := s.called()
+		s.reload <- locked(a)
+		synctest.Wait()
+		s.expectState(Preparing)
+		s.expectCalls(before...)
+
+		shut := locked(a)
+		shut.Policy.Window = &spans{}
+		s.reload <- shut
+		synctest.Wait()
+		s.expectState(Waiting)
+		if a.is() != NotHeld {
+			t.Error("the new window is shut, and the slot is kept")
+		}
+		s.expectEnd(nil)
+	})
+}
+
 // What comes while the slot is being given back for the new configuration is
 // for the new configuration.
 func TestNothingIsLostDuringAReload(t *testing.T) {

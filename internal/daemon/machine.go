@@ -52,8 +52,8 @@ const (
 	HeldThisBoot            // taken during this very boot
 )
 
-// An Event is what Step is told: one of [Tick], [Update], [Blocked], [Done]
-// and [Leave].
+// An Event is what Step is told: one of [Tick], [Update], [Blocked], [Done],
+// [Repolicy] and [Leave].
 type Event any
 
 type (
@@ -80,6 +80,9 @@ type (
 		Users   int     // Check: people logged in
 		Update  *Update // Check: what update_engine answered; nil when it did not
 	}
+
+	// Repolicy: the policy is another one from now on; the lock is the same.
+	Repolicy struct{ Policy Policy }
 
 	// Leave: the process is asked to go, or to start over with a new configuration.
 	Leave struct {
@@ -250,6 +253,8 @@ func (m *Machine) learn(now time.Time, ev Event) {
 	case Done:
 		m.running, m.done = None, &ev
 		m.ended(now, ev)
+	case Repolicy:
+		m.policy = ev.Policy
 	case Leave:
 		m.leave = &ev
 	default:
