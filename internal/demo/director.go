@@ -39,14 +39,16 @@ type director struct {
 
 	telling sync.Mutex // so that events come in the order of their times
 
-	mu    sync.Mutex
-	hosts []*simulated
+	mu       sync.Mutex
+	hosts    []*simulated
+	told     int64         // the revision up to which changes of the semaphore have been told
+	toldMore chan struct{} // closed at the next change of told
 }
 
 // simulated is one host.
 type simulated struct {
 	*simhost.Host
-	name, id string
+	name string
 }
 
 // hostNames returns the names of n hosts.
@@ -77,7 +79,7 @@ func newDirector(o options) (*director, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the demo: %w", err)
 	}
-	return &director{o: o, dir: dir, events: make(chan event, 1024)}, nil
+	return &director{o: o, dir: dir, events: make(chan event, 1024), toldMore: make(chan struct{})}, nil
 }
 
 // close ends everything that is left and removes all files. The context of the
@@ -182,6 +184,11 @@ func (d *director) watch(ctx context.Context) error {
 				d.tell(ctx, e)
 			}
 			last = now
+			d.mu.Lock()
+			d.told = change.Kv.ModRevision
+			close(d.toldMore)
+			d.toldMore = make(chan struct{})
+			d.mu.Unlock()
 		}
 	}
 	if ctx.Err() == nil {
@@ -190,24 +197,55 @@ func (d *director) watch(ctx context.Context) error {
 	return nil
 }
 
-// semaphore reads it from etcd, as it is now.
-func (d *director) semaphore(ctx context.Context) (lock.Semaphore, error) {
+// awaitTold waits until the changes of the semaphore up to a revision are told.
+func (d *director) awaitTold(ctx context.Context, revision int64) error {
+	for {
+		d.mu.Lock()
+		told, more := d.told, d.toldMore
+		d.mu.Unlock()
+		if told >= revision {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// semaphore reads it from etcd, as it is now, and its revision.
+func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error) {
 	client, err := d.etcd.Client()
 	if err != nil {
-		return lock.Semaphore{}, err
+		return lock.Semaphore{}, 0, err
 	}
 	got, err := client.Get(ctx, semaphoreKey)
 	if err != nil {
-		return lock.Semaphore{}, fmt.Errorf("read the semaphore: %w", err)
+		return lock.Semaphore{}, 0, fmt.Errorf("read the semaphore: %w", err)
 	}
 	if len(got.Kvs) == 0 {
-		return lock.Semaphore{}, errors.New("read the semaphore: there is none")
+		return lock.Semaphore{}, 0, errors.New("read the semaphore: there is none")
 	}
 	s, err := lock.ParseSemaphore(got.Kvs[0].Value)
 	if err != nil {
-		return lock.Semaphore{}, fmt.Errorf("the semaphore is %q: %w", got.Kvs[0].Value, err)
+		return lock.Semaphore{}, 0, fmt.Errorf("the semaphore is %q: %w", got.Kvs[0].Value, err)
 	}
-	return s, nil
+	return s, got.Kvs[0].ModRevision, nil
+}
+
+// tellChange tells that a host goes down or boots, after everything that has
+// become of the semaphore by now.
+func (d *director) tellChange(ctx context.Context, k kind, h *simulated) error {
+	_, revision, err := d.semaphore(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.awaitTold(ctx, revision); err != nil {
+		return err
+	}
+	d.tell(ctx, event{Kind: k, Host: h.name})
+	return nil
 }
 
 // startHost makes a host and starts it, unless ctx has ended: then it returns nil.
@@ -224,7 +262,7 @@ func (d *director) startHost(ctx context.Context, i int, name string) (*simulate
 	if err != nil {
 		return nil, err
 	}
-	h := &simulated{sim, name, machineID(i)}
+	h := &simulated{sim, name}
 	d.mu.Lock()
 	d.hosts = append(d.hosts, h)
 	d.mu.Unlock()
@@ -258,11 +296,9 @@ func (d *director) drive(ctx context.Context, h *simulated) error {
 
 // reboot takes a host down and lets it boot.
 func (d *director) reboot(ctx context.Context, h *simulated) error {
-	before, err := d.semaphore(ctx)
-	if err != nil {
+	if err := d.tellChange(ctx, down, h); err != nil {
 		return err
 	}
-	d.tell(ctx, event{Kind: down, Host: h.name, Held: before.Holds(h.id)})
 	if err := h.Halt(); err != nil {
 		return withLog(err, h)
 	}
@@ -271,11 +307,9 @@ func (d *director) reboot(ctx context.Context, h *simulated) error {
 	case <-ctx.Done():
 		return nil
 	}
-	after, err := d.semaphore(ctx)
-	if err != nil {
+	if err := d.tellChange(ctx, up, h); err != nil {
 		return err
 	}
-	d.tell(ctx, event{Kind: up, Host: h.name, Held: after.Holds(h.id)})
 	return h.Boot()
 }
 

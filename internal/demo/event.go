@@ -23,9 +23,8 @@ const (
 	broke                 // Err: something that must not fail did
 )
 
-// event is one thing that happened. Events of a host come in their order, and so
-// do those of the semaphore. Between the two, an event comes after all that
-// caused it, except that took may come after the down that it allowed.
+// event is one thing that happened. It comes after all that caused it: down and
+// up of a host come after all that had become of the semaphore until then.
 type event struct {
 	Kind kind
 	At   time.Time
@@ -34,7 +33,6 @@ type event struct {
 	Err  error
 
 	Semaphore lock.Semaphore // after it, for slots, took and gave
-	Held      bool           // for down and up: the semaphore, read just then, has the host
 }
 
 // changes tells apart what one change of the semaphore did. name gives holders

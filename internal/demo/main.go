@@ -169,6 +169,9 @@ func follow(ctx context.Context, d *director, r *referee, s screen) error {
 	d.start(running)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	if err := s.tick(r); err != nil {
+		return err
+	}
 	begun := false
 	for !r.done() {
 		select {
@@ -204,7 +207,7 @@ func follow(ctx context.Context, d *director, r *referee, s screen) error {
 			return err
 		}
 	}
-	last, err := d.semaphore(ctx)
+	last, _, err := d.semaphore(ctx)
 	if err != nil {
 		return err
 	}

@@ -104,14 +104,14 @@ func (r *referee) apply(e event) error {
 		}
 		if h != nil {
 			h.holds = false
+			if isDownNow(h) {
+				return fmt.Errorf("%s lost its slot while it was down", h.name)
+			}
 		}
 	case down:
 		return r.down(h, e)
 	case up:
 		h.wentUp = e.At
-		if !e.Held {
-			return fmt.Errorf("%s lost its slot while it was down", h.name)
-		}
 	case broke:
 		if h != nil {
 			return fmt.Errorf("%s: %w", h.name, e.Err)
@@ -153,7 +153,7 @@ func (r *referee) down(h *host, e event) error {
 		return fmt.Errorf("%s rebooted though there was no update", h.name)
 	case again:
 		return fmt.Errorf("%s rebooted twice for one update", h.name)
-	case !e.Held:
+	case !h.holds:
 		return fmt.Errorf("%s rebooted without holding a slot", h.name)
 	}
 	return nil
