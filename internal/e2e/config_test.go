@@ -10,6 +10,7 @@ import (
 // Contract 2: flag, environment, /etc, /usr/share, in this order. What counts is
 // where the daemon takes its slot.
 func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
+	t.Parallel()
 	const usr, etc, env, flag = "usr", "etc", "env", "flag"
 	s := sharedEtcd(t, etcdtest.Newest)
 	for name, test := range map[string]struct {
@@ -59,6 +60,7 @@ func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
 // Contract 11: -endpoint given twice, all are used; one dash or two, with = or
 // without.
 func TestEndpointGivenTwiceIsUsedTwice(t *testing.T) {
+	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
 	for name, args := range map[string][]string{
 		"the second answers": {"-endpoint=http://127.0.0.1:1", "-endpoint", s.Endpoint()},

@@ -41,6 +41,7 @@ func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 // Contract 4: locksmithctl send-need-reboot is believed although GetStatus goes
 // on to answer idle.
 func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHost(t, g.conf())
@@ -91,6 +92,7 @@ func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
 
 // Contract 11: the groups are wheel and sudo, or those that are set.
 func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
+	t.Parallel()
 	const wheel, sudo, operators = 4711, 4712, 4713
 	for name, test := range map[string]struct {
 		conf     string
@@ -248,6 +250,7 @@ func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
 }
 
 func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		g.lock("other")
@@ -267,10 +270,11 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 }
 
 func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
-		must(t, h.Logind.SetSessions(bustest.Session{ID: "1", UID: 1000, Name: "user"}))
+		must(t, h.Logind.SetSessions(someUser))
 		h.Engine.Set(needReboot)
 		h.start()
 		h.awaitStatus("users are logged in")

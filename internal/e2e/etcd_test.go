@@ -36,6 +36,7 @@ func soon(t testing.TB) context.Context {
 // Contract 11: etcd down at boot: the daemon stays up, retries, says so in its
 // status, and goes on once etcd is there.
 func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
@@ -44,7 +45,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		s.Kill()
 		h.start()
 		h.awaitStatus("starting", "asking etcd", "the last attempt failed", s.Endpoint(), "trying again")
-		h.await("READY=1", func() bool { return slices.Contains(h.Notices(), "READY=1") })
+		h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 		h.wantCoordinator("etcd-lock", "starting")
 		h.wantNoReboot()
 		must(t, s.Restart(soon(t)))
@@ -58,6 +59,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 
 // etcd is killed while a host waits for a slot, and comes back.
 func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
+	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		g.lock("other")
@@ -77,6 +79,7 @@ func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
 
 // etcd is killed with the transaction that takes the slot on its way.
 func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
+	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		p := etcdtest.MustRPCProxy(t, s)
@@ -96,6 +99,7 @@ func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 
 // etcd stands still (SIGSTOP) while a host waits, and goes on.
 func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
+	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		g.lock("other")
@@ -114,6 +118,7 @@ func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 // etcd stands still with the transaction that takes the slot on its way: it may
 // happen later, and does.
 func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
+	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		p := etcdtest.MustRPCProxy(t, s)
@@ -166,8 +171,10 @@ var lostReplies = map[string]etcdtest.Fault{
 
 // Contract 11: a committed lock whose reply is lost: holding already is success.
 func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
+	t.Parallel()
 	for name, fault := range lostReplies {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				p := etcdtest.MustRPCProxy(t, s)
@@ -191,8 +198,10 @@ func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
 
 // The same for an unlock: nothing held is what was wanted.
 func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
+	t.Parallel()
 	for name, fault := range lostReplies {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				p := etcdtest.MustRPCProxy(t, s)
@@ -215,6 +224,7 @@ func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
 
 // Contract 11: every request has a deadline; another endpoint is tried.
 func TestSilentFirstEndpointIsPassedOver(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		silent := etcdtest.MustProxy(t, s)
@@ -244,6 +254,7 @@ func TestSilentOnlyEndpointIsNoHang(t *testing.T) {
 // The document cannot be understood: it is never overwritten, the daemon says
 // so, and goes on when somebody has put it right.
 func TestUnreadableSemaphoreIsNeverOverwrittenAndWaitedFor(t *testing.T) {
+	t.Parallel()
 	for name, document := range map[string]string{
 		"no JSON":           "semaphore: 1",
 		"empty":             "",
@@ -253,6 +264,7 @@ func TestUnreadableSemaphoreIsNeverOverwrittenAndWaitedFor(t *testing.T) {
 		"too many brackets": `{"semaphore":1,"max":1,"holders":null}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				g.put(document)
@@ -272,6 +284,7 @@ func TestUnreadableSemaphoreIsNeverOverwrittenAndWaitedFor(t *testing.T) {
 
 // The same when it breaks while a host waits for a slot.
 func TestSemaphoreThatBreaksWhileWaitingIsNotOverwritten(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		g.lock("other")
@@ -290,6 +303,7 @@ func TestSemaphoreThatBreaksWhileWaitingIsNotOverwritten(t *testing.T) {
 
 // Contract 11: a CA alone works.
 func TestEtcdWithTLSAndACAAlone(t *testing.T) {
+	t.Parallel()
 	ca := etcdtest.MustCA(t)
 	forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
@@ -303,6 +317,7 @@ func TestEtcdWithTLSAndACAAlone(t *testing.T) {
 
 // Contract 2: CA, certificate and key.
 func TestEtcdWithTLSAndAClientCertificate(t *testing.T) {
+	t.Parallel()
 	ca := etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"})
 	forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}}, func(t *testing.T, s *etcdtest.Server) {
@@ -317,6 +332,7 @@ func TestEtcdWithTLSAndAClientCertificate(t *testing.T) {
 
 // Contract 11: a certificate with its key works on the system's roots.
 func TestEtcdWithTLSAndAClientCertificateOnTheSystemsRoots(t *testing.T) {
+	t.Parallel()
 	ca := etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"})
 	forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}}, func(t *testing.T, s *etcdtest.Server) {
@@ -351,6 +367,7 @@ func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 
 // Contract 2: user and password. The password is in no log and no status.
 func TestEtcdWithUserAndPassword(t *testing.T) {
+	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		const password = "correct-horse"
 		must(t, s.EnableAuth(soon(t), etcdtest.User{

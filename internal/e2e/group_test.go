@@ -39,7 +39,7 @@ type group struct {
 	name     string
 	prefix   string
 
-	mu      sync.Mutex
+	mu       sync.Mutex
 	history  []semaphore // a document that is not readable counts as the zero semaphore
 	revision int64       // of the last of them
 	changed  chan struct{}

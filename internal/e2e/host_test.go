@@ -21,6 +21,9 @@ import (
 var (
 	needReboot = bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "4081.2.0", NewSize: 400 << 20}
 	idle       = bustest.Status{Operation: bustest.OperationIdle}
+
+	// someUser is logged in, which holds a reboot up while the lock is held.
+	someUser = bustest.Session{ID: "1", UID: 1000, Name: "user"}
 )
 
 // host is a simulated host in a test.
@@ -121,6 +124,17 @@ func (h *host) logged(parts ...string) int {
 	n := 0
 	for line := range strings.Lines(h.Log()) {
 		if containsAll(line, parts...) {
+			n++
+		}
+	}
+	return n
+}
+
+// noticed counts what the service manager was told, such as READY=1.
+func (h *host) noticed(notice string) int {
+	n := 0
+	for _, told := range h.Notices() {
+		if told == notice {
 			n++
 		}
 	}

@@ -14,6 +14,7 @@ import (
 // Contract 11: a lock from before this boot is released first, whatever else is
 // pending: a reboot is, and its window is shut.
 func TestLockFromBeforeThisBootIsReleasedFirstThoughARebootIsPendingAndTheWindowShut(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		for name, record := range map[string]string{"no record": "", "record of another boot": "another-boot"} {
 			t.Run(name, func(t *testing.T) {
@@ -56,6 +57,7 @@ func TestLockFromBeforeThisBootIsReleasedBeforeTheNextReboot(t *testing.T) {
 
 // Contract 3: a slot of this very boot is kept if the reboot may go ahead now.
 func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf(openWindow()))
@@ -70,6 +72,7 @@ func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
 
 // Contract 3: and else it is not.
 func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		status bustest.Status
 		window string
@@ -94,6 +97,7 @@ func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
 // Contract 3: a lock taken by hand while the daemon was stopped is released when
 // it starts, as 0.7 does.
 func TestLockTakenByHandWhileStoppedIsReleasedAtStart(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHost(t, g.conf())
@@ -111,6 +115,7 @@ func TestLockTakenByHandWhileStoppedIsReleasedAtStart(t *testing.T) {
 // Contract 6: locksmithctl reboot takes a slot and reboots now, whatever the
 // window says; the daemon frees it after the boot.
 func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHost(t, g.conf(shutWindow()))
@@ -127,10 +132,10 @@ func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 
 // A daemon that is killed between lock and reboot goes on where it was.
 func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
-	session := bustest.Session{ID: "1", UID: 1000, Name: "user"}
+	t.Parallel()
 	for name, test := range map[string]struct{ hold, release func(h *host) error }{
 		"while users have their delay": {
-			hold:    func(h *host) error { return h.Logind.SetSessions(session) },
+			hold:    func(h *host) error { return h.Logind.SetSessions(someUser) },
 			release: func(h *host) error { return h.Logind.SetSessions() },
 		},
 		"while logind hangs": {
@@ -139,6 +144,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				h := newHost(t, g.conf())
@@ -170,7 +176,7 @@ func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
-	must(t, h.Logind.SetSessions(bustest.Session{ID: "1", UID: 1000, Name: "user"}))
+	must(t, h.Logind.SetSessions(someUser))
 	h.Engine.Set(needReboot)
 	h.start()
 	h.awaitStatus("users are logged in")
@@ -263,6 +269,7 @@ func roll(t *testing.T, s *etcdtest.Server, n, slots, together int) int {
 }
 
 func TestThreeHostsWithOneSlotRebootOneAtATime(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		if most := roll(t, s, 3, 1, 0); most != 1 {
 			t.Errorf("%d hosts were down at once", most)
@@ -271,6 +278,7 @@ func TestThreeHostsWithOneSlotRebootOneAtATime(t *testing.T) {
 }
 
 func TestThreeHostsWithThreeSlotsRebootTogether(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) { roll(t, s, 3, 3, 3) })
 }
 
@@ -284,6 +292,7 @@ func TestFiveHostsWithTwoSlotsRebootInPairs(t *testing.T) {
 // Contract 5: another client may change the document at any time knowing only
 // that section. Contract 11: a waiting host watches and does not poll.
 func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
+	t.Parallel()
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
@@ -340,7 +349,7 @@ func TestSlotTakenAwayBeforeTheRebootIsNoticed(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
-	must(t, h.Logind.SetSessions(bustest.Session{ID: "1", UID: 1000, Name: "user"}))
+	must(t, h.Logind.SetSessions(someUser))
 	h.Engine.Set(needReboot)
 	h.start()
 	g.awaitHolders(h.id)

@@ -56,6 +56,7 @@ func TestStrategyRebootRebootsAndNeverContactsEtcd(t *testing.T) {
 
 // Contract 3: unset or empty means reboot.
 func TestStrategyUnsetOrEmptyMeansReboot(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		conf string
 		env  []string
@@ -88,7 +89,7 @@ func TestStrategyOffIsACleanFinish(t *testing.T) {
 	h.Engine.Set(needReboot)
 	h.start()
 	h.wantExit(0)
-	h.await("READY=1", func() bool { return slices.Contains(h.Notices(), "READY=1") })
+	h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 	h.awaitStatus("off")
 	h.awaitLog("strategy is off")
 	h.wantCoordinator("off", "disabled")
@@ -110,7 +111,7 @@ func TestStrategyOffLeavesAnotherCoordinatorAlone(t *testing.T) {
 	must(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
 	h.start()
 	h.wantExit(0)
-	h.await("READY=1", func() bool { return slices.Contains(h.Notices(), "READY=1") })
+	h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 	got, err := os.ReadFile(h.coordinatorPath())
 	must(t, err)
 	if string(got) != content {
@@ -128,7 +129,7 @@ func TestWrongStrategyIsRefusedAtStartWithSettingValueAndFile(t *testing.T) {
 			t.Errorf("the log does not say %q:\n%s", part, h.Log())
 		}
 	}
-	if slices.Contains(h.Notices(), "READY=1") {
+	if h.noticed("READY=1") > 0 {
 		t.Error("it was ready before")
 	}
 }
@@ -136,6 +137,7 @@ func TestWrongStrategyIsRefusedAtStartWithSettingValueAndFile(t *testing.T) {
 // Contract 3 and 5: take the lock, reboot, the lock outlives the reboot and is
 // released by the daemon after it. In the default group, byte by byte.
 func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
+	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := watchGroup(t, s, "")
 		const key = "coreos.com/updateengine/rebootlock/semaphore"
@@ -178,6 +180,7 @@ func TestGroupIsEscapedInItsKey(t *testing.T) {
 
 // Contract 3: each strategy honours the window.
 func TestEveryStrategyWaitsForItsWindow(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []string{"etcd-lock", "reboot"} {
 		t.Run(strategy, func(t *testing.T) {
 			t.Parallel()
