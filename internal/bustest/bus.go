@@ -1,7 +1,6 @@
 package bustest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/xml"
@@ -14,10 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/proc"
 )
 
 // daemonBinary is where the distributions install the bus.
@@ -44,13 +44,7 @@ type Bus struct {
 	dir string // our own; holds the configuration and the socket
 
 	mu   sync.Mutex
-	proc *process // nil while the bus is down
-}
-
-type process struct {
-	cmd    *exec.Cmd
-	stderr bytes.Buffer
-	exited chan struct{}
+	proc *proc.Process // nil while the bus is down
 }
 
 // Start starts a bus. Close ends it.
@@ -105,41 +99,35 @@ func (b *Bus) Restart() error {
 	if err := os.Remove(b.socketPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("start a bus: %w", err)
 	}
-	p := &process{exited: make(chan struct{})}
-	p.cmd = exec.Command(daemonBinary, "--config-file="+b.configPath(), "--nofork", "--nopidfile", "--print-address")
-	p.cmd.Stderr = &p.stderr
-	// In a process group of its own, so that a Ctrl-C reaches only us, who
-	// then end it in order.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	stdout, err := p.cmd.StdoutPipe()
+	listening := make(chan struct{}) // it prints its address once it listens
+	var stderr bytes.Buffer
+	cmd := exec.Command(daemonBinary, "--config-file="+b.configPath(), "--nofork", "--nopidfile", "--print-address")
+	cmd.Stdout, cmd.Stderr = onWrite(sync.OnceFunc(func() { close(listening) })), &stderr
+	p, err := proc.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("start a bus: %w", err)
 	}
-	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("start a bus: %w", err)
-	}
-	// It prints its address once it listens.
-	listening := make(chan error, 1)
-	go func() {
-		_, err := bufio.NewReader(stdout).ReadString('\n')
-		listening <- err
-		_ = p.cmd.Wait()
-		close(p.exited)
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	hung := time.NewTimer(patience)
+	defer hung.Stop()
 	select {
-	case err = <-listening:
-	case <-ctx.Done():
+	case <-listening:
+		b.proc = p
+		return nil
+	case <-p.Done():
+		err = errors.New("it ended at once")
+	case <-hung.C:
 		err = errors.New("it does not say that it listens")
 	}
-	if err != nil {
-		_ = p.cmd.Process.Kill()
-		<-p.exited
-		return fmt.Errorf("start a bus: %w: %s", err, strings.TrimSpace(p.stderr.String()))
-	}
-	b.proc = p
-	return nil
+	p.Kill()
+	return fmt.Errorf("start a bus: %w: %s", err, strings.TrimSpace(stderr.String()))
+}
+
+// onWrite is called at every write.
+type onWrite func()
+
+func (f onWrite) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
 }
 
 // Kill ends the bus without warning (SIGKILL) and waits until it is gone.
@@ -147,33 +135,34 @@ func (b *Bus) Restart() error {
 func (b *Bus) Kill() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.proc == nil {
-		return nil
+	if b.proc != nil {
+		b.proc.Kill()
+		b.proc = nil
 	}
-	p := b.proc
-	b.proc = nil
-	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill the bus: %w", err)
-	}
-	<-p.exited
 	return nil
 }
 
 // Pause stops the bus (SIGSTOP): it is there and says nothing. Resume lets it
 // go on.
-func (b *Bus) Pause() error { return b.signal(syscall.SIGSTOP) }
+func (b *Bus) Pause() error {
+	return b.signal("pause", (*proc.Process).Pause)
+}
 
 // Resume undoes Pause.
-func (b *Bus) Resume() error { return b.signal(syscall.SIGCONT) }
+func (b *Bus) Resume() error {
+	return b.signal("resume", (*proc.Process).Resume)
+}
 
-func (b *Bus) signal(s syscall.Signal) error {
+func (b *Bus) signal(verb string, send func(*proc.Process, context.Context) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.proc == nil {
-		return errors.New("signal the bus: it is down")
+		return fmt.Errorf("%s the bus: it is down", verb)
 	}
-	if err := b.proc.cmd.Process.Signal(s); err != nil {
-		return fmt.Errorf("signal the bus: %w", err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := send(b.proc, ctx); err != nil {
+		return fmt.Errorf("%s the bus: %w", verb, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/locksmithd/locksmith/internal/proc"
 )
 
 // RootPassword is the password of etcd's user root after EnableAuth.
@@ -63,7 +66,7 @@ type Server struct {
 	members []*Server // of its cluster, with itself
 
 	mu     sync.Mutex
-	proc   *process
+	proc   *proc.Process
 	client *clientv3.Client
 	auth   bool
 }
@@ -192,19 +195,23 @@ func hasNoFsync(version string) bool {
 
 // run starts the process on the server's own data and address.
 func (s *Server) run() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	proc, err := startProcess(s.o.Binary, s.args, s.LogFile())
+	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	s.proc = proc
-	return nil
+	defer log.Close() // the process has it open, too
+	cmd := exec.Command(s.o.Binary, s.args...)
+	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
+	cmd.Stdout, cmd.Stderr = log, log
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc, err = proc.Start(cmd)
+	return err
 }
 
 func (s *Server) dir() string { return filepath.Join(s.o.Dir, s.name) }
 
-func (s *Server) process() *process {
+func (s *Server) process() *proc.Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.proc
@@ -224,10 +231,10 @@ func (s *Server) scheme() string {
 func (s *Server) LogFile() string { return filepath.Join(s.dir(), "etcd.log") }
 
 // PID is the process id of the last run.
-func (s *Server) PID() int { return s.process().cmd.Process.Pid }
+func (s *Server) PID() int { return s.process().PID() }
 
 // Running tells whether the process exists, paused or not.
-func (s *Server) Running() bool { return s.process().running() }
+func (s *Server) Running() bool { return s.process().Running() }
 
 // Client is a client of the server, for looking (and writing) from the
 // outside: it goes to the server itself, past any proxy, with a certificate if
@@ -295,7 +302,7 @@ func promptRedial() grpc.DialOption {
 // a leader and a quorum. It gives up when ctx ends or the process does, with
 // the end of the log in the error.
 func (s *Server) WaitHealthy(ctx context.Context) error {
-	proc := s.process()
+	process := s.process()
 	client, err := s.Client()
 	if err != nil {
 		return err
@@ -306,7 +313,7 @@ func (s *Server) WaitHealthy(ctx context.Context) error {
 	defer close(stop)
 	go func() {
 		select {
-		case <-proc.done:
+		case <-process.Done():
 			cancel()
 		case <-stop:
 		}
@@ -322,13 +329,13 @@ func (s *Server) WaitHealthy(ctx context.Context) error {
 			continue
 		}
 		tail := s.logTail()
-		if proc.running() {
+		if process.Running() {
 			return fmt.Errorf("%s is not healthy: %w; the end of its log:\n%s", s.name, err, tail)
 		}
 		if bytes.Contains(tail, []byte("address already in use")) {
-			return fmt.Errorf("%s ended (%v): %w", s.name, proc.err, errAddressInUse)
+			return fmt.Errorf("%s ended (%v): %w", s.name, process.Err(), errAddressInUse)
 		}
-		return fmt.Errorf("%s ended (%v); the end of its log:\n%s", s.name, proc.err, tail)
+		return fmt.Errorf("%s ended (%v); the end of its log:\n%s", s.name, process.Err(), tail)
 	}
 }
 
@@ -343,15 +350,23 @@ func (s *Server) logTail() []byte {
 }
 
 // Kill ends the process at once, as a crash would, and waits until it is gone.
-func (s *Server) Kill() { s.process().kill() }
+func (s *Server) Kill() { s.process().Kill() }
 
 // Stop ends the process in order and waits until it is gone. It is killed,
 // with an error, when it is not gone by the end of ctx.
 func (s *Server) Stop(ctx context.Context) error {
-	if err := s.process().terminate(ctx); err != nil {
-		return fmt.Errorf("stop %s: %w", s.name, err)
+	process := s.process()
+	// A paused process would act on the signal only when continued. The only
+	// failure is that it is gone already.
+	_ = process.Signal(syscall.SIGTERM)
+	_ = process.Signal(syscall.SIGCONT)
+	select {
+	case <-process.Done():
+		return nil
+	case <-ctx.Done():
+		process.Kill()
+		return fmt.Errorf("stop %s: killed, it ignored SIGTERM: %w", s.name, ctx.Err())
 	}
-	return nil
 }
 
 // Restart runs the server again, killing it first when it runs still, and
@@ -370,7 +385,7 @@ func (s *Server) Restart(ctx context.Context) error {
 // Pause makes the process stand still, connections open and silent, as a hung
 // machine would; it returns when no thread runs any more.
 func (s *Server) Pause(ctx context.Context) error {
-	if err := s.process().stop(ctx); err != nil {
+	if err := s.process().Pause(ctx); err != nil {
 		return fmt.Errorf("pause %s: %w", s.name, err)
 	}
 	return nil
@@ -378,7 +393,7 @@ func (s *Server) Pause(ctx context.Context) error {
 
 // Resume ends a Pause. What clients sent in the meantime is then answered.
 func (s *Server) Resume(ctx context.Context) error {
-	if err := s.process().resume(ctx); err != nil {
+	if err := s.process().Resume(ctx); err != nil {
 		return fmt.Errorf("resume %s: %w", s.name, err)
 	}
 	return nil
@@ -387,14 +402,14 @@ func (s *Server) Resume(ctx context.Context) error {
 // Close kills the process and closes the server's client. Files stay.
 func (s *Server) Close() {
 	s.mu.Lock()
-	proc, client := s.proc, s.client
+	process, client := s.proc, s.client
 	s.client = nil
 	s.mu.Unlock()
 	if client != nil {
 		_ = client.Close() // says only that its context is cancelled
 	}
-	if proc != nil {
-		proc.kill()
+	if process != nil {
+		process.Kill()
 	}
 }
 

@@ -9,9 +9,15 @@
 package proc
 
 import (
+	"context"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // Process is a child. Its methods are safe for concurrent use.
@@ -78,4 +84,67 @@ func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself
 	<-p.done
+}
+
+// Pause makes the child stand still, as a hung machine would, and waits until
+// every thread of it does. A Kill works all the same, a SIGTERM only after
+// Resume.
+func (p *Process) Pause(ctx context.Context) error {
+	return p.signalAndAwait(ctx, syscall.SIGSTOP, func(state byte) bool { return state == 'T' })
+}
+
+// Resume ends a Pause.
+func (p *Process) Resume(ctx context.Context) error {
+	return p.signalAndAwait(ctx, syscall.SIGCONT, func(state byte) bool { return state != 'T' })
+}
+
+// signalAndAwait sends a signal and waits until every thread of the child is in
+// a wanted state, a letter of proc_pid_stat(5).
+func (p *Process) signalAndAwait(ctx context.Context, s syscall.Signal, wanted func(state byte) bool) error {
+	if err := p.Signal(s); err != nil {
+		return err
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		states, err := threadStates(p.PID())
+		if err != nil {
+			return err
+		}
+		all := len(states) > 0
+		for _, s := range states {
+			all = all && wanted(s)
+		}
+		if all {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return os.ErrProcessDone
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func threadStates(pid int) ([]byte, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	var states []byte
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			continue // the thread has ended in between
+		}
+		// The state follows the name, which is in parentheses and may hold any.
+		_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
+		if rest == "" {
+			return nil, fmt.Errorf("read %s: no state in %q", f, data)
+		}
+		states = append(states, rest[0])
+	}
+	return states, nil
 }
