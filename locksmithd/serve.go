@@ -38,6 +38,10 @@ type server struct {
 // serve runs the daemon until ctx ends or it cannot go on.
 func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	s.accept(cfg)
+	settings, err := s.settings(cfg) // all that may be wrong, before anything is changed
+	if err != nil {
+		return err
+	}
 	file, err := coordinator.Open(filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy))
 	if cfg.Strategy == config.StrategyOff {
 		if err != nil { // somebody else is the coordinator, and rightly so
@@ -50,10 +54,6 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	defer file.Close()
 
-	settings, err := s.settings(cfg)
-	if err != nil {
-		return err
-	}
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
 		return err
