@@ -309,3 +309,20 @@ func window(start, length time.Duration) string {
 
 // groupName returns the name of a lock's group that is this test's alone.
 func groupName() string { return "e2e-" + strings.ToLower(rand.Text()[:12]) }
+
+// eventually waits for a condition on something that tells nobody when it
+// changes.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
