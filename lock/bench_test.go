@@ -1,12 +1,12 @@
 package lock_test
 
 import (
-	"bytes"
+	"bufio"
 	"context"
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,9 +61,7 @@ func newFloor(ctx context.Context, b *testing.B, endpoint string) *floor {
 
 func bare(b *testing.B, endpoint string) *clientv3.Client {
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	b.Cleanup(func() { c.Close() })
 	return c
 }
@@ -124,25 +122,27 @@ func (p *pair) handover(ctx context.Context, b *testing.B, awaitWaiting func()) 
 	return end.Sub(start)
 }
 
-// awaitWatchers waits until etcd counts n watchers.
+// watchers is how many watches etcd counts.
+func watchers(ctx context.Context, t testing.TB, endpoint string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/metrics", nil)
+	must(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "etcd_debugging_mvcc_watcher_total "); ok {
+			n, err := strconv.Atoi(value)
+			must(t, err)
+			return n
+		}
+	}
+	t.Fatalf("etcd at %s does not count its watches", endpoint)
+	return 0
+}
+
 func awaitWatchers(ctx context.Context, t testing.TB, endpoint string, n int) {
-	want := fmt.Appendf(nil, "\netcd_debugging_mvcc_watcher_total %d\n", n)
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/metrics", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		metrics, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(metrics, want) {
-			return
-		}
+	t.Helper()
+	for watchers(ctx, t, endpoint) != n {
 	}
 }

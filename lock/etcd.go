@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,13 +20,17 @@ import (
 )
 
 const (
-	// attemptTimeout is how long one request may take before another endpoint gets its chance.
+	// attemptTimeout is how long one request may take before other endpoints get their chance.
 	attemptTimeout = 2 * time.Second
 	// attempts is how often Get and Wait try. Where connections are refused that takes two seconds,
 	// where endpoints are silent ten.
 	attempts = 4
 	// commitTimeout bounds a transaction, which is tried once.
 	commitTimeout = 3 * time.Second
+
+	// connectTimeout bounds the making of one connection. It is longer than any request, whose own
+	// timeout makes the better message.
+	connectTimeout = 5 * time.Second
 
 	// A connection that has been silent for keepaliveTime (the least that gRPC allows) while a
 	// watch is open is probed, and given up after keepaliveTimeout more.
@@ -34,7 +39,9 @@ const (
 )
 
 // Etcd is a [Store] in etcd, 3.4 or newer. It connects at its first use, to all endpoints at once, and
-// uses those that answer. It is safe for concurrent use.
+// uses those that answer. After a failure it connects anew, to all endpoints but one, and each time
+// to all but another one: so it gets away from a member that answers but is of no use, such as one
+// that is cut off from the others. It is safe for concurrent use.
 //
 // No call outlasts its context. Apart from that, Get takes at most 11 s, or 19 s where it also has to
 // log in each time, Commit 3 s and 5 s. A Wait notices within 13 s that the member it watches went
@@ -42,8 +49,9 @@ const (
 type Etcd struct {
 	config EtcdConfig
 
-	mu     sync.Mutex
-	client *clientv3.Client // nil while not connected
+	mu       sync.Mutex
+	client   *clientv3.Client // nil while not connected
+	failures int              // since the last Close
 }
 
 var _ Store = (*Etcd)(nil)
@@ -59,11 +67,11 @@ func NewEtcd(c EtcdConfig) *Etcd {
 func (e *Etcd) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.client == nil {
+	e.failures = 0
+	client := e.client
+	if e.client = nil; client == nil {
 		return nil
 	}
-	client := e.client
-	e.client = nil
 	if err := client.Close(); err != nil {
 		return fmt.Errorf("close connection to etcd: %w", err)
 	}
@@ -142,11 +150,16 @@ func (e *Etcd) Wait(ctx context.Context, key string, after int64) (Snapshot, err
 
 // watch waits for one change. It uses a stream of its own and not the client's Watcher, which
 // would hide an outage for as long as it lasts.
-func watch(ctx context.Context, client *clientv3.Client, key string, after int64) (Snapshot, error) {
+func watch(ctx context.Context, client *clientv3.Client, key string, after int64) (snap Snapshot, err error) {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 	overdue := time.AfterFunc(attemptTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer overdue.Stop()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	stream, err := etcdserverpb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
 	if err != nil {
 		return Snapshot{}, err
@@ -157,8 +170,6 @@ func watch(ctx context.Context, client *clientv3.Client, key string, after int64
 	for {
 		resp, err := stream.Recv()
 		switch {
-		case err != nil && ctx.Err() != nil:
-			return Snapshot{}, context.Cause(ctx)
 		case err != nil:
 			return Snapshot{}, err
 		case resp.CompactRevision != 0:
@@ -170,7 +181,7 @@ func watch(ctx context.Context, client *clientv3.Client, key string, after int64
 		}
 		if n := len(resp.Events); n > 0 {
 			kv := resp.Events[n-1].Kv
-			snap := Snapshot{Revision: kv.ModRevision, Values: map[string]Value{}}
+			snap = Snapshot{Revision: kv.ModRevision, Values: map[string]Value{}}
 			if resp.Events[n-1].Type == clientv3.EventTypePut {
 				snap.Values[key] = Value{Data: kv.Value, ModRevision: kv.ModRevision}
 			}
@@ -198,61 +209,100 @@ func snapshot(resp *clientv3.TxnResponse) Snapshot {
 	return snap
 }
 
-// retry runs do until it succeeds, is refused, or has failed too often. Each attempt goes to the
-// next of the endpoints that are connected.
+// retry runs do until it succeeds, is refused, or has failed too often.
 func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error {
-	var before error
+	var failed failures
 	for attempt := 1; ; attempt++ {
 		err := e.once(ctx, do)
-		switch {
-		case err == nil || errors.Is(err, ErrRefused) || errors.Is(err, rpctypes.ErrCompacted):
-			return err
-		case ctx.Err() != nil && before != nil:
-			return fmt.Errorf("%w (before that: %w)", err, before)
-		case ctx.Err() != nil:
-			return err
-		case attempt == attempts:
-			// Begin anew next time, and with files that may have been put right by then.
-			_ = e.Close() // the error at hand matters more
+		if err == nil || settled(err) || errors.Is(err, context.Canceled) {
 			return err
 		}
-		before = err
+		failed = failed.with(err)
+		if attempt == attempts || ctx.Err() != nil {
+			return failed
+		}
 		pause(ctx, backoff(attempt, 200*time.Millisecond, time.Second))
 	}
 }
 
-// once connects if need be and runs do.
+// settled reports whether err is an answer and not a failure.
+func settled(err error) bool {
+	return errors.Is(err, ErrRefused) || errors.Is(err, rpctypes.ErrCompacted)
+}
+
+// failures are the errors of several attempts, as one.
+type failures []error
+
+// with adds err, unless another attempt has failed for the same reason.
+func (f failures) with(err error) failures {
+	if slices.ContainsFunc(f, func(e error) bool { return e.Error() == err.Error() }) {
+		return f
+	}
+	return append(f, err)
+}
+
+func (f failures) Error() string {
+	var s []string
+	for _, err := range f {
+		s = append(s, err.Error())
+	}
+	return strings.Join(s, "; ")
+}
+
+func (f failures) Unwrap() []error { return f }
+
+// once connects if need be and runs do. When that fails, the connection is dropped, and the next one
+// is made with other endpoints, and files that may have been put right by then.
 func (e *Etcd) once(ctx context.Context, do func(*clientv3.Client) error) error {
-	client, err := e.connect(ctx)
+	client, at, err := e.connect(ctx)
 	if err == nil {
 		err = do(client)
 	}
-	return e.explain(ctx, err)
+	err = e.explain(ctx, at, err)
+	if err != nil && !settled(err) && ctx.Err() == nil {
+		e.abandon(client)
+	}
+	return err
 }
 
-// connect returns the client, after logging in if it is a new one.
-func (e *Etcd) connect(ctx context.Context) (*clientv3.Client, error) {
+// abandon drops the connection of client after a failure.
+func (e *Etcd) abandon(client *clientv3.Client) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client == client { // else another call has abandoned it already
+		e.client = nil
+		e.failures++
+	}
+	if client != nil {
+		_ = client.Close() // the failure at hand matters more
+	}
+}
+
+// connect returns the client, after logging in if it is a new one, and the endpoints that it uses.
+func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.client != nil {
-		return e.client, nil
+		return e.client, e.client.Endpoints(), nil
 	}
-	endpoints, err := e.config.endpoints()
-	if err != nil {
-		return nil, err
+	if at, err = e.config.endpoints(); err != nil {
+		return nil, nil, err
 	}
 	if err := e.config.pairs(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	tlsConfig, err := e.config.tlsConfig()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// The client lives until Close, and ctx only bounds the log-in that New makes.
+	if i := e.failures % (len(at) + 1); i > 0 && len(at) > 1 {
+		at = slices.Delete(at, i-1, i)
+	}
+	// The client lives until it is closed, and ctx only bounds the log-in that New makes.
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            endpoints,
+	client, err = clientv3.New(clientv3.Config{
+		Endpoints:            at,
 		TLS:                  tlsConfig,
 		Username:             e.config.Username,
 		Password:             e.config.Password,
@@ -262,23 +312,20 @@ func (e *Etcd) connect(ctx context.Context) (*clientv3.Client, error) {
 		DialKeepAliveTimeout: keepaliveTimeout,
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
-				MinConnectTimeout: attemptTimeout,
-			}),
-			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
+			grpc.WithChainUnaryInterceptor(failFast, failLogin),
 		},
 	})
-	if !stop() && err == nil {
-		client.Close()
-		return nil, ctx.Err()
-	}
 	if err != nil {
 		end()
-		return nil, err
+		return nil, at, err
+	}
+	if !stop() {
+		_ = client.Close()
+		return nil, at, ctx.Err()
 	}
 	e.client = client
-	return client, nil
+	return client, at, nil
 }
 
 // failFast makes a request that finds all endpoints down fail, with the reason, where the etcd client
@@ -287,17 +334,28 @@ func failFast(ctx context.Context, method string, req, reply any, cc *grpc.Clien
 	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
+// failLogin makes a log-in that etcd refuses because of the outdated token that comes with it a
+// failure, after which a new client logs in without one. The etcd client would try again, with the
+// same token, for as long as it may; etcd 3.4 never takes that.
+func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if method == etcdserverpb.Auth_Authenticate_FullMethodName && status.Code(err) == codes.Unauthenticated {
+		return status.Error(codes.Unavailable, "the log-in has run out")
+	}
+	return err
+}
+
 // explain words the error of a request for people, and marks those that are answers.
 //
 // Of the codes that etcd answers with, only the ones below mean for certain that a transaction did not
 // and will not happen. The others may come from a server that lost touch with the leader after it had
 // passed the transaction on; "database space exceeded" (ResourceExhausted) also comes with a transaction that
 // has happened.
-func (e *Etcd) explain(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, rpctypes.ErrCompacted) {
+func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error {
+	if err == nil || settled(err) {
 		return err
 	}
-	at := strings.Join(e.config.Endpoints, ", ")
+	at := strings.Join(endpoints, ", ")
 	switch ctx.Err() {
 	case context.Canceled:
 		return ctx.Err()
@@ -321,6 +379,9 @@ func (e *Etcd) explain(ctx context.Context, err error) error {
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("no answer in time from etcd at %s", at)
 	default:
+		if secure(at) && (strings.Contains(message, "broken pipe") || strings.Contains(message, "connection reset") || strings.Contains(message, "EOF")) {
+			message += " (as when etcd demands a client certificate and gets none that it knows)"
+		}
 		return fmt.Errorf("etcd at %s: %s", at, message)
 	}
 }

@@ -2,8 +2,25 @@ package lock_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/internal/locktest"
@@ -15,6 +32,7 @@ const patience = time.Minute
 
 // eachEtcd runs a test against every etcd that hosts meet.
 func eachEtcd(t *testing.T, test func(*testing.T, etcdtest.Version)) {
+	t.Parallel()
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
@@ -55,9 +73,891 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
+// until waits for a condition.
+func until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// holders returns who holds a slot of the default group, as seen from the outside.
+func holders(t testing.TB, s *etcdtest.Server) []string {
+	t.Helper()
+	client, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Get(bounded(t), defaultKey)
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatal(resp, err)
+	}
+	sem, err := lock.ParseSemaphore(resp.Kvs[0].Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sem.Holders
+}
+
+func wantHolders(t testing.TB, s *etcdtest.Server, want ...string) {
+	t.Helper()
+	if got := holders(t, s); !slices.Equal(got, want) {
+		t.Errorf("held by %v, want %v", got, want)
+	}
+}
+
+// wait is an Acquire that goes on.
+type wait struct {
+	told chan error // nil for a semaphore, else the trouble
+	done chan error
+}
+
+// startWaiting has id wait for the slot, and returns when it knows that the slot is not free.
+func startWaiting(ctx context.Context, t testing.TB, l *lock.Lock, id string) wait {
+	t.Helper()
+	w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
+	go func() {
+		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.Semaphore, err error) { w.told <- err })
+	}()
+	select {
+	case err := <-w.told:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case err := <-w.done:
+		t.Fatalf("acquire did not wait: %v", err)
+	}
+	return w
+}
+
+func (w wait) mustGet(t testing.TB) {
+	t.Helper()
+	if err := <-w.done; err != nil {
+		t.Error(err)
+	}
+}
+
+func (w wait) mustReportTrouble(t testing.TB) {
+	t.Helper()
+	for {
+		select {
+		case err := <-w.told:
+			if err != nil {
+				return
+			}
+		case err := <-w.done:
+			t.Fatalf("acquire ended: %v", err)
+		}
+	}
+}
+
+func lockFor(ctx context.Context, t testing.TB, l *lock.Lock, id string) {
+	t.Helper()
+	if already, err := l.TryAcquire(ctx, id, lock.Record{}); err != nil || already {
+		t.Fatal(already, err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEtcdPassesTheContractOfStores(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		locktest.Contract(t, func(t *testing.T) lock.Store { return connect(t, at(s.Endpoint())) })
 	})
+}
+
+func TestEtcdConnectsOnlyWhenUsed(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		p := etcdtest.MustProxy(t, etcdtest.MustStart(t, v, etcdtest.Options{}))
+		e := connect(t, at(p.Endpoint()))
+		l := newLock(t, e, "")
+		if n := p.Accepted(); n != 0 {
+			t.Errorf("there are %d connections before the first use", n)
+		}
+		for round := range 2 {
+			lockFor(ctx, t, l, "a")
+			must(t, l.Release(ctx, "a"))
+			if n := p.Accepted(); n != round+1 {
+				t.Errorf("round %d has made %d connections", round+1, n)
+			}
+			must(t, e.Close())
+			until(t, "the connection to end", func() bool { return p.Connections() == 0 })
+		}
+	})
+}
+
+func TestNothingIsLeftAfterClose(t *testing.T) {
+	// Not parallel, so that what runs here is known.
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	ctx := bounded(t)
+	e := lock.NewEtcd(at(s.Endpoint()))
+	l := newLock(t, e, "")
+	lockFor(ctx, t, l, "a")
+	waiting, stop := context.WithCancel(ctx)
+	w := startWaiting(waiting, t, newLock(t, e, ""), "b")
+	stop()
+	<-w.done
+	must(t, e.Close())
+	s.Close() // the client that the test itself has
+	until(t, "all goroutines of gRPC to end", func() bool {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		return !strings.Contains(string(stacks), "google.golang.org/grpc") && !strings.Contains(string(stacks), "clientv3")
+	})
+}
+
+func TestLostReplyFromEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		for name, fault := range map[string]etcdtest.Fault{
+			"the reply is lost":        etcdtest.LoseReply,
+			"the reply never comes":    etcdtest.WithholdReply,
+			"the request is lost":      etcdtest.LoseRequest,
+			"the request never comes":  etcdtest.Hang,
+			"the request is late":      etcdtest.Delay(3500 * time.Millisecond),
+			"etcd loses its leader":    etcdtest.Fail(rpctypes.ErrGRPCLeaderChanged),
+			"etcd times out":           etcdtest.Fail(rpctypes.ErrGRPCTimeout),
+			"the database is full now": etcdtest.Fail(rpctypes.ErrGRPCNoSpace),
+		} {
+			t.Run(name, func(t *testing.T) {
+				ctx := bounded(t)
+				l := newLock(t, connect(t, at(p.Endpoint())), "")
+				caught := p.Next(etcdtest.Writes, fault)
+				lockFor(ctx, t, l, "a")
+				<-caught.Arrived
+				wantHolders(t, s, "a")
+				caught = p.Next(etcdtest.Writes, fault)
+				must(t, l.Release(ctx, "a"))
+				<-caught.Arrived
+				wantHolders(t, s)
+			})
+		}
+	})
+}
+
+func TestLockThatIsStillOnItsWayToEtcdCanBeReleased(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		l := newLock(t, connect(t, at(p.Endpoint())), "")
+		if _, err := l.Status(ctx); err != nil {
+			t.Fatal(err)
+		}
+		release := make(chan struct{})
+		late := p.Next(etcdtest.Writes, etcdtest.Late(release))
+		p.Every(etcdtest.Writes, etcdtest.LoseRequest)
+		short, cancel := context.WithCancel(ctx)
+		go func() { <-late.Arrived; cancel() }()
+		if _, err := l.TryAcquire(short, "a", lock.Record{}); !errors.Is(err, lock.ErrUnknown) {
+			t.Fatalf("lock returned %v", err)
+		}
+		p.Clear()
+		must(t, l.Release(ctx, "a"))
+		close(release)
+		<-late.Forwarded
+		wantHolders(t, s)
+	})
+}
+
+func TestUnlockThatIsStillOnItsWayToEtcdDoesNotUndoALaterLock(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		l := newLock(t, connect(t, at(p.Endpoint())), "")
+		lockFor(ctx, t, l, "a")
+		release := make(chan struct{})
+		late := p.Next(etcdtest.Writes, etcdtest.Late(release))
+		short, cancel := context.WithCancel(ctx)
+		go func() { <-late.Arrived; cancel() }()
+		if err := l.Release(short, "a"); !errors.Is(err, lock.ErrUnknown) {
+			t.Fatalf("release returned %v", err)
+		}
+		if _, err := l.TryAcquire(ctx, "a", lock.Record{}); err != nil {
+			t.Fatal(err)
+		}
+		close(release)
+		<-late.Forwarded
+		wantHolders(t, s, "a")
+	})
+}
+
+func TestWhatEtcdAnswersIsRefusalOrUnknown(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	p := etcdtest.MustRPCProxy(t, s)
+	e := connect(t, at(p.Endpoint()))
+	for _, test := range []struct {
+		answer  error
+		refused bool
+		says    string
+	}{
+		{rpctypes.ErrGRPCPermissionDenied, true, "needs permission to read and write all keys below coreos.com/updateengine/rebootlock/"},
+		{rpctypes.ErrGRPCUserEmpty, true, "set -etcd-username and -etcd-password"},
+		{rpctypes.ErrGRPCAuthFailed, true, "user name or password"},
+		{rpctypes.ErrGRPCRequestTooLarge, true, "request is too large"},
+		{rpctypes.ErrGRPCTooManyOps, true, "too many operations"},
+		{status.Error(codes.Unimplemented, "unknown service etcdserverpb.KV"), true, "no etcd of version 3"},
+		{rpctypes.ErrGRPCNoSpace, false, "database space exceeded"}, // comes with transactions that happened
+		{rpctypes.ErrGRPCRequestTooManyRequests, false, "too many requests"},
+		{rpctypes.ErrGRPCTimeout, false, "request timed out"},
+		{rpctypes.ErrGRPCTimeoutDueToLeaderFail, false, "previous leader failure"},
+		{rpctypes.ErrGRPCLeaderChanged, false, "leader changed"},
+		{rpctypes.ErrGRPCNoLeader, false, "no leader"},
+		{rpctypes.ErrGRPCStopped, false, "server stopped"},
+		{rpctypes.ErrGRPCCorrupt, false, "corrupt"},
+		{status.Error(codes.Internal, "something"), false, "something"},
+		{status.Error(codes.Unknown, "something"), false, "something"},
+		{status.Error(codes.Canceled, "something"), false, "something"},
+		{status.Error(codes.Aborted, "something"), false, "something"},
+		{status.Error(codes.DeadlineExceeded, "something"), false, "no answer in time"},
+	} {
+		t.Run(strings.ReplaceAll(test.answer.Error(), "/", " "), func(t *testing.T) {
+			p.Clear()
+			p.Every(etcdtest.Writes, etcdtest.Fail(test.answer))
+			_, _, err := e.Commit(bounded(t), nil, []lock.Op{{Key: "k"}})
+			if err == nil || errors.Is(err, lock.ErrRefused) != test.refused || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+func TestTransactionTooLargeIsRefused(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		_, _, err := connect(t, at(s.Endpoint())).Commit(bounded(t), nil, []lock.Op{{Key: "k", Value: make([]byte, 1_700_000)}})
+		if !errors.Is(err, lock.ErrRefused) {
+			t.Errorf("commit returned %v", err)
+		}
+	})
+}
+
+// silent returns an endpoint that accepts connections and never says anything.
+func silent(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		var all []net.Conn
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				break
+			}
+			all = append(all, c)
+		}
+		for _, c := range all {
+			c.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); conns.Wait() })
+	return "http://" + l.Addr().String()
+}
+
+// closed returns an endpoint where nobody listens.
+func closed(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+func TestUnreachableEndpointFailsAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	tlsWeb := httptest.NewUnstartedServer(http.NotFoundHandler())
+	tlsWeb.EnableHTTP2 = true
+	tlsWeb.StartTLS()
+	t.Cleanup(tlsWeb.Close)
+	hole, shut := silent(t), closed(t)
+	for name, test := range map[string]struct {
+		endpoints []string
+		username  string
+		says      []string
+	}{
+		"closed":                      {endpoints: []string{shut}, says: []string{shut, "connection refused"}},
+		"silent":                      {endpoints: []string{hole}, says: []string{hole, "no answer in time"}},
+		"closed, with a user":         {endpoints: []string{shut}, username: "u", says: []string{shut, "connection refused"}},
+		"silent, with a user":         {endpoints: []string{hole}, username: "u", says: []string{hole, "no answer in time"}},
+		"silent and closed":           {endpoints: []string{hole, shut}, says: []string{hole, shut, "no answer in time", "connection refused"}},
+		"a name that nobody has":      {endpoints: []string{"http://no-such-host.invalid:2379"}, says: []string{"no-such-host.invalid"}},
+		"a web server":                {endpoints: []string{web.URL}, says: []string{web.URL}},
+		"a web server of an other CA": {endpoints: []string{tlsWeb.URL}, says: []string{tlsWeb.URL, "x509"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := at(test.endpoints...)
+			if test.username != "" {
+				c.Username, c.Password = test.username, "password"
+			}
+			e := connect(t, c)
+			// No deadline is given: the calls have their own.
+			_, getErr := e.Get(t.Context(), "k")
+			_, _, commitErr := e.Commit(t.Context(), nil, []lock.Op{{Key: "k"}})
+			_, waitErr := e.Wait(t.Context(), "k", 1)
+			_, lockErr := newLock(t, e, "").TryAcquire(t.Context(), "a", lock.Record{})
+			for i, err := range []error{getErr, commitErr, waitErr, lockErr} {
+				if err == nil || errors.Is(err, lock.ErrUnknown) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("call %d returned %v", i, err)
+					continue
+				}
+				for _, part := range test.says {
+					// A commit is one try, with what the tries before have left.
+					if i != 1 && !strings.Contains(err.Error(), part) {
+						t.Errorf("call %d returned %q, without %q", i, err, part)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestAnotherEndpointIsTried(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		hole, shut := silent(t), closed(t)
+		for name, endpoints := range map[string][]string{
+			"after one that is silent":           {hole, s.Endpoint()},
+			"after one that is closed":           {shut, s.Endpoint()},
+			"after a silent and a closed one":    {hole, shut, s.Endpoint()},
+			"before one that is silent":          {s.Endpoint(), hole},
+			"with the default user names absent": {shut, hole, s.Endpoint() + "/"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				ctx := bounded(t)
+				l := newLock(t, connect(t, at(endpoints...)), name)
+				for range 5 {
+					lockFor(ctx, t, l, "a")
+					must(t, l.Release(ctx, "a"))
+				}
+			})
+		}
+	})
+}
+
+func TestEndpointThatFallsSilentIsLeft(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		proxies := []*etcdtest.Proxy{etcdtest.MustProxy(t, s), etcdtest.MustProxy(t, s)}
+		l := newLock(t, connect(t, at(proxies[0].Endpoint(), proxies[1].Endpoint())), "")
+		lockFor(ctx, t, l, "a")
+		until(t, "both connections", func() bool { return proxies[0].Connections() > 0 && proxies[1].Connections() > 0 })
+		for _, p := range proxies {
+			must(t, p.BlackHole())
+			for range 4 {
+				must(t, l.Release(ctx, "a"))
+				lockFor(ctx, t, l, "a")
+			}
+			must(t, p.Pass())
+		}
+	})
+}
+
+func TestWaitSurvivesTheSilenceOfTheMemberItWatches(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		members := etcdtest.MustStartCluster(t, v, 3, etcdtest.Options{})
+		var endpoints []string
+		for _, m := range members {
+			endpoints = append(endpoints, m.Endpoint())
+		}
+		b := newLock(t, connect(t, at(endpoints...)), "")
+		a := newLock(t, connect(t, at(endpoints...)), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		watched := -1
+		until(t, "the watch", func() bool {
+			watched = slices.IndexFunc(members, func(m *etcdtest.Server) bool { return watchers(ctx, t, m.Endpoint()) == 1 })
+			return watched >= 0
+		})
+		must(t, members[watched].Pause(ctx))
+		must(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+		must(t, members[watched].Resume(ctx))
+	})
+}
+
+func TestWaitSurvivesAKilledEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(s.Endpoint())), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		s.Kill()
+		w.mustReportTrouble(t)
+		must(t, s.Restart(ctx))
+		must(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+		wantHolders(t, s, "b")
+	})
+}
+
+func TestWaitSurvivesAPausedEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(s.Endpoint())), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		must(t, s.Pause(ctx))
+		w.mustReportTrouble(t)
+		must(t, s.Resume(ctx))
+		must(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+		wantHolders(t, s, "b")
+	})
+}
+
+func TestLockSurvivesAKilledEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		l := newLock(t, connect(t, at(p.Endpoint())), "")
+		release := make(chan struct{})
+		late := p.Next(etcdtest.Writes, etcdtest.Late(release))
+		got := make(chan error, 1)
+		go func() {
+			_, err := l.TryAcquire(ctx, "a", lock.Record{})
+			got <- err
+		}()
+		<-late.Arrived // the host knows that the slot is free and has asked for it
+		s.Kill()
+		close(release)
+		<-late.Forwarded
+		must(t, s.Restart(ctx))
+		must(t, <-got)
+		wantHolders(t, s, "a")
+	})
+}
+
+func TestLockSurvivesAPausedEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		l := newLock(t, connect(t, at(p.Endpoint())), "")
+		release := make(chan struct{})
+		late := p.Next(etcdtest.Writes, etcdtest.Late(release))
+		got := make(chan error, 1)
+		go func() {
+			_, err := l.TryAcquire(ctx, "a", lock.Record{})
+			got <- err
+		}()
+		<-late.Arrived
+		must(t, s.Pause(ctx))
+		close(release) // the transaction is in the paused etcd's hands now
+		again := p.Next(etcdtest.Reads, etcdtest.Delay(0))
+		<-again.Arrived // and the host has given it up
+		must(t, s.Resume(ctx))
+		must(t, <-got)
+		wantHolders(t, s, "a")
+	})
+}
+
+func TestWaitSurvivesCompaction(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustProxy(t, s)
+		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(p.Endpoint())), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		p.Refuse() // the watch ends, and what it would have seen is compacted before it is back
+		must(t, a.Release(ctx, "a"))
+		client, err := s.Client()
+		must(t, err)
+		resp, err := client.Put(ctx, "other", "x")
+		must(t, err)
+		_, err = client.Compact(ctx, resp.Header.Revision)
+		must(t, err)
+		must(t, p.Pass())
+		w.mustGet(t)
+		wantHolders(t, s, "b")
+	})
+}
+
+func TestWaitFromACompactedRevisionReturnsWhatIsThere(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		client, err := s.Client()
+		must(t, err)
+		for range 3 {
+			_, err = client.Put(ctx, "k", "x")
+			must(t, err)
+		}
+		resp, err := client.Put(ctx, "other", "x")
+		must(t, err)
+		_, err = client.Compact(ctx, resp.Header.Revision)
+		must(t, err)
+		snap, err := connect(t, at(s.Endpoint())).Wait(ctx, "k", 1)
+		if err != nil || string(snap.Values["k"].Data) != "x" || snap.Revision < resp.Header.Revision {
+			t.Errorf("wait returned %v, %v", snap, err)
+		}
+	})
+}
+
+func TestOldDocumentAndCompactionDoNotMakeAWaitSpin(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(p.Endpoint())), "")
+		lockFor(ctx, t, a, "a")
+		client, err := s.Client()
+		must(t, err)
+		resp, err := client.Put(ctx, "other", "x") // the semaphore's last change is compacted
+		must(t, err)
+		_, err = client.Compact(ctx, resp.Header.Revision)
+		must(t, err)
+		w := startWaiting(ctx, t, b, "b")
+		until(t, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == 1 })
+		must(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+		if n := p.Calls(etcdtest.Watch); n != 1 {
+			t.Errorf("it took %d watches", n)
+		}
+	})
+}
+
+func TestContendersOfAllKindsNeverExceedMax(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		const max, hosts, rounds = 2, 5, 3
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		client, err := s.Client()
+		must(t, err)
+		first := newLock(t, connect(t, at(s.Endpoint())), "")
+		_, _, err = first.SetMax(ctx, max)
+		must(t, err)
+
+		// Every revision of the document is looked at from the outside.
+		watching, stop := context.WithCancel(ctx)
+		events := client.Watch(watching, defaultKey, clientv3.WithRev(1))
+		var outside sync.WaitGroup
+		documents := 0
+		outside.Go(func() {
+			for resp := range events {
+				for _, ev := range resp.Events {
+					documents++
+					sem, err := lock.ParseSemaphore(ev.Kv.Value)
+					if err != nil || len(sem.Holders) > max {
+						t.Errorf("revision %d is %s: %v", ev.Kv.ModRevision, ev.Kv.Value, err)
+					}
+				}
+			}
+		})
+
+		var contenders sync.WaitGroup
+		for i := range hosts {
+			l, id := newLock(t, connect(t, at(s.Endpoint())), ""), fmt.Sprint("host", i)
+			contenders.Go(func() {
+				for range rounds {
+					if err := l.Acquire(ctx, id, lock.Record{}, nil); err != nil {
+						t.Error(err)
+						return
+					}
+					if err := l.Release(ctx, id); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		for i := range 2 { // clients that know the document and nothing of us
+			id := fmt.Sprint("older", i)
+			contenders.Go(func() {
+				for round := 0; round < 2*rounds; {
+					ok, err := oldClient(ctx, client, id)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if ok {
+						round++
+					}
+				}
+			})
+		}
+		contenders.Wait()
+		wantHolders(t, s)
+		want := 1 + 2*rounds*(hosts+2)
+		until(t, "the watch to see it all", func() bool {
+			resp, err := client.Get(ctx, defaultKey)
+			must(t, err)
+			return resp.Kvs[0].Version == int64(want)
+		})
+		stop()
+		outside.Wait()
+		if documents > want {
+			t.Errorf("there were %d documents, want at most %d: an unlock was taken for a lock", documents, want)
+		}
+	})
+}
+
+// oldClient makes one try to take the slot of id, or to give it back if it has one.
+func oldClient(ctx context.Context, client *clientv3.Client, id string) (bool, error) {
+	resp, err := client.Get(ctx, defaultKey)
+	if err != nil {
+		return false, err
+	}
+	sem, err := lock.ParseSemaphore(resp.Kvs[0].Value)
+	if err != nil {
+		return false, err
+	}
+	var next lock.Semaphore
+	if sem.Holds(id) {
+		next, err = sem.Release(id)
+	} else {
+		next, err = sem.Acquire(id)
+	}
+	var full *lock.FullError
+	if errors.As(err, &full) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	txn, err := client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(defaultKey), "=", resp.Kvs[0].ModRevision)).
+		Then(clientv3.OpPut(defaultKey, string(next.Encode()))).Commit()
+	if err != nil {
+		return false, err
+	}
+	return txn.Succeeded, nil
+}
+
+const (
+	root      = "coreos.com/updateengine/rebootlock/"
+	readWrite = clientv3.PermissionType(clientv3.PermReadWrite)
+)
+
+func TestUsersOfEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		must(t, s.EnableAuth(ctx,
+			etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite},
+			etcdtest.User{Name: "reader", Password: "secret", Prefix: root, Permission: clientv3.PermissionType(clientv3.PermRead)},
+			etcdtest.User{Name: "nobody", Password: "secret"}))
+		for _, test := range []struct{ name, password, says string }{
+			{"locksmith", "secret", ""},
+			{"root", etcdtest.RootPassword, ""},
+			{"locksmith", "wrong", `the user name or password of user "locksmith" is wrong`},
+			{"stranger", "secret", `the user name or password of user "stranger" is wrong`},
+			{"reader", "secret", `user "reader" needs permission to read and write all keys below ` + root},
+			{"nobody", "secret", `user "nobody" needs permission to read and write all keys below ` + root},
+			{"", "", "set -etcd-username and -etcd-password"},
+		} {
+			t.Run(test.name+" "+test.password, func(t *testing.T) {
+				c := at(s.Endpoint())
+				c.Username, c.Password = test.name, test.password
+				e := connect(t, c)
+				l := newLock(t, e, test.name)
+				_, err := l.TryAcquire(ctx, "a", lock.Record{})
+				if test.says == "" {
+					if err != nil {
+						t.Fatal(err)
+					}
+					w := startWaiting(ctx, t, newLock(t, e, test.name), "b")
+					must(t, l.Release(ctx, "a"))
+					w.mustGet(t)
+					return
+				}
+				if !errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnknown) || !strings.Contains(err.Error(), test.says) {
+					t.Errorf("lock returned %v", err)
+				}
+				if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong/") {
+					t.Errorf("the error has the password: %v", err)
+				}
+			})
+		}
+	})
+}
+
+func TestWaitSurvivesALostLogIn(t *testing.T) {
+	// A restarted etcd does not know the tokens that it gave out.
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		c := at(s.Endpoint())
+		c.Username, c.Password = "locksmith", "secret"
+		a, b := newLock(t, connect(t, c), ""), newLock(t, connect(t, c), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		must(t, s.Restart(ctx))
+		must(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+	})
+}
+
+func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		c := at(s.Endpoint())
+		c.Username, c.Password = "locksmith", "secret"
+		lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+	})
+}
+
+const certificateDemanded = "as when etcd demands a client certificate and gets none that it knows"
+
+func TestTLS(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
+		client, stranger := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"}), other.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+		plain := etcdtest.MustStart(t, v, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
+		mutual := etcdtest.MustStart(t, v, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}})
+		for _, test := range []struct {
+			name   string
+			server *etcdtest.Server
+			config lock.EtcdConfig
+			says   string
+		}{
+			{"a CA alone", plain, lock.EtcdConfig{CAFile: ca.File()}, ""},
+			{"a CA and a certificate", plain, lock.EtcdConfig{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
+			{"a certificate where one is asked for", mutual, lock.EtcdConfig{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
+			{"no certificate where one is asked for", mutual, lock.EtcdConfig{CAFile: ca.File()}, certificateDemanded},
+			{"a certificate of another CA", mutual, lock.EtcdConfig{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, certificateDemanded},
+			{"a server of another CA", plain, lock.EtcdConfig{CAFile: other.File()}, "x509: certificate signed by unknown authority"},
+			{"a server that the system does not know", plain, lock.EtcdConfig{}, "x509: certificate signed by unknown authority"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				test.config.Endpoints = []string{test.server.Endpoint()}
+				_, err := newLock(t, connect(t, test.config), test.name).TryAcquire(bounded(t), "a", lock.Record{})
+				says := func(part string) bool { return err != nil && strings.Contains(err.Error(), part) }
+				if test.says == certificateDemanded && says("remote error: tls: ") {
+					return // the reason that a client may read before it fails to write
+				}
+				if test.says == "" && err != nil || test.says != "" && !says(test.says) {
+					t.Errorf("lock returned %v, want %q", err, test.says)
+				}
+			})
+		}
+		t.Run("plain http", func(t *testing.T) {
+			_, err := newLock(t, connect(t, at(strings.Replace(plain.Endpoint(), "https", "http", 1))), "").Status(bounded(t))
+			if err == nil {
+				t.Error("works")
+			}
+		})
+	})
+}
+
+func TestServerIsVerifiedForItsName(t *testing.T) {
+	t.Parallel()
+	ca := etcdtest.MustCA(t)
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
+	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: ca.File()}
+	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+
+	// The same server by a name that its certificate does not have.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", strings.TrimPrefix(s.Endpoint(), "https://"))
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go func() { io.Copy(out, in); out.Close() }()
+			go func() { io.Copy(in, out); in.Close() }()
+		}
+	}()
+	c.Endpoints = []string{"https://" + l.Addr().String()}
+	if _, err := newLock(t, connect(t, c), "").Status(bounded(t)); err == nil || !strings.Contains(err.Error(), "x509: certificate is valid for") {
+		t.Errorf("status by another name returned %v", err)
+	}
+}
+
+// TestSystemRoots has this test run once more as a process of its own, since a process reads the
+// system's roots only once.
+func TestSystemRootsVouchForTheServer(t *testing.T) {
+	const endpointVariable = "LOCKSMITH_TEST_TLS_ENDPOINT"
+	if endpoint := os.Getenv(endpointVariable); endpoint != "" {
+		c := at(endpoint)
+		c.CertFile, c.KeyFile = os.Getenv("LOCKSMITH_TEST_TLS_CERT"), os.Getenv("LOCKSMITH_TEST_TLS_KEY")
+		lockFor(bounded(t), t, newLock(t, connect(t, c), t.Name()+c.CertFile), "a")
+		return
+	}
+	t.Parallel()
+	ca := etcdtest.MustCA(t)
+	client := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+	for name, test := range map[string]struct {
+		tls  etcdtest.TLS
+		pair etcdtest.KeyPair
+	}{
+		"with a certificate": {etcdtest.TLS{CA: ca, ClientCA: ca}, client},
+		"without":            {etcdtest.TLS{CA: ca}, etcdtest.KeyPair{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &test.tls})
+			cmd := exec.CommandContext(bounded(t), os.Args[0], "-test.run=^TestSystemRootsVouchForTheServer$")
+			cmd.Env = append(os.Environ(), endpointVariable+"="+s.Endpoint(), "SSL_CERT_FILE="+ca.File(),
+				"LOCKSMITH_TEST_TLS_CERT="+test.pair.CertFile, "LOCKSMITH_TEST_TLS_KEY="+test.pair.KeyFile)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}})
+	dir := t.TempDir()
+	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
+	install := func(ca *etcdtest.CA) {
+		pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+		for to, from := range map[string]string{c.CAFile: ca.File(), c.CertFile: pair.CertFile, c.KeyFile: pair.KeyFile} {
+			data, err := os.ReadFile(from)
+			must(t, err)
+			must(t, os.WriteFile(to, data, 0o600))
+		}
+	}
+	install(other)
+	e := connect(t, c)
+	l := newLock(t, e, "")
+	if _, err := l.Status(ctx); err == nil {
+		t.Fatal("the wrong certificates work")
+	}
+	install(ca) // without a Close: a call that failed begins anew
+	lockFor(ctx, t, l, "a")
+	must(t, os.Remove(c.KeyFile))
+	must(t, l.Release(ctx, "a")) // the connection is there
+	must(t, e.Close())
+	var option *lock.OptionError
+	if _, err := l.Status(ctx); !errors.As(err, &option) || option.Option != lock.OptionKeyFile || !errors.Is(err, lock.ErrRefused) {
+		t.Errorf("without the key, status returned %v", err)
+	}
+	install(ca)
+	lockFor(ctx, t, l, "a")
 }

@@ -140,11 +140,18 @@ func (s Semaphore) with(holders []string) Semaphore {
 	return s
 }
 
+// maxID is the longest id that can take a slot, in bytes; a machine id has 32. Many times this number
+// fits into a document.
+const maxID = 256
+
 // validateID refuses ids that the document cannot carry or that a terminal cannot show. It is asked
 // only before an id is written: whatever is in the document can be released.
 func validateID(id string) error {
 	if id == "" {
 		return errors.New("the id of the holder is empty")
+	}
+	if len(id) > maxID {
+		return fmt.Errorf("the id of the holder, %.20q..., is longer than %d bytes", id, maxID)
 	}
 	if !printable(id) {
 		return fmt.Errorf("the id of the holder, %q, has characters that cannot be printed", id)

@@ -162,6 +162,23 @@ func TestSlotsAreTakenUpToMax(t *testing.T) {
 	}
 }
 
+func TestChangesLeaveTheOldValueAlone(t *testing.T) {
+	backing := []string{"a", "b", "c", "d"}
+	s := Semaphore{1, 4, backing[:3]}
+	if _, err := s.Acquire("z"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Release("a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.SetMax(2); err != nil {
+		t.Error(err)
+	}
+	if !reflect.DeepEqual(s, Semaphore{1, 4, []string{"a", "b", "c"}}) || backing[3] != "d" {
+		t.Errorf("it is %+v now, of %v", s, backing)
+	}
+}
+
 func TestSlotIsFreeOnlyIfBothNumbersSaySo(t *testing.T) {
 	for _, s := range []Semaphore{
 		{Free: 1, Max: 1, Holders: []string{"a"}},
@@ -192,12 +209,12 @@ func TestSetMaxTakesWholeNumbersFromZero(t *testing.T) {
 }
 
 func TestIDThatCannotBeWrittenIsRefused(t *testing.T) {
-	for _, id := range []string{"", "a\nb", "a\x1b[31m", "\xff", "\u0085"} {
+	for _, id := range []string{"", "a\nb", "a\x1b[31m", "\xff", "\u0085", strings.Repeat("x", 257)} {
 		if s, err := newSemaphore().Acquire(id); err == nil {
 			t.Errorf("%q made it %+v", id, s)
 		}
 	}
-	for _, id := range []string{"a b", "..", "a/b", "größe", `"`} {
+	for _, id := range []string{"a b", "..", "a/b", "größe", `"`, strings.Repeat("x", 256)} {
 		if _, err := newSemaphore().Acquire(id); err != nil {
 			t.Error(err)
 		}
