@@ -4,24 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/randtest"
 )
 
-// seeded returns random numbers that LOCKSMITH_SEED=n repeats.
+// seeded returns random numbers that can be repeated.
 func seeded(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
-	if s := os.Getenv("LOCKSMITH_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("LOCKSMITH_SEED: %v", err)
-		}
-	}
-	t.Logf("to repeat: LOCKSMITH_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	t.Helper()
+	return rand.New(rand.NewPCG(randtest.Seed(t), 0))
 }
 
 // A pattern is what a random start means, worked out on its own: a start is at

@@ -14,13 +14,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/randtest"
 )
 
 // TestUpdateConfIsReadAsSystemdReadsIt gives the same files to our parser and to a
 // real systemd, booted in a container, as EnvironmentFile=, and compares what comes out.
 func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 	version := requireSystemd(t)
-	seed := testSeed(t)
+	seed := randtest.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 
 	var inputs []string
@@ -57,7 +59,7 @@ func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 // make of the files, above all where the stronger one has an empty value.
 func TestBothUpdateConfFilesAreMergedAsSystemdMergesThem(t *testing.T) {
 	requireSystemd(t)
-	random := rand.New(rand.NewPCG(testSeed(t), 0))
+	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 
 	var cases [][]string
 	for range 100 {
@@ -295,18 +297,4 @@ func requireSystemd(t *testing.T) int {
 		t.Fatalf("systemctl --version says %q", out)
 	}
 	return version
-}
-
-// testSeed returns the seed of this run: LOCKSMITH_SEED where set.
-func testSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("LOCKSMITH_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("LOCKSMITH_SEED=%q is not a number", s)
-		}
-	}
-	t.Logf("LOCKSMITH_SEED=%d", seed)
-	return seed
 }

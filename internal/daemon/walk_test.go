@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/randtest"
 )
 
 const (
@@ -21,14 +21,7 @@ const (
 // TestRandomWalks lets machines meet whatever can happen, in any order, and
 // checks at every step what doc.go promises. LOCKSMITH_SEED replays a run.
 func TestRandomWalks(t *testing.T) {
-	seed := rand.Uint64()
-	if s := os.Getenv("LOCKSMITH_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("LOCKSMITH_SEED: %v", err)
-		}
-	}
-	t.Logf("LOCKSMITH_SEED=%d", seed)
+	seed := randtest.Seed(t)
 	seen := coverage{}
 	for n := range uint64(walks) {
 		w := newWorld(rand.New(rand.NewPCG(seed, n)), seen)
