@@ -21,8 +21,8 @@ const (
 	propertiesInterface = "org.freedesktop.DBus.Properties"
 )
 
-// Session is a session as logind shows it. Zero values of Class, State and
-// Type stand for "user", "active" and "tty".
+// Session is a session as logind shows it. Zero values of Class and
+// State stand for "user" and "active".
 type Session struct {
 	ID     string
 	UID    uint32
@@ -31,41 +31,30 @@ type Session struct {
 	TTY    string
 	Class  string
 	State  string
-	Type   string
 	Remote bool
-}
-
-// Inhibitor is one line of ListInhibitors.
-type Inhibitor struct {
-	What, Who, Why, Mode string
-	UID, PID             uint32
 }
 
 // RebootCall is a reboot that somebody asked for.
 type RebootCall struct {
-	Method      string // "Reboot" or "RebootWithFlags"
 	Interactive bool
-	Flags       uint64
 	Sender      string // unique name on the bus
 	At          time.Time
 	Accepted    bool // no fault was set when it came
 }
 
 // Logind stands in for systemd-logind. The method names for its Faults are
-// those of the manager ("Reboot", "RebootWithFlags", "ListSessions",
-// "ListInhibitors", ...), "Session" for reading a session's properties and
-// "PreparingForShutdown" for reading that property. Its methods are safe for
-// concurrent use.
+// those of the manager ("Reboot", "ListSessions"), "Session" for reading a
+// session's properties and "PreparingForShutdown" for reading that property.
+// Its methods are safe for concurrent use.
 type Logind struct {
 	Faults
 	bus     *Bus
 	reboots chan RebootCall
 
-	mu         sync.Mutex
-	conn       *dbus.Conn // nil while it is off the bus
-	sessions   []Session
-	inhibitors []Inhibitor
-	preparing  bool
+	mu        sync.Mutex
+	conn      *dbus.Conn // nil while it is off the bus
+	sessions  []Session
+	preparing bool
 }
 
 // NewLogind returns a Logind that is not on the bus yet: see Appear.
@@ -86,11 +75,8 @@ func (l *Logind) Appear() error {
 	}
 	l.conn = conn
 	err = conn.ExportMethodTable(map[string]any{
-		"Reboot":          l.reboot,
-		"RebootWithFlags": l.rebootWithFlags,
-		"CanReboot":       l.canReboot,
-		"ListSessions":    l.listSessions,
-		"ListInhibitors":  l.listInhibitors,
+		"Reboot":       l.reboot,
+		"ListSessions": l.listSessions,
 	}, LogindPath, managerInterface)
 	if err == nil {
 		err = conn.ExportMethodTable(map[string]any{
@@ -170,13 +156,6 @@ func (l *Logind) Vanish(id string) error {
 	}, sessionPath(id), propertiesInterface)
 }
 
-// SetInhibitors replaces all inhibitors.
-func (l *Logind) SetInhibitors(inhibitors ...Inhibitor) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.inhibitors = slices.Clone(inhibitors)
-}
-
 // SetPreparing sets the property PreparingForShutdown and emits
 // PrepareForShutdown. Accepting a reboot does the same with true.
 func (l *Logind) SetPreparing(preparing bool) error {
@@ -191,24 +170,20 @@ func (l *Logind) SetPreparing(preparing bool) error {
 }
 
 func (l *Logind) reboot(sender dbus.Sender, interactive bool) *dbus.Error {
-	return l.take(RebootCall{Method: "Reboot", Interactive: interactive, Sender: string(sender)})
-}
-
-func (l *Logind) rebootWithFlags(sender dbus.Sender, flags uint64) *dbus.Error {
-	return l.take(RebootCall{Method: "RebootWithFlags", Flags: flags, Sender: string(sender)})
-}
-
-func (l *Logind) take(call RebootCall) *dbus.Error {
-	call.At = time.Now()
+	call := RebootCall{
+		Interactive: interactive,
+		Sender:      string(sender),
+		At:          time.Now(),
+		Accepted:    !l.faulty("Reboot"),
+	}
 	l.mu.Lock()
 	conn := l.conn
 	l.mu.Unlock()
-	call.Accepted = !l.faulty(call.Method)
 	select {
 	case l.reboots <- call:
 	default:
 	}
-	if failure := l.suffer(call.Method); failure != nil {
+	if failure := l.suffer("Reboot"); failure != nil {
 		return failure
 	}
 	l.mu.Lock()
@@ -218,10 +193,6 @@ func (l *Logind) take(call RebootCall) *dbus.Error {
 		_ = conn.Emit(LogindPath, managerInterface+".PrepareForShutdown", true)
 	}
 	return nil
-}
-
-func (l *Logind) canReboot() (string, *dbus.Error) {
-	return "yes", l.suffer("CanReboot")
 }
 
 type listedSession struct {
@@ -245,15 +216,6 @@ func (l *Logind) listSessions() ([]listedSession, *dbus.Error) {
 	return list, nil
 }
 
-func (l *Logind) listInhibitors() ([]Inhibitor, *dbus.Error) {
-	if failure := l.suffer("ListInhibitors"); failure != nil {
-		return nil, failure
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]Inhibitor{}, l.inhibitors...), nil
-}
-
 func (l *Logind) managerProperty(iface, property string) (dbus.Variant, *dbus.Error) {
 	if iface != managerInterface || property != "PreparingForShutdown" {
 		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
@@ -273,13 +235,6 @@ func (l *Logind) export(s Session) error {
 		"GetAll": func(string) (map[string]dbus.Variant, *dbus.Error) {
 			return properties, l.suffer("Session")
 		},
-		"Get": func(_, property string) (dbus.Variant, *dbus.Error) {
-			v, ok := properties[property]
-			if !ok {
-				return v, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
-			}
-			return v, l.suffer("Session")
-		},
 	}, sessionPath(s.ID), propertiesInterface)
 	if err != nil {
 		return fmt.Errorf("show session %s: %w", s.ID, err)
@@ -295,7 +250,6 @@ func (s Session) properties() map[string]dbus.Variant {
 		return value
 	}
 	state := or(s.State, "active")
-	kind := or(s.Type, "tty")
 	return map[string]dbus.Variant{
 		"Id":     dbus.MakeVariant(s.ID),
 		"User":   dbus.MakeVariant(userRef{s.UID, dbus.ObjectPath("/org/freedesktop/login1/user/_" + strconv.Itoa(int(s.UID)))}),
@@ -303,7 +257,7 @@ func (s Session) properties() map[string]dbus.Variant {
 		"TTY":    dbus.MakeVariant(s.TTY),
 		"Class":  dbus.MakeVariant(or(s.Class, "user")),
 		"State":  dbus.MakeVariant(state),
-		"Type":   dbus.MakeVariant(kind),
+		"Type":   dbus.MakeVariant("tty"),
 		"Active": dbus.MakeVariant(state == "active"),
 		"Remote": dbus.MakeVariant(s.Remote),
 	}

@@ -34,19 +34,15 @@ type Stranger struct {
 
 // order is what a Stranger is told to do.
 type order struct {
-	Do     string // "emit", or "leave": emit and leave at once
-	Path   dbus.ObjectPath
-	Signal string
-	To     string // for a signal to one connection only
-	Status *Status
-	Text   string // when there is no Status: the only value of the signal
-	Times  int
+	Emit  Status
+	To    string // for a signal to one connection only
+	Times int
 }
 
 // NewStranger starts a process with a user, a group and supplementary groups,
 // and connects it to the bus, which turns away users that the machine's user
-// database does not have: Nobody is always there. The program must call RunStranger first thing,
-// a test binary in its TestMain.
+// database does not have: Nobody is always there. The program must call
+// RunStranger first thing, a test binary in its TestMain.
 func NewStranger(bus *Bus, uid, gid uint32, groups ...uint32) (*Stranger, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("start a stranger: only root can start a process of another user, run this as root")
@@ -87,29 +83,18 @@ func (s *Stranger) PID() int { return s.cmd.Process.Pid }
 
 // EmitStatus emits update_engine's signal and stays.
 func (s *Stranger) EmitStatus(status Status) error {
-	return s.do(order{Do: "emit", Path: EnginePath, Signal: EngineSignal, Status: &status, Times: 1})
+	return s.do(order{Emit: status, Times: 1})
 }
 
 // Flood emits update_engine's signal many times and stays.
 func (s *Stranger) Flood(status Status, times int) error {
-	return s.do(order{Do: "emit", Path: EnginePath, Signal: EngineSignal, Status: &status, Times: times})
-}
-
-// EmitStatusAndLeave emits update_engine's signal and is off the bus as soon as
-// the bus has the signal.
-func (s *Stranger) EmitStatusAndLeave(status Status) error {
-	return s.do(order{Do: "leave", Path: EnginePath, Signal: EngineSignal, Status: &status, Times: 1})
-}
-
-// EmitText emits any signal with one string in it.
-func (s *Stranger) EmitText(path dbus.ObjectPath, signal, text string) error {
-	return s.do(order{Do: "emit", Path: path, Signal: signal, Text: text, Times: 1})
+	return s.do(order{Emit: status, Times: times})
 }
 
 // SendStatus sends update_engine's signal to one connection alone, which
 // therefore gets it whatever its match rules are.
 func (s *Stranger) SendStatus(to string, status Status) error {
-	return s.do(order{Do: "emit", Path: EnginePath, Signal: EngineSignal, To: to, Status: &status, Times: 1})
+	return s.do(order{Emit: status, To: to, Times: 1})
 }
 
 // Close ends the process.
@@ -182,23 +167,17 @@ func RunStranger() {
 }
 
 func (o order) follow(conn *dbus.Conn) error {
-	values := []any{o.Text}
-	if o.Status != nil {
-		values = o.Status.values()
-	}
+	values := o.Emit.values()
 	for range o.Times {
 		if o.To == "" {
-			if err := conn.Emit(o.Path, o.Signal, values...); err != nil {
+			if err := conn.Emit(EnginePath, EngineSignal, values...); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := SendTo(conn, o.To, o.Path, o.Signal, values...); err != nil {
+		if err := SendTo(conn, o.To, EnginePath, EngineSignal, values...); err != nil {
 			return err
 		}
-	}
-	if o.Do == "leave" {
-		return conn.Close()
 	}
 	return settle(conn)
 }
