@@ -8,13 +8,18 @@ import (
 	"strings"
 )
 
+// toJournal tells whether standard error goes to the journal, see
+// $JOURNAL_STREAM in systemd.exec(5).
+func toJournal(environ []string) bool {
+	return slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "JOURNAL_STREAM=") })
+}
+
 // newLogger returns a logger that writes lines to w. Where w goes to the
-// journal ($JOURNAL_STREAM, systemd.exec(5)) a line begins with its priority, as
-// sd-daemon(3) describes, so that journalctl -p works, and has no time, because
-// the journal adds that.
+// journal a line begins with its priority, as sd-daemon(3) describes, so that
+// journalctl -p works, and has no time, because the journal adds that.
 func newLogger(w io.Writer, level slog.Leveler, environ []string) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
-	if !slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "JOURNAL_STREAM=") }) {
+	if !toJournal(environ) {
 		return slog.New(slog.NewTextHandler(w, o))
 	}
 	o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {

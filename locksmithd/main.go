@@ -29,11 +29,12 @@ func main() {
 }
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
-	options, show, err := parseFlags(args, stderr)
+	options, show, err := parseFlags(args, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
+		fmt.Fprintf(stderr, "%s%v; locksmithd -help shows the flags\n", prefix(environ), err)
 		return 2
 	case show:
 		fmt.Fprintf(stdout, "locksmithd version %s\n", version)
@@ -50,7 +51,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	cfg, err := loader.Load()
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "locksmithd: %s\n", strings.TrimSpace(line))
+			fmt.Fprintf(stderr, "%s%s\n", prefix(environ), strings.TrimSpace(line))
 		}
 		return 1
 	}
@@ -63,16 +64,21 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// prefix is what a line about a wrong command line or configuration begins with:
+// the journal adds the name by itself, and wants the priority.
+func prefix(environ []string) string {
+	if toJournal(environ) {
+		return "<3>"
+	}
+	return "locksmithd: "
+}
+
 // parseFlags reads the command line. The flags are those of the settings, with
-// one dash or two, and --root, --version.
-func parseFlags(args []string, stderr io.Writer) (o config.Options, showVersion bool, err error) {
+// one dash or two, and --root, --version. Usage goes to stdout, and only if asked for.
+func parseFlags(args []string, stdout io.Writer) (o config.Options, showVersion bool, err error) {
 	o.Program = config.Daemon
 	flags := flag.NewFlagSet("locksmithd", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(io.Discard) // it would add the usage to every mistake
 	for _, d := range config.Definitions() {
 		if d.Flag == "" {
 			continue
@@ -90,13 +96,14 @@ func parseFlags(args []string, stderr io.Writer) (o config.Options, showVersion 
 	}
 	flags.StringVar(&o.Root, "root", "", "`directory` below which machine-id, update.conf and the coordinator file are")
 	flags.BoolVar(&showVersion, "version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
-		return o, false, err
+	err = flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(stdout, "usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: only flags are taken", flags.Arg(0))
 	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "locksmithd: unexpected argument %q: only flags are taken\n", flags.Arg(0))
-		flags.Usage()
-		return o, false, errors.New("unexpected argument")
-	}
-	return o, showVersion, nil
+	return o, showVersion, err
 }
