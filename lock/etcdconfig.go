@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -99,7 +100,7 @@ func (c EtcdConfig) endpoints() ([]string, error) {
 		}
 	}
 	if len(endpoints) == 0 {
-		return nil, &OptionError{OptionEndpoint, errors.New("is empty; give the URL of an etcd member, such as http://127.0.0.1:2379")}
+		return nil, &OptionError{OptionEndpoint, errors.New("is missing; give the URL of an etcd member, such as http://127.0.0.1:2379")}
 	}
 	return endpoints, nil
 }
@@ -107,6 +108,9 @@ func (c EtcdConfig) endpoints() ([]string, error) {
 func secure(endpoint string) bool { return strings.HasPrefix(endpoint, "https:") }
 
 func normalize(endpoint string) (string, error) {
+	if endpoint == "" {
+		return "", errors.New("is empty; write it like http://10.0.0.1:2379")
+	}
 	if !strings.Contains(endpoint, "://") {
 		return "", fmt.Errorf("%q has no scheme; write http://%[1]s or https://%[1]s", endpoint)
 	}
@@ -130,7 +134,7 @@ func normalize(endpoint string) (string, error) {
 	case port == "":
 		port = "443"
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", fmt.Errorf("%q has port %s; it must be from 1 to 65535", endpoint, port)
 	}
 	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), port), nil

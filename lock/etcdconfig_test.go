@@ -1,0 +1,193 @@
+package lock_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// wantOptionError checks that err names the option and says why, in a sentence.
+func wantOptionError(t *testing.T, err error, option string, says ...string) {
+	t.Helper()
+	var o *lock.OptionError
+	if !errors.As(err, &o) || o.Option != option || !errors.Is(err, lock.ErrRefused) {
+		t.Errorf("the error is %v, want one of option %s", err, option)
+		return
+	}
+	for _, part := range append(says, "-"+option) {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error is %q, without %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("the error is more than a sentence: %q", err)
+	}
+}
+
+func TestEndpointsThatWork(t *testing.T) {
+	for _, endpoints := range [][]string{
+		{"http://127.0.0.1:2379"},
+		{"http://127.0.0.1:2379/"},
+		{"https://10.0.0.1:2379", "https://10.0.0.2:2379"},
+		{"https://etcd.example.com"},
+		{"HTTP://etcd.example.com:2379"},
+		{"http://[::1]:2379", "http://[fe80::1%25eth0]:2379"},
+		{"http://a:1", "http://a:1"},
+	} {
+		if err := at(endpoints...).Validate(); err != nil {
+			t.Errorf("%q: %v", endpoints, err)
+		}
+	}
+}
+
+func TestEndpointsThatCannotWorkAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		endpoints []string
+		says      string
+	}{
+		{nil, "such as http://127.0.0.1:2379"},
+		{[]string{""}, "is empty"},
+		{[]string{"127.0.0.1:2379"}, "write http://127.0.0.1:2379 or https://127.0.0.1:2379"},
+		{[]string{"localhost"}, "no scheme"},
+		{[]string{"unix:///run/etcd.sock"}, "must be http or https"},
+		{[]string{"ftp://10.0.0.1"}, "must be http or https"},
+		{[]string{"http://"}, "has no host"},
+		{[]string{"http://:2379"}, "has no host"},
+		{[]string{"http://10.0.0.1:2379/v2/keys"}, "more than scheme, host and port"},
+		{[]string{"http://10.0.0.1:2379?x=1"}, "more than scheme, host and port"},
+		{[]string{"http://10.0.0.1:2379#x"}, "more than scheme, host and port"},
+		{[]string{"http://10.0.0.1:http"}, "is not a URL"},
+		{[]string{"http://10.0.0.1:0"}, "from 1 to 65535"},
+		{[]string{"http://10.0.0.1:70000"}, "from 1 to 65535"},
+		{[]string{"http://10.0.0.1:2379 "}, "is not a URL"},
+		{[]string{"http://10.0.0.1:2379,http://10.0.0.2:2379"}, "is not a URL"},
+		{[]string{"http://\x00"}, "is not a URL"},
+		{[]string{"http://user:secret@10.0.0.1:2379"}, "use -etcd-username and -etcd-password"},
+		{[]string{"http://user:secret@10.0.0.1:x"}, "is not a URL"},
+		{[]string{"http://10.0.0.1:2379", "https://10.0.0.2:2379"}, "mix http and https"},
+	} {
+		err := at(test.endpoints...).Validate()
+		wantOptionError(t, err, lock.OptionEndpoint, test.says)
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows a password: %v", err)
+		}
+		if _, err := lock.NewEtcd(at(test.endpoints...)).Get(t.Context(), "k"); !errors.Is(err, lock.ErrRefused) {
+			t.Errorf("%q is used: %v", test.endpoints, err)
+		}
+	}
+}
+
+// files are made in a folder that is the test's.
+func files(t *testing.T, content map[string][]byte) func(name string) string {
+	dir := t.TempDir()
+	for name, data := range content {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(name string) string { return filepath.Join(dir, name) }
+}
+
+func contentOf(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestHalfAPairNamesTheMissingOption(t *testing.T) {
+	ca := etcdtest.MustCA(t)
+	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+	for _, test := range []struct {
+		set            func(*lock.EtcdConfig)
+		missing, given string
+	}{
+		{func(c *lock.EtcdConfig) { c.CertFile = pair.CertFile }, lock.OptionKeyFile, lock.OptionCertFile},
+		{func(c *lock.EtcdConfig) { c.KeyFile = pair.KeyFile }, lock.OptionCertFile, lock.OptionKeyFile},
+		{func(c *lock.EtcdConfig) { c.CAFile, c.KeyFile = ca.File(), pair.KeyFile }, lock.OptionCertFile, lock.OptionKeyFile},
+		{func(c *lock.EtcdConfig) { c.Username = "u" }, lock.OptionPassword, lock.OptionUsername},
+		{func(c *lock.EtcdConfig) { c.Password = "secret" }, lock.OptionUsername, lock.OptionPassword},
+	} {
+		c := at("https://127.0.0.1:2379")
+		test.set(&c)
+		wantOptionError(t, c.Validate(), test.missing, "is missing though -"+test.given+" is set")
+	}
+}
+
+func TestAnyWholeSetOfTLSOptionsIsValid(t *testing.T) {
+	ca := etcdtest.MustCA(t)
+	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+	for _, c := range []lock.EtcdConfig{
+		{},
+		{CAFile: ca.File()},
+		{CertFile: pair.CertFile, KeyFile: pair.KeyFile},
+		{CAFile: ca.File(), CertFile: pair.CertFile, KeyFile: pair.KeyFile},
+	} {
+		for _, endpoint := range []string{"http://127.0.0.1:2379", "https://127.0.0.1:2379"} {
+			c.Endpoints = []string{endpoint}
+			if err := c.Validate(); err != nil {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+	}
+}
+
+func TestFilesThatCannotWorkAreRefused(t *testing.T) {
+	ca := etcdtest.MustCA(t)
+	good, other := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"}), ca.MustIssue(t, etcdtest.Certificate{CommonName: "other"})
+	longAgo := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	farOff := time.Date(2120, 2, 3, 4, 5, 6, 0, time.UTC)
+	expired := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host", NotBefore: longAgo.AddDate(-1, 0, 0), NotAfter: longAgo})
+	early := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host", NotBefore: farOff, NotAfter: farOff.AddDate(1, 0, 0)})
+	path := files(t, map[string][]byte{
+		"empty":  nil,
+		"text":   []byte("hello"),
+		"broken": []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		"huge":   nil,
+	})
+	must(t, os.Truncate(path("huge"), 100<<20))
+	must(t, os.Mkdir(path("folder"), 0o700))
+	must(t, syscall.Mkfifo(path("pipe"), 0o600))
+	for _, test := range []struct {
+		ca, cert, key string
+		option        string
+		says          []string
+	}{
+		{path("missing"), "", "", lock.OptionCAFile, []string{path("missing"), "no such file"}},
+		{path("folder"), "", "", lock.OptionCAFile, []string{path("folder"), "not a regular file"}},
+		{path("pipe"), "", "", lock.OptionCAFile, []string{path("pipe"), "not a regular file"}},
+		{path("huge"), "", "", lock.OptionCAFile, []string{path("huge"), "too large"}},
+		{path("empty"), "", "", lock.OptionCAFile, []string{path("empty"), "no certificate"}},
+		{path("text"), "", "", lock.OptionCAFile, []string{path("text"), "no certificate"}},
+		{path("broken"), "", "", lock.OptionCAFile, []string{path("broken"), "no certificate"}},
+		{good.KeyFile, "", "", lock.OptionCAFile, []string{good.KeyFile, "no certificate"}},
+		{"", path("missing"), good.KeyFile, lock.OptionCertFile, []string{path("missing"), "no such file"}},
+		{"", good.CertFile, path("missing"), lock.OptionKeyFile, []string{path("missing"), "no such file"}},
+		{"", path("text"), good.KeyFile, lock.OptionCertFile, []string{path("text")}},
+		{"", good.CertFile, path("text"), lock.OptionCertFile, []string{path("text"), good.CertFile}},
+		{"", good.CertFile, other.KeyFile, lock.OptionCertFile, []string{good.CertFile, other.KeyFile, "does not match"}},
+		{"", expired.CertFile, expired.KeyFile, lock.OptionCertFile, []string{expired.CertFile, "expired at 2020-02-03T04:05:06Z"}},
+		{"", early.CertFile, early.KeyFile, lock.OptionCertFile, []string{early.CertFile, "not valid before 2120-02-03T04:05:06Z"}},
+	} {
+		c := at("https://127.0.0.1:2379")
+		c.CAFile, c.CertFile, c.KeyFile = test.ca, test.cert, test.key
+		wantOptionError(t, c.Validate(), test.option, test.says...)
+	}
+}
+
+func TestChainAndSeveralAuthoritiesInAFileWork(t *testing.T) {
+	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
+	path := files(t, map[string][]byte{"both": append(contentOf(t, other.File()), contentOf(t, ca.File())...)})
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
+	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: path("both")}
+	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+}
