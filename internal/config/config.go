@@ -155,7 +155,7 @@ func (l *Loader) Load() (*Config, error) {
 	for _, d := range Definitions() {
 		r := l.resolve(d, files)
 		settings[d.Name] = r
-		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin, Secret: d.Secret})
+		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin})
 	}
 	return c, c.check(settings, l.options)
 }

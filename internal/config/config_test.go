@@ -451,7 +451,7 @@ func TestNoPasswordIsEverShown(t *testing.T) {
 	}
 	root := newRoot(t, map[string]string{etc: tests[0].conf})
 	c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: CLI, Root: root}) })
-	if s := c.setting(t, namePassword); s.Value != "(hidden)" || !s.Secret || c.Etcd.Password != secret {
+	if s := c.setting(t, namePassword); s.Value != "(hidden)" || c.Etcd.Password != secret {
 		t.Errorf("password is %q, %+v", c.Etcd.Password, s)
 	}
 }

@@ -32,9 +32,6 @@ type Definition struct {
 	List bool
 	// Secret says that the value must not be shown.
 	Secret bool
-
-	// part is what the setting is checked with, or 0 if it always is.
-	part Part
 }
 
 // variables returns the names in update.conf, the stronger one first.
@@ -74,28 +71,24 @@ func Definitions() []Definition {
 			Variable:    "REBOOT_STRATEGY",
 			Default:     string(StrategyReboot),
 			Description: "how to reboot after an update: etcd-lock, reboot or off",
-			part:        PartStrategy,
 		},
 		{
 			Name:        nameWindowStart,
 			Variable:    "LOCKSMITHD_REBOOT_WINDOW_START",
 			Fallback:    "REBOOT_WINDOW_START",
 			Description: "when the window for reboots opens, such as Thu 04:00",
-			part:        PartWindow,
 		},
 		{
 			Name:        nameWindowLength,
 			Variable:    "LOCKSMITHD_REBOOT_WINDOW_LENGTH",
 			Fallback:    "REBOOT_WINDOW_LENGTH",
 			Description: "how long the window for reboots stays open, such as 1h30m",
-			part:        PartWindow,
 		},
 		{
 			Name:        nameWindowTimezone,
 			Variable:    "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
 			Default:     localTime,
 			Description: "time zone of the window for reboots, such as Europe/Berlin",
-			part:        PartWindow,
 		},
 		{
 			Name:        nameEndpoint,
@@ -105,7 +98,6 @@ func Definitions() []Definition {
 			Default:     "http://127.0.0.1:2379",
 			Description: "etcd endpoints, separated by commas; may be given several times",
 			List:        true,
-			part:        PartEtcd,
 		},
 		{
 			Name:        nameGroup,
@@ -113,7 +105,6 @@ func Definitions() []Definition {
 			Variable:    "LOCKSMITHD_GROUP",
 			CLIVariable: "LOCKSMITHCTL_GROUP",
 			Description: "group of hosts that share a lock",
-			part:        PartEtcd,
 		},
 		{
 			Name:        nameCAFile,
@@ -121,7 +112,6 @@ func Definitions() []Definition {
 			Variable:    "LOCKSMITHD_ETCD_CAFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_CAFILE",
 			Description: "file with the certificate authorities that etcd's certificate is checked against",
-			part:        PartEtcd,
 		},
 		{
 			Name:        nameCertFile,
@@ -129,7 +119,6 @@ func Definitions() []Definition {
 			Variable:    "LOCKSMITHD_ETCD_CERTFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_CERTFILE",
 			Description: "file with the client certificate for etcd",
-			part:        PartEtcd,
 		},
 		{
 			Name:        nameKeyFile,
@@ -137,7 +126,6 @@ func Definitions() []Definition {
 			Variable:    "LOCKSMITHD_ETCD_KEYFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_KEYFILE",
 			Description: "file with the key of the client certificate",
-			part:        PartEtcd,
 		},
 		{
 			Name:        nameUsername,
@@ -145,7 +133,6 @@ func Definitions() []Definition {
 			Variable:    "LOCKSMITHD_ETCD_USERNAME",
 			CLIVariable: "LOCKSMITHCTL_ETCD_USERNAME",
 			Description: "user name for etcd",
-			part:        PartEtcd,
 		},
 		{
 			Name:        namePassword,
@@ -154,7 +141,6 @@ func Definitions() []Definition {
 			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
 			Description: "password for etcd; every user of the host can see it in a flag, but not in update.conf",
 			Secret:      true,
-			part:        PartEtcd,
 		},
 		{
 			Name:        nameDebug,
@@ -170,7 +156,6 @@ func Definitions() []Definition {
 			Variable:    "LOCKSMITHD_TRIGGER_GROUPS",
 			Default:     "wheel sudo",
 			Description: "groups of users who may announce a reboot, besides root",
-			part:        PartTrigger,
 		},
 	}
 }
@@ -227,11 +212,10 @@ func (o Origin) place() string {
 type Setting struct {
 	// Name is that of the setting's Definition.
 	Name string
-	// Value is the text in force. It stands for a secret that is not shown
-	// where Secret is set, and is empty if the secret is.
+	// Value is the text in force. Where it is a secret it only tells whether
+	// there is one.
 	Value  string
 	Origin Origin
-	Secret bool
 }
 
 // hidden is shown instead of a secret.
