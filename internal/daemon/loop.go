@@ -173,9 +173,9 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
+			timeUp = time.After(leaveTimeout)
 			event = Leave{KeepLock: l.machine.MayHold() && l.goingDown(work)}
 			stopped, reload, next = nil, nil, nil
-			timeUp = time.After(leaveTimeout)
 		case <-timeUp:
 			l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
 			return busErr

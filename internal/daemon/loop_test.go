@@ -547,6 +547,7 @@ func TestStopTakesFiveSecondsAtMostWhenEtcdHangs(t *testing.T) {
 		s.run(locked(k))
 		s.tell(need)
 		k.set(func() { k.deaf = true })
+		s.goingDown = func(context.Context) (bool, error) { time.Sleep(askTimeout / 2); return false, nil }
 		if took, err := s.end(); err != nil || took != leaveTimeout {
 			t.Errorf("it took %v, Run returned %v", took, err)
 		}
