@@ -129,7 +129,6 @@ const (
 // A Decision is what Step wants done.
 type Decision struct {
 	State  State
-	Why    string        // of the last transition
 	Moved  []Move        // transitions made by this step, in order
 	Start  Effect        // start this now
 	Cancel bool          // cancel the running effect; its Done is still expected
@@ -226,7 +225,7 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	}
 	m.done = nil
 
-	d := Decision{State: m.state, Why: m.why, Moved: m.moved}
+	d := Decision{State: m.state, Moved: m.moved}
 	want := m.want(now)
 	switch {
 	case m.running == None && want != None:

@@ -134,7 +134,7 @@ func (r *rig) expect(state State, start Effect, cancel bool) {
 	r.t.Helper()
 	if r.last.State != state || r.last.Start != start || r.last.Cancel != cancel {
 		r.t.Errorf("got state %v, start %v, cancel %v (%s)\nwant state %v, start %v, cancel %v",
-			r.last.State, r.last.Start, r.last.Cancel, r.last.Why, state, start, cancel)
+			r.last.State, r.last.Start, r.last.Cancel, r.m.why, state, start, cancel)
 	}
 }
 
@@ -345,8 +345,8 @@ func TestTransitions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, true).do(c.from...).do(c.script...)
 			r.expect(c.state, c.start, c.cancel)
-			if !strings.Contains(r.last.Why, c.why) {
-				t.Errorf("why is %q, want something with %q", r.last.Why, c.why)
+			if !strings.Contains(r.m.why, c.why) {
+				t.Errorf("why is %q, want something with %q", r.m.why, c.why)
 			}
 		})
 	}
