@@ -21,7 +21,7 @@ type Notifier struct{}
 func (Notifier) Ready() error { return notify(daemon.SdNotifyReady) }
 
 // Status sets the line that `systemctl status` shows. Line breaks and other
-// control characters become spaces, and a very long text is cut.
+// characters that cannot be printed become spaces, and a very long text is cut.
 func (Notifier) Status(text string) error { return notify("STATUS=" + oneLine(text)) }
 
 // Reloading says that the configuration is being read again; Ready ends it.
@@ -53,14 +53,15 @@ func notify(state string) error {
 	return nil
 }
 
-// oneLine keeps a text from ending the STATUS= assignment early: what follows
-// a line break would be read as another assignment.
+// oneLine keeps a text, parts of which come from other hosts, from ending the
+// STATUS= assignment early (what follows a line break would be read as another
+// assignment) and from changing how a terminal shows the rest.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return ' '
 	}, strings.ToValidUTF8(text, "?"))
 	if len(text) > maxStatus {
 		text = strings.ToValidUTF8(text[:maxStatus], "") + "..."
