@@ -34,9 +34,7 @@ func NewLogind(conn *dbus.Conn) *Logind { return &Logind{conn: conn} }
 
 // Session is one login of a person.
 type Session struct {
-	ID   string // logind's id, for example "3" or "c1"
 	User string // login name
-	UID  uint32
 	TTY  string // "pts/0" or "tty1"; empty for a session without a terminal
 }
 
@@ -105,7 +103,7 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 		if state == "closing" || class != "user" && !strings.HasPrefix(class, "user-") {
 			continue
 		}
-		people = append(people, Session{ID: s.ID, User: s.User, UID: s.UID, TTY: tty})
+		people = append(people, Session{User: s.User, TTY: tty})
 	}
 	return people, nil
 }
@@ -138,9 +136,5 @@ func gone(err error) bool {
 	if !errors.As(err, &answer) {
 		return false
 	}
-	switch answer.Name {
-	case "org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.login1.NoSuchSession":
-		return true
-	}
-	return false
+	return answer.Name == "org.freedesktop.DBus.Error.UnknownObject" || answer.Name == "org.freedesktop.login1.NoSuchSession"
 }

@@ -72,10 +72,10 @@ func TestTellWritesToEachTerminalOnce(t *testing.T) {
 	master1, slave1 := openPTY(t)
 	master2, slave2 := openPTY(t)
 	err := Tell(t.Context(), []Session{
-		{ID: "1", User: "core", TTY: ttyName(slave1)},
-		{ID: "2", User: "ann"}, // no terminal
-		{ID: "3", User: "core", TTY: ttyName(slave1)},
-		{ID: "4", User: "bob", TTY: ttyName(slave2)},
+		{User: "core", TTY: ttyName(slave1)},
+		{User: "ann"}, // no terminal
+		{User: "core", TTY: ttyName(slave1)},
+		{User: "bob", TTY: ttyName(slave2)},
 	}, "System reboot in 5 minutes!\nSave \x1b[2Jyour work.")
 	if err != nil {
 		t.Fatal(err)
@@ -129,8 +129,8 @@ func TestABlockedTerminalBlocksNothing(t *testing.T) {
 			told := make(chan error, 1)
 			go func() {
 				told <- Tell(t.Context(), []Session{
-					{ID: "1", User: "core", TTY: ttyName(blocked)},
-					{ID: "2", User: "ann", TTY: ttyName(slave)},
+					{User: "core", TTY: ttyName(blocked)},
+					{User: "ann", TTY: ttyName(slave)},
 				}, "System reboot in 5 minutes!")
 			}()
 			select {
@@ -170,7 +170,7 @@ func TestTellRefusesWhatIsNoTerminal(t *testing.T) {
 		"../" + file, "../../etc/passwd", "pts/../../etc/passwd", "/dev/null", "./null", "pts/", "pts",
 		"no-such-terminal", "fd", "..", ".", "\x00",
 	} {
-		if err := Tell(t.Context(), []Session{{ID: "1", User: "core", TTY: tty}}, "x"); err == nil {
+		if err := Tell(t.Context(), []Session{{User: "core", TTY: tty}}, "x"); err == nil {
 			t.Errorf("%q was taken for a terminal", tty)
 		}
 	}
@@ -183,7 +183,7 @@ func TestTellStopsWithItsContext(t *testing.T) {
 	_, slave := openPTY(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Tell(ctx, []Session{{ID: "1", TTY: ttyName(slave)}}, "x"); !errors.Is(err, context.Canceled) {
+	if err := Tell(ctx, []Session{{TTY: ttyName(slave)}}, "x"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
