@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -217,13 +218,5 @@ func decodeStatus(body []any) (Status, error) {
 // given error names.
 func isError(err error, names ...string) bool {
 	var answer dbus.Error
-	if !errors.As(err, &answer) {
-		return false
-	}
-	for _, n := range names {
-		if answer.Name == n {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &answer) && slices.Contains(names, answer.Name)
 }
