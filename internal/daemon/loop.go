@@ -47,6 +47,9 @@ var ErrUnknown = errors.New("outcome unknown")
 // should end, for its service manager to start it anew.
 var ErrBusGone = errors.New("the connection to the system bus is lost")
 
+// errGoingDown is why a slot is not given back.
+var errGoingDown = errors.New("the host is going down and needs its slot for that")
+
 // Settings are what a new configuration can change.
 type Settings struct {
 	Policy Policy
@@ -247,7 +250,7 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, version string
 			}
 		})
 	case Unlock:
-		d.Err = s.Lock.Release(ctx)
+		d.Err = l.release(ctx, s)
 	case Check:
 		d = l.check(ctx, s)
 	case Tell:
@@ -270,6 +273,18 @@ func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 	}
 	d.Users, d.Err = l.parts.Users.Count(ctx)
 	return d
+}
+
+// release gives the slot back, unless the host is going down: then the slot
+// covers that, whoever asked for it. A logind that does not say does not keep it,
+// or one host with a broken logind would hold up the fleet.
+func (l *loop) release(ctx context.Context, s Settings) error {
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if down, err := l.parts.Host.GoingDown(ask); err == nil && down {
+		return errGoingDown
+	}
+	return s.Lock.Release(ctx)
 }
 
 // goingDown reports whether the host is shutting down, or may be.

@@ -389,6 +389,63 @@ func TestRefusedRebootIsTriedAgainWithinBounds(t *testing.T) {
 	})
 }
 
+// A slot is not given back under a host that is going down, whatever the reason:
+// logind refuses a reboot while another one is under way, the daemon is started
+// again between the request and the end of the host, or delays last for longer
+// than it waits.
+func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
+	down := func(context.Context) (bool, error) { return true, nil }
+	for name, test := range map[string]struct {
+		held  Holding // at start
+		reach func(s *site)
+		state State
+	}{
+		"found at start":        {HeldThisBoot, func(s *site) { s.tell(Update{Source: Engine}) }, Settling},
+		"found from before":     {HeldSinceBefore, func(s *site) { s.tell(Update{Source: Engine}) }, Settling},
+		"reboot refused":        {NotHeld, func(s *site) { s.refuse = errRefused; s.tell(need) }, Releasing},
+		"still up after a time": {NotHeld, func(s *site) { s.tell(need); s.sleep(RebootGrace) }, Releasing},
+		"update withdrawn": {NotHeld, func(s *site) {
+			s.users = 1
+			s.tell(need)
+			s.tell(Update{Source: Engine})
+		}, Releasing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				k := newSlot(s, "A", test.held)
+				s.goingDown = down
+				s.run(locked(k))
+				test.reach(s)
+				s.sleep(time.Hour)
+				if s.expectState(test.state); k.is() == NotHeld {
+					t.Error("the slot was given back while the host goes down")
+				}
+				// It does not go down after all.
+				s.set(func() { s.goingDown = func(context.Context) (bool, error) { return false, nil } })
+				s.sleep(MaxNap)
+				if !slices.ContainsFunc(s.called(), func(c string) bool { return strings.HasSuffix(c, "A release") }) {
+					t.Error("the slot is never given back")
+				}
+				s.expectEnd(nil)
+			})
+		})
+	}
+}
+
+// A logind that does not say whether the host is going down does not freeze the fleet.
+func TestSlotFromBeforeThisBootIsGivenBackThoughLogindIsSilent(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", HeldSinceBefore)
+		s.goingDown = func(ctx context.Context) (bool, error) { <-ctx.Done(); return false, ctx.Err() }
+		s.run(locked(k))
+		s.sleep(askTimeout)
+		if s.expectState(Idle); k.is() != NotHeld {
+			t.Error("the slot is kept")
+		}
+		s.expectEnd(nil)
+	})
+}
+
 func (s *site) find(msg string) (lines []map[string]string) {
 	for _, l := range s.logged() {
 		if l["msg"] == msg {
@@ -511,8 +568,8 @@ func TestStopGivesTheSlotBackUnlessTheHostGoesDown(t *testing.T) {
 		for i, way := range ways {
 			t.Run(logind.name+" while "+way.name, func(t *testing.T) {
 				in(t, func(t *testing.T, s *site) {
-					s.goingDown = logind.down
 					k := s.start(i)
+					s.goingDown = logind.down
 					took, err := s.end()
 					if err != nil {
 						t.Errorf("Run returned %v", err)
@@ -756,8 +813,8 @@ func TestLostBusEndsTheLoopOnce(t *testing.T) {
 	for i, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
-				s.goingDown = func(context.Context) (bool, error) { t.Error("logind was asked without a bus"); return false, nil }
 				k := s.start(i)
+				s.goingDown = func(context.Context) (bool, error) { t.Error("logind was asked without a bus"); return false, nil }
 				calls, reports := len(s.called()), len(s.reported())
 				close(s.updates)
 				if err := <-s.ended; err != ErrBusGone {
