@@ -69,7 +69,7 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	done
 
-# The paths are those of the contract for PREFIX=/usr.
+# With PREFIX=/usr everything is where hosts look for it.
 .PHONY: install
 install: all
 	install -D -m 0755 bin/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
