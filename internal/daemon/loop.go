@@ -263,15 +263,13 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, version string
 	return d
 }
 
-// check asks every gate that needs I/O.
+// check asks every gate that needs I/O, the slot last: the others may take seconds
+// to answer, and only with the slot is anybody else's host at stake.
 func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 	d.Update = l.parts.AskEngine(ctx)
-	if s.Policy.Lock {
-		if d.Holding, d.Err = s.Lock.Holding(ctx); d.Err != nil {
-			return d
-		}
+	if d.Users, d.Err = l.parts.Users.Count(ctx); d.Err == nil && s.Policy.Lock {
+		d.Holding, d.Err = s.Lock.Holding(ctx)
 	}
-	d.Users, d.Err = l.parts.Users.Count(ctx)
 	return d
 }
 

@@ -284,7 +284,7 @@ func TestRebootWithTheLock(t *testing.T) {
 		s.run(locked(k))
 		s.sleep(time.Hour)
 		s.tell(need)
-		s.expectCalls("0s A holding", "1h0m0s A acquire 4081.2.0", "1h0m0s A holding", "1h0m0s count", "1h0m0s reboot")
+		s.expectCalls("0s A holding", "1h0m0s A acquire 4081.2.0", "1h0m0s count", "1h0m0s A holding", "1h0m0s reboot")
 		s.expectState(Rebooting)
 		s.expectEnd(nil)
 		if k.is() == NotHeld {
@@ -328,7 +328,7 @@ func TestWindowIsMetWithinASecondOfItsOpening(t *testing.T) {
 			s.expectState(Waiting)
 			s.sleep(time.Second)
 			s.expectState(Rebooting)
-			s.expectCalls("0s A holding", wait.String()+" A acquire 4081.2.0", wait.String()+" A holding", wait.String()+" count", wait.String()+" reboot")
+			s.expectCalls("0s A holding", wait.String()+" A acquire 4081.2.0", wait.String()+" count", wait.String()+" A holding", wait.String()+" reboot")
 			s.expectEnd(nil)
 		})
 	}
@@ -503,7 +503,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		s.sleep(time.Minute)
 		s.expectState(Rebooting)
 		tail := s.called()[len(s.called())-6:]
-		for i, want := range []string{"A holding", "A release", "A acquire 4081.2.0", "A holding", "count", "reboot"} {
+		for i, want := range []string{"A holding", "A release", "A acquire 4081.2.0", "count", "A holding", "reboot"} {
 			if !strings.HasSuffix(tail[i], " "+want) {
 				t.Errorf("call %q, want %s", tail[i], want)
 			}
