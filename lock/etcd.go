@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -79,12 +80,12 @@ func (e *Etcd) Close() error {
 }
 
 // Get implements [Store].
-func (e *Etcd) Get(ctx context.Context, keys ...string) (Snapshot, error) {
+func (e *Etcd) Get(ctx context.Context, reads ...Read) (Snapshot, error) {
 	var snap Snapshot
 	err := e.retry(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
-		resp, err := client.Txn(ctx).Then(gets(keys)...).Commit()
+		resp, err := client.Txn(ctx).Then(gets(reads)...).Commit()
 		if err != nil {
 			return err
 		}
@@ -92,65 +93,78 @@ func (e *Etcd) Get(ctx context.Context, keys ...string) (Snapshot, error) {
 		return nil
 	})
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("read %s: %w", strings.Join(keys, ", "), err)
+		var names []string
+		for _, r := range reads {
+			names = append(names, r.Key)
+		}
+		return Snapshot{}, fmt.Errorf("read %s: %w", strings.Join(names, ", "), err)
 	}
 	return snap, nil
 }
 
 // Commit implements [Store].
-func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op) (ok bool, now Snapshot, err error) {
+func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read) (ok bool, now Snapshot, err error) {
 	var ifs []clientv3.Cmp
-	var keys []string
+	var names []string
+	var otherwise []Read
 	for _, c := range conds {
+		names = append(names, c.Key)
+		if c.End != "" {
+			// Of a range without keys, etcd compares with a key that does not exist.
+			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(c.Key).WithRange(c.End), "=", 0))
+			continue
+		}
 		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(c.Key), "=", c.ModRevision))
-		keys = append(keys, c.Key)
+		otherwise = append(otherwise, Read{Key: c.Key})
 	}
 	var thens []clientv3.Op
 	for _, op := range ops {
 		if op.Delete {
 			thens = append(thens, clientv3.OpDelete(op.Key))
 		} else {
-			thens = append(thens, clientv3.OpPut(op.Key, string(op.Value)))
+			thens = append(thens, clientv3.OpPut(op.Key, string(op.Value), clientv3.WithLease(clientv3.LeaseID(op.Lease))))
 		}
 	}
 	err = e.once(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 		defer cancel()
-		resp, err := client.Txn(ctx).If(ifs...).Then(thens...).Else(gets(keys)...).Commit()
+		resp, err := client.Txn(ctx).If(ifs...).Then(append(thens, gets(reads)...)...).
+			Else(append(gets(otherwise), gets(reads)...)...).Commit()
 		if err != nil {
 			return err
 		}
-		if ok = resp.Succeeded; !ok {
-			now = snapshot(resp)
-		}
+		ok, now = resp.Succeeded, snapshot(resp)
 		return nil
 	})
 	if err != nil {
-		return false, Snapshot{}, fmt.Errorf("write %s: %w", strings.Join(keys, ", "), err)
+		return false, Snapshot{}, fmt.Errorf("write %s: %w", strings.Join(names, ", "), err)
 	}
 	return ok, now, nil
 }
 
 // Wait implements [Store].
-func (e *Etcd) Wait(ctx context.Context, key string, after int64) (Snapshot, error) {
+func (e *Etcd) Wait(ctx context.Context, watches ...Watch) (Snapshot, error) {
 	var snap Snapshot
 	err := e.retry(ctx, func(client *clientv3.Client) (err error) {
-		snap, err = watch(ctx, client, key, after)
+		snap, err = watch(ctx, client, watches)
 		return err
 	})
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		// What happened in between is gone; what is there now is as good.
-		return e.Get(ctx, key)
+		return Snapshot{}, nil
 	}
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("watch %s: %w", key, err)
+		var names []string
+		for _, w := range watches {
+			names = append(names, w.Key)
+		}
+		return Snapshot{}, fmt.Errorf("watch %s: %w", strings.Join(names, ", "), err)
 	}
 	return snap, nil
 }
 
 // watch waits for one change. It uses a stream of its own and not the client's Watcher, which
 // would hide an outage for as long as it lasts.
-func watch(ctx context.Context, client *clientv3.Client, key string, after int64) (snap Snapshot, err error) {
+func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap Snapshot, err error) {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 	overdue := time.AfterFunc(attemptTimeout, func() { cancel(context.DeadlineExceeded) })
@@ -164,10 +178,15 @@ func watch(ctx context.Context, client *clientv3.Client, key string, after int64
 	if err != nil {
 		return Snapshot{}, err
 	}
-	create := &etcdserverpb.WatchCreateRequest{Key: []byte(key), StartRevision: after + 1}
-	// An error of Send is only that the stream has ended; Recv says why.
-	_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
-	for {
+	for _, w := range watches {
+		create := &etcdserverpb.WatchCreateRequest{Key: []byte(w.Key), StartRevision: w.After + 1}
+		if w.End != "" {
+			create.RangeEnd = []byte(w.End)
+		}
+		// An error of Send is only that the stream has ended; Recv says why.
+		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
+	}
+	for created := 0; ; {
 		resp, err := stream.Recv()
 		switch {
 		case err != nil:
@@ -177,36 +196,118 @@ func watch(ctx context.Context, client *clientv3.Client, key string, after int64
 		case resp.Canceled:
 			return Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
 		case resp.Created:
-			overdue.Stop()
-		}
-		if n := len(resp.Events); n > 0 {
-			kv := resp.Events[n-1].Kv
-			snap = Snapshot{Revision: kv.ModRevision, Values: map[string]Value{}}
-			if resp.Events[n-1].Type == clientv3.EventTypePut {
-				snap.Values[key] = Value{Data: kv.Value, ModRevision: kv.ModRevision}
+			if created++; created == len(watches) {
+				overdue.Stop()
 			}
-			return snap, nil
 		}
+		if len(resp.Events) == 0 {
+			continue
+		}
+		snap = Snapshot{Values: map[string]Value{}}
+		for _, event := range resp.Events {
+			snap.Revision = event.Kv.ModRevision
+			if event.Type == clientv3.EventTypePut {
+				snap.Values[string(event.Kv.Key)] = value(event.Kv)
+			} else {
+				snap.Values[string(event.Kv.Key)] = Value{}
+			}
+		}
+		return snap, nil
 	}
 }
 
-func gets(keys []string) []clientv3.Op {
+// Grant implements [Store].
+func (e *Etcd) Grant(ctx context.Context, ttl time.Duration) (lease int64, err error) {
+	seconds := int64((ttl + time.Second - 1) / time.Second)
+	err = e.retry(ctx, func(client *clientv3.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		resp, err := client.Grant(ctx, seconds) // one whose reply is lost runs out
+		if err == nil {
+			lease = int64(resp.ID)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("get a lease: %w", err)
+	}
+	return lease, nil
+}
+
+// KeepAlive implements [Store]. It does not use the client's, which would try again and again.
+func (e *Etcd) KeepAlive(ctx context.Context, lease int64) error {
+	err := e.once(ctx, func(client *clientv3.Client) error {
+		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), attemptTimeout)
+		defer cancel()
+		stream, err := etcdserverpb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(ctx)
+		if err != nil {
+			return err
+		}
+		// An error of Send is only that the stream has ended; Recv says why.
+		_ = stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: lease})
+		resp, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if resp.TTL <= 0 {
+			return ErrNoLease
+		}
+		return stream.CloseSend()
+	})
+	if err != nil {
+		return fmt.Errorf("keep the lease: %w", err)
+	}
+	return nil
+}
+
+// Revoke implements [Store].
+func (e *Etcd) Revoke(ctx context.Context, lease int64) error {
+	err := e.retry(ctx, func(client *clientv3.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		_, err := client.Revoke(ctx, clientv3.LeaseID(lease))
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrNoLease) {
+		return fmt.Errorf("end the lease: %w", err)
+	}
+	return nil
+}
+
+func gets(reads []Read) []clientv3.Op {
 	var ops []clientv3.Op
-	for _, key := range keys {
-		ops = append(ops, clientv3.OpGet(key))
+	for _, r := range reads {
+		options := []clientv3.OpOption{clientv3.WithLimit(int64(r.Limit))}
+		if r.End != "" {
+			options = append(options, clientv3.WithRange(r.End))
+		}
+		if r.KeysOnly {
+			options = append(options, clientv3.WithKeysOnly())
+		}
+		if r.CreatedBefore != 0 {
+			options = append(options, clientv3.WithMaxCreateRev(r.CreatedBefore-1),
+				clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend))
+		}
+		ops = append(ops, clientv3.OpGet(r.Key, options...))
 	}
 	return ops
 }
 
-// snapshot collects what a transaction of gets has read.
+// snapshot collects what the gets of a transaction have read.
 func snapshot(resp *clientv3.TxnResponse) Snapshot {
 	snap := Snapshot{Revision: resp.Header.Revision, Values: map[string]Value{}}
 	for _, r := range resp.Responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
-			snap.Values[string(kv.Key)] = Value{Data: kv.Value, ModRevision: kv.ModRevision}
+			if _, ok := snap.Values[string(kv.Key)]; !ok {
+				snap.Values[string(kv.Key)] = value(kv)
+			}
 		}
 	}
 	return snap
+}
+
+func value(kv *mvccpb.KeyValue) Value {
+	return Value{Data: kv.Value, ModRevision: kv.ModRevision, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
 }
 
 // retry runs do until it succeeds, is refused, or has failed too often.
@@ -221,13 +322,13 @@ func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error
 		if attempt == attempts || ctx.Err() != nil {
 			return failed
 		}
-		pause(ctx, backoff(attempt, 200*time.Millisecond, time.Second))
+		sleep(ctx, backoff(attempt, 200*time.Millisecond, time.Second))
 	}
 }
 
 // settled reports whether err is an answer and not a failure.
 func settled(err error) bool {
-	return errors.Is(err, ErrRefused) || errors.Is(err, rpctypes.ErrCompacted)
+	return errors.Is(err, ErrRefused) || errors.Is(err, ErrNoLease) || errors.Is(err, rpctypes.ErrCompacted)
 }
 
 // failures are the errors of several attempts, as one.
@@ -361,6 +462,9 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 		return ctx.Err()
 	case context.DeadlineExceeded:
 		return fmt.Errorf("no answer in time from etcd at %s: %w", at, ctx.Err())
+	}
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return ErrNoLease
 	}
 	code, message := describe(err)
 	switch code {

@@ -60,7 +60,7 @@ func at(endpoints ...string) lock.EtcdConfig { return lock.EtcdConfig{Endpoints:
 
 func newLock(t testing.TB, s lock.Store, group string) *lock.Lock {
 	t.Helper()
-	l, err := lock.New(s, group)
+	l, err := lock.New(s, group, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func startWaiting(ctx context.Context, t testing.TB, l *lock.Lock, id string) wa
 	t.Helper()
 	w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
 	go func() {
-		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.Semaphore, err error) { w.told <- err })
+		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.Waiting, err error) { w.told <- err })
 	}()
 	select {
 	case err := <-w.told:
@@ -409,9 +409,9 @@ func TestUnreachableEndpointFailsAndSaysWhy(t *testing.T) {
 			}
 			e := connect(t, c)
 			// No deadline is given: the calls have their own.
-			_, getErr := e.Get(t.Context(), "k")
+			_, getErr := e.Get(t.Context(), lock.Read{Key: "k"})
 			_, _, commitErr := e.Commit(t.Context(), nil, []lock.Op{{Key: "k"}})
-			_, waitErr := e.Wait(t.Context(), "k", 1)
+			_, waitErr := e.Wait(t.Context(), lock.Watch{Key: "k", After: 1})
 			_, lockErr := newLock(t, e, "").TryAcquire(t.Context(), "a", lock.Record{})
 			for i, err := range []error{getErr, commitErr, waitErr, lockErr} {
 				if err == nil || errors.Is(err, lock.ErrUnknown) || strings.Contains(err.Error(), "\n") {
@@ -610,7 +610,7 @@ func TestWaitFromACompactedRevisionReturnsWhatIsThere(t *testing.T) {
 		must(t, err)
 		_, err = client.Compact(ctx, resp.Header.Revision)
 		must(t, err)
-		snap, err := connect(t, at(s.Endpoint())).Wait(ctx, "k", 1)
+		snap, err := connect(t, at(s.Endpoint())).Wait(ctx, lock.Watch{Key: "k", After: 1})
 		if err != nil || string(snap.Values["k"].Data) != "x" || snap.Revision < resp.Header.Revision {
 			t.Errorf("wait returned %v, %v", snap, err)
 		}

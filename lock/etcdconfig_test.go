@@ -78,7 +78,7 @@ func TestEndpointsThatCannotWorkAreRefused(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows a password: %v", err)
 		}
-		if _, err := lock.NewEtcd(at(test.endpoints...)).Get(t.Context(), "k"); !errors.Is(err, lock.ErrRefused) {
+		if _, err := lock.NewEtcd(at(test.endpoints...)).Get(t.Context(), lock.Read{Key: "k"}); !errors.Is(err, lock.ErrRefused) {
 			t.Errorf("%q is used: %v", test.endpoints, err)
 		}
 	}

@@ -16,7 +16,7 @@ func Example() {
 	store := locktest.NewMemory()
 	ctx := context.Background()
 
-	web1, err := lock.New(store, "web")
+	web1, err := lock.New(store, "web", 1)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	web2, err := lock.New(store, "web")
+	web2, err := lock.New(store, "web", 1)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -2,12 +2,10 @@ package lock
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
-	"reflect"
 	"time"
 )
 
@@ -22,8 +20,13 @@ const (
 	// them means that somebody else got through, so that only a broken client can use it up.
 	maxConflicts = 40
 
-	// rereadAfter is how long Acquire believes a watch that says nothing.
-	rereadAfter = 5 * time.Minute
+	// rereadAfter is how long the head of the queue believes a watch that says nothing, and
+	// rereadPlaceAfter how long the others do, who are many.
+	rereadAfter      = 5 * time.Minute
+	rereadPlaceAfter = time.Hour
+
+	// queueLease is how long a place in the queue outlives its host.
+	queueLease = time.Minute
 
 	// noRevision is no revision of a document, not even of one that does not exist (0).
 	noRevision = -1
@@ -32,16 +35,6 @@ const (
 // ErrUnknown marks the error of a call whose change may have happened, or may still happen: etcd
 // did not say and could not be asked. TryAcquire or Release, called again on the same Lock, find out.
 var ErrUnknown = errors.New("outcome unknown, it may have happened or still happen")
-
-// Record says more about a holder, for people and for the holder itself. It has no part in who
-// holds a slot.
-type Record struct {
-	Hostname string    `json:"hostname"`
-	BootID   string    `json:"boot_id"`
-	Since    time.Time `json:"since"`
-	By       string    `json:"by"` // what took the slot, such as the name of the program
-	Version  string    `json:"version,omitempty"`
-}
 
 // DocumentError says that the document cannot be understood. No call changes such a document.
 type DocumentError struct {
@@ -61,18 +54,33 @@ func (e *DocumentError) Unwrap() error { return e.Err }
 type Lock struct {
 	store  Store
 	prefix string
+	max    int    // of a document that is created
+	self   Record // who the caller is, as far as it said
 
 	// unresolved is the revision of the document that a transaction of unknown outcome compared,
 	// or noRevision. As long as the document stays at it, the transaction may still happen.
 	unresolved int64
+
+	queueLease time.Duration // how long a place in the queue lives without a sign of life
 }
 
-// New returns the lock of a group; "" is the default group. It does not use the store yet.
-func New(store Store, group string) (*Lock, error) {
+// New returns the lock of a group; "" is the default group. max is the number of slots that the
+// document gets if this client is the one to create it. New does not use the store yet.
+func New(store Store, group string, max int) (*Lock, error) {
 	if err := ValidateGroup(group); err != nil {
 		return nil, err
 	}
-	return &Lock{store: store, prefix: prefix(group), unresolved: noRevision}, nil
+	if _, err := newSemaphore(0).SetMax(max); err != nil {
+		return nil, err
+	}
+	return &Lock{store: store, prefix: prefix(group), max: max, unresolved: noRevision, queueLease: queueLease}, nil
+}
+
+// Identify says which host this Lock acts for. From then on Holder and Release look whether what
+// an id holds was taken by that host, and if it was by another one, which has the same machine id,
+// return a [*CloneError]. Without it anybody's slot can be looked up and released.
+func (l *Lock) Identify(hostname, bootID string) {
+	l.self = Record{Hostname: hostname, BootID: bootID}
 }
 
 // ValidateGroup refuses names whose key would not be the group's own, and names that cannot be
@@ -96,18 +104,24 @@ func prefix(group string) string {
 	return root + "/groups/" + url.QueryEscape(group)
 }
 
-func (l *Lock) semaphoreKey() string { return l.prefix + "/semaphore" }
+// The keys of a group, and the one of all groups.
 
+func (l *Lock) semaphoreKey() string       { return l.prefix + "/semaphore" }
 func (l *Lock) recordKey(id string) string { return l.prefix + "/holders/" + url.QueryEscape(id) }
+func (l *Lock) aliveKey(id string) string  { return l.prefix + "/alive/" + url.QueryEscape(id) }
+func (l *Lock) queueKey(id string) string  { return l.prefix + "/queue/" + url.QueryEscape(id) }
+func (l *Lock) pauseKey() string           { return l.prefix + "/pause" }
+
+const pauseAllKey = root + "/pause-all"
 
 // Status returns the semaphore. It creates the document when there is none.
 func (l *Lock) Status(ctx context.Context) (Semaphore, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var current Semaphore
-	err := l.readAndChange(ctx, func(s Semaphore, _ bool) (*Semaphore, []Op, error) {
-		current = s
-		return nil, nil, nil
+	err := l.readAndChange(ctx, l.semaphoreOnly(), func(v view) (*change, error) {
+		current = v.semaphore
+		return nil, nil
 	})
 	return current, l.outcome("read the semaphore", err)
 }
@@ -118,16 +132,16 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	first := true
-	err = l.readAndChange(ctx, func(s Semaphore, undecided bool) (*Semaphore, []Op, error) {
-		if first || !undecided {
-			before = s
+	err = l.readAndChange(ctx, l.semaphoreOnly(), func(v view) (*change, error) {
+		if first || !v.undecided {
+			before = v.semaphore
 		}
 		first = false
 		var err error
-		if after, err = s.SetMax(n); err != nil || s.Max == n {
-			return nil, nil, err
+		if after, err = v.semaphore.SetMax(n); err != nil || v.semaphore.Max == n {
+			return nil, err
 		}
-		return &after, nil, nil
+		return &change{next: after}, nil
 	})
 	if err != nil {
 		return Semaphore{}, Semaphore{}, l.outcome("set the number of slots", err)
@@ -135,65 +149,23 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 	return before, after, nil
 }
 
-// TryAcquire takes a slot for id and writes its record with it. already is true when id held one
-// before; its record is then left alone. The error is a [*FullError] when no slot is free.
+// TryAcquire takes a slot for id and writes its record with it, whoever waits in the queue. already
+// is true when id held one before; its record is then left alone. The error is a [*FullError] when no
+// slot is free, a [*PausedError] when nobody may take one now, and a [*CloneError] when another host
+// holds one under the same id.
 func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already bool, err error) {
-	record, err := encodeRecord(id, r)
+	h, err := newHost(id, r)
 	if err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	snap, err := l.store.Get(ctx, l.semaphoreKey())
+	reads := l.gates(id)
+	snap, err := l.store.Get(ctx, reads...)
 	if err == nil {
-		already, _, err = l.acquire(ctx, snap, id, record)
+		already, _, err = l.acquire(ctx, snap, reads, h, nil)
 	}
 	return already, l.outcome("take a slot for "+id, err)
-}
-
-// Acquire takes a slot for id like TryAcquire, and waits for one as long as ctx lets it. It waits by
-// watching, and through failures of the store, which do not end the wait; only a store that refuses
-// or a document that cannot be understood does.
-//
-// waiting, if not nil, is called in the goroutine of the caller: when the wait begins and whenever
-// another semaphore is seen during it, with a nil error; and after each failure of the store, with
-// the error and the semaphore as last seen, which is the zero Semaphore as long as there was none.
-func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Semaphore, error)) error {
-	record, err := encodeRecord(id, r)
-	if err != nil {
-		return err
-	}
-	if waiting == nil {
-		waiting = func(Semaphore, error) {}
-	}
-	var last Semaphore
-	told := false // of last, and of no failure since
-	snap, err := l.store.Get(ctx, l.semaphoreKey())
-	for failures := 0; ; {
-		if err == nil {
-			snap, err = l.acquireWithin(ctx, snap, id, record)
-		}
-		var full *FullError
-		switch {
-		case err == nil:
-			return nil
-		case errors.As(err, &full):
-			failures = 0
-			if !told || !reflect.DeepEqual(last, full.Semaphore) {
-				last, told = full.Semaphore, true
-				waiting(last, nil)
-			}
-			snap, err = l.wait(ctx, snap.Revision)
-		case ctx.Err() != nil || permanent(err):
-			return l.outcome("take a slot for "+id, err)
-		default:
-			waiting(last, l.outcome("take a slot for "+id, err))
-			told = false
-			pause(ctx, backoff(failures, 250*time.Millisecond, 10*time.Second))
-			failures++
-			snap, err = l.store.Get(ctx, l.semaphoreKey())
-		}
-	}
 }
 
 // Release gives the slot of id back and deletes its record. The error is a [*NotHeldError] when it
@@ -202,17 +174,31 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Se
 func (l *Lock) Release(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := l.readAndChange(ctx, func(s Semaphore, undecided bool) (*Semaphore, []Op, error) {
-		if undecided && !s.Holds(id) {
-			return nil, nil, nil
+	reads := keys(l.semaphoreKey(), l.recordKey(id))
+	err := l.readAndChange(ctx, reads, func(v view) (*change, error) {
+		if v.undecided && !v.semaphore.Holds(id) {
+			return nil, nil
 		}
-		next, err := s.Release(id)
+		next, err := v.semaphore.Release(id)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return &next, []Op{{Key: l.recordKey(id), Delete: true}}, nil
+		record := v.Values[l.recordKey(id)]
+		if err := cloneOf(id, l.self, record); err != nil {
+			return nil, err
+		}
+		c := &change{next: next, ops: l.forget(id)}
+		if l.self.known() {
+			c.conds = []Cond{{Key: l.recordKey(id), ModRevision: record.ModRevision}}
+		}
+		return c, nil
 	})
 	return l.outcome("release the slot of "+id, err)
+}
+
+// forget deletes what is kept beside the document about a holder.
+func (l *Lock) forget(id string) []Op {
+	return []Op{{Key: l.recordKey(id), Delete: true}, {Key: l.aliveKey(id), Delete: true}}
 }
 
 // Holder reports whether id holds a slot, and its record; r is the zero Record when there is none
@@ -220,91 +206,161 @@ func (l *Lock) Release(ctx context.Context, id string) error {
 func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	snap, err := l.store.Get(ctx, l.semaphoreKey(), l.recordKey(id))
+	held, r, err = l.holder(ctx, id)
+	return held, r, l.outcome("look up the slot of "+id, err)
+}
+
+func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err error) {
+	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id))...)
 	if err != nil {
-		return false, Record{}, l.outcome("look up the slot of "+id, err)
+		return false, Record{}, err
 	}
 	s, revision, err := l.parse(snap)
 	if err != nil {
-		return false, Record{}, l.outcome("look up the slot of "+id, err)
+		return false, Record{}, err
 	}
 	if revision == l.unresolved {
-		return false, Record{}, l.outcome("look up the slot of "+id, errors.New("an earlier change may still happen"))
+		return false, Record{}, errors.New("an earlier change may still happen")
 	}
 	if !s.Holds(id) {
 		return false, Record{}, nil
 	}
-	if json.Unmarshal(snap.Values[l.recordKey(id)].Data, &r) != nil {
-		r = Record{}
+	record := snap.Values[l.recordKey(id)]
+	if err := cloneOf(id, l.self, record); err != nil {
+		return false, Record{}, err
 	}
+	r, _ = parseRecord(record.Data)
 	return true, r, nil
 }
 
-// encodeRecord returns what to write beside the document, or what is wrong with id or r.
-func encodeRecord(id string, r Record) ([]byte, error) {
+// host is one that wants a slot.
+type host struct {
+	id                   string
+	record               Record
+	holderDoc, waiterDoc []byte
+}
+
+// newHost refuses what cannot be written.
+func newHost(id string, r Record) (*host, error) {
 	if err := validateID(id); err != nil {
 		return nil, fmt.Errorf("take a slot: %w", err)
 	}
-	record, err := json.Marshal(r)
+	holder, waiter, err := r.encode()
 	if err != nil {
-		return nil, fmt.Errorf("take a slot for %s: encode record: %w", id, err)
+		return nil, fmt.Errorf("take a slot for %s: %w", id, err)
 	}
-	return record, nil
+	return &host{id: id, record: r, holderDoc: holder, waiterDoc: waiter}, nil
 }
 
-// acquireWithin is acquire, bounded like the other calls.
-func (l *Lock) acquireWithin(ctx context.Context, snap Snapshot, id string, record []byte) (Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	_, now, err := l.acquire(ctx, snap, id, record)
-	return now, err
+func (l *Lock) semaphoreOnly() []Read { return keys(l.semaphoreKey()) }
+
+// gates is what has to be known before id may take a slot.
+func (l *Lock) gates(id string) []Read {
+	return keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey)
 }
 
-// acquire takes a slot, given a snapshot of the semaphore. now is the last that it has seen.
-func (l *Lock) acquire(ctx context.Context, snap Snapshot, id string, record []byte) (already bool, now Snapshot, err error) {
-	now, err = l.change(ctx, snap, func(s Semaphore, undecided bool) (*Semaphore, []Op, error) {
-		if s.Holds(id) {
-			already = !undecided
-			return nil, nil, nil
+// acquire takes a slot, given a snapshot of reads, which have the gates in them; place adds what it
+// depends on beside them. now is the last snapshot that it has seen.
+func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host, place func(Snapshot) (*change, error)) (already bool, now Snapshot, err error) {
+	alive := int64(0)
+	defer func() {
+		if alive != 0 && l.unresolved == noRevision { // else it may be in use
+			l.revoke(ctx, alive)
 		}
-		next, err := s.Acquire(id)
-		if err != nil {
-			return nil, nil, err
+	}()
+	now, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
+		if v.semaphore.Holds(h.id) {
+			already = !v.undecided
+			return nil, cloneOf(h.id, h.record, v.Values[l.recordKey(h.id)])
 		}
-		return &next, []Op{{Key: l.recordKey(id), Value: record}}, nil
+		if p := l.pauseIn(v.Snapshot); p != nil {
+			return nil, &PausedError{Pause: *p}
+		}
+		c := &change{}
+		if place != nil {
+			var err error
+			if c, err = place(v.Snapshot); err != nil {
+				return nil, err
+			}
+		}
+		var err error
+		if c.next, err = v.semaphore.Acquire(h.id); err != nil {
+			return nil, err
+		}
+		c.conds = append(c.conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey})
+		c.ops = append(c.ops, Op{Key: l.recordKey(h.id), Value: h.holderDoc})
+		if h.record.TTL == 0 {
+			c.ops = append(c.ops, Op{Key: l.aliveKey(h.id), Delete: true})
+			return c, nil
+		}
+		if alive == 0 {
+			if alive, err = l.store.Grant(ctx, h.record.TTL); err != nil {
+				return nil, err
+			}
+		}
+		c.ops = append(c.ops, Op{Key: l.aliveKey(h.id), Lease: alive})
+		return c, nil
 	})
+	if err == nil && !already {
+		alive = 0 // in use
+	}
 	return already, now, err
 }
 
-// wait returns the semaphore once it has changed after the revision, or what it is after a while.
-func (l *Lock) wait(ctx context.Context, after int64) (Snapshot, error) {
-	limited, cancel := context.WithTimeout(ctx, rereadAfter)
+// revokeTimeout bounds the tidying up after a call.
+const revokeTimeout = 2 * time.Second
+
+// revoke ends a lease that is not needed any more, even though ctx has ended perhaps. If it cannot,
+// the lease runs out by itself.
+func (l *Lock) revoke(ctx context.Context, lease int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
-	snap, err := l.store.Wait(limited, l.semaphoreKey(), after)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return l.store.Get(ctx, l.semaphoreKey())
-	}
-	return snap, err
+	_ = l.store.Revoke(ctx, lease)
 }
 
-// decision says what becomes of the document: next, with ops in the same transaction, or no change
-// where next is nil. undecided means that a transaction of this Lock, of unknown outcome, may be
-// what made the document as it is.
-type decision func(s Semaphore, undecided bool) (next *Semaphore, ops []Op, err error)
+// pauseIn returns the pause in a snapshot of the gates; nil for none.
+func (l *Lock) pauseIn(snap Snapshot) *Pause {
+	if v := snap.Values[pauseAllKey]; v.ModRevision != 0 {
+		return parsePause(v.Data, true)
+	}
+	if v := snap.Values[l.pauseKey()]; v.ModRevision != 0 {
+		return parsePause(v.Data, false)
+	}
+	return nil
+}
 
-func (l *Lock) readAndChange(ctx context.Context, decide decision) error {
-	snap, err := l.store.Get(ctx, l.semaphoreKey())
+// view is what a decision is made upon.
+type view struct {
+	Snapshot
+	semaphore Semaphore
+	// undecided means that a transaction of this Lock, of unknown outcome, may be what made the
+	// document as it is.
+	undecided bool
+}
+
+// change is what becomes of the document, with what else the transaction compares and does.
+type change struct {
+	next  Semaphore
+	conds []Cond
+	ops   []Op
+}
+
+// decision says what to change; nothing where it returns nil.
+type decision func(view) (*change, error)
+
+func (l *Lock) readAndChange(ctx context.Context, reads []Read, decide decision) error {
+	snap, err := l.store.Get(ctx, reads...)
 	if err != nil {
 		return err
 	}
-	_, err = l.change(ctx, snap, decide)
+	_, err = l.change(ctx, snap, reads, decide)
 	return err
 }
 
-// change makes of the document what decide says, and asks it again whenever somebody else was
-// quicker, or may have been. It does not leave the outcome unknown before ctx ends. It returns the
-// snapshot that was decided upon last.
-func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snapshot, error) {
+// change makes of the document what decide says, given a snapshot of reads, and asks it again
+// whenever somebody else was quicker, or may have been. It does not leave the outcome unknown before
+// ctx ends. It returns the snapshot that was decided upon last.
+func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide decision) (Snapshot, error) {
 	undecided := false
 	for conflicts, failures := 0, 0; conflicts < maxConflicts; {
 		if l.unresolved != noRevision {
@@ -317,7 +373,7 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snap
 		if err != nil {
 			return snap, err
 		}
-		next, ops, decided := decide(s, undecided)
+		next, decided := decide(view{Snapshot: snap, semaphore: s, undecided: undecided})
 		if next == nil {
 			missing := revision == 0 && decided == nil
 			if !missing && revision != l.unresolved {
@@ -325,29 +381,30 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snap
 			}
 			// It is created; or it is still at the revision that a transaction which may be under
 			// way compares, and once it has been written again that one can no longer happen.
-			next = &s
+			next = &change{next: s}
 		}
 		if ctx.Err() != nil {
 			return snap, ctx.Err() // rather than send what would be unknown then
 		}
 		// Where the outcome of one is unknown and the document has not moved, the next compares the
 		// same revision: one of them can happen, at most.
-		ok, now, err := l.store.Commit(ctx, []Cond{{Key: l.semaphoreKey(), ModRevision: revision}},
-			append(ops, Op{Key: l.semaphoreKey(), Value: next.Encode()}))
+		ok, now, err := l.store.Commit(ctx,
+			append(next.conds, Cond{Key: l.semaphoreKey(), ModRevision: revision}),
+			append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()}), reads...)
 		switch {
 		case err == nil && ok:
 			l.unresolved = noRevision
 			return snap, decided
 		case err == nil:
 			if snap = now; conflicts > 0 { // after the first, what is there now is as good as any
-				pause(ctx, backoff(conflicts, time.Millisecond, 200*time.Millisecond))
+				sleep(ctx, backoff(conflicts, time.Millisecond, 200*time.Millisecond))
 			}
 			conflicts++
-		case errors.Is(err, ErrRefused):
+		case errors.Is(err, ErrRefused), errors.Is(err, ErrNoLease):
 			return snap, err
 		default:
 			l.unresolved = revision
-			now, readErr := l.reread(ctx, &failures)
+			now, readErr := l.reread(ctx, reads, &failures)
 			if readErr != nil {
 				return snap, err
 			}
@@ -357,12 +414,12 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, decide decision) (Snap
 	return snap, fmt.Errorf("gave up on %s after %d changes of others that came first", l.semaphoreKey(), maxConflicts)
 }
 
-// reread reads the semaphore after a failure, one of several perhaps, as soon as it can be read.
-func (l *Lock) reread(ctx context.Context, failures *int) (Snapshot, error) {
+// reread reads again after a failure, one of several perhaps, as soon as it can be read.
+func (l *Lock) reread(ctx context.Context, reads []Read, failures *int) (Snapshot, error) {
 	for {
-		pause(ctx, backoff(*failures, 10*time.Millisecond, time.Second))
+		sleep(ctx, backoff(*failures, 10*time.Millisecond, time.Second))
 		*failures++
-		snap, err := l.store.Get(ctx, l.semaphoreKey())
+		snap, err := l.store.Get(ctx, reads...)
 		if err == nil || ctx.Err() != nil {
 			return snap, err
 		}
@@ -373,7 +430,7 @@ func (l *Lock) reread(ctx context.Context, failures *int) (Snapshot, error) {
 func (l *Lock) parse(snap Snapshot) (Semaphore, int64, error) {
 	v := snap.Values[l.semaphoreKey()]
 	if v.ModRevision == 0 {
-		return newSemaphore(), 0, nil
+		return newSemaphore(l.max), 0, nil
 	}
 	s, err := ParseSemaphore(v.Data)
 	if err != nil {
@@ -398,7 +455,8 @@ func (l *Lock) outcome(verb string, err error) error {
 // permanent reports whether err is an answer that waiting does not change.
 func permanent(err error) bool {
 	var document *DocumentError
-	return errors.Is(err, ErrRefused) || errors.As(err, &document)
+	var clone *CloneError
+	return errors.Is(err, ErrRefused) || errors.As(err, &document) || errors.As(err, &clone)
 }
 
 // backoff is how long to wait after n failures: twice as long after each, up to limit, less up to a
@@ -408,8 +466,8 @@ func backoff(n int, first, limit time.Duration) time.Duration {
 	return d - rand.N(d/2+1)
 }
 
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

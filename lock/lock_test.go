@@ -31,7 +31,7 @@ func put(t testing.TB, s lock.Store, key, document string) {
 // read returns a key past the lock.
 func read(t testing.TB, s lock.Store, key string) lock.Value {
 	t.Helper()
-	snap, err := s.Get(context.WithoutCancel(t.Context()), key)
+	snap, err := s.Get(context.WithoutCancel(t.Context()), lock.Read{Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestKeyOfAGroupIsQueryEscaped(t *testing.T) {
 
 func TestGroupThatEscapesItsKeyIsRefused(t *testing.T) {
 	for _, group := range []string{".", "..", "a\nb", "\x00", "\xff"} {
-		if _, err := lock.New(locktest.NewMemory(), group); err == nil || !strings.Contains(err.Error(), strconv.Quote(group)) {
+		if _, err := lock.New(locktest.NewMemory(), group, 1); err == nil || !strings.Contains(err.Error(), strconv.Quote(group)) {
 			t.Errorf("group %q got %v", group, err)
 		}
 	}
@@ -270,8 +270,8 @@ type betweenStore struct {
 	f func()
 }
 
-func (b *betweenStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op) (bool, lock.Snapshot, error) {
-	ok, now, err := b.Store.Commit(ctx, conds, ops)
+func (b *betweenStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	ok, now, err := b.Store.Commit(ctx, conds, ops, reads...)
 	if err != nil && b.f != nil {
 		b.f()
 		b.f = nil
@@ -508,9 +508,9 @@ type cancelingStore struct {
 	cancel func()
 }
 
-func (c *cancelingStore) Get(ctx context.Context, keys ...string) (lock.Snapshot, error) {
+func (c *cancelingStore) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
 	defer c.cancel()
-	return c.Store.Get(ctx, keys...)
+	return c.Store.Get(ctx, reads...)
 }
 
 // busyStore has somebody else change the document before each of n Commits.
@@ -519,14 +519,14 @@ type busyStore struct {
 	n int
 }
 
-func (b *busyStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op) (bool, lock.Snapshot, error) {
+func (b *busyStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
 	if b.n > 0 {
 		b.n--
 		if _, _, err := b.Store.Commit(ctx, nil, []lock.Op{{Key: defaultKey, Value: []byte(`{"semaphore":1,"max":1,"holders":null}`)}}); err != nil {
 			return false, lock.Snapshot{}, err
 		}
 	}
-	return b.Store.Commit(ctx, conds, ops)
+	return b.Store.Commit(ctx, conds, ops, reads...)
 }
 
 func TestConflictsAreRetriedWithABound(t *testing.T) {
@@ -556,7 +556,7 @@ func TestConflictsDoNotEndAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := locktest.NewMemory()
 		troubles := 0
-		err := newLock(t, &busyStore{s, 100}, "").Acquire(t.Context(), "a", lock.Record{}, func(_ lock.Semaphore, err error) {
+		err := newLock(t, &busyStore{s, 100}, "").Acquire(t.Context(), "a", lock.Record{}, func(_ lock.Waiting, err error) {
 			if err != nil {
 				troubles++
 			}
@@ -577,8 +577,8 @@ func TestWaitIsToldOncePerChange(t *testing.T) {
 		var told []string
 		done := make(chan error, 1)
 		go func() {
-			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(s lock.Semaphore, err error) {
-				told = append(told, fmt.Sprint(s.Max, s.Holders, err))
+			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(w lock.Waiting, err error) {
+				told = append(told, fmt.Sprint(w.Semaphore.Max, w.Semaphore.Holders, err))
 			})
 		}()
 		synctest.Wait()
@@ -645,7 +645,7 @@ func TestOutageDoesNotEndAWait(t *testing.T) {
 		done := make(chan error, 1)
 		var troubles int
 		go func() {
-			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.Semaphore, err error) {
+			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.Waiting, err error) {
 				if errors.Is(err, locktest.ErrFault) {
 					troubles++
 				}

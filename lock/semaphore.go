@@ -23,8 +23,8 @@ type Semaphore struct {
 }
 
 // newSemaphore is the document that a client creates when it finds none.
-func newSemaphore() Semaphore {
-	return Semaphore{Free: 1, Max: 1}
+func newSemaphore(max int) Semaphore {
+	return Semaphore{Free: max, Max: max}
 }
 
 // ParseSemaphore reads a document. It tolerates fields that it does not know and holders in any

@@ -13,7 +13,7 @@ func TestDocumentIsWrittenAsOtherClientsKnowIt(t *testing.T) {
 		s    Semaphore
 		want string
 	}{
-		{newSemaphore(), `{"semaphore":1,"max":1,"holders":null}`},
+		{newSemaphore(1), `{"semaphore":1,"max":1,"holders":null}`},
 		{Semaphore{Free: 0, Max: 1, Holders: []string{"69d27b356a94476da859461d3a3bc6fd"}},
 			`{"semaphore":0,"max":1,"holders":["69d27b356a94476da859461d3a3bc6fd"]}`},
 		{Semaphore{Free: 1, Max: 3, Holders: []string{"b", "a"}}, `{"semaphore":1,"max":3,"holders":["a","b"]}`},
@@ -210,12 +210,12 @@ func TestSetMaxTakesWholeNumbersFromZero(t *testing.T) {
 
 func TestIDThatCannotBeWrittenIsRefused(t *testing.T) {
 	for _, id := range []string{"", "a\nb", "a\x1b[31m", "\xff", "\u0085", strings.Repeat("x", 257)} {
-		if s, err := newSemaphore().Acquire(id); err == nil {
+		if s, err := newSemaphore(1).Acquire(id); err == nil {
 			t.Errorf("%q made it %+v", id, s)
 		}
 	}
 	for _, id := range []string{"a b", "..", "a/b", "größe", `"`, strings.Repeat("x", 256)} {
-		if _, err := newSemaphore().Acquire(id); err != nil {
+		if _, err := newSemaphore(1).Acquire(id); err != nil {
 			t.Error(err)
 		}
 	}

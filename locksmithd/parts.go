@@ -37,7 +37,7 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 		return nil, err
 	}
 	etcd := lock.NewEtcd(cfg.Etcd)
-	l, err := lock.New(etcd, cfg.Group)
+	l, err := lock.New(etcd, cfg.Group, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +65,13 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 		return fmt.Errorf("take a slot: %w", err)
 	}
 	record := lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", Version: version}
-	return unknown(s.lock.Acquire(ctx, s.id, record, func(full lock.Semaphore, err error) {
+	return unknown(s.lock.Acquire(ctx, s.id, record, func(w lock.Waiting, err error) {
 		if err != nil {
 			s.log.Warn("still waiting for a slot", "error", err)
 			blocked(err.Error())
 			return
 		}
-		blocked((&lock.FullError{Semaphore: full}).Error())
+		blocked(w.String())
 	}))
 }
 

@@ -1051,8 +1051,8 @@ func (r realSlot) Holding(ctx context.Context) (Holding, error) {
 }
 
 func (r realSlot) Acquire(ctx context.Context, version string, blocked func(string)) error {
-	err := r.Lock.Acquire(ctx, r.id, lock.Record{BootID: r.boot, Version: version}, func(s lock.Semaphore, err error) {
-		blocked(fmt.Sprint(s.Holders, err))
+	err := r.Lock.Acquire(ctx, r.id, lock.Record{BootID: r.boot, Version: version}, func(w lock.Waiting, err error) {
+		blocked(fmt.Sprint(w.Semaphore.Holders, w.Ahead, err))
 	})
 	if errors.Is(err, lock.ErrUnknown) {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
@@ -1082,7 +1082,7 @@ func TestFleetRebootsOneAtATime(t *testing.T) {
 			fleet.Go(func() {
 				for boot := range 2 {
 					s := newSite(t)
-					l, err := lock.New(store, "")
+					l, err := lock.New(store, "", 1)
 					if err != nil {
 						t.Error(err)
 						return
@@ -1123,7 +1123,7 @@ func TestFleetRebootsOneAtATime(t *testing.T) {
 		if took := time.Since(begin); took > hosts*(downtime+5*time.Second) {
 			t.Errorf("%d hosts took %v", hosts, took)
 		}
-		l, err := lock.New(store, "")
+		l, err := lock.New(store, "", 1)
 		if err != nil {
 			t.Fatal(err)
 		}

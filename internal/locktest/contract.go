@@ -55,7 +55,11 @@ func key(t *testing.T, name string) string {
 
 func get(t *testing.T, s lock.Store, keys ...string) lock.Snapshot {
 	t.Helper()
-	snap, err := s.Get(t.Context(), keys...)
+	var reads []lock.Read
+	for _, k := range keys {
+		reads = append(reads, lock.Read{Key: k})
+	}
+	snap, err := s.Get(t.Context(), reads...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +180,7 @@ func waitForChange(t *testing.T, s lock.Store) {
 			_, _, err := s.Commit(ctx, nil, []lock.Op{{Key: k, Value: []byte(want)}})
 			done <- err
 		}()
-		next, err := s.Wait(ctx, k, snap.Revision)
+		next, err := s.Wait(ctx, lock.Watch{Key: k, After: snap.Revision})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +204,7 @@ func waitForPast(t *testing.T, s lock.Store) {
 	k := key(t, "a")
 	before := get(t, s, k)
 	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("1")})
-	snap, err := s.Wait(ctx, k, before.Revision)
+	snap, err := s.Wait(ctx, lock.Watch{Key: k, After: before.Revision})
 	if err != nil || string(snap.Values[k].Data) != "1" {
 		t.Errorf("wait returned %v, %v", snap, err)
 	}
@@ -213,7 +217,7 @@ func waitForDeletion(t *testing.T, s lock.Store) {
 	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("1")})
 	before := get(t, s, k)
 	mustCommit(t, s, nil, lock.Op{Key: k, Delete: true})
-	snap, err := s.Wait(ctx, k, before.Revision)
+	snap, err := s.Wait(ctx, lock.Watch{Key: k, After: before.Revision})
 	if err != nil || snap.Values[k].ModRevision != 0 || snap.Revision <= before.Revision {
 		t.Errorf("wait after %d returned %v, %v", before.Revision, snap, err)
 	}
@@ -226,7 +230,7 @@ func waitForOther(t *testing.T, s lock.Store) {
 	before := get(t, s, k)
 	mustCommit(t, s, nil, lock.Op{Key: other, Value: []byte("1")})
 	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("2")})
-	snap, err := s.Wait(ctx, k, before.Revision)
+	snap, err := s.Wait(ctx, lock.Watch{Key: k, After: before.Revision})
 	if err != nil || string(snap.Values[k].Data) != "2" || len(snap.Values) != 1 {
 		t.Errorf("wait returned %v, %v", snap, err)
 	}
@@ -238,7 +242,7 @@ func waitEnds(t *testing.T, s lock.Store) {
 	before := get(t, s, k)
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Wait(ctx, k, before.Revision)
+		_, err := s.Wait(ctx, lock.Watch{Key: k, After: before.Revision})
 		done <- err
 	}()
 	cancel()
@@ -255,9 +259,9 @@ func waitEnds(t *testing.T, s lock.Store) {
 func endedContext(t *testing.T, s lock.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, getErr := s.Get(ctx, key(t, "a"))
+	_, getErr := s.Get(ctx, lock.Read{Key: key(t, "a")})
 	_, _, commitErr := s.Commit(ctx, nil, []lock.Op{{Key: key(t, "a")}})
-	_, waitErr := s.Wait(ctx, key(t, "a"), 1)
+	_, waitErr := s.Wait(ctx, lock.Watch{Key: key(t, "a"), After: 1})
 	for _, err := range []error{getErr, commitErr, waitErr} {
 		if !errors.Is(err, context.Canceled) || errors.Is(err, lock.ErrRefused) {
 			t.Errorf("the error is %v", err)
@@ -268,7 +272,7 @@ func endedContext(t *testing.T, s lock.Store) {
 // newLock returns a lock of the group that this test has for itself, and its semaphore's key.
 func newLock(t *testing.T, s lock.Store) (*lock.Lock, string) {
 	t.Helper()
-	l, err := lock.New(s, t.Name())
+	l, err := lock.New(s, t.Name(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,11 +353,11 @@ func handOver(t *testing.T, s lock.Store) {
 	waits := make(chan lock.Semaphore, 1)
 	got := make(chan error, 1)
 	go func() {
-		got <- b.Acquire(ctx, "b", lock.Record{}, func(s lock.Semaphore, err error) {
+		got <- b.Acquire(ctx, "b", lock.Record{}, func(w lock.Waiting, err error) {
 			if err != nil {
 				t.Error(err)
 			}
-			waits <- s
+			waits <- w.Semaphore
 		})
 	}()
 	select {
@@ -435,7 +439,7 @@ func contenders(t *testing.T, s lock.Store) {
 // nothing else.
 func oldClient(ctx context.Context, s lock.Store, key, id string, take bool) error {
 	for ctx.Err() == nil {
-		snap, err := s.Get(ctx, key)
+		snap, err := s.Get(ctx, lock.Read{Key: key})
 		if err != nil {
 			return err
 		}
@@ -451,7 +455,7 @@ func oldClient(ctx context.Context, s lock.Store, key, id string, take bool) err
 		}
 		var full *lock.FullError
 		if errors.As(err, &full) {
-			if _, err := s.Wait(ctx, key, snap.Revision); err != nil {
+			if _, err := s.Wait(ctx, lock.Watch{Key: key, After: snap.Revision}); err != nil {
 				return err
 			}
 			continue

@@ -5,12 +5,13 @@
 package locktest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -43,6 +44,10 @@ type Memory struct {
 	values   map[string]lock.Value
 	touched  map[string]int64 // revision of the last change of a key, deletion included
 	changed  chan struct{}    // closed at the next change of anything
+	leases   map[int64]*lease
+	granted  int64 // leases so far
+
+	compacted int64 // changes up to this revision are not remembered
 
 	faults  []Fault       // for the Commits to come, one each
 	delayed []transaction // until after the next Get
@@ -57,6 +62,11 @@ type transaction struct {
 	ops   []lock.Op
 }
 
+type lease struct {
+	ttl time.Duration
+	end *time.Timer
+}
+
 var _ lock.Store = (*Memory)(nil)
 
 // NewMemory returns an empty store at revision 1, as etcd begins.
@@ -66,6 +76,7 @@ func NewMemory() *Memory {
 		values:   map[string]lock.Value{},
 		touched:  map[string]int64{},
 		changed:  make(chan struct{}),
+		leases:   map[int64]*lease{},
 	}
 }
 
@@ -98,7 +109,7 @@ func (m *Memory) Deliver() {
 	held := m.held
 	m.held = nil
 	for _, t := range held {
-		m.commit(t)
+		_, _ = m.commit(t) // nobody hears of it
 	}
 }
 
@@ -109,24 +120,39 @@ func (m *Memory) Calls() int {
 	return m.calls
 }
 
+// Compact forgets what happened so far: a Wait for it has to be told to read.
+func (m *Memory) Compact() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.compacted = m.revision
+	m.wake()
+}
+
+// Leases is the number of leases that have not run out.
+func (m *Memory) Leases() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.leases)
+}
+
 // Get implements lock.Store.
-func (m *Memory) Get(ctx context.Context, keys ...string) (lock.Snapshot, error) {
+func (m *Memory) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx); err != nil {
 		return lock.Snapshot{}, err
 	}
-	snap := m.snapshot(keys)
+	snap := m.snapshot(reads)
 	delayed := m.delayed
 	m.delayed = nil
 	for _, t := range delayed {
-		m.commit(t)
+		_, _ = m.commit(t) // nobody hears of it
 	}
 	return snap, nil
 }
 
 // Commit implements lock.Store.
-func (m *Memory) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op) (ok bool, now lock.Snapshot, err error) {
+func (m *Memory) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (ok bool, now lock.Snapshot, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx); err != nil {
@@ -138,7 +164,7 @@ func (m *Memory) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op) (
 		m.faults = m.faults[1:]
 		switch fault {
 		case LoseReply:
-			m.commit(t)
+			_, _ = m.commit(t)
 		case DelayRequest:
 			m.delayed = append(m.delayed, t)
 		case HoldRequest:
@@ -152,29 +178,36 @@ func (m *Memory) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op) (
 		}
 		return false, lock.Snapshot{}, ErrFault
 	}
-	if m.commit(t) {
-		return true, lock.Snapshot{}, nil
+	ok, err = m.commit(t)
+	if err != nil {
+		return false, lock.Snapshot{}, err
 	}
-	var keys []string
-	for _, c := range conds {
-		keys = append(keys, c.Key)
+	if !ok {
+		var also []lock.Read
+		for _, c := range conds {
+			if c.End == "" {
+				also = append(also, lock.Read{Key: c.Key})
+			}
+		}
+		reads = append(also, reads...)
 	}
-	return false, m.snapshot(keys), nil
+	return ok, m.snapshot(reads), nil
 }
 
 // Wait implements lock.Store.
-func (m *Memory) Wait(ctx context.Context, key string, after int64) (lock.Snapshot, error) {
+func (m *Memory) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls++
 	for {
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return lock.Snapshot{}, ctx.Err()
-		case m.broken != nil:
+		}
+		if m.broken != nil {
 			return lock.Snapshot{}, m.broken
-		case !m.deaf && m.touched[key] > after:
-			return m.snapshot([]string{key}), nil
+		}
+		if snap, ok := m.changes(watches); ok && !m.deaf {
+			return snap, nil
 		}
 		changed := m.changed
 		m.mu.Unlock()
@@ -183,6 +216,93 @@ func (m *Memory) Wait(ctx context.Context, key string, after int64) (lock.Snapsh
 		case <-ctx.Done():
 		}
 		m.mu.Lock()
+	}
+}
+
+// changes returns what has changed for the first of the watches that has any, as etcd does.
+func (m *Memory) changes(watches []lock.Watch) (lock.Snapshot, bool) {
+	for _, w := range watches {
+		if w.After < m.compacted {
+			return lock.Snapshot{}, true
+		}
+		snap := lock.Snapshot{Values: map[string]lock.Value{}}
+		for key, revision := range m.touched {
+			if revision > w.After && covers(w.Key, w.End, key) {
+				snap.Values[key] = m.values[key]
+				snap.Revision = max(snap.Revision, revision)
+			}
+		}
+		if len(snap.Values) > 0 {
+			return snap, true
+		}
+	}
+	return lock.Snapshot{}, false
+}
+
+// covers reports whether key is the one, or in the range.
+func covers(from, end, key string) bool {
+	return key == from || from <= key && key < end
+}
+
+// Grant implements lock.Store.
+func (m *Memory) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx); err != nil {
+		return 0, err
+	}
+	m.granted++
+	id := m.granted
+	ttl = (ttl + time.Second - 1).Truncate(time.Second)
+	m.leases[id] = &lease{ttl, time.AfterFunc(ttl, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.endLease(id)
+	})}
+	return id, nil
+}
+
+// KeepAlive implements lock.Store.
+func (m *Memory) KeepAlive(ctx context.Context, id int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	l, ok := m.leases[id]
+	if !ok {
+		return lock.ErrNoLease
+	}
+	l.end.Reset(l.ttl)
+	return nil
+}
+
+// Revoke implements lock.Store.
+func (m *Memory) Revoke(ctx context.Context, id int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	m.endLease(id)
+	return nil
+}
+
+func (m *Memory) endLease(id int64) {
+	l, ok := m.leases[id]
+	if !ok {
+		return
+	}
+	l.end.Stop()
+	delete(m.leases, id)
+	var ops []lock.Op
+	for key, v := range m.values {
+		if v.Lease == id {
+			ops = append(ops, lock.Op{Key: key, Delete: true})
+		}
+	}
+	if len(ops) > 0 {
+		_, _ = m.commit(transaction{ops: ops}) // deletes, which do not fail
 	}
 }
 
@@ -195,29 +315,72 @@ func (m *Memory) begin(ctx context.Context) error {
 	return m.broken
 }
 
-func (m *Memory) snapshot(keys []string) lock.Snapshot {
-	snap := lock.Snapshot{Revision: m.revision, Values: maps.Clone(m.values)}
-	maps.DeleteFunc(snap.Values, func(key string, _ lock.Value) bool { return !slices.Contains(keys, key) })
+func (m *Memory) snapshot(reads []lock.Read) lock.Snapshot {
+	snap := lock.Snapshot{Revision: m.revision, Values: map[string]lock.Value{}}
+	for _, r := range reads {
+		var found []string
+		for key, v := range m.values {
+			if covers(r.Key, r.End, key) && (r.CreatedBefore == 0 || v.CreateRevision < r.CreatedBefore) {
+				found = append(found, key)
+			}
+		}
+		slices.SortFunc(found, func(a, b string) int {
+			if r.CreatedBefore != 0 {
+				return cmp.Compare(m.values[b].CreateRevision, m.values[a].CreateRevision)
+			}
+			return cmp.Compare(a, b)
+		})
+		if r.Limit > 0 {
+			found = found[:min(r.Limit, len(found))]
+		}
+		for _, key := range found {
+			v := m.values[key]
+			if r.KeysOnly {
+				v.Data = nil
+			}
+			if _, ok := snap.Values[key]; !ok {
+				snap.Values[key] = v
+			}
+		}
+	}
 	return snap
 }
 
-func (m *Memory) commit(t transaction) bool {
+func (m *Memory) commit(t transaction) (bool, error) {
 	for _, c := range t.conds {
-		if m.values[c.Key].ModRevision != c.ModRevision {
-			return false
+		if c.End == "" && m.values[c.Key].ModRevision != c.ModRevision {
+			return false, nil
+		}
+		for key := range m.values {
+			if c.End != "" && covers(c.Key, c.End, key) {
+				return false, nil
+			}
+		}
+	}
+	for _, op := range t.ops {
+		if _, ok := m.leases[op.Lease]; !ok && !op.Delete && op.Lease != 0 {
+			return false, lock.ErrNoLease
 		}
 	}
 	m.revision++
 	for _, op := range t.ops {
-		if op.Delete {
+		was, existed := m.values[op.Key]
+		switch {
+		case !op.Delete:
+			created := m.revision
+			if existed {
+				created = was.CreateRevision
+			}
+			m.values[op.Key] = lock.Value{Data: slices.Clone(op.Value), ModRevision: m.revision, CreateRevision: created, Lease: op.Lease}
+		case existed:
 			delete(m.values, op.Key)
-		} else {
-			m.values[op.Key] = lock.Value{Data: slices.Clone(op.Value), ModRevision: m.revision}
+		default:
+			continue // which nobody is told of
 		}
 		m.touched[op.Key] = m.revision
 	}
 	m.wake()
-	return true
+	return true, nil
 }
 
 func (m *Memory) wake() {

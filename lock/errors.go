@@ -1,0 +1,65 @@
+package lock
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// PausedError says that nobody may take a slot now.
+type PausedError struct {
+	Pause Pause
+}
+
+func (e *PausedError) Error() string { return e.Pause.String() }
+
+// String says in one sentence who pauses whom since when, and why.
+func (p *Pause) String() string {
+	text := "paused"
+	if p.All {
+		text = "all groups are paused"
+	}
+	if p.Broken {
+		return text + "; what etcd has about the pause cannot be understood"
+	}
+	if p.By != "" {
+		text += " by " + p.By
+	}
+	if !p.Since.IsZero() {
+		text += " since " + p.Since.Local().Format(time.DateTime)
+	}
+	if !p.Until.IsZero() {
+		text += " until " + p.Until.Local().Format(time.DateTime)
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
+}
+
+// CloneError says that two hosts have the same machine id, and both want to reboot.
+type CloneError struct {
+	ID string
+	// Self is the host that was refused; Other has the slot, or waits for one.
+	Self, Other Record
+}
+
+func (e *CloneError) Error() string {
+	return fmt.Sprintf("two hosts have the machine id %s: this is %s, but %s has the lock or waits for it under the same id; give cloned hosts ids of their own (machine-id(5)), or, if %[3]s is this host by an older name or is gone, run locksmithctl unlock %[1]s",
+		clean(e.ID), e.Self.Hostname, e.Other.Hostname)
+}
+
+// cloneOf returns a CloneError if the document, of a holder or of one that waits, is certain to be of
+// another host than self.
+func cloneOf(id string, self Record, document Value) error {
+	other, ok := parseRecord(document.Data)
+	if !ok || !self.known() || !other.known() || self.Hostname == other.Hostname || self.BootID == other.BootID {
+		return nil
+	}
+	return &CloneError{ID: id, Self: self, Other: other}
+}
+
+// known reports whether the hostname tells a host from others.
+func (r Record) known() bool {
+	return r.Hostname != "" && !strings.HasPrefix(r.Hostname, "localhost")
+}

@@ -1,0 +1,156 @@
+package lock
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Pause has nobody newly take a slot of this group until Resume, or for so long if that is not 0. It
+// replaces a pause that is in force.
+func (l *Lock) Pause(ctx context.Context, info PauseInfo, d time.Duration) error {
+	return pauseAt(ctx, l.store, l.pauseKey(), info, d)
+}
+
+// Resume ends the pause of this group, and returns it; nil if there was none. One for all groups stays.
+func (l *Lock) Resume(ctx context.Context) (*Pause, error) {
+	was, err := resumeAt(ctx, l.store, l.pauseKey())
+	if was.ModRevision == 0 || err != nil {
+		return nil, err
+	}
+	return parsePause(was.Data, false), nil
+}
+
+// PauseAll is like [Lock.Pause] for every group, also those that do not exist yet.
+func PauseAll(ctx context.Context, store Store, info PauseInfo, d time.Duration) error {
+	return pauseAt(ctx, store, pauseAllKey, info, d)
+}
+
+// ResumeAll ends what PauseAll began, and returns it; nil if that was nothing. Pauses of single groups
+// stay.
+func ResumeAll(ctx context.Context, store Store) (*Pause, error) {
+	was, err := resumeAt(ctx, store, pauseAllKey)
+	if was.ModRevision == 0 || err != nil {
+		return nil, err
+	}
+	return parsePause(was.Data, true), nil
+}
+
+func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d time.Duration) error {
+	if d < 0 || d > 0 && d < time.Second {
+		return fmt.Errorf("pause: it is to last %v; it must be a second or more, or 0 for until it is resumed", d)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	document := pauseDocument{By: info.By, Reason: info.Reason, Since: time.Now().UTC().Truncate(time.Second)}
+	op := Op{Key: key}
+	if d > 0 {
+		document.Until = document.Since.Add(d)
+		var err error
+		if op.Lease, err = store.Grant(ctx, d); err != nil {
+			return fmt.Errorf("pause: %w", err)
+		}
+	}
+	var err error
+	if op.Value, err = json.Marshal(document); err != nil {
+		return fmt.Errorf("pause: encode: %w", err)
+	}
+	_, err = replace(ctx, store, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
+	if err != nil {
+		return fmt.Errorf("pause: %w", err)
+	}
+	return nil
+}
+
+func resumeAt(ctx context.Context, store Store, key string) (Value, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	was, err := replace(ctx, store, Op{Key: key, Delete: true}, func(v Value) bool { return v.ModRevision == 0 })
+	if err != nil {
+		return was, fmt.Errorf("resume: %w", err)
+	}
+	return was, nil
+}
+
+// replace does op to a key that holds anything, unless that is done, and returns what was there
+// before.
+func replace(ctx context.Context, store Store, op Op, done func(Value) bool) (was Value, err error) {
+	snap, err := store.Get(ctx, Read{Key: op.Key})
+	if err != nil {
+		return Value{}, err
+	}
+	was = snap.Values[op.Key]
+	unknown := error(nil)
+	for tries := 0; tries < maxConflicts; tries++ {
+		now := snap.Values[op.Key]
+		if done(now) {
+			return was, nil
+		}
+		if unknown == nil {
+			was = now
+		}
+		// Of several tries that compare the same, one can happen.
+		ok, next, err := store.Commit(ctx, []Cond{{Key: op.Key, ModRevision: now.ModRevision}}, []Op{op})
+		switch {
+		case err == nil && ok:
+			return was, nil
+		case err == nil:
+			snap = next
+		case errors.Is(err, ErrRefused), errors.Is(err, ErrNoLease):
+			return was, err
+		default:
+			unknown = err
+			sleep(ctx, backoff(tries, 10*time.Millisecond, time.Second))
+			if snap, err = store.Get(ctx, Read{Key: op.Key}); err != nil {
+				return was, fmt.Errorf("%w: %w", ErrUnknown, unknown)
+			}
+		}
+	}
+	return was, fmt.Errorf("gave up on %s after %d tries", op.Key, maxConflicts)
+}
+
+// Groups returns the groups that have keys in the store, in order; "" is the default group, if it has.
+func Groups(ctx context.Context, store Store) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var groups []string
+	const all = root + "/groups/"
+	snap, err := store.Get(ctx, Read{Key: root + "/semaphore"}, Read{Key: root + "/pause"}, first(below(root+"/queue/")))
+	if err != nil {
+		return nil, fmt.Errorf("list groups: %w", err)
+	}
+	if len(snap.Values) > 0 {
+		groups = append(groups, "")
+	}
+	// One key of each group is read, and then the first one after all of that group.
+	for next := first(below(all)); ; {
+		snap, err := store.Get(ctx, next)
+		if err != nil {
+			return nil, fmt.Errorf("list groups: %w", err)
+		}
+		found := within(snap, next)
+		if len(found) == 0 {
+			return groups, nil
+		}
+		escaped, _, deeper := strings.Cut(found[0][len(all):], "/")
+		group, err := url.QueryUnescape(escaped)
+		if deeper && err == nil && group != "" && prefix(group) == all+escaped && ValidateGroup(group) == nil {
+			groups = append(groups, group)
+		}
+		next.Key = all + escaped + "0"
+		if !deeper {
+			next.Key = found[0] + "\x00"
+		}
+	}
+}
+
+// first is a Read of one key of a range.
+func first(r Read) Read {
+	r.Limit, r.KeysOnly = 1, true
+	return r
+}

@@ -1,0 +1,553 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The queue has two keys for a host that waits, both with its lease. P/queue/ID is its entry; entries
+// are in the order in which they were created. P/order/N/ID is its place in an index of them, whose
+// keys are in reverse order of N, which is made of that revision. Etcd can read the key right after a
+// given one without looking at all of them, and so a host finds whom to watch. The index may lack an
+// entry that was made a moment ago. So the one that is first by the index looks once at the entries
+// themselves: nobody can come before it from then on.
+
+// Waiting is what a host waits for.
+type Waiting struct {
+	// Semaphore is as last seen. Only the head of the queue sees every change.
+	Semaphore Semaphore
+	// Ahead is the id that is right before this host in the queue; "" at the head.
+	Ahead string
+	// Pause is not nil while nobody may take a slot.
+	Pause *Pause
+}
+
+// String says in one sentence what is waited for.
+func (w Waiting) String() string {
+	place := "first in the queue"
+	if w.Ahead != "" {
+		place = "in the queue behind " + clean(w.Ahead)
+	}
+	if w.Pause != nil {
+		return place + "; " + w.Pause.String()
+	}
+	return place + "; " + (&FullError{Semaphore: w.Semaphore}).Error()
+}
+
+func (l *Lock) queueRange() Read   { return below(l.prefix + "/queue/") }
+func (l *Lock) orderRange() Read   { return below(l.prefix + "/order/") }
+func (l *Lock) holdersRange() Read { return below(l.prefix + "/holders/") }
+func (l *Lock) aliveRange() Read   { return below(l.prefix + "/alive/") }
+
+// orderKey is the key in the index of an entry that was created at a revision.
+func (l *Lock) orderKey(id string, created int64) string {
+	return fmt.Sprintf("%s/order/%016x/%s", l.prefix, math.MaxInt64-created, url.QueryEscape(id))
+}
+
+// Acquire takes a slot for id like TryAcquire, but waits in the queue for its turn, for a slot, and
+// for the end of a pause, as long as ctx lets it; holding a slot already is success. It waits by
+// watching, and through failures of the store, which do not end the wait; only a store that refuses,
+// a document that cannot be understood or another host with the same id does. When it returns, id does
+// not wait in the queue any more, or will not within a minute if the store cannot be reached.
+//
+// waiting, if not nil, is called in the goroutine of the caller: when the wait begins and whenever
+// what it waits for is seen to be another, with a nil error; and after each failure of the store, with
+// the error and what was last waited for, which is the zero Waiting as long as there was nothing.
+func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Waiting, error)) error {
+	h, err := newHost(id, r)
+	if err != nil {
+		return err
+	}
+	if waiting == nil {
+		waiting = func(Waiting, error) {}
+	}
+	w := &waiter{Lock: l, host: h, waiting: waiting}
+	defer w.leave(ctx)
+	for {
+		err := w.try(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errLostPlace):
+			w.leave(ctx)
+		case ctx.Err() != nil || permanent(err):
+			return l.outcome("take a slot for "+id, err)
+		default:
+			w.waiting(w.last, l.outcome("take a slot for "+id, err))
+			w.told = false
+			sleep(ctx, backoff(w.failures, 250*time.Millisecond, 10*time.Second))
+			w.failures++
+		}
+	}
+}
+
+// errLostPlace means that the entry in the queue is gone or another's.
+var errLostPlace = errors.New("the place in the queue is lost")
+
+// errQueue means that others wait.
+var errQueue = errors.New("others wait for a slot")
+
+// waiter is one call of Acquire.
+type waiter struct {
+	*Lock
+	*host
+	waiting  func(Waiting, error)
+	last     Waiting
+	told     bool // of last, and of no failure since
+	failures int  // since something worked
+
+	// The entry in the queue; entry is 0 without one.
+	lease   int64
+	created int64 // revision at which the entry was created
+	entry   int64 // revision of its last change
+	indexed bool
+	head    bool // nobody is, or can come, before it
+	alive   context.Context
+	stop    func() // keeping the lease alive
+}
+
+// tell reports what is waited for, unless that is known.
+func (w *waiter) tell(now Waiting) {
+	w.failures = 0
+	if !w.told || !reflect.DeepEqual(w.last, now) {
+		w.last, w.told = now, true
+		w.waiting(now, nil)
+	}
+}
+
+// leave gives the place in the queue up. Whoever has a slot has none, and only a lease that nothing
+// lives with any more: that runs out by itself, rather than delay whoever got the slot.
+func (w *waiter) leave(ctx context.Context) {
+	if w.stop != nil {
+		w.stop()
+	}
+	if w.lease != 0 {
+		w.revoke(ctx, w.lease)
+	}
+	w.lease, w.created, w.entry, w.indexed, w.head, w.alive, w.stop = 0, 0, 0, false, false, nil, nil
+}
+
+// try goes on until there is a slot or an error.
+func (w *waiter) try(ctx context.Context) error {
+	if w.entry == 0 {
+		if got, err := w.arrive(ctx); got || err != nil {
+			return err
+		}
+	}
+	for !w.head {
+		snap, ahead, err := w.findAhead(ctx)
+		if err != nil {
+			return err
+		}
+		if ahead == "" {
+			break
+		}
+		if got, err := w.await(ctx, snap, ahead); got || err != nil {
+			return err
+		}
+	}
+	return w.contend(ctx)
+}
+
+// arrive takes a free slot if nobody waits, and otherwise enters the queue.
+func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	queue := w.queueRange()
+	any := queue
+	any.Limit, any.KeysOnly = 1, true
+	reads := append(w.gates(w.id), any)
+	snap, err := w.store.Get(limited, reads...)
+	if err != nil {
+		return false, err
+	}
+	_, snap, err = w.acquire(limited, snap, reads, w.host, func(snap Snapshot) (*change, error) {
+		for key := range snap.Values {
+			if strings.HasPrefix(key, queue.Key) {
+				return nil, errQueue
+			}
+		}
+		return &change{conds: []Cond{{Key: queue.Key, End: queue.End}}}, nil
+	})
+	var full *FullError
+	var paused *PausedError
+	if !errors.Is(err, errQueue) && !errors.As(err, &full) && !errors.As(err, &paused) {
+		return err == nil, err
+	}
+	return false, w.enqueue(ctx, snap.Values[w.queueKey(w.id)])
+}
+
+// enqueue makes an entry in the queue, or takes over the one that this host has, which it left when
+// it was started anew.
+func (w *waiter) enqueue(ctx context.Context, found Value) error {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	key := w.queueKey(w.id)
+	if w.lease == 0 {
+		lease, err := w.store.Grant(limited, w.queueLease)
+		if err != nil {
+			return err
+		}
+		w.lease = lease
+		w.alive, w.stop = w.keepAlive(ctx, lease)
+	}
+	for failures := 0; ; {
+		if found.Lease == w.lease { // an earlier try has worked after all
+			w.created, w.entry = found.CreateRevision, found.ModRevision
+			return nil
+		}
+		if err := cloneOf(w.id, w.record, found); err != nil {
+			return err
+		}
+		// A try that is still under way compares the same, or what is not true any more.
+		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}},
+			[]Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}, Read{Key: key, KeysOnly: true})
+		switch {
+		case err == nil && ok:
+			found = now.Values[key]
+		case err == nil:
+			found = now.Values[key]
+		case errors.Is(err, ErrNoLease):
+			return fmt.Errorf("%w: %w", errLostPlace, err)
+		case errors.Is(err, ErrRefused):
+			return err
+		default:
+			now, readErr := w.reread(limited, keys(key), &failures)
+			if readErr != nil {
+				return err
+			}
+			found = now.Values[key]
+		}
+	}
+}
+
+// keepAlive keeps the lease until stop is called. alive ends with errLostPlace when the lease has run
+// out, as it does when this process stood still for too long.
+func (w *waiter) keepAlive(ctx context.Context, lease int64) (alive context.Context, stop func()) {
+	alive, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		every := w.queueLease / 3
+		next := every
+		for {
+			sleep(alive, next)
+			if alive.Err() != nil {
+				return
+			}
+			err := w.store.KeepAlive(alive, lease)
+			switch next = every; {
+			case errors.Is(err, ErrNoLease):
+				cancel(errLostPlace)
+				return
+			case err != nil:
+				next = every / 10
+			}
+		}
+	}()
+	return alive, func() { cancel(nil); <-done }
+}
+
+// few bounds how many keys are looked at at once where one is most often enough.
+const few = 8
+
+// findAhead returns the key in the index to wait for, of the host right before this one; "" if it is
+// the first. It puts this host into the index first, if need be.
+func (w *waiter) findAhead(ctx context.Context) (Snapshot, string, error) {
+	order := w.orderRange()
+	mine := w.orderKey(w.id, w.created)
+	entry := w.queueKey(w.id)
+	next := Read{Key: mine + "\x00", End: order.End, Limit: few, KeysOnly: true}
+	for {
+		reads := append(w.gates(w.id), next)
+		var snap Snapshot
+		var err error
+		if w.indexed {
+			snap, err = w.store.Get(ctx, reads...)
+		} else {
+			_, snap, err = w.store.Commit(ctx, []Cond{{Key: entry, ModRevision: w.entry}}, []Op{{Key: mine, Lease: w.lease}}, reads...)
+			if errors.Is(err, ErrNoLease) {
+				return snap, "", errLostPlace
+			}
+			w.indexed = err == nil
+		}
+		if err != nil {
+			return snap, "", err
+		}
+		if snap.Values[entry].ModRevision != w.entry {
+			return snap, "", errLostPlace
+		}
+		found := within(snap, next)
+		for _, key := range found {
+			if snap.Values[key].Lease != 0 {
+				return snap, key, nil
+			}
+		}
+		if len(found) < few {
+			return snap, "", nil
+		}
+		next.Key = found[len(found)-1] + "\x00" // these live without a lease, for ever: they are no places
+	}
+}
+
+// within returns the keys in snap that are in a range, in order.
+func within(snap Snapshot, r Read) []string {
+	var found []string
+	for key := range snap.Values {
+		if r.Key <= key && key < r.End {
+			found = append(found, key)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// idOf returns the id that the last part of a key stands for.
+func idOf(key string) string {
+	last := key[strings.LastIndexByte(key, '/')+1:]
+	if id, err := url.QueryUnescape(last); err == nil {
+		return id
+	}
+	return last
+}
+
+// await waits, behind another host, until that key has changed. It returns true if there is a slot
+// already: somebody took it for this host by hand.
+func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bool, err error) {
+	s, _, err := w.parse(snap)
+	if err != nil {
+		return false, err
+	}
+	if s.Holds(w.id) {
+		err := cloneOf(w.id, w.record, snap.Values[w.recordKey(w.id)])
+		return err == nil, err
+	}
+	w.tell(Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)})
+	_, err = w.watch(ctx, rereadPlaceAfter, Watch{Key: ahead, After: snap.Revision})
+	return false, err
+}
+
+// watch waits for changes, for so long at most, and as long as the place is not lost. What it returns
+// has no values if it has to be read what happened.
+func (w *waiter) watch(ctx context.Context, atMost time.Duration, watches ...Watch) (Snapshot, error) {
+	limited, cancel := context.WithTimeout(w.alive, atMost)
+	defer cancel()
+	changed, err := w.store.Wait(limited, watches...)
+	switch {
+	case err == nil:
+		return changed, nil
+	case ctx.Err() != nil:
+		return Snapshot{}, ctx.Err()
+	case w.alive.Err() != nil:
+		return Snapshot{}, context.Cause(w.alive)
+	case limited.Err() != nil:
+		return Snapshot{}, nil
+	}
+	return Snapshot{}, err
+}
+
+// contend waits for a slot at the head of the queue, and takes it.
+func (w *waiter) contend(ctx context.Context) error {
+	for {
+		snap, ahead, err := w.look(ctx)
+		if err != nil {
+			return err
+		}
+		if ahead != "" { // it has yet to enter the index
+			if got, err := w.await(ctx, snap, ahead); got || err != nil {
+				return err
+			}
+			continue
+		}
+		w.head = true
+		if got, err := w.watchSlots(ctx, snap); got || err != nil {
+			return err
+		}
+	}
+}
+
+// state is all that the head has to know.
+func (w *waiter) state() []Read {
+	alive := w.aliveRange()
+	alive.KeysOnly = true
+	return append(w.gates(w.id), w.holdersRange(), alive)
+}
+
+// look reads the state, and makes sure that this host is the head: otherwise ahead is the key of the
+// entry before its own.
+func (w *waiter) look(ctx context.Context) (snap Snapshot, ahead string, err error) {
+	before := w.queueRange()
+	before.KeysOnly, before.CreatedBefore = true, w.created
+	for before.Limit = few; ; before.Limit *= few {
+		reads := w.state()
+		if !w.head {
+			reads = append(reads, before)
+		}
+		if snap, err = w.store.Get(ctx, reads...); err != nil {
+			return snap, "", err
+		}
+		if snap.Values[w.queueKey(w.id)].ModRevision != w.entry {
+			return snap, "", errLostPlace
+		}
+		if w.head {
+			return snap, "", nil
+		}
+		others, newest := 0, int64(0)
+		for _, key := range within(snap, before) {
+			v := snap.Values[key]
+			if v.CreateRevision >= w.created {
+				continue // its own
+			}
+			others++
+			if v.Lease != 0 && v.CreateRevision > newest {
+				ahead, newest = key, v.CreateRevision
+			}
+		}
+		if ahead != "" || others < before.Limit {
+			return snap, ahead, nil
+		}
+	}
+}
+
+// watchSlots waits at the head for a slot, given a snapshot of the state, and takes it. It returns
+// false when the state has to be read again.
+func (w *waiter) watchSlots(ctx context.Context, snap Snapshot) (got bool, err error) {
+	watches := []Watch{{Key: w.semaphoreKey()}, {Key: w.pauseKey()}, {Key: pauseAllKey}}
+	if r := w.aliveRange(); len(w.mortals(snap)) > 0 {
+		watches = append(watches, Watch{Key: r.Key, End: r.End})
+	}
+	for i := range watches {
+		watches[i].After = snap.Revision
+	}
+	holders := w.holdersIn(snap)
+	for {
+		now, got, err := w.take(ctx, snap)
+		if got {
+			return true, nil
+		}
+		var full *FullError
+		var paused *PausedError
+		switch {
+		case errors.As(err, &full):
+			if removed, err := w.removeExpired(ctx, now); removed || err != nil {
+				return false, err
+			}
+			w.tell(Waiting{Semaphore: full.Semaphore})
+		case errors.As(err, &paused):
+			s, _, err := w.parse(now)
+			if err != nil {
+				return false, err
+			}
+			w.tell(Waiting{Semaphore: s, Pause: &paused.Pause})
+		default:
+			return false, err
+		}
+		if now.Revision != snap.Revision || !slices.Equal(holders, w.holdersIn(now)) {
+			return false, nil // there may be records that are not known yet
+		}
+		changed, err := w.watch(ctx, rereadAfter, watches...)
+		if err != nil || changed.Values == nil {
+			return false, err
+		}
+		for key, v := range changed.Values {
+			if v.ModRevision == 0 {
+				delete(snap.Values, key)
+			} else {
+				snap.Values[key] = v
+			}
+			for i, watch := range watches {
+				// Only of these: those of others may be on their way still.
+				if key == watch.Key || watch.Key <= key && key < watch.End {
+					watches[i].After = changed.Revision
+				}
+			}
+		}
+	}
+}
+
+// take takes a slot at the head of the queue, given a snapshot of the state. now is the last that it
+// has seen, with a revision of its own if that is another one.
+func (w *waiter) take(ctx context.Context, snap Snapshot) (now Snapshot, got bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	tried := false
+	_, now, err = w.acquire(ctx, snap, w.state(), w.host, func(snap Snapshot) (*change, error) {
+		if snap.Values[w.queueKey(w.id)].ModRevision != w.entry {
+			return nil, errLostPlace
+		}
+		tried = true
+		return &change{
+			conds: []Cond{{Key: w.queueKey(w.id), ModRevision: w.entry}},
+			ops:   []Op{{Key: w.queueKey(w.id), Delete: true}, {Key: w.orderKey(w.id, w.created), Delete: true}},
+		}, nil
+	})
+	if err == nil && tried {
+		w.lease = 0 // nothing lives with it any more
+	}
+	return now, err == nil, err
+}
+
+// holdersIn returns who holds a slot; nobody where the document cannot be understood.
+func (l *Lock) holdersIn(snap Snapshot) []string {
+	s, _, _ := l.parse(snap)
+	return s.Holders
+}
+
+// mortals returns the holders whose slot has a time-to-live.
+func (l *Lock) mortals(snap Snapshot) []string {
+	return slices.DeleteFunc(slices.Clone(l.holdersIn(snap)), func(id string) bool {
+		r, _ := parseRecord(snap.Values[l.recordKey(id)].Data)
+		return r.TTL == 0
+	})
+}
+
+// expired returns the holders who did not come back within the time that their record gave them.
+func (l *Lock) expired(snap Snapshot) []string {
+	return slices.DeleteFunc(l.mortals(snap), func(id string) bool {
+		return snap.Values[l.aliveKey(id)].ModRevision != 0
+	})
+}
+
+// removeExpired takes the slots of those away whose time is up, given a snapshot of the state.
+func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (removed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for _, id := range w.expired(snap) {
+		removed = true
+		if _, err := w.removeIfExpired(ctx, snap, w.state(), id); err != nil {
+			return removed, err
+		}
+		if snap, err = w.store.Get(ctx, w.state()...); err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// removeIfExpired takes the slot of id away if its time is up, and nothing of that changes before.
+func (l *Lock) removeIfExpired(ctx context.Context, snap Snapshot, reads []Read, id string) (removed bool, err error) {
+	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
+		removed = v.undecided && !v.semaphore.Holds(id)
+		if !slices.Contains(l.expired(v.Snapshot), id) {
+			return nil, nil
+		}
+		removed = true
+		next, err := v.semaphore.Release(id)
+		return &change{
+			next: next,
+			conds: []Cond{
+				{Key: l.recordKey(id), ModRevision: v.Values[l.recordKey(id)].ModRevision},
+				{Key: l.aliveKey(id)},
+			},
+			ops: []Op{{Key: l.recordKey(id), Delete: true}},
+		}, err
+	})
+	return removed && err == nil, err
+}

@@ -1,0 +1,155 @@
+package lock
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Record says more about a holder, for people and for the holder itself. Only TTL has a part in who
+// holds a slot.
+type Record struct {
+	Hostname string
+	BootID   string
+	Since    time.Time
+	By       string // what took the slot, such as the name of the program
+	Version  string
+	// TTL is how long after it was taken the slot may be taken away again, from a host that has not
+	// come back; 0 is never. Hosts that wait take it away, so it comes true once one does.
+	TTL time.Duration
+}
+
+// MinTTL is the least that a Record may ask for: less than a reboot takes.
+const MinTTL = time.Minute
+
+// PauseInfo says who pauses, and why.
+type PauseInfo struct {
+	By, Reason string
+}
+
+// Pause is a pause that is in force: nobody takes a slot.
+type Pause struct {
+	By, Reason string
+	Since      time.Time // by the clock of the host where it was ordered
+	Until      time.Time // the same; zero for a pause that does not end by itself
+	// All says that it is for every group.
+	All bool
+	// Broken says that what etcd has about it cannot be understood. It is in force all the same.
+	Broken bool
+}
+
+// What the documents look like in etcd.
+type (
+	recordDocument struct {
+		Hostname string    `json:"hostname"`
+		BootID   string    `json:"boot_id"`
+		Since    time.Time `json:"since"`
+		By       string    `json:"by"`
+		Version  string    `json:"version,omitempty"`
+		TTL      string    `json:"ttl,omitempty"`
+	}
+	waiterDocument struct {
+		Hostname string    `json:"hostname"`
+		BootID   string    `json:"boot_id"`
+		Since    time.Time `json:"since"`
+		Version  string    `json:"version,omitempty"`
+	}
+	pauseDocument struct {
+		By     string    `json:"by"`
+		Reason string    `json:"reason,omitempty"`
+		Since  time.Time `json:"since"`
+		Until  time.Time `json:"until,omitzero"`
+	}
+)
+
+// encode returns the document that a holder leaves, and the one while it waits.
+func (r Record) encode() (holder, waiter []byte, err error) {
+	if r.TTL != 0 && r.TTL < MinTTL {
+		return nil, nil, fmt.Errorf("the time-to-live is %v; it must be %v or more, or 0 for none", r.TTL, MinTTL)
+	}
+	d := recordDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, By: r.By, Version: r.Version}
+	if r.TTL != 0 {
+		d.TTL = r.TTL.String()
+	}
+	if holder, err = json.Marshal(d); err != nil {
+		return nil, nil, fmt.Errorf("encode record: %w", err)
+	}
+	waiter, err = json.Marshal(waiterDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, Version: r.Version})
+	return holder, waiter, err
+}
+
+// parseRecord returns the zero Record and false for what cannot be understood.
+func parseRecord(data []byte) (Record, bool) {
+	var d recordDocument
+	if decode(data, &d) != nil {
+		return Record{}, false
+	}
+	r := Record{Hostname: clean(d.Hostname), BootID: clean(d.BootID), Since: d.Since, By: clean(d.By), Version: clean(d.Version)}
+	if d.TTL != "" {
+		var err error
+		if r.TTL, err = time.ParseDuration(d.TTL); err != nil || r.TTL < MinTTL {
+			return Record{}, false
+		}
+	}
+	return r, true
+}
+
+func parseWaiter(data []byte) (Record, bool) {
+	var d waiterDocument
+	if decode(data, &d) != nil {
+		return Record{}, false
+	}
+	return Record{Hostname: clean(d.Hostname), BootID: clean(d.BootID), Since: d.Since, Version: clean(d.Version)}, true
+}
+
+func parsePause(data []byte, all bool) *Pause {
+	var d pauseDocument
+	if decode(data, &d) != nil {
+		return &Pause{All: all, Broken: true}
+	}
+	return &Pause{By: clean(d.By), Reason: clean(d.Reason), Since: d.Since, Until: d.Until, All: all}
+}
+
+// maxDocument is the longest document, in bytes, that is looked at: many times what anybody writes.
+const maxDocument = 64 << 10
+
+// decode reads a JSON object that any client of etcd may have written.
+func decode(data []byte, into any) error {
+	if len(data) > maxDocument {
+		return errors.New("it is too long")
+	}
+	if !utf8.Valid(data) || !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
+		return errors.New("it is not a JSON object")
+	}
+	return json.Unmarshal(data, into)
+}
+
+// maxText bounds, in bytes, how much of a text from etcd is shown.
+const maxText = 256
+
+// clean returns s, cut where it is long, with every character escaped that a terminal might act upon
+// or that could not be seen.
+func clean(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		if b.Len() >= maxText {
+			b.WriteString("...")
+			break
+		}
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
