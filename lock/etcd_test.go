@@ -485,7 +485,7 @@ func TestWaitSurvivesTheSilenceOfTheMemberItWatches(t *testing.T) {
 		w := startWaiting(ctx, t, b, "b")
 		watched := -1
 		until(t, "the watch", func() bool {
-			watched = slices.IndexFunc(members, func(m *etcdtest.Server) bool { return watchers(ctx, t, m.Endpoint()) == 1 })
+			watched = slices.IndexFunc(members, func(m *etcdtest.Server) bool { return watchers(ctx, t, m.Endpoint()) == headWatches })
 			return watched >= 0
 		})
 		must(t, members[watched].Pause(ctx))
@@ -596,7 +596,7 @@ func TestWaitSurvivesCompaction(t *testing.T) {
 	})
 }
 
-func TestWaitFromACompactedRevisionReturnsWhatIsThere(t *testing.T) {
+func TestWaitFromACompactedRevisionSaysThatItHasToBeRead(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
@@ -611,7 +611,7 @@ func TestWaitFromACompactedRevisionReturnsWhatIsThere(t *testing.T) {
 		_, err = client.Compact(ctx, resp.Header.Revision)
 		must(t, err)
 		snap, err := connect(t, at(s.Endpoint())).Wait(ctx, lock.Watch{Key: "k", After: 1})
-		if err != nil || string(snap.Values["k"].Data) != "x" || snap.Revision < resp.Header.Revision {
+		if err != nil || snap.Values != nil {
 			t.Errorf("wait returned %v, %v", snap, err)
 		}
 	})
@@ -631,7 +631,7 @@ func TestOldDocumentAndCompactionDoNotMakeAWaitSpin(t *testing.T) {
 		_, err = client.Compact(ctx, resp.Header.Revision)
 		must(t, err)
 		w := startWaiting(ctx, t, b, "b")
-		until(t, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == 1 })
+		until(t, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == headWatches })
 		must(t, a.Release(ctx, "a"))
 		w.mustGet(t)
 		if n := p.Calls(etcdtest.Watch); n != 1 {

@@ -3,7 +3,6 @@ package lock
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -225,9 +224,10 @@ func (l *Lock) followOnce(ctx context.Context, enough func(Overview) bool) error
 			Watch{Key: l.holdersRange().Key, End: l.semaphoreKey() + "\x00", After: snap.Revision},
 			Watch{Key: alive.Key, End: alive.End, After: snap.Revision},
 			Watch{Key: pauseAllKey, After: snap.Revision})
+		tired := limited.Err() != nil
 		cancel()
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return cmp.Or(err, ctx.Err())
+		if ctx.Err() != nil || err != nil && !tired {
+			return cmp.Or(ctx.Err(), err)
 		}
 		sleep(ctx, coalesce)
 	}

@@ -208,7 +208,7 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 		}
 		// A try that is still under way compares the same, or what is not true any more.
 		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}},
-			[]Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}, Read{Key: key, KeysOnly: true})
+			[]Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}, Read{Key: key})
 		switch {
 		case err == nil && ok:
 			found = now.Values[key]
@@ -255,7 +255,7 @@ func (w *waiter) keepAlive(ctx context.Context, lease int64) (alive context.Cont
 	return alive, func() { cancel(nil); <-done }
 }
 
-// few bounds how many keys are looked at at once where one is most often enough.
+// few bounds how many keys are read at once where one is most often enough.
 const few = 8
 
 // findAhead returns the key in the index to wait for, of the host right before this one; "" if it is
@@ -264,7 +264,7 @@ func (w *waiter) findAhead(ctx context.Context) (Snapshot, string, error) {
 	order := w.orderRange()
 	mine := w.orderKey(w.id, w.created)
 	entry := w.queueKey(w.id)
-	next := Read{Key: mine + "\x00", End: order.End, Limit: few, KeysOnly: true}
+	next := Read{Key: mine + "\x00", End: order.End, Limit: few}
 	for {
 		reads := append(w.gates(w.id), next)
 		var snap Snapshot
@@ -399,21 +399,27 @@ func (w *waiter) look(ctx context.Context) (snap Snapshot, ahead string, err err
 		if w.head {
 			return snap, "", nil
 		}
-		others, newest := 0, int64(0)
-		for _, key := range within(snap, before) {
-			v := snap.Values[key]
-			if v.CreateRevision >= w.created {
-				continue // its own
-			}
-			others++
-			if v.Lease != 0 && v.CreateRevision > newest {
-				ahead, newest = key, v.CreateRevision
-			}
-		}
-		if ahead != "" || others < before.Limit {
-			return snap, ahead, nil
+		others := slices.DeleteFunc(within(snap, before), func(key string) bool { return snap.Values[key].CreateRevision >= w.created })
+		if ahead, err = w.anyLeased(ctx, others); err != nil || ahead != "" || len(others) < before.Limit {
+			return snap, ahead, err
 		}
 	}
+}
+
+// anyLeased returns one of the keys that lives with a lease; "" if none does.
+func (w *waiter) anyLeased(ctx context.Context, among []string) (string, error) {
+	for some := range slices.Chunk(among, few) {
+		snap, err := w.store.Get(ctx, keys(some...)...)
+		if err != nil {
+			return "", err
+		}
+		for key, v := range snap.Values {
+			if v.Lease != 0 {
+				return key, nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // watchSlots waits at the head for a slot, given a snapshot of the state, and takes it. It returns

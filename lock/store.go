@@ -51,7 +51,7 @@ type Read struct {
 	Key, End string
 	// Limit bounds the number of keys, of which the first are read; 0 does not.
 	Limit int
-	// KeysOnly leaves the data of the values away.
+	// KeysOnly leaves data and leases of the values away. (etcd 3.7 does not say the lease then.)
 	KeysOnly bool
 	// CreatedBefore, if not 0, leaves only keys that were created before this revision, and has the
 	// newest of them come first for Limit. It makes etcd look at every key of the range.

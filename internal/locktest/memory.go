@@ -113,7 +113,7 @@ func (m *Memory) Deliver() {
 	}
 }
 
-// Calls is the number of calls so far.
+// Calls is the number of calls so far, except those that keep leases alive.
 func (m *Memory) Calls() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -266,7 +266,7 @@ func (m *Memory) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
 func (m *Memory) KeepAlive(ctx context.Context, id int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.begin(ctx); err != nil {
+	if err := cmp.Or(ctx.Err(), m.broken); err != nil {
 		return err
 	}
 	l, ok := m.leases[id]
@@ -309,10 +309,7 @@ func (m *Memory) endLease(id int64) {
 // begin counts a call and returns the error that it has to fail with.
 func (m *Memory) begin(ctx context.Context) error {
 	m.calls++
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return m.broken
+	return cmp.Or(ctx.Err(), m.broken)
 }
 
 func (m *Memory) snapshot(reads []lock.Read) lock.Snapshot {
@@ -336,7 +333,7 @@ func (m *Memory) snapshot(reads []lock.Read) lock.Snapshot {
 		for _, key := range found {
 			v := m.values[key]
 			if r.KeysOnly {
-				v.Data = nil
+				v.Data, v.Lease = nil, 0
 			}
 			if _, ok := snap.Values[key]; !ok {
 				snap.Values[key] = v
