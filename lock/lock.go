@@ -57,6 +57,9 @@ type Lock struct {
 	max    int    // of a document that is created
 	self   Record // who the caller is, as far as it said
 
+	// latest has the document and a record as they were last seen or written, for Release to begin with.
+	latest Snapshot
+
 	// unresolved is the revision of the document that a transaction of unknown outcome compared,
 	// or noRevision. As long as the document stays at it, the transaction may still happen.
 	unresolved int64
@@ -174,8 +177,19 @@ func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already boo
 func (l *Lock) Release(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	err := l.release(ctx, id)
+	return l.outcome("release the slot of "+id, err)
+}
+
+func (l *Lock) release(ctx context.Context, id string) (err error) {
 	reads := keys(l.semaphoreKey(), l.recordKey(id))
-	err := l.readAndChange(ctx, reads, func(v view) (*change, error) {
+	snap := l.latest
+	if s, revision, err := l.parse(snap); err != nil || revision == 0 || !s.Holds(id) || l.unresolved != noRevision {
+		if snap, err = l.store.Get(ctx, reads...); err != nil {
+			return err
+		}
+	}
+	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
 		if v.undecided && !v.semaphore.Holds(id) {
 			return nil, nil
 		}
@@ -187,13 +201,9 @@ func (l *Lock) Release(ctx context.Context, id string) error {
 		if err := cloneOf(id, l.self, record); err != nil {
 			return nil, err
 		}
-		c := &change{next: next, ops: l.forget(id)}
-		if l.self.known() {
-			c.conds = []Cond{{Key: l.recordKey(id), ModRevision: record.ModRevision}}
-		}
-		return c, nil
+		return &change{next: next, conds: []Cond{{Key: l.recordKey(id), ModRevision: record.ModRevision}}, ops: l.forget(id)}, nil
 	})
-	return l.outcome("release the slot of "+id, err)
+	return err
 }
 
 // forget deletes what is kept beside the document about a holder.
@@ -229,6 +239,7 @@ func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err 
 	if err := cloneOf(id, l.self, record); err != nil {
 		return false, Record{}, err
 	}
+	l.latest = snap
 	r, _ = parseRecord(record.Data)
 	return true, r, nil
 }
@@ -287,7 +298,8 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 		if c.next, err = v.semaphore.Acquire(h.id); err != nil {
 			return nil, err
 		}
-		c.conds = append(c.conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey})
+		c.conds = append(c.conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
+			Cond{Key: l.recordKey(h.id), ModRevision: v.Values[l.recordKey(h.id)].ModRevision})
 		c.ops = append(c.ops, Op{Key: l.recordKey(h.id), Value: h.holderDoc})
 		if h.record.TTL == 0 {
 			c.ops = append(c.ops, Op{Key: l.aliveKey(h.id), Delete: true})
@@ -338,7 +350,8 @@ type view struct {
 	undecided bool
 }
 
-// change is what becomes of the document, with what else the transaction compares and does.
+// change is what becomes of the document, with what else the transaction compares and does. It compares
+// all that was looked at: where it fails, only that is known from then on.
 type change struct {
 	next  Semaphore
 	conds []Cond
@@ -388,12 +401,19 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 		}
 		// Where the outcome of one is unknown and the document has not moved, the next compares the
 		// same revision: one of them can happen, at most.
+		ops := append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()})
 		ok, now, err := l.store.Commit(ctx,
 			append(next.conds, Cond{Key: l.semaphoreKey(), ModRevision: revision}),
-			append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()}), reads...)
+			ops)
 		switch {
 		case err == nil && ok:
 			l.unresolved = noRevision
+			l.latest = Snapshot{Revision: now.Revision, Values: map[string]Value{}}
+			for _, op := range ops {
+				if !op.Delete {
+					l.latest.Values[op.Key] = Value{Data: op.Value, ModRevision: now.Revision}
+				}
+			}
 			return snap, decided
 		case err == nil:
 			if snap = now; conflicts > 0 { // after the first, what is there now is as good as any

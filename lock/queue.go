@@ -168,12 +168,12 @@ func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	again := false
 	_, snap, err = w.acquire(limited, snap, reads, w.host, func(snap Snapshot) (*change, error) {
-		for key := range snap.Values {
-			if strings.HasPrefix(key, queue.Key) {
-				return nil, errQueue
-			}
+		if again || len(within(snap, queue)) > 0 {
+			return nil, errQueue
 		}
+		again = true // after a conflict it is not known whether somebody waits
 		return &change{conds: []Cond{{Key: queue.Key, End: queue.End}}}, nil
 	})
 	var full *FullError
@@ -208,10 +208,14 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 		}
 		// A try that is still under way compares the same, or what is not true any more.
 		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}},
-			[]Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}, Read{Key: key})
+			[]Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}})
 		switch {
 		case err == nil && ok:
-			found = now.Values[key]
+			w.created, w.entry = now.Revision, now.Revision
+			if found.CreateRevision != 0 {
+				w.created = found.CreateRevision
+			}
+			return nil
 		case err == nil:
 			found = now.Values[key]
 		case errors.Is(err, ErrNoLease):

@@ -68,16 +68,45 @@ type (
 	}
 )
 
-// encode returns the document that a holder leaves, and the one while it waits.
-func (r Record) encode() (holder, waiter []byte, err error) {
-	if r.TTL != 0 && r.TTL < MinTTL {
-		return nil, nil, fmt.Errorf("the time-to-live is %v; it must be %v or more, or 0 for none", r.TTL, MinTTL)
-	}
+// MarshalJSON writes the document that is in etcd. Times beyond the year 9999 are an error.
+func (r Record) MarshalJSON() ([]byte, error) {
 	d := recordDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, By: r.By, Version: r.Version}
 	if r.TTL != 0 {
 		d.TTL = r.TTL.String()
 	}
-	if holder, err = json.Marshal(d); err != nil {
+	return json.Marshal(d)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. A time-to-live below MinTTL is an error.
+func (r *Record) UnmarshalJSON(data []byte) error {
+	var d recordDocument
+	if err := json.Unmarshal(data, &d); err != nil {
+		return err
+	}
+	*r = Record{Hostname: d.Hostname, BootID: d.BootID, Since: d.Since, By: d.By, Version: d.Version}
+	if d.TTL == "" {
+		return nil
+	}
+	var err error
+	if r.TTL, err = time.ParseDuration(d.TTL); err != nil {
+		return err
+	}
+	return r.checkTTL()
+}
+
+func (r Record) checkTTL() error {
+	if r.TTL != 0 && r.TTL < MinTTL {
+		return fmt.Errorf("the time-to-live is %v; it must be %v or more, or 0 for none", r.TTL, MinTTL)
+	}
+	return nil
+}
+
+// encode returns the document that a holder leaves, and the one while it waits.
+func (r Record) encode() (holder, waiter []byte, err error) {
+	if err := r.checkTTL(); err != nil {
+		return nil, nil, err
+	}
+	if holder, err = json.Marshal(r); err != nil {
 		return nil, nil, fmt.Errorf("encode record: %w", err)
 	}
 	waiter, err = json.Marshal(waiterDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, Version: r.Version})
@@ -86,17 +115,11 @@ func (r Record) encode() (holder, waiter []byte, err error) {
 
 // parseRecord returns the zero Record and false for what cannot be understood.
 func parseRecord(data []byte) (Record, bool) {
-	var d recordDocument
-	if decode(data, &d) != nil {
+	var r Record
+	if decode(data, &r) != nil {
 		return Record{}, false
 	}
-	r := Record{Hostname: clean(d.Hostname), BootID: clean(d.BootID), Since: d.Since, By: clean(d.By), Version: clean(d.Version)}
-	if d.TTL != "" {
-		var err error
-		if r.TTL, err = time.ParseDuration(d.TTL); err != nil || r.TTL < MinTTL {
-			return Record{}, false
-		}
-	}
+	r.Hostname, r.BootID, r.By, r.Version = clean(r.Hostname), clean(r.BootID), clean(r.By), clean(r.Version)
 	return r, true
 }
 

@@ -15,10 +15,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/internal/ptytest"
 )
 
 // patience is how long anything may take that happens when all is well.
@@ -442,37 +442,13 @@ func TestHelpIsNoFailure(t *testing.T) {
 	}
 }
 
-// terminal opens a terminal of 80x24: where a program's output goes, and where it
-// can be read.
-func terminal(t *testing.T) (program, screen *os.File) {
-	t.Helper()
-	control := func(request uintptr, argument unsafe.Pointer) {
-		t.Helper()
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), request, uintptr(argument)); errno != 0 {
-			t.Fatal(errno)
-		}
-	}
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	must(t, err)
-	t.Cleanup(func() { screen.Close() })
-	var unlock, number int32
-	control(syscall.TIOCSPTLCK, unsafe.Pointer(&unlock))
-	control(syscall.TIOCGPTN, unsafe.Pointer(&number))
-	size := [4]uint16{24, 80}
-	control(syscall.TIOCSWINSZ, unsafe.Pointer(&size))
-	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	must(t, err)
-	t.Cleanup(func() { program.Close() })
-	return program, screen
-}
-
 // onTerminal runs the demo on a terminal to its end and returns what it wrote to
 // it. interrupt, if not empty, is what to see there before it gets a SIGINT.
 func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 	t.Helper()
 	cmd, tmp := command(t, args...)
 	cmd.Env = append(cmd.Env, env)
-	program, screen := terminal(t)
+	program, screen := ptytest.Open(t)
 	cmd.Stdout, cmd.Stderr = program, program
 	d := &demo{t: t, tmp: tmp}
 	var err error

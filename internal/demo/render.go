@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/locksmithd/locksmith/internal/terminal"
 )
 
 // line tells an event that r has observed, for people who read it as plain text.
@@ -89,7 +91,7 @@ func table(r *referee, now time.Time, width, height int) []string {
 	}
 	lines = lines[:min(len(lines), max(1, height))]
 	for i := range lines {
-		lines[i] = cut(strings.TrimRight(lines[i], " "), width)
+		lines[i] = terminal.Cut(strings.TrimRight(lines[i], " "), width)
 	}
 	return lines
 }
@@ -138,22 +140,11 @@ func fit(status string, width int) string {
 		}
 		status = rest
 	}
-	return cut(status, width)
+	return terminal.Cut(status, width)
 }
 
 // clock is a time as locksmithd shows it.
 var clock = regexp.MustCompile(`[A-Z][a-z]{2} \d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) [A-Z0-9+-]+`)
-
-func cut(text string, width int) string {
-	runes := []rune(text)
-	if len(runes) <= width {
-		return text
-	}
-	if width < 3 {
-		return string(runes[:max(0, width)])
-	}
-	return string(runes[:width-3]) + "..."
-}
 
 func printable(text string) string {
 	return strings.Map(func(c rune) rune {

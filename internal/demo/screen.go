@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"syscall"
 	"time"
-	"unsafe"
+
+	"github.com/locksmithd/locksmith/internal/terminal"
 )
 
 // screen shows a run while it goes on.
@@ -23,14 +22,11 @@ type screen interface {
 // newScreen returns a table if out is a terminal that can show one, and plain
 // lines otherwise, or where the environment asks for plain output.
 func newScreen(out *os.File, getenv func(string) string) (screen, error) {
-	_, _, terminal := terminalSize(out)
-	if !terminal || getenv("NO_COLOR") != "" || getenv("TERM") == "dumb" || getenv("TERM") == "" {
+	if !terminal.Redraws(out, getenv) {
 		return &plain{out}, nil
 	}
-	s := &live{out}
-	// The alternate screen, so that what was there before comes back; no cursor.
-	_, err := io.WriteString(out, "\x1b[?1049h\x1b[?25l\x1b[2J")
-	return s, err
+	s, err := terminal.Open(out)
+	return &live{s}, err
 }
 
 // plain prints a line for each thing that happens.
@@ -51,31 +47,14 @@ func (p *plain) close() error        { return nil }
 
 // live redraws a table in place.
 type live struct {
-	out *os.File
+	*terminal.Screen
 }
 
 func (l *live) show(*referee, event) error { return nil } // the next tick shows it
 
 func (l *live) tick(r *referee) error {
-	width, height, ok := terminalSize(l.out)
-	if !ok || width == 0 || height == 0 {
-		width, height = 80, 24
-	}
-	lines := table(r, time.Now(), width, height)
-	// Each line is cleared behind its end and all below the last, so that nothing flickers.
-	_, err := io.WriteString(l.out, "\x1b[H"+strings.Join(lines, "\x1b[K\r\n")+"\x1b[K\x1b[J")
-	return err
+	width, height := l.Size()
+	return l.Draw(table(r, time.Now(), width, height))
 }
 
-func (l *live) close() error {
-	_, err := io.WriteString(l.out, "\x1b[?25h\x1b[?1049l")
-	return err
-}
-
-// terminalSize asks a terminal for its size, ioctl_tty(2). ok is false for what
-// is no terminal.
-func terminalSize(f *os.File) (width, height int, ok bool) {
-	var size struct{ rows, columns, x, y uint16 }
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
-	return int(size.columns), int(size.rows), errno == 0
-}
+func (l *live) close() error { return l.Close() }
