@@ -57,7 +57,7 @@ func (a *app) withLock(use func(session) error) error {
 	}
 	etcd := lock.NewEtcd(cfg.Etcd)
 	defer etcd.Close() // the process ends, and with it the connection
-	l, err := lock.New(etcd, cfg.Group, 1)
+	l, err := lock.New(etcd, cfg.Group, cfg.Max)
 	if err != nil {
 		return err
 	}

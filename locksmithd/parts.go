@@ -22,6 +22,7 @@ type slot struct {
 	etcd   *lock.Etcd
 	id     string // of this machine
 	bootID string
+	ttl    time.Duration
 	log    *slog.Logger
 }
 
@@ -37,15 +38,29 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 		return nil, err
 	}
 	etcd := lock.NewEtcd(cfg.Etcd)
-	l, err := lock.New(etcd, cfg.Group, 1)
+	l, err := lock.New(etcd, cfg.Group, cfg.Max)
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, id: id, bootID: bootID, log: log}, nil
+	return &slot{lock: l, etcd: etcd, id: id, bootID: bootID, ttl: cfg.LockTTL, log: log}, nil
+}
+
+// identify tells the lock which host this is, by the name that it has now: it
+// may have had another one a moment after it came up.
+func (s *slot) identify() (lock.Record, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return lock.Record{}, fmt.Errorf("find the name of this host: %w", err)
+	}
+	s.lock.Identify(hostname, s.bootID)
+	return lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", TTL: s.ttl}, nil
 }
 
 func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
 	defer s.etcd.Close()
+	if _, err := s.identify(); err != nil {
+		return daemon.NotHeld, err
+	}
 	held, record, err := s.lock.Holder(ctx, s.id)
 	switch {
 	case err != nil:
@@ -60,11 +75,11 @@ func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
 
 func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
 	defer s.etcd.Close()
-	hostname, err := os.Hostname()
+	record, err := s.identify()
 	if err != nil {
-		return fmt.Errorf("take a slot: %w", err)
+		return err
 	}
-	record := lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", Version: version}
+	record.Version = version
 	return unknown(s.lock.Acquire(ctx, s.id, record, func(w lock.Waiting, err error) {
 		if err != nil {
 			s.log.Warn("still waiting for a slot", "error", err)
@@ -77,6 +92,9 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 
 func (s *slot) Release(ctx context.Context) error {
 	defer s.etcd.Close()
+	if _, err := s.identify(); err != nil {
+		return err
+	}
 	err := s.lock.Release(ctx, s.id)
 	var notHeld *lock.NotHeldError
 	if errors.As(err, &notHeld) {

@@ -127,7 +127,7 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	if cfg.Strategy != config.StrategyEtcdLock {
 		return d, nil
 	}
-	if s.slot == nil || cfg.Group != s.slotFrom.Group || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
+	if s.slot == nil || cfg.Group != s.slotFrom.Group || cfg.Max != s.slotFrom.Max || cfg.LockTTL != s.slotFrom.LockTTL || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
 		slot, err := newSlot(cfg, s.root, s.log)
 		if err != nil {
 			return d, err

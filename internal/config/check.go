@@ -41,6 +41,10 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, checkGroup(settings[nameGroup]))
 		c.Etcd, err = parseEtcd(settings)
 		errs = append(errs, err)
+		c.Max, err = parseMax(settings[nameMax])
+		errs = append(errs, err)
+		c.LockTTL, err = parseLockTTL(settings[nameLockTTL])
+		errs = append(errs, err)
 		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
 	}
 	if o.Check&PartTrigger != 0 {
@@ -90,6 +94,29 @@ func checkGroup(r resolved) error {
 		return r.refuse("%w", err)
 	}
 	return nil
+}
+
+func parseMax(r resolved) (int, error) {
+	n, err := strconv.ParseUint(r.value, 10, 31) // takes no sign
+	if err != nil {
+		return 0, r.refuse("it is no number of slots: write a whole number from 0, so that nobody reboots, to 2147483647")
+	}
+	return int(n), nil
+}
+
+// maxLockTTL is far more than anybody needs, and less than etcd takes.
+const maxLockTTL = 365 * 24 * time.Hour
+
+// parseLockTTL returns 0 for none.
+func parseLockTTL(r resolved) (time.Duration, error) {
+	if r.value == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(r.value)
+	if err != nil || d < lock.MinTTL || d > maxLockTTL {
+		return 0, r.refuse("it is no time-to-live: write a duration from 1m to 8760h, such as 30m, or nothing for none")
+	}
+	return d, nil
 }
 
 func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/window"
@@ -52,7 +53,7 @@ type Part uint8
 const (
 	PartStrategy Part = 1 << iota
 	PartWindow        // window start, length and time zone
-	PartEtcd          // endpoints, files, user, password and group
+	PartEtcd          // endpoints, files, user, password, group, and how to use the lock
 	PartTrigger       // trigger groups
 
 	partAll = PartStrategy | PartWindow | PartEtcd | PartTrigger
@@ -82,8 +83,12 @@ type Config struct {
 	// Window is nil if there is none: reboots may happen at any time.
 	Window *window.Window
 	// Group is empty for the default group.
-	Group         string
-	Etcd          lock.EtcdConfig
+	Group string
+	Etcd  lock.EtcdConfig
+	// Max is the number of slots that a lock gets when it is created.
+	Max int
+	// LockTTL is how long a slot may be kept, 0 for as long as it takes.
+	LockTTL       time.Duration
 	Debug         bool
 	TriggerGroups []string
 	// Settings are all of them, in the order of Definitions.

@@ -55,6 +55,8 @@ const (
 	nameKeyFile        = lock.OptionKeyFile
 	nameUsername       = lock.OptionUsername
 	namePassword       = lock.OptionPassword
+	nameMax            = "max"
+	nameLockTTL        = "lock-ttl"
 	nameDebug          = "debug"
 	nameTriggerGroups  = "trigger-groups"
 )
@@ -141,6 +143,17 @@ func Definitions() []Definition {
 			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
 			Description: "password for etcd; every user of the host can see it in a flag, but not in update.conf",
 			Secret:      true,
+		},
+		{
+			Name:        nameMax,
+			Variable:    "LOCKSMITHD_MAX",
+			Default:     "1",
+			Description: "number of slots of a lock that is created",
+		},
+		{
+			Name:        nameLockTTL,
+			Variable:    "LOCKSMITHD_LOCK_TTL",
+			Description: "how long this host may keep its slot before hosts that wait take it away, such as 30m",
 		},
 		{
 			Name:        nameDebug,
