@@ -1,0 +1,82 @@
+// Package terminal shows a view that is redrawn in place, for people who watch
+// something go on.
+//
+// It guarantees that Close gives a terminal back as it was, with what was on it
+// before. It does not guarantee that what it is given to draw is harmless:
+// callers escape what is not their own, and cut lines to the width.
+package terminal
+
+import (
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// Is reports whether f is a terminal.
+func Is(f *os.File) bool {
+	_, _, ok := size(f)
+	return ok
+}
+
+// Redraws reports whether f is a terminal on which a view can be redrawn, and the
+// environment does not ask for plain output.
+func Redraws(f *os.File, getenv func(string) string) bool {
+	return Is(f) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && getenv("TERM") != ""
+}
+
+// Screen is a terminal while it shows a view.
+type Screen struct {
+	out *os.File
+}
+
+// Open empties the terminal for a view, until Close.
+func Open(out *os.File) (*Screen, error) {
+	// The alternate screen, so that what was there before comes back; no cursor.
+	_, err := io.WriteString(out, "\x1b[?1049h\x1b[?25l\x1b[2J")
+	return &Screen{out}, err
+}
+
+// Size returns the number of characters and of lines that the terminal has at
+// present.
+func (s *Screen) Size() (width, height int) {
+	width, height, ok := size(s.out)
+	if !ok || width == 0 || height == 0 {
+		return 80, 24
+	}
+	return width, height
+}
+
+// Draw shows these lines instead of those before.
+func (s *Screen) Draw(lines []string) error {
+	// Each line is cleared behind its end and all below the last, so that nothing flickers.
+	_, err := io.WriteString(s.out, "\x1b[H"+strings.Join(lines, "\x1b[K\r\n")+"\x1b[K\x1b[J")
+	return err
+}
+
+// Close gives the terminal back.
+func (s *Screen) Close() error {
+	_, err := io.WriteString(s.out, "\x1b[?25h\x1b[?1049l")
+	return err
+}
+
+// Cut shortens a line to width characters.
+func Cut(line string, width int) string {
+	runes := []rune(line)
+	if len(runes) <= width {
+		return line
+	}
+	if width < 3 {
+		return string(runes[:max(0, width)])
+	}
+	return string(runes[:width-3]) + "..."
+}
+
+// size asks a terminal for its size, ioctl_tty(2). ok is false for what is no
+// terminal.
+func size(f *os.File) (width, height int, ok bool) {
+	var size struct{ rows, columns, x, y uint16 }
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	return int(size.columns), int(size.rows), errno == 0
+}
