@@ -3,26 +3,32 @@ package main
 import (
 	"strings"
 
-	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// longFlags returns the flags with long names, and whether each takes a value.
-func longFlags() map[string]bool {
-	flags := map[string]bool{"root": true, "output": true, "help": false, "version": false}
-	for _, d := range config.Definitions() {
-		if d.Flag != "" {
-			flags[d.Flag] = !d.Switch
+// longFlags returns the names of the long flags that a command, and those below
+// it, have, and whether each takes a value.
+func longFlags(cmd *cobra.Command) map[string]bool {
+	flags := map[string]bool{"help": false} // which cobra adds later
+	var visit func(*cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		for _, set := range []*pflag.FlagSet{cmd.PersistentFlags(), cmd.Flags()} {
+			set.VisitAll(func(f *pflag.Flag) { flags[f.Name] = f.NoOptDefVal == "" })
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
 		}
 	}
+	visit(cmd)
 	return flags
 }
 
 // normalize rewrites a command line for cobra, which takes long flags with two
 // dashes only, where the field writes one: -endpoint=URL becomes
 // --endpoint=URL. It keeps the shorthands -o and -h, the values of flags and
-// what comes after "--".
-func normalize(args []string) []string {
-	takesValue := longFlags()
+// what comes after "--". takesValue has the long flags.
+func normalize(args []string, takesValue map[string]bool) []string {
 	out := []string{} // not nil, for which cobra would take os.Args
 	var rest []string // what is no flag, whatever it looks like
 	command := ""

@@ -7,6 +7,7 @@ import (
 )
 
 func TestNormalize(t *testing.T) {
+	flags := longFlags((&app{}).rootCommand())
 	for _, test := range []struct{ name, args, want string }{
 		{"nothing", "", ""},
 		{"one dash", "-endpoint=a status", "--endpoint=a status"},
@@ -28,7 +29,7 @@ func TestNormalize(t *testing.T) {
 		{"the word that is being typed", "__complete -debug status -gro", "__complete --debug status -gro"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, want := normalize(strings.Fields(test.args)), strings.Fields(test.want)
+			got, want := normalize(strings.Fields(test.args), flags), strings.Fields(test.want)
 			if !slices.Equal(got, want) {
 				t.Errorf("normalize(%q) = %q, want %q", test.args, got, want)
 			}

@@ -2,11 +2,15 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/config"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -15,7 +19,8 @@ func (a *app) configCommand() *cobra.Command {
 		Short: "Show every setting and where it comes from",
 		Long: `config shows the settings as locksmithctl sees them, and where each comes from: a file
 with the line, the environment, a flag, or the default. It fails, and says why, if one
-of them is wrong; settings for etcd are checked under every strategy.
+of them is wrong; settings for etcd are checked under every strategy. Under etcd-lock, and if
+LOCKSMITHD_MAX is set, it says if the lock has another number of slots.
 
 locksmithd reads the same files. Its flags and environment, LOCKSMITHD_ENDPOINT for
 example set by a drop-in of its unit, are its own and not shown here.`,
@@ -35,10 +40,33 @@ example set by a drop-in of its unit, are its own and not shown here.`,
 				fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, cmp.Or(printable(s.Value), "(none)"), printable(s.Origin.String()))
 			}
 			table.Flush() // a strings.Builder takes everything
-			if err := a.print(b.String()); err != nil {
-				return err
+			if printing := a.print(b.String()); printing != nil {
+				return printing
+			}
+			if _, ok := declaredMax(cfg); ok && err == nil && cfg.Strategy == config.StrategyEtcdLock {
+				a.noteDrift(cmd.Context())
 			}
 			return err
 		},
+	}
+}
+
+// driftTimeout is how long it may take to see whether the number of slots is the declared one.
+const driftTimeout = 3 * time.Second
+
+// noteDrift says if the lock has another number of slots than is declared, or why that
+// is not known, which is no failure of a command about settings.
+func (a *app) noteDrift(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, driftTimeout)
+	defer cancel()
+	err := a.withLock(func(s session) error {
+		o, err := s.Overview(ctx)
+		if text := s.drift(o); err == nil && text != "" {
+			a.note("%s", text)
+		}
+		return err
+	})
+	if err != nil {
+		a.note("whether the lock has the number of slots of LOCKSMITHD_MAX is not known: %v", err)
 	}
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -9,16 +12,27 @@ import (
 )
 
 func (a *app) lockCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "lock [ID]",
+	var (
+		wait    bool
+		timeout timeFlag
+	)
+	cmd := &cobra.Command{
+		Use:   "lock [ID] [-wait [-timeout TIME]]",
 		Short: "Take a slot of the lock",
 		Long: `lock takes a slot for the machine with this id, by default this machine. It fails if
-none is free. If the machine holds a slot already, that is success as well.
+none is free or the lock is paused, and does not mind the queue. If the machine holds a
+slot already, that is success as well.
+
+With -wait it waits in the queue for its turn, as hosts do, and for the end of a pause,
+until it has the slot. When it is interrupted, or after -timeout, it leaves the queue.
 
 locksmithd releases the slot of its own machine when it starts, whoever took it.
 Until then, or "locksmithctl unlock", one host less can reboot.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout != 0 && !wait {
+				return usageError{errors.New("-timeout is for -wait: without it nothing is waited for")}
+			}
 			id, err := a.target(args)
 			if err != nil {
 				return err
@@ -31,9 +45,12 @@ Until then, or "locksmithctl unlock", one host less can reboot.`,
 				return err
 			}
 			return a.withLock(func(s session) error {
+				if wait {
+					return a.lockWaiting(cmd.Context(), s, id, record, time.Duration(timeout))
+				}
 				already, err := s.TryAcquire(cmd.Context(), id, record)
 				if err != nil {
-					return s.explain(err, fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
+					return s.explain(err, mayHold(id))
 				}
 				if already {
 					a.note("%s holds a slot already", id)
@@ -42,4 +59,44 @@ Until then, or "locksmithctl unlock", one host less can reboot.`,
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait in the queue until there is a slot")
+	timeoutFlag(cmd, &timeout)
+	return cmd
+}
+
+// mayHold says what to do if it is unknown whether id has a slot.
+func mayHold(id string) string {
+	return fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id)
+}
+
+// lockWaiting takes a slot in turn, and says what it waits for.
+func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock.Record, timeout time.Duration) error {
+	limited, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	told, last := "", "it is not known for what"
+	err := s.Acquire(limited, id, record, func(w lock.Waiting, err error) {
+		if limited.Err() != nil {
+			return
+		}
+		text := ""
+		if err != nil {
+			text = fmt.Sprintf("%v; still trying", err)
+		} else {
+			last = w.String()
+			text = "waiting: " + last
+		}
+		if text != told {
+			told = text
+			a.note("%s", text)
+		}
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, lock.ErrUnknown):
+		return s.explain(err, mayHold(id))
+	case limited.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("take a slot for %s: not within %v: %s", id, timeout, last)
+	}
+	return err
 }

@@ -4,12 +4,12 @@
 // It guarantees that results go to standard output and everything else to
 // standard error; that the exit status is 0 only if all was done, 2 on wrong
 // usage and 1 on any other failure; that a command fails only because of
-// settings that it uses; that no command waits for longer than its deadlines,
-// and each ends at once when interrupted; and that nothing which other hosts
-// have written into etcd reaches the terminal unescaped.
+// settings that it uses; that no command which is not asked to wait waits for
+// longer than its deadlines, and each ends at once when interrupted; and that
+// nothing which other hosts have written into etcd reaches the terminal
+// unescaped, or at any length.
 //
-// It does not wait for a free slot (that is the daemon's work), and it keeps
-// no state of its own.
+// It keeps no state of its own.
 package main
 
 import (
@@ -30,13 +30,14 @@ var version = "dev"
 // process is what the program has from its surroundings.
 type process struct {
 	args, environ  []string
+	stdin          *os.File
 	stdout, stderr io.Writer
 	euid           int // effective user id
 	now            func() time.Time
 }
 
 func main() {
-	os.Exit(run(process{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, os.Geteuid(), time.Now}))
+	os.Exit(run(process{os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr, os.Geteuid(), time.Now}))
 }
 
 // run runs one command and returns the exit status.
@@ -47,7 +48,7 @@ func run(p process) int {
 
 	a := &app{process: p}
 	root := a.rootCommand()
-	root.SetArgs(normalize(p.args))
+	root.SetArgs(normalize(p.args, longFlags(root)))
 	cmd, err := root.ExecuteContextC(ctx)
 	var wrong usageError
 	var settings settingsError
@@ -70,9 +71,22 @@ func run(p process) int {
 	return 1
 }
 
+// maxNote bounds a line on standard error, in bytes.
+const maxNote = 8 << 10
+
 // note says something on standard error, in one line.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", cut(fmt.Sprintf(format, args...), maxNote))
+}
+
+// getenv returns a variable of the environment, "" if it is not set.
+func (a *app) getenv(name string) string {
+	for _, entry := range a.environ {
+		if n, value, _ := strings.Cut(entry, "="); n == name {
+			return value
+		}
+	}
+	return ""
 }
 
 // print writes a command's result.

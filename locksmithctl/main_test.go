@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 // scriptedProcess is the process that a script starts.
 func scriptedProcess() process {
-	p := process{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, os.Geteuid(), time.Now}
+	p := process{os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr, os.Geteuid(), time.Now}
 	if v := os.Getenv(euidVariable); v != "" {
 		uid, err := strconv.Atoi(v)
 		if err != nil {

@@ -16,8 +16,8 @@ func (a *app) rebootCommand() *cobra.Command {
 		Use:   "reboot",
 		Short: "Take a slot of the lock and reboot this host now",
 		Long: `reboot takes a slot of the lock for this machine and reboots it now, whatever the
-window says. It does not wait: it fails if no slot is free. locksmithd gives the slot
-back after the reboot.
+window says. It does not wait: it fails if no slot is free or the lock is paused.
+locksmithd gives the slot back after the reboot.
 
 With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used.`,
 		Args: takes(0, 0, "no arguments"),
@@ -53,6 +53,7 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 	if err != nil {
 		return err
 	}
+	record.TTL = s.settings.LockTTL
 	// The bus comes first: one that is down must not cost a slot.
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {

@@ -45,6 +45,7 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 // session is the use of one group's lock.
 type session struct {
 	*lock.Lock
+	store    lock.Store
 	settings *config.Config
 }
 
@@ -62,9 +63,30 @@ func (a *app) withLock(use func(session) error) error {
 		return err
 	}
 	begin := a.now()
-	err = use(session{l, cfg})
+	err = use(session{l, etcd, cfg})
 	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
 	return err
+}
+
+// declaredMax returns the setting for the number of slots; ok is false if none is set.
+func declaredMax(cfg *config.Config) (setting config.Setting, ok bool) {
+	for _, s := range cfg.Settings {
+		if s.Name == "max" {
+			return s, s.Origin.Kind != config.FromDefault
+		}
+	}
+	return config.Setting{}, false
+}
+
+// drift says that the number of slots is not the declared one; "" if it is, or none
+// is declared. Which of them is meant only the operator knows.
+func (s session) drift(o lock.Overview) string {
+	setting, ok := declaredMax(s.settings)
+	if !ok || !o.Exists || o.Semaphore.Max == s.settings.Max {
+		return ""
+	}
+	return fmt.Sprintf(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,
+		o.Semaphore.Max, s.settings.Max, setting.Origin)
 }
 
 // explain adds to an error of the lock what to think of it, and what to do if it
@@ -89,7 +111,8 @@ func (a *app) target(args []string) (string, error) {
 }
 
 // record says who took a slot for id, and when. Name and boot are known of this
-// host only.
+// host only: another one would take itself for a clone of this. There is no
+// time-to-live, because an operator may well keep a slot for longer.
 func (a *app) record(id string) (lock.Record, error) {
 	r := lock.Record{Since: a.now().UTC().Truncate(time.Second), By: "locksmithctl"}
 	if self, err := config.MachineID(a.root); err != nil || self != id {

@@ -1,124 +1,167 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	format := formatFlag("text")
+	var all, watch bool
+	format := formatText
 	cmd := &cobra.Command{
-		Use:   "status [-o FORMAT]",
-		Short: "Show who holds the lock",
+		Use:   "status [-o FORMAT] [-all-groups | -watch]",
+		Short: "Show who holds the lock, and who waits",
 		Long: `status shows how many slots the lock has and how many are free, and the machine ids
-of those who hold one. The lock is created, with one slot, if it does not exist.
+of those who hold one. With -o wide it also shows whether the lock is paused, the names
+of those who hold a slot, since when and for which version, and the queue in its order. The
+lock is created if it does not exist.
 
 Free slots are fewer than none after set-max below the number of holders.
 
+With -all-groups it shows every group that has a lock. With -watch it goes on until it is
+interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
+that will be done; elsewhere, or with -o json or yaml, it writes a line, or a document,
+for every change.
+
+A holder is expired if it asked for a time-to-live, which is over (LOCKSMITHD_LOCK_TTL): the
+next in the queue, or "locksmithctl unlock -expired", takes its slot away. A record that
+cannot be understood is shown as unreadable; it blocks nobody.
+
 The fields of -o json and -o yaml, to which later versions may add others:
 
-  group      the group of hosts, "" for the default one
-  available  number of free slots, below 0 after set-max below the number of holders
-  max        number of slots
-  holders    who holds a slot, in the order of their ids; [] for nobody
-    id       machine id`,
+  group         the group of hosts, "" for the default one
+  available     number of free slots, below 0 after set-max below the number of holders
+  max           number of slots
+  paused        null unless nobody may take a slot
+    by          who paused
+    reason      why, "" if nothing was said
+    since       since when, by that host's clock (RFC 3339); null if unknown
+    until       when it ends by itself; null if it does not
+    all_groups  true if it is for all groups
+    unreadable  true if it cannot be understood; it is in force all the same
+  holders       who holds a slot, in the order of their ids; [] for nobody
+    id          machine id
+    hostname    "" if unknown, as for a slot that was taken for another machine
+    boot_id     the boot in which the slot was taken; "" if unknown
+    since       when the slot was taken, by that host's clock; null if unknown
+    by          which program took it; "" if unknown
+    version     the version to be rebooted into; "" if unknown
+    expired     true if the time-to-live is over
+    unreadable  true if there is a record that cannot be understood
+  queue         who waits for a slot, the next one first; [] for nobody
+    id          machine id
+    hostname    "" if unknown
+    since       since when it waits, by that host's clock; null if unknown
+    version     the version to be rebooted into; "" if unknown
+    place       1 for the next one
+    unreadable  true if the entry cannot be understood
+
+-all-groups makes a list of these of all groups, and -watch a document for each change, in
+JSON one a line.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all && watch {
+				return usageError{errors.New("-watch is for one group: leave -all-groups out, or run one for each group")}
+			}
 			return a.withLock(func(s session) error {
-				semaphore, err := s.Status(cmd.Context())
-				if err != nil {
-					return s.explain(err, "the lock may have been created")
+				switch {
+				case all:
+					return a.statusOfAll(cmd.Context(), s, format)
+				case watch:
+					return a.watchStatus(cmd.Context(), s, format)
 				}
-				text, err := format.render(s.settings.Group, semaphore)
-				if err != nil {
-					return err
-				}
-				return a.print(text)
+				return a.status(cmd.Context(), s, format)
 			})
 		},
 	}
-	cmd.Flags().VarP(&format, "output", "o", "format: text, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp))
+	allGroupsFlag(cmd, &all, "show every group")
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on showing what changes")
 	return cmd
 }
 
-// formatFlag is the value of -output.
-type formatFlag string
+func (a *app) status(ctx context.Context, s session, format format) error {
+	o, err := s.Overview(ctx)
+	if err == nil && !o.Exists {
+		o.Semaphore, err = s.Status(ctx) // creates it
+	}
+	if err != nil {
+		return s.explain(err, "the lock may have been created")
+	}
+	text, err := format.render(s.settings.Group, o, a.now())
+	if err != nil {
+		return err
+	}
+	if err := a.print(text); err != nil {
+		return err
+	}
+	if format == formatText && o.Pause != nil {
+		a.note("%s", o.Pause)
+	}
+	if text := s.drift(o); text != "" {
+		a.note("%s", text)
+	}
+	return nil
+}
 
-func (f *formatFlag) Set(value string) error {
-	switch value {
-	case "text", "json", "yaml":
-		*f = formatFlag(value)
+// statusOfAll shows the groups that can be shown, and fails if there are others.
+func (a *app) statusOfAll(ctx context.Context, s session, format format) error {
+	var all []groupOverview
+	failed := 0
+	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
+		var document *lock.DocumentError
+		switch {
+		case errors.As(err, &document):
+			failed++
+			a.note("%v", err)
+		case err != nil:
+			return err
+		default:
+			all = append(all, groupOverview{group, o})
+		}
 		return nil
+	})
+	if err != nil {
+		return s.explain(err, "")
 	}
-	return errors.New("write text, json or yaml")
+	text, err := format.renderAll(all, a.now())
+	if err != nil {
+		return err
+	}
+	if err := a.print(text); err != nil {
+		return err
+	}
+	switch {
+	case failed > 0:
+		return fmt.Errorf("status: not shown: %s", count(failed, "group"))
+	case len(all) == 0:
+		a.note("no group has a lock yet")
+	}
+	return nil
 }
 
-func (f *formatFlag) String() string { return string(*f) }
-
-func (f *formatFlag) Type() string { return "FORMAT" }
-
-// report is what scripts read. Fields may be added, and stay what they are.
-type report struct {
-	Group     string   `json:"group" yaml:"group"`
-	Available int      `json:"available" yaml:"available"`
-	Max       int      `json:"max" yaml:"max"`
-	Holders   []holder `json:"holders" yaml:"holders"`
-}
-
-type holder struct {
-	ID string `json:"id" yaml:"id"`
-}
-
-func (f *formatFlag) render(group string, s lock.Semaphore) (string, error) {
-	if *f == "text" {
-		return statusText(s), nil
+// eachGroup calls use with every group that has a lock, or why it is not known, until use
+// returns an error.
+func (s session) eachGroup(ctx context.Context, use func(group string, o lock.Overview, err error) error) error {
+	groups, err := lock.Groups(ctx, s.store)
+	if err != nil {
+		return err
 	}
-	r := report{Group: group, Available: s.Free, Max: s.Max, Holders: []holder{}}
-	for _, id := range s.Holders {
-		r.Holders = append(r.Holders, holder{ID: id})
-	}
-	if *f == "yaml" {
-		text, err := yaml.Marshal(r)
-		return string(text), err
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	return escapeJSON(string(text)) + "\n", err
-}
-
-func statusText(s lock.Semaphore) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Available: %d\nMax: %d\n", s.Free, s.Max)
-	if len(s.Holders) > 0 {
-		b.WriteString("\nMACHINE ID\n")
-	}
-	for _, id := range s.Holders {
-		b.WriteString(printable(id) + "\n")
-	}
-	return b.String()
-}
-
-// escapeJSON escapes the characters in a JSON text that encoding/json leaves
-// alone though a terminal may act upon them.
-func escapeJSON(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if r == '\n' || unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
+	for _, group := range groups {
+		l, err := lock.New(s.store, group, s.settings.Max)
+		if err != nil {
+			return err
 		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			fmt.Fprintf(&b, `\u%04x`, unit)
+		o, err := l.Overview(ctx)
+		if err := use(group, o, err); err != nil {
+			return err
 		}
 	}
-	return b.String()
+	return nil
 }

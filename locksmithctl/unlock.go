@@ -1,23 +1,54 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/terminal"
+	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) unlockCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "unlock [ID]",
+	var (
+		expired, yes bool
+		olderThan    timeFlag
+	)
+	cmd := &cobra.Command{
+		Use:   "unlock [ID | -expired | -older-than TIME] [-yes]",
 		Short: "Give a slot of the lock back",
 		Long: `unlock gives back the slot of the machine with this id, by default this machine. It
 fails if that machine holds none.
+
+With -expired it gives back the slots of those whose time-to-live is over, and with
+-older-than of those who hold theirs for so long, by the clock of this host and that of
+the one that took it. It shows whose they are, and asks first; what has changed in the
+meantime stays. Without a terminal to ask on it frees nothing, unless -yes is given.
 
 A host that is about to reboot, or is down, needs its slot: without it, another one
 may go down at the same time.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			several := expired || olderThan != 0
+			switch {
+			case expired && olderThan != 0:
+				return usageError{errors.New("-expired and -older-than exclude each other: write one of them")}
+			case several && len(args) > 0:
+				return usageError{errors.New("an id, and -expired or -older-than, exclude each other: write one of them")}
+			case yes && !several:
+				return usageError{errors.New("-yes is for -expired and -older-than: without one of them nothing is asked")}
+			case several:
+				return a.withLock(func(s session) error {
+					return a.unlockSeveral(cmd.Context(), s, time.Duration(olderThan), yes)
+				})
+			}
 			id, err := a.target(args)
 			if err != nil {
 				return err
@@ -29,5 +60,91 @@ may go down at the same time.`,
 				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
 			})
 		},
+	}
+	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots of those whose time-to-live is over")
+	cmd.Flags().Var(&olderThan, "older-than", "free the slots that are held for `TIME`, such as 2h, or longer")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+// unlockSeveral frees the slots that are held for longer than age, or where that is 0 are
+// expired.
+func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, yes bool) error {
+	o, err := s.Overview(ctx)
+	if err != nil {
+		return s.explain(err, "")
+	}
+	now := a.now()
+	what := "expired"
+	chosen := func(h lock.HolderInfo) bool { return h.Expired }
+	if age > 0 {
+		what = fmt.Sprintf("held for %v or longer", age)
+		chosen = func(h lock.HolderInfo) bool { return !h.Record.Since.IsZero() && now.Sub(h.Record.Since) >= age }
+		ageless := slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool { return !h.Record.Since.IsZero() })
+		if len(ageless) > 0 {
+			a.note(`since when is not known of %s, which stay: %s; "locksmithctl unlock ID" frees them`, count(len(ageless), "slot"), names(ageless))
+		}
+	}
+	victims := slices.DeleteFunc(o.Holders, func(h lock.HolderInfo) bool { return !chosen(h) })
+	if len(victims) == 0 {
+		a.note("no slot is %s", what)
+		return nil
+	}
+	if err := a.print(holdersTable(victims, now)); err != nil {
+		return err
+	}
+	if !yes {
+		if err := a.confirm(ctx, fmt.Sprintf("free %s? [y/N] ", these(len(victims)))); err != nil {
+			return err
+		}
+	}
+	kept := 0
+	for _, h := range victims {
+		err := s.ReleaseRecord(ctx, h)
+		var changed *lock.ChangedError
+		var notHeld *lock.NotHeldError
+		switch {
+		case errors.As(err, &changed), errors.As(err, &notHeld):
+			kept++
+			a.note("%v", err)
+		case err != nil:
+			return s.explain(err, `some may be free now: "locksmithctl status" shows it`)
+		}
+	}
+	if kept > 0 {
+		return fmt.Errorf("unlock: %d of %s not freed", kept, count(len(victims), "slot"))
+	}
+	return nil
+}
+
+func these(n int) string {
+	if n == 1 {
+		return "this slot"
+	}
+	return fmt.Sprintf("these %d slots", n)
+}
+
+// confirm asks on the terminal, and fails unless the answer is yes.
+func (a *app) confirm(ctx context.Context, question string) error {
+	asks, ok := a.stderr.(*os.File)
+	if !ok || a.stdin == nil || !terminal.Is(a.stdin) || !terminal.Is(asks) {
+		return errors.New("unlock: nothing was changed: there is no terminal to ask on; -yes frees them without asking")
+	}
+	fmt.Fprint(asks, question)
+	answered := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(a.stdin).ReadString('\n') // no answer is no
+		answered <- line
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(asks)
+		return fmt.Errorf("unlock: nothing was changed: %w", ctx.Err())
+	case answer := <-answered:
+		switch strings.ToLower(strings.TrimSpace(answer)) {
+		case "y", "yes":
+			return nil
+		}
+		return errors.New("unlock: nothing was changed")
 	}
 }

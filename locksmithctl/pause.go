@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// maxReason is the longest reason for a pause, in bytes: as much as is shown of one.
+const maxReason = 256
+
+func (a *app) pauseCommand() *cobra.Command {
+	var (
+		length timeFlag
+		reason string
+		all    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "pause [-for TIME] [-reason TEXT] [-all-groups]",
+		Short: "Let nobody take a slot of the lock",
+		Long: `pause stops the hosts of the group: from now on nobody takes a slot, until
+"locksmithctl resume", or for as long as -for says. Hosts that wait keep their place.
+Whoever holds a slot keeps it, and may still reboot; "locksmithctl status -o wide" shows
+who that is.
+
+A pause replaces one that is in force, with its end and its reason. A pause of all groups,
+also of those that do not exist yet, is one of its own beside those of single groups: each
+is ended by itself.
+
+Clients that know nothing of pauses, such as locksmith before 0.8, are not stopped;
+"locksmithctl set-max 0" stops these as well.`,
+		Args: takes(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(reason) > maxReason {
+				return usageError{fmt.Errorf("the reason has %d bytes: write at most %d", len(reason), maxReason)}
+			}
+			if !utf8.ValidString(reason) || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return usageError{fmt.Errorf("the reason, %.50q, has characters that cannot be printed", reason)}
+			}
+			by, err := a.operator()
+			if err != nil {
+				return err
+			}
+			info := lock.PauseInfo{By: by, Reason: reason}
+			return a.withLock(func(s session) error { return a.pause(cmd.Context(), s, all, info, time.Duration(length)) })
+		},
+	}
+	cmd.Flags().Var(&length, "for", "end the pause by itself after `TIME`, such as 2h")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that says why, for everybody who sees the pause")
+	allGroupsFlag(cmd, &all, "pause all groups, also those that do not exist yet")
+	return cmd
+}
+
+// pause pauses the group, or all, and says what it replaces and whom it does not
+// stop.
+func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInfo, length time.Duration) error {
+	before, err := s.Overview(ctx)
+	if err != nil {
+		return s.explain(err, "")
+	}
+	pause := s.Pause
+	if all {
+		pause = func(ctx context.Context, info lock.PauseInfo, length time.Duration) error {
+			return lock.PauseAll(ctx, s.store, info, length)
+		}
+	}
+	if err := pause(ctx, info, length); err != nil {
+		return s.explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
+	}
+	if p := before.Pause; p != nil && p.All == all {
+		a.note("this replaces what was in force: %s", p)
+	} else if p != nil && p.All {
+		a.note("%s", p)
+	}
+	if n := len(before.Holders); n > 0 && !all {
+		a.note("%s, of those who hold a slot already, may still reboot: %s", count(n, "host"), names(before.Holders))
+	}
+	now := a.now()
+	p := &lock.Pause{By: info.By, Reason: info.Reason, Since: now, All: all}
+	if length > 0 {
+		p.Until = now.Add(length)
+	}
+	return a.print("Paused: " + pauseText(p, now) + "\n")
+}
+
+func (a *app) resumeCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "resume [-all-groups]",
+		Short: "End a pause",
+		Long: `resume ends what "locksmithctl pause" began: the first in the queue goes on at once. It
+fails if there is no such pause.
+
+A pause of all groups, and that of a single group, are ended each by itself: with
+-all-groups the former, without it the latter. resume says so if the other one stays.`,
+		Args: takes(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withLock(func(s session) error { return a.resume(cmd.Context(), s, all) })
+		},
+	}
+	allGroupsFlag(cmd, &all, "end the pause of all groups")
+	return cmd
+}
+
+func (a *app) resume(ctx context.Context, s session, all bool) error {
+	resume := s.Resume
+	if all {
+		resume = func(ctx context.Context) (*lock.Pause, error) { return lock.ResumeAll(ctx, s.store) }
+	}
+	was, err := resume(ctx)
+	if err != nil {
+		return s.explain(err, `it may be paused still: "locksmithctl status -o wide" shows it`)
+	}
+	if was != nil {
+		if err := a.print("Resumed: it was paused " + pauseText(was, a.now()) + "\n"); err != nil {
+			return err
+		}
+	}
+	left, err := s.pauses(ctx, all)
+	if err != nil {
+		return s.explain(err, "")
+	}
+	switch {
+	case was != nil:
+		for _, text := range left {
+			a.note("%s", text)
+		}
+		return nil
+	case len(left) > 0:
+		what := "no pause of this group's own is in force"
+		if all {
+			what = "no pause of all groups is in force"
+		}
+		return fmt.Errorf("resume: %s, but %s", what, strings.Join(left, "; "))
+	}
+	return errors.New("resume: nothing is paused")
+}
+
+// pauses says, a sentence each, which pauses are in force: those of single groups
+// if groups is true, that of all groups otherwise.
+func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
+	if !groups {
+		o, err := s.Overview(ctx)
+		if err != nil || o.Pause == nil || !o.Pause.All {
+			return nil, err
+		}
+		return []string{fmt.Sprintf(`%s; "locksmithctl resume -all-groups" ends that`, o.Pause)}, nil
+	}
+	var texts []string
+	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
+		if err == nil && o.Pause != nil && !o.Pause.All {
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, groupName(group), o.Pause, group))
+		}
+		return err
+	})
+	return texts, err
+}
+
+func allGroupsFlag(cmd *cobra.Command, all *bool, usage string) {
+	cmd.Flags().BoolVar(all, "all-groups", false, usage)
+}
+
+// operator says who runs this program, for others: user@host.
+func (a *app) operator() (string, error) {
+	name := a.getenv("SUDO_USER")
+	if name == "" {
+		name = fmt.Sprintf("uid %d", a.euid)
+		if u, err := user.LookupId(fmt.Sprint(a.euid)); err == nil {
+			name = u.Username
+		}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the name of this host: %w", err)
+	}
+	return name + "@" + host, nil
+}

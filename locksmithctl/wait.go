@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+func (a *app) waitCommand() *cobra.Command {
+	var timeout timeFlag
+	cmd := &cobra.Command{
+		Use:   "wait [ID] [-timeout TIME]",
+		Short: "Wait until hosts are done with the lock",
+		Long: `wait returns once the machine with this id, by default every machine, neither holds a
+slot nor waits for one. It changes nothing. It waits for as long as it takes, also while
+etcd cannot be reached, or fails after -timeout and says who is left.`,
+		Args: takes(0, 1, "at most one argument, a machine id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withLock(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
+		},
+	}
+	timeoutFlag(cmd, &timeout)
+	return cmd
+}
+
+func timeoutFlag(cmd *cobra.Command, timeout *timeFlag) {
+	cmd.Flags().Var(timeout, "timeout", "fail after `TIME`, such as 10m")
+}
+
+// withTimeout bounds ctx, unless length is 0.
+func withTimeout(ctx context.Context, length time.Duration) (context.Context, context.CancelFunc) {
+	if length == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, length)
+}
+
+func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Duration) error {
+	limited, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	left, failure := "nothing is known of the lock", ""
+	done := false
+	err := s.WatchOverview(limited, func(o lock.Overview, err error) {
+		if err != nil {
+			if limited.Err() == nil && err.Error() != failure {
+				failure = err.Error()
+				a.note("%s; still trying", failure)
+			}
+			return
+		}
+		failure = ""
+		if left = whoIsLeft(o, ids); left == "" {
+			done = true
+			cancel()
+		}
+	})
+	switch {
+	case done:
+		return nil
+	case limited.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("wait: not within %v: %s", timeout, left)
+	}
+	return err
+}
+
+// whoIsLeft says who of those with these ids, of all if there are none, holds a
+// slot or waits for one; "" if nobody does.
+func whoIsLeft(o lock.Overview, ids []string) string {
+	o.Holders = slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool {
+		return len(ids) > 0 && !slices.Contains(ids, h.ID)
+	})
+	o.Queue = slices.DeleteFunc(slices.Clone(o.Queue), func(w lock.Waiter) bool {
+		return len(ids) > 0 && !slices.Contains(ids, w.ID)
+	})
+	var parts []string
+	if len(o.Holders) > 0 {
+		parts = append(parts, "a slot is held by "+names(o.Holders))
+	}
+	if len(o.Queue) > 0 {
+		parts = append(parts, "waiting for one: "+waiterNames(o.Queue))
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/terminal"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// progress is how the reboots of a group go on, as far as it was watched.
+type progress struct {
+	started time.Time
+	last    *lock.Overview // nil before the first
+	done    int            // slots given back
+	recent  []time.Time    // when the last of them were
+}
+
+// recently is how many slots that were given back the rate is made of.
+const recently = 20
+
+// change is what has happened since the last overview.
+type change struct {
+	took, gave []lock.HolderInfo
+	paused     bool // began or ended, or became another
+}
+
+// see takes note of what is there now.
+func (p *progress) see(o lock.Overview, now time.Time) change {
+	var c change
+	if p.last == nil {
+		p.started = now
+	} else {
+		c.gave = without(p.last.Holders, o.Holders)
+		c.took = without(o.Holders, p.last.Holders)
+		c.paused = pauseText(p.last.Pause, time.Time{}) != pauseText(o.Pause, time.Time{})
+	}
+	for range c.gave {
+		p.done++
+		p.recent = append(p.recent, now)
+	}
+	p.recent = p.recent[max(0, len(p.recent)-recently):]
+	p.last = &o
+	return c
+}
+
+// without returns the holders that are not among others.
+func without(holders, others []lock.HolderInfo) []lock.HolderInfo {
+	return slices.DeleteFunc(slices.Clone(holders), func(h lock.HolderInfo) bool {
+		return slices.ContainsFunc(others, func(o lock.HolderInfo) bool { return o.ID == h.ID })
+	})
+}
+
+// left is how many hosts have a reboot before them or are in it.
+func (p *progress) left() int { return len(p.last.Holders) + len(p.last.Queue) }
+
+// pace says how fast hosts reboot, and when all of them will be done if that goes on.
+func (p *progress) pace(now time.Time) string {
+	text := fmt.Sprintf("%s since %s", count(p.done, "reboot"), p.started.Local().Format(time.TimeOnly))
+	from := p.started
+	if p.done > len(p.recent) {
+		from = p.recent[0]
+	}
+	each := time.Duration(0)
+	if n := len(p.recent); n > 0 {
+		each = now.Sub(from) / time.Duration(n)
+	}
+	if each > 0 {
+		text += fmt.Sprintf(", %.1f an hour", float64(time.Hour)/float64(each))
+	}
+	switch {
+	case p.left() == 0:
+		return text + "; nobody waits"
+	case p.last.Pause != nil:
+		return text + "; paused, so no end is in sight"
+	case p.last.Semaphore.Max == 0 && len(p.last.Queue) > 0:
+		return text + "; max is 0, so no end is in sight"
+	case each == 0:
+		return text + "; the end is estimated after the first one"
+	}
+	remaining := each * time.Duration(p.left())
+	if each > longest/time.Duration(p.left()) {
+		return text + "; no end is in sight"
+	}
+	return text + fmt.Sprintf("; done in about %s, at %s", age(remaining), now.Add(remaining).Local().Format(layout))
+}
+
+// line tells a change.
+func (p *progress) line(c change, now time.Time) string {
+	o := p.last
+	var parts []string
+	if len(c.gave) > 0 {
+		parts = append(parts, "given back by "+names(c.gave))
+	}
+	if len(c.took) > 0 {
+		parts = append(parts, "taken by "+names(c.took))
+	}
+	if c.paused {
+		parts = append(parts, "paused: "+pauseText(o.Pause, now))
+	}
+	parts = append(parts, fmt.Sprintf("%d of %d available", o.Semaphore.Free, o.Semaphore.Max), fmt.Sprintf("%d waiting", len(o.Queue)), p.pace(now))
+	return now.Local().Format(layout) + "  " + strings.Join(parts, "; ") + "\n"
+}
+
+// view is what a terminal of that size shows. failure, if there is one, says why
+// it may be out of date.
+func (p *progress) view(group, failure string, now time.Time, width, height int) []string {
+	head := []string{fmt.Sprintf("locksmith, group %s   %s", groupName(group), now.Local().Format(layout))}
+	if failure != "" {
+		head = append(head, "OUT OF DATE: "+cut(failure, maxNote))
+	}
+	if p.last == nil {
+		return fit(append(head, "", "asking etcd ..."), width, height)
+	}
+	o := p.last
+	head = append(head,
+		fmt.Sprintf("slots:   %d of %d available, %d held, %d waiting", o.Semaphore.Free, o.Semaphore.Max, len(o.Holders), len(o.Queue)),
+		"paused:  "+pauseText(o.Pause, now),
+		"reboots: "+p.pace(now))
+	// Half of the room is for the holders, unless the queue needs less.
+	holders, queue := p.holderLines(now), p.queueLines(now)
+	room := max(0, height-len(head))
+	return fit(slices.Concat(head, shorten(holders, max(room/2, room-len(queue))), shorten(queue, max(room/2, room-len(holders)))), width, height)
+}
+
+func (p *progress) holderLines(now time.Time) []string {
+	if len(p.last.Holders) == 0 {
+		return nil
+	}
+	return append([]string{""}, strings.Split(strings.TrimSuffix(holdersTable(p.last.Holders, now), "\n"), "\n")...)
+}
+
+func (p *progress) queueLines(now time.Time) []string {
+	if len(p.last.Queue) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	table := newTable(&b, "PLACE", "MACHINE ID", "HOSTNAME", "VERSION", "WAITS")
+	for i, w := range p.last.Queue {
+		waits := ""
+		if !w.Since.IsZero() {
+			waits = age(now.Sub(w.Since))
+		}
+		table.row(fmt.Sprint(i+1), cut(w.ID, maxID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), waits)
+	}
+	table.end()
+	return append([]string{""}, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")...)
+}
+
+// shorten makes the lines of a table no more than n.
+func shorten(lines []string, n int) []string {
+	if len(lines) <= n {
+		return lines
+	}
+	if n < 4 {
+		return nil // no room for an empty line, a head, somebody and how many more
+	}
+	return append(slices.Clone(lines[:n-1]), fmt.Sprintf("and %d more", len(lines)-n+1))
+}
+
+// fit cuts lines to the size of a terminal.
+func fit(lines []string, width, height int) []string {
+	lines = lines[:min(len(lines), max(1, height))]
+	for i := range lines {
+		lines[i] = terminal.Cut(strings.TrimRight(lines[i], " "), width)
+	}
+	return lines
+}
+
+// sighting is what was seen of a lock, or why nothing was.
+type sighting struct {
+	overview lock.Overview
+	err      error
+}
+
+// watchStatus shows a lock until ctx ends, which is no failure.
+func (a *app) watchStatus(ctx context.Context, s session, format format) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	seen := make(chan sighting)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.WatchOverview(ctx, func(o lock.Overview, err error) {
+			select {
+			case seen <- sighting{o, err}:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	show, done, err := a.shower(s.settings.Group, format)
+	if err != nil {
+		return err
+	}
+	err = a.showUntil(ctx, seen, ended, show)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	cancel()
+	if failed := done(); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// showUntil calls show with all that is seen, and with nil when a second has gone
+// by, until it fails or the watching ends.
+func (a *app) showUntil(ctx context.Context, seen <-chan sighting, ended <-chan error, show func(*sighting) error) error {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-ended:
+			return err
+		case s := <-seen:
+			err = show(&s)
+		case <-second.C:
+			err = show(nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// shower returns what shows the state of a lock: on a terminal in place, elsewhere, or in a
+// format for programs, one after the other. done is called at the end.
+func (a *app) shower(group string, format format) (show func(*sighting) error, done func() error, err error) {
+	p := &progress{}
+	failure := ""
+	plain := func(s *sighting) error {
+		switch {
+		case s == nil:
+			return nil
+		case s.err != nil:
+			if text := s.err.Error(); text != failure {
+				failure = text
+				a.note("%s; still trying", text)
+			}
+			return nil
+		}
+		failure = ""
+		if format == formatJSON || format == formatYAML {
+			text, err := format.document(newReport(group, s.overview))
+			if err != nil {
+				return err
+			}
+			return a.print(text)
+		}
+		now := a.now()
+		c := p.see(s.overview, now)
+		return a.print(p.line(c, now))
+	}
+	out, ok := a.stdout.(*os.File)
+	if !ok || format == formatJSON || format == formatYAML || !terminal.Redraws(out, a.getenv) {
+		return plain, func() error { return nil }, nil
+	}
+	screen, err := terminal.Open(out)
+	if err != nil {
+		return nil, nil, fmt.Errorf("write the result: %w", err)
+	}
+	live := func(s *sighting) error {
+		switch {
+		case s == nil:
+		case s.err != nil:
+			failure = s.err.Error()
+		default:
+			failure = ""
+			p.see(s.overview, a.now())
+		}
+		width, height := screen.Size()
+		return screen.Draw(p.view(group, failure, a.now(), width, height))
+	}
+	return live, screen.Close, nil
+}
