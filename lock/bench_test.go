@@ -110,6 +110,10 @@ func (p *pair) handover(ctx context.Context, b *testing.B, awaitWaiting func()) 
 		got <- err
 	}()
 	awaitWaiting()
+	// The daemon looks it up before it gives a slot back.
+	if _, _, err := p.locks[0].Holder(ctx, p.ids[0]); err != nil {
+		b.Fatal(err)
+	}
 	start := time.Now()
 	if err := p.locks[0].Release(ctx, p.ids[0]); err != nil {
 		b.Fatal(err)

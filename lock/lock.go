@@ -57,8 +57,8 @@ type Lock struct {
 	max    int    // of a document that is created
 	self   Record // who the caller is, as far as it said
 
-	// latest has the document and a record as they were last seen or written, for Release to begin with.
-	latest Snapshot
+	// looked is what Holder has read, for a Release that follows.
+	looked Snapshot
 
 	// unresolved is the revision of the document that a transaction of unknown outcome compared,
 	// or noRevision. As long as the document stays at it, the transaction may still happen.
@@ -183,7 +183,7 @@ func (l *Lock) Release(ctx context.Context, id string) error {
 
 func (l *Lock) release(ctx context.Context, id string) (err error) {
 	reads := keys(l.semaphoreKey(), l.recordKey(id))
-	snap := l.latest
+	snap := l.looked
 	if s, revision, err := l.parse(snap); err != nil || revision == 0 || !s.Holds(id) || l.unresolved != noRevision {
 		if snap, err = l.store.Get(ctx, reads...); err != nil {
 			return err
@@ -239,7 +239,7 @@ func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err 
 	if err := cloneOf(id, l.self, record); err != nil {
 		return false, Record{}, err
 	}
-	l.latest = snap
+	l.looked = snap
 	r, _ = parseRecord(record.Data)
 	return true, r, nil
 }
@@ -401,19 +401,13 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 		}
 		// Where the outcome of one is unknown and the document has not moved, the next compares the
 		// same revision: one of them can happen, at most.
-		ops := append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()})
 		ok, now, err := l.store.Commit(ctx,
 			append(next.conds, Cond{Key: l.semaphoreKey(), ModRevision: revision}),
-			ops)
+			append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()}))
 		switch {
 		case err == nil && ok:
 			l.unresolved = noRevision
-			l.latest = Snapshot{Revision: now.Revision, Values: map[string]Value{}}
-			for _, op := range ops {
-				if !op.Delete {
-					l.latest.Values[op.Key] = Value{Data: op.Value, ModRevision: now.Revision}
-				}
-			}
+			l.looked = Snapshot{}
 			return snap, decided
 		case err == nil:
 			if snap = now; conflicts > 0 { // after the first, what is there now is as good as any

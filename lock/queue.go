@@ -203,7 +203,7 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 			w.created, w.entry = found.CreateRevision, found.ModRevision
 			return nil
 		}
-		if err := cloneOf(w.id, w.record, found); err != nil {
+		if err := cloneOf(w.id, w.record, found); err != nil && found.Lease != 0 {
 			return err
 		}
 		// A try that is still under way compares the same, or what is not true any more.

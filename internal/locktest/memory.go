@@ -87,6 +87,13 @@ func (m *Memory) FailCommits(faults ...Fault) {
 	m.faults = append(m.faults, faults...)
 }
 
+// Heal forgets faults that have not hit a Commit yet.
+func (m *Memory) Heal() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults = nil
+}
+
 // Break makes every call fail with err, those that wait as well, until it is called with nil.
 func (m *Memory) Break(err error) {
 	m.mu.Lock()

@@ -1,0 +1,1252 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/locktest"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+const prefix = "coreos.com/updateengine/rebootlock/"
+
+// waitingHost is one whose Acquire goes on.
+type waitingHost struct {
+	id    string
+	lock  *lock.Lock
+	leave context.CancelFunc
+	done  chan error
+
+	mu    sync.Mutex
+	told  []lock.Waiting
+	fails []error
+}
+
+// enter has id call Acquire, and returns when it can do no more for now.
+func enter(t *testing.T, s lock.Store, id string, r lock.Record) *waitingHost {
+	t.Helper()
+	ctx, leave := context.WithCancel(t.Context())
+	h := &waitingHost{id: id, lock: newLock(t, s, ""), leave: leave, done: make(chan error, 1)}
+	go func() {
+		h.done <- h.lock.Acquire(ctx, id, r, func(w lock.Waiting, err error) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if err != nil {
+				h.fails = append(h.fails, err)
+				return
+			}
+			h.told = append(h.told, w)
+		})
+	}()
+	synctest.Wait()
+	return h
+}
+
+// last is what h was told last.
+func (h *waitingHost) last() lock.Waiting {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.told) == 0 {
+		return lock.Waiting{}
+	}
+	return h.told[len(h.told)-1]
+}
+
+// got reports whether h has its slot, and fails on any other end.
+func (h *waitingHost) got(t *testing.T) bool {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case err := <-h.done:
+		if err != nil {
+			t.Errorf("%s: %v", h.id, err)
+		}
+		h.done <- err
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *waitingHost) mustRelease(t *testing.T) {
+	t.Helper()
+	must(t, h.lock.Release(t.Context(), h.id))
+	synctest.Wait()
+}
+
+func hostNames(n int) []string {
+	var ids []string
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("host%03d", i))
+	}
+	rand.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	return ids
+}
+
+func queueIDs(t *testing.T, s lock.Store) []string {
+	t.Helper()
+	o, err := newLock(t, s, "").Overview(t.Context())
+	must(t, err)
+	var ids []string
+	for _, w := range o.Queue {
+		ids = append(ids, w.ID)
+	}
+	return ids
+}
+
+// keysIn returns the keys below prefix that are there.
+func keysIn(t *testing.T, s lock.Store, below string) []string {
+	t.Helper()
+	snap, err := s.Get(context.WithoutCancel(t.Context()), lock.Read{Key: prefix + below, End: prefix + below + "\xff"})
+	must(t, err)
+	var found []string
+	for key := range snap.Values {
+		found = append(found, strings.TrimPrefix(key, prefix))
+	}
+	slices.Sort(found)
+	return found
+}
+
+// wantNothingLeft checks that nobody waits, and nothing of it stays.
+func wantNothingLeft(t *testing.T, s *locktest.Memory) {
+	t.Helper()
+	synctest.Wait()
+	for _, below := range []string{"queue/", "order/"} {
+		if k := keysIn(t, s, below); len(k) > 0 {
+			t.Errorf("left are %v", k)
+		}
+	}
+	time.Sleep(2 * time.Minute)
+	if n := s.Leases(); n != 0 {
+		t.Errorf("left are %d leases", n)
+	}
+}
+
+func TestFirstComeFirstServed(t *testing.T) {
+	for _, slots := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			s := locktest.NewMemory()
+			writes := &countingStore{Store: s}
+			_, _, err := newLock(t, s, "").SetMax(t.Context(), slots)
+			must(t, err)
+			ids := hostNames(50)
+			var hosts []*waitingHost
+			for _, id := range ids {
+				hosts = append(hosts, enter(t, writes, id, lock.Record{Hostname: id}))
+			}
+			if q := queueIDs(t, s); !slices.Equal(q, ids[slots:]) {
+				t.Errorf("the queue is %v, want %v", q, ids[slots:])
+			}
+			before := writes.documents
+			for i, h := range hosts {
+				if !h.got(t) {
+					t.Fatalf("%d slots: %s at place %d has none", slots, h.id, i)
+				}
+				if i+slots < len(hosts) && hosts[i+slots].got(t) {
+					t.Fatalf("%d slots: %s at place %d is too early", slots, hosts[i+slots].id, i+slots)
+				}
+				h.mustRelease(t)
+			}
+			// Each takes the slot with one transaction and gives it back with one: nobody loses any.
+			if n, want := writes.documents-before, 2*len(hosts)-slots; n != want {
+				t.Errorf("%d slots: it took %d transactions, want %d", slots, n, want)
+			}
+			wantNothingLeft(t, s)
+		})
+	}
+}
+
+// countingStore counts the tries to write the document.
+type countingStore struct {
+	lock.Store
+	mu        sync.Mutex
+	documents int
+}
+
+func (c *countingStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	if slices.ContainsFunc(ops, func(op lock.Op) bool { return op.Key == defaultKey }) {
+		c.mu.Lock()
+		c.documents++
+		c.mu.Unlock()
+	}
+	return c.Store.Commit(ctx, conds, ops, reads...)
+}
+
+func TestEveryoneWatchesTheOneBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		hosts := []*waitingHost{enter(t, s, "a", lock.Record{}), enter(t, s, "b/x", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})}
+		for i, want := range []string{"", "", "b/x", "c"} {
+			if got := hosts[i].last().Ahead; got != want {
+				t.Errorf("before %s is %q, want %q", hosts[i].id, got, want)
+			}
+		}
+		if !hosts[0].got(t) || len(hosts[0].told) != 0 {
+			t.Errorf("the first one waits for %v", hosts[0].told)
+		}
+		before := s.Calls()
+		hosts[2].leave() // c
+		if err := <-hosts[2].done; !errors.Is(err, context.Canceled) {
+			t.Errorf("c ends with %v", err)
+		}
+		synctest.Wait()
+		if got := hosts[3].last().Ahead; got != "b/x" {
+			t.Errorf("before d is %q", got)
+		}
+		if n := s.Calls() - before; n > 4 { // c's lease; d looks, and waits again
+			t.Errorf("that took %d calls", n)
+		}
+		hosts[0].mustRelease(t)
+		hosts[1].mustRelease(t)
+		if !hosts[3].got(t) {
+			t.Error("d has no slot")
+		}
+		hosts[3].mustRelease(t)
+		wantNothingLeft(t, s)
+	})
+}
+
+// frozenStore is that of a host which can be stopped, as with SIGSTOP, between its calls.
+type frozenStore struct {
+	lock.Store
+	mu     sync.Mutex
+	thawed chan struct{}
+}
+
+func newFrozenStore(s lock.Store) *frozenStore {
+	f := &frozenStore{Store: s, thawed: make(chan struct{})}
+	close(f.thawed)
+	return f
+}
+
+func (f *frozenStore) freeze() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.thawed = make(chan struct{})
+}
+
+func (f *frozenStore) thaw() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.thawed)
+}
+
+func (f *frozenStore) pass() {
+	f.mu.Lock()
+	thawed := f.thawed
+	f.mu.Unlock()
+	<-thawed
+}
+
+func (f *frozenStore) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
+	f.pass()
+	defer f.pass()
+	return f.Store.Get(ctx, reads...)
+}
+
+func (f *frozenStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	f.pass()
+	defer f.pass()
+	return f.Store.Commit(ctx, conds, ops, reads...)
+}
+
+func (f *frozenStore) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
+	f.pass()
+	defer f.pass()
+	return f.Store.Wait(ctx, watches...)
+}
+
+func (f *frozenStore) KeepAlive(ctx context.Context, lease int64) error {
+	f.pass()
+	defer f.pass()
+	return f.Store.KeepAlive(ctx, lease)
+}
+
+func TestHungHeadFallsOutAndQueuesAgainAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		hung := newFrozenStore(s)
+		b := enter(t, hung, "b", lock.Record{})
+		c := enter(t, s, "c", lock.Record{})
+		d := enter(t, s, "d", lock.Record{})
+		hung.freeze()
+		a.mustRelease(t)
+		time.Sleep(30 * time.Second)
+		if c.got(t) {
+			t.Error("c has the slot before the lease of b is over")
+		}
+		time.Sleep(time.Minute)
+		if !c.got(t) {
+			t.Fatal("c has no slot although b hangs")
+		}
+		c.mustRelease(t)
+		if !d.got(t) {
+			t.Fatal("d has no slot")
+		}
+		e := enter(t, s, "e", lock.Record{})
+		hung.thaw() // it knows of a free slot, and has to find out that its place is lost
+		time.Sleep(time.Minute)
+		if b.got(t) {
+			t.Fatal("b has a slot with a place that it lost")
+		}
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"e", "b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		d.mustRelease(t)
+		e.mustRelease(t)
+		if !b.got(t) {
+			t.Error("b has no slot")
+		}
+		b.mustRelease(t)
+		wantNothingLeft(t, s)
+	})
+}
+
+func TestWaitIsKeptAliveForAsLongAsItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		c := enter(t, s, "c", lock.Record{})
+		time.Sleep(24 * time.Hour)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b", "c"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		s.Break(locktest.ErrFault) // for less than a lease
+		time.Sleep(30 * time.Second)
+		s.Break(nil)
+		time.Sleep(time.Minute)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b", "c"}) {
+			t.Errorf("after an outage the queue is %v", q)
+		}
+		a.mustRelease(t)
+		b.mustRelease(t)
+		if !c.got(t) {
+			t.Error("c has no slot")
+		}
+	})
+}
+
+func TestStampedeOfLeavingHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		var hosts []*waitingHost
+		for _, id := range hostNames(300) {
+			hosts = append(hosts, enter(t, s, id, lock.Record{}))
+		}
+		var stay []*waitingHost
+		for i, h := range hosts {
+			if i%3 == 0 {
+				stay = append(stay, h)
+			} else {
+				h.leave()
+			}
+		}
+		synctest.Wait()
+		if n := len(queueIDs(t, s)); n != len(stay) {
+			t.Errorf("%d wait, want %d", n, len(stay))
+		}
+		holder.mustRelease(t)
+		for _, h := range stay {
+			if !h.got(t) {
+				t.Fatalf("%s has no slot", h.id)
+			}
+			h.mustRelease(t)
+		}
+		wantNothingLeft(t, s)
+	})
+}
+
+func TestLockByHandAndOldClientsJumpTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		c := enter(t, s, "c", lock.Record{})
+		// An old client replaces a by itself.
+		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["old"]}`)
+		if h := b.last().Semaphore.Holders; !slices.Equal(h, []string{"old"}) {
+			t.Errorf("b waits for %v", h)
+		}
+		admin := newLock(t, s, "")
+		if _, err := admin.TryAcquire(ctx, "hand", lock.Record{}); err == nil {
+			t.Error("there was no slot")
+		}
+		_, _, err := admin.SetMax(ctx, 0)
+		must(t, err)
+		must(t, admin.Release(ctx, "old"))
+		if b.got(t) {
+			t.Error("b has a slot of none")
+		}
+		_, _, err = admin.SetMax(ctx, 1)
+		must(t, err)
+		if !b.got(t) || !a.got(t) {
+			t.Fatal("b has no slot")
+		}
+		// c is given one by hand while it waits.
+		_, _, err = admin.SetMax(ctx, 2)
+		must(t, err)
+		if !c.got(t) {
+			t.Error("c has no slot")
+		}
+		must(t, admin.Release(ctx, "b"))
+		must(t, admin.Release(ctx, "c"))
+		wantNothingLeft(t, s)
+	})
+}
+
+func TestWaitEndsWhenTheSlotWasTakenByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		c := enter(t, s, "c", lock.Record{})
+		put(t, s, defaultKey, `{"semaphore":-1,"max":1,"holders":["a","b"]}`)
+		if !b.got(t) {
+			t.Error("b waits for what it has")
+		}
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"c"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		a.mustRelease(t)
+		b.mustRelease(t)
+		if !c.got(t) {
+			t.Error("c has no slot")
+		}
+	})
+}
+
+func TestPauseStopsAndResumeGoesOn(t *testing.T) {
+	info := lock.PauseInfo{By: "ops\x1b[31m", Reason: "disk is on fire"}
+	for name, test := range map[string]struct {
+		pause  func(context.Context, *locktest.Memory, *lock.Lock) error
+		resume func(context.Context, *locktest.Memory, *lock.Lock) error
+		says   string
+	}{
+		"of the group": {
+			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error { return l.Pause(ctx, info, 0) },
+			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
+				was, err := l.Resume(ctx)
+				if was == nil || was.Reason != info.Reason {
+					return fmt.Errorf("resume returned %v, %w", was, err)
+				}
+				return err
+			}, `paused by ops\x1b[31m`,
+		},
+		"of all groups": {
+			func(ctx context.Context, s *locktest.Memory, _ *lock.Lock) error {
+				return lock.PauseAll(ctx, s, info, 0)
+			},
+			func(ctx context.Context, s *locktest.Memory, _ *lock.Lock) error {
+				was, err := lock.ResumeAll(ctx, s)
+				if was == nil || !was.All {
+					return fmt.Errorf("resume returned %v, %w", was, err)
+				}
+				return err
+			}, `all groups are paused by ops\x1b[31m`,
+		},
+		"for a while": {
+			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
+				return l.Pause(ctx, info, time.Hour)
+			},
+			func(context.Context, *locktest.Memory, *lock.Lock) error { time.Sleep(time.Hour); return nil }, "until 2000-",
+		},
+		"by a key that nobody understands": {
+			func(_ context.Context, s *locktest.Memory, _ *lock.Lock) error {
+				put(t, s, prefix+"pause", "\x1b]0;gotcha")
+				return nil
+			},
+			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error { _, err := l.Resume(ctx); return err }, "cannot be understood",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				s := locktest.NewMemory()
+				admin := newLock(t, s, "")
+				a := enter(t, s, "a", lock.Record{})
+				b := enter(t, s, "b", lock.Record{})
+				must(t, test.pause(ctx, s, admin))
+				a.mustRelease(t) // whoever holds one gives it back
+				if b.got(t) {
+					t.Fatal("b has a slot during the pause")
+				}
+				c := enter(t, s, "c", lock.Record{})
+				if _, err := admin.TryAcquire(ctx, "d", lock.Record{}); !isPaused(err) || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\x1b") {
+					t.Errorf("lock by hand says %v", err)
+				}
+				for _, h := range []*waitingHost{b, c} {
+					if p := h.last().Pause; p == nil || !strings.Contains(h.last().String(), test.says) {
+						t.Errorf("%s waits for %+v", h.id, h.last())
+					}
+				}
+				o, err := admin.Overview(ctx)
+				must(t, err)
+				if o.Pause == nil || !strings.Contains(o.Pause.String(), test.says) {
+					t.Errorf("the overview has %+v", o.Pause)
+				}
+				must(t, test.resume(ctx, s, admin))
+				if !b.got(t) {
+					t.Error("b has no slot after the pause")
+				}
+				b.mustRelease(t)
+				if !c.got(t) {
+					t.Error("c has no slot after the pause")
+				}
+				c.mustRelease(t)
+				if was, err := admin.Resume(ctx); was != nil || err != nil {
+					t.Errorf("a second resume returned %v, %v", was, err)
+				}
+			})
+		})
+	}
+}
+
+func isPaused(err error) bool {
+	var paused *lock.PausedError
+	return errors.As(err, &paused)
+}
+
+func TestPauseOfAGroupLeavesOthersAlone(t *testing.T) {
+	s := locktest.NewMemory()
+	must(t, newLock(t, s, "lb").Pause(t.Context(), lock.PauseInfo{}, 0))
+	if _, err := newLock(t, s, "").TryAcquire(t.Context(), "a", lock.Record{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := newLock(t, s, "lb").TryAcquire(t.Context(), "a", lock.Record{}); !isPaused(err) {
+		t.Error(err)
+	}
+}
+
+func TestPauseThatMakesNoSenseIsRefused(t *testing.T) {
+	s := locktest.NewMemory()
+	for _, d := range []time.Duration{-time.Hour, -1, 1, time.Second - 1} {
+		if err := newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, d); err == nil || !strings.Contains(err.Error(), d.String()) {
+			t.Errorf("a pause for %v: %v", d, err)
+		}
+	}
+	if k := keysIn(t, s, ""); len(k) > 0 {
+		t.Errorf("there is %v", k)
+	}
+}
+
+func TestPauseOfUnknownOutcome(t *testing.T) {
+	for _, fault := range []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest} {
+		synctest.Test(t, func(t *testing.T) {
+			s := locktest.NewMemory()
+			l := newLock(t, s, "")
+			s.FailCommits(fault)
+			must(t, l.Pause(t.Context(), lock.PauseInfo{By: "me"}, time.Hour))
+			if o, err := l.Overview(t.Context()); err != nil || o.Pause == nil || o.Pause.By != "me" {
+				t.Errorf("fault %d: %+v, %v", fault, o.Pause, err)
+			}
+			s.FailCommits(fault)
+			if was, err := l.Resume(t.Context()); err != nil || was == nil || was.By != "me" {
+				t.Errorf("fault %d: resume returned %+v, %v", fault, was, err)
+			}
+			s.FailCommits(locktest.CutOff)
+			if err := l.Pause(t.Context(), lock.PauseInfo{By: "me"}, 0); !errors.Is(err, lock.ErrUnknown) {
+				t.Errorf("fault %d: cut off, pause returned %v", fault, err)
+			}
+		})
+	}
+}
+
+func TestTimeToLive(t *testing.T) {
+	const ttl = 30 * time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{Hostname: "a", TTL: ttl})
+		if string(read(t, s, prefix+"holders/a").Data) == "" || !strings.Contains(string(read(t, s, prefix+"holders/a").Data), `"ttl":"30m0s"`) {
+			t.Errorf("the record is %s", read(t, s, prefix+"holders/a").Data)
+		}
+		b := enter(t, s, "b", lock.Record{Hostname: "b"})
+		c := enter(t, s, "c", lock.Record{Hostname: "c", TTL: ttl})
+		time.Sleep(ttl - time.Second)
+		if b.got(t) {
+			t.Fatal("b has the slot before the time is over")
+		}
+		time.Sleep(time.Second)
+		if !a.got(t) || !b.got(t) {
+			t.Fatal("b has no slot")
+		}
+		if k := keysIn(t, s, "holders/"); !slices.Equal(k, []string{"holders/b"}) {
+			t.Errorf("there are records %v", k)
+		}
+		if h := holdersIn(t, s); !slices.Equal(h, []string{"b"}) {
+			t.Errorf("held by %v", h)
+		}
+		var notHeld *lock.NotHeldError
+		if err := a.lock.Release(ctx, "a"); !errors.As(err, &notHeld) {
+			t.Errorf("a comes back: %v", err)
+		}
+		time.Sleep(100 * ttl) // b has asked for none
+		if c.got(t) {
+			t.Fatal("c has the slot of b")
+		}
+		b.mustRelease(t)
+		// Nobody waits: c stays, and can be released by hand.
+		time.Sleep(100 * ttl)
+		o, err := b.lock.Overview(ctx)
+		must(t, err)
+		if len(o.Holders) != 1 || o.Holders[0].ID != "c" || !o.Holders[0].Expired {
+			t.Errorf("the holders are %+v", o.Holders)
+		}
+		if ids, err := b.lock.ReleaseExpired(ctx); err != nil || !slices.Equal(ids, []string{"c"}) {
+			t.Errorf("release of expired slots returned %v, %v", ids, err)
+		}
+		if ids, err := b.lock.ReleaseExpired(ctx); err != nil || len(ids) != 0 {
+			t.Errorf("release of expired slots returned %v, %v", ids, err)
+		}
+		wantNothingLeft(t, s)
+	})
+}
+
+func TestTimeToLiveBeginsAnewWithEverySlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{TTL: time.Hour})
+		time.Sleep(50 * time.Minute)
+		a.mustRelease(t)
+		if k := keysIn(t, s, "alive/"); len(k) > 0 {
+			t.Errorf("left are %v", k)
+		}
+		a = enter(t, s, "a", lock.Record{TTL: time.Hour})
+		b := enter(t, s, "b", lock.Record{})
+		time.Sleep(55 * time.Minute)
+		if b.got(t) {
+			t.Fatal("b has the slot of a too early")
+		}
+		// An old client that came in between is not mistaken for a.
+		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["old"]}`)
+		time.Sleep(time.Hour)
+		if b.got(t) {
+			t.Error("b has the slot of a client without a record")
+		}
+		_ = a
+	})
+}
+
+func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
+	// Between the look at the holder and its removal, it is released and taken anew.
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{TTL: time.Minute})
+		time.Sleep(2 * time.Minute)
+		other := before(s, func() {
+			must(t, a.lock.Release(t.Context(), "a"))
+			lockFor(t.Context(), t, a.lock, "a")
+		})
+		if ids, err := newLock(t, other, "").ReleaseExpired(t.Context()); err != nil || len(ids) != 0 {
+			t.Errorf("released %v, %v", ids, err)
+		}
+		if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
+			t.Errorf("held by %v", h)
+		}
+	})
+}
+
+// before returns a store that runs f once, before the first Commit.
+func before(s lock.Store, f func()) lock.Store { return &beforeStore{Store: s, f: f} }
+
+type beforeStore struct {
+	lock.Store
+	f func()
+}
+
+func (b *beforeStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	if f := b.f; f != nil {
+		b.f = nil
+		f()
+	}
+	return b.Store.Commit(ctx, conds, ops, reads...)
+}
+
+func TestTimeToLiveShorterThanARebootIsRefused(t *testing.T) {
+	for _, ttl := range []time.Duration{-time.Hour, 1, time.Minute - 1} {
+		s := locktest.NewMemory()
+		l := newLock(t, s, "")
+		_, tryErr := l.TryAcquire(t.Context(), "a", lock.Record{TTL: ttl})
+		for _, err := range []error{tryErr, l.Acquire(t.Context(), "a", lock.Record{TTL: ttl}, nil)} {
+			if err == nil || !strings.Contains(err.Error(), ttl.String()) || !strings.Contains(err.Error(), "1m") {
+				t.Errorf("a time-to-live of %v: %v", ttl, err)
+			}
+		}
+		if k := keysIn(t, s, ""); len(k) > 0 {
+			t.Errorf("there is %v", k)
+		}
+	}
+}
+
+func TestClonedMachineIDIsRefused(t *testing.T) {
+	one := lock.Record{Hostname: "web1", BootID: "1"}
+	for _, test := range []struct {
+		other lock.Record
+		clone bool
+	}{
+		{lock.Record{Hostname: "web2", BootID: "2"}, true},
+		{lock.Record{Hostname: "web1", BootID: "2"}, false}, // after a reboot
+		{lock.Record{Hostname: "web2", BootID: "1"}, false}, // renamed
+		{lock.Record{Hostname: "", BootID: "2"}, false},
+		{lock.Record{Hostname: "localhost", BootID: "2"}, false},
+		{lock.Record{Hostname: "localhost.localdomain", BootID: "2"}, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			isClone := func(what string, err error) {
+				t.Helper()
+				var clone *lock.CloneError
+				if got := errors.As(err, &clone); got != test.clone {
+					t.Errorf("%+v: %s returned %v", test.other, what, err)
+				} else if got && (!strings.Contains(err.Error(), "web1") || !strings.Contains(err.Error(), "web2") || !strings.Contains(err.Error(), "unlock x")) {
+					t.Errorf("%s says %v", what, err)
+				}
+			}
+			s := locktest.NewMemory()
+			holder := enter(t, s, "other", lock.Record{})
+			a := enter(t, s, "x", one)
+			clone := newLock(t, s, "")
+			clone.Identify(test.other.Hostname, test.other.BootID)
+			if test.clone { // both wait
+				isClone("acquire", clone.Acquire(ctx, "x", test.other, nil))
+			}
+			holder.mustRelease(t)
+			if !a.got(t) {
+				t.Fatal("the first one has no slot")
+			}
+			_, err := clone.TryAcquire(ctx, "x", test.other)
+			isClone("lock", err)
+			isClone("acquire", clone.Acquire(ctx, "x", test.other, nil))
+			_, _, err = clone.Holder(ctx, "x")
+			isClone("holder", err)
+			isClone("release", clone.Release(ctx, "x"))
+			if held := slices.Contains(holdersIn(t, s), "x"); held != test.clone {
+				t.Errorf("%+v: held is %v", test.other, held)
+			}
+			if test.clone { // the way out, for people
+				must(t, newLock(t, s, "").Release(ctx, "x"))
+			}
+			wantNothingLeft(t, s)
+		})
+	}
+}
+
+func TestRestartedHostKeepsItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		crashed := newFrozenStore(s)
+		before := enter(t, crashed, "a", lock.Record{Hostname: "a", BootID: "1"})
+		b := enter(t, s, "b", lock.Record{Hostname: "b", BootID: "1"})
+		crashed.freeze() // as good as killed
+		again := enter(t, s, "a", lock.Record{Hostname: "a", BootID: "1"})
+		time.Sleep(10 * time.Minute)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"a", "b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		holder.mustRelease(t)
+		if !again.got(t) || b.got(t) {
+			t.Error("the one that was there first has no slot")
+		}
+		again.mustRelease(t)
+		if !b.got(t) {
+			t.Error("b has no slot")
+		}
+		before.leave()
+		crashed.thaw()
+		synctest.Wait()
+		if h := holdersIn(t, s); !slices.Equal(h, []string{"b"}) {
+			t.Errorf("held by %v", h)
+		}
+	})
+}
+
+// hostile are values that nobody should write.
+var hostile = map[string]string{
+	"not JSON": "{", "a list": "[]", "null": "null", "empty": "", "another type": `{"hostname":[1],"ttl":3}`,
+	"a megabyte": strings.Repeat("x", 1<<20), "a long name": `{"hostname":"` + strings.Repeat("x", 1<<15) + `"}`,
+	"control characters": `{"hostname":"\u001b]0;x\u0007\n","by":"\u009b31m","reason":"\u202e"}`, "not UTF-8": "\xff\xfe",
+	"deep nesting": strings.Repeat("[", 60_000), "deep objects": strings.Repeat(`{"a":`, 10_000),
+	"a time-to-live that is none": `{"ttl":"-1h"}`, "a time out of range": `{"since":"99999-01-01T00:00:00Z"}`,
+}
+
+func TestHostileValuesBlockNobody(t *testing.T) {
+	for name, value := range hostile {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				s := locktest.NewMemory()
+				for _, key := range []string{"queue/a", "queue/z", "queue/%zz", "queue/", "order/z", "order/0000000000000000/z", "order/ffffffffffffffff/z",
+					"holders/a", "holders/holder", "holders/z", "alive/z"} {
+					put(t, s, prefix+key, value)
+				}
+				// One with a lease goes with it.
+				lease, err := s.Grant(ctx, 30*time.Second)
+				must(t, err)
+				_, _, err = s.Commit(ctx, nil, []lock.Op{
+					{Key: prefix + "queue/dying", Value: []byte(value), Lease: lease},
+					{Key: prefix + "order/ffffffffffffffff/dying", Value: []byte(value), Lease: lease},
+				})
+				must(t, err)
+				holder := enter(t, s, "holder", lock.Record{Hostname: "holder", BootID: "1", TTL: time.Hour})
+				a := enter(t, s, "a", lock.Record{Hostname: "a", BootID: "1"})
+				b := enter(t, s, "b", lock.Record{Hostname: "b", BootID: "1"})
+				time.Sleep(time.Minute)
+				// This one has the place that the entry without a lease had by its age.
+				if !a.got(t) {
+					t.Fatalf("a waits for %v", a.last())
+				}
+				a.mustRelease(t)
+				if !holder.got(t) {
+					t.Fatalf("holder waits for %v", holder.last())
+				}
+				put(t, s, prefix+"holders/holder", value)
+				o, err := newLock(t, s, "").Overview(ctx)
+				must(t, err)
+				if text := fmt.Sprintf("%+v", o); len(text) > 4000 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) {
+					t.Errorf("the overview is %.200q", text)
+				}
+				if _, _, err := holder.lock.Holder(ctx, "holder"); err != nil {
+					t.Error(err)
+				}
+				holder.mustRelease(t)
+				if !b.got(t) {
+					t.Errorf("b waits for %v", b.last())
+				}
+			})
+		})
+	}
+}
+
+func TestBrokenEntriesAreMarked(t *testing.T) {
+	s := locktest.NewMemory()
+	lease, err := s.Grant(t.Context(), time.Hour)
+	must(t, err)
+	put(t, s, defaultKey, `{"semaphore":0,"max":2,"holders":["a","b"]}`)
+	put(t, s, prefix+"holders/a", "{")
+	_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/c%2Fd", Value: []byte("{"), Lease: lease}})
+	must(t, err)
+	o, err := newLock(t, s, "").Overview(t.Context())
+	must(t, err)
+	if !o.Holders[0].Broken || o.Holders[1].Broken || len(o.Queue) != 1 || !o.Queue[0].Broken || o.Queue[0].ID != "c/d" {
+		t.Errorf("the overview is %+v", o)
+	}
+}
+
+func TestOverviewShowsWhoHoldsAndWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		s := locktest.NewMemory()
+		l, err := lock.New(s, "", 3)
+		must(t, err)
+		o, err := l.Overview(ctx)
+		if err != nil || o.Exists || o.Semaphore.Max != 3 || len(o.Holders)+len(o.Queue) != 0 || o.Pause != nil {
+			t.Errorf("of nothing it is %+v, %v", o, err)
+		}
+		if k := keysIn(t, s, ""); len(k) != 0 {
+			t.Errorf("it has written %v", k)
+		}
+		since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		r := lock.Record{Hostname: "h", BootID: "b", Since: since, By: "test", Version: "1", TTL: time.Hour}
+		enter(t, s, "a", r)
+		enter(t, s, "c", r)
+		enter(t, s, "b", r)
+		if o, err = l.Overview(ctx); err != nil || !o.Exists || o.Semaphore.Max != 1 {
+			t.Errorf("it is %+v, %v", o, err)
+		}
+		if len(o.Holders) != 1 || o.Holders[0].ID != "a" || o.Holders[0].Record != r || o.Holders[0].Broken || o.Holders[0].Expired {
+			t.Errorf("the holders are %+v", o.Holders)
+		}
+		want := []lock.Waiter{{ID: "c", Hostname: "h", Since: since, Version: "1"}, {ID: "b", Hostname: "h", Since: since, Version: "1"}}
+		if !slices.Equal(o.Queue, want) {
+			t.Errorf("the queue is %+v", o.Queue)
+		}
+	})
+}
+
+func TestReleaseOfARecordReleasesWhatWasShown(t *testing.T) {
+	ctx := t.Context()
+	for _, record := range []bool{true, false} {
+		s := locktest.NewMemory()
+		l := newLock(t, s, "")
+		lockFor(ctx, t, l, "a")
+		if !record {
+			_, _, err := s.Commit(ctx, nil, []lock.Op{{Key: prefix + "holders/a", Delete: true}})
+			must(t, err)
+		}
+		o, err := l.Overview(ctx)
+		must(t, err)
+		shown := o.Holders[0]
+		must(t, l.Release(ctx, "a"))
+		var notHeld *lock.NotHeldError
+		if err := l.ReleaseRecord(ctx, shown); !errors.As(err, &notHeld) {
+			t.Errorf("what is not held: %v", err)
+		}
+		lockFor(ctx, t, l, "a")
+		var changed *lock.ChangedError
+		if err := l.ReleaseRecord(ctx, shown); !errors.As(err, &changed) || changed.ID != "a" {
+			t.Errorf("what was taken anew: %v", err)
+		}
+		if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
+			t.Errorf("held by %v", h)
+		}
+		o, err = l.Overview(ctx)
+		must(t, err)
+		must(t, l.ReleaseRecord(ctx, o.Holders[0]))
+		if h := holdersIn(t, s); len(h) != 0 {
+			t.Errorf("held by %v", h)
+		}
+	}
+}
+
+func TestGoneWaitsForTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		s := locktest.NewMemory()
+		put(t, s, prefix+"queue/unleased", "{}") // no place in the queue
+		gone := func(id string, all bool) chan error {
+			done := make(chan error, 1)
+			l := newLock(t, s, "")
+			go func() { done <- l.Gone(ctx, id, all) }()
+			synctest.Wait()
+			return done
+		}
+		settle := func() { time.Sleep(time.Second); synctest.Wait() }
+		if err := <-gone("a", false); err != nil {
+			t.Error(err)
+		}
+		a, b := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{})
+		goneA, goneB, goneAll := gone("a", false), gone("b", false), gone("", true)
+		settle()
+		if len(goneA)+len(goneB)+len(goneAll) != 0 {
+			t.Error("gone are those who are there")
+		}
+		a.mustRelease(t)
+		settle()
+		if len(goneA) != 1 || len(goneB)+len(goneAll) != 0 {
+			t.Error("a is gone, and nobody else")
+		}
+		s.Break(locktest.ErrFault) // does not matter
+		settle()
+		s.Break(nil)
+		time.Sleep(time.Minute)
+		b.mustRelease(t)
+		settle()
+		if len(goneB) != 1 || len(goneAll) != 1 {
+			t.Error("all are gone")
+		}
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		lockFor(ctx, t, a.lock, "a")
+		if err := a.lock.Gone(short, "a", false); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
+func TestWatchOverviewSeesChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex
+		var last lock.Overview
+		calls, fails := 0, 0
+		done := make(chan error, 1)
+		go func() {
+			done <- newLock(t, s, "").WatchOverview(ctx, func(o lock.Overview, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				calls++
+				if err != nil {
+					fails++
+					return
+				}
+				last = o
+			})
+		}()
+		want := func(what string, holders, queue int, paused bool) {
+			t.Helper()
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			if len(last.Holders) != holders || len(last.Queue) != queue || (last.Pause != nil) != paused {
+				t.Errorf("after %s it is %+v", what, last)
+			}
+		}
+		want("nothing", 0, 0, false)
+		a := enter(t, s, "a", lock.Record{TTL: time.Minute})
+		want("lock", 1, 0, false)
+		for _, id := range hostNames(100) {
+			enter(t, s, id, lock.Record{})
+		}
+		want("a hundred hosts", 1, 100, false)
+		if calls > 10 {
+			t.Errorf("it was called %d times", calls)
+		}
+		must(t, lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
+		want("pause", 1, 100, true)
+		_, err := lock.ResumeAll(ctx, s)
+		must(t, err)
+		must(t, a.lock.Pause(ctx, lock.PauseInfo{}, 0))
+		want("pause of the group", 1, 100, true)
+		time.Sleep(2 * time.Minute)
+		want("expiry", 1, 100, true)
+		mu.Lock()
+		if !last.Holders[0].Expired {
+			t.Error("nobody is expired")
+		}
+		mu.Unlock()
+		s.Break(locktest.ErrFault)
+		time.Sleep(time.Second)
+		s.Break(nil)
+		if fails == 0 {
+			t.Error("a failure is not told")
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
+func TestGroupsAreListed(t *testing.T) {
+	ctx := t.Context()
+	s := locktest.NewMemory()
+	groups := func() []string {
+		t.Helper()
+		g, err := lock.Groups(ctx, s)
+		must(t, err)
+		return g
+	}
+	if g := groups(); len(g) != 0 {
+		t.Errorf("there are %q", g)
+	}
+	must(t, lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
+	if g := groups(); len(g) != 0 {
+		t.Errorf("there are %q", g)
+	}
+	_, err := lock.ResumeAll(ctx, s)
+	must(t, err)
+	for _, group := range []string{"lb", "prod/database", "prod", "prod0", "größe", "a b"} {
+		for i := range 50 {
+			if _, _, err := newLock(t, s, group).SetMax(ctx, 50); err != nil {
+				t.Fatal(err)
+			}
+			lockFor(ctx, t, newLock(t, s, group), fmt.Sprint("host", i))
+		}
+	}
+	must(t, newLock(t, s, "paused").Pause(ctx, lock.PauseInfo{}, 0))
+	for _, key := range []string{"", "/", "a", "../x", "%zz/semaphore", "./semaphore", "%0a/semaphore", "%6cb/semaphore"} {
+		put(t, s, prefix+"groups/"+key, "x")
+	}
+	before := s.Calls()
+	want := []string{"a b", "größe", "lb", "paused", "prod", "prod/database", "prod0"}
+	got := groups()
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+	if n := s.Calls() - before; n > 20 {
+		t.Errorf("it took %d calls", n)
+	}
+	_, err = newLock(t, s, "").Status(ctx)
+	must(t, err)
+	if g := groups(); g[0] != "" {
+		t.Errorf("there are %q", g)
+	}
+}
+
+func TestDeclaredSlotsCountOnlyForANewDocument(t *testing.T) {
+	ctx := t.Context()
+	s := locktest.NewMemory()
+	three, err := lock.New(s, "", 3)
+	must(t, err)
+	five, err := lock.New(s, "", 5)
+	must(t, err)
+	for _, l := range []*lock.Lock{three, five} {
+		if sem, err := l.Status(ctx); err != nil || sem.Max != 3 || sem.Free != 3 {
+			t.Errorf("it is %+v, %v", sem, err)
+		}
+	}
+	if _, err := lock.New(s, "", -1); err == nil {
+		t.Error("less than none is possible")
+	}
+}
+
+func TestHostThatIsNotInTheIndexYetIsNotOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		slow := newFrozenStore(s)
+		// It stops between its entry and the index.
+		a := enter(t, &afterStore{Store: slow, key: prefix + "queue/a", f: slow.freeze}, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		if got := b.last().Ahead; got != "a" {
+			t.Errorf("before b is %q", got)
+		}
+		holder.mustRelease(t)
+		if b.got(t) {
+			t.Error("b has overtaken a")
+		}
+		slow.thaw()
+		if !a.got(t) {
+			t.Fatal("a has no slot")
+		}
+		a.mustRelease(t)
+		if !b.got(t) {
+			t.Error("b has no slot")
+		}
+		b.mustRelease(t)
+		wantNothingLeft(t, s)
+	})
+}
+
+// afterStore runs f once, after the key was written.
+type afterStore struct {
+	lock.Store
+	key string
+	f   func()
+}
+
+func (a *afterStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	ok, now, err := a.Store.Commit(ctx, conds, ops, reads...)
+	if f := a.f; f != nil && slices.ContainsFunc(ops, func(op lock.Op) bool { return op.Key == a.key }) {
+		a.f = nil
+		f()
+	}
+	return ok, now, err
+}
+
+func TestCompactionDuringAWaitLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a, b, c := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{})
+		for _, h := range []*waitingHost{a, b, c} {
+			put(t, s, "other", "x")
+			s.Compact()
+			if !h.got(t) {
+				t.Fatalf("%s has no slot", h.id)
+			}
+			h.mustRelease(t)
+		}
+		wantNothingLeft(t, s)
+	})
+}
+
+// TestRandomQueue has hosts wait, leave, hang, pause and resume, with faults at random, and checks that
+// nobody who stayed is overtaken, that max holds, and that in the end everyone gets a turn and nothing
+// is left.
+func TestRandomQueue(t *testing.T) {
+	seed := rand.Uint64()
+	if given, ok := os.LookupEnv("LOCKSMITH_TEST_SEED"); ok {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("LOCKSMITH_TEST_SEED=%d", seed)
+	for round := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, uint64(round)))
+			faults := []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest, locktest.HoldRequest}
+			s := locktest.NewMemory()
+			slots := 1 + random.IntN(3)
+			put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
+			admin := newLock(t, s, "")
+			hosts := map[string]*waitingHost{}
+			stores := map[string]*frozenStore{}
+			for step := range 400 {
+				id := fmt.Sprintf("host%02d", random.IntN(30))
+				h := hosts[id]
+				if random.IntN(4) == 0 {
+					s.FailCommits(faults[random.IntN(len(faults))])
+				}
+				switch n := random.IntN(20); {
+				case n < 8 && h == nil:
+					stores[id] = newFrozenStore(s)
+					var ttl time.Duration
+					if random.IntN(4) == 0 {
+						ttl = time.Hour
+					}
+					hosts[id] = enter(t, stores[id], id, lock.Record{Hostname: id, BootID: "1", TTL: ttl})
+				case n < 12 && h != nil:
+					h.leave()
+					select {
+					case <-h.done:
+					case <-time.After(time.Minute):
+						t.Fatalf("step %d: %s does not leave", step, id)
+					}
+					var notHeld *lock.NotHeldError
+					if err := h.lock.Release(t.Context(), id); err != nil && !errors.As(err, &notHeld) {
+						t.Fatalf("step %d: %v", step, err)
+					}
+					delete(hosts, id)
+				case n == 12 && h != nil:
+					stores[id].freeze()
+					time.Sleep(time.Duration(random.IntN(120)) * time.Second)
+					stores[id].thaw()
+				case n == 13:
+					_ = admin.Pause(t.Context(), lock.PauseInfo{}, time.Duration(random.IntN(3))*time.Minute)
+				case n == 14:
+					_, _ = admin.Resume(t.Context())
+				case n == 15:
+					s.Compact()
+				case n == 16:
+					s.Deliver()
+				default:
+					time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+				}
+				synctest.Wait()
+				if now := holdersIn(t, s); len(now) > slots {
+					t.Fatalf("step %d: held by %v", step, now)
+				}
+			}
+			s.Heal()
+			s.Deliver()
+			for _, err := admin.Resume(t.Context()); err != nil; _, err = admin.Resume(t.Context()) {
+			}
+			time.Sleep(5 * time.Minute) // troubles are over
+			for left := len(hosts); left > 0; left-- {
+				queue := queueIDs(t, s)
+				var turn *waitingHost
+				for _, h := range hosts {
+					if h.got(t) {
+						turn = h
+					}
+				}
+				if turn == nil {
+					t.Fatalf("round %d: nobody of %v has a turn; held by %v", round, queue, holdersIn(t, s))
+				}
+				var notHeld *lock.NotHeldError // it may have been taken away: its time is up
+				if err := turn.lock.Release(t.Context(), turn.id); err != nil && !errors.As(err, &notHeld) {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				delete(hosts, turn.id)
+				if next := queueIDs(t, s); len(queue) > 0 && notHeld == nil && !slices.Equal(next, queue[1:]) {
+					t.Fatalf("round %d: %s had a turn, the queue was %v and is %v, held by %v of %d", round, turn.id, queue, next, holdersIn(t, s), slots)
+				}
+			}
+			time.Sleep(time.Hour) // which is the longest life of what was to prove one
+			wantNothingLeft(t, s)
+		})
+		if t.Failed() {
+			break
+		}
+	}
+}
