@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,11 +38,25 @@ func Contract(t *testing.T, open func(*testing.T) lock.Store) {
 		{"a wait returns at once what changed before it began", waitForPast},
 		{"a wait sees a deletion", waitForDeletion},
 		{"a wait does not return for another key", waitForOther},
+		{"a wait for several keys returns for each of them", waitForSeveral},
+		{"a wait for a range returns for its keys and no others", waitForRange},
+		{"a wait does not lose a change of another key", waitKeepsOthers},
 		{"a wait ends with its context", waitEnds},
+		{"ranges are read in order and no further than the limit", ranges},
+		{"the newest of those created before are found", createdBefore},
+		{"a value tells when it was created and changed, and its lease", provenance},
+		{"a transaction can demand that a range is empty", emptyRange},
+		{"a transaction reads what it has made of the keys", readAfterWrite},
+		{"what has a lease goes with it", leaseRunsOut},
+		{"a lease that is kept alive goes on", leaseKeptAlive},
+		{"a lease that is revoked is gone", leaseRevoked},
+		{"a put without a lease frees the key of it", leaseDropped},
 		{"an ended context is the error of every call", endedContext},
 		{"lock, status and unlock leave the documents that other clients know", documents},
 		{"a holder locks again and a stranger cannot unlock", holders},
 		{"a release wakes a waiting host", handOver},
+		{"hosts have their turn in the order in which they came", turns},
+		{"a pause stops everyone until it is over", pauses},
 		{"contenders never hold more than max slots", contenders},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
@@ -236,6 +251,265 @@ func waitForOther(t *testing.T, s lock.Store) {
 	}
 }
 
+func watch(k string, after int64) lock.Watch { return lock.Watch{Key: k, After: after} }
+
+func waitForSeveral(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a, b, c := key(t, "a"), key(t, "b"), key(t, "c")
+	mustCommit(t, s, nil, lock.Op{Key: c})
+	for _, op := range []lock.Op{{Key: a, Value: []byte("1")}, {Key: b, Value: []byte("2")}, {Key: c, Delete: true}} {
+		now := get(t, s, a).Revision
+		go func() { _, _, _ = s.Commit(ctx, nil, []lock.Op{op}) }() // seen below
+		snap, err := s.Wait(ctx, watch(a, now), watch(b, now), watch(c, now))
+		v, ok := snap.Values[op.Key]
+		if err != nil || !ok || string(v.Data) != string(op.Value) || op.Delete != (v.ModRevision == 0) || len(snap.Values) != 1 || snap.Revision <= now {
+			t.Errorf("wait for %v returned %v, %v", op, snap, err)
+		}
+	}
+}
+
+func waitForRange(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	now := get(t, s, "x").Revision
+	for _, k := range []string{key(t, "a"), key(t, "c"), key(t, "b/x")} {
+		mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("1")})
+	}
+	snap, err := s.Wait(ctx, lock.Watch{Key: key(t, "b"), End: key(t, "c"), After: now})
+	if err != nil || len(snap.Values) != 1 || string(snap.Values[key(t, "b/x")].Data) != "1" {
+		t.Errorf("wait returned %v, %v", snap, err)
+	}
+	mustCommit(t, s, nil, lock.Op{Key: key(t, "b/x"), Delete: true})
+	next, err := s.Wait(ctx, lock.Watch{Key: key(t, "b"), End: key(t, "c"), After: snap.Revision})
+	if v, ok := next.Values[key(t, "b/x")]; err != nil || !ok || v.ModRevision != 0 || next.Revision <= snap.Revision {
+		t.Errorf("wait returned %v, %v", next, err)
+	}
+}
+
+func waitKeepsOthers(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a, b := key(t, "a"), key(t, "b")
+	now := get(t, s, a).Revision
+	mustCommit(t, s, nil, lock.Op{Key: a, Value: []byte("1")}, lock.Op{Key: b, Value: []byte("2")})
+	after := map[string]int64{a: now, b: now}
+	for len(after) > 0 {
+		var watches []lock.Watch
+		for k, r := range after {
+			watches = append(watches, watch(k, r))
+		}
+		snap, err := s.Wait(ctx, watches...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range snap.Values {
+			delete(after, k)
+		}
+	}
+}
+
+func ranges(t *testing.T, s lock.Store) {
+	for _, name := range []string{"q/c", "q/a", "q", "q0", "q/b", "p/z"} {
+		mustCommit(t, s, nil, lock.Op{Key: key(t, name), Value: []byte(name)})
+	}
+	read := func(r lock.Read) string {
+		t.Helper()
+		snap, err := s.Get(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		for k, v := range snap.Values {
+			found = append(found, strings.TrimPrefix(k, key(t, ""))+"="+string(v.Data))
+		}
+		slices.Sort(found)
+		return strings.Join(found, " ")
+	}
+	from, end := key(t, "q/"), key(t, "q0")
+	for _, test := range []struct {
+		read lock.Read
+		want string
+	}{
+		{lock.Read{Key: from, End: end}, "q/a=q/a q/b=q/b q/c=q/c"},
+		{lock.Read{Key: from, End: end, Limit: 2}, "q/a=q/a q/b=q/b"},
+		{lock.Read{Key: key(t, "q/a") + "\x00", End: end, Limit: 1}, "q/b=q/b"},
+		{lock.Read{Key: from, End: end, KeysOnly: true}, "q/a= q/b= q/c="},
+		{lock.Read{Key: key(t, "q")}, "q=q"},
+		{lock.Read{Key: key(t, "q/c") + "\x00", End: end}, ""},
+	} {
+		if got := read(test.read); got != test.want {
+			t.Errorf("%+v reads %s, want %s", test.read, got, test.want)
+		}
+	}
+	snap, err := s.Get(t.Context(), lock.Read{Key: key(t, "q/a")}, lock.Read{Key: from, End: end, KeysOnly: true})
+	if err != nil || len(snap.Values) != 3 || string(snap.Values[key(t, "q/a")].Data) != "q/a" {
+		t.Errorf("what is read twice is %v, %v", snap, err)
+	}
+}
+
+func createdBefore(t *testing.T, s lock.Store) {
+	names := []string{"q/c", "q/a", "q/d", "q/b"}
+	for _, name := range names {
+		mustCommit(t, s, nil, lock.Op{Key: key(t, name)})
+	}
+	mustCommit(t, s, nil, lock.Op{Key: key(t, "q/c"), Value: []byte("changed")}) // which makes it no younger
+	for i, name := range names {
+		created := get(t, s, key(t, name)).Values[key(t, name)].CreateRevision
+		snap, err := s.Get(t.Context(), lock.Read{Key: key(t, "q/"), End: key(t, "q0"), KeysOnly: true, CreatedBefore: created, Limit: 1})
+		if err != nil || len(snap.Values) != min(i, 1) {
+			t.Errorf("before %s there is %v, %v", name, snap, err)
+		}
+		if i > 0 && snap.Values[key(t, names[i-1])].CreateRevision == 0 {
+			t.Errorf("right before %s there is %v", name, snap)
+		}
+	}
+}
+
+func grant(t *testing.T, s lock.Store, ttl time.Duration) int64 {
+	t.Helper()
+	lease, err := s.Grant(t.Context(), ttl)
+	if err != nil || lease == 0 {
+		t.Fatal(lease, err)
+	}
+	return lease
+}
+
+func provenance(t *testing.T, s lock.Store) {
+	k := key(t, "a")
+	lease := grant(t, s, time.Hour)
+	_, first := commit(t, s, []lock.Cond{{Key: k}}, lock.Op{Key: k, Value: []byte("1"), Lease: lease})
+	v := get(t, s, k).Values[k]
+	if v.CreateRevision != first.Revision || v.ModRevision != first.Revision || v.Lease != lease {
+		t.Errorf("created at %d with lease %d it is %+v", first.Revision, lease, v)
+	}
+	other := grant(t, s, time.Hour)
+	_, second := commit(t, s, nil, lock.Op{Key: k, Value: []byte("2"), Lease: other})
+	v = get(t, s, k).Values[k]
+	if v.CreateRevision != first.Revision || v.ModRevision != second.Revision || v.Lease != other {
+		t.Errorf("changed at %d with lease %d it is %+v", second.Revision, other, v)
+	}
+	mustCommit(t, s, nil, lock.Op{Key: k, Delete: true})
+	_, third := commit(t, s, nil, lock.Op{Key: k})
+	if v = get(t, s, k).Values[k]; v.CreateRevision != third.Revision || v.Lease != 0 {
+		t.Errorf("made anew at %d it is %+v", third.Revision, v)
+	}
+}
+
+func emptyRange(t *testing.T, s lock.Store) {
+	empty := []lock.Cond{{Key: key(t, "q/"), End: key(t, "q0")}}
+	for _, name := range []string{"q", "q0", "p"} {
+		mustCommit(t, s, empty, lock.Op{Key: key(t, name)})
+	}
+	mustCommit(t, s, empty, lock.Op{Key: key(t, "q/x")})
+	if ok, now := commit(t, s, empty, lock.Op{Key: key(t, "q/y")}); ok || len(now.Values) != 0 {
+		t.Errorf("the range is not empty, and it is %v, %v", ok, now)
+	}
+	mustCommit(t, s, nil, lock.Op{Key: key(t, "q/x"), Delete: true})
+	mustCommit(t, s, empty)
+}
+
+func readAfterWrite(t *testing.T, s lock.Store) {
+	a, b := key(t, "a"), key(t, "b")
+	mustCommit(t, s, nil, lock.Op{Key: b, Value: []byte("1")})
+	for i, want := range []bool{true, false} {
+		ok, now, err := s.Commit(t.Context(), []lock.Cond{{Key: a}}, []lock.Op{{Key: a, Value: []byte("2")}}, lock.Read{Key: b}, lock.Read{Key: a})
+		if err != nil || ok != want {
+			t.Fatalf("time %d: %v, %v", i, ok, err)
+		}
+		if string(now.Values[a].Data) != "2" || string(now.Values[b].Data) != "1" || now.Revision < now.Values[a].ModRevision {
+			t.Errorf("time %d: there is %v", i, now)
+		}
+	}
+}
+
+func leaseRunsOut(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a, b := key(t, "a"), key(t, "b")
+	lease := grant(t, s, time.Second)
+	_, made := commit(t, s, nil, lock.Op{Key: a, Lease: lease}, lock.Op{Key: b, Lease: lease})
+	snap, err := s.Wait(ctx, watch(a, made.Revision))
+	if err != nil || snap.Values[a].ModRevision != 0 {
+		t.Fatalf("wait returned %v, %v", snap, err)
+	}
+	if snap := get(t, s, a, b); len(snap.Values) != 0 {
+		t.Errorf("there is %v", snap)
+	}
+	if err := s.KeepAlive(ctx, lease); !errors.Is(err, lock.ErrNoLease) {
+		t.Errorf("it can be kept alive: %v", err)
+	}
+	_, _, err = s.Commit(ctx, nil, []lock.Op{{Key: a, Lease: lease}})
+	if !errors.Is(err, lock.ErrNoLease) || get(t, s, a).Values[a].ModRevision != 0 {
+		t.Errorf("it can be used: %v", err)
+	}
+	if err := s.Revoke(ctx, lease); err != nil {
+		t.Errorf("it cannot be revoked: %v", err)
+	}
+}
+
+func leaseKeptAlive(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a, b := key(t, "a"), key(t, "b")
+	kept := grant(t, s, 2*time.Second)
+	mustCommit(t, s, nil, lock.Op{Key: a, Lease: kept})
+	// As long as three others live, one after another.
+	for range 3 {
+		_, made := commit(t, s, nil, lock.Op{Key: b, Lease: grant(t, s, 2*time.Second)})
+		gone := make(chan error, 1)
+		go func() {
+			_, err := s.Wait(ctx, watch(b, made.Revision))
+			gone <- err
+		}()
+		tick := time.NewTicker(300 * time.Millisecond)
+		for alive := true; alive; {
+			select {
+			case <-tick.C:
+				if err := s.KeepAlive(ctx, kept); err != nil {
+					t.Fatal(err)
+				}
+			case err := <-gone:
+				if err != nil {
+					t.Fatal(err)
+				}
+				alive = false
+			}
+		}
+		tick.Stop()
+	}
+	if get(t, s, a).Values[a].Lease != kept {
+		t.Error("it is gone")
+	}
+}
+
+func leaseRevoked(t *testing.T, s lock.Store) {
+	k := key(t, "a")
+	lease := grant(t, s, time.Hour)
+	mustCommit(t, s, nil, lock.Op{Key: k, Lease: lease})
+	for range 2 {
+		if err := s.Revoke(t.Context(), lease); err != nil {
+			t.Fatal(err)
+		}
+		if snap := get(t, s, k); len(snap.Values) != 0 {
+			t.Errorf("there is %v", snap)
+		}
+	}
+}
+
+func leaseDropped(t *testing.T, s lock.Store) {
+	k := key(t, "a")
+	lease := grant(t, s, time.Hour)
+	mustCommit(t, s, nil, lock.Op{Key: k, Lease: lease})
+	mustCommit(t, s, nil, lock.Op{Key: k})
+	if err := s.Revoke(t.Context(), lease); err != nil {
+		t.Fatal(err)
+	}
+	if v := get(t, s, k).Values[k]; v.ModRevision == 0 || v.Lease != 0 {
+		t.Errorf("it is %+v", v)
+	}
+}
+
 func waitEnds(t *testing.T, s lock.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	k := key(t, "a")
@@ -372,6 +646,100 @@ func handOver(t *testing.T, s lock.Store) {
 		t.Fatal(err)
 	}
 	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begin has id wait for a slot until it is told what for.
+func begin(ctx context.Context, t *testing.T, l *lock.Lock, id string) chan error {
+	t.Helper()
+	told, done := make(chan struct{}), make(chan error, 1)
+	once := sync.OnceFunc(func() { close(told) })
+	go func() { done <- l.Acquire(ctx, id, lock.Record{Hostname: id}, func(lock.Waiting, error) { once() }) }()
+	select {
+	case <-told:
+	case err := <-done:
+		t.Fatalf("%s did not wait: %v", id, err)
+	}
+	return done
+}
+
+func turns(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	holder, _ := newLock(t, s)
+	if _, err := holder.TryAcquire(ctx, "holder", lock.Record{}); err != nil {
+		t.Fatal(err)
+	}
+	ids := []string{"c", "a/b", "e", "b", "d"}
+	leaves := 2 // e leaves
+	var done []chan error
+	leaving, leave := context.WithCancel(ctx)
+	for i, id := range ids {
+		l, _ := newLock(t, s)
+		if i == leaves {
+			done = append(done, begin(leaving, t, l, id))
+		} else {
+			done = append(done, begin(ctx, t, l, id))
+		}
+	}
+	leave()
+	if err := <-done[leaves]; !errors.Is(err, context.Canceled) {
+		t.Errorf("it leaves with %v", err)
+	}
+	o, err := holder.Overview(ctx)
+	if err != nil || len(o.Queue) != 4 || o.Queue[1].ID != "a/b" || o.Queue[2].ID != "b" {
+		t.Errorf("the overview is %+v, %v", o, err)
+	}
+	last := "holder"
+	for i, id := range ids {
+		if i == leaves {
+			continue
+		}
+		if err := holder.Release(ctx, last); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done[i]; err != nil {
+			t.Fatal(err)
+		}
+		o, err := holder.Overview(ctx)
+		if err != nil || !slices.Equal(o.Semaphore.Holders, []string{id}) {
+			t.Errorf("after the release of %s held by %v, not %s: %v", last, o.Semaphore.Holders, id, err)
+		}
+		last = id
+	}
+	o, err = holder.Overview(ctx)
+	if err != nil || len(o.Queue) != 0 {
+		t.Errorf("the overview is %+v, %v", o, err)
+	}
+}
+
+func pauses(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	a, _ := newLock(t, s)
+	b, _ := newLock(t, s)
+	var paused *lock.PausedError
+	if err := a.Pause(ctx, lock.PauseInfo{By: "me", Reason: "why"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.TryAcquire(ctx, "a", lock.Record{}); !errors.As(err, &paused) || paused.Pause.By != "me" {
+		t.Errorf("lock during the pause returned %v", err)
+	}
+	got := begin(ctx, t, b, "b")
+	if was, err := a.Resume(ctx); err != nil || was == nil || was.Reason != "why" {
+		t.Errorf("resume returned %+v, %v", was, err)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Release(ctx, "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Pause(ctx, lock.PauseInfo{}, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-begin(ctx, t, b, "b"); err != nil { // once that is over
 		t.Fatal(err)
 	}
 }
