@@ -1,0 +1,567 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// client is what all kinds of clients share. It is for one goroutine.
+type client struct {
+	run    *run
+	number int // of all clients, from 1
+	group  int
+	id     int // within the group, the bit of a state
+	rng    *rand.Rand
+
+	open []*op // of unknown outcome, until the next that gets through
+}
+
+// lockClient is a client with the real lock on a real connection: one process.
+type lockClient struct {
+	client
+	endpoints []string
+
+	etcd *lock.Etcd
+	tap  *tap
+	lock *lock.Lock
+	boot int
+	// undecided means that the Lock remembers a transaction of unknown outcome.
+	undecided bool
+}
+
+func (c *client) name() string { return idName(c.id) }
+
+func idName(id int) string { return fmt.Sprintf("host-%02d", id) }
+
+// idBit is the client with a name; an error for one that nobody has.
+func idBit(name string) (int, error) {
+	var id int
+	if _, err := fmt.Sscanf(name, "host-%02d", &id); err != nil || idName(id) != name || id > 63 {
+		return 0, fmt.Errorf("%q is nobody's id", name)
+	}
+	return id, nil
+}
+
+// look turns a semaphore into what the model knows.
+func (r *run) look(s lock.Semaphore) *document {
+	d := &document{max: s.Max}
+	for _, h := range s.Holders {
+		id, err := idBit(h)
+		if err != nil {
+			r.problem("a document was shown with a holder that does not exist: %v", err)
+			continue
+		}
+		d.holders |= 1 << id
+	}
+	return d
+}
+
+// start is a new process: another boot, a new connection, and a Lock that remembers nothing.
+func (c *lockClient) start(ctx context.Context) {
+	c.boot++
+	c.etcd = lock.NewEtcd(lock.EtcdConfig{Endpoints: c.endpoints})
+	life, kill := context.WithCancel(ctx)
+	c.tap = &tap{Store: c.run.Break(c.etcd), life: life, kill: kill}
+	var err error
+	if c.lock, err = lock.New(c.tap, c.run.groupName(c.group), 1); err != nil {
+		panic(err) // the name is one that is allowed
+	}
+	c.open, c.undecided = nil, false // nobody is left who could find out
+}
+
+// die ends the process: its connection is cut, whatever is under way.
+func (c *lockClient) die() {
+	c.tap.kill()
+	_ = c.etcd.Close() // says only that it was closed
+}
+
+func (c *lockClient) record() lock.Record {
+	return lock.Record{Hostname: c.name() + ".example.com", BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: "chaos"}
+}
+
+// do makes a call and writes it into the history. One in a few has very little time.
+func (c *lockClient) do(in input, call func(context.Context) (output, error)) output {
+	limit := callTimeout
+	if c.rng.IntN(20) == 0 {
+		limit = time.Duration(c.rng.IntN(30_000)) * time.Microsecond
+	}
+	return c.doWithin(limit, in, call)
+}
+
+// callTimeout bounds a call.
+const callTimeout = 6 * time.Second
+
+func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.Context) (output, error)) output {
+	in.group = c.group
+	ctx, cancel := context.WithTimeout(c.tap.life, limit)
+	defer cancel()
+	before := c.tap.unanswered.Load()
+	o := c.run.history.call(c.number, in)
+	out, err := call(ctx)
+	out.undecided = c.undecided || c.tap.unanswered.Load() != before
+	var isFull *lock.FullError
+	var isPaused *lock.PausedError
+	var isNotHeld *lock.NotHeldError
+	var isClone *lock.CloneError
+	var isDocument *lock.DocumentError
+	switch {
+	case err == nil:
+	case errors.Is(err, lock.ErrUnknown):
+		out = output{result: unknown}
+	case errors.As(err, &isFull):
+		out.result, out.seen = full, c.run.look(isFull.Semaphore)
+	case errors.As(err, &isPaused):
+		out.result = paused
+	case errors.As(err, &isNotHeld):
+		out.result, out.seen = notHeld, c.run.look(isNotHeld.Semaphore)
+	case errors.As(err, &isClone), errors.As(err, &isDocument):
+		c.run.problem("%s: %v", describe(in, out), err)
+		fallthrough
+	default:
+		out.result = failed
+	}
+	c.run.history.end(o, out)
+	c.run.count(in, out)
+	switch {
+	case in.kind.pauses(), in.kind == overview:
+	case out.result != unknown:
+		c.run.history.close(c.open)
+		c.open = nil
+		if in.kind != holder { // which only reads, and leaves it to the next to remember
+			c.undecided = false
+		}
+	case !in.kind.reads():
+		c.open = append(c.open, o)
+		c.undecided = true
+	}
+	return out
+}
+
+func (c *lockClient) tryAcquire() output {
+	return c.do(input{kind: acquire, id: c.id}, func(ctx context.Context) (output, error) {
+		held, err := c.lock.TryAcquire(ctx, c.name(), c.record())
+		if held {
+			return output{result: already}, err
+		}
+		return output{result: done}, err
+	})
+}
+
+func (c *lockClient) queue(limit time.Duration) output {
+	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
+		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(), nil)
+	})
+}
+
+func (c *lockClient) release(id int) output {
+	return c.do(input{kind: release, id: id}, func(ctx context.Context) (output, error) {
+		return output{result: done}, c.lock.Release(ctx, idName(id))
+	})
+}
+
+func (c *lockClient) holder() output {
+	return c.do(input{kind: holder, id: c.id}, func(ctx context.Context) (output, error) {
+		held, _, err := c.lock.Holder(ctx, c.name())
+		return output{result: done, held: held}, err
+	})
+}
+
+func (c *lockClient) status() output {
+	return c.do(input{kind: status}, func(ctx context.Context) (output, error) {
+		s, err := c.lock.Status(ctx)
+		return output{result: done, seen: c.run.look(s)}, err
+	})
+}
+
+func (c *lockClient) overview() output {
+	return c.do(input{kind: overview}, func(ctx context.Context) (output, error) {
+		o, err := c.lock.Overview(ctx)
+		return output{result: done, seen: c.run.look(o.Semaphore), paused: o.Pause != nil}, err
+	})
+}
+
+func (c *lockClient) setMax(n int) output {
+	return c.do(input{kind: setMax, n: n}, func(ctx context.Context) (output, error) {
+		before, after, err := c.lock.SetMax(ctx, n)
+		if err == nil && after.Max != n {
+			c.run.problem("set max to %d, and was shown %d", n, after.Max)
+		}
+		return output{result: done, seen: c.run.look(before)}, err
+	})
+}
+
+// host is a machine that reboots now and then.
+type host struct {
+	lockClient
+	holding bool // as far as it knows
+}
+
+func (h *host) start(ctx context.Context) {
+	h.lockClient.start(ctx)
+	r := h.record()
+	h.lock.Identify(r.Hostname, r.BootID)
+	h.holding = false
+}
+
+// learn keeps in mind what a call said about holding.
+func (h *host) learn(out output, held bool) {
+	switch out.result {
+	case done, already:
+		h.holding = held
+	case notHeld, full, paused:
+		h.holding = false
+	}
+}
+
+// act does one thing.
+func (h *host) act(ctx context.Context) {
+	if h.rng.IntN(60) == 0 {
+		h.crash(ctx)
+		return
+	}
+	h.call()
+}
+
+func (h *host) call() {
+	switch n := h.rng.IntN(100); {
+	case n < 6:
+		h.status()
+	case n < 12:
+		h.overview()
+	case n < 18:
+		out := h.holder()
+		h.learn(out, out.held)
+	case n < 23: // though it may not hold, or hold already
+		h.learn(h.release(h.id), false)
+	case n < 28:
+		h.learn(h.tryAcquire(), true)
+	case h.holding:
+		h.learn(h.release(h.id), false)
+	case n < 60:
+		h.learn(h.queue(time.Duration(20+h.rng.IntN(2500))*time.Millisecond), true)
+	default:
+		h.learn(h.tryAcquire(), true)
+	}
+}
+
+// crash kills the process somewhere in a call, and starts another one, which gives back what it
+// holds.
+func (h *host) crash(ctx context.Context) {
+	timer := time.AfterFunc(time.Duration(h.rng.IntN(15000))*time.Microsecond, h.die)
+	h.call()
+	if timer.Stop() {
+		h.die()
+	}
+	pace(ctx, time.Duration(h.rng.IntN(300))*time.Millisecond)
+	h.start(h.run.ctx)
+	h.learn(h.release(h.id), false)
+}
+
+// drain waits for a turn, and gives the slot back.
+func (h *host) drain(ctx context.Context) error {
+	defer context.AfterFunc(ctx, h.die)()
+	for _, step := range []struct {
+		name string
+		call func() output
+		ends func(output) bool
+	}{
+		{"its turn", func() output { return h.queue(time.Hour) }, func(out output) bool { return out.result == done }},
+		{"the release of its slot", func() output { return h.release(h.id) }, func(out output) bool { return out.result == done || out.result == notHeld }},
+	} {
+		for !step.ends(step.call()) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s in group %d waits for %s in vain", h.name(), h.group, step.name)
+			}
+		}
+	}
+	return nil
+}
+
+// operator is somebody with locksmithctl.
+type operator struct{ lockClient }
+
+func (o *operator) act(ctx context.Context) {
+	switch n := o.rng.IntN(100); {
+	case n < 25:
+		o.setMax(o.rng.IntN(o.run.Hosts/2 + 1))
+	case n < 45:
+		o.status()
+	case n < 65:
+		o.overview()
+	case n < 85:
+		o.release(o.rng.IntN(o.run.Hosts + o.run.Old))
+	default:
+		o.stopAndGo(ctx)
+	}
+	pace(ctx, time.Duration(o.rng.IntN(10))*time.Millisecond)
+}
+
+// stopAndGo pauses and resumes.
+func (o *operator) stopAndGo(ctx context.Context) {
+	stop, ends, goOn := pause, lapse, resume
+	if o.rng.IntN(5) == 0 {
+		stop, ends, goOn = pauseAll, lapseAll, resumeAll
+	}
+	d := time.Duration(o.rng.IntN(2)) * time.Duration(1+o.rng.IntN(2)) * time.Second
+	n := int(o.run.pauses.Add(1))
+	var lapsing []*op
+	stopped := o.do(input{kind: stop, n: n}, func(ctx context.Context) (output, error) {
+		if d > 0 { // it may end at any time from now on: nobody knows when the lease was made
+			lapsing = append(lapsing, o.run.history.call(o.number, input{group: o.group, kind: ends, n: n}))
+		}
+		info := lock.PauseInfo{By: "chaos", Reason: fmt.Sprint(n)}
+		if stop == pauseAll {
+			return output{result: done}, lock.PauseAll(ctx, o.tap, info, d)
+		}
+		return output{result: done}, o.lock.Pause(ctx, info, d)
+	})
+	pace(ctx, time.Duration(o.rng.IntN(20))*time.Millisecond)
+	if resumed := o.resume(goOn); stopped.result == done && (resumed.result == done || resumed.result == nothing) {
+		o.run.history.close(lapsing) // there is nothing left to end
+	}
+}
+
+func (o *operator) resume(which kind) output {
+	return o.do(input{kind: which}, func(ctx context.Context) (output, error) {
+		was, err := (*lock.Pause)(nil), error(nil)
+		if which == resumeAll {
+			was, err = lock.ResumeAll(ctx, o.tap)
+		} else {
+			was, err = o.lock.Resume(ctx)
+		}
+		if was == nil {
+			return output{result: nothing}, err
+		}
+		return output{result: done}, err
+	})
+}
+
+// mend undoes what keeps hosts from their turn.
+func (o *operator) mend(ctx context.Context) error {
+	n := 1 + o.rng.IntN(2)
+	for _, call := range []func() output{
+		func() output { return o.resume(resumeAll) },
+		func() output { return o.resume(resume) },
+		func() output { return o.setMax(n) },
+	} {
+		for out := call(); out.result != done && out.result != nothing; out = call() {
+			if ctx.Err() != nil {
+				return fmt.Errorf("the operator of group %d has no success: %v", o.group, out.result)
+			}
+		}
+	}
+	return nil
+}
+
+// tap is the store of one process. It notes which transactions were not answered, and ends with the
+// process.
+type tap struct {
+	lock.Store
+	life       context.Context
+	kill       context.CancelFunc
+	unanswered atomic.Int64
+}
+
+func (t *tap) bound(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(t.life, func() { cancel(context.Cause(t.life)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+func (t *tap) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
+	ctx, end := t.bound(ctx)
+	defer end()
+	return t.Store.Get(ctx, reads...)
+}
+
+func (t *tap) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	ctx, end := t.bound(ctx)
+	defer end()
+	ok, now, err := t.Store.Commit(ctx, conds, ops, reads...)
+	if err != nil && !errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrNoLease) {
+		t.unanswered.Add(1)
+	}
+	return ok, now, err
+}
+
+func (t *tap) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
+	ctx, end := t.bound(ctx)
+	defer end()
+	return t.Store.Wait(ctx, watches...)
+}
+
+func (t *tap) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
+	ctx, end := t.bound(ctx)
+	defer end()
+	return t.Store.Grant(ctx, ttl)
+}
+
+func (t *tap) KeepAlive(ctx context.Context, lease int64) error {
+	ctx, end := t.bound(ctx)
+	defer end()
+	return t.Store.KeepAlive(ctx, lease)
+}
+
+func (t *tap) Revoke(ctx context.Context, lease int64) error {
+	ctx, end := t.bound(ctx)
+	defer end()
+	return t.Store.Revoke(ctx, lease)
+}
+
+// oldClient is one of another program that knows only the document: it reads, and compares and swaps.
+type oldClient struct {
+	client
+	etcd     *clientv3.Client
+	key      string
+	compared int64 // by the transaction of unknown outcome; only with one that is open
+}
+
+func newOldClient(c client, endpoints []string) (*oldClient, error) {
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		return nil, fmt.Errorf("make old client: %w", err)
+	}
+	return &oldClient{client: c, etcd: etcd, key: c.run.semaphoreKey(c.group)}, nil
+}
+
+// oldDocument is all that an old client knows.
+type oldDocument struct {
+	Semaphore int      `json:"semaphore"`
+	Max       int      `json:"max"`
+	Holders   []string `json:"holders"`
+}
+
+// swap reads the document and writes what change makes of it; nothing where the result is not done.
+func (c *oldClient) swap(ctx context.Context, in input, change func(*oldDocument) result) output {
+	in.group, in.old = c.group, true
+	o := c.run.history.call(c.number, in)
+	out := output{result: failed}
+	for tries := 0; tries < 20 && out.result == failed; tries++ {
+		var revision int64
+		out, revision = c.swapOnce(ctx, change)
+		if out.result == unknown {
+			c.compared = revision
+		}
+	}
+	c.run.history.end(o, out)
+	c.run.count(in, out)
+	if out.result == unknown {
+		c.open = append(c.open, o)
+	}
+	return out
+}
+
+func (c *oldClient) swapOnce(ctx context.Context, change func(*oldDocument) result) (out output, revision int64) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	got, err := c.etcd.Get(ctx, c.key)
+	if err != nil {
+		return output{result: failed}, 0
+	}
+	d := oldDocument{Semaphore: 1, Max: 1}
+	if len(got.Kvs) > 0 {
+		revision = got.Kvs[0].ModRevision
+		d = oldDocument{}
+		if err := json.Unmarshal(got.Kvs[0].Value, &d); err != nil {
+			c.run.problem("an old client cannot read %s: %v", got.Kvs[0].Value, err)
+			return output{result: failed}, 0
+		}
+	}
+	if len(c.open) > 0 && revision != c.compared {
+		c.run.history.close(c.open)
+		c.open = nil
+	}
+	seen := c.run.look(lock.Semaphore{Max: d.Max, Holders: d.Holders})
+	if r := change(&d); r != done {
+		return output{result: r, seen: seen}, revision
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // numbers and strings always encode
+	}
+	txn, err := c.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(c.key), "=", revision)).
+		Then(clientv3.OpPut(c.key, string(data))).Commit()
+	switch {
+	case err != nil:
+		return output{result: unknown}, revision
+	case !txn.Succeeded:
+		return output{result: failed}, revision
+	}
+	c.run.history.close(c.open)
+	c.open = nil
+	return output{result: done, seen: seen}, revision
+}
+
+func (c *oldClient) acquire(ctx context.Context) output {
+	return c.swap(ctx, input{kind: acquire, id: c.id}, func(d *oldDocument) result {
+		switch {
+		case slices.Contains(d.Holders, c.name()):
+			return already
+		case d.Semaphore <= 0:
+			return full
+		}
+		d.Semaphore--
+		d.Holders = append(d.Holders, c.name())
+		slices.Sort(d.Holders)
+		return done
+	})
+}
+
+func (c *oldClient) release(ctx context.Context) output {
+	return c.swap(ctx, input{kind: release, id: c.id}, func(d *oldDocument) result {
+		i := slices.Index(d.Holders, c.name())
+		if i < 0 {
+			return notHeld
+		}
+		d.Semaphore++
+		d.Holders = slices.Delete(d.Holders, i, i+1)
+		return done
+	})
+}
+
+func (c *oldClient) act(ctx context.Context) {
+	if c.rng.IntN(2) == 0 {
+		c.acquire(c.run.ctx)
+	} else {
+		c.release(c.run.ctx)
+	}
+	pace(ctx, time.Duration(c.rng.IntN(10))*time.Millisecond)
+}
+
+// drain gives the slot back, and makes sure that nothing is under way.
+func (c *oldClient) drain(ctx context.Context) error {
+	for {
+		out := c.release(ctx)
+		if len(c.open) > 0 { // the document has not moved
+			c.swap(ctx, input{kind: status}, func(*oldDocument) result { return done })
+			continue
+		}
+		if out.result == done || out.result == notHeld {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("old client %s in group %d cannot give its slot back", c.name(), c.group)
+		}
+	}
+}
+
+// pace waits for d, or until ctx ends.
+func pace(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

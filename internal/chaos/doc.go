@@ -1,0 +1,42 @@
+// Package chaos shows that the lock is linearizable under faults: many clients use it at once on a
+// cluster of three etcd processes that are killed, paused, restarted, and cut off from each other and
+// from the clients, with replies lost after the commit and writes that arrive long after their client
+// gave up.
+//
+// Hosts take slots by hand and through the queue, give them back, die in the middle of a call and come
+// back as a new process. Operators set the number of slots, unlock what others hold, pause and resume.
+// Old clients know nothing but the document of the semaphore, and compare and swap it.
+//
+// # What is checked
+//
+//   - Every operation, with what its caller was told and when, is part of a history, and the history
+//     has to have a linearization: an order of operations, each at one moment between its call and its
+//     return, in which a simple model of a semaphore gives the same answers. So nobody acquires while
+//     max hosts hold a slot or while paused, no release is lost, nobody holds a slot who did not ask,
+//     and every document that a caller was shown was the true one.
+//   - Every revision of every key, as etcd's watch tells them, past all clients: a document is
+//     consistent, changes by one holder or by its maximum at a time, is never above its maximum after a
+//     slot was taken and never deleted; a client that knows of pauses takes no slot during one; nobody in
+//     the queue is overtaken by another one of the queue.
+//   - Once the faults end, every host that waits gets its turn within a minute; then nobody holds a
+//     slot, nobody is in the queue, and (with [Config.Leases]) no lease is left.
+//
+// # Outcomes that are unknown
+//
+// An operation of unknown outcome has taken effect at one moment after its call, or never. How long
+// that stays open is what package lock promises: until the next call on the same Lock that gets
+// through returns. If there is none, because its host died, it stays open until that host, as a new
+// process, has taken and given back a slot at the end of the window: from then on the document has
+// moved past whatever the old one compared. Nothing of that sort is promised for Pause and Resume;
+// theirs stay open for another window. An operation that failed with any other error has, by the same
+// promise, not happened and never will; so one that did shows up as a change that nobody made.
+//
+// The history is cut into windows. Between two of them all clients stop, faults are mended, and all
+// slots are given back, so that each window can be checked alone.
+//
+// # What is not checked
+//
+// Time-to-live, which is at least a minute, and clones: all ids are of one host. Power failure: members
+// are killed but their machine is not. A run cannot be repeated exactly: the seed decides what
+// clients and faults do, not when.
+package chaos

@@ -1,0 +1,153 @@
+package chaos
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// op is one operation of one client. ret is 0 as long as its effect may be yet to come.
+type op struct {
+	client    int
+	in        input
+	out       output
+	call, ret int64 // nanoseconds since the history began
+	carried   bool  // into this window, from the one before
+}
+
+// history is what the clients of all groups did in one window. It is safe for concurrent use.
+type history struct {
+	start time.Time
+
+	mu  sync.Mutex
+	ops []*op
+}
+
+func newHistory() *history { return &history{start: time.Now()} }
+
+func (h *history) now() int64 { return int64(time.Since(h.start)) }
+
+// call begins an operation.
+func (h *history) call(client int, in input) *op {
+	o := &op{client: client, in: in, out: output{result: unknown}}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o.call = h.now()
+	h.ops = append(h.ops, o)
+	return o
+}
+
+// end is what the caller was told. One that is unknown stays open.
+func (h *history) end(o *op, out output) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o.out = out
+	if out.result != unknown {
+		o.ret = h.now()
+	}
+}
+
+// close says that operations of unknown outcome have no effect from now on.
+func (h *history) close(ops []*op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range ops {
+		o.ret = h.now()
+	}
+}
+
+// cut ends the window, and takes it out. The next one begins in the states of the groups.
+func (h *history) cut(next []state) []*op {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	window, now := h.ops, h.now()
+	h.ops = nil
+	for g, s := range next {
+		h.ops = append(h.ops, &op{in: input{group: g, kind: begin, from: s}, out: output{result: done}, call: now, ret: now})
+	}
+	for _, o := range window {
+		if o.ret != 0 {
+			continue
+		}
+		o.ret = now
+		if !o.carried {
+			h.ops = append(h.ops, &op{client: o.client, in: o.in, out: o.out, call: now + 1, carried: true})
+		}
+	}
+	return window
+}
+
+// settle closes everything that is open, except what is about pauses.
+func (h *history) settle() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range h.ops {
+		if o.ret == 0 && !o.in.kind.pauses() {
+			o.ret = h.now()
+		}
+	}
+}
+
+// patience is how long the checker may take for one group of one window.
+const patience = 30 * time.Second
+
+// check looks for a linearization of each group in a window.
+func check(window []*op, groups int) error {
+	for g := range groups {
+		var ops []porcupine.Operation
+		for _, o := range window {
+			if o.out.result == failed || o.in.kind.reads() && o.out.result == unknown || o.in.group != g && !o.in.kind.everywhere() {
+				continue
+			}
+			ops = append(ops, porcupine.Operation{ClientId: o.client, Input: o.in, Output: o.out, Call: o.call, Return: o.ret})
+		}
+		switch porcupine.CheckOperationsTimeout(model, ops, patience) {
+		case porcupine.Illegal:
+			_, info := porcupine.CheckOperationsVerbose(model, ops, patience)
+			return fmt.Errorf("group %d is not linearizable: %s", g, stuck(ops, info))
+		case porcupine.Unknown:
+			return fmt.Errorf("group %d: %d operations could not be checked in %v", g, len(ops), patience)
+		}
+	}
+	return nil
+}
+
+// stuck shows where the longest linearization ends, and what could not come next.
+func stuck(ops []porcupine.Operation, info porcupine.LinearizationInfo) string {
+	var longest []porcupine.Operation
+	for _, partition := range info.PartialLinearizationsOperations() {
+		for _, l := range partition {
+			if len(l) > len(longest) {
+				longest = l
+			}
+		}
+	}
+	in := map[[3]int64]int{}
+	key := func(o porcupine.Operation) [3]int64 { return [3]int64{int64(o.ClientId), o.Call, o.Return} }
+	for _, o := range longest {
+		in[key(o)]++
+	}
+	var rest []porcupine.Operation
+	for _, o := range ops {
+		if in[key(o)]--; in[key(o)] < 0 {
+			rest = append(rest, o)
+		}
+	}
+	slices.SortFunc(rest, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	var b strings.Builder
+	show := func(title string, ops []porcupine.Operation) {
+		fmt.Fprintf(&b, "\n%s", title)
+		for _, o := range ops {
+			fmt.Fprintf(&b, "\n  %9.1f ms to %9.1f ms  client %3d  %s", float64(o.Call)/1e6, float64(o.Return)/1e6, o.ClientId,
+				describe(o.Input.(input), o.Output.(output)))
+		}
+	}
+	show(fmt.Sprintf("the last of the %d of %d operations that could be put in order:", len(longest), len(ops)), longest[max(0, len(longest)-12):])
+	show("what could not come next:", rest[:min(len(rest), 8)])
+	return b.String()
+}

@@ -1,0 +1,240 @@
+package chaos
+
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// state is what the model of one group knows.
+type state struct {
+	max     int
+	holders uint64 // a bit for each client
+	pause   int    // which pause of the group is in force, 0 for none
+	all     int    // the same of all groups
+}
+
+func (s state) holds(id int) bool { return s.holders&(1<<id) != 0 }
+func (s state) full() bool        { return bits.OnesCount64(s.holders) >= s.max }
+func (s state) paused() bool      { return s.pause != 0 || s.all != 0 }
+
+func (s state) with(id int) state    { s.holders |= 1 << id; return s }
+func (s state) without(id int) state { s.holders &^= 1 << id; return s }
+
+// document is as much of a state as a client is shown.
+type document struct {
+	max     int
+	holders uint64
+}
+
+func (s state) shows(d *document) bool {
+	return d == nil || s.max == d.max && s.holders == d.holders
+}
+
+type kind string
+
+const (
+	begin     kind = "begin"   // of a window, in a state that is known
+	acquire   kind = "acquire" // at once or not at all
+	queue     kind = "queue"   // wait for a slot
+	release   kind = "release"
+	setMax    kind = "set-max"
+	pause     kind = "pause"
+	resume    kind = "resume"
+	pauseAll  kind = "pause-all"
+	resumeAll kind = "resume-all"
+	lapse     kind = "lapse" // of a pause that ends by itself
+	lapseAll  kind = "lapse-all"
+	status    kind = "status"
+	overview  kind = "overview"
+	holder    kind = "holder"
+)
+
+// reads reports whether the operation never changes anything.
+func (k kind) reads() bool { return k == status || k == overview || k == holder }
+
+// pauses reports whether the operation is about a pause, for which the Lock remembers nothing.
+func (k kind) pauses() bool {
+	switch k {
+	case pause, resume, pauseAll, resumeAll, lapse, lapseAll:
+		return true
+	}
+	return false
+}
+
+// everywhere reports whether the operation is one on every group.
+func (k kind) everywhere() bool { return k == pauseAll || k == resumeAll || k == lapseAll }
+
+type input struct {
+	group int
+	kind  kind
+	id    int  // whose slot
+	n     int  // the number of slots, or which pause
+	old   bool // by a client that knows only the document
+	from  state
+}
+
+type result string
+
+const (
+	done    result = "ok"
+	already result = "already"
+	full    result = "full"
+	paused  result = "paused"
+	notHeld result = "not held"
+	nothing result = "nothing" // there was no pause
+	unknown result = "unknown"
+	failed  result = "failed" // an error by which nothing happened
+)
+
+type output struct {
+	result result
+	seen   *document // that came with the answer
+	paused bool      // what an overview said
+	held   bool      // what was said about a holder
+	// undecided means that a transaction of this operation, or of an earlier one by the same Lock, was
+	// not answered. Then what it wants may be true already, by that transaction.
+	undecided bool
+}
+
+// step returns the states in which the group may be after an operation that returned out: none if it
+// could not.
+func step(s state, in input, out output) []state {
+	var after state
+	possible := true // to change s into after
+	switch in.kind {
+	case begin:
+		return []state{in.from}
+	case acquire, queue:
+		after = s.with(in.id)
+		possible = !s.holds(in.id) && !s.full() && (in.old || !s.paused())
+	case release:
+		after = s.without(in.id)
+		possible = s.holds(in.id)
+	case setMax:
+		after = s
+		after.max = in.n
+	case pause:
+		after = s
+		after.pause = in.n
+	case pauseAll:
+		after = s
+		after.all = in.n
+	case resume:
+		after = s
+		after.pause = 0
+	case resumeAll:
+		after = s
+		after.all = 0
+	case lapse:
+		after = s
+		after.pause = 0
+		possible = s.pause == in.n
+	case lapseAll:
+		after = s
+		after.all = 0
+		possible = s.all == in.n
+	case status, overview, holder:
+		after = s
+	}
+
+	fits := false // the answer, without a change
+	switch out.result {
+	case unknown:
+		if possible && after != s {
+			return []state{s, after}
+		}
+		return []state{s}
+	case done:
+		switch in.kind {
+		case setMax:
+			possible = out.undecided || s.shows(out.seen)
+		case status:
+			possible = s.shows(out.seen)
+		case overview:
+			possible = s.shows(out.seen) && out.paused == s.paused()
+		case holder:
+			possible = out.held == s.holds(in.id)
+		case queue:
+			fits = s.holds(in.id)
+		case acquire:
+			fits = out.undecided && s.holds(in.id)
+		case release:
+			fits = out.undecided && !s.holds(in.id)
+		}
+		if possible {
+			return []state{after}
+		}
+	case already:
+		fits = s.holds(in.id)
+	case full:
+		fits = !s.holds(in.id) && s.full() && (in.old || !s.paused()) && s.shows(out.seen)
+	case paused:
+		fits = !s.holds(in.id) && s.paused()
+	case notHeld:
+		fits = !s.holds(in.id) && s.shows(out.seen)
+	case nothing:
+		fits = in.kind == resume && s.pause == 0 || in.kind == resumeAll && s.all == 0
+	}
+	if fits {
+		return []state{s}
+	}
+	return nil
+}
+
+// model is step for the checker.
+var model = (&porcupine.NondeterministicModel{
+	Init: func() []any { return []any{state{}} },
+	Step: func(s, in, out any) []any {
+		var after []any
+		for _, s := range step(s.(state), in.(input), out.(output)) {
+			after = append(after, s)
+		}
+		return after
+	},
+	Hash: func(s any) uint64 {
+		st := s.(state)
+		return st.holders*0x9e3779b97f4a7c15 ^ uint64(st.max)<<48 ^ uint64(st.pause)<<24 ^ uint64(st.all)
+	},
+	DescribeOperation: func(in, out any) string { return describe(in.(input), out.(output)) },
+}).ToModel()
+
+func describe(in input, out output) string {
+	s := string(in.kind)
+	switch in.kind {
+	case begin:
+		return fmt.Sprintf("begin %+v", in.from)
+	case acquire, queue, release, holder:
+		s += fmt.Sprintf(" %d", in.id)
+	case setMax, pause, pauseAll, lapse, lapseAll:
+		s += fmt.Sprintf(" %d", in.n)
+	}
+	if in.old {
+		s += " (old)"
+	}
+	s += " -> " + string(out.result)
+	if out.undecided {
+		s += "?"
+	}
+	if out.seen != nil {
+		s += fmt.Sprintf(" max %d holders %s", out.seen.max, members(out.seen.holders))
+	}
+	switch in.kind {
+	case overview:
+		s += fmt.Sprintf(" paused %v", out.paused)
+	case holder:
+		s += fmt.Sprintf(" held %v", out.held)
+	}
+	return s
+}
+
+// members writes the ids of a set.
+func members(set uint64) string {
+	var ids []string
+	for ; set != 0; set &= set - 1 {
+		ids = append(ids, fmt.Sprint(bits.TrailingZeros64(set)))
+	}
+	return "[" + strings.Join(ids, " ") + "]"
+}

@@ -1,0 +1,387 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// Config says what to run.
+type Config struct {
+	Seed uint64
+	Dir  string // an existing folder for the cluster's data
+	// The run ends after that many operations, or after Duration if that is not 0 and comes first; it
+	// finishes the window that it is in.
+	Ops      int
+	Duration time.Duration
+	// WindowOps is how many operations a window has, about.
+	WindowOps int
+	// Groups is the number of locks; each has its own clients.
+	Groups int
+	// Hosts and Old are the number of hosts, and of clients that know only the document, of a group,
+	// which has one operator more. A group has 60 clients at most.
+	Hosts, Old int
+	// Leases has the run wait at its end until every lease has run out, a minute or more.
+	Leases bool
+	// Break returns what hosts and operators get in the place of the store; nil leaves it as it is.
+	Break func(lock.Store) lock.Store
+	// Logf reports progress.
+	Logf func(format string, args ...any)
+}
+
+// Report is what has happened.
+type Report struct {
+	Ops       int // operations that are part of the history
+	Outcomes  map[string]int
+	Faults    map[string]int
+	Elections uint64 // terms of consensus that were begun
+	Windows   int
+	Elapsed   time.Duration
+	// What was found wrong: by the history, by the revisions, and by waiting in vain. A run ends with
+	// the first window in which there is any.
+	History, Revisions, Liveness []string
+}
+
+// String is for people.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d operations in %d windows in %v; %d elections\n", r.Ops, r.Windows, r.Elapsed.Round(time.Second), r.Elections)
+	for _, part := range []struct {
+		title  string
+		counts map[string]int
+	}{{"outcomes", r.Outcomes}, {"faults", r.Faults}} {
+		var list []string
+		for _, name := range slices.Sorted(maps.Keys(part.counts)) {
+			list = append(list, fmt.Sprintf("%s %d", name, part.counts[name]))
+		}
+		fmt.Fprintf(&b, "%s: %s\n", part.title, strings.Join(list, ", "))
+	}
+	for _, part := range []struct {
+		title string
+		wrong []string
+	}{{"history", r.History}, {"revisions", r.Revisions}, {"liveness", r.Liveness}} {
+		for _, problem := range part.wrong {
+			fmt.Fprintf(&b, "WRONG (%s): %s\n", part.title, problem)
+		}
+	}
+	return b.String()
+}
+
+// run is a run under way.
+type run struct {
+	Config
+	ctx     context.Context
+	cluster *cluster
+	history *history
+	witness *witness
+	pauses  atomic.Int64 // so far
+
+	hosts     []*host
+	old       []*oldClient
+	operators []*operator
+
+	mu       sync.Mutex
+	window   int // operations in it
+	outcomes map[string]int
+	problems []string
+}
+
+// Run runs a cluster and its clients. An error is one of the harness, not of what it looks at.
+func Run(ctx context.Context, config Config) (report *Report, err error) {
+	if config.Break == nil {
+		config.Break = func(s lock.Store) lock.Store { return s }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &run{Config: config, ctx: ctx, history: newHistory(), outcomes: map[string]int{}}
+	if r.cluster, err = startCluster(ctx, config.Dir); err != nil {
+		return nil, err
+	}
+	defer r.cluster.close()
+	first := r.cluster.status(ctx)
+	if first == nil {
+		return nil, errors.New("no member answers")
+	}
+	r.witness = newWitness(r, first.Header.Revision)
+	var watching sync.WaitGroup
+	watching.Go(func() { r.witness.watch(ctx) })
+	defer watching.Wait()
+	defer cancel()
+
+	rng := rand.New(rand.NewPCG(config.Seed, 0))
+	if err := r.makeClients(); err != nil {
+		return nil, err
+	}
+	defer r.endClients()
+	r.cluster.disturb(rand.New(rand.NewPCG(config.Seed, 1)))
+
+	report = &Report{}
+	start := time.Now()
+	r.history.cut(slices.Repeat([]state{{max: 1}}, config.Groups))
+	for report.Ops < config.Ops && (config.Duration == 0 || time.Since(start) < config.Duration) && !report.wrong() {
+		if err := r.oneWindow(rng, report); err != nil {
+			return nil, err
+		}
+		r.Logf("%6d operations, %v: %s", report.Ops, time.Since(start).Round(time.Second), r.cluster.summary())
+	}
+	if config.Leases && !report.wrong() {
+		if err := r.noLeases(ctx); err != nil {
+			report.Liveness = append(report.Liveness, err.Error())
+		}
+	}
+	report.Elapsed = time.Since(start)
+	report.Outcomes, report.Faults = r.outcomes, r.cluster.counts
+	if last := r.cluster.status(ctx); last != nil {
+		report.Elections = last.RaftTerm - first.RaftTerm
+	}
+	return report, nil
+}
+
+func (r *Report) wrong() bool { return len(r.History)+len(r.Revisions)+len(r.Liveness) > 0 }
+
+func (r *run) makeClients() error {
+	number := 0
+	for g := range r.Groups {
+		for id := range r.Hosts + r.Old + 1 {
+			number++
+			c := client{run: r, number: number, group: g, id: id, rng: rand.New(rand.NewPCG(r.Seed, uint64(1+number)))}
+			endpoints := r.cluster.endpoints(number)
+			switch {
+			case id < r.Hosts:
+				h := &host{lockClient: lockClient{client: c, endpoints: endpoints}}
+				h.start(r.ctx)
+				r.hosts = append(r.hosts, h)
+			case id < r.Hosts+r.Old:
+				o, err := newOldClient(c, endpoints)
+				if err != nil {
+					return err
+				}
+				r.old = append(r.old, o)
+			default:
+				o := &operator{lockClient{client: c, endpoints: endpoints}}
+				o.start(r.ctx)
+				r.operators = append(r.operators, o)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) endClients() {
+	for _, h := range r.hosts {
+		h.die()
+	}
+	for _, o := range r.operators {
+		o.die()
+	}
+	for _, o := range r.old {
+		_ = o.etcd.Close() // says only that its context is cancelled
+	}
+}
+
+// drainTimeout is how long after the faults have ended everybody must have had a turn.
+const drainTimeout = time.Minute
+
+// oneWindow has all clients work under faults, ends these, and looks what became of everything.
+func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
+	r.mu.Lock()
+	r.window = 0
+	r.mu.Unlock()
+	working, stop := context.WithCancel(r.ctx)
+	defer stop()
+	draining, giveUp := context.WithCancel(r.ctx)
+	defer giveUp()
+	mended := make(chan struct{}) // closed once all faults are
+
+	var clients, faults sync.WaitGroup
+	var mu sync.Mutex
+	drained := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			report.Liveness = append(report.Liveness, err.Error())
+		}
+	}
+	work := func(act func(context.Context)) {
+		for working.Err() == nil {
+			if act(working); r.full() {
+				stop()
+			}
+		}
+	}
+	for _, h := range r.hosts { // they wait for their turn while there still are faults
+		clients.Go(func() {
+			work(h.act)
+			drained(h.drain(draining))
+		})
+	}
+	for _, o := range r.old {
+		clients.Go(func() {
+			work(o.act)
+			<-mended
+			drained(o.drain(draining))
+		})
+	}
+	for _, o := range r.operators {
+		clients.Go(func() {
+			work(o.act)
+			<-mended
+			drained(o.mend(draining))
+		})
+	}
+
+	r.cluster.faulty.Store(true)
+	var faultErr error
+	faults.Go(func() { faultErr = r.cluster.torment(working, rng, r.witness.seen) })
+	<-working.Done()
+	faults.Wait()
+	r.cluster.faulty.Store(false)
+	settling, cancel := context.WithTimeout(r.ctx, mendTimeout)
+	defer cancel()
+	err := errors.Join(faultErr, r.cluster.settle(settling))
+	close(mended)
+	timer := time.AfterFunc(drainTimeout, giveUp)
+	clients.Wait()
+	timer.Stop()
+	if err != nil {
+		giveUp()
+		return err
+	}
+	return r.judge(report)
+}
+
+// judge looks at a window that has ended.
+func (r *run) judge(report *Report) error {
+	r.history.settle()
+	var states []state
+	for g, o := range r.operators {
+		s := o.status()
+		v := o.overview()
+		if s.result != done || v.result != done {
+			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d cannot be read: %s, %s", g, s.result, v.result))
+			break
+		}
+		states = append(states, state{max: s.seen.max, holders: s.seen.holders})
+		if s.seen.holders != 0 && len(report.Liveness) == 0 {
+			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d still has the holders %s, though all slots were given back", g, members(s.seen.holders)))
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, mendTimeout)
+	defer cancel()
+	now, err := r.cluster.admin.Get(ctx, r.prefix(), clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return fmt.Errorf("read the revision: %w", err)
+	}
+	if err := r.witness.await(ctx, r.newest(ctx, now.Header.Revision)); err != nil {
+		return err
+	}
+	window := r.history.cut(states)
+	report.Windows++
+	for _, o := range window {
+		if !o.carried && o.in.kind != begin {
+			report.Ops++
+		}
+	}
+	if err := check(window, r.Groups); err != nil {
+		report.History = append(report.History, err.Error())
+	}
+	for g := range states {
+		if err := r.witness.agrees(g, states[g]); err != nil && len(report.Liveness) == 0 {
+			r.problem("%v", err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report.Revisions = append(report.Revisions, r.problems...)
+	return nil
+}
+
+// newest is the last revision of ours at or before one of the store; others are not seen by the witness.
+func (r *run) newest(ctx context.Context, revision int64) int64 {
+	got, err := r.cluster.admin.Get(ctx, r.prefix(), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(1))
+	if err != nil || len(got.Kvs) == 0 {
+		return revision
+	}
+	return got.Kvs[0].ModRevision
+}
+
+// noLeases waits until all leases have run out.
+func (r *run) noLeases(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // the lease of a place, and as much again
+	defer cancel()
+	for {
+		leases, err := r.cluster.admin.Leases(ctx)
+		if err == nil && len(leases.Leases) == 0 {
+			return nil
+		}
+		pace(ctx, time.Second)
+		if ctx.Err() != nil {
+			return fmt.Errorf("there are leases left: %v (%v)", leases, err)
+		}
+	}
+}
+
+// full reports whether the window has enough operations.
+func (r *run) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.window >= r.WindowOps
+}
+
+func (r *run) count(in input, out output) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.window++
+	r.outcomes[string(in.kind)+" "+string(out.result)]++
+}
+
+// maxProblems is how many are worth reading.
+const maxProblems = 20
+
+// problem says that something is not as it must be.
+func (r *run) problem(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.problems) < maxProblems {
+		r.problems = append(r.problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// The keys are those of the contract.
+
+func (r *run) prefix() string            { return "coreos.com/updateengine/rebootlock/" }
+func (r *run) groupName(g int) string    { return fmt.Sprintf("chaos-%d", g) }
+func (r *run) groupPrefix(g int) string  { return r.prefix() + "groups/" + r.groupName(g) + "/" }
+func (r *run) semaphoreKey(g int) string { return r.groupPrefix(g) + "semaphore" }
+
+// split returns what is after the prefix of a key, and the group that it belongs to, or -1.
+func (r *run) split(key string) (g int, rest string) {
+	for g := range r.Groups {
+		if rest, ok := strings.CutPrefix(key, r.groupPrefix(g)); ok {
+			return g, rest
+		}
+	}
+	return -1, strings.TrimPrefix(key, r.prefix())
+}
+
+func (c *cluster) summary() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	total := 0
+	for _, n := range c.counts {
+		total += n
+	}
+	return fmt.Sprintf("%d faults", total)
+}

@@ -1,0 +1,210 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/bits"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// witness sees every revision of every key, past all proxies and clients, and judges each.
+type witness struct {
+	run *run
+
+	mu       sync.Mutex
+	revision int64
+	moved    chan struct{} // closed and replaced with every revision
+	groups   []group
+	all      bool // groups are paused
+	started  bool // some member has answered
+}
+
+// group is what the keys of one hold.
+type group struct {
+	document *document // nil while there is none
+	paused   bool
+	queue    map[string]int64 // create revision of each entry that has a lease
+}
+
+func newWitness(r *run, revision int64) *witness {
+	w := &witness{run: r, revision: revision, moved: make(chan struct{})}
+	for range r.Groups {
+		w.groups = append(w.groups, group{queue: map[string]int64{}})
+	}
+	return w
+}
+
+func (w *witness) seen() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.revision
+}
+
+// watch goes on until ctx ends.
+func (w *witness) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		limited, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+		for resp := range w.run.cluster.admin.Watch(limited, w.run.prefix(), clientv3.WithPrefix(), clientv3.WithRev(w.seen()+1)) {
+			if resp.CompactRevision != 0 {
+				w.run.problem("harness: revisions up to %d are compacted, seen are those up to %d", resp.CompactRevision, w.seen())
+				cancel()
+				return
+			}
+			if resp.Err() != nil {
+				break
+			}
+			w.judge(resp.Events)
+		}
+		cancel()
+		pace(ctx, 50*time.Millisecond)
+	}
+}
+
+// await returns once revision has been seen.
+func (w *witness) await(ctx context.Context, revision int64) error {
+	for {
+		w.mu.Lock()
+		seen, moved := w.revision, w.moved
+		w.mu.Unlock()
+		if seen >= revision {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("harness: only revisions up to %d of %d were seen", seen, revision)
+		}
+	}
+}
+
+// judge takes events in, one revision after the other.
+func (w *witness) judge(events []*clientv3.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(events) > 0 {
+		n := 1
+		for n < len(events) && events[n].Kv.ModRevision == events[0].Kv.ModRevision {
+			n++
+		}
+		w.revise(events[:n])
+		w.revision = events[0].Kv.ModRevision
+		events = events[n:]
+	}
+	close(w.moved)
+	w.moved = make(chan struct{})
+}
+
+// revise takes in one revision, which is one transaction, of one client, or the end of a lease.
+func (w *witness) revise(events []*clientv3.Event) {
+	before, all := make([]group, len(w.groups)), w.all
+	for g := range w.groups {
+		before[g] = w.groups[g]
+		before[g].queue = maps.Clone(w.groups[g].queue)
+	}
+	recorded, left := map[string]bool{}, map[string]bool{} // ids whose record was put, or who left the queue
+	for _, e := range events {
+		g, key := w.run.split(string(e.Kv.Key))
+		put := e.Type == clientv3.EventTypePut
+		kind, id, _ := strings.Cut(key, "/")
+		switch {
+		case key == "pause-all":
+			w.all = put
+		case g < 0:
+			w.run.problem("revision %d changes %s, which is nobody's", e.Kv.ModRevision, e.Kv.Key)
+		case kind == "semaphore":
+			w.groups[g].document = w.read(e.Kv, put)
+		case kind == "pause":
+			w.groups[g].paused = put
+		case kind == "holders" && put:
+			recorded[id] = true
+		case kind == "queue" && put && e.Kv.Lease != 0:
+			w.groups[g].queue[id] = e.Kv.CreateRevision
+		case kind == "queue":
+			delete(w.groups[g].queue, id)
+			left[id] = true
+		}
+	}
+	for g := range w.groups {
+		if w.groups[g].document != before[g].document {
+			w.compare(events[0].Kv.ModRevision, g, before[g], all, recorded, left)
+		}
+	}
+}
+
+// read returns what a document says.
+func (w *witness) read(kv *mvccpb.KeyValue, put bool) *document {
+	if !put {
+		w.run.problem("revision %d deletes %s", kv.ModRevision, kv.Key)
+		return nil
+	}
+	s, err := lock.ParseSemaphore(kv.Value)
+	if err != nil || !bytes.Equal(bytes.ReplaceAll(kv.Value, []byte("[]"), []byte("null")), s.Encode()) {
+		w.run.problem("revision %d makes %s what it must not be: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
+		return nil
+	}
+	return w.run.look(s)
+}
+
+// compare judges how one revision has changed the document of a group.
+func (w *witness) compare(revision int64, g int, before group, all bool, recorded, left map[string]bool) {
+	now, was := w.groups[g].document, before.document
+	if now == nil {
+		return
+	}
+	if was == nil {
+		was = &document{max: 1}
+	}
+	wrong := func(format string, args ...any) {
+		w.run.problem("revision %d of group %d, from max %d holders %s to max %d holders %s: %s", revision, g,
+			was.max, members(was.holders), now.max, members(now.holders), fmt.Sprintf(format, args...))
+	}
+	added, removed := now.holders&^was.holders, was.holders&^now.holders
+	changes := bits.OnesCount64(added | removed)
+	if now.max != was.max {
+		changes++
+	}
+	if changes > 1 {
+		wrong("more than one change")
+	}
+	if added == 0 {
+		return
+	}
+	id := idName(bits.TrailingZeros64(added))
+	if bits.OnesCount64(now.holders) > now.max {
+		wrong("more holders than slots")
+	}
+	if !recorded[id] {
+		return // by an old client, which knows of nothing else
+	}
+	if before.paused || all {
+		wrong("a slot was taken during a pause")
+	}
+	for other, created := range before.queue {
+		if left[id] && other != id && created < before.queue[id] {
+			wrong("%s was in the queue before %s", other, id)
+		}
+	}
+}
+
+// agrees reports where a group is not in a state.
+func (w *witness) agrees(g int, s state) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.groups[g].document
+	if d == nil || !s.shows(d) {
+		return fmt.Errorf("group %d was shown with max %d holders %s, but its document says %+v", g, s.max, members(s.holders), d)
+	}
+	if n := len(w.groups[g].queue); n > 0 {
+		return fmt.Errorf("group %d has %d entries in its queue, though nobody waits: %v", g, n, w.groups[g].queue)
+	}
+	return nil
+}
