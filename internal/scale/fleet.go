@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// arriving is how many hosts enter the queue at the same time.
+const arriving = 100
+
+// fleet is the hosts of one rollout.
+type fleet struct {
+	endpoint   string
+	hosts, max int
+	downtime   time.Duration
+	floor      *floor
+	progress   io.Writer
+
+	filled chan struct{} // closed once everybody has a slot or waits
+	start  chan struct{} // closed by the caller: reboots may begin
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced with every change of what follows
+	waits    int           // hosts that wait, or have waited, or had no need to
+	ready    string        // the host that waits at the head; "" while there is none
+	acquired []time.Time
+	released []time.Time // begin of the call
+	failures int
+}
+
+func newFleet(endpoint string, hosts, max int, downtime time.Duration, fl *floor, progress io.Writer) *fleet {
+	return &fleet{
+		endpoint: endpoint, hosts: hosts, max: max, downtime: downtime, floor: fl, progress: progress,
+		filled: make(chan struct{}), start: make(chan struct{}), changed: make(chan struct{}),
+	}
+}
+
+// roll has every host reboot once. The first failure that a host does not get
+// over ends it.
+func (f *fleet) roll(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(f.stall(ctx)) }()
+	places := make(chan struct{}, arriving)
+	var hosts sync.WaitGroup
+	for i := range f.hosts {
+		places <- struct{}{}
+		hosts.Go(func() {
+			waits := sync.OnceFunc(func() { <-places; f.note(f.wait) })
+			if err := f.reboot(ctx, i, waits); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	hosts.Wait()
+	return context.Cause(ctx)
+}
+
+// stall returns an error once nothing has happened for too long, or ctx ends.
+func (f *fleet) stall(ctx context.Context) error {
+	for {
+		select {
+		case <-f.change():
+		case <-time.After(stalled):
+			return fmt.Errorf("nothing has happened for %v", stalled)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// reboot is what a host does for one reboot. It calls waits once it waits for
+// its turn. As the daemon does, it connects for a step, and closes the connection after it.
+func (f *fleet) reboot(ctx context.Context, i int, waits func()) error {
+	defer waits()
+	h, err := f.boot(i, 0)
+	if err != nil {
+		return err
+	}
+	defer h.store.Close()
+	if err := h.confirm(ctx, false); err != nil {
+		return err
+	}
+	h.store.Close()
+	if err := h.acquire(ctx, waits); err != nil {
+		return err
+	}
+	waits() // if it has not: the first has a slot at once
+	h.store.Close()
+	if err := h.confirm(ctx, true); err != nil {
+		return err
+	}
+	h.store.Close()
+	if err := f.down(ctx); err != nil {
+		return err
+	}
+	if h, err = f.boot(i, 1); err != nil {
+		return err
+	}
+	defer h.store.Close()
+	// Unlike the daemon it stays connected here: that a host which has just come
+	// up connects once more is no part of the hand-over.
+	if err := h.confirm(ctx, true); err != nil {
+		return err
+	}
+	return h.release(ctx)
+}
+
+// down is the reboot itself. It lasts at least until others are ready to go on,
+// and ends with a measurement of the floor.
+func (f *fleet) down(ctx context.Context) error {
+	select {
+	case <-f.start:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for !f.othersReady() {
+		select {
+		case <-f.change():
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	select {
+	case <-time.After(f.downtime):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return f.floor.measure(ctx)
+}
+
+// othersReady reports whether the next host waits at the head of the queue, or
+// there is none.
+func (f *fleet) othersReady() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ready != "" || len(f.acquired) == f.hosts
+}
+
+// change returns a channel that is closed at the next change.
+func (f *fleet) change() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// note makes a change known.
+func (f *fleet) note(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *fleet) wait() {
+	if f.waits++; f.waits == f.hosts {
+		close(f.filled)
+	}
+}
+
+// handovers matches each release with the acquisition that it made possible:
+// as many as there are slots come before the first release.
+func (f *fleet) handovers() []time.Duration {
+	slices.SortFunc(f.released, time.Time.Compare)
+	var took []time.Duration
+	for i, acquired := range f.acquired[min(f.max, f.hosts):] {
+		took = append(took, acquired.Sub(f.released[i]))
+	}
+	return took
+}
+
+// host is one host of the fleet, from one boot to the next.
+type host struct {
+	fleet  *fleet
+	id     string
+	record lock.Record
+	store  *lock.Etcd
+	lock   *lock.Lock
+}
+
+// boot starts the daemon of a host anew, as after so many reboots.
+func (f *fleet) boot(i, reboots int) (*host, error) {
+	store := lock.NewEtcd(lock.EtcdConfig{Endpoints: []string{f.endpoint}})
+	l, err := lock.New(store, "", f.max)
+	if err != nil {
+		return nil, err
+	}
+	r := lock.Record{
+		Hostname: fmt.Sprintf("node-%05d.fleet.example.com", i+1),
+		BootID:   fmt.Sprintf("%08x-0000-4000-8000-%012x", reboots, i+1),
+		By:       "locksmithd",
+		Version:  "4230.2.1",
+	}
+	l.Identify(r.Hostname, r.BootID)
+	return &host{fleet: f, id: fmt.Sprintf("%032x", i+1), record: r, store: store, lock: l}, nil
+}
+
+// confirm looks up whether the host holds a slot, which it must or must not.
+func (h *host) confirm(ctx context.Context, must bool) error {
+	held, _, err := h.lock.Holder(ctx, h.id)
+	if err == nil && held != must {
+		err = fmt.Errorf("%s holds a slot: %v, want %v", h.id, held, must)
+	}
+	return err
+}
+
+func (h *host) acquire(ctx context.Context, waits func()) error {
+	h.record.Since = time.Now().UTC()
+	err := h.lock.Acquire(ctx, h.id, h.record, func(w lock.Waiting, err error) {
+		if err != nil {
+			h.fleet.note(func() { h.fleet.failures++ })
+			fmt.Fprintf(h.fleet.progress, "%s: %v\n", h.id, err)
+			return
+		}
+		if waits(); w.Ahead == "" {
+			h.fleet.note(func() { h.fleet.ready = h.id })
+		}
+	})
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	h.fleet.note(func() {
+		h.fleet.acquired = append(h.fleet.acquired, at)
+		if h.fleet.ready == h.id {
+			h.fleet.ready = ""
+		}
+	})
+	return nil
+}
+
+func (h *host) release(ctx context.Context) error {
+	at := time.Now()
+	if err := h.lock.Release(ctx, h.id); err != nil {
+		return err
+	}
+	h.fleet.note(func() { h.fleet.released = append(h.fleet.released, at) })
+	return nil
+}
