@@ -201,7 +201,7 @@ func wideText(o lock.Overview, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Available: %d\nMax: %d\nPaused: %s\n", o.Semaphore.Free, o.Semaphore.Max, pauseText(o.Pause, now))
 	if len(o.Holders) > 0 {
-		b.WriteString("\n" + holdersTable(o.Holders, now))
+		b.WriteString("\n" + holdersTable(o.Holders, now, maxID))
 	}
 	if len(o.Queue) > 0 {
 		b.WriteString("\n")
@@ -214,11 +214,12 @@ func wideText(o lock.Overview, now time.Time) string {
 	return b.String()
 }
 
-func holdersTable(holders []lock.HolderInfo, now time.Time) string {
+// holdersTable shows holders, with so much of their ids.
+func holdersTable(holders []lock.HolderInfo, now time.Time, idBytes int) string {
 	var b strings.Builder
 	table := newTable(&b, "MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY")
 	for _, h := range holders {
-		table.row(cut(h.ID, maxID), hostname(h.Record.Hostname, h.Broken), cut(h.Record.Version, maxName), holderAge(h, now), cut(h.Record.By, maxName))
+		table.row(cut(h.ID, idBytes), hostname(h.Record.Hostname, h.Broken), cut(h.Record.Version, maxName), holderAge(h, now), cut(h.Record.By, maxName))
 	}
 	table.end()
 	return b.String()

@@ -44,7 +44,10 @@ const (
 //	interrupt ARG...  run, but with an interrupt as soon as a call hangs; it must exit with 1
 //
 //	etcd [KIND]       start etcd, and set ENDPOINT and LOCKSMITHCTL_ENDPOINT to it; KIND is tls, mutual-tls or auth
-//	put KEY VALUE     write a key; VALUE may have escapes
+//	put [-lease] KEY VALUE        write a key, to live with a lease; VALUE may have escapes
+//	put-huge KEY VALUE            write a key, with a megabyte of escape sequences in the place of HUGE in VALUE
+//	delete KEY        delete a key
+//	waits ID...       these, and no others, come to wait in the queue
 //	document [-g GROUP] VALUE     the semaphore must be exactly this
 //	record ID [FIELD=VALUE...]    the holder must have a record with these fields
 //	no-record ID      the holder must have none
@@ -96,6 +99,11 @@ func runScripts(t *testing.T, dir string, v etcdtest.Version) {
 			"interrupt": command(interruptCmd),
 			"etcd":      command(etcdCmd),
 			"put":       command(putCmd),
+			"put-huge": command(func(s *stage, ts *testscript.TestScript, args []string) {
+				s.put(ts, args[0], strings.ReplaceAll(args[1], "HUGE", strings.Repeat(`\u001b[31mx`, 1<<20/11)), 0)
+			}),
+			"delete":    command(deleteCmd),
+			"waits":     command(waitsCmd),
 			"document":  command(documentCmd),
 			"record":    command(recordCmd),
 			"no-record": command(noRecordCmd),
@@ -240,14 +248,72 @@ func (s *stage) get(ts *testscript.TestScript, key string) *clientv3.GetResponse
 }
 
 func putCmd(s *stage, ts *testscript.TestScript, args []string) {
+	lease := clientv3.LeaseID(0)
+	if args[0] == "-lease" {
+		args = args[1:]
+		client, err := s.server.Client()
+		ts.Check(err)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		resp, err := client.Grant(ctx, 3600)
+		ts.Check(err)
+		lease = resp.ID
+	}
+	value, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
+	ts.Check(err)
+	s.put(ts, args[0], value, lease)
+}
+
+func (s *stage) put(ts *testscript.TestScript, key, value string, lease clientv3.LeaseID) {
 	client, err := s.server.Client()
 	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	value, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
+	_, err = client.Put(ctx, key, value, clientv3.WithLease(lease))
 	ts.Check(err)
-	_, err = client.Put(ctx, args[0], value)
+}
+
+func deleteCmd(s *stage, ts *testscript.TestScript, args []string) {
+	client, err := s.server.Client()
 	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err = client.Delete(ctx, args[0])
+	ts.Check(err)
+}
+
+func waitsCmd(s *stage, ts *testscript.TestScript, want []string) {
+	ts.Check(await(s.server, want))
+}
+
+// await waits until these, and no others, are in the default group's queue, in
+// any order.
+func await(server *etcdtest.Server, want []string) error {
+	client, err := server.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	changes := client.Watch(ctx, keys+"/queue/", clientv3.WithPrefix())
+	for {
+		resp, err := client.Get(ctx, keys+"/queue/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		if err != nil {
+			return err
+		}
+		var got []string
+		for _, kv := range resp.Kvs {
+			got = append(got, strings.TrimPrefix(string(kv.Key), keys+"/queue/"))
+		}
+		if slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			return nil
+		}
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return fmt.Errorf("%q wait, want %q", got, want)
+		}
+	}
 }
 
 func documentCmd(s *stage, ts *testscript.TestScript, args []string) {

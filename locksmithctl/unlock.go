@@ -90,7 +90,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		a.note("no slot is %s", what)
 		return nil
 	}
-	if err := a.print(holdersTable(victims, now)); err != nil {
+	if err := a.print(holdersTable(victims, now, maxID)); err != nil {
 		return err
 	}
 	if !yes {

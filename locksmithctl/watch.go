@@ -55,38 +55,45 @@ func without(holders, others []lock.HolderInfo) []lock.HolderInfo {
 	})
 }
 
-// left is how many hosts have a reboot before them or are in it.
-func (p *progress) left() int { return len(p.last.Holders) + len(p.last.Queue) }
+// pace returns how long a reboot took of late, on the whole fleet's average; 0 if there was none.
+func (p *progress) pace(now time.Time) time.Duration {
+	from, n := p.started, len(p.recent)
+	if p.done > n { // those before the first of them are not known
+		from, n = p.recent[0], n-1
+	}
+	if n == 0 {
+		return 0
+	}
+	return now.Sub(from) / time.Duration(n)
+}
 
-// pace says how fast hosts reboot, and when all of them will be done if that goes on.
-func (p *progress) pace(now time.Time) string {
-	text := fmt.Sprintf("%s since %s", count(p.done, "reboot"), p.started.Local().Format(time.TimeOnly))
-	from := p.started
-	if p.done > len(p.recent) {
-		from = p.recent[0]
-	}
-	each := time.Duration(0)
-	if n := len(p.recent); n > 0 {
-		each = now.Sub(from) / time.Duration(n)
-	}
-	if each > 0 {
+// rate says how fast hosts reboot.
+func (p *progress) rate(now time.Time) string {
+	text := fmt.Sprintf("%d since %s", p.done, p.started.Local().Format(time.TimeOnly))
+	if each := p.pace(now); each > 0 {
 		text += fmt.Sprintf(", %.1f an hour", float64(time.Hour)/float64(each))
 	}
+	return text
+}
+
+// end estimates when nobody will wait or hold a slot any more, if it goes on like that.
+func (p *progress) end(now time.Time) string {
+	left := len(p.last.Holders) + len(p.last.Queue)
+	each := p.pace(now)
 	switch {
-	case p.left() == 0:
-		return text + "; nobody waits"
+	case left == 0:
+		return "nobody waits"
 	case p.last.Pause != nil:
-		return text + "; paused, so no end is in sight"
+		return "not in sight while paused"
 	case p.last.Semaphore.Max == 0 && len(p.last.Queue) > 0:
-		return text + "; max is 0, so no end is in sight"
+		return "not in sight while max is 0"
 	case each == 0:
-		return text + "; the end is estimated after the first one"
+		return "to be estimated after the first reboot"
+	case each > longest/time.Duration(left):
+		return "not in sight"
 	}
-	remaining := each * time.Duration(p.left())
-	if each > longest/time.Duration(p.left()) {
-		return text + "; no end is in sight"
-	}
-	return text + fmt.Sprintf("; done in about %s, at %s", age(remaining), now.Add(remaining).Local().Format(layout))
+	remaining := each * time.Duration(left)
+	return fmt.Sprintf("in about %s, %s", age(remaining), now.Add(remaining).Local().Format(layout))
 }
 
 // line tells a change.
@@ -102,25 +109,32 @@ func (p *progress) line(c change, now time.Time) string {
 	if c.paused {
 		parts = append(parts, "paused: "+pauseText(o.Pause, now))
 	}
-	parts = append(parts, fmt.Sprintf("%d of %d available", o.Semaphore.Free, o.Semaphore.Max), fmt.Sprintf("%d waiting", len(o.Queue)), p.pace(now))
+	parts = append(parts, fmt.Sprintf("%d of %d available", o.Semaphore.Free, o.Semaphore.Max), fmt.Sprintf("%d waiting", len(o.Queue)),
+		"reboots: "+p.rate(now), "end: "+p.end(now))
 	return now.Local().Format(layout) + "  " + strings.Join(parts, "; ") + "\n"
 }
+
+// maxViewID is how much of an id a terminal shows, in bytes: a machine id has 32.
+const maxViewID = 36
 
 // view is what a terminal of that size shows. failure, if there is one, says why
 // it may be out of date.
 func (p *progress) view(group, failure string, now time.Time, width, height int) []string {
 	head := []string{fmt.Sprintf("locksmith, group %s   %s", groupName(group), now.Local().Format(layout))}
-	if failure != "" {
-		head = append(head, "OUT OF DATE: "+cut(failure, maxNote))
-	}
-	if p.last == nil {
+	switch {
+	case p.last == nil && failure == "":
 		return fit(append(head, "", "asking etcd ..."), width, height)
+	case p.last == nil:
+		return fit(append(head, "", "nothing is known: "+cut(failure, maxNote)), width, height)
+	case failure != "":
+		head = append(head, "OUT OF DATE: "+cut(failure, maxNote))
 	}
 	o := p.last
 	head = append(head,
 		fmt.Sprintf("slots:   %d of %d available, %d held, %d waiting", o.Semaphore.Free, o.Semaphore.Max, len(o.Holders), len(o.Queue)),
 		"paused:  "+pauseText(o.Pause, now),
-		"reboots: "+p.pace(now))
+		"reboots: "+p.rate(now),
+		"end:     "+p.end(now))
 	// Half of the room is for the holders, unless the queue needs less.
 	holders, queue := p.holderLines(now), p.queueLines(now)
 	room := max(0, height-len(head))
@@ -131,7 +145,7 @@ func (p *progress) holderLines(now time.Time) []string {
 	if len(p.last.Holders) == 0 {
 		return nil
 	}
-	return append([]string{""}, strings.Split(strings.TrimSuffix(holdersTable(p.last.Holders, now), "\n"), "\n")...)
+	return append([]string{""}, strings.Split(strings.TrimSuffix(holdersTable(p.last.Holders, now, maxViewID), "\n"), "\n")...)
 }
 
 func (p *progress) queueLines(now time.Time) []string {
@@ -145,7 +159,7 @@ func (p *progress) queueLines(now time.Time) []string {
 		if !w.Since.IsZero() {
 			waits = age(now.Sub(w.Since))
 		}
-		table.row(fmt.Sprint(i+1), cut(w.ID, maxID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), waits)
+		table.row(fmt.Sprint(i+1), cut(w.ID, maxViewID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), waits)
 	}
 	table.end()
 	return append([]string{""}, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")...)
