@@ -1,7 +1,7 @@
 # make          builds bin/locksmithd and bin/locksmithctl
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
 # make test     every test; installs what it needs when run as root
-# make lint race bench fuzz install clean: see below
+# make lint race bench fuzz chaos install clean: see below
 
 VERSION := 0.8.0
 PREFIX  ?= /usr
@@ -9,6 +9,8 @@ DESTDIR ?=
 HOSTS   ?= 3
 MAX     ?= 1
 FUZZTIME ?= 20s
+OPS     ?= 100000
+DURATION ?= 30m
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -59,6 +61,12 @@ lint: bin/staticcheck
 bench: all bin/etcd
 	@scripts/need dbus-daemon etcd-server
 	$(GO) test -run '^$$' -bench . ./...
+
+# The lock under faults, checked: make chaos OPS=100000 SEED=1 DURATION=30m
+.PHONY: chaos
+chaos: bin/etcd
+	$(if $(SEED),LOCKSMITH_SEED=$(SEED)) CHAOS_OPS=$(OPS) CHAOS_DURATION=$(DURATION) \
+		$(GO) test -count=1 -v -timeout 0 -run '^TestLockIsLinearizableUnderFaults$$' ./internal/chaos
 
 # Every fuzz target in turn, for FUZZTIME each.
 .PHONY: fuzz

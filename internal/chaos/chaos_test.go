@@ -14,11 +14,12 @@ func config(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Seed: randtest.Seed(t), Dir: t.TempDir(), Logf: t.Logf,
-		Ops: 6000, Duration: 30 * time.Second, WindowOps: 3000, Groups: 4, Hosts: 6, Old: 2,
+		Ops: 8000, Duration: 20 * time.Second, WindowOps: 3000, Patience: time.Minute, Groups: 4, Hosts: 6, Old: 2,
 	}
 }
 
 func TestLockIsLinearizableUnderFaults(t *testing.T) {
+	t.Parallel()
 	c := config(t)
 	if s := os.Getenv("CHAOS_OPS"); s != "" {
 		n, err := strconv.Atoi(s)

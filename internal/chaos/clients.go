@@ -424,6 +424,7 @@ type oldClient struct {
 	client
 	etcd     *clientv3.Client
 	key      string
+	holding  bool
 	compared int64 // by the transaction of unknown outcome; only with one that is open
 }
 
@@ -531,10 +532,12 @@ func (c *oldClient) release(ctx context.Context) output {
 }
 
 func (c *oldClient) act(ctx context.Context) {
-	if c.rng.IntN(2) == 0 {
-		c.acquire(c.run.ctx)
+	if c.holding {
+		out := c.release(c.run.ctx)
+		c.holding = out.result != done && out.result != notHeld
 	} else {
-		c.release(c.run.ctx)
+		out := c.acquire(c.run.ctx)
+		c.holding = out.result != full // nor is it sure where that is unknown
 	}
 	pace(ctx, time.Duration(c.rng.IntN(10))*time.Millisecond)
 }

@@ -18,7 +18,7 @@
 //     consistent, changes by one holder or by its maximum at a time, is never above its maximum after a
 //     slot was taken and never deleted; a client that knows of pauses takes no slot during one; nobody in
 //     the queue is overtaken by another one of the queue.
-//   - Once the faults end, every host that waits gets its turn within a minute; then nobody holds a
+//   - Once the faults end, every host that waits gets its turn soon ([Config.Patience]); then nobody holds a
 //     slot, nobody is in the queue, and (with [Config.Leases]) no lease is left.
 //
 // # Outcomes that are unknown

@@ -158,7 +158,7 @@ func (c *cluster) disturb(rng *rand.Rand) {
 		m.calls.Every(func(method string, request []byte) bool {
 			chance := 300
 			if etcdtest.Writes(method, request) {
-				chance = 60
+				chance = 30
 			}
 			return c.faulty.Load() && roll(chance) == 0
 		}, func(ctx context.Context, call *etcdtest.Call) error {
@@ -192,7 +192,7 @@ func streams(method string) bool { return method == etcdtest.Watch || method == 
 // torment has one fault after the other, until ctx ends, and mends each. The error is that of mending.
 func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64) error {
 	for ctx.Err() == nil {
-		pace(ctx, time.Duration(100+rng.IntN(700))*time.Millisecond)
+		pace(ctx, time.Duration(50+rng.IntN(350))*time.Millisecond)
 		if ctx.Err() != nil {
 			break
 		}
@@ -201,7 +201,7 @@ func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		c.count(name)
-		pace(ctx, time.Duration(100+rng.IntN(2400))*time.Millisecond)
+		pace(ctx, time.Duration(100+rng.IntN(1900))*time.Millisecond)
 		mending, cancel := context.WithTimeout(context.WithoutCancel(ctx), mendTimeout)
 		err = mend(mending)
 		cancel()

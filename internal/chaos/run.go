@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Config struct {
 	// Hosts and Old are the number of hosts, and of clients that know only the document, of a group,
 	// which has one operator more. A group has 60 clients at most.
 	Hosts, Old int
+	// Patience is how long after the faults have ended everybody must have had a turn.
+	Patience time.Duration
 	// Leases has the run wait at its end until every lease has run out, a minute or more.
 	Leases bool
 	// Break returns what hosts and operators get in the place of the store; nil leaves it as it is.
@@ -43,6 +46,7 @@ type Config struct {
 // Report is what has happened.
 type Report struct {
 	Ops       int // operations that are part of the history
+	Unknown   int // of these, with an outcome that was unknown to the caller
 	Outcomes  map[string]int
 	Faults    map[string]int
 	Elections uint64 // terms of consensus that were begun
@@ -56,7 +60,7 @@ type Report struct {
 // String is for people.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d operations in %d windows in %v; %d elections\n", r.Ops, r.Windows, r.Elapsed.Round(time.Second), r.Elections)
+	fmt.Fprintf(&b, "%d operations, %d of unknown outcome, in %d windows in %v; %d elections\n", r.Ops, r.Unknown, r.Windows, r.Elapsed.Round(time.Second), r.Elections)
 	for _, part := range []struct {
 		title  string
 		counts map[string]int
@@ -190,9 +194,6 @@ func (r *run) endClients() {
 	}
 }
 
-// drainTimeout is how long after the faults have ended everybody must have had a turn.
-const drainTimeout = time.Minute
-
 // oneWindow has all clients work under faults, ends these, and looks what became of everything.
 func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	r.mu.Lock()
@@ -251,7 +252,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	defer cancel()
 	err := errors.Join(faultErr, r.cluster.settle(settling))
 	close(mended)
-	timer := time.AfterFunc(drainTimeout, giveUp)
+	timer := time.AfterFunc(r.Patience, giveUp)
 	clients.Wait()
 	timer.Stop()
 	if err != nil {
@@ -279,18 +280,21 @@ func (r *run) judge(report *Report) error {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, mendTimeout)
 	defer cancel()
-	now, err := r.cluster.admin.Get(ctx, r.prefix(), clientv3.WithPrefix(), clientv3.WithCountOnly())
+	newest, err := r.newest(ctx)
 	if err != nil {
-		return fmt.Errorf("read the revision: %w", err)
+		return err
 	}
-	if err := r.witness.await(ctx, r.newest(ctx, now.Header.Revision)); err != nil {
+	if err := r.witness.await(ctx, newest); err != nil {
 		return err
 	}
 	window := r.history.cut(states)
 	report.Windows++
 	for _, o := range window {
-		if !o.carried && o.in.kind != begin {
-			report.Ops++
+		if o.carried || o.in.kind == begin || o.in.kind == lapse || o.in.kind == lapseAll {
+			continue // nobody's
+		}
+		if report.Ops++; o.out.result == unknown {
+			report.Unknown++
 		}
 	}
 	if err := check(window, r.Groups); err != nil {
@@ -307,14 +311,14 @@ func (r *run) judge(report *Report) error {
 	return nil
 }
 
-// newest is the last revision of ours at or before one of the store; others are not seen by the witness.
-func (r *run) newest(ctx context.Context, revision int64) int64 {
+// newest is the revision of the last change of a key that exists.
+func (r *run) newest(ctx context.Context) (int64, error) {
 	got, err := r.cluster.admin.Get(ctx, r.prefix(), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
 		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(1))
 	if err != nil || len(got.Kvs) == 0 {
-		return revision
+		return 0, fmt.Errorf("read the newest key: %w", cmp.Or(err, errors.New("there is none")))
 	}
-	return got.Kvs[0].ModRevision
+	return got.Kvs[0].ModRevision, nil
 }
 
 // noLeases waits until all leases have run out.
