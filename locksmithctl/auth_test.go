@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented runs all that hosts and operators do
+// as a user who may read and write the keys that docs/operations.md names, and no
+// others, and what only looks as one who may read them.
+func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
+	for _, v := range etcdtest.Versions() {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			server := etcdtest.MustStart(t, v, etcdtest.Options{})
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			err := server.EnableAuth(ctx,
+				etcdtest.User{Name: "locksmith", Password: "sesame", Prefix: keys + "/", Permission: clientv3.PermissionType(clientv3.PermReadWrite)},
+				etcdtest.User{Name: "locksmith-viewer", Password: "sesame", Prefix: keys + "/", Permission: clientv3.PermissionType(clientv3.PermRead)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			user := func(args ...string) []string {
+				return append([]string{"-etcd-username=locksmith", "-etcd-password=sesame"}, args...)
+			}
+			viewer := func(args ...string) []string {
+				return append([]string{"-etcd-username=locksmith-viewer", "-etcd-password=sesame"}, args...)
+			}
+			// can runs a command that prints want.
+			can := func(args []string, want string) {
+				t.Helper()
+				if r := atOnce(t, server, [][]string{args})[0]; r.code != 0 || !strings.Contains(r.stdout, want) {
+					t.Errorf("%v exits with %d, prints %q and says %q; want %q", args, r.code, r.stdout, r.stderr, want)
+				}
+			}
+			cannot := func(args []string) {
+				t.Helper()
+				r := atOnce(t, server, [][]string{args})[0]
+				if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, `user "locksmith-viewer" needs permission to read and write all keys below coreos.com/updateengine/rebootlock/`) {
+					t.Errorf("%v exits with %d, prints %q and says %q", args, r.code, r.stdout, r.stderr)
+				}
+			}
+
+			etcd := lock.NewEtcd(lock.EtcdConfig{Endpoints: []string{server.Endpoint()}, Username: "locksmith", Password: "sesame"})
+			defer etcd.Close()
+			host := func() *lock.Lock {
+				l, err := lock.New(etcd, "", 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+
+			// The first takes a slot with a time-to-live, and others queue.
+			dead := lock.Record{Hostname: "web-1", BootID: "1", Since: time.Now(), By: "locksmithd", TTL: time.Minute}
+			if err := host().Acquire(ctx, "dead", dead, nil); err != nil {
+				t.Fatal(err)
+			}
+			b := start(t, server, user("lock", "-wait", "b")...)
+			b.see("first in the queue")
+			c := start(t, server, user("lock", "-wait", "c")...)
+			c.see("behind b")
+			watched := start(t, server, viewer("status", "-watch")...)
+			watched.see("0 of 1 available; 2 waiting")
+			can(user("status", "-o", "wide"), "\n2      c  ")
+			can(viewer("status", "-o", "wide"), "\n2      c  ")
+			can(viewer("status"), "Available: 0\nMax: 1\n\nMACHINE ID\ndead\n")
+			can(viewer("status", "-all-groups"), "\n(default)  0 ")
+
+			// Its time is over: the head takes its slot away.
+			root, err := server.Client()
+			if err != nil {
+				t.Fatal(err)
+			}
+			alive, err := root.Get(ctx, keys+"/alive/dead")
+			if err != nil || len(alive.Kvs) != 1 {
+				t.Fatal(alive, err)
+			}
+			if _, err := root.Revoke(ctx, clientv3.LeaseID(alive.Kvs[0].Lease)); err != nil {
+				t.Fatal(err)
+			}
+			if b.end(0); t.Failed() {
+				return
+			}
+
+			// Paused, nobody goes on. Whoever waits can leave.
+			can(user("pause", "-for=1h", "-reason=why"), ": why\n")
+			can(user("unlock", "b"), "")
+			c.see("paused by .*: why")
+			can(user("resume"), "Resumed: ")
+			c.end(0)
+			d := start(t, server, user("lock", "-wait", "d")...)
+			d.see("first in the queue")
+			d.interrupt()
+			d.end(1)
+			can(user("pause", "-all-groups"), "Paused: all groups")
+			cannot(viewer("resume", "-all-groups"))
+			can(user("resume", "-all-groups"), "Resumed: ")
+			can(user("-group=prod/database", "set-max", "3"), "Old: 1\nNew: 3\n")
+			can(viewer("status", "-all-groups", "-o=json"), `"group": "prod/database"`)
+
+			// A lease is kept, and ended, with the keys that live with it.
+			lease, err := etcd.Grant(ctx, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := keys + "/queue/kept"
+			if ok, _, err := etcd.Commit(ctx, nil, []lock.Op{{Key: key, Value: []byte("{}"), Lease: lease}}); !ok {
+				t.Fatal(err)
+			}
+			if err := etcd.KeepAlive(ctx, lease); err != nil {
+				t.Error(err)
+			}
+			if err := etcd.Revoke(ctx, lease); err != nil {
+				t.Error(err)
+			}
+			if err := etcd.KeepAlive(ctx, lease); !errors.Is(err, lock.ErrNoLease) {
+				t.Errorf("a lease that was ended can be kept: %v", err)
+			}
+			if err := await(server, nil); err != nil {
+				t.Error(err)
+			}
+
+			// By hand: those whose time is over, and those who are done.
+			can(user("unlock", "c"), "")
+			if _, err := host().TryAcquire(ctx, "dead", dead); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := root.Delete(ctx, keys+"/alive/dead"); err != nil {
+				t.Fatal(err)
+			}
+			cannotButShows := atOnce(t, server, [][]string{viewer("unlock", "-expired", "-yes")})[0]
+			if cannotButShows.code != 1 || !strings.Contains(cannotButShows.stdout, "\ndead ") {
+				t.Errorf("%+v", cannotButShows)
+			}
+			done := start(t, server, viewer("wait")...)
+			can(user("unlock", "-expired", "-yes"), "\ndead ")
+			if got := done.end(0); got != "" {
+				t.Errorf("wait says %q", got)
+			}
+			watched.see("1 of 1 available; 0 waiting; reboots: ")
+
+			// Who may only look changes nothing.
+			for _, args := range [][]string{{"lock", "x"}, {"lock", "-wait", "x"}, {"set-max", "9"}, {"pause"}, {"pause", "-for=1h"}, {"pause", "-all-groups"}} {
+				cannot(viewer(args...))
+			}
+			if r := atOnce(t, server, [][]string{viewer("unlock", "x")})[0]; r.code != 1 {
+				t.Errorf("%+v", r)
+			}
+			if err := await(server, nil); err != nil {
+				t.Error(err)
+			}
+			if s := status(t, server); s.Max != 1 || len(s.Holders) != 0 {
+				t.Errorf("left is %+v", s)
+			}
+		})
+	}
+}
