@@ -1,6 +1,7 @@
 # make          builds bin/locksmithd and bin/locksmithctl
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
 # make test     every test; installs what it needs when run as root
+# make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make lint race bench fuzz chaos install clean: see below
 
 VERSION := 0.8.0
@@ -67,6 +68,12 @@ bench: all bin/etcd
 chaos: bin/etcd
 	$(if $(SEED),LOCKSMITH_SEED=$(SEED)) CHAOS_OPS=$(OPS) CHAOS_DURATION=$(DURATION) \
 		$(GO) test -count=1 -v -timeout 0 -run '^TestLockIsLinearizableUnderFaults$$' ./internal/chaos
+
+# With 10,000 hosts it takes 3 GB of memory and several minutes.
+.PHONY: scale
+scale: HOSTS := 10,100,1000,10000
+scale: bin/etcd
+	$(GO) run ./internal/scale -hosts $(HOSTS) -max $(MAX)
 
 # Every fuzz target in turn, for FUZZTIME each.
 .PHONY: fuzz

@@ -149,6 +149,9 @@ func (h *history) add(events []*clientv3.Event) error {
 
 func (h *history) verdict() verdict {
 	v := verdict{acquired: len(h.turns), atOnce: h.atOnce, lost: h.lost, left: h.left}
+	for _, id := range h.holders {
+		v.left = append(v.left, id+" holds a slot")
+	}
 	for i, place := range h.turns {
 		before := 0
 		for _, other := range h.turns[:i] {

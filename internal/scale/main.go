@@ -4,12 +4,12 @@
 // connections of their own; etcd is one real process, a fresh one for each
 // number of hosts.
 //
-// All hosts wait in the queue before the first one reboots. A reboot takes no
-// longer than it takes the next host to be ready for its turn, which in a fleet
-// it always is, and to measure the floor once: the least that the same etcd
-// needs at that moment to tell one client of the change of another, and to
-// write what that one answers. So each hand-over has its floor, a moment
-// before it.
+// All hosts wait in the queue before the first one reboots. A reboot takes a few
+// milliseconds more than it takes the next host to be ready for its turn, which
+// in a fleet it always is. At its end the floor is measured once: the least that
+// the same etcd needs at that moment to tell one client of the change of
+// another, and to write what that one answers. So each hand-over has its floor,
+// a moment before it.
 //
 // Requests are counted by etcd, and who came when is read from the history that
 // it keeps: no clock and no word of a host is believed. The exit status is 1
@@ -41,11 +41,17 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// pace is how long things take that take much longer in a fleet.
+type pace struct {
+	idle time.Duration // everybody waits for, before the first host reboots
+	down time.Duration // a host is down for, once another waits for its turn
+}
+
 // options is what the command line says.
 type options struct {
-	hosts    []int
-	max      int
-	down     time.Duration
+	hosts []int
+	max   int
+	pace
 	markdown bool
 }
 
@@ -72,6 +78,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.SetOutput(io.Discard) // it would add the usage to every mistake
 	hosts := f.String("hosts", "10,100,1000,10000", "how many hosts, a `list` with commas")
 	f.IntVar(&o.max, "max", 1, "how many of them may reboot at once")
+	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long everybody waits before the first host reboots")
 	f.DurationVar(&o.down, "down", 10*time.Millisecond, "how long a host is down for its reboot, once another waits for its turn")
 	f.BoolVar(&o.markdown, "markdown", false, "print the table in Markdown")
 	if err := f.Parse(args); err != nil {
@@ -94,8 +101,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	if o.max < 1 {
 		return o, fmt.Errorf("-max is %d; it must be 1 or more", o.max)
 	}
-	if o.down < 0 {
-		return o, fmt.Errorf("-down is %v; it must be 0 or more", o.down)
+	if o.idle < 0 || o.down < 0 {
+		return o, fmt.Errorf("-idle is %v and -down is %v; both must be 0 or more", o.idle, o.down)
 	}
 	return o, nil
 }
@@ -109,7 +116,7 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) error 
 	var all []figures
 	for _, n := range o.hosts {
 		fmt.Fprintf(stderr, "%d hosts\n", n)
-		f, err := measure(ctx, binary, n, o.max, o.down, stderr)
+		f, err := measure(ctx, binary, n, o.max, o.pace, stderr)
 		if err != nil {
 			return fmt.Errorf("measure %d hosts: %w", n, err)
 		}

@@ -37,6 +37,7 @@ type figures struct {
 	rollout time.Duration // from the first release to the last
 	waiting memory        // while everybody waited
 	ended   memory
+	busy    float64       // the share of one processor that etcd used then
 	cpu     time.Duration // of etcd, during the rollout
 
 	failures int // calls, or attempts of a call, that failed
@@ -57,7 +58,7 @@ func (f *figures) wrong() error {
 
 // measure does one rollout on an etcd of its own. A failure that a host gets
 // over is said to progress, and counted.
-func measure(ctx context.Context, binary string, hosts, max int, downtime time.Duration, progress io.Writer) (_ figures, err error) {
+func measure(ctx context.Context, binary string, hosts, max int, p pace, progress io.Writer) (_ figures, err error) {
 	if err := allowFiles(hosts); err != nil {
 		return figures{}, err
 	}
@@ -91,7 +92,7 @@ func measure(ctx context.Context, binary string, hosts, max int, downtime time.D
 	if err != nil {
 		return figures{}, err
 	}
-	f := newFleet(server.Endpoint(), hosts, max, downtime, fl, progress)
+	f := newFleet(server.Endpoint(), hosts, max, p.down, fl, progress)
 	began := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- f.roll(ctx) }()
@@ -102,9 +103,20 @@ func measure(ctx context.Context, binary string, hosts, max int, downtime time.D
 	}
 	result := figures{hosts: hosts, max: max, filled: time.Since(began)}
 	fmt.Fprintf(progress, "everybody waits after %v\n", result.filled.Round(time.Millisecond))
+	filled, err := readMeter(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+	select {
+	case <-time.After(p.idle):
+	case <-ctx.Done():
+	}
 	waiting, err := readMeter(ctx, server)
 	if err != nil {
 		return figures{}, err
+	}
+	if p.idle > 0 {
+		result.busy = (waiting[processCPU] - filled[processCPU]) / p.idle.Seconds()
 	}
 	if result.waiting, err = waiting.memory(server); err != nil {
 		return figures{}, err

@@ -56,6 +56,9 @@ func table(all []figures, markdown bool) string {
 	add("hand-over, median ms", "", func(f figures) string { return milliseconds(quantile(f.handovers, 0.5)) })
 	add("hand-over, 99 % ms", "", func(f figures) string { return milliseconds(quantile(f.handovers, 0.99)) })
 	add("hand-over / floor, medians", fmt.Sprintf("at most %.1f", maxRatio), func(f figures) string {
+		if len(f.handovers) == 0 {
+			return "-"
+		}
 		r := float64(quantile(f.handovers, 0.5)) / float64(quantile(f.floors, 0.5))
 		return mark(fmt.Sprintf("%.2f", r), r <= maxRatio || f.hosts > ratioHosts || f.max > 1)
 	})
@@ -63,6 +66,7 @@ func table(all []figures, markdown bool) string {
 	add("places lost", "0", func(f figures) string { return mark(fmt.Sprint(f.lost), f.lost == 0) })
 	add("most slots held at once", "max", func(f figures) string { return mark(fmt.Sprint(f.atOnce), f.atOnce <= f.max) })
 	add("failed calls", "0", func(f figures) string { return mark(fmt.Sprint(f.failures), f.failures == 0) })
+	add("processor of etcd while all wait, %", "", func(f figures) string { return fmt.Sprintf("%.1f", f.busy*100) })
 	add("etcd's memory while all wait, MB", "", func(f figures) string { return megabytes(f.waiting.resident) })
 	add("etcd's memory, peak MB", "", func(f figures) string { return megabytes(f.ended.peak) })
 	add("etcd's database in the end, MB", "", func(f figures) string { return megabytes(f.ended.database) })
@@ -101,8 +105,8 @@ func mark(figure string, good bool) string {
 	return figure + " (missed)"
 }
 
-// quantile returns the value that a share q of the values does not exceed; NaN of no values is not
-// asked for: then it is 0.
+// quantile returns the least value that a share q of the values does not exceed;
+// 0 where there are none.
 func quantile(values []time.Duration, q float64) time.Duration {
 	if len(values) == 0 {
 		return 0
