@@ -96,7 +96,7 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			can(user("pause", "-for=1h", "-reason=why"), ": why\n")
 			can(user("unlock", "b"), "")
 			c.see("paused by .*: why")
-			can(user("resume"), "Resumed: ")
+			can(user("resume"), "Was paused: ")
 			c.end(0)
 			d := start(t, server, user("lock", "-wait", "d")...)
 			d.see("first in the queue")
@@ -104,7 +104,7 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			d.end(1)
 			can(user("pause", "-all-groups"), "Paused: all groups")
 			cannot(viewer("resume", "-all-groups"))
-			can(user("resume", "-all-groups"), "Resumed: ")
+			can(user("resume", "-all-groups"), "Was paused: ")
 			can(user("-group=prod/database", "set-max", "3"), "Old: 1\nNew: 3\n")
 			can(viewer("status", "-all-groups", "-o=json"), `"group": "prod/database"`)
 
@@ -148,6 +148,44 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 				t.Errorf("wait says %q", got)
 			}
 			watched.see("1 of 1 available; 0 waiting; reboots: ")
+
+			// A host that may use the lock of its group alone, and see whether all are paused.
+			if _, err := root.RoleAdd(ctx, "locksmith-lb"); err != nil {
+				t.Fatal(err)
+			}
+			lb := keys + "/groups/lb/"
+			if _, err := root.RoleGrantPermission(ctx, "locksmith-lb", lb, clientv3.GetPrefixRangeEnd(lb), clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := root.RoleGrantPermission(ctx, "locksmith-lb", keys+"/pause-all", "", clientv3.PermissionType(clientv3.PermRead)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := root.UserAdd(ctx, "lb", "sesame"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := root.UserGrantRole(ctx, "lb", "locksmith-lb"); err != nil {
+				t.Fatal(err)
+			}
+			confined := func(args ...string) []string {
+				return append([]string{"-etcd-username=lb", "-etcd-password=sesame"}, args...)
+			}
+			can(confined("-group=lb", "lock", "a"), "")
+			e := start(t, server, confined("-group=lb", "lock", "-wait", "e")...)
+			e.see("first in the queue")
+			can(user("pause", "-all-groups"), "Paused: all groups")
+			e.see("all groups are paused by ")
+			can(user("resume", "-all-groups"), "Was paused: ")
+			can(confined("-group=lb", "pause"), "Paused: ")
+			can(confined("-group=lb", "resume"), "Was paused: ")
+			can(confined("-group=lb", "unlock", "a"), "")
+			e.end(0)
+			can(confined("-group=lb", "unlock", "e"), "")
+			can(confined("-group=lb", "wait"), "")
+			for _, args := range [][]string{{"lock", "x"}, {"status"}, {"-group=l", "status"}, {"-group=lb2", "status"}, {"-group=lb", "pause", "-all-groups"}} {
+				if r := atOnce(t, server, [][]string{confined(args...)})[0]; r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "needs permission") {
+					t.Errorf("%v exits with %d, prints %q and says %q", args, r.code, r.stdout, r.stderr)
+				}
+			}
 
 			// Who may only look changes nothing.
 			for _, args := range [][]string{{"lock", "x"}, {"lock", "-wait", "x"}, {"set-max", "9"}, {"pause"}, {"pause", "-for=1h"}, {"pause", "-all-groups"}} {

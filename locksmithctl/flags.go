@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // A length of time that a flag takes is at least, and at most, this.
@@ -31,3 +33,8 @@ func (f *timeFlag) String() string {
 }
 
 func (f *timeFlag) Type() string { return "TIME" }
+
+// freeText has the shell complete no file names after a flag.
+func freeText(cmd *cobra.Command, flag string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
+}

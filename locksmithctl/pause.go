@@ -37,7 +37,7 @@ A pause replaces one that is in force, with its end and its reason. A pause of a
 also of those that do not exist yet, is one of its own beside those of single groups: each
 is ended by itself.
 
-Clients that know nothing of pauses, such as locksmith before 0.8, are not stopped;
+Other programs that share the lock may know nothing of pauses, and are not stopped;
 "locksmithctl set-max 0" stops these as well.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +56,9 @@ Clients that know nothing of pauses, such as locksmith before 0.8, are not stopp
 		},
 	}
 	cmd.Flags().Var(&length, "for", "end the pause by itself after `TIME`, such as 2h")
+	freeText(cmd, "for")
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that says why, for everybody who sees the pause")
+	freeText(cmd, "reason")
 	allGroupsFlag(cmd, &all, "pause all groups, also those that do not exist yet")
 	return cmd
 }
@@ -82,8 +84,8 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 	} else if p != nil && p.All {
 		a.note("%s", p)
 	}
-	if n := len(before.Holders); n > 0 && !all {
-		a.note("%s, of those who hold a slot already, may still reboot: %s", count(n, "host"), names(before.Holders))
+	if len(before.Holders) > 0 && !all {
+		a.note("whoever holds a slot may still reboot: %s", names(before.Holders))
 	}
 	now := a.now()
 	p := &lock.Pause{By: info.By, Reason: info.Reason, Since: now, All: all}
@@ -122,7 +124,7 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 		return s.explain(err, `it may be paused still: "locksmithctl status -o wide" shows it`)
 	}
 	if was != nil {
-		if err := a.print("Resumed: it was paused " + pauseText(was, a.now()) + "\n"); err != nil {
+		if err := a.print("Was paused: " + pauseText(was, a.now()) + "\n"); err != nil {
 			return err
 		}
 	}

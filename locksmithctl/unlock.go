@@ -63,6 +63,7 @@ may go down at the same time.`,
 	}
 	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots of those whose time-to-live is over")
 	cmd.Flags().Var(&olderThan, "older-than", "free the slots that are held for `TIME`, such as 2h, or longer")
+	freeText(cmd, "older-than")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }

@@ -31,6 +31,7 @@ etcd cannot be reached, or fails after -timeout and says who is left.`,
 
 func timeoutFlag(cmd *cobra.Command, timeout *timeFlag) {
 	cmd.Flags().Var(timeout, "timeout", "fail after `TIME`, such as 10m")
+	freeText(cmd, "timeout")
 }
 
 // withTimeout bounds ctx, unless length is 0.
