@@ -97,7 +97,7 @@ func (e *Etcd) Get(ctx context.Context, reads ...Read) (Snapshot, error) {
 		for _, r := range reads {
 			names = append(names, r.Key)
 		}
-		return Snapshot{}, fmt.Errorf("read %s: %w", strings.Join(names, ", "), err)
+		return Snapshot{}, fmt.Errorf("read %s: %w", mainly(names), err)
 	}
 	return snap, nil
 }
@@ -137,7 +137,7 @@ func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read
 		return nil
 	})
 	if err != nil {
-		return false, Snapshot{}, fmt.Errorf("write %s: %w", strings.Join(names, ", "), err)
+		return false, Snapshot{}, fmt.Errorf("write %s: %w", mainly(names), err)
 	}
 	return ok, now, nil
 }
@@ -157,7 +157,7 @@ func (e *Etcd) Wait(ctx context.Context, watches ...Watch) (Snapshot, error) {
 		for _, w := range watches {
 			names = append(names, w.Key)
 		}
-		return Snapshot{}, fmt.Errorf("watch %s: %w", strings.Join(names, ", "), err)
+		return Snapshot{}, fmt.Errorf("watch %s: %w", mainly(names), err)
 	}
 	return snap, nil
 }
@@ -272,6 +272,17 @@ func (e *Etcd) Revoke(ctx context.Context, lease int64) error {
 		return fmt.Errorf("end the lease: %w", err)
 	}
 	return nil
+}
+
+// mainly names the first of the keys, and that there are others, which are not worth a long message.
+func mainly(keys []string) string {
+	switch len(keys) {
+	case 0:
+		return "keys"
+	case 1:
+		return keys[0]
+	}
+	return keys[0] + " and others"
 }
 
 func gets(reads []Read) []clientv3.Op {

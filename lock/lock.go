@@ -302,7 +302,6 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 			Cond{Key: l.recordKey(h.id), ModRevision: v.Values[l.recordKey(h.id)].ModRevision})
 		c.ops = append(c.ops, Op{Key: l.recordKey(h.id), Value: h.holderDoc})
 		if h.record.TTL == 0 {
-			c.ops = append(c.ops, Op{Key: l.aliveKey(h.id), Delete: true})
 			return c, nil
 		}
 		if alive == 0 {
@@ -402,7 +401,7 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 		// Where the outcome of one is unknown and the document has not moved, the next compares the
 		// same revision: one of them can happen, at most.
 		ok, now, err := l.store.Commit(ctx,
-			append(next.conds, Cond{Key: l.semaphoreKey(), ModRevision: revision}),
+			append([]Cond{{Key: l.semaphoreKey(), ModRevision: revision}}, next.conds...),
 			append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()}))
 		switch {
 		case err == nil && ok:

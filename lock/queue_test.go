@@ -521,6 +521,94 @@ func isPaused(err error) bool {
 	return errors.As(err, &paused)
 }
 
+// Whatever happens between a look and the transaction that follows, the transaction notices.
+func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*testing.T, *locktest.Memory)
+		free   func(*testing.T, *locktest.Memory)
+	}{
+		"a pause": {
+			func(t *testing.T, s *locktest.Memory) {
+				must(t, newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, 0))
+			},
+			func(t *testing.T, s *locktest.Memory) {
+				_, err := newLock(t, s, "").Resume(t.Context())
+				must(t, err)
+			},
+		},
+		"a pause of all groups": {
+			func(t *testing.T, s *locktest.Memory) {
+				must(t, lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
+			},
+			func(t *testing.T, s *locktest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must(t, err) },
+		},
+		"somebody in the queue": {
+			func(t *testing.T, s *locktest.Memory) {
+				lease, err := s.Grant(t.Context(), time.Minute)
+				must(t, err)
+				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Lease: lease}})
+				must(t, err)
+			},
+			func(*testing.T, *locktest.Memory) { time.Sleep(time.Minute) },
+		},
+		"the loss of the place": {
+			func(t *testing.T, s *locktest.Memory) {
+				if lease := read(t, s, prefix+"queue/b").Lease; lease != 0 {
+					must(t, s.Revoke(t.Context(), lease))
+				}
+				lockFor(t.Context(), t, newLock(t, s, "later"), "x") // nothing to do with it
+				must(t, newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, time.Second))
+			},
+			func(*testing.T, *locktest.Memory) { time.Sleep(time.Minute) },
+		},
+		"another holder": {
+			func(t *testing.T, s *locktest.Memory) { lockFor(t.Context(), t, newLock(t, s, ""), "x") },
+			func(t *testing.T, s *locktest.Memory) { must(t, newLock(t, s, "").Release(t.Context(), "x")) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, waits := range []bool{false, true} {
+				if waits && name == "somebody in the queue" {
+					continue // who comes later
+				}
+				synctest.Test(t, func(t *testing.T) {
+					s := locktest.NewMemory()
+					var holder *waitingHost
+					if waits {
+						holder = enter(t, s, "holder", lock.Record{})
+					}
+					trap := &documentStore{Store: s, f: func() { test.change(t, s) }}
+					b := enter(t, trap, "b", lock.Record{})
+					if waits {
+						holder.mustRelease(t)
+					}
+					if b.got(t) {
+						t.Fatal("b has a slot all the same")
+					}
+					test.free(t, s)
+					if !b.got(t) {
+						t.Error("b has no slot")
+					}
+				})
+			}
+		})
+	}
+}
+
+// documentStore runs f once, before the first try to write the document.
+type documentStore struct {
+	lock.Store
+	f func()
+}
+
+func (d *documentStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	if f := d.f; f != nil && slices.ContainsFunc(ops, func(op lock.Op) bool { return op.Key == defaultKey }) {
+		d.f = nil
+		f()
+	}
+	return d.Store.Commit(ctx, conds, ops, reads...)
+}
+
 func TestPauseOfAGroupLeavesOthersAlone(t *testing.T) {
 	s := locktest.NewMemory()
 	must(t, newLock(t, s, "lb").Pause(t.Context(), lock.PauseInfo{}, 0))
@@ -567,12 +655,12 @@ func TestPauseOfUnknownOutcome(t *testing.T) {
 }
 
 func TestTimeToLive(t *testing.T) {
-	const ttl = 30 * time.Minute
+	const ttl = 31 * time.Minute // at which nobody happens to look
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		s := locktest.NewMemory()
 		a := enter(t, s, "a", lock.Record{Hostname: "a", TTL: ttl})
-		if string(read(t, s, prefix+"holders/a").Data) == "" || !strings.Contains(string(read(t, s, prefix+"holders/a").Data), `"ttl":"30m0s"`) {
+		if string(read(t, s, prefix+"holders/a").Data) == "" || !strings.Contains(string(read(t, s, prefix+"holders/a").Data), `"ttl":"31m0s"`) {
 			t.Errorf("the record is %s", read(t, s, prefix+"holders/a").Data)
 		}
 		b := enter(t, s, "b", lock.Record{Hostname: "b"})
@@ -643,22 +731,32 @@ func TestTimeToLiveBeginsAnewWithEverySlot(t *testing.T) {
 }
 
 func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
-	// Between the look at the holder and its removal, it is released and taken anew.
-	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
-		a := enter(t, s, "a", lock.Record{TTL: time.Minute})
-		time.Sleep(2 * time.Minute)
-		other := before(s, func() {
-			must(t, a.lock.Release(t.Context(), "a"))
-			lockFor(t.Context(), t, a.lock, "a")
+	// All of this happens between the look at the holder and its removal.
+	for name, change := range map[string]func(*testing.T, *locktest.Memory, *lock.Lock){
+		"released and taken anew": func(t *testing.T, _ *locktest.Memory, l *lock.Lock) {
+			must(t, l.Release(t.Context(), "a"))
+			lockFor(t.Context(), t, l, "a")
+		},
+		"another record": func(t *testing.T, s *locktest.Memory, _ *lock.Lock) {
+			put(t, s, prefix+"holders/a", `{"hostname":"a"}`)
+		},
+		"a sign of life": func(t *testing.T, s *locktest.Memory, _ *lock.Lock) {
+			put(t, s, prefix+"alive/a", "")
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := locktest.NewMemory()
+			a := enter(t, s, "a", lock.Record{TTL: time.Minute})
+			time.Sleep(2 * time.Minute)
+			other := before(s, func() { change(t, s, a.lock) })
+			if ids, err := newLock(t, other, "").ReleaseExpired(t.Context()); err != nil || len(ids) != 0 {
+				t.Errorf("%s: released %v, %v", name, ids, err)
+			}
+			if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
+				t.Errorf("%s: held by %v", name, h)
+			}
 		})
-		if ids, err := newLock(t, other, "").ReleaseExpired(t.Context()); err != nil || len(ids) != 0 {
-			t.Errorf("released %v, %v", ids, err)
-		}
-		if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
-			t.Errorf("held by %v", h)
-		}
-	})
+	}
 }
 
 // before returns a store that runs f once, before the first Commit.

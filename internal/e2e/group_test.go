@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"net/url"
 	"slices"
 	"sync"
@@ -301,8 +302,16 @@ func (g *group) setMax(n int) {
 	})
 }
 
-// record writes what a holder says of itself, with a boot id.
+// record writes what a holder on this host says of itself, with a boot id.
 func (g *group) record(id, bootID string) {
 	g.t.Helper()
-	g.putKey(g.prefix+"/holders/"+id, fmt.Sprintf(`{"hostname":"h","boot_id":%q,"since":"2024-05-06T07:08:09Z","by":"locksmithd"}`, bootID))
+	hostname, err := os.Hostname()
+	must(g.t, err)
+	g.recordOf(id, hostname, bootID)
+}
+
+// recordOf is record, for any host.
+func (g *group) recordOf(id, hostname, bootID string) {
+	g.t.Helper()
+	g.putKey(g.prefix+"/holders/"+id, fmt.Sprintf(`{"hostname":%q,"boot_id":%q,"since":"2024-05-06T07:08:09Z","by":"locksmithd"}`, hostname, bootID))
 }

@@ -38,6 +38,26 @@ func TestLockFromBeforeThisBootIsReleasedFirstThoughARebootIsPendingAndTheWindow
 	})
 }
 
+// Another host has the same machine id, and a slot: this one leaves that alone, says
+// so, and does not reboot on it. People sort it out.
+func TestSlotOfAnotherHostWithTheSameMachineIDIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := newHost(t, g.conf())
+		g.lock(h.id)
+		g.recordOf(h.id, "the-original", "its-boot")
+		h.Engine.Set(needReboot)
+		h.start()
+		h.awaitStatus("two hosts have the machine id "+h.id, "the-original", "locksmithctl unlock "+h.id)
+		h.wantNoReboot()
+		g.wantHeldThroughout(h.id)
+		g.unlock(h.id)
+		h.awaitReboot()
+		g.awaitHolders(h.id)
+	})
+}
+
 // The same with the window open: the slot is given back before a new one is
 // taken, for others may have waited for it since before the boot.
 func TestLockFromBeforeThisBootIsReleasedBeforeTheNextReboot(t *testing.T) {
