@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
@@ -76,6 +78,23 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Also before it has a state: the bus does not answer.
+func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	must(t, h.Bus.Pause())
+	h.start()
+	timeout := time.After(patience)
+	for _, err := os.Stat(h.coordinatorPath()); err != nil; _, err = os.Stat(h.coordinatorPath()) {
+		select {
+		case <-timeout:
+			t.Fatal("it does not start")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	h.terminate()
 }
 
 // The same while etcd cannot be reached.
