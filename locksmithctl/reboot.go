@@ -64,7 +64,8 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 	if err != nil {
 		return s.explain(err, `this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
 	}
-	err = systemd.NewLogind(conn).Reboot(ctx)
+	logind := systemd.NewLogind(conn)
+	err = logind.Reboot(ctx)
 	switch {
 	case err == nil:
 		return nil
@@ -73,8 +74,12 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 	case already:
 		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, err)
 	}
-	// An interrupt that comes now does not leave the slot behind.
-	if release := s.Release(context.WithoutCancel(ctx), id); release != nil {
+	// From here on an interrupt does not leave the slot behind.
+	ctx = context.WithoutCancel(ctx)
+	if down, unanswered := logind.PreparingForShutdown(ctx); unanswered == nil && down {
+		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, err)
+	}
+	if release := s.Release(ctx, id); release != nil {
 		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, err, release)
 	}
 	return err
