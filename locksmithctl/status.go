@@ -22,8 +22,6 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `status shows how many slots the lock has and how many are free, and the machine ids
 of those who hold one. The lock is created, with one slot, if it does not exist.
 
-Free slots are fewer than none after set-max below the number of holders.
-
 The fields of -o json and -o yaml, to which later versions may add others:
 
   group      the group of hosts, "" for the default one
