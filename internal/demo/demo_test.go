@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -17,15 +19,21 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // patience is how long anything may take that happens when all is well.
 const patience = 2 * time.Minute
 
-// asDemo makes the test binary be the demo.
-const asDemo = "LOCKSMITH_TEST_AS_DEMO"
+// What makes the test binary be the demo, and a locksmithd that cheats.
+const (
+	asDemo  = "LOCKSMITH_TEST_AS_DEMO"
+	asCheat = "LOCKSMITH_TEST_AS_CHEAT"
+)
 
 // nobody is who runs the demo where the tests run as root.
 const nobody = 65534
@@ -36,6 +44,10 @@ var bin string
 func TestMain(m *testing.M) {
 	if os.Getenv(asDemo) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	if os.Getenv(asCheat) != "" {
+		fmt.Fprintln(os.Stderr, cheat())
+		os.Exit(1)
 	}
 	os.Exit(runTests(m))
 }
@@ -411,6 +423,32 @@ func TestStrangerWithASlotFailsTheDemo(t *testing.T) {
 	d.await("goes down")
 	ctl(t, endpoint, "lock", "f00")
 	d.wantFailure(`^demo: "f00" took a slot and is none of the hosts\n`)
+}
+
+// cheat asks for a reboot at once and does not end when it is told to.
+func cheat() error {
+	signal.Ignore(syscall.SIGTERM)
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return err
+	}
+	if err := systemd.NewLogind(conn).Reboot(context.Background()); err != nil {
+		return err
+	}
+	select {}
+}
+
+func TestDaemonThatRebootsUnaskedFailsTheDemo(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(bin, "cheat")
+	must(t, os.Mkdir(folder, 0o755))
+	for _, name := range []string{"etcd", "locksmithctl"} {
+		must(t, os.Symlink(filepath.Join(bin, name), filepath.Join(folder, name)))
+	}
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s/demo \"$@\"\n", asCheat, bin)
+	must(t, os.WriteFile(filepath.Join(folder, "locksmithd"), []byte(script), 0o755))
+	d := start(t, "-bin", folder, "-hosts", "1")
+	d.wantFailure(`^demo: host-1 rebooted though there was no update\n$`)
 }
 
 func TestWrongUsageIsOneSentence(t *testing.T) {
