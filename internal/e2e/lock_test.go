@@ -189,6 +189,24 @@ func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
 	h.wantNoReboot()
 }
 
+// A host that is going down keeps its slot, though the daemon that comes back in
+// that time does not know what for: a request by hand died with the one before.
+func TestKilledWhileTheHostGoesDownKeepsTheLock(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHost(t, g.conf())
+	h.awaitIdle()
+	h.ctl("send-need-reboot")
+	h.awaitReboot()
+	h.Daemon().Kill()
+	h.start()
+	h.awaitStatus("giving back the slot", "trying again", "the host is going down")
+	h.terminate()
+	g.wantHeldThroughout(h.id)
+	must(t, h.Boot())
+	g.awaitHolders()
+}
+
 // roll reboots a fleet for one update and returns the most hosts that were ever
 // down at once. Where together is set, hosts go down only once so many have
 // asked to.
