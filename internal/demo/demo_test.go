@@ -440,8 +440,9 @@ func cheat() error {
 
 func TestDaemonThatRebootsUnaskedFailsTheDemo(t *testing.T) {
 	t.Parallel()
-	folder := filepath.Join(bin, "cheat")
-	must(t, os.Mkdir(folder, 0o755))
+	folder, err := os.MkdirTemp(bin, "cheat-")
+	must(t, err)
+	must(t, os.Chmod(folder, 0o755)) // for nobody
 	for _, name := range []string{"etcd", "locksmithctl"} {
 		must(t, os.Symlink(filepath.Join(bin, name), filepath.Join(folder, name)))
 	}
