@@ -53,7 +53,7 @@ func Explore(c Config, limit int) (*Result, error) {
 			}
 			canonical := e.model.canonical(&next)
 			n := e.add(canonical, uint32(i))
-			if !e.model.fault(st) {
+			if !e.model.fault(&s, st) {
 				e.to = append(e.to, n)
 			}
 			if bad != "" {
@@ -146,7 +146,7 @@ func (e *explorer) add(s state, parent uint32) uint32 {
 		e.table = make([]uint32, 2*len(old))
 		for _, n := range old {
 			if n != 0 {
-				*e.slot(e.state(n-1)) = n
+				*e.slot(e.state(n - 1)) = n
 			}
 		}
 	}
@@ -165,7 +165,7 @@ func (e *explorer) add(s state, parent uint32) uint32 {
 func (e *explorer) slot(s *state) *uint32 {
 	mask := uint64(len(e.table) - 1)
 	for i := maphash.Comparable(e.seed, *s) & mask; ; i = (i + 1) & mask {
-		if n := e.table[i]; n == 0 || *e.state(n-1) == *s {
+		if n := e.table[i]; n == 0 || *e.state(n - 1) == *s {
 			return &e.table[i]
 		}
 	}

@@ -10,6 +10,7 @@ type Budget struct {
 	Pauses    uint8
 	SetMax    uint8 // to 0, 1 or 2
 	Unlocks   uint8 // by hand, of any id
+	Locks     uint8 // by hand, of a host's id, on that host
 	OldUnlock uint8 // the same by a tool that knows only the document
 	OldLock   uint8 // by hand, of a host's id, by a tool that knows only the document
 	OldTakes  uint8 // slots taken by a client that knows only the document, each given back
@@ -27,39 +28,65 @@ type Config struct {
 	Hidden bool // hosts with the same id cannot be told apart: neither says its name
 	Budget Budget
 	Bug    Bug
+
+	named bool // states that differ only in names are different
 }
 
 // A Bug is a deliberate mistake in the protocol.
 type Bug uint8
 
 const (
-	NoBug               Bug = iota
-	TakeNoRevision          // taking a slot does not compare the semaphore's revision
-	TimeoutIsNo             // a take whose reply is lost counts as "not taken"
-	RetryBlindly            // a write whose reply is lost is sent again and compares nothing
-	EnqueueNoLease          // the queue entry has no lease
-	TakeNoOwnEntry          // the head does not compare its own queue entry
-	TakeNoPause             // taking a slot does not compare the pause
-	FastNoQueue             // the fast path does not compare that the queue is empty
-	TakeoverNoRevision      // taking the own entry over does not compare its revision
-	ReleaseNoFence          // release does not fence a transaction of unknown outcome
-	AdoptNoFence            // "already held" does not fence one either
-	StartForgets            // a daemon that starts takes it that none of its predecessor's is under way
-	ExpireNoRecord          // removing an expired holder does not compare its record ...
-	ExpireNoAlive           // ... or not that its alive key is gone ...
-	ExpireOnlySemaphore     // ... or neither
-	ExpireNoRevision        // ... or not the semaphore
-	AcquireNoCloneCheck     // acquire does not look whose record it is
-	ReleaseNoCloneCheck     // the start and release do not
-	CheckNoCloneCheck       // the check before the reboot does not
-	NoCheck                 // the slot is not looked up again before the reboot
-	FollowIsHead            // an entry that goes makes the one that watched it the head, without a read
-	FollowNotSelf           // a host in the queue does not watch its own entry
-	HeadNotSelf             // the head does not watch its own entry
-	HeadNoResume            // the head does not watch the pause
-	HeadNoSemaphore         // the head does not watch the semaphore
-	LeaveKeepsEntry         // leaving does not revoke the lease
-	nBugs
+	NoBug Bug = iota
+	// TakeNoRevision: taking a slot does not compare the semaphore's revision.
+	TakeNoRevision
+	// TimeoutIsNo: a take whose reply is lost counts as "not taken".
+	TimeoutIsNo
+	// RetryBlindly: a write whose reply is lost is sent again, and compares nothing.
+	RetryBlindly
+	// EnqueueNoLease: the queue entry has no lease.
+	EnqueueNoLease
+	// TakeNoOwnEntry: the head does not compare its own queue entry.
+	TakeNoOwnEntry
+	// TakeNoPause: taking a slot does not compare the pause.
+	TakeNoPause
+	// FastNoQueue: the fast path does not compare that the queue is empty.
+	FastNoQueue
+	// TakeoverNoRevision: taking the own entry over does not compare its revision.
+	TakeoverNoRevision
+	// ReleaseNoFence: release does not fence a transaction of unknown outcome.
+	ReleaseNoFence
+	// AdoptNoFence: "already held" does not fence one either.
+	AdoptNoFence
+	// StartForgets: a daemon that starts takes it that nothing of its predecessor's is under way.
+	StartForgets
+	// ExpireNoRecord: removing an expired holder does not compare its record.
+	ExpireNoRecord
+	// ExpireNoAlive: it does not compare that the alive key is gone.
+	ExpireNoAlive
+	// ExpireOnlySemaphore: it compares neither.
+	ExpireOnlySemaphore
+	// ExpireNoRevision: it does not compare the semaphore.
+	ExpireNoRevision
+	// AcquireNoCloneCheck: acquire does not look whose record or entry it finds.
+	AcquireNoCloneCheck
+	// ReleaseNoCloneCheck: start and release do not.
+	ReleaseNoCloneCheck
+	// CheckNoCloneCheck: the check before the reboot does not.
+	CheckNoCloneCheck
+	// NoCheck: there is no check before the reboot.
+	NoCheck
+	// FollowIsHead: whoever sees the entry before its own go takes itself for the head.
+	FollowIsHead
+	// FollowNotSelf: a host in the queue does not watch its own entry.
+	FollowNotSelf
+	// HeadNotSelf: the head does not watch its own entry.
+	HeadNotSelf
+	// HeadNoResume: the head does not watch the pause.
+	HeadNoResume
+	// HeadNoSemaphore: the head does not watch the semaphore.
+	HeadNoSemaphore
+	// LeaveKeepsEntry: leaving does not revoke the lease.
+	LeaveKeepsEntry
 )
 
 type model struct {
@@ -70,7 +97,11 @@ type model struct {
 const oldID = nIDs - 1
 
 func newModel(c Config) *model {
-	return &model{Config: c, renamings: renamings(c.IDs, oldID)}
+	all := renamings(c.IDs)
+	if c.named {
+		all = all[:1]
+	}
+	return &model{Config: c, renamings: all}
 }
 
 func (m *model) initial() state {

@@ -246,8 +246,9 @@ type renaming struct {
 	ids   [nIDs]uint8
 }
 
-// renamings returns those that map the ids of hosts to ids of hosts and leave the old client alone.
-func renamings(ids [nHosts]uint8, old uint8) (all []renaming) {
+// renamings returns those that give each host an id that is its own then, first the one that changes
+// nothing.
+func renamings(ids [nHosts]uint8) (all []renaming) {
 	for _, p := range [][nHosts]uint8{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		q := [nIDs]uint8{nobody, nobody, nobody, nobody}
 		fits := true
@@ -261,7 +262,7 @@ func renamings(ids [nHosts]uint8, old uint8) (all []renaming) {
 				q[j] = uint8(j)
 			}
 		}
-		if fits && q[old] == old {
+		if fits {
 			all = append(all, renaming{p, q})
 		}
 	}

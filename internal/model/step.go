@@ -30,6 +30,7 @@ const (
 	resume
 	setMax
 	unlock
+	lock
 	oldUnlock
 	oldLock
 	oldTake
@@ -42,9 +43,19 @@ type step struct {
 	arg    uint8
 }
 
-// fault reports whether a step belongs to those that end.
-func (m *model) fault(st step) bool {
-	return st.action >= loseReply || st.action == aliveExpires && !m.Dead
+// fault reports whether a step of s belongs to those that end. That a time-to-live runs out is one,
+// unless the holder is dead: two live hosts with too short a time could take the slot from each
+// other for ever.
+func (m *model) fault(s *state, st step) bool {
+	if st.action != aliveExpires {
+		return st.action >= loseReply
+	}
+	for i := range s.hosts {
+		if m.IDs[i] == st.host && s.hosts[i].pc == dead {
+			return false
+		}
+	}
+	return true
 }
 
 // steps calls emit for every step that s allows. bad names the property that the step breaks.
@@ -190,9 +201,12 @@ func (m *model) hostFaults(s *state, i uint8, emit func(step, state, string)) {
 			emit(step{action: leaveQuietly, host: i}, quiet, "")
 		}
 	}
-	if h.mode == away && h.pc == idle {
+	if h.mode == away && (h.pc == idle || h.pc == start) {
 		next := *s
-		next.hosts[i].pc, next.hosts[i].mode = read, ready
+		if h.pc == idle {
+			next.hosts[i].pc = read
+		}
+		next.hosts[i].mode = ready
 		emit(step{action: comeBack, host: i}, next, "")
 	}
 }
@@ -268,17 +282,24 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 			m.remove(&next, id)
 			emit(step{action: oldUnlock, host: id}, next, "")
 		}
-		if s.left.OldLock > 0 && !has(s.holders, id) && s.free() {
-			next := *s
-			next.left.OldLock--
-			m.write(&next, s.holders|1<<id, s.max)
-			next.byHand |= 1 << id
-			for i := range next.hosts {
-				if m.IDs[i] == id {
-					next.hosts[i].removed = false // it has a slot again
+		if !has(s.holders, id) && s.free() {
+			if s.left.Locks > 0 && !s.paused {
+				next := *s
+				next.left.Locks--
+				m.lockByHand(&next, id)
+				m.putRecord(&next, id, entry{id: id, host: m.hostOf(id), boot: true, exist: true})
+				if m.TTL {
+					next.alive |= 1 << id
+					next.asked |= 1 << id
 				}
+				emit(step{action: lock, host: id}, next, "")
 			}
-			emit(step{action: oldLock, host: id}, next, "")
+			if s.left.OldLock > 0 {
+				next := *s
+				next.left.OldLock--
+				m.lockByHand(&next, id)
+				emit(step{action: oldLock, host: id}, next, "")
+			}
 		}
 		if has(s.byHand, id) {
 			next := *s
@@ -321,6 +342,27 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 	}
 }
 
+// lockByHand takes a slot for id. It compares what it reads, so that it is one step.
+func (m *model) lockByHand(s *state, id uint8) {
+	m.write(s, s.holders|1<<id, s.max)
+	s.byHand |= 1 << id
+	for i := range s.hosts {
+		if m.IDs[i] == id {
+			s.hosts[i].removed = false // it has a slot again
+		}
+	}
+}
+
+// hostOf returns a host that has an id.
+func (m *model) hostOf(id uint8) uint8 {
+	for i := range m.IDs {
+		if m.IDs[i] == id {
+			return uint8(i)
+		}
+	}
+	return 0
+}
+
 // label says what a step was, given the state before it.
 func (m *model) label(st step, s *state) string {
 	switch st.action {
@@ -346,6 +388,8 @@ func (m *model) label(st step, s *state) string {
 		return fmt.Sprintf("the administrator sets max to %d", st.arg)
 	case unlock:
 		return "the administrator unlocks " + m.idName(st.host)
+	case lock:
+		return "the administrator locks " + m.idName(st.host)
 	case oldUnlock:
 		return "an old tool unlocks " + m.idName(st.host)
 	case oldLock:
