@@ -19,7 +19,8 @@ func (a *app) rebootCommand() *cobra.Command {
 window says. It does not wait: it fails if no slot is free. locksmithd gives the slot
 back after the reboot.
 
-With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used.`,
+With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used; where
+it is not set, the lock is taken.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.euid != 0 {
@@ -29,7 +30,9 @@ With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used.
 			if err != nil {
 				return err
 			}
-			if cfg.Strategy != config.StrategyEtcdLock {
+			// Without a strategy in sight the daemon may still have one, from a
+			// drop-in: then the lock is the safe side.
+			if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
 				conn, err := systemd.ConnectSystemBus(cmd.Context())
 				if err != nil {
 					return err

@@ -29,6 +29,7 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, settings[nameDebug].refuse("it is no boolean: write true or false"))
 	}
 	c.Strategy, err = parseStrategy(settings[nameStrategy])
+	c.StrategySet = settings[nameStrategy].origin.Kind != FromDefault
 	if o.Check&PartStrategy != 0 {
 		errs = append(errs, err)
 	}

@@ -79,6 +79,8 @@ type Options struct {
 // Config are the effective settings.
 type Config struct {
 	Strategy Strategy
+	// StrategySet says that Strategy was chosen, and is not the default.
+	StrategySet bool
 	// Window is nil if there is none: reboots may happen at any time.
 	Window *window.Window
 	// Group is empty for the default group.
