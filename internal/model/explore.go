@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 )
 
@@ -57,8 +58,11 @@ func Explore(c Config, limit int) (*Result, error) {
 				e.to = append(e.to, n)
 			}
 			if bad != "" {
-				r.Bad = bad
-				r.Trace = e.trace(uint32(i), &canonical)
+				var last state
+				r.Trace, last = e.trace(uint32(i), &canonical)
+				if r.Bad = e.model.broken(&last); r.Bad == "" {
+					r.Bad = bad // of the step, which names no host
+				}
 			}
 		})
 		if r.Bad != "" {
@@ -69,9 +73,12 @@ func Explore(c Config, limit int) (*Result, error) {
 	}
 	r.States = e.len()
 	r.Depth--
-	stuck := e.ends(r)
-	if stuck >= 0 {
-		r.Trace = e.trace(uint32(stuck), nil)
+	if stuck := e.ends(r); stuck >= 0 {
+		var last state
+		r.Trace, last = e.trace(uint32(stuck), nil)
+		if r.Bad = e.model.end(&last); r.Bad == "" {
+			r.Bad = "the program goes round for ever"
+		}
 	}
 	return r, nil
 }
@@ -172,8 +179,8 @@ func (e *explorer) slot(s *state) *uint32 {
 }
 
 // trace is a history that leads to a state, and from it to a state like last, if that is given.
-// It is played again from the beginning, so that names keep their meaning.
-func (e *explorer) trace(n uint32, last *state) []string {
+// It is played again from the beginning, so that names keep their meaning, and ends in the state returned.
+func (e *explorer) trace(n uint32, last *state) ([]string, state) {
 	var path []state
 	if last != nil {
 		path = append(path, *last)
@@ -195,7 +202,7 @@ func (e *explorer) trace(n uint32, last *state) []string {
 		})
 		s = path[i]
 	}
-	return lines
+	return lines, s
 }
 
 // ends looks at all sets of states that the program does not leave by itself, counts those that it
@@ -203,13 +210,13 @@ func (e *explorer) trace(n uint32, last *state) []string {
 func (e *explorer) ends(r *Result) int {
 	const unseen = 0
 	n := e.len()
-	low := make([]uint32, n)  // Tarjan's numbers, from 1
-	comp := make([]bool, n)   // already part of a component
+	num := make([]uint32, n) // Tarjan's numbers, from 1
+	low := make([]uint32, n)
 	next := make([]uint32, n) // the edge to look at
+	comp := make([]bool, n)   // already part of a component
 	var stack, call []uint32
 	counter := uint32(0)
 	worst := -1
-	num := make([]uint32, n)
 	for root := range n {
 		if num[root] != unseen {
 			continue
@@ -260,20 +267,11 @@ func (e *explorer) ends(r *Result) int {
 
 // component looks at one strongly connected component.
 func (e *explorer) component(r *Result, members []uint32, worst *int) {
-	inside := make(map[uint32]bool)
-	if len(members) > 1 {
-		for _, w := range members {
-			inside[w] = true
-		}
-	} else {
-		inside[members[0]] = true
-	}
 	leaves, round := false, false
-	first := members[0]
-	for _, w := range members {
-		first = min(first, w)
-		for _, to := range e.to[e.from[w]:e.from[w+1]] {
-			if inside[to] {
+	first := slices.Min(members)
+	for _, n := range members {
+		for _, to := range e.to[e.from[n]:e.from[n+1]] {
+			if slices.Contains(members, to) {
 				round = true
 			} else {
 				leaves = true
@@ -283,17 +281,9 @@ func (e *explorer) component(r *Result, members []uint32, worst *int) {
 	if round {
 		r.Cycles++
 	}
-	if leaves || *worst >= 0 && int(first) > *worst {
-		return
-	}
-	bad := ""
-	if round {
-		bad = "the program goes round for ever"
-	} else {
-		bad = e.model.end(e.state(first))
-	}
-	if bad != "" {
-		*worst, r.Bad = int(first), bad
+	bad := round || e.model.end(e.state(first)) != ""
+	if !leaves && bad && (*worst < 0 || int(first) < *worst) {
+		*worst = int(first)
 	}
 }
 

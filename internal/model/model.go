@@ -55,6 +55,8 @@ const (
 	TakeoverNoRevision
 	// ReleaseNoFence: release does not fence a transaction of unknown outcome.
 	ReleaseNoFence
+	// ConflictIsNo: a take that fails counts as proof that an earlier one cannot happen any more.
+	ConflictIsNo
 	// AdoptNoFence: "already held" does not fence one either.
 	AdoptNoFence
 	// StartForgets: a daemon that starts takes it that nothing of its predecessor's is under way.
@@ -523,6 +525,9 @@ func (m *model) replied(s *state, i uint8, ok bool) {
 		h.pc = release
 	default:
 		h.pc = read
+		if !ok && (k == fast || k == take) && m.bug(ConflictIsNo) {
+			h.unsure, h.unmoved = false, false
+		}
 	}
 }
 

@@ -238,7 +238,7 @@ func (m *model) leave(s *state, i uint8, revoked bool) {
 	t := h.tx
 	m.abandon(s, i)
 	if (t.kind == fast || t.kind == take) && !m.bug(TimeoutIsNo) {
-		h.unsure, h.unmoved = true, !t.lost
+		h.unsure, h.unmoved = true, h.unmoved || !t.lost
 	}
 	holds := h.pc == held || h.pc == checked || t.kind == adopt
 	if !m.bug(LeaveKeepsEntry) {
