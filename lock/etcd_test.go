@@ -228,6 +228,10 @@ func TestLostReplyFromEtcd(t *testing.T) {
 			"etcd loses its leader":    etcdtest.Fail(rpctypes.ErrGRPCLeaderChanged),
 			"etcd times out":           etcdtest.Fail(rpctypes.ErrGRPCTimeout),
 			"the database is full now": etcdtest.Fail(rpctypes.ErrGRPCNoSpace),
+			// The etcd client would send these once more, and take the failed comparison for an answer.
+			"done, and said to be canceled":  forwardAndAnswer(codes.Canceled),
+			"done, and said to be timed out": forwardAndAnswer(codes.DeadlineExceeded),
+			"done, and the database is full": forwardAndAnswer(codes.ResourceExhausted),
 		} {
 			t.Run(name, func(t *testing.T) {
 				ctx := bounded(t)
@@ -243,6 +247,16 @@ func TestLostReplyFromEtcd(t *testing.T) {
 			})
 		}
 	})
+}
+
+// forwardAndAnswer has etcd do as asked and the client get an error of that code.
+func forwardAndAnswer(code codes.Code) etcdtest.Fault {
+	return func(_ context.Context, c *etcdtest.Call) error {
+		if err := c.Forward(); err != nil {
+			return err
+		}
+		return status.Error(code, "injected")
+	}
 }
 
 func TestLockThatIsStillOnItsWayToEtcdCanBeReleased(t *testing.T) {
@@ -308,6 +322,8 @@ func TestWhatEtcdAnswersIsRefusalOrUnknown(t *testing.T) {
 		{rpctypes.ErrGRPCAuthFailed, true, "user name or password"},
 		{rpctypes.ErrGRPCRequestTooLarge, true, "request is too large"},
 		{rpctypes.ErrGRPCTooManyOps, true, "too many operations"},
+		{rpctypes.ErrGRPCInvalidAuthToken, false, "log-in has run out"},
+		{rpctypes.ErrGRPCAuthOldRevision, false, "revision of auth store is old"},
 		{status.Error(codes.Unimplemented, "unknown service etcdserverpb.KV"), true, "no etcd of version 3"},
 		{rpctypes.ErrGRPCNoSpace, false, "database space exceeded"}, // comes with transactions that happened
 		{rpctypes.ErrGRPCRequestTooManyRequests, false, "too many requests"},
@@ -875,7 +891,12 @@ func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		c := at(s.Endpoint())
 		c.Username, c.Password = "locksmith", "secret"
-		lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+		ctx := bounded(t)
+		l := newLock(t, connect(t, c), "")
+		lockFor(ctx, t, l, "a")
+		// And goes on to work when there are users.
+		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		must(t, l.Release(ctx, "a"))
 	})
 }
 
