@@ -12,7 +12,9 @@ FUZZTIME ?= 20s
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# grpcnotrace leaves golang.org/x/net/trace, and with it html/template, out of the
+# binaries: a megabyte less of resident memory on every host.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 
 .PHONY: all
 all: bin/locksmithd bin/locksmithctl

@@ -25,6 +25,9 @@ const (
 	// attempts is how often Get and Wait try. Where connections are refused that takes two seconds,
 	// where endpoints are silent ten.
 	attempts = 4
+	// bufferSize is of a connection's buffers, in bytes.
+	bufferSize = 4 << 10
+
 	// commitTimeout bounds a transaction, which is tried once.
 	commitTimeout = 3 * time.Second
 
@@ -320,6 +323,9 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 			grpc.WithChainUnaryInterceptor(failFast, failLogin),
+			// Requests are a few hundred bytes; the default of 32 KiB a direction counts on small hosts.
+			grpc.WithReadBufferSize(bufferSize),
+			grpc.WithWriteBufferSize(bufferSize),
 		},
 	})
 	if err != nil {

@@ -248,7 +248,7 @@ func (files confFiles) lookup(name string) (assignment, string, bool) {
 }
 
 // words finds what could be names of variables.
-var words = regexp.MustCompile(`[A-Za-z0-9_]+`)
+func words() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z0-9_]+`) }
 
 // warnings returns a sentence for each line that looks like a setting but is none.
 func (files confFiles) warnings() []string {
@@ -265,7 +265,7 @@ func (files confFiles) warnings() []string {
 			}
 		}
 		for _, line := range f.ignored {
-			for _, word := range words.FindAllString(line.text, -1) {
+			for _, word := range words().FindAllString(line.text, -1) {
 				if isVariable(word) {
 					warnings = append(warnings, fmt.Sprintf("%s:%d: this line is passed over and does not set %s: write %[3]s=VALUE, with nothing before it", f.path, line.line, word))
 					break
