@@ -174,12 +174,18 @@ func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
 // A request by hand is not forgotten: nobody repeats it.
 func TestSIGHUPForgetsNoRequestByHand(t *testing.T) {
 	t.Parallel()
-	h := startHost(t, shutWindow())
-	h.awaitIdle()
-	h.ctl("send-need-reboot")
-	h.awaitStatus("for the reboot window")
-	h.reload(openWindow())
-	h.awaitReboot()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	for name, conf := range map[string]string{"another window": openWindow(), "another strategy": g.conf()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := startHost(t, shutWindow())
+			h.awaitIdle()
+			h.ctl("send-need-reboot")
+			h.awaitStatus("for the reboot window")
+			h.reload(conf)
+			h.awaitReboot()
+		})
+	}
 }
 
 // A bad new configuration is refused as a whole, with one sentence, and the old
