@@ -20,6 +20,7 @@ import (
 type slot struct {
 	lock   *lock.Lock
 	etcd   *lock.Etcd
+	group  string // "" is the default group
 	id     string // of this machine
 	bootID string
 	log    *slog.Logger
@@ -41,7 +42,12 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, id: id, bootID: bootID, log: log}, nil
+	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, log: log}, nil
+}
+
+// LogValue says what to give locksmithctl to free the slot by hand.
+func (s *slot) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("group", s.group), slog.String("id", s.id))
 }
 
 func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
