@@ -167,8 +167,9 @@ func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 // Contract 5: the group's name is escaped in the key.
 func TestGroupIsEscapedInItsKey(t *testing.T) {
 	t.Parallel()
-	g := watchGroup(t, sharedEtcd(t, etcdtest.Newest), "prod/data base")
-	if want := "coreos.com/updateengine/rebootlock/groups/prod%2Fdata+base/semaphore"; g.key() != want {
+	unique := groupName()
+	g := watchGroup(t, sharedEtcd(t, etcdtest.Newest), "prod/data base "+unique)
+	if want := "coreos.com/updateengine/rebootlock/groups/prod%2Fdata+base+" + unique + "/semaphore"; g.key() != want {
 		t.Fatalf("the test looks at %s", g.key())
 	}
 	h := newHost(t, g.conf())
