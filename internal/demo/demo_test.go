@@ -173,18 +173,7 @@ func (d *demo) end() (status int, stdout string) {
 	for text := range d.lines {
 		d.output = append(d.output, text)
 	}
-	return exitStatus(d.Err()), strings.Join(d.output, "\n")
-}
-
-func exitStatus(err error) int {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	return -2
+	return proc.ExitStatus(d.Err()), strings.Join(d.output, "\n")
 }
 
 // wantFailure waits for the end, which must be a failure that says want and
@@ -467,7 +456,7 @@ func TestWrongUsageIsOneSentence(t *testing.T) {
 		t.Run(c.args, func(t *testing.T) {
 			cmd, _ := command(t, strings.Fields(c.args)...)
 			out, err := cmd.CombinedOutput()
-			if exitStatus(err) != 2 || string(out) != "demo: "+c.want+"\n" {
+			if proc.ExitStatus(err) != 2 || string(out) != "demo: "+c.want+"\n" {
 				t.Errorf("%v: %q, want exit status 2: %q", err, out, c.want)
 			}
 		})
@@ -538,7 +527,7 @@ func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 	if interrupt != "" {
 		wantStatus = 1
 	}
-	if status := exitStatus(d.Err()); status != wantStatus {
+	if status := proc.ExitStatus(d.Err()); status != wantStatus {
 		t.Errorf("exit status %d, want %d\n%s", status, wantStatus, got)
 	}
 	d.wantNothingLeft()
