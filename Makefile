@@ -15,7 +15,9 @@ DURATION ?= 30m
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# grpcnotrace leaves golang.org/x/net/trace, and with it html/template, out of the
+# binaries: a megabyte less of resident memory on every host.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 
 .PHONY: all
 all: bin/locksmithd bin/locksmithctl
@@ -45,10 +47,11 @@ test: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux
 	$(GO) test ./...
 
+# All but the model, which has no goroutines and is slow under the detector.
 .PHONY: race
 race: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux gcc
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v internal/model)
 
 .PHONY: lint
 lint: bin/staticcheck

@@ -26,6 +26,9 @@ const (
 	// attempts is how often Get and Wait try. Where connections are refused that takes two seconds,
 	// where endpoints are silent ten.
 	attempts = 4
+	// bufferSize is of a connection's buffers, in bytes.
+	bufferSize = 4 << 10
+
 	// commitTimeout bounds a transaction, which is tried once.
 	commitTimeout = 3 * time.Second
 
@@ -330,7 +333,10 @@ func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error
 			return err
 		}
 		failed = failed.with(err)
-		if attempt == attempts || ctx.Err() != nil {
+		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+			return failed.with(ctx.Err()) // etcd knows the deadline as well, and may be quicker
+		}
+		if ctx.Err() != nil || attempt == attempts {
 			return failed
 		}
 		sleep(ctx, backoff(attempt, 200*time.Millisecond, time.Second))
@@ -422,10 +428,16 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 		DialTimeout:          attemptTimeout,
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
-		Logger:               zap.NewNop(),
+		// Not a second time: the client also repeats transactions that were canceled or timed out at
+		// the server, and where the first has happened the second reads like a lost race.
+		MaxUnaryRetries: 1,
+		Logger:          zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 			grpc.WithChainUnaryInterceptor(failFast, failLogin),
+			// Requests are a few hundred bytes; the default of 32 KiB a direction counts on small hosts.
+			grpc.WithReadBufferSize(bufferSize),
+			grpc.WithWriteBufferSize(bufferSize),
 		},
 	})
 	if err != nil {
@@ -446,12 +458,12 @@ func failFast(ctx context.Context, method string, req, reply any, cc *grpc.Clien
 	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
-// failLogin makes a log-in that etcd refuses because of the outdated token that comes with it a
-// failure, after which a new client logs in without one. The etcd client would try again, with the
-// same token, for as long as it may; etcd 3.4 never takes that.
+// failLogin makes the answer that the log-in has run out a failure, after which a new client logs in.
+// The etcd client would log in again by itself, but sends the outdated token with that, which etcd
+// 3.4 answers in the same way, and then it does so again for as long as it may.
 func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
-	if method == etcdserverpb.Auth_Authenticate_FullMethodName && status.Code(err) == codes.Unauthenticated {
+	if status.Code(err) == codes.Unauthenticated {
 		return status.Error(codes.Unavailable, "the log-in has run out")
 	}
 	return err
@@ -481,14 +493,18 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 	switch code {
 	case codes.PermissionDenied:
 		return fmt.Errorf("etcd %w: %s needs permission to read and write all keys below %s/", ErrRefused, e.user(), root)
-	case codes.InvalidArgument, codes.Unauthenticated:
-		if errors.Is(err, rpctypes.ErrAuthFailed) {
+	case codes.InvalidArgument:
+		switch {
+		case errors.Is(err, rpctypes.ErrAuthFailed):
 			return fmt.Errorf("etcd %w: the user name or password of %s is wrong", ErrRefused, e.user())
-		}
-		if errors.Is(err, rpctypes.ErrUserEmpty) {
+		case errors.Is(err, rpctypes.ErrUserEmpty) && e.config.Username == "":
 			return fmt.Errorf("etcd %w: it demands a user; set -%s and -%s", ErrRefused, OptionUsername, OptionPassword)
+		case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthOldRevision):
+			// Users were set up in etcd after the log-in; the next one helps.
+			return fmt.Errorf("etcd at %s: %s", at, message)
+		default:
+			return fmt.Errorf("etcd %w: %s", ErrRefused, message)
 		}
-		return fmt.Errorf("etcd %w: %s", ErrRefused, message)
 	case codes.Unimplemented:
 		return fmt.Errorf("%w: the server at %s is no etcd of version 3: %s", ErrRefused, at, message)
 	case codes.DeadlineExceeded:

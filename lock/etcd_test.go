@@ -228,6 +228,10 @@ func TestLostReplyFromEtcd(t *testing.T) {
 			"etcd loses its leader":    etcdtest.Fail(rpctypes.ErrGRPCLeaderChanged),
 			"etcd times out":           etcdtest.Fail(rpctypes.ErrGRPCTimeout),
 			"the database is full now": etcdtest.Fail(rpctypes.ErrGRPCNoSpace),
+			// The etcd client would send these once more, and take the failed comparison for an answer.
+			"done, and said to be canceled":  forwardAndAnswer(codes.Canceled),
+			"done, and said to be timed out": forwardAndAnswer(codes.DeadlineExceeded),
+			"done, and the database is full": forwardAndAnswer(codes.ResourceExhausted),
 		} {
 			t.Run(name, func(t *testing.T) {
 				ctx := bounded(t)
@@ -243,6 +247,16 @@ func TestLostReplyFromEtcd(t *testing.T) {
 			})
 		}
 	})
+}
+
+// forwardAndAnswer has etcd do as asked and the client get an error of that code.
+func forwardAndAnswer(code codes.Code) etcdtest.Fault {
+	return func(_ context.Context, c *etcdtest.Call) error {
+		if err := c.Forward(); err != nil {
+			return err
+		}
+		return status.Error(code, "injected")
+	}
 }
 
 func TestLockThatIsStillOnItsWayToEtcdCanBeReleased(t *testing.T) {
@@ -308,6 +322,8 @@ func TestWhatEtcdAnswersIsRefusalOrUnknown(t *testing.T) {
 		{rpctypes.ErrGRPCAuthFailed, true, "user name or password"},
 		{rpctypes.ErrGRPCRequestTooLarge, true, "request is too large"},
 		{rpctypes.ErrGRPCTooManyOps, true, "too many operations"},
+		{rpctypes.ErrGRPCInvalidAuthToken, false, "log-in has run out"},
+		{rpctypes.ErrGRPCAuthOldRevision, false, "revision of auth store is old"},
 		{status.Error(codes.Unimplemented, "unknown service etcdserverpb.KV"), true, "no etcd of version 3"},
 		{rpctypes.ErrGRPCNoSpace, false, "database space exceeded"}, // comes with transactions that happened
 		{rpctypes.ErrGRPCRequestTooManyRequests, false, "too many requests"},
@@ -495,6 +511,42 @@ func TestWaitSurvivesTheSilenceOfTheMemberItWatches(t *testing.T) {
 	})
 }
 
+func TestMemberThatIsOfNoUseIsLeft(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		idle, good := etcdtest.MustRPCProxy(t, s), etcdtest.MustRPCProxy(t, s)
+		idle.Every(func(string, []byte) bool { return true }, etcdtest.Hang) // and the connection is fine
+		for i, endpoints := range [][]string{{idle.Endpoint(), good.Endpoint()}, {good.Endpoint(), idle.Endpoint()}} {
+			l := newLock(t, connect(t, at(endpoints...)), fmt.Sprint("group", i))
+			for range 3 {
+				lockFor(ctx, t, l, "a")
+				w := startWaiting(ctx, t, newLock(t, connect(t, at(endpoints...)), fmt.Sprint("group", i)), "b")
+				must(t, l.Release(ctx, "a"))
+				w.mustGet(t)
+				must(t, l.Release(ctx, "b"))
+			}
+		}
+	})
+}
+
+func TestWaitNoticesThatTheClusterHasNoLeader(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		members := etcdtest.MustStartCluster(t, v, 3, etcdtest.Options{})
+		a, b := newLock(t, connect(t, at(members[0].Endpoint())), ""), newLock(t, connect(t, at(members[0].Endpoint())), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		until(t, "the watch", func() bool { return watchers(ctx, t, members[0].Endpoint()) == 1 })
+		members[1].Kill()
+		members[2].Kill()
+		w.mustReportTrouble(t) // although the member that it watches is well and connected
+		must(t, members[1].Restart(ctx))
+		must(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+	})
+}
+
 func TestWaitSurvivesAKilledEtcd(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
@@ -626,14 +678,31 @@ func TestOldDocumentAndCompactionDoNotMakeAWaitSpin(t *testing.T) {
 		lockFor(ctx, t, a, "a")
 		client, err := s.Client()
 		must(t, err)
-		resp, err := client.Put(ctx, "other", "x") // the semaphore's last change is compacted
-		must(t, err)
+		var resp *clientv3.PutResponse
+		for range 3 { // so that the semaphore's last change is compacted, and what came next
+			resp, err = client.Put(ctx, "other", "x")
+			must(t, err)
+		}
 		_, err = client.Compact(ctx, resp.Header.Revision)
 		must(t, err)
 		w := startWaiting(ctx, t, b, "b")
 		until(t, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == headWatches })
 		must(t, a.Release(ctx, "a"))
 		w.mustGet(t)
+		if n := p.Calls(etcdtest.Watch); n != 1 {
+			t.Errorf("it took %d watches", n)
+		}
+	})
+}
+
+func TestQuietWatchIsLeftAlone(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		p := etcdtest.MustRPCProxy(t, etcdtest.MustStart(t, v, etcdtest.Options{}))
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // more than the time-outs of requests
+		defer cancel()
+		if _, err := connect(t, at(p.Endpoint())).Wait(ctx, lock.Watch{Key: "k", After: 1}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait returned %v", err)
+		}
 		if n := p.Calls(etcdtest.Watch); n != 1 {
 			t.Errorf("it took %d watches", n)
 		}
@@ -800,8 +869,9 @@ func TestWaitSurvivesALostLogIn(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s) // which keeps the connections, and so the tokens in use
 		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
-		c := at(s.Endpoint())
+		c := at(p.Endpoint())
 		c.Username, c.Password = "locksmith", "secret"
 		a, b := newLock(t, connect(t, c), ""), newLock(t, connect(t, c), "")
 		lockFor(ctx, t, a, "a")
@@ -809,6 +879,9 @@ func TestWaitSurvivesALostLogIn(t *testing.T) {
 		must(t, s.Restart(ctx))
 		must(t, a.Release(ctx, "a"))
 		w.mustGet(t)
+		if n := p.Calls(etcdtest.Authenticate); n > 20 {
+			t.Errorf("it took %d log-ins", n)
+		}
 	})
 }
 
@@ -817,7 +890,12 @@ func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		c := at(s.Endpoint())
 		c.Username, c.Password = "locksmith", "secret"
-		lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+		ctx := bounded(t)
+		l := newLock(t, connect(t, c), "")
+		lockFor(ctx, t, l, "a")
+		// And goes on to work when there are users.
+		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		must(t, l.Release(ctx, "a"))
 	})
 }
 
@@ -896,31 +974,39 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 	}
 }
 
-// TestSystemRoots has this test run once more as a process of its own, since a process reads the
-// system's roots only once.
+// TestSystemRootsVouchForTheServer has itself run once more as a process of its own, since a process
+// reads the system's roots only once.
 func TestSystemRootsVouchForTheServer(t *testing.T) {
-	const endpointVariable = "LOCKSMITH_TEST_TLS_ENDPOINT"
-	if endpoint := os.Getenv(endpointVariable); endpoint != "" {
+	const prefix = "LOCKSMITH_TEST_TLS_"
+	if endpoint := os.Getenv(prefix + "ENDPOINT"); endpoint != "" {
 		c := at(endpoint)
-		c.CertFile, c.KeyFile = os.Getenv("LOCKSMITH_TEST_TLS_CERT"), os.Getenv("LOCKSMITH_TEST_TLS_KEY")
-		lockFor(bounded(t), t, newLock(t, connect(t, c), t.Name()+c.CertFile), "a")
+		c.CAFile, c.CertFile, c.KeyFile = os.Getenv(prefix+"CA"), os.Getenv(prefix+"CERT"), os.Getenv(prefix+"KEY")
+		_, err := newLock(t, connect(t, c), "").Status(bounded(t))
+		switch {
+		case c.CAFile == "" && err != nil:
+			t.Error(err)
+		case c.CAFile != "" && (err == nil || !strings.Contains(err.Error(), "x509: certificate signed by unknown authority")):
+			t.Errorf("beside a CA file, the system's roots are asked: %v", err)
+		}
 		return
 	}
 	t.Parallel()
-	ca := etcdtest.MustCA(t)
+	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
 	client := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
 	for name, test := range map[string]struct {
 		tls  etcdtest.TLS
 		pair etcdtest.KeyPair
+		ca   string
 	}{
-		"with a certificate": {etcdtest.TLS{CA: ca, ClientCA: ca}, client},
-		"without":            {etcdtest.TLS{CA: ca}, etcdtest.KeyPair{}},
+		"with a certificate":      {etcdtest.TLS{CA: ca, ClientCA: ca}, client, ""},
+		"without":                 {etcdtest.TLS{CA: ca}, etcdtest.KeyPair{}, ""},
+		"unless a CA file is set": {etcdtest.TLS{CA: ca}, etcdtest.KeyPair{}, other.File()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &test.tls})
 			cmd := exec.CommandContext(bounded(t), os.Args[0], "-test.run=^TestSystemRootsVouchForTheServer$")
-			cmd.Env = append(os.Environ(), endpointVariable+"="+s.Endpoint(), "SSL_CERT_FILE="+ca.File(),
-				"LOCKSMITH_TEST_TLS_CERT="+test.pair.CertFile, "LOCKSMITH_TEST_TLS_KEY="+test.pair.KeyFile)
+			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+ca.File(), prefix+"ENDPOINT="+s.Endpoint(),
+				prefix+"CA="+test.ca, prefix+"CERT="+test.pair.CertFile, prefix+"KEY="+test.pair.KeyFile)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}

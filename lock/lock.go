@@ -244,6 +244,21 @@ func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err 
 	return true, r, nil
 }
 
+// Fence makes sure that no transaction which an earlier process of this host sent, and did not see the
+// end of, can still happen: it writes the document once more, as it is. Until then neither "holds a
+// slot" nor "holds none" is certain for a process that was started anew, because a member of etcd may
+// have stood still with the transaction in its hands. Calls of this Lock need no Fence: it remembers.
+func (l *Lock) Fence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	snap, err := l.store.Get(ctx, l.semaphoreOnly()...)
+	if err == nil {
+		l.unresolved = snap.Values[l.semaphoreKey()].ModRevision
+		_, err = l.change(ctx, snap, l.semaphoreOnly(), func(view) (*change, error) { return nil, nil })
+	}
+	return l.outcome("fence the semaphore", err)
+}
+
 // host is one that wants a slot.
 type host struct {
 	id                   string

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -643,17 +644,17 @@ func TestOutageDoesNotEndAWait(t *testing.T) {
 		s := locktest.NewMemory()
 		s.Break(locktest.ErrFault) // down at first
 		done := make(chan error, 1)
-		var troubles int
+		var troubles atomic.Int32
 		go func() {
 			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.Waiting, err error) {
 				if errors.Is(err, locktest.ErrFault) {
-					troubles++
+					troubles.Add(1)
 				}
 			})
 		}()
 		time.Sleep(time.Hour)
-		if troubles < 300 || troubles > 3600 {
-			t.Errorf("an hour of outage was %d troubles", troubles)
+		if n := troubles.Load(); n < 300 || n > 3600 {
+			t.Errorf("an hour of outage was %d troubles", n)
 		}
 		s.FailCommits(locktest.CutOff) // up, and down again when it tries
 		s.Break(nil)

@@ -19,7 +19,8 @@ func (a *app) rebootCommand() *cobra.Command {
 window says. It does not wait: it fails if no slot is free or the lock is paused.
 locksmithd gives the slot back after the reboot.
 
-With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used.`,
+With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used; where
+it is not set, the lock is taken.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.euid != 0 {
@@ -29,7 +30,9 @@ With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used.
 			if err != nil {
 				return err
 			}
-			if cfg.Strategy != config.StrategyEtcdLock {
+			// Without a strategy in sight the daemon may still have one, from a
+			// drop-in: then the lock is the safe side.
+			if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
 				conn, err := systemd.ConnectSystemBus(cmd.Context())
 				if err != nil {
 					return err
@@ -65,7 +68,8 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 	if err != nil {
 		return s.explain(err, `this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
 	}
-	err = systemd.NewLogind(conn).Reboot(ctx)
+	logind := systemd.NewLogind(conn)
+	err = logind.Reboot(ctx)
 	switch {
 	case err == nil:
 		return nil
@@ -74,8 +78,12 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 	case already:
 		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, err)
 	}
-	// An interrupt that comes now does not leave the slot behind.
-	if release := s.Release(context.WithoutCancel(ctx), id); release != nil {
+	// From here on an interrupt does not leave the slot behind.
+	ctx = context.WithoutCancel(ctx)
+	if down, unanswered := logind.PreparingForShutdown(ctx); unanswered == nil && down {
+		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, err)
+	}
+	if release := s.Release(ctx, id); release != nil {
 		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, err, release)
 	}
 	return err

@@ -58,7 +58,7 @@ const (
 //	dead NAME         set NAME to an endpoint where nobody listens
 //
 //	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
-//	logind WHAT       make it refuse reboots, hang when asked for one, or leave the bus
+//	logind WHAT       make it refuse reboots, hang when asked for one, leave the bus, or go-down: the host shuts down already
 //	reboots N         it has been asked for a reboot N times since it was last looked at
 //	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
 //
@@ -472,6 +472,9 @@ func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
 		}()
 	case "leave":
 		ts.Check(s.logind.Leave())
+	case "go-down":
+		ts.Check(s.logind.SetPreparing(true))
+		s.logind.Refuse("Reboot", "org.freedesktop.login1.OperationInProgress", "There's already a shutdown or sleep operation in progress")
 	default:
 		ts.Fatalf("logind cannot %s", args[0])
 	}

@@ -21,8 +21,6 @@ of those who hold one. With -o wide it also shows whether the lock is paused, th
 of those who hold a slot, since when and for which version, and the queue in its order. The
 lock is created if it does not exist.
 
-Free slots are fewer than none after set-max below the number of holders.
-
 With -all-groups it shows every group that has a lock. With -watch it goes on until it is
 interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
 that will be done; elsewhere, or with -o json or yaml, it writes a line, or a document,

@@ -45,6 +45,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	signal.Notify(hangup, syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	// A journal that goes away must not end the daemon, which systemd would take
+	// for a clean end. Go does not heed that systemd has SIGPIPE ignored already.
+	signal.Ignore(syscall.SIGPIPE)
 
 	options.Environ = environ
 	loader := config.NewLoader(options)
@@ -57,11 +60,16 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	}
 	level := new(slog.LevelVar)
 	s := &server{loader: loader, root: options.Root, hangup: hangup, log: newLogger(stderr, level, environ), level: level}
-	if err := s.serve(ctx, cfg); err != nil {
-		s.log.Error("locksmithd ends", "error", err)
-		return 1
+	err = s.serve(ctx, cfg)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		s.log.Info("stopped", "error", err)
+		return 0
 	}
-	return 0
+	s.log.Error("locksmithd ends", "error", err)
+	return 1
 }
 
 // prefix is what a line about a wrong command line or configuration begins with:

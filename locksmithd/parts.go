@@ -20,10 +20,13 @@ import (
 type slot struct {
 	lock   *lock.Lock
 	etcd   *lock.Etcd
+	group  string // "" is the default group
 	id     string // of this machine
 	bootID string
 	ttl    time.Duration
 	log    *slog.Logger
+
+	fenced bool // nothing that an earlier process here sent to etcd can happen any more
 }
 
 var _ daemon.Locker = (*slot)(nil)
@@ -42,7 +45,7 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, id: id, bootID: bootID, ttl: cfg.LockTTL, log: log}, nil
+	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, ttl: cfg.LockTTL, log: log}, nil
 }
 
 // identify tells the lock which host this is, by the name that it has now: it
@@ -56,12 +59,23 @@ func (s *slot) identify() (lock.Record, error) {
 	return lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", TTL: s.ttl}, nil
 }
 
+// LogValue says what to give locksmithctl to free the slot by hand.
+func (s *slot) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("group", s.group), slog.String("id", s.id))
+}
+
 func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
 	defer s.etcd.Close()
 	if _, err := s.identify(); err != nil {
 		return daemon.NotHeld, err
 	}
 	held, record, err := s.lock.Holder(ctx, s.id)
+	if err == nil && !s.fenced && !(held && record.BootID != s.bootID) { // a release is a fence as well
+		if err = s.lock.Fence(ctx); err == nil {
+			s.fenced = true
+			held, record, err = s.lock.Holder(ctx, s.id)
+		}
+	}
 	switch {
 	case err != nil:
 		return daemon.NotHeld, unknown(err)
@@ -96,6 +110,7 @@ func (s *slot) Release(ctx context.Context) error {
 		return err
 	}
 	err := s.lock.Release(ctx, s.id)
+	s.fenced = s.fenced || err == nil
 	var notHeld *lock.NotHeldError
 	if errors.As(err, &notHeld) {
 		return nil

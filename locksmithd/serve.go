@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime/debug"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
@@ -190,10 +189,6 @@ func (s *server) reporter(file *coordinator.File) func(daemon.Report) {
 		if !ready {
 			ready = true
 			s.warn(s.notify.Ready())
-		}
-		if r.State == daemon.Idle || r.State == daemon.Waiting {
-			// A connection to etcd has come and gone, and it may be days before the next.
-			debug.FreeOSMemory()
 		}
 	}
 }

@@ -89,14 +89,16 @@ func Parse(start, length string, loc *time.Location) (*Window, error) {
 
 const zonePrefix = "CRON_TZ="
 
-var zoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+// The patterns are compiled where they are needed and not at start: a daemon
+// without a window has no use for them, and its memory counts.
+func zoneName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`) }
 
 // loadZone returns the time zone of that name from the host's database. Unlike
 // time.LoadLocation it takes neither an empty name nor Local, which is no zone
 // but a setting.
 func loadZone(name string) (*time.Location, error) {
 	const right = "write an IANA name that this host knows, such as Europe/Berlin"
-	if name == "Local" || !zoneName.MatchString(name) {
+	if name == "Local" || !zoneName().MatchString(name) {
 		return nil, fmt.Errorf("%q is not a time zone: %s", name, right)
 	}
 	loc, err := time.LoadLocation(name)
@@ -147,14 +149,14 @@ func parseStart(text string) (canonical, expr string, err error) {
 	return expr, expr, nil
 }
 
-var timeOfDay = regexp.MustCompile(`^([01]?[0-9]|2[0-3]):([0-5][0-9])$`)
+func timeOfDay() *regexp.Regexp { return regexp.MustCompile(`^([01]?[0-9]|2[0-3]):([0-5][0-9])$`) }
 
 // parseClock reads [DAYS] HH:MM.
 func parseClock(fields []string) (canonical, expr string, err error) {
 	last := len(fields) - 1
-	hm := timeOfDay.FindStringSubmatch(fields[last])
+	hm := timeOfDay().FindStringSubmatch(fields[last])
 	if hm == nil {
-		if slices.ContainsFunc(fields[:last], timeOfDay.MatchString) {
+		if slices.ContainsFunc(fields[:last], timeOfDay().MatchString) {
 			return "", "", fmt.Errorf("%q goes on after the time of day: write [DAY] HH:MM, such as Sat 04:00, and ; between several starts", strings.Join(fields, " "))
 		}
 		return "", "", fmt.Errorf("%q is not a time of day: write 24-hour HH:MM, such as 04:00 or 14:00", fields[last])
@@ -248,7 +250,7 @@ func (d days) cron() string {
 // cronField is what a field of a cron expression looks like. The cron package
 // checks the numbers, but takes empty list items, signs, and anything after a
 // star and a hyphen.
-var cronField = regexp.MustCompile(`^` + cronItem + `(,` + cronItem + `)*$`)
+func cronField() *regexp.Regexp { return regexp.MustCompile(`^` + cronItem + `(,` + cronItem + `)*$`) }
 
 const cronItem = `([*?]|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?`
 
@@ -261,7 +263,7 @@ func parseCron(expr string) (*cron.SpecSchedule, error) {
 		return nil, fmt.Errorf("%q has %d fields where a cron expression has five: %s", expr, len(fields), right)
 	}
 	for _, field := range fields {
-		if !cronField.MatchString(field) {
+		if !cronField().MatchString(field) {
 			return nil, fmt.Errorf("%q in %q is not a field of a cron expression: %s", field, expr, right)
 		}
 	}

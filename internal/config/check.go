@@ -29,6 +29,7 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, settings[nameDebug].refuse("it is no boolean: write true or false"))
 	}
 	c.Strategy, err = parseStrategy(settings[nameStrategy])
+	c.StrategySet = settings[nameStrategy].origin.Kind != FromDefault
 	if o.Check&PartStrategy != 0 {
 		errs = append(errs, err)
 	}
@@ -182,12 +183,12 @@ func validate(settings map[string]resolved, c lock.EtcdConfig) error {
 }
 
 // groupName is what useradd(8) and its kin take for a name, in any case.
-var groupName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`)
+func groupName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`) }
 
 func parseTriggerGroups(r resolved) ([]string, error) {
 	groups := strings.FieldsFunc(r.value, func(c rune) bool { return c == ' ' || c == ',' })
 	for _, group := range groups {
-		if !groupName.MatchString(group) {
+		if !groupName().MatchString(group) {
 			return nil, r.refuse("%q is not the name of a group: write names of groups with a space or comma between them, such as %s", group, r.Default)
 		}
 	}

@@ -80,6 +80,8 @@ type Options struct {
 // Config are the effective settings.
 type Config struct {
 	Strategy Strategy
+	// StrategySet says that Strategy was chosen, and is not the default.
+	StrategySet bool
 	// Window is nil if there is none: reboots may happen at any time.
 	Window *window.Window
 	// Group is empty for the default group.
@@ -251,7 +253,7 @@ func (files confFiles) lookup(name string) (assignment, string, bool) {
 }
 
 // words finds what could be names of variables.
-var words = regexp.MustCompile(`[A-Za-z0-9_]+`)
+func words() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z0-9_]+`) }
 
 // warnings returns a sentence for each line that looks like a setting but is none.
 func (files confFiles) warnings() []string {
@@ -268,7 +270,7 @@ func (files confFiles) warnings() []string {
 			}
 		}
 		for _, line := range f.ignored {
-			for _, word := range words.FindAllString(line.text, -1) {
+			for _, word := range words().FindAllString(line.text, -1) {
 				if isVariable(word) {
 					warnings = append(warnings, fmt.Sprintf("%s:%d: this line is passed over and does not set %s: write %[3]s=VALUE, with nothing before it", f.path, line.line, word))
 					break

@@ -145,6 +145,12 @@ func (l *loop) run(ctx context.Context) error {
 			if next == nil {
 				return busErr
 			}
+			if l.machine.MayHold() {
+				// Nobody looks after it any more, unless the new configuration
+				// has the same lock.
+				l.parts.Log.Error("the slot of the old configuration may still be held: unless it is the same lock, free it with locksmithctl unlock",
+					"slot", l.settings.Lock)
+			}
 			l.settings, next = *next, nil
 			l.machine = l.machine.Restart(l.settings.Policy, time.Now())
 			event = Tick{}

@@ -177,7 +177,8 @@ type Machine struct {
 
 	leave   *Leave
 	etcd    retry // of Inspect and Unlock: these must succeed before anything else
-	attempt retry // of the way to a slot and from there to the reboot
+	taking  retry // of the way to a slot
+	reboot  retry // of the way from there to the reboot: each try keeps a slot from others
 	lastErr error // that did not stop us: a terminal that took no message, a reboot that was not answered
 }
 
@@ -189,7 +190,8 @@ func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 		state: Starting, entered: now, startedAt: now, why: "started",
 		mayHold: policy.Lock, // by the process before this one, or by hand
 		etcd:    retry{first: time.Second, limit: time.Minute},
-		attempt: retry{first: 5 * time.Second, limit: time.Minute},
+		taking:  retry{first: 5 * time.Second, limit: time.Minute},
+		reboot:  retry{first: 5 * time.Second, limit: 15 * time.Minute},
 	}
 }
 
@@ -254,6 +256,8 @@ func (m *Machine) learn(now time.Time, ev Event) {
 		m.ended(now, ev)
 	case Repolicy:
 		m.policy = ev.Policy
+		m.taking.reset() // an operator who reloads does not want to wait
+		m.reboot.reset()
 	case Leave:
 		m.leave = &ev
 	default:
@@ -335,7 +339,8 @@ func (m *Machine) enter(now time.Time, to State, why string) {
 	m.checkAt, m.rebootAt, m.told, m.graceEnd = time.Time{}, time.Time{}, false, time.Time{}
 	m.lastErr = nil
 	if to == Idle {
-		m.attempt.reset()
+		m.taking.reset()
+		m.reboot.reset()
 	}
 }
 
@@ -379,7 +384,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	}
 	start, end := m.opening(now)
 	nap := MaxNap
-	for _, t := range []time.Time{m.startedAt.Add(engineGrace), m.etcd.at, m.attempt.at, m.checkAt, m.graceEnd, start, end} {
+	for _, t := range []time.Time{m.startedAt.Add(engineGrace), m.etcd.at, m.taking.at, m.reboot.at, m.checkAt, m.graceEnd, start, end} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d
 		}

@@ -101,7 +101,7 @@ func (m *Machine) backOut(why string) (State, string) {
 
 // giveUp ends an attempt that failed; another comes later.
 func (m *Machine) giveUp(now time.Time, err error) (State, string) {
-	m.attempt.fail(now, err, m.rand)
+	m.reboot.fail(now, err, m.rand)
 	return m.backOut(err.Error())
 }
 
@@ -117,7 +117,7 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 	switch {
 	case !m.pending() || m.mayHold && !m.open(now):
 		return m.backOut(m.shut())
-	case !m.open(now) || now.Before(m.attempt.at):
+	case !m.open(now) || now.Before(m.taking.at) || now.Before(m.reboot.at):
 		return Waiting, ""
 	case m.policy.Lock:
 		return Locking, "the host may reboot now"
@@ -130,11 +130,12 @@ func (m *Machine) locking(now time.Time) (State, string) {
 	switch {
 	case m.running != None:
 	case d != nil && d.Err != nil && !m.cancelled:
-		m.attempt.fail(now, d.Err, m.rand)
+		m.taking.fail(now, d.Err, m.rand)
 		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
 	case d != nil && d.Err == nil:
+		m.taking.reset()
 		return Preparing, "got the slot"
 	}
 	return Locking, ""

@@ -42,7 +42,7 @@ func (m *Machine) Status(now time.Time) string {
 		} else {
 			text += "waiting" + since
 		}
-		text += m.attempt.text(now)
+		text += m.taking.text(now) + m.reboot.text(now)
 	case Locking:
 		text += "waiting for a slot" + since
 		if !end.IsZero() {

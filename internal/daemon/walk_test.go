@@ -537,7 +537,7 @@ func (w *world) holds(d Decision) {
 // the host reboots if it is to, and holds nothing if not, within a bounded
 // number of steps and a bounded time.
 func (w *world) live() error {
-	const steps, limit = 200, RebootGrace + 10*time.Minute
+	const steps, limit = 200, RebootGrace + 30*time.Minute
 	c := *w
 	m := *w.m
 	c.m, c.log = &m, append([]string(nil), w.log...)

@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -16,16 +18,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/internal/proc"
 	"github.com/locksmithd/locksmith/internal/ptytest"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // patience is how long anything may take that happens when all is well.
 const patience = 2 * time.Minute
 
-// asDemo makes the test binary be the demo.
-const asDemo = "LOCKSMITH_TEST_AS_DEMO"
+// What makes the test binary be the demo, and a locksmithd that cheats.
+const (
+	asDemo  = "LOCKSMITH_TEST_AS_DEMO"
+	asCheat = "LOCKSMITH_TEST_AS_CHEAT"
+)
 
 // nobody is who runs the demo where the tests run as root.
 const nobody = 65534
@@ -36,6 +44,10 @@ var bin string
 func TestMain(m *testing.M) {
 	if os.Getenv(asDemo) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	if os.Getenv(asCheat) != "" {
+		fmt.Fprintln(os.Stderr, cheat())
+		os.Exit(1)
 	}
 	os.Exit(runTests(m))
 }
@@ -161,18 +173,7 @@ func (d *demo) end() (status int, stdout string) {
 	for text := range d.lines {
 		d.output = append(d.output, text)
 	}
-	return exitStatus(d.Err()), strings.Join(d.output, "\n")
-}
-
-func exitStatus(err error) int {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	return -2
+	return proc.ExitStatus(d.Err()), strings.Join(d.output, "\n")
 }
 
 // wantFailure waits for the end, which must be a failure that says want and
@@ -413,6 +414,33 @@ func TestStrangerWithASlotFailsTheDemo(t *testing.T) {
 	d.wantFailure(`^demo: "f00" took a slot and is none of the hosts\n`)
 }
 
+// cheat asks for a reboot at once and does not end when it is told to.
+func cheat() error {
+	signal.Ignore(syscall.SIGTERM)
+	conn, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return err
+	}
+	if err := systemd.NewLogind(conn).Reboot(context.Background()); err != nil {
+		return err
+	}
+	select {}
+}
+
+func TestDaemonThatRebootsUnaskedFailsTheDemo(t *testing.T) {
+	t.Parallel()
+	folder, err := os.MkdirTemp(bin, "cheat-")
+	must(t, err)
+	must(t, os.Chmod(folder, 0o755)) // for nobody
+	for _, name := range []string{"etcd", "locksmithctl"} {
+		must(t, os.Symlink(filepath.Join(bin, name), filepath.Join(folder, name)))
+	}
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s/demo \"$@\"\n", asCheat, bin)
+	must(t, os.WriteFile(filepath.Join(folder, "locksmithd"), []byte(script), 0o755))
+	d := start(t, "-bin", folder, "-hosts", "1")
+	d.wantFailure(`^demo: host-1 rebooted though there was no update\n$`)
+}
+
 func TestWrongUsageIsOneSentence(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"-hosts 0", "-hosts is 0: a fleet has from 1 to 200 hosts here"},
@@ -428,7 +456,7 @@ func TestWrongUsageIsOneSentence(t *testing.T) {
 		t.Run(c.args, func(t *testing.T) {
 			cmd, _ := command(t, strings.Fields(c.args)...)
 			out, err := cmd.CombinedOutput()
-			if exitStatus(err) != 2 || string(out) != "demo: "+c.want+"\n" {
+			if proc.ExitStatus(err) != 2 || string(out) != "demo: "+c.want+"\n" {
 				t.Errorf("%v: %q, want exit status 2: %q", err, out, c.want)
 			}
 		})
@@ -475,7 +503,7 @@ func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 	if interrupt != "" {
 		wantStatus = 1
 	}
-	if status := exitStatus(d.Err()); status != wantStatus {
+	if status := proc.ExitStatus(d.Err()); status != wantStatus {
 		t.Errorf("exit status %d, want %d\n%s", status, wantStatus, got)
 	}
 	d.wantNothingLeft()

@@ -214,7 +214,8 @@ func (d *director) awaitTold(ctx context.Context, revision int64) error {
 	}
 }
 
-// semaphore reads it from etcd, as it is now, and its revision.
+// semaphore reads it from etcd, as it is now, and its revision; both are zero as
+// long as nobody has used it.
 func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error) {
 	client, err := d.etcd.Client()
 	if err != nil {
@@ -225,7 +226,7 @@ func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error)
 		return lock.Semaphore{}, 0, fmt.Errorf("read the semaphore: %w", err)
 	}
 	if len(got.Kvs) == 0 {
-		return lock.Semaphore{}, 0, errors.New("read the semaphore: there is none")
+		return lock.Semaphore{}, 0, nil
 	}
 	s, err := lock.ParseSemaphore(got.Kvs[0].Value)
 	if err != nil {

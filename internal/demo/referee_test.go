@@ -104,13 +104,14 @@ func TestRefereeIsNotDoneBeforeAllIsGivenBackAndIdle(t *testing.T) {
 }
 
 func TestRefereeCountsNoHandoverWhileSlotsWereFreeAnyway(t *testing.T) {
-	history := append(beginning(3, "a", "b"),
-		takes("a", semaphore(3, "a")),
+	history := append(beginning(2, "a", "b", "c"),
+		takes("a", semaphore(2, "a")),
 		goesDown("a"),
 		boots("a"),
-		gives("a", semaphore(3)),
-		takes("b", semaphore(3, "b")))
-	if r, _ := judge(t, 3, []string{"a", "b"}, history); len(r.handovers) != 0 {
+		gives("a", semaphore(2)),
+		takes("b", semaphore(2, "b")),
+		takes("c", semaphore(2, "b", "c")))
+	if r, _ := judge(t, 2, []string{"a", "b", "c"}, history); len(r.handovers) != 0 {
 		t.Errorf("hand-overs %v, want none", r.handovers)
 	}
 }

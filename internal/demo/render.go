@@ -191,7 +191,10 @@ func nameWidth(r *referee) int {
 
 // short formats a duration for people.
 func short(d time.Duration) string {
-	if d < time.Second {
+	switch {
+	case d < 100*time.Microsecond:
+		return "<0.1 ms" // what comes in one message of etcd has no time between
+	case d < time.Second:
 		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 	}
 	return fmt.Sprintf("%.2f s", d.Seconds())

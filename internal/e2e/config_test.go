@@ -7,8 +7,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
 
-// Contract 2: flag, environment, /etc, /usr/share, in this order. What counts is
-// where the daemon takes its slot.
+// What counts is where the daemon takes its slot.
 func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
 	t.Parallel()
 	const usr, etc, env, flag = "usr", "etc", "env", "flag"
@@ -57,8 +56,7 @@ func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
 	}
 }
 
-// Contract 11: -endpoint given twice, all are used; one dash or two, with = or
-// without.
+// All are used; one dash or two, with = or without.
 func TestEndpointGivenTwiceIsUsedTwice(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -70,17 +68,15 @@ func TestEndpointGivenTwiceIsUsedTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, s)
-			h := newHost(t, "REBOOT_STRATEGY=etcd-lock\n", withArgs(append(args, "-group", g.name)...))
-			h.Engine.Set(needReboot)
-			h.start()
+			h := startPending(t, "REBOOT_STRATEGY=etcd-lock\n", withArgs(append(args, "-group", g.name)...))
 			h.awaitReboot()
 			g.awaitHolders(h.id)
 		})
 	}
 }
 
-// Contract 2: the file as the transpiler writes it, blank line first, no newline
-// at the end, other programs' settings in between.
+// The file as the transpiler of Container Linux Configs writes it: blank line
+// first, no newline at the end, other programs' settings in between.
 func TestUpdateConfOfTheTranspilerIsUnderstood(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Oldest)
@@ -99,13 +95,11 @@ LOCKSMITHD_ENDPOINT="`+s.Endpoint()+`,http://127.0.0.1:1"`)
 	g.awaitHolders(h.id)
 }
 
-// Contract 2: the older names of the window's settings.
+// The older names of the window's settings.
 func TestOldWindowVariablesCount(t *testing.T) {
 	t.Parallel()
 	old := strings.NewReplacer("LOCKSMITHD_REBOOT_WINDOW_START", "REBOOT_WINDOW_START", "LOCKSMITHD_REBOOT_WINDOW_LENGTH", "REBOOT_WINDOW_LENGTH")
-	h := newHost(t, old.Replace(shutWindow()))
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, old.Replace(shutWindow()))
 	h.awaitStatus("for the reboot window, which opens")
 	h.wantNoReboot()
 }

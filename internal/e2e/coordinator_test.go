@@ -10,7 +10,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
 
-// Contract 9: the content in every state.
+// It has the same three lines in every state.
 func TestCoordinatorFileTellsTheState(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -40,7 +40,7 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 	h.terminate()
 }
 
-// Contract 9: the lock on the file is never dropped in between.
+// The lock on the file is not dropped while the file is replaced.
 func TestCoordinatorFileIsLockedThroughout(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -109,7 +109,7 @@ func flock(path string) (bool, error) {
 	return err == nil && os.SameFile(mine, there), err
 }
 
-// Contract 9: it cannot start while another coordinator holds the file.
+// It cannot start while another coordinator holds the file.
 func TestSecondCoordinatorIsRefusedAndTheFirstUnharmed(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")

@@ -7,18 +7,16 @@ import (
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
 
-// Contract 4: pending at start, by GetStatus.
+// GetStatus tells it; there may be no signal any more.
 func TestRebootPendingAtStart(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, "")
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, "")
 	if call := h.awaitReboot(); call.Interactive {
 		t.Error("logind was told that it may ask somebody for a password")
 	}
 }
 
-// Contract 4: pending later, by signal; no other operation means that.
+// By signal, as it comes to be while the daemon runs.
 func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")
@@ -38,8 +36,7 @@ func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 	}
 }
 
-// Contract 4: locksmithctl send-need-reboot is believed although GetStatus goes
-// on to answer idle.
+// GetStatus goes on to answer idle, and that takes nothing back.
 func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -53,8 +50,7 @@ func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
 	})
 }
 
-// Contract 4: what send-need-reboot of 0.7 emits: zeros and empty strings, from
-// a connection of its own.
+// This is what send-need-reboot of 0.7 emits, from a connection of its own.
 func TestNeedRebootSignalWithZerosAndEmptyStringsCounts(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")
@@ -65,7 +61,7 @@ func TestNeedRebootSignalWithZerosAndEmptyStringsCounts(t *testing.T) {
 	h.awaitReboot()
 }
 
-// Contract 11: only update_engine, root and configured groups are believed.
+// Only update_engine, root and configured groups are believed.
 func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -90,7 +86,7 @@ func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
 	}
 }
 
-// Contract 11: the groups are wheel and sudo, or those that are set.
+// The groups are wheel and sudo, or those that are set.
 func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
 	t.Parallel()
 	const wheel, sudo, operators = 4711, 4712, 4713
@@ -166,7 +162,6 @@ func TestMalformedSignalsAreIgnored(t *testing.T) {
 	}
 }
 
-// Contract 11: update_engine absent at start is waited for.
 func TestUpdateEngineAbsentAtStartIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -206,9 +201,7 @@ func TestSilentUpdateEngineStillSignals(t *testing.T) {
 // An update is installed, whether update_engine runs or not. Come back, it may say otherwise.
 func TestUpdateEngineThatLeavesTakesNothingBackUntilItSaysSo(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, shutWindow())
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, shutWindow())
 	h.awaitStatus("waiting", "for the reboot window")
 	must(t, h.Engine.Leave())
 	// The daemon knows of it by now: it gets its messages in order.
@@ -231,12 +224,10 @@ func TestUpdateEngineThatLeavesTakesNothingBackUntilItSaysSo(t *testing.T) {
 	h.wantNoReboot()
 }
 
-// Contract 11: an update withdrawn while waiting drops the plan and releases the lock.
+// The plan is dropped, here and below, and the lock released where it is held.
 func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, shutWindow())
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, shutWindow())
 	h.awaitStatus("for the reboot window")
 	h.wantCoordinator("reboot", "reboot-planned")
 	must(t, h.Engine.Announce(idle))
@@ -253,10 +244,7 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		g.lock("other")
-		h := startHost(t, g.conf())
-		h.announce()
-		h.awaitStatus("waiting for a slot", "held by other")
+		h := startWaiting(t, g, g.conf())
 		must(t, h.Engine.Announce(idle))
 		h.awaitIdle()
 		g.unlock("other")
@@ -273,12 +261,7 @@ func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		h := newHost(t, g.conf())
-		must(t, h.Logind.SetSessions(someUser))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitStatus("users are logged in")
-		g.awaitHolders(h.id)
+		h := startHolding(t, g, g.conf())
 		must(t, h.Engine.Announce(idle))
 		g.awaitHolders()
 		h.awaitIdle()
@@ -294,10 +277,7 @@ func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
 func TestUpdateWithdrawnInSilenceIsFoundOutBeforeTheReboot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	g.lock("other")
-	h := startHost(t, g.conf())
-	h.announce()
-	h.awaitStatus("waiting for a slot", "held by other")
+	h := startWaiting(t, g, g.conf())
 	h.Engine.Set(idle)
 	g.unlock("other")
 	h.awaitIdle()

@@ -33,8 +33,8 @@ func soon(t testing.TB) context.Context {
 	return ctx
 }
 
-// Contract 11: etcd down at boot: the daemon stays up, retries, says so in its
-// status, and goes on once etcd is there.
+// The daemon stays up, retries, says so in its status, and goes on once etcd is
+// there.
 func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
@@ -62,10 +62,7 @@ func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		g.lock("other")
-		h := startHost(t, g.conf())
-		h.announce()
-		h.awaitStatus("waiting for a slot", "held by other")
+		h := startWaiting(t, g, g.conf())
 		s.Kill()
 		h.awaitStatus("waiting for a slot", s.Endpoint())
 		must(t, s.Restart(soon(t)))
@@ -102,10 +99,7 @@ func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		g.lock("other")
-		h := startHost(t, g.conf())
-		h.announce()
-		h.awaitStatus("waiting for a slot", "held by other")
+		h := startWaiting(t, g, g.conf())
 		must(t, s.Pause(soon(t)))
 		h.awaitStatus("waiting for a slot", s.Endpoint()) // it has noticed
 		must(t, s.Resume(soon(t)))
@@ -138,8 +132,7 @@ func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
 		h.awaitReboot()
 		g.awaitHolders(h.id)
 		g.wantHeldThroughout(h.id)
-		must(t, h.Halt())
-		must(t, h.Boot())
+		h.reboot()
 		g.awaitHolders()
 	})
 }
@@ -169,7 +162,7 @@ var lostReplies = map[string]etcdtest.Fault{
 	"silence":         etcdtest.WithholdReply,
 }
 
-// Contract 11: a committed lock whose reply is lost: holding already is success.
+// Holding already is success.
 func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
 	t.Parallel()
 	for name, fault := range lostReplies {
@@ -186,8 +179,7 @@ func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
 				h.awaitReboot()
 				g.wantHeldThroughout(h.id)
 				g.wantDocument(`{"semaphore":0,"max":1,"holders":["` + h.id + `"]}`)
-				must(t, h.Halt())
-				must(t, h.Boot())
+				h.reboot()
 				g.awaitHolders()
 				h.awaitIdle()
 				h.wantNoReboot()
@@ -222,16 +214,14 @@ func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
 	}
 }
 
-// Contract 11: every request has a deadline; another endpoint is tried.
+// Every request has a deadline, and another endpoint is tried.
 func TestSilentFirstEndpointIsPassedOver(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		silent := etcdtest.MustProxy(t, s)
 		must(t, silent.BlackHole())
-		h := newHost(t, g.confAt(silent.Endpoint()+","+s.Endpoint()))
-		h.Engine.Set(needReboot)
-		h.start()
+		h := startPending(t, g.confAt(silent.Endpoint()+","+s.Endpoint()))
 		h.awaitReboot()
 		g.awaitHolders(h.id)
 	})
@@ -268,9 +258,7 @@ func TestUnreadableSemaphoreIsNeverOverwrittenAndWaitedFor(t *testing.T) {
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				g.put(document)
-				h := newHost(t, g.conf())
-				h.Engine.Set(needReboot)
-				h.start()
+				h := startPending(t, g.conf())
 				h.awaitStatus("starting", "cannot use the semaphore at etcd key "+g.key())
 				h.wantNoReboot()
 				g.wantDocument(document)
@@ -287,10 +275,7 @@ func TestSemaphoreThatBreaksWhileWaitingIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		g.lock("other")
-		h := startHost(t, g.conf())
-		h.announce()
-		h.awaitStatus("waiting for a slot", "held by other")
+		h := startWaiting(t, g, g.conf())
 		g.put("broken")
 		h.awaitStatus("trying again", "cannot use the semaphore at etcd key "+g.key())
 		g.wantDocument("broken")
@@ -301,49 +286,32 @@ func TestSemaphoreThatBreaksWhileWaitingIsNotOverwritten(t *testing.T) {
 	})
 }
 
-// Contract 11: a CA alone works.
-func TestEtcdWithTLSAndACAAlone(t *testing.T) {
-	t.Parallel()
-	ca := etcdtest.MustCA(t)
-	forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}}, func(t *testing.T, s *etcdtest.Server) {
-		g := newGroup(t, s)
-		h := newHost(t, g.conf("LOCKSMITHD_ETCD_CAFILE="+ca.File()))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitReboot()
-		g.awaitHolders(h.id)
-	})
-}
-
-// Contract 2: CA, certificate and key.
-func TestEtcdWithTLSAndAClientCertificate(t *testing.T) {
+// What it takes depends on whether etcd asks for a certificate, and on whether the
+// system's roots know its own.
+func TestEtcdWithTLS(t *testing.T) {
 	t.Parallel()
 	ca := etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"})
-	forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}}, func(t *testing.T, s *etcdtest.Server) {
-		g := newGroup(t, s)
-		h := newHost(t, g.conf("LOCKSMITHD_ETCD_CAFILE="+ca.File(), "LOCKSMITHD_ETCD_CERTFILE="+pair.CertFile, "LOCKSMITHD_ETCD_KEYFILE="+pair.KeyFile))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitReboot()
-		g.awaitHolders(h.id)
-	})
-}
-
-// Contract 11: a certificate with its key works on the system's roots.
-func TestEtcdWithTLSAndAClientCertificateOnTheSystemsRoots(t *testing.T) {
-	t.Parallel()
-	ca := etcdtest.MustCA(t)
-	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"})
-	forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}}, func(t *testing.T, s *etcdtest.Server) {
-		g := newGroup(t, s)
-		h := newHost(t, g.conf("LOCKSMITHD_ETCD_CERTFILE="+pair.CertFile, "LOCKSMITHD_ETCD_KEYFILE="+pair.KeyFile),
-			withEnv("SSL_CERT_FILE="+ca.File()))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitReboot()
-		g.awaitHolders(h.id)
-	})
+	authority := "LOCKSMITHD_ETCD_CAFILE=" + ca.File()
+	certificate := "LOCKSMITHD_ETCD_CERTFILE=" + pair.CertFile + "\nLOCKSMITHD_ETCD_KEYFILE=" + pair.KeyFile
+	for name, test := range map[string]struct {
+		clientCA  *etcdtest.CA // whose certificates etcd asks for
+		conf, env []string
+	}{
+		"a CA alone":                            {conf: []string{authority}},
+		"a CA and a certificate":                {clientCA: ca, conf: []string{authority, certificate}},
+		"a certificate, and the system's roots": {clientCA: ca, conf: []string{certificate}, env: []string{"SSL_CERT_FILE=" + ca.File()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEachOwnEtcd(t, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: test.clientCA}}, func(t *testing.T, s *etcdtest.Server) {
+				g := newGroup(t, s)
+				h := startPending(t, g.conf(test.conf...), withEnv(test.env...))
+				h.awaitReboot()
+				g.awaitHolders(h.id)
+			})
+		})
+	}
 }
 
 // A certificate that etcd does not take is put right without a restart: the
@@ -354,9 +322,7 @@ func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}})
 	g := newGroup(t, s)
 	wrong, right := foreign.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"}), ca.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"})
-	h := newHost(t, g.conf("LOCKSMITHD_ETCD_CAFILE="+ca.File(), "LOCKSMITHD_ETCD_CERTFILE="+wrong.CertFile, "LOCKSMITHD_ETCD_KEYFILE="+wrong.KeyFile))
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, g.conf("LOCKSMITHD_ETCD_CAFILE="+ca.File(), "LOCKSMITHD_ETCD_CERTFILE="+wrong.CertFile, "LOCKSMITHD_ETCD_KEYFILE="+wrong.KeyFile))
 	h.awaitStatus("starting", "the last attempt failed", s.Endpoint(), "trying again")
 	h.wantNoReboot()
 	must(t, os.Rename(right.KeyFile, wrong.KeyFile))
@@ -365,7 +331,7 @@ func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 	g.awaitHolders(h.id)
 }
 
-// Contract 2: user and password. The password is in no log and no status.
+// The password is in no log and no status.
 func TestEtcdWithUserAndPassword(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
@@ -375,9 +341,7 @@ func TestEtcdWithUserAndPassword(t *testing.T) {
 			Prefix: "coreos.com/updateengine/rebootlock/", Permission: clientv3.PermissionType(clientv3.PermReadWrite),
 		}))
 		g := newGroup(t, s)
-		h := newHost(t, g.conf("LOCKSMITHD_ETCD_USERNAME=locksmith", "LOCKSMITHD_ETCD_PASSWORD=wrong-"+password, "LOCKSMITHD_DEBUG=true"))
-		h.Engine.Set(needReboot)
-		h.start()
+		h := startPending(t, g.conf("LOCKSMITHD_ETCD_USERNAME=locksmith", "LOCKSMITHD_ETCD_PASSWORD=wrong-"+password, "LOCKSMITHD_DEBUG=true"))
 		h.awaitStatus("starting", "the user name or password of user", "is wrong")
 		h.wantNoReboot()
 		must(t, h.Configure(g.conf("LOCKSMITHD_ETCD_USERNAME=locksmith", "LOCKSMITHD_ETCD_PASSWORD="+password, "LOCKSMITHD_DEBUG=true")))

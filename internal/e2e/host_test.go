@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/internal/proc"
 	"github.com/locksmithd/locksmith/internal/simhost"
 )
 
@@ -80,6 +80,40 @@ func startHost(t testing.TB, conf string, options ...option) *host {
 	t.Helper()
 	h := newHost(t, conf, options...)
 	h.start()
+	return h
+}
+
+// startPending makes a host whose update_engine says that a reboot is needed, and
+// starts its locksmithd.
+func startPending(t testing.TB, conf string, options ...option) *host {
+	t.Helper()
+	h := newHost(t, conf, options...)
+	h.Engine.Set(needReboot)
+	h.start()
+	return h
+}
+
+// startWaiting starts a host that waits for the slot that "other" holds.
+func startWaiting(t testing.TB, g *group, conf string) *host {
+	t.Helper()
+	if !g.lock("other") {
+		t.Fatal("no slot is free")
+	}
+	h := startHost(t, conf)
+	h.announce()
+	h.awaitStatus("waiting for a slot", "held by other")
+	return h
+}
+
+// startHolding starts a host that holds a slot, and waits for a user to leave.
+func startHolding(t testing.TB, g *group, conf string) *host {
+	t.Helper()
+	h := newHost(t, conf)
+	must(t, h.Logind.SetSessions(someUser))
+	h.Engine.Set(needReboot)
+	h.start()
+	h.awaitStatus("users are logged in")
+	g.awaitHolders(h.id)
 	return h
 }
 
@@ -184,35 +218,17 @@ func (h *host) wantNoReboot() {
 	}
 }
 
-// exitStatus waits for the end of locksmithd.
-func (h *host) exitStatus() int {
+// wantExit waits for the end of locksmithd and checks its status.
+func (h *host) wantExit(want int) {
 	h.t.Helper()
 	select {
 	case <-h.Daemon().Done():
 	case <-time.After(patience):
 		h.t.Fatal("locksmithd does not end")
 	}
-	return status(h.Daemon().Err())
-}
-
-// wantExit waits for the end of locksmithd and checks its status.
-func (h *host) wantExit(want int) {
-	h.t.Helper()
-	if got := h.exitStatus(); got != want {
+	if got := proc.ExitStatus(h.Daemon().Err()); got != want {
 		h.t.Fatalf("locksmithd ended with status %d, want %d", got, want)
 	}
-}
-
-// status returns what a process ended with, -1 for a signal.
-func status(err error) int {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	}
-	return -2
 }
 
 func (h *host) signal(s syscall.Signal) {
@@ -225,6 +241,13 @@ func (h *host) terminate() {
 	h.t.Helper()
 	h.signal(syscall.SIGTERM)
 	h.wantExit(0)
+}
+
+// reboot takes the host down, as logind was asked to, and boots it.
+func (h *host) reboot() {
+	h.t.Helper()
+	must(h.t, h.Halt())
+	must(h.t, h.Boot())
 }
 
 // reload changes update.conf and sends SIGHUP, as systemctl reload does.
@@ -279,7 +302,7 @@ func (h *host) run(program string, args ...string) result {
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
-	return result{stdout.String(), stderr.String(), status(err)}
+	return result{stdout.String(), stderr.String(), proc.ExitStatus(err)}
 }
 
 // ctl runs locksmithctl on the host and wants it to succeed.

@@ -14,15 +14,17 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	p := etcdtest.MustProxy(t, s)
 	h := newHost(t, g.confAt(p.Endpoint()))
 	g.lock(h.id)
-	connected := func() bool { return p.Connections() > 0 }
 	h.start()
 	h.awaitIdle()
 	g.awaitHolders()
 	disconnected(t, p)
-	at := p.Accepted()
-	if at == 0 {
+	if p.Accepted() == 0 {
 		t.Fatal("it was never connected")
 	}
+	h.terminate()
+	h.start() // with no slot to give back
+	h.awaitIdle()
+	disconnected(t, p)
 	// What does not concern etcd leads to no connection.
 	for range 3 {
 		must(t, h.Engine.Announce(idle))
@@ -31,7 +33,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	h.awaitLog("the new configuration is in force")
 	h.awaitIdle()
 	disconnected(t, p)
-	at = p.Accepted()
+	at := p.Accepted()
 	h.announce()
 	h.awaitStatus("for the reboot window")
 	must(t, h.Engine.Announce(idle))
@@ -44,7 +46,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	h.reload(g.confAt(p.Endpoint()))
 	h.announce()
 	h.awaitStatus("waiting for a slot", "held by other")
-	if !connected() {
+	if p.Connections() == 0 {
 		t.Error("it waits without a connection")
 	}
 	must(t, h.Engine.Announce(idle))

@@ -11,8 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
 
-// Contract 11: a lock from before this boot is released first, whatever else is
-// pending: a reboot is, and its window is shut.
+// 0.7 kept it until the window opened, and no other host could reboot.
 func TestLockFromBeforeThisBootIsReleasedFirstThoughARebootIsPendingAndTheWindowShut(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -75,7 +74,8 @@ func TestLockFromBeforeThisBootIsReleasedBeforeTheNextReboot(t *testing.T) {
 	}
 }
 
-// Contract 3: a slot of this very boot is kept if the reboot may go ahead now.
+// The daemon was restarted between lock and reboot, and goes on: a slot of this
+// very boot is kept if the reboot may go ahead now.
 func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -90,7 +90,7 @@ func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
 	})
 }
 
-// Contract 3: and else it is not.
+// And else it is not.
 func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -114,8 +114,7 @@ func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
 	}
 }
 
-// Contract 3: a lock taken by hand while the daemon was stopped is released when
-// it starts, as 0.7 does.
+// As 0.7 does (docs/compatibility.md, section 3).
 func TestLockTakenByHandWhileStoppedIsReleasedAtStart(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -132,8 +131,8 @@ func TestLockTakenByHandWhileStoppedIsReleasedAtStart(t *testing.T) {
 	})
 }
 
-// Contract 6: locksmithctl reboot takes a slot and reboots now, whatever the
-// window says; the daemon frees it after the boot.
+// locksmithctl reboot takes a slot and reboots now, whatever the window says; the
+// daemon frees it after the boot.
 func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -182,8 +181,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 				h.start()
 				h.awaitReboot()
 				g.wantHeldThroughout(h.id)
-				must(t, h.Halt())
-				must(t, h.Boot())
+				h.reboot()
 				g.awaitHolders()
 				h.awaitIdle()
 			})
@@ -195,11 +193,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := newHost(t, g.conf())
-	must(t, h.Logind.SetSessions(someUser))
-	h.Engine.Set(needReboot)
-	h.start()
-	h.awaitStatus("users are logged in")
+	h := startHolding(t, g, g.conf())
 	h.Daemon().Kill()
 	g.awaitHolders(h.id)
 	h.Engine.Set(idle)
@@ -207,6 +201,24 @@ func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
 	g.awaitHolders()
 	h.awaitIdle()
 	h.wantNoReboot()
+}
+
+// A host that is going down keeps its slot, though the daemon that comes back in
+// that time does not know what for: a request by hand died with the one before.
+func TestKilledWhileTheHostGoesDownKeepsTheLock(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHost(t, g.conf())
+	h.awaitIdle()
+	h.ctl("send-need-reboot")
+	h.awaitReboot()
+	h.Daemon().Kill()
+	h.start()
+	h.awaitStatus("giving back the slot", "trying again", "the host is going down")
+	h.terminate()
+	g.wantHeldThroughout(h.id)
+	must(t, h.Boot())
+	g.awaitHolders()
 }
 
 // roll reboots a fleet for one update and returns the most hosts that were ever
@@ -309,8 +321,8 @@ func TestFiveHostsWithTwoSlotsRebootInPairs(t *testing.T) {
 	}
 }
 
-// Contract 5: another client may change the document at any time knowing only
-// that section. Contract 11: a waiting host watches and does not poll.
+// Another client may change the document at any time knowing only section 5 of
+// docs/compatibility.md. The host that waits watches, and does not poll.
 func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 	t.Parallel()
 	for _, v := range etcdtest.Versions() {
@@ -319,12 +331,7 @@ func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 			s := sharedEtcd(t, v)
 			g := newGroup(t, s)
 			p := etcdtest.MustRPCProxy(t, s)
-			if !g.lock("other") {
-				t.Fatal("the slot is not free")
-			}
-			h := startHost(t, g.confAt(p.Endpoint()))
-			h.announce()
-			h.awaitStatus("waiting for a slot", "held by other")
+			h := startWaiting(t, g, g.confAt(p.Endpoint()))
 			calls := p.Calls(etcdtest.Txn) + p.Calls(etcdtest.Range)
 			// Changes that do not concern it make it look again, without a question.
 			g.setMax(0)
@@ -339,8 +346,7 @@ func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 			if g.lock("other") {
 				t.Fatal("the other client took the slot as well")
 			}
-			must(t, h.Halt())
-			must(t, h.Boot())
+			h.reboot()
 			g.awaitHolders()
 			if !g.lock("other") {
 				t.Fatal("the slot is not free")
@@ -349,7 +355,7 @@ func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 	}
 }
 
-// Contract 11: with max 0 nobody reboots.
+// How an operator stops a fleet.
 func TestMaxZeroStopsEverybody(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -368,12 +374,7 @@ func TestMaxZeroStopsEverybody(t *testing.T) {
 func TestSlotTakenAwayBeforeTheRebootIsNoticed(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := newHost(t, g.conf())
-	must(t, h.Logind.SetSessions(someUser))
-	h.Engine.Set(needReboot)
-	h.start()
-	g.awaitHolders(h.id)
-	h.awaitStatus("users are logged in")
+	h := startHolding(t, g, g.conf())
 	g.unlock(h.id)
 	g.lock("other")
 	must(t, h.Logind.SetSessions())

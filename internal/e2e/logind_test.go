@@ -15,8 +15,7 @@ import (
 
 const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
 
-// Contract 11: logind's refusal is logged, the lock released, and it is tried
-// again later.
+// logind's refusal is logged, the lock released, and it is tried again later.
 func TestRebootRefusedByLogindReleasesTheLockAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -86,8 +85,8 @@ func TestLogindAbsentIsWaitedForWithoutTheLock(t *testing.T) {
 	})
 }
 
-// Contract 8: users who are logged in are told, and have their time. Once they
-// have left, which is looked at each minute, it goes on.
+// Users who are logged in are told, and have their time. Once they have left,
+// which is looked at each minute, it goes on.
 func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

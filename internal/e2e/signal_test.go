@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
@@ -78,6 +80,23 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 	}
 }
 
+// Also before it has a state: the bus does not answer.
+func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	must(t, h.Bus.Pause())
+	h.start()
+	timeout := time.After(patience)
+	for _, err := os.Stat(h.coordinatorPath()); err != nil; _, err = os.Stat(h.coordinatorPath()) {
+		select {
+		case <-timeout:
+			t.Fatal("it does not start")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	h.terminate()
+}
+
 // The same while etcd cannot be reached.
 func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
 	t.Parallel()
@@ -99,11 +118,7 @@ func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
 	})
 	t.Run("holding the lock", func(t *testing.T) {
 		must(t, p.Pass())
-		h := newHost(t, conf)
-		must(t, h.Logind.SetSessions(someUser))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitStatus("users are logged in")
+		h := startHolding(t, g, conf)
 		must(t, p.BlackHole())
 		h.terminate()
 		h.awaitLog("level=ERROR", "without knowing whether the slot was given back")
@@ -121,10 +136,7 @@ func TestSIGHUPMovesToTheNewGroup(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		old, new := newGroup(t, s), newGroup(t, s)
-		old.lock("other")
-		h := startHost(t, old.conf())
-		h.announce()
-		h.awaitStatus("waiting for a slot", "held by other")
+		h := startWaiting(t, old, old.conf())
 		h.reload(new.conf())
 		h.awaitReboot()
 		new.awaitHolders(h.id)
@@ -138,12 +150,7 @@ func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		old, new := newGroup(t, s), newGroup(t, s)
-		h := newHost(t, old.conf())
-		must(t, h.Logind.SetSessions(someUser))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitStatus("users are logged in")
-		old.awaitHolders(h.id)
+		h := startHolding(t, old, old.conf())
 		h.reload(new.conf())
 		old.awaitHolders()
 		new.awaitHolders(h.id)
@@ -155,12 +162,18 @@ func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
 // A request by hand is not forgotten: nobody repeats it.
 func TestSIGHUPForgetsNoRequestByHand(t *testing.T) {
 	t.Parallel()
-	h := startHost(t, shutWindow())
-	h.awaitIdle()
-	h.ctl("send-need-reboot")
-	h.awaitStatus("for the reboot window")
-	h.reload(openWindow())
-	h.awaitReboot()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	for name, conf := range map[string]string{"another window": openWindow(), "another strategy": g.conf()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := startHost(t, shutWindow())
+			h.awaitIdle()
+			h.ctl("send-need-reboot")
+			h.awaitStatus("for the reboot window")
+			h.reload(conf)
+			h.awaitReboot()
+		})
+	}
 }
 
 // A bad new configuration is refused as a whole, with one sentence, and the old
@@ -169,10 +182,7 @@ func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
 	old, new := newGroup(t, s), newGroup(t, s)
-	old.lock("other")
-	h := startHost(t, old.conf())
-	h.announce()
-	h.awaitStatus("waiting for a slot", "held by other")
+	h := startWaiting(t, old, old.conf())
 	for _, bad := range []struct{ conf, names string }{
 		{new.conf("REBOOT_STRATEGY=sometimes"), "REBOOT_STRATEGY"},
 		{new.conf("LOCKSMITHD_REBOOT_WINDOW_START=04:00"), "LOCKSMITHD_REBOOT_WINDOW_LENGTH"},
@@ -194,8 +204,8 @@ func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
 }
 
 // systemd puts update.conf into the environment, where it stays as it was: what
-// came from the file that way follows the file. Contract 10: what a drop-in has
-// set goes on to win.
+// came from the file that way follows the file. What a drop-in has set goes on to
+// win.
 func TestSIGHUPFollowsTheFileWhereTheEnvironmentCameFromIt(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -221,17 +231,12 @@ func TestSIGHUPFollowsTheFileWhereTheEnvironmentCameFromIt(t *testing.T) {
 	}
 }
 
-// Contract 3: off, by SIGHUP as well, is a clean finish; a slot is given back.
+// off is a clean finish by SIGHUP as well; a slot is given back.
 func TestSIGHUPToOffFinishesCleanlyAndReleasesTheLock(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		h := newHost(t, g.conf())
-		must(t, h.Logind.SetSessions(someUser))
-		h.Engine.Set(needReboot)
-		h.start()
-		h.awaitStatus("users are logged in")
-		g.awaitHolders(h.id)
+		h := startHolding(t, g, g.conf())
 		h.reload("REBOOT_STRATEGY=off\n")
 		h.wantExit(0)
 		g.awaitHolders()

@@ -37,7 +37,6 @@ func untouchable(t *testing.T) (endpoint string, connections *atomic.Int64) {
 	return "http://" + l.Addr().String(), connections
 }
 
-// Contract 3: reboot without a lock; etcd is never contacted.
 func TestStrategyRebootRebootsAndNeverContactsEtcd(t *testing.T) {
 	t.Parallel()
 	endpoint, connections := untouchable(t)
@@ -45,8 +44,7 @@ func TestStrategyRebootRebootsAndNeverContactsEtcd(t *testing.T) {
 	h.awaitIdle()
 	h.announce()
 	h.awaitReboot()
-	must(t, h.Halt())
-	must(t, h.Boot())
+	h.reboot()
 	h.awaitIdle()
 	h.terminate()
 	if n := connections.Load(); n > 0 {
@@ -54,7 +52,6 @@ func TestStrategyRebootRebootsAndNeverContactsEtcd(t *testing.T) {
 	}
 }
 
-// Contract 3: unset or empty means reboot.
 func TestStrategyUnsetOrEmptyMeansReboot(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -80,14 +77,12 @@ func TestStrategyUnsetOrEmptyMeansReboot(t *testing.T) {
 	}
 }
 
-// Contract 3: off logs that it is off and exits 0; for systemd (Type=notify) the
-// unit is cleanly finished only if it was ready before.
+// For systemd (Type=notify) the unit is cleanly finished only if it was ready
+// before.
 func TestStrategyOffIsACleanFinish(t *testing.T) {
 	t.Parallel()
 	endpoint, connections := untouchable(t)
-	h := newHost(t, "REBOOT_STRATEGY=off\nLOCKSMITHD_ENDPOINT="+endpoint+"\n")
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, "REBOOT_STRATEGY=off\nLOCKSMITHD_ENDPOINT="+endpoint+"\n")
 	h.wantExit(0)
 	h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 	h.awaitStatus("off")
@@ -119,7 +114,6 @@ func TestStrategyOffLeavesAnotherCoordinatorAlone(t *testing.T) {
 	}
 }
 
-// Contract 11: refused at start, with the setting, its value and its file named.
 func TestWrongStrategyIsRefusedAtStartWithSettingValueAndFile(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "GROUP=stable\nREBOOT_STRATEGY=best-effort\n")
@@ -134,8 +128,8 @@ func TestWrongStrategyIsRefusedAtStartWithSettingValueAndFile(t *testing.T) {
 	}
 }
 
-// Contract 3 and 5: take the lock, reboot, the lock outlives the reboot and is
-// released by the daemon after it. In the default group, byte by byte.
+// The lock outlives the reboot, and is released by the daemon after it. In the
+// default group, byte by byte.
 func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -164,21 +158,19 @@ func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 	})
 }
 
-// Contract 5: the group's name is escaped in the key.
+// As in the query of a URL (docs/compatibility.md, section 5).
 func TestGroupIsEscapedInItsKey(t *testing.T) {
 	t.Parallel()
-	g := watchGroup(t, sharedEtcd(t, etcdtest.Newest), "prod/data base")
-	if want := "coreos.com/updateengine/rebootlock/groups/prod%2Fdata+base/semaphore"; g.key() != want {
+	unique := groupName()
+	g := watchGroup(t, sharedEtcd(t, etcdtest.Newest), "prod/data base "+unique)
+	if want := "coreos.com/updateengine/rebootlock/groups/prod%2Fdata+base+" + unique + "/semaphore"; g.key() != want {
 		t.Fatalf("the test looks at %s", g.key())
 	}
-	h := newHost(t, g.conf())
-	h.Engine.Set(needReboot)
-	h.start()
+	h := startPending(t, g.conf())
 	h.awaitReboot()
 	g.awaitHolders(h.id)
 }
 
-// Contract 3: each strategy honours the window.
 func TestEveryStrategyWaitsForItsWindow(t *testing.T) {
 	t.Parallel()
 	for _, strategy := range []string{"etcd-lock", "reboot"} {

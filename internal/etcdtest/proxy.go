@@ -11,10 +11,9 @@ import (
 // and has the faults of one. It listens on the server's IP address, so that the
 // server's certificate is good for it, and keeps its own port for good.
 //
-// There is one fault at a time: Pass, Refuse, BlackHole, HoldRequests,
-// DropReplies and Delay each replace the last, for connections that exist and
-// for new ones. What a connection has lost cannot be mended: a connection that
-// lost bytes is cut when the fault ends. A Proxy is safe for concurrent use.
+// There is one fault at a time: Pass, Refuse and BlackHole each replace the last,
+// for connections that exist and for new ones. A Proxy is safe for concurrent
+// use.
 type Proxy struct {
 	scheme, address, target string
 
@@ -24,26 +23,8 @@ type Proxy struct {
 	listener net.Listener // nil while refusing
 	links    map[*link]struct{}
 	accepted int
-	fault    fault
-	changed  chan struct{} // closed and replaced with every change of fault
+	hole     chan struct{} // closed when the black hole ends; nil without one
 }
-
-// fault is what happens to bytes on their way to the server and to the client.
-type fault struct{ toServer, toClient passage }
-
-// passage is what happens to bytes in one direction.
-type passage struct {
-	flow  flow
-	delay time.Duration
-}
-
-type flow int
-
-const (
-	pass flow = iota
-	hold      // until the fault changes
-	drop      // discarded
-)
 
 // link is a client's connection and its continuation to the server.
 type link struct {
@@ -52,7 +33,6 @@ type link struct {
 
 	// Guarded by Proxy.mu.
 	server net.Conn // nil until dialled
-	lost   bool     // bytes were dropped
 	closed bool
 }
 
@@ -67,7 +47,6 @@ func NewProxy(s *Server) (*Proxy, error) {
 		address: l.Addr().String(),
 		target:  s.address,
 		links:   map[*link]struct{}{},
-		changed: make(chan struct{}),
 	}
 	p.serve(l)
 	return p, nil
@@ -92,38 +71,30 @@ func (p *Proxy) Accepted() int {
 
 // Pass ends the fault: what was held goes on its way. The error is that of
 // listening again after Refuse.
-func (p *Proxy) Pass() error { return p.enter(fault{}) }
+func (p *Proxy) Pass() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endHole()
+	return p.listen()
+}
 
 // BlackHole accepts connections and carries nothing, not even their end.
 // Clients see a silent server. As with a real network that comes back, what is
 // on its way arrives at the next Pass.
 func (p *Proxy) BlackHole() error {
-	return p.enter(fault{toServer: passage{flow: hold}, toClient: passage{flow: hold}})
-}
-
-// HoldRequests keeps what clients send, and carries what the server sends. The
-// next Pass delivers it, late, in order, whether or not the client is still
-// there.
-func (p *Proxy) HoldRequests() error {
-	return p.enter(fault{toServer: passage{flow: hold}})
-}
-
-// DropReplies carries what clients send and discards what the server sends:
-// requests take effect and nobody hears of it.
-func (p *Proxy) DropReplies() error {
-	return p.enter(fault{toClient: passage{flow: drop}})
-}
-
-// Delay carries everything, with every piece arriving at least that much later.
-func (p *Proxy) Delay(toServer, toClient time.Duration) error {
-	return p.enter(fault{toServer: passage{delay: toServer}, toClient: passage{delay: toClient}})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hole == nil {
+		p.hole = make(chan struct{})
+	}
+	return p.listen()
 }
 
 // Refuse cuts every connection and refuses new ones.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.change(fault{})
+	p.endHole()
 	if p.listener != nil {
 		_ = p.listener.Close()
 		p.listener = nil
@@ -145,11 +116,16 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// enter makes f the fault, and listens if need be.
-func (p *Proxy) enter(f fault) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.change(f)
+// endHole is called with p.mu held.
+func (p *Proxy) endHole() {
+	if p.hole != nil {
+		close(p.hole)
+		p.hole = nil
+	}
+}
+
+// listen listens if need be. It is called with p.mu held.
+func (p *Proxy) listen() error {
 	if p.listener != nil {
 		return nil
 	}
@@ -159,18 +135,6 @@ func (p *Proxy) enter(f fault) error {
 	}
 	p.serve(l)
 	return nil
-}
-
-// change is called with p.mu held.
-func (p *Proxy) change(f fault) {
-	p.fault = f
-	close(p.changed)
-	p.changed = make(chan struct{})
-	for l := range p.links {
-		if l.lost {
-			p.cut(l)
-		}
-	}
 }
 
 // cutAll is called with p.mu held.
@@ -226,7 +190,7 @@ func (p *Proxy) carry(l *link) {
 		p.cut(l)
 	}()
 	// A server that is down must not show through a black hole.
-	if _, ok := p.await(l, toServer); !ok {
+	if !p.await(l) {
 		return
 	}
 	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
@@ -244,44 +208,23 @@ func (p *Proxy) carry(l *link) {
 
 	ended := make(chan struct{}, 2)
 	p.wg.Go(func() {
-		p.pump(l, server, l.client, toServer)
+		p.pump(l, server, l.client)
 		ended <- struct{}{}
 	})
 	p.wg.Go(func() {
-		p.pump(l, l.client, server, toClient)
+		p.pump(l, l.client, server)
 		ended <- struct{}{}
 	})
 	<-ended
 }
 
-// toServer and toClient choose a direction of a fault.
-func toServer(f fault) passage { return f.toServer }
-func toClient(f fault) passage { return f.toClient }
-
 // pump moves bytes in one direction until the source ends or l is cut.
-func (p *Proxy) pump(l *link, dst, src net.Conn, direction func(fault) passage) {
+func (p *Proxy) pump(l *link, dst, src net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, readErr := src.Read(buf)
-		// The fault that counts is the one when the bytes (or the end) arrive.
-		now, ok := p.await(l, direction)
-		switch {
-		case !ok:
+		if !p.await(l) {
 			return
-		case now.flow == drop && readErr != nil:
-			<-l.done // the end is discarded as well
-			return
-		case now.flow == drop:
-			continue
-		}
-		if now.delay > 0 {
-			timer := time.NewTimer(now.delay)
-			select {
-			case <-timer.C:
-			case <-l.done:
-				timer.Stop()
-				return
-			}
 		}
 		if _, err := dst.Write(buf[:n]); err != nil || readErr != nil {
 			return
@@ -289,27 +232,18 @@ func (p *Proxy) pump(l *link, dst, src net.Conn, direction func(fault) passage) 
 	}
 }
 
-// await is the passage in a direction, once it is not held; false when l is cut
-// first.
-func (p *Proxy) await(l *link, direction func(fault) passage) (passage, bool) {
+// await waits for the end of a black hole; it is false when l is cut first.
+func (p *Proxy) await(l *link) bool {
 	for {
 		p.mu.Lock()
-		now, changed := direction(p.fault), p.changed
-		if l.closed {
-			p.mu.Unlock()
-			return passage{}, false
-		}
-		if now.flow == drop {
-			l.lost = true
-		}
+		hole, closed := p.hole, l.closed
 		p.mu.Unlock()
-		if now.flow != hold {
-			return now, true
+		if closed || hole == nil {
+			return !closed
 		}
 		select {
-		case <-changed:
+		case <-hole:
 		case <-l.done:
-			return passage{}, false
 		}
 	}
 }

@@ -309,13 +309,11 @@ func (s *Server) WaitHealthy(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := make(chan struct{})
-	defer close(stop)
 	go func() {
 		select {
 		case <-process.Done():
 			cancel()
-		case <-stop:
+		case <-ctx.Done():
 		}
 	}()
 	for {

@@ -10,6 +10,7 @@ package proc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,6 +66,20 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
+}
+
+// ExitStatus returns the status that a process ended with, told by the error of
+// [Process.Err] or [exec.Cmd.Run]. It is -1 if a signal ended the process, or if it
+// did not run at all.
+func ExitStatus(err error) int {
+	if err == nil {
+		return 0
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	return -1
 }
 
 // Running reports whether the child has not been reaped yet.

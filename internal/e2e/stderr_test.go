@@ -1,0 +1,45 @@
+package e2e
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/proc"
+)
+
+// When the journal goes away nobody reads what the daemon writes. It must go on
+// all the same: systemd takes a death by SIGPIPE for a clean end, and does not
+// start it again, whatever slot it holds.
+func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := newHost(t, g.conf())
+	must(t, h.Logind.SetSessions(someUser))
+	journal, stderr, err := os.Pipe()
+	must(t, err)
+	defer journal.Close()
+	cmd := exec.Command(locksmithd(), "--root="+h.Path(""))
+	cmd.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address()}
+	cmd.Stderr = stderr
+	daemon, err := proc.Start(cmd)
+	must(t, err)
+	defer daemon.Kill()
+	must(t, stderr.Close())
+	lines := bufio.NewScanner(journal)
+	for lines.Scan() && !strings.Contains(lines.Text(), "msg=idle") {
+	}
+	must(t, lines.Err())
+	must(t, journal.Close())
+
+	h.announce()
+	g.awaitHolders(h.id)
+	must(t, h.Engine.Announce(idle))
+	g.awaitHolders()
+	if !daemon.Running() {
+		t.Errorf("it ended: %v", daemon.Err())
+	}
+}

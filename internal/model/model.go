@@ -1,0 +1,575 @@
+package model
+
+// A Budget bounds how often each kind of fault and of interference happens in one history.
+type Budget struct {
+	Lost      uint8 // replies that do not come: the transaction happens before, after or never
+	Kills     uint8 // daemons that die and start again
+	Crashes   uint8 // hosts that die and boot again (or never do, with Config.Dead)
+	Leases    uint8 // leases that end although the daemon is there: it hung
+	Leaves    uint8 // hosts that may no longer reboot, and perhaps may again later
+	Pauses    uint8
+	SetMax    uint8 // to 0, 1 or 2
+	Unlocks   uint8 // by hand, of any id
+	Locks     uint8 // by hand, of a host's id, on that host
+	OldUnlock uint8 // the same by a tool that knows only the document
+	OldLock   uint8 // by hand, of a host's id, by a tool that knows only the document
+	OldTakes  uint8 // slots taken by a client that knows only the document, each given back
+}
+
+// A Config is one bounded world.
+type Config struct {
+	Name   string
+	Hosts  int           // that want to reboot, once each; at most 3
+	IDs    [nHosts]uint8 // of the hosts
+	Max    uint8
+	TTL    bool // every host asks for a time-to-live
+	Dead   bool // a host that crashed never comes back
+	Queue  bool // there is no fast path: every host queues
+	Hidden bool // hosts with the same id cannot be told apart: neither says its name
+	Budget Budget
+	Bug    Bug
+
+	named bool // states that differ only in names are different
+}
+
+// A Bug is a deliberate mistake in the protocol.
+type Bug uint8
+
+const (
+	NoBug Bug = iota
+	// TakeNoRevision: taking a slot does not compare the semaphore's revision.
+	TakeNoRevision
+	// TimeoutIsNo: a take whose reply is lost counts as "not taken".
+	TimeoutIsNo
+	// RetryBlindly: a write whose reply is lost is sent again, and compares nothing.
+	RetryBlindly
+	// EnqueueNoLease: the queue entry has no lease.
+	EnqueueNoLease
+	// TakeNoOwnEntry: the head does not compare its own queue entry.
+	TakeNoOwnEntry
+	// TakeNoPause: taking a slot does not compare the pause.
+	TakeNoPause
+	// FastNoQueue: the fast path does not compare that the queue is empty.
+	FastNoQueue
+	// TakeoverNoRevision: taking the own entry over does not compare its revision.
+	TakeoverNoRevision
+	// ReleaseNoFence: release does not fence a transaction of unknown outcome.
+	ReleaseNoFence
+	// ConflictIsNo: a take that fails counts as proof that an earlier one cannot happen any more.
+	ConflictIsNo
+	// AdoptNoFence: "already held" does not fence one either.
+	AdoptNoFence
+	// StartForgets: a daemon that starts takes it that nothing of its predecessor's is under way.
+	StartForgets
+	// ExpireNoRecord: removing an expired holder does not compare its record.
+	ExpireNoRecord
+	// ExpireNoAlive: it does not compare that the alive key is gone.
+	ExpireNoAlive
+	// ExpireOnlySemaphore: it compares neither.
+	ExpireOnlySemaphore
+	// ExpireNoRevision: it does not compare the semaphore.
+	ExpireNoRevision
+	// AcquireNoCloneCheck: acquire does not look whose record or entry it finds.
+	AcquireNoCloneCheck
+	// ReleaseNoCloneCheck: start and release do not.
+	ReleaseNoCloneCheck
+	// CheckNoCloneCheck: the check before the reboot does not.
+	CheckNoCloneCheck
+	// NoCheck: there is no check before the reboot.
+	NoCheck
+	// FollowIsHead: whoever sees the entry before its own go takes itself for the head.
+	FollowIsHead
+	// FollowNotSelf: a host in the queue does not watch its own entry.
+	FollowNotSelf
+	// HeadNotSelf: the head does not watch its own entry.
+	HeadNotSelf
+	// HeadNoResume: the head does not watch the pause.
+	HeadNoResume
+	// HeadNoSemaphore: the head does not watch the semaphore.
+	HeadNoSemaphore
+	// LeaveKeepsEntry: leaving does not revoke the lease.
+	LeaveKeepsEntry
+)
+
+type model struct {
+	Config
+	renamings []renaming
+}
+
+const oldID = nIDs - 1
+
+func newModel(c Config) *model {
+	all := renamings(c.IDs)
+	if c.named {
+		all = all[:1]
+	}
+	return &model{Config: c, renamings: all}
+}
+
+func (m *model) initial() state {
+	s := state{max: m.Max, left: m.Budget}
+	for i := range m.Hosts {
+		s.hosts[i] = host{pc: read, mode: ready}
+	}
+	return s
+}
+
+func (m *model) bug(any ...Bug) bool {
+	for _, b := range any {
+		if m.Bug == b {
+			return true
+		}
+	}
+	return false
+}
+
+// The keys whose revision a transaction may compare.
+const (
+	semKey uint8 = 1 << iota
+	ownKey       // the own queue entry
+	recKey       // the record of the holder to be removed
+)
+
+// compares returns the keys whose revision a transaction compares.
+func (m *model) compares(k kind) (keys uint8) {
+	switch k {
+	case fast:
+		keys = semKey
+	case take:
+		keys = semKey | ownKey
+	case takeover:
+		keys = ownKey
+	case expire:
+		keys = semKey | recKey
+	case give, fence, adopt:
+		keys = semKey
+	}
+	switch {
+	case m.bug(TakeNoRevision) && (k == fast || k == take), m.bug(ExpireNoRevision) && k == expire:
+		keys &^= semKey
+	case m.bug(TakeNoOwnEntry) && k == take, m.bug(TakeoverNoRevision) && k == takeover:
+		keys &^= ownKey
+	case m.bug(ExpireNoRecord, ExpireOnlySemaphore):
+		keys &^= recKey
+	}
+	return keys
+}
+
+// another reports whether what is written names another host than i.
+func (m *model) another(e entry, i uint8) bool { return e.exist && e.host != i && !m.Hidden }
+
+// Writes. Each loses the transactions that compared what it changes, and tells those who watch.
+
+// lose marks the transactions that match as lost.
+func (s *state) lose(match func(txn) bool) {
+	n := 0
+	for _, t := range s.net {
+		if t.kind != none && (t.blind || !match(t)) {
+			s.net[n] = t
+			n++
+		}
+	}
+	clear(s.net[n:])
+	for i := range s.hosts {
+		if t := &s.hosts[i].tx; t.kind != none && !t.blind && match(*t) {
+			*t = txn{kind: t.kind, host: t.host, lost: true}
+		}
+	}
+	sortNet(&s.net)
+}
+
+func (m *model) write(s *state, holders, maximum uint8) {
+	s.holders, s.max = holders, maximum
+	s.asked &= holders
+	s.byHand &= holders
+	s.lose(func(t txn) bool { return m.compares(t.kind)&semKey != 0 })
+	for i := range s.hosts {
+		h := &s.hosts[i]
+		h.unmoved = false
+		if h.pc == head && !h.wasPaused && !m.bug(HeadNoSemaphore) {
+			h.changed, h.semEvent = true, true
+		}
+	}
+}
+
+// remove takes a slot away from id; those who believe to hold it are excused.
+func (m *model) remove(s *state, id uint8) {
+	m.write(s, s.holders&^(1<<id), s.max)
+	for i := range s.hosts {
+		if h := &s.hosts[i]; m.IDs[i] == id && h.believes() {
+			h.removed = true
+		}
+	}
+}
+
+func (m *model) putRecord(s *state, id uint8, e entry) {
+	s.rec[id] = e
+	s.lose(func(t txn) bool { return m.compares(t.kind)&recKey != 0 && !t.lost && t.target == id })
+	for i := range s.hosts {
+		s.hosts[i].recFresh &^= 1 << id
+	}
+}
+
+func (m *model) dropAlive(s *state, id uint8) {
+	if !has(s.alive, id) {
+		return
+	}
+	s.alive &^= 1 << id
+	for i := range s.hosts {
+		if h := &s.hosts[i]; h.pc == head && !h.wasPaused {
+			h.changed = true
+			h.gone |= 1 << id
+		}
+	}
+}
+
+// entryChanged is called after id's queue entry was put or deleted.
+func (m *model) entryChanged(s *state, id uint8) {
+	s.lose(func(t txn) bool { return m.compares(t.kind)&ownKey != 0 && m.IDs[t.host] == id })
+	for i := range s.hosts {
+		h := &s.hosts[i]
+		own := m.IDs[i] == id
+		switch {
+		case h.pc == follow && (h.before == id || own && !m.bug(FollowNotSelf)):
+			h.changed = true
+		case h.pc == head && own:
+			h.ownFresh = false
+			h.changed = h.changed || !m.bug(HeadNotSelf)
+		}
+	}
+}
+
+func (m *model) putEntry(s *state, e entry) {
+	p := s.place(e.id)
+	for i := 0; p < 0; i++ {
+		if !s.queue[i].exist {
+			p = i
+		}
+	}
+	s.queue[p] = e
+	m.entryChanged(s, e.id)
+}
+
+func (m *model) deleteEntry(s *state, id uint8) {
+	p := s.place(id)
+	if p < 0 {
+		return
+	}
+	copy(s.queue[p:], s.queue[p+1:])
+	s.queue[nHosts-1] = entry{}
+	m.entryChanged(s, id)
+}
+
+func (m *model) setPause(s *state, on bool) {
+	s.paused = on
+	for i := range s.hosts {
+		if h := &s.hosts[i]; h.pc == head && !m.bug(HeadNoResume) {
+			h.changed = true
+		}
+	}
+}
+
+// endLease makes an end of the lease of host i: what has it goes, or is no longer kept alive.
+func (m *model) endLease(s *state, i uint8, revoked bool) {
+	if !s.hosts[i].lease {
+		return
+	}
+	s.hosts[i].lease = false
+	for p := range s.queue {
+		if e := &s.queue[p]; e.exist && e.host == i {
+			e.kept = false
+		}
+	}
+	for n := range s.net {
+		if t := &s.net[n]; t.host == i {
+			t.kept = false
+		}
+	}
+	s.hosts[i].tx.kept = false
+	sortNet(&s.net)
+	if !revoked {
+		return
+	}
+	s.lose(func(t txn) bool { return t.host == i && (t.kind == enqueue || t.kind == takeover) })
+	if p := s.place(m.IDs[i]); p >= 0 && s.queue[p].host == i && !m.bug(EnqueueNoLease) {
+		m.deleteEntry(s, m.IDs[i])
+	}
+}
+
+// Transactions.
+
+// commit does what t says if what it compares is so. bad names a property of the protocol that is
+// broken by that.
+func (m *model) commit(s *state, t txn) (ok bool, bad string) {
+	id := m.IDs[t.host]
+	e := entry{id: id, host: t.host, boot: t.boot, exist: true}
+	switch {
+	case t.lost:
+		return false, ""
+	case t.blind:
+	case t.kind == fast && (s.paused && !m.bug(TakeNoPause) || s.queued() && !m.bug(FastNoQueue)),
+		t.kind == take && s.paused && !m.bug(TakeNoPause),
+		t.kind == enqueue && s.place(id) >= 0,
+		t.kind == expire && has(s.alive, t.target) && !m.bug(ExpireNoAlive, ExpireOnlySemaphore):
+		return false, ""
+	}
+	switch t.kind {
+	case fast, take:
+		if !has(s.holders, id) { // else it is there already, and was counted
+			bad = m.mayTake(s, id)
+		}
+		m.write(s, t.holders|1<<id, t.max)
+		if count(s.holders) > int(s.max) && bad == "" {
+			bad = "more holders than slots when a slot was taken"
+		}
+		m.putRecord(s, id, e)
+		m.deleteEntry(s, id)
+		if m.TTL {
+			s.alive |= 1 << id
+			s.asked |= 1 << id
+		}
+	case enqueue, takeover:
+		e.kept = t.kept
+		m.putEntry(s, e)
+	case expire:
+		if !has(s.asked, t.target) || has(s.alive, t.target) {
+			bad = "a holder was removed although its time-to-live had not run out"
+		}
+		m.write(s, t.holders, t.max) // of a document that is as it was read, or the bug shows
+		m.remove(s, t.target)
+		m.putRecord(s, t.target, entry{})
+	case give:
+		m.write(s, t.holders&^(1<<id), t.max)
+		m.putRecord(s, id, entry{})
+		m.dropAlive(s, id)
+	case fence, adopt:
+		m.write(s, t.holders, t.max)
+	}
+	return true, bad
+}
+
+// mayTake says what is wrong with a slot being taken by id now.
+func (m *model) mayTake(s *state, id uint8) string {
+	switch {
+	case s.paused:
+		return "a slot was taken during a pause"
+	case s.queued() && s.queue[0].id != id:
+		return "a host that queued earlier was overtaken"
+	}
+	return ""
+}
+
+func (m *model) send(s *state, i uint8, k kind) *txn {
+	h := &s.hosts[i]
+	h.pc = sent
+	h.tx = txn{kind: k, host: i}
+	switch k {
+	case enqueue, takeover:
+		h.lease = true
+		h.tx.kept, h.tx.boot = true, true
+	case fast, take:
+		h.tx.boot = true
+		fallthrough
+	default:
+		h.tx.holders, h.tx.max = s.holders, s.max
+	}
+	return &h.tx
+}
+
+// What hosts do.
+
+// look is what every read does for a host that remembers a transaction of unknown outcome.
+func (h *host) look() {
+	h.changed, h.semEvent, h.ownFresh, h.wasPaused = false, false, false, false
+	h.before, h.recFresh, h.gone = 0, 0, 0
+	h.tx = txn{}
+	if h.unsure && !h.unmoved {
+		h.unsure = false
+	}
+}
+
+// acquire reads everything and decides what to send or to wait for.
+func (m *model) acquire(s *state, i uint8) {
+	h, id := &s.hosts[i], m.IDs[i]
+	h.look()
+	place := s.place(id)
+	switch {
+	case m.conflict(s, i):
+		h.pc = refused
+	case has(s.holders, id) && h.unsure && !m.bug(AdoptNoFence):
+		m.send(s, i, adopt)
+	case has(s.holders, id):
+		m.hold(s, i)
+	case !m.Queue && !s.queued() && !s.paused && s.free():
+		m.send(s, i, fast)
+	case place < 0:
+		m.send(s, i, enqueue)
+	case s.queue[place].host != i || !s.queue[place].kept:
+		m.send(s, i, takeover)
+	case place > 0:
+		h.pc, h.before = follow, s.queue[place-1].id
+	default:
+		m.lead(s, i)
+	}
+}
+
+// conflict reports whether another host has the id of host i, as far as can be seen.
+func (m *model) conflict(s *state, i uint8) bool {
+	if m.bug(AcquireNoCloneCheck) {
+		return false
+	}
+	id := m.IDs[i]
+	place := s.place(id)
+	return has(s.holders, id) && m.another(s.rec[id], i) ||
+		!has(s.holders, id) && place >= 0 && m.another(s.queue[place], i)
+}
+
+// lead is acquire for the head of the queue.
+func (m *model) lead(s *state, i uint8) {
+	h := &s.hosts[i]
+	switch {
+	case s.paused:
+		h.pc, h.wasPaused = head, true
+		return
+	case s.free():
+		m.send(s, i, take)
+		return
+	}
+	for id := range uint8(nHosts) {
+		if m.TTL && has(s.holders, id) && s.rec[id].exist && !has(s.alive, id) {
+			m.send(s, i, expire).target = id
+			return
+		}
+	}
+	h.pc, h.ownFresh = head, true
+	for id := range uint8(nHosts) {
+		if m.TTL && s.rec[id].exist {
+			h.recFresh |= 1 << id
+		}
+	}
+}
+
+// hold begins to believe. The lease is no longer needed.
+func (m *model) hold(s *state, i uint8) {
+	m.endLease(s, i, true)
+	h := &s.hosts[i]
+	h.look()
+	h.pc, h.removed, h.unsure, h.unmoved = held, false, false, false
+}
+
+// giveBack reads, and sends a release or what makes sure that none is needed.
+func (m *model) giveBack(s *state, i uint8) {
+	h, id := &s.hosts[i], m.IDs[i]
+	h.look()
+	switch {
+	case has(s.holders, id) && (!m.another(s.rec[id], i) || m.bug(ReleaseNoCloneCheck)):
+		m.send(s, i, give)
+	case h.unsure && !m.bug(ReleaseNoFence):
+		m.send(s, i, fence)
+	default:
+		m.finish(s, i)
+	}
+}
+
+// finish goes on after nothing is held.
+func (m *model) finish(s *state, i uint8) {
+	h := &s.hosts[i]
+	h.look()
+	h.unsure, h.unmoved = false, false
+	h.pc = idle
+	if h.mode == ready {
+		h.pc = read
+	}
+}
+
+// begin is the start of the daemon: does it hold a slot from before this boot, or from this one?
+func (m *model) begin(s *state, i uint8) {
+	h, id := &s.hosts[i], m.IDs[i]
+	if !m.bug(StartForgets) {
+		// The daemon before this one may have left a transaction under way.
+		h.unsure, h.unmoved = true, true
+	}
+	mine := has(s.holders, id) && (!m.another(s.rec[id], i) || m.bug(ReleaseNoCloneCheck))
+	fromNow := s.rec[id].exist && s.rec[id].host == i && s.rec[id].boot
+	h.pc = release
+	if h.mode == ready && (!mine || fromNow) {
+		h.pc = read
+	}
+}
+
+// check is the last look before the reboot.
+func (m *model) check(s *state, i uint8) (bad string) {
+	h, id := &s.hosts[i], m.IDs[i]
+	if !m.bug(NoCheck) && (!has(s.holders, id) || m.another(s.rec[id], i) && !m.bug(CheckNoCloneCheck)) {
+		h.pc, h.removed = read, false
+		return ""
+	}
+	if h.removed {
+		bad = "a host is about to reboot although its slot was taken away before it checked"
+	}
+	h.pc = checked
+	return bad
+}
+
+// replied goes on after the reply to the transaction of host i.
+func (m *model) replied(s *state, i uint8, ok bool) {
+	h := &s.hosts[i]
+	k := h.tx.kind
+	h.tx = txn{}
+	switch {
+	case ok && (k == fast || k == take || k == adopt):
+		m.hold(s, i)
+	case ok && (k == give || k == fence):
+		m.finish(s, i)
+	case k == give || k == fence:
+		h.pc = release
+	default:
+		h.pc = read
+		if !ok && (k == fast || k == take) && m.bug(ConflictIsNo) {
+			h.unsure, h.unmoved = false, false
+		}
+	}
+}
+
+// abandon stops waiting for the reply of host i, if it waits for one.
+func (m *model) abandon(s *state, i uint8) {
+	h := &s.hosts[i]
+	t := h.tx
+	h.tx = txn{}
+	if t.kind == none || t.lost {
+		return
+	}
+	for n := range s.net {
+		if s.net[n].kind == none {
+			s.net[n] = t
+			sortNet(&s.net)
+			return
+		}
+	}
+	panic("model: too many transactions under way")
+}
+
+// forget is the death of the daemon on host i.
+func (m *model) forget(s *state, i uint8) {
+	m.abandon(s, i)
+	m.endLease(s, i, false)
+	s.hosts[i] = host{pc: start, mode: s.hosts[i].mode}
+}
+
+// boot makes what host i wrote be from an earlier boot.
+func (m *model) boot(s *state, i uint8) {
+	for n := range s.rec {
+		if s.rec[n].host == i {
+			s.rec[n].boot = false
+		}
+		if s.queue[n].host == i {
+			s.queue[n].boot = false
+		}
+	}
+	for n := range s.net {
+		if s.net[n].host == i {
+			s.net[n].boot = false
+		}
+	}
+	sortNet(&s.net)
+}

@@ -1,0 +1,237 @@
+package model
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+var (
+	distinct = [nHosts]uint8{0, 1, 2}
+	cloned   = [nHosts]uint8{0, 1, 0}
+)
+
+// states bounds memory, at about 300 bytes each.
+const states = 5_000_000
+
+// worlds are small enough for every run.
+var worlds = []Config{
+	{Name: "no fault", Max: 1},
+	{Name: "no fault, max 2", Max: 2},
+	{Name: "lost replies", Max: 1, Budget: Budget{Lost: 2}},
+	{Name: "lost replies, max 2", Max: 2, Budget: Budget{Lost: 2}},
+	{Name: "killed daemons", Max: 1, Budget: Budget{Lost: 1, Kills: 1, Leaves: 1}},
+	{Name: "crashes", Max: 1, Budget: Budget{Lost: 1, Crashes: 1}},
+	{Name: "crashes, max 2", Max: 2, Budget: Budget{Lost: 1, Crashes: 1}},
+	{Name: "hangs", Max: 1, Budget: Budget{Lost: 1, Leases: 1, OldTakes: 1}},
+	{Name: "pause", Max: 1, Budget: Budget{Lost: 1, Pauses: 1, SetMax: 1}},
+	{Name: "pause, max 2", Max: 2, Budget: Budget{Lost: 1, Kills: 1, Pauses: 1}},
+	{Name: "administrator", Max: 1, Budget: Budget{Lost: 1, Unlocks: 1, Locks: 1}},
+	{Name: "old client", Max: 1, Budget: Budget{Lost: 1, OldTakes: 1, OldUnlock: 1, OldLock: 1}},
+	{Name: "everybody queues", Max: 1, Queue: true, Budget: Budget{Lost: 1, Leaves: 1}},
+	{Name: "time-to-live", Max: 1, TTL: true, Budget: Budget{Lost: 1, Leaves: 1}},
+	{Name: "time-to-live, by hand", Max: 1, TTL: true, Budget: Budget{Unlocks: 1, Locks: 1, OldTakes: 1}},
+	{Name: "time-to-live, max 2", Max: 2, TTL: true, Budget: Budget{Lost: 1, OldTakes: 1}},
+	{Name: "time-to-live, dead hosts", Max: 1, TTL: true, Dead: true, Budget: Budget{Lost: 1, Crashes: 2}},
+	{Name: "cloned id", Max: 1, IDs: cloned, Budget: Budget{Lost: 1, Unlocks: 1}},
+	{Name: "cloned id, max 2", Max: 2, IDs: cloned, Budget: Budget{Crashes: 1, Leaves: 1}},
+}
+
+// largeWorlds take minutes.
+var largeWorlds = []Config{
+	{Name: "three lost replies", Max: 1, Budget: Budget{Lost: 3, OldTakes: 1}},
+	{Name: "killed daemons, two lost replies", Max: 1, Budget: Budget{Lost: 2, Kills: 1, Leaves: 1}},
+	{Name: "killed daemons twice", Max: 2, Budget: Budget{Lost: 1, Kills: 2, Pauses: 1}},
+	{Name: "crashes twice", Max: 1, Budget: Budget{Lost: 1, Crashes: 2, Leases: 1}},
+	{Name: "pause, two lost replies, max 2", Max: 2, Budget: Budget{Lost: 2, Kills: 1, Pauses: 1}},
+	{Name: "hangs, pause and leaving", Max: 1, Budget: Budget{Lost: 1, Leases: 1, Leaves: 1, Pauses: 1}},
+	{Name: "administrator, all at once", Max: 1, Budget: Budget{Lost: 1, Pauses: 1, SetMax: 2, Unlocks: 1, OldTakes: 1}},
+	{Name: "everybody queues, all at once", Max: 1, Queue: true, Budget: Budget{Lost: 2, Kills: 1, Leaves: 1, Pauses: 1}},
+	{Name: "two hosts, all at once", Hosts: 2, Max: 1,
+		Budget: Budget{Lost: 1, Crashes: 1, Leases: 1, Leaves: 1, Pauses: 1, Unlocks: 1}},
+	{Name: "time-to-live, crashes", Max: 1, TTL: true, Budget: Budget{Lost: 1, Kills: 1, Crashes: 1}},
+	{Name: "time-to-live, administrator", Max: 1, TTL: true, Budget: Budget{Lost: 1, Leaves: 1, Unlocks: 1, Locks: 1}},
+	{Name: "time-to-live, dead hosts, max 2", Max: 2, TTL: true, Dead: true, Budget: Budget{Lost: 2, Crashes: 2, Pauses: 1}},
+	{Name: "cloned id, crashes", Max: 1, IDs: cloned, Budget: Budget{Lost: 1, Crashes: 1, Unlocks: 1}},
+	{Name: "cloned id, crashes, max 2", Max: 2, IDs: cloned, Budget: Budget{Lost: 1, Crashes: 1, Kills: 1, Leaves: 1}},
+}
+
+func explore(t *testing.T, c Config) *Result {
+	t.Helper()
+	if c.Hosts == 0 {
+		c.Hosts = nHosts
+	}
+	if c.IDs == [nHosts]uint8{} {
+		c.IDs = distinct
+	}
+	r, err := Explore(c, states)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestProtocolIsSafeAndComesToAGoodEnd(t *testing.T) {
+	all := worlds
+	switch size := os.Getenv("LOCKSMITH_MODEL"); size {
+	case "":
+	case "large":
+		all = append(append([]Config{}, worlds...), largeWorlds...)
+	default:
+		t.Fatalf("LOCKSMITH_MODEL is %q; it must be large or not set", size)
+	}
+	for _, c := range all {
+		t.Run(c.Name, func(t *testing.T) {
+			r := explore(t, c)
+			t.Log(r)
+			if r.Bad != "" {
+				t.Error("the protocol does not hold")
+			}
+			if r.Cycles != 0 {
+				t.Errorf("the program can go round in %d ways without a fault", r.Cycles)
+			}
+		})
+	}
+}
+
+// TestDeliberateBugsAreFound shows that the search finds what it is made to find: each of these
+// mistakes, with a history as short as there is.
+func TestDeliberateBugsAreFound(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		bug    Bug
+		in     Config
+		breaks string
+		steps  int
+	}{
+		{"taking a slot does not compare the revision", TakeNoRevision, Config{Max: 1},
+			"acts on a slot that it does not have", 4},
+		{"a time-out is taken as a no", TimeoutIsNo, Config{Max: 1, Budget: Budget{Lost: 1, Leaves: 1}},
+			"a slot stays held", 9},
+		{"a write is retried blindly", RetryBlindly, Config{Max: 1, Budget: Budget{Lost: 1}},
+			"acts on a slot that it does not have", 5},
+		{"a queue entry has no lease", EnqueueNoLease, Config{Max: 1, Budget: Budget{Leaves: 1}},
+			"never gets its turn", 14},
+		{"the head does not compare its own entry", TakeNoOwnEntry, Config{Max: 1, Budget: Budget{Leases: 1, OldTakes: 1}},
+			"overtaken", 9},
+		{"taking a slot does not compare the pause", TakeNoPause, Config{Max: 1, Budget: Budget{Pauses: 1}},
+			"during a pause", 3},
+		{"the fast path does not compare the queue", FastNoQueue, Config{Max: 1, Budget: Budget{OldTakes: 1}},
+			"overtaken", 6},
+		{"release does not fence", ReleaseNoFence, Config{Max: 1, Budget: Budget{Lost: 1, Leaves: 1}},
+			"a slot stays held", 10},
+		{"a conflict is taken for an answer about an earlier take", ConflictIsNo,
+			Config{Max: 1, Budget: Budget{Lost: 1, Leaves: 1}}, "a slot stays held", 12},
+		{"adoption does not fence", AdoptNoFence, Config{Max: 1, Budget: Budget{Kills: 1, Leaves: 1}},
+			"acts on a slot that it does not have", 9},
+		{"a start forgets what may be under way", StartForgets, Config{Max: 1, Budget: Budget{Kills: 1, Leaves: 1}},
+			"acts on a slot that it does not have", 9},
+		{"removing a holder compares only the semaphore", ExpireOnlySemaphore,
+			Config{Max: 1, TTL: true, Budget: Budget{Unlocks: 1, Locks: 1}},
+			"a holder was removed although its time-to-live had not run out", 9},
+		{"removing a holder does not compare the semaphore", ExpireNoRevision,
+			Config{Max: 2, TTL: true, Budget: Budget{OldTakes: 1}},
+			"the old client lost its slot", 16},
+		{"acquire does not check for clones", AcquireNoCloneCheck, Config{Max: 2, IDs: cloned},
+			"two hosts act on one slot", 3},
+		{"start and release do not check for clones", ReleaseNoCloneCheck, Config{Max: 1, IDs: cloned, Budget: Budget{Crashes: 1}},
+			"acts on a slot that it does not have", 6},
+		{"the check before the reboot does not check for clones", CheckNoCloneCheck, Config{Max: 1, IDs: cloned, Budget: Budget{Unlocks: 1}},
+			"although its slot was taken away", 6},
+		{"there is no check before the reboot", NoCheck, Config{Max: 1, Budget: Budget{Unlocks: 1}},
+			"although its slot was taken away", 4},
+		{"the next in the queue takes itself for the head", FollowIsHead, Config{Max: 1, Budget: Budget{Leases: 1, OldTakes: 1}},
+			"overtaken", 11},
+		{"the head does not watch the pause", HeadNoResume, Config{Max: 1, Budget: Budget{Pauses: 1}},
+			"never gets its turn", 11},
+		{"the head does not watch the semaphore", HeadNoSemaphore, Config{Max: 1},
+			"never gets its turn", 14},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if r := explore(t, test.in); r.Bad != "" {
+				t.Fatalf("it is found without the bug as well: %v", r)
+			}
+			test.in.Bug = test.bug
+			r := explore(t, test.in)
+			t.Log(r)
+			if r.Bad == "" || !strings.Contains(r.Bad, test.breaks) || len(r.Trace)/2 != test.steps {
+				t.Errorf("want %q after %d steps", test.breaks, test.steps)
+			}
+		})
+	}
+}
+
+// TestRenamingHostsChangesNothing: states that differ only in names are counted once, and that
+// hides nothing: without it there are more states and the same answers.
+func TestRenamingHostsChangesNothing(t *testing.T) {
+	for _, c := range []Config{
+		{Max: 1, Budget: Budget{Lost: 1, Kills: 1}},
+		{Max: 2, TTL: true, Budget: Budget{Crashes: 1}},
+		{Max: 1, IDs: cloned, Budget: Budget{Lost: 1}},
+		{Max: 1, Bug: EnqueueNoLease, Budget: Budget{Leaves: 1}},
+		{Max: 1, Bug: TakeNoOwnEntry, Budget: Budget{Leases: 1, OldTakes: 1}},
+		{Max: 1, Bug: ReleaseNoCloneCheck, IDs: cloned, Budget: Budget{Crashes: 1}},
+	} {
+		with := explore(t, c)
+		c.named = true
+		without := explore(t, c)
+		// Which of several shortest histories comes first may differ, and with it the name in the property.
+		if (with.Bad == "") != (without.Bad == "") || len(with.Trace) != len(without.Trace) || with.Cycles != without.Cycles {
+			t.Errorf("%+v:\n%v\n%v", c, with, without)
+		}
+		if with.Bad == "" && (without.States <= with.States || without.States > 6*with.States || with.Depth != without.Depth) {
+			t.Errorf("%+v: %v; without renaming: %v", c, with, without)
+		}
+	}
+}
+
+// TestHarmlessOmissions: what the protocol does beyond what it needs to be safe and to come to an
+// end. The package comment says what it is good for all the same.
+func TestHarmlessOmissions(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		bug  Bug
+	}{
+		{"taking over compares nothing", TakeoverNoRevision},
+		{"removing a holder does not compare its record", ExpireNoRecord},
+		{"removing a holder does not compare its alive key", ExpireNoAlive},
+		{"a host in the queue does not watch its own entry", FollowNotSelf},
+		{"the head does not watch its own entry", HeadNotSelf},
+		{"leaving does not revoke the lease", LeaveKeepsEntry},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, c := range []Config{
+				{Max: 1, Budget: Budget{Lost: 1, Leases: 1, OldTakes: 1}},
+				{Max: 1, Budget: Budget{Kills: 1, Leaves: 1, Pauses: 1}},
+				{Max: 1, TTL: true, Budget: Budget{Unlocks: 1, Locks: 1, OldTakes: 1}},
+			} {
+				c.Bug = test.bug
+				if r := explore(t, c); r.Bad != "" || r.Cycles > 0 {
+					t.Error(r)
+				}
+			}
+		})
+	}
+}
+
+// TestKnownLimits: what the protocol cannot do, so that it is noticed when it can.
+func TestKnownLimits(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		in     Config
+		breaks string
+	}{
+		{"hosts with one id that do not say their names cannot be told apart", Config{Max: 2, IDs: cloned, Hidden: true},
+			"two hosts act on one slot"},
+		{"a record left over by an old tool counts for an old tool's lock", Config{Max: 1, TTL: true, Budget: Budget{OldUnlock: 1, OldLock: 1}},
+			"its time-to-live had not run out"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := explore(t, test.in)
+			t.Log(r)
+			if !strings.Contains(r.Bad, test.breaks) {
+				t.Errorf("want %q", test.breaks)
+			}
+		})
+	}
+}

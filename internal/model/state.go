@@ -1,0 +1,451 @@
+// Package model searches the state space of the lock protocol: all histories of a small, bounded
+// world, so that a fault at the worst possible moment is not left to chance. It is a model, written
+// beside package lock and not made from it; only its tests use it.
+//
+// # The world
+//
+// Three hosts that each want to reboot once, an old client and old tools that know only the
+// semaphore document, and an administrator who pauses, sets max, locks and unlocks. etcd is
+// linearizable: a read is one step, and so is a transaction. A transaction is made from one read and
+// happens in a later step, with anything in between, so that each of its comparisons counts. What
+// goes wrong is bounded by a [Budget]: replies that never come (the transaction has happened, never
+// does, or does so at any later time), daemons that are killed and start again without a memory,
+// hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment.
+//
+// # What is checked
+//
+// In every state: who acts on a slot has it in the document, unless somebody took it away, and then
+// it does not pass the check before the reboot; no two hosts act on one slot. In every step: no slot
+// is taken beyond max, during a pause, or past somebody who queued earlier; no holder is removed before
+// its time-to-live has run out. And from every state, once faults and interference end, there is only
+// one kind of end: everybody who may reboot has done so, and nobody holds a slot or waits, except for a
+// pause to end or for max to be raised. As the steps that are no faults form no cycle, every order of
+// them leads there. A slot held by nobody who knows would show as an end of another kind.
+//
+// # Abstractions
+//
+// Revisions and times are left out. A revision never comes back, so a transaction is marked as lost
+// as soon as something that it compares is written. A lease ends at any time once nobody keeps it
+// alive; a time-to-live runs out at any time. A host that hangs is one that takes no step. A read is
+// all keys at once; a watch is a mark on the host that a key which it watches has changed, and the
+// head may act on such an event with what it read before. States that differ only in the names of
+// hosts are one state. What old clients and administrators do compares all that it reads, and is one step.
+//
+// # What it needs of the protocol
+//
+// Two things that are easy to leave out: a daemon that starts takes it that its predecessor left a
+// transaction under way, and moves the semaphore's revision before it believes that it holds nothing,
+// or that it still holds what the predecessor took. And every look at a holder, at start, before a
+// release and before the reboot, refuses the record of another host, not only acquire.
+//
+// # Not covered
+//
+// More than three hosts, more faults than the budget, the code itself, etcd losing data, broken
+// values and entries without a lease, clocks and how long anything takes, several groups. With old
+// tools beside a time-to-live, and with cloned hosts that do not say their names, the protocol has
+// limits that the tests pin. Some comparisons and watches make nothing safer in the model and are
+// kept all the same: of record and alive key one would do when an expired holder is removed, but
+// both are free in the same transaction; without the comparison a straggler could put an old lease
+// on an entry, which is repaired at once but may cost the place in the queue; a host that watches
+// its own entry notices sooner that it fell out; and a lease that is not revoked costs the others a
+// minute.
+package model
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+const (
+	nHosts = 3
+	nIDs   = 4 // of the hosts, and one for the old client
+	maxNet = 4 // stragglers at once
+
+	nobody = 0xff
+)
+
+// A pc is where a host stands.
+type pc uint8
+
+const (
+	idle    pc = iota // wants nothing, holds nothing as far as it knows
+	start             // the daemon starts: it will look whether it holds a slot
+	read              // acquiring: it will read everything, and decide
+	sent              // a transaction is under way
+	follow            // in the queue, watching the entry before its own
+	head              // first in the queue, watching the semaphore and the pause
+	held              // believes to hold a slot, will ask again before the reboot
+	checked           // has asked again, and will reboot
+	down              // is rebooting
+	refused           // has found another host with its id
+	release           // will read, and give the slot back
+	dead              // has crashed, and never comes back
+)
+
+// A mode is what a host wants.
+type mode uint8
+
+const (
+	done  mode = iota // has rebooted, or never wanted to
+	ready             // wants to reboot, and may now
+	away              // wants to reboot, and may not now (window shut, update withdrawn)
+)
+
+// A kind of transaction.
+type kind uint8
+
+const (
+	none     kind = iota
+	fast          // take a slot without queueing
+	enqueue       // create the queue entry
+	takeover      // put a new lease on an entry of this host's
+	take          // take a slot as the head of the queue
+	expire        // remove a holder whose time-to-live has run out
+	give          // release
+	fence         // write the document unchanged, before saying that nothing is held
+	adopt         // write the document unchanged, before believing to hold what an earlier process took
+)
+
+// A txn is a transaction under way, or a straggler: one whose client no longer waits for the reply.
+// A revision that has moved never comes back, so a transaction that compares one is lost then, and
+// revisions themselves are not needed.
+type txn struct {
+	kind    kind
+	host    uint8
+	holders uint8 // as read
+	max     uint8 // as read
+	target  uint8 // expire: the id
+	boot    bool  // its host is still in the boot in which it was made
+	kept    bool  // its host keeps the lease of the entry alive
+	blind   bool  // compares nothing (a deliberate bug)
+	lost    bool  // it can never happen any more: what it compares has moved, or its lease is gone
+}
+
+// An entry of the queue, or a holder's record.
+type entry struct {
+	id    uint8
+	host  uint8
+	boot  bool // written in the boot in which its host is now
+	kept  bool // entry: the lease is kept alive
+	exist bool
+}
+
+// A host is one machine, with what its daemon remembers.
+type host struct {
+	pc   pc
+	mode mode
+	tx   txn // in state sent
+
+	lease     bool // has a lease, and keeps it alive
+	unsure    bool // a transaction of unknown outcome is remembered ...
+	unmoved   bool // ... and the semaphore is still at the revision that it compares
+	removed   bool // ghost: an administrator or the time-to-live took the slot away
+	changed   bool // follow, head: a key that it watches has changed since it was read
+	semEvent  bool // head: the semaphore was among them
+	ownFresh  bool // head: its queue entry is as it was read
+	wasPaused bool // head: what it waits for is the end of the pause
+	before    uint8
+	recFresh  uint8 // head: records that are as they were read
+	gone      uint8 // head: ids whose alive key was deleted at some time since
+}
+
+// A state is all there is. It has no revisions and no times, so that it can be compared.
+type state struct {
+	holders, max uint8 // the document; free is their difference
+	paused       bool
+	alive        uint8
+	asked        uint8 // ghost: ids in holders that asked for a time-to-live with the slot that they have
+	byHand       uint8 // ghost: ids in holders that were put there by hand
+	rec          [nHosts]entry
+	queue        [nHosts]entry // in order of creation
+	net          [maxNet]txn
+	hosts        [nHosts]host
+	oldHolds     bool
+	oldRemoved   bool // ghost
+	left         Budget
+}
+
+func has(set, id uint8) bool { return set&(1<<id) != 0 }
+
+func count(set uint8) int { return bits.OnesCount8(set) }
+
+func (s *state) free() bool { return count(s.holders) < int(s.max) }
+
+// place returns the place of id in the queue, from 0, or -1.
+func (s *state) place(id uint8) int {
+	for i, e := range s.queue {
+		if e.exist && e.id == id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *state) queued() bool { return s.queue[0].exist }
+
+func (h *host) believes() bool { return h.pc == held || h.pc == checked || h.pc == down }
+
+// permuted is s with host i renamed p[i] and id j renamed q[j].
+func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
+	set := func(m uint8) (to uint8) {
+		for j := range uint8(nIDs) {
+			if has(m, j) {
+				to |= 1 << q[j]
+			}
+		}
+		return to
+	}
+	one := func(e entry) entry {
+		if e.exist {
+			e.id, e.host = q[e.id], p[e.host]
+		}
+		return e
+	}
+	send := func(t txn) txn {
+		if t.kind == none {
+			return t
+		}
+		t.host, t.holders = p[t.host], set(t.holders)
+		if t.kind == expire && !t.lost {
+			t.target = q[t.target]
+		}
+		return t
+	}
+	r := *s
+	r.holders, r.alive, r.asked, r.byHand = set(s.holders), set(s.alive), set(s.asked), set(s.byHand)
+	for i := range s.rec {
+		r.rec[q[i]] = one(s.rec[i])
+		r.queue[i] = one(s.queue[i])
+	}
+	for i, t := range s.net {
+		r.net[i] = send(t)
+	}
+	sortNet(&r.net)
+	for i, h := range s.hosts {
+		h.tx = send(h.tx)
+		h.recFresh, h.gone = set(h.recFresh), set(h.gone)
+		if h.pc == follow {
+			h.before = q[h.before]
+		}
+		r.hosts[p[i]] = h
+	}
+	return r
+}
+
+func sortNet(net *[maxNet]txn) {
+	for i := 1; i < maxNet; i++ {
+		if net[i].kind != none { // else already in order: free places are at the end
+			slices.SortFunc(net[:], func(a, b txn) int { return bytes.Compare(a.encode(nil), b.encode(nil)) })
+			return
+		}
+	}
+}
+
+func bit(bs ...bool) (b uint8) {
+	for i, set := range bs {
+		if set {
+			b |= 1 << i
+		}
+	}
+	return b
+}
+
+func (t txn) encode(b []byte) []byte {
+	if t.kind == none {
+		return append(b, 0xff, 0, 0, 0)
+	}
+	return append(b, uint8(t.kind)<<4|t.host, t.holders|t.max<<4, t.target, bit(t.boot, t.kept, t.blind, t.lost))
+}
+
+func (e entry) encode(b []byte) []byte {
+	return append(b, e.id|e.host<<2|bit(e.boot, e.kept, e.exist)<<4)
+}
+
+// local is what a host is, apart from who it is; it orders hosts, as far as it goes.
+func (s *state) local(i int, id uint8) uint64 {
+	h := &s.hosts[i]
+	n := uint64(h.pc)<<2 | uint64(h.mode)
+	n = n<<8 | uint64(bit(h.lease, h.unsure, h.unmoved, h.removed, h.changed, h.semEvent, h.ownFresh, h.wasPaused))
+	n = n<<8 | uint64(h.tx.kind)<<4 | uint64(bit(h.tx.boot, h.tx.kept, h.tx.blind, h.tx.lost))
+	n = n<<3 | uint64(s.place(id)+1)
+	return n<<3 | uint64(bit(has(s.holders, id), has(s.alive, id), s.rec[id].exist))
+}
+
+// encode is for comparing only.
+func (s *state) encode(b []byte) []byte {
+	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds, s.oldRemoved))
+	for i := range nHosts {
+		h := &s.hosts[i]
+		b = s.queue[i].encode(s.rec[i].encode(b))
+		b = append(b, uint8(h.pc)<<4|uint8(h.mode), h.before, h.recFresh|h.gone<<4,
+			bit(h.lease, h.unsure, h.unmoved, h.removed, h.changed, h.semEvent, h.ownFresh, h.wasPaused))
+		b = h.tx.encode(b)
+	}
+	for _, t := range s.net {
+		b = t.encode(b)
+	}
+	return b
+}
+
+// A renaming of hosts and ids under which the model stays the same.
+type renaming struct {
+	hosts [nHosts]uint8
+	ids   [nIDs]uint8
+}
+
+// renamings returns those that give each host an id that is its own then, first the one that changes
+// nothing.
+func renamings(ids [nHosts]uint8) (all []renaming) {
+	for _, p := range [][nHosts]uint8{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		q := [nIDs]uint8{nobody, nobody, nobody, nobody}
+		fits := true
+		for i := range p {
+			from, to := ids[i], ids[p[i]]
+			fits = fits && (q[from] == nobody || q[from] == to)
+			q[from] = to
+		}
+		for j := range q {
+			if q[j] == nobody {
+				q[j] = uint8(j)
+			}
+		}
+		if fits {
+			all = append(all, renaming{p, q})
+		}
+	}
+	return all
+}
+
+// canonical returns the one of all states that differ only in names.
+func (m *model) canonical(s *state) state {
+	var n [nHosts]uint64
+	for i := range n {
+		n[i] = s.local(i, m.IDs[i])
+	}
+	var best state
+	var bestKey, key [80]byte
+	var bestBytes []byte
+	for _, r := range m.renamings {
+		var moved [nHosts]uint64
+		for i := range n {
+			moved[r.hosts[i]] = n[i]
+		}
+		if !m.ordered(moved) {
+			continue
+		}
+		c := s.permuted(r.hosts, r.ids)
+		if bestBytes == nil {
+			best, bestBytes = c, c.encode(bestKey[:0])
+			continue
+		}
+		if b := c.encode(key[:0]); bytes.Compare(b, bestBytes) < 0 {
+			best = c
+			bestBytes = append(bestKey[:0], b...)
+		}
+	}
+	return best
+}
+
+// ordered reports whether no renaming would put the numbers of the hosts in a lower order.
+func (m *model) ordered(n [nHosts]uint64) bool {
+	for _, r := range m.renamings {
+		var moved [nHosts]uint64
+		for i := range n {
+			moved[r.hosts[i]] = n[i]
+		}
+		if slices.CompareFunc(moved[:], n[:], cmp.Compare) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+var (
+	pcNames   = [...]string{"idle", "starting", "about to read", "", "waiting behind", "waiting as head", "HOLDS", "HOLDS and checked", "REBOOTING", "refused", "about to release", "dead"}
+	modeNames = [...]string{"done", "ready", "away"}
+	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt"}
+	hostNames = [...]string{"A", "B", "C"}
+)
+
+func (m *model) idName(id uint8) string {
+	if id == nIDs-1 {
+		return "old"
+	}
+	return "id" + string('0'+rune(id))
+}
+
+func (m *model) set(set uint8) string {
+	var names []string
+	for id := range uint8(nIDs) {
+		if has(set, id) {
+			names = append(names, m.idName(id))
+		}
+	}
+	return "{" + strings.Join(names, " ") + "}"
+}
+
+func (m *model) txn(t txn) string {
+	name := kindNames[t.kind]
+	if t.lost {
+		name = "stale " + name
+	} else if t.kind == expire {
+		name += " of " + m.idName(t.target)
+	}
+	return name
+}
+
+// describe is one line for people.
+func (m *model) describe(s *state) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "max %d holders %s", s.max, m.set(s.holders))
+	if m.TTL {
+		fmt.Fprintf(&b, " alive %s", m.set(s.alive))
+	}
+	b.WriteString(" queue [")
+	for i, e := range s.queue {
+		if !e.exist {
+			break
+		}
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(m.idName(e.id) + " by " + hostNames[e.host])
+		if !e.kept {
+			b.WriteString(" (not kept alive)")
+		}
+	}
+	b.WriteString("]")
+	if s.paused {
+		b.WriteString(" PAUSED")
+	}
+	for i, h := range s.hosts {
+		fmt.Fprintf(&b, "; %s %s, ", hostNames[i], modeNames[h.mode])
+		switch h.pc {
+		case sent:
+			b.WriteString("sent " + m.txn(h.tx))
+		case follow:
+			b.WriteString(pcNames[h.pc] + " " + m.idName(h.before))
+		default:
+			b.WriteString(pcNames[h.pc])
+		}
+		if h.unsure {
+			b.WriteString(" (outcome unknown)")
+		}
+		if h.removed {
+			b.WriteString(" (taken away)")
+		}
+	}
+	for _, t := range s.net {
+		if t.kind != none {
+			fmt.Fprintf(&b, "; under way: %s of %s", m.txn(t), hostNames[t.host])
+		}
+	}
+	if s.oldHolds {
+		b.WriteString("; old client HOLDS")
+	}
+	return b.String()
+}

@@ -1,0 +1,445 @@
+package model
+
+import "fmt"
+
+// An action is what a step is.
+type action uint8
+
+const (
+	// What goes on by itself, also when nobody interferes any more.
+	goOn         action = iota // a host does the next thing
+	event                      // the head acts on an event without a read: the semaphore is free, or an alive key is gone
+	reply                      // the transaction of a host happens or fails, and it is told
+	late                       // a straggler happens
+	vanish                     // a straggler never happens
+	entryExpires               // a queue entry that nobody keeps alive goes
+	aliveExpires               // a time-to-live runs out
+	oldRelease                 // the old client gives its slot back
+	handRelease                // what was locked by hand is unlocked by hand
+
+	// The rest is bounded by the budget.
+	loseReply      // the client gives up waiting for the reply
+	loseReplyLease // and gives up its lease with it
+	kill
+	crash
+	hang // so long that the lease ends
+	leave
+	leaveQuietly // the lease cannot be revoked
+	comeBack
+	pause
+	resume
+	setMax
+	unlock
+	lock
+	oldUnlock
+	oldLock
+	oldTake
+)
+
+// A step leads from one state to another.
+type step struct {
+	action action
+	host   uint8 // or place among the stragglers, or id
+	arg    uint8
+}
+
+// fault reports whether a step of s belongs to those that end. That a time-to-live runs out is one,
+// unless the holder is dead: two live hosts with too short a time could take the slot from each
+// other for ever.
+func (m *model) fault(s *state, st step) bool {
+	if st.action != aliveExpires {
+		return st.action >= loseReply
+	}
+	for i := range s.hosts {
+		if m.IDs[i] == st.host && s.hosts[i].pc == dead {
+			return false
+		}
+	}
+	return true
+}
+
+// steps calls emit for every step that s allows. bad names the property that the step breaks.
+func (m *model) steps(s *state, emit func(st step, next state, bad string)) {
+	for i := range uint8(nHosts) {
+		m.hostSteps(s, i, emit)
+		m.hostFaults(s, i, emit)
+	}
+	for n, t := range s.net {
+		if t.kind == none || n > 0 && s.net[n-1] == t {
+			continue
+		}
+		next := *s
+		next.net[n] = txn{}
+		sortNet(&next.net)
+		emit(step{action: vanish, host: uint8(n)}, next, "")
+		if ok, bad := m.commit(&next, t); ok {
+			emit(step{action: late, host: uint8(n)}, next, bad)
+		}
+	}
+	m.others(s, emit)
+}
+
+// hostSteps are those of the program on host i.
+func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
+	next := *s
+	h := &next.hosts[i]
+	bad := ""
+	switch h.pc {
+	case start:
+		m.begin(&next, i)
+	case read:
+		m.acquire(&next, i)
+	case sent:
+		t := h.tx
+		h.tx = txn{kind: t.kind, host: i, lost: true} // no longer under way
+		ok, bad := m.commit(&next, t)
+		m.replied(&next, i, ok)
+		arg := uint8(0)
+		if ok {
+			arg = 1
+		}
+		emit(step{reply, i, arg}, next, bad)
+		return
+	case follow:
+		if !h.changed {
+			return
+		}
+		if m.bug(FollowIsHead) && next.place(m.IDs[i]) >= 0 && next.free() && !next.paused {
+			m.send(&next, i, take)
+		} else {
+			m.acquire(&next, i)
+		}
+	case head:
+		if !h.changed {
+			return
+		}
+		m.events(s, i, emit)
+		m.acquire(&next, i)
+	case held:
+		bad = m.check(&next, i)
+	case checked:
+		h.pc = down
+	case down:
+		m.boot(&next, i)
+		next.hosts[i] = host{pc: start, mode: done}
+	case refused:
+		if m.conflict(s, i) {
+			return
+		}
+		m.acquire(&next, i)
+	case release:
+		m.giveBack(&next, i)
+	default:
+		return
+	}
+	emit(step{action: goOn, host: i}, next, bad)
+}
+
+// events are what the head makes of an event alone, together with what it read earlier.
+func (m *model) events(s *state, i uint8, emit func(step, state, string)) {
+	h := s.hosts[i]
+	if h.semEvent && s.free() && (h.ownFresh || m.bug(TakeNoOwnEntry)) {
+		next := *s
+		next.hosts[i].look()
+		m.send(&next, i, take)
+		emit(step{action: event, host: i, arg: nobody}, next, "")
+	}
+	for id := range uint8(nHosts) {
+		if has(h.gone, id) && has(s.holders, id) && !s.free() && (has(h.recFresh, id) || m.compares(expire)&recKey == 0) {
+			next := *s
+			next.hosts[i].look()
+			m.send(&next, i, expire).target = id
+			emit(step{action: event, host: i, arg: id}, next, "")
+		}
+	}
+}
+
+func (m *model) hostFaults(s *state, i uint8, emit func(step, state, string)) {
+	h := s.hosts[i]
+	up := h.pc != down && h.pc != start && h.pc != dead && !(h.pc == idle && h.mode == done)
+	if s.left.Lost > 0 && h.tx.kind != none && !h.tx.lost {
+		next := *s
+		next.left.Lost--
+		m.loseReply(&next, i)
+		emit(step{action: loseReply, host: i}, next, "")
+		if h.tx.kept {
+			m.endLease(&next, i, false)
+			emit(step{action: loseReplyLease, host: i}, next, "")
+		}
+	}
+	if s.left.Kills > 0 && up {
+		next := *s
+		next.left.Kills--
+		m.forget(&next, i)
+		emit(step{action: kill, host: i}, next, "")
+	}
+	if s.left.Crashes > 0 && (up || m.Dead && h.pc == down) {
+		next := *s
+		next.left.Crashes--
+		m.forget(&next, i)
+		m.boot(&next, i)
+		if m.Dead {
+			next.hosts[i] = host{pc: dead}
+		}
+		emit(step{action: crash, host: i}, next, "")
+	}
+	if s.left.Leases > 0 && h.lease {
+		next := *s
+		next.left.Leases--
+		m.endLease(&next, i, true)
+		emit(step{action: hang, host: i}, next, "")
+	}
+	if s.left.Leaves > 0 && h.mode == ready && up && h.pc != release && h.tx.kind != give && h.tx.kind != fence {
+		next := *s
+		next.left.Leaves--
+		quiet := next
+		m.leave(&next, i, true)
+		emit(step{action: leave, host: i}, next, "")
+		if h.lease && s.left.Lost > 0 {
+			quiet.left.Lost--
+			m.leave(&quiet, i, false)
+			emit(step{action: leaveQuietly, host: i}, quiet, "")
+		}
+	}
+	if h.mode == away && (h.pc == idle || h.pc == start) {
+		next := *s
+		if h.pc == idle {
+			next.hosts[i].pc = read
+		}
+		next.hosts[i].mode = ready
+		emit(step{action: comeBack, host: i}, next, "")
+	}
+}
+
+// loseReply: the transaction may happen before, after or never, and the client does not know.
+func (m *model) loseReply(s *state, i uint8) {
+	h := &s.hosts[i]
+	t := h.tx
+	m.abandon(s, i)
+	writes := t.kind == fast || t.kind == take || t.kind == give
+	switch {
+	case m.bug(RetryBlindly) && writes:
+		h.tx = t
+		h.tx.blind = true
+		return
+	case m.bug(TimeoutIsNo) && (t.kind == fast || t.kind == take):
+	case writes || t.kind == fence || t.kind == adopt:
+		h.unsure, h.unmoved = true, true
+	}
+	h.pc = read
+	if t.kind == give || t.kind == fence {
+		h.pc = release
+	}
+}
+
+// leave: the host may no longer reboot.
+func (m *model) leave(s *state, i uint8, revoked bool) {
+	h := &s.hosts[i]
+	t := h.tx
+	m.abandon(s, i)
+	if (t.kind == fast || t.kind == take) && !m.bug(TimeoutIsNo) {
+		h.unsure, h.unmoved = true, h.unmoved || !t.lost
+	}
+	holds := h.pc == held || h.pc == checked || t.kind == adopt
+	if !m.bug(LeaveKeepsEntry) {
+		m.endLease(s, i, revoked)
+	} else {
+		m.endLease(s, i, false)
+	}
+	unsure, unmoved := h.unsure, h.unmoved
+	*h = host{pc: idle, mode: away, unsure: unsure, unmoved: unmoved}
+	if holds || unsure {
+		h.pc = release
+	}
+}
+
+// others are the steps of etcd, of the administrator and of clients that know only the document.
+func (m *model) others(s *state, emit func(step, state, string)) {
+	for p, e := range s.queue {
+		if e.exist && !e.kept && !m.bug(EnqueueNoLease) {
+			next := *s
+			m.deleteEntry(&next, e.id)
+			emit(step{action: entryExpires, host: uint8(p)}, next, "")
+		}
+	}
+	for id := range uint8(nHosts) {
+		if has(s.alive, id) {
+			next := *s
+			m.dropAlive(&next, id)
+			emit(step{action: aliveExpires, host: id}, next, "")
+		}
+		if s.left.Unlocks > 0 && has(s.holders, id) {
+			next := *s
+			next.left.Unlocks--
+			m.remove(&next, id)
+			m.putRecord(&next, id, entry{})
+			m.dropAlive(&next, id)
+			emit(step{action: unlock, host: id}, next, "")
+		}
+		if s.left.OldUnlock > 0 && has(s.holders, id) {
+			next := *s
+			next.left.OldUnlock--
+			m.remove(&next, id)
+			emit(step{action: oldUnlock, host: id}, next, "")
+		}
+		if !has(s.holders, id) && s.free() {
+			if s.left.Locks > 0 && !s.paused {
+				next := *s
+				next.left.Locks--
+				m.lockByHand(&next, id)
+				m.putRecord(&next, id, entry{id: id, host: m.hostOf(id), boot: true, exist: true})
+				if m.TTL {
+					next.alive |= 1 << id
+					next.asked |= 1 << id
+				}
+				emit(step{action: lock, host: id}, next, "")
+			}
+			if s.left.OldLock > 0 {
+				next := *s
+				next.left.OldLock--
+				m.lockByHand(&next, id)
+				emit(step{action: oldLock, host: id}, next, "")
+			}
+		}
+		if has(s.byHand, id) {
+			next := *s
+			m.remove(&next, id)
+			emit(step{action: handRelease, host: id}, next, "")
+		}
+	}
+	if s.oldHolds {
+		next := *s
+		if has(s.holders, oldID) {
+			m.write(&next, s.holders&^(1<<oldID), s.max)
+		}
+		next.oldHolds, next.oldRemoved = false, false
+		emit(step{action: oldRelease}, next, "")
+	} else if s.left.OldTakes > 0 && s.free() {
+		next := *s
+		next.left.OldTakes--
+		m.write(&next, s.holders|1<<oldID, s.max)
+		next.oldHolds = true
+		emit(step{action: oldTake}, next, "")
+	}
+	switch {
+	case s.paused:
+		next := *s
+		m.setPause(&next, false)
+		emit(step{action: resume}, next, "")
+	case s.left.Pauses > 0:
+		next := *s
+		next.left.Pauses--
+		m.setPause(&next, true)
+		emit(step{action: pause}, next, "")
+	}
+	for n := range uint8(3) {
+		if s.left.SetMax > 0 && n != s.max {
+			next := *s
+			next.left.SetMax--
+			m.write(&next, s.holders, n)
+			emit(step{action: setMax, arg: n}, next, "")
+		}
+	}
+}
+
+// lockByHand takes a slot for id. It compares what it reads, so that it is one step.
+func (m *model) lockByHand(s *state, id uint8) {
+	m.write(s, s.holders|1<<id, s.max)
+	s.byHand |= 1 << id
+	for i := range s.hosts {
+		if m.IDs[i] == id {
+			s.hosts[i].removed = false // it has a slot again
+		}
+	}
+}
+
+// hostOf returns a host that has an id.
+func (m *model) hostOf(id uint8) uint8 {
+	for i := range m.IDs {
+		if m.IDs[i] == id {
+			return uint8(i)
+		}
+	}
+	return 0
+}
+
+// label says what a step was, given the state before it.
+func (m *model) label(st step, s *state) string {
+	switch st.action {
+	case vanish, late:
+		t := s.net[st.host]
+		if st.action == late {
+			return fmt.Sprintf("%s's %s happens late", hostNames[t.host], m.txn(t))
+		}
+		return fmt.Sprintf("%s's %s never happens", hostNames[t.host], m.txn(t))
+	case entryExpires:
+		return "the lease of queue entry " + m.idName(s.queue[st.host].id) + " ends"
+	case aliveExpires:
+		return "the time-to-live of " + m.idName(st.host) + " runs out"
+	case oldRelease:
+		return "the old client gives its slot back"
+	case handRelease:
+		return m.idName(st.host) + " is unlocked by hand again"
+	case pause:
+		return "the administrator pauses"
+	case resume:
+		return "the pause ends"
+	case setMax:
+		return fmt.Sprintf("the administrator sets max to %d", st.arg)
+	case unlock:
+		return "the administrator unlocks " + m.idName(st.host)
+	case lock:
+		return "the administrator locks " + m.idName(st.host)
+	case oldUnlock:
+		return "an old tool unlocks " + m.idName(st.host)
+	case oldLock:
+		return "an old tool locks " + m.idName(st.host)
+	case oldTake:
+		return "the old client takes a slot"
+	}
+	h := s.hosts[st.host]
+	name := hostNames[st.host]
+	switch st.action {
+	case event:
+		if st.arg == nobody {
+			return name + " is told of the free slot"
+		}
+		return name + " is told that the alive key of " + m.idName(st.arg) + " went"
+	case reply:
+		if st.arg == 1 {
+			return name + "'s " + m.txn(h.tx) + " happens"
+		}
+		return name + "'s " + m.txn(h.tx) + " fails"
+	case loseReply:
+		return name + " has no reply to its " + m.txn(h.tx)
+	case loseReplyLease:
+		return name + " has no reply to its " + m.txn(h.tx) + " and drops its lease"
+	case kill:
+		return name + "'s daemon is killed"
+	case crash:
+		return name + " crashes"
+	case hang:
+		return name + " hangs until its lease ends"
+	case leave:
+		return name + " leaves"
+	case leaveQuietly:
+		return name + " leaves, and cannot revoke its lease"
+	case comeBack:
+		return name + " is ready again"
+	}
+	switch h.pc {
+	case start:
+		return name + " starts and looks whether it holds"
+	case held:
+		return name + " checks its slot"
+	case checked:
+		return name + " reboots"
+	case down:
+		return name + " is up again"
+	case release:
+		return name + " reads, to release"
+	case follow, head:
+		return name + " is woken and reads"
+	}
+	return name + " reads"
+}
