@@ -16,7 +16,7 @@
 // Everything else (the demo) uses Binary, Start and Close.
 //
 // Two proxies make faults. Proxy works on bytes, with or without TLS: refused,
-// silent and cut connections. RPCProxy works on calls, without TLS: it
+// silent, slow and cut connections. RPCProxy works on calls, without TLS: it
 // fails, delays or loses exactly the call that the test names, such as the
 // reply to the next write:
 //

@@ -11,9 +11,10 @@ import (
 // and has the faults of one. It listens on the server's IP address, so that the
 // server's certificate is good for it, and keeps its own port for good.
 //
-// There is one fault at a time: Pass, Refuse and BlackHole each replace the last,
-// for connections that exist and for new ones. A Proxy is safe for concurrent
-// use.
+// There is one fault at a time: Pass, Refuse, BlackHole, HoldRequests,
+// DropReplies and Delay each replace the last, for connections that exist and
+// for new ones. What a connection has lost cannot be mended: a connection that
+// lost bytes is cut when the fault ends. A Proxy is safe for concurrent use.
 type Proxy struct {
 	scheme, address, target string
 
@@ -23,8 +24,26 @@ type Proxy struct {
 	listener net.Listener // nil while refusing
 	links    map[*link]struct{}
 	accepted int
-	hole     chan struct{} // closed when the black hole ends; nil without one
+	fault    fault
+	changed  chan struct{} // closed and replaced with every change of fault
 }
+
+// fault is what happens to bytes on their way to the server and to the client.
+type fault struct{ toServer, toClient passage }
+
+// passage is what happens to bytes in one direction.
+type passage struct {
+	flow  flow
+	delay time.Duration
+}
+
+type flow int
+
+const (
+	pass flow = iota
+	hold      // until the fault changes
+	drop      // discarded
+)
 
 // link is a client's connection and its continuation to the server.
 type link struct {
@@ -33,6 +52,7 @@ type link struct {
 
 	// Guarded by Proxy.mu.
 	server net.Conn // nil until dialled
+	lost   bool     // bytes were dropped
 	closed bool
 }
 
@@ -47,6 +67,7 @@ func NewProxy(s *Server) (*Proxy, error) {
 		address: l.Addr().String(),
 		target:  s.address,
 		links:   map[*link]struct{}{},
+		changed: make(chan struct{}),
 	}
 	p.serve(l)
 	return p, nil
@@ -71,30 +92,38 @@ func (p *Proxy) Accepted() int {
 
 // Pass ends the fault: what was held goes on its way. The error is that of
 // listening again after Refuse.
-func (p *Proxy) Pass() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.endHole()
-	return p.listen()
-}
+func (p *Proxy) Pass() error { return p.enter(fault{}) }
 
 // BlackHole accepts connections and carries nothing, not even their end.
 // Clients see a silent server. As with a real network that comes back, what is
 // on its way arrives at the next Pass.
 func (p *Proxy) BlackHole() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.hole == nil {
-		p.hole = make(chan struct{})
-	}
-	return p.listen()
+	return p.enter(fault{toServer: passage{flow: hold}, toClient: passage{flow: hold}})
+}
+
+// HoldRequests keeps what clients send, and carries what the server sends. The
+// next Pass delivers it, late, in order, whether or not the client is still
+// there.
+func (p *Proxy) HoldRequests() error {
+	return p.enter(fault{toServer: passage{flow: hold}})
+}
+
+// DropReplies carries what clients send and discards what the server sends:
+// requests take effect and nobody hears of it.
+func (p *Proxy) DropReplies() error {
+	return p.enter(fault{toClient: passage{flow: drop}})
+}
+
+// Delay carries everything, with every piece arriving at least that much later.
+func (p *Proxy) Delay(toServer, toClient time.Duration) error {
+	return p.enter(fault{toServer: passage{delay: toServer}, toClient: passage{delay: toClient}})
 }
 
 // Refuse cuts every connection and refuses new ones.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endHole()
+	p.change(fault{})
 	if p.listener != nil {
 		_ = p.listener.Close()
 		p.listener = nil
@@ -116,16 +145,11 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// endHole is called with p.mu held.
-func (p *Proxy) endHole() {
-	if p.hole != nil {
-		close(p.hole)
-		p.hole = nil
-	}
-}
-
-// listen listens if need be. It is called with p.mu held.
-func (p *Proxy) listen() error {
+// enter makes f the fault, and listens if need be.
+func (p *Proxy) enter(f fault) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.change(f)
 	if p.listener != nil {
 		return nil
 	}
@@ -135,6 +159,18 @@ func (p *Proxy) listen() error {
 	}
 	p.serve(l)
 	return nil
+}
+
+// change is called with p.mu held.
+func (p *Proxy) change(f fault) {
+	p.fault = f
+	close(p.changed)
+	p.changed = make(chan struct{})
+	for l := range p.links {
+		if l.lost {
+			p.cut(l)
+		}
+	}
 }
 
 // cutAll is called with p.mu held.
@@ -190,7 +226,7 @@ func (p *Proxy) carry(l *link) {
 		p.cut(l)
 	}()
 	// A server that is down must not show through a black hole.
-	if !p.await(l) {
+	if _, ok := p.await(l, toServer); !ok {
 		return
 	}
 	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
@@ -208,23 +244,44 @@ func (p *Proxy) carry(l *link) {
 
 	ended := make(chan struct{}, 2)
 	p.wg.Go(func() {
-		p.pump(l, server, l.client)
+		p.pump(l, server, l.client, toServer)
 		ended <- struct{}{}
 	})
 	p.wg.Go(func() {
-		p.pump(l, l.client, server)
+		p.pump(l, l.client, server, toClient)
 		ended <- struct{}{}
 	})
 	<-ended
 }
 
+// toServer and toClient choose a direction of a fault.
+func toServer(f fault) passage { return f.toServer }
+func toClient(f fault) passage { return f.toClient }
+
 // pump moves bytes in one direction until the source ends or l is cut.
-func (p *Proxy) pump(l *link, dst, src net.Conn) {
+func (p *Proxy) pump(l *link, dst, src net.Conn, direction func(fault) passage) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, readErr := src.Read(buf)
-		if !p.await(l) {
+		// The fault that counts is the one when the bytes (or the end) arrive.
+		now, ok := p.await(l, direction)
+		switch {
+		case !ok:
 			return
+		case now.flow == drop && readErr != nil:
+			<-l.done // the end is discarded as well
+			return
+		case now.flow == drop:
+			continue
+		}
+		if now.delay > 0 {
+			timer := time.NewTimer(now.delay)
+			select {
+			case <-timer.C:
+			case <-l.done:
+				timer.Stop()
+				return
+			}
 		}
 		if _, err := dst.Write(buf[:n]); err != nil || readErr != nil {
 			return
@@ -232,18 +289,27 @@ func (p *Proxy) pump(l *link, dst, src net.Conn) {
 	}
 }
 
-// await waits for the end of a black hole; it is false when l is cut first.
-func (p *Proxy) await(l *link) bool {
+// await is the passage in a direction, once it is not held; false when l is cut
+// first.
+func (p *Proxy) await(l *link, direction func(fault) passage) (passage, bool) {
 	for {
 		p.mu.Lock()
-		hole, closed := p.hole, l.closed
+		now, changed := direction(p.fault), p.changed
+		if l.closed {
+			p.mu.Unlock()
+			return passage{}, false
+		}
+		if now.flow == drop {
+			l.lost = true
+		}
 		p.mu.Unlock()
-		if closed || hole == nil {
-			return !closed
+		if now.flow != hold {
+			return now, true
 		}
 		select {
-		case <-hole:
+		case <-changed:
 		case <-l.done:
+			return passage{}, false
 		}
 	}
 }

@@ -111,3 +111,69 @@ func TestProxyBlackHoleIsSilentForOldAndNewConnections(t *testing.T) {
 		wantValue(ctx, t, outside(t, s), "k", "after")
 	})
 }
+
+func TestProxyDropsRepliesToWhatTheServerHasDone(t *testing.T) {
+	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustProxy(t, s)
+		c := clientOf(t, p.Endpoint())
+		put(ctx, t, c, "k", "before")
+		must(t, p.DropReplies())
+		wantSilence(ctx, t, func(ctx context.Context) error {
+			_, err := c.Put(ctx, "k", "done")
+			return err
+		})
+		wantValue(ctx, t, outside(t, s), "k", "done")
+		must(t, p.Pass())
+		// A read is repeated on a new connection: the old one has lost bytes.
+		wantValue(ctx, t, c, "k", "done")
+		if ever := p.Accepted(); ever < 2 {
+			t.Errorf("%d connections were made, want a new one", ever)
+		}
+	})
+}
+
+func TestProxyHoldsRequestsAndDeliversThemLate(t *testing.T) {
+	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustProxy(t, s)
+		c := clientOf(t, p.Endpoint())
+		put(ctx, t, c, "k", "before")
+		must(t, p.HoldRequests())
+		answered := make(chan error, 1)
+		go func() {
+			_, err := c.Put(ctx, "k", "late")
+			answered <- err
+		}()
+		select {
+		case err := <-answered:
+			t.Fatalf("answered while held: %v", err)
+		case <-time.After(brief):
+		}
+		wantValue(ctx, t, outside(t, s), "k", "before")
+		must(t, p.Pass())
+		must(t, <-answered)
+		wantValue(ctx, t, outside(t, s), "k", "late")
+		if ever := p.Accepted(); ever != 1 {
+			t.Errorf("%d connections were made, want the one that was held", ever)
+		}
+	})
+}
+
+func TestProxyDelaysEachDirection(t *testing.T) {
+	const delay = 50 * time.Millisecond
+	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
+		p := etcdtest.MustProxy(t, etcdtest.MustStart(t, v, etcdtest.Options{}))
+		c := clientOf(t, p.Endpoint())
+		put(ctx, t, c, "k", "v")
+		for _, way := range []struct{ toServer, toClient time.Duration }{{delay, 0}, {0, delay}, {delay, delay}} {
+			must(t, p.Delay(way.toServer, way.toClient))
+			before := time.Now()
+			put(ctx, t, c, "k", "v")
+			if took := time.Since(before); took < way.toServer+way.toClient {
+				t.Errorf("with %v there and %v back a call took %v", way.toServer, way.toClient, took)
+			}
+		}
+		must(t, p.Pass())
+	})
+}

@@ -27,6 +27,7 @@ const (
 	Txn          = "/etcdserverpb.KV/Txn"
 	Watch        = "/etcdserverpb.Watch/Watch"
 	LeaseGrant   = "/etcdserverpb.Lease/LeaseGrant"
+	LeaseRevoke  = "/etcdserverpb.Lease/LeaseRevoke"
 	KeepAlive    = "/etcdserverpb.Lease/LeaseKeepAlive"
 	Snapshot     = "/etcdserverpb.Maintenance/Snapshot"
 	Authenticate = "/etcdserverpb.Auth/Authenticate"
