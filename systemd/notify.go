@@ -10,7 +10,7 @@ import (
 )
 
 // maxStatus keeps the status line well inside one datagram and one screen.
-const maxStatus = 500
+const maxStatus = 1000
 
 // Notifier tells the service manager about this service, see sd_notify(3). The
 // zero value is ready for use, also by several goroutines. Without a service
