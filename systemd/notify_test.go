@@ -43,7 +43,7 @@ func TestNotifierSpeaksToTheServiceManager(t *testing.T) {
 		{"status with another assignment in it", func() error { return n.Status("a\nREADY=1\r\x1b\x00b\u0085c") }, `STATUS=a READY=1   b c`},
 		{"status that would be shown backwards", func() error { return n.Status("a\u202eb\u2028c") }, `STATUS=a b c`},
 		{"status that is not UTF-8", func() error { return n.Status("a\xffb") }, `STATUS=a\?b`},
-		{"endless status", func() error { return n.Status(strings.Repeat("ü", 10000)) }, `STATUS=ü{250}\.\.\.`},
+		{"endless status", func() error { return n.Status(strings.Repeat("ü", 10000)) }, `STATUS=ü{500}\.\.\.`},
 	} {
 		if err := test.send(); err != nil {
 			t.Fatalf("%s: %v", test.name, err)

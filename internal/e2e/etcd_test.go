@@ -80,11 +80,12 @@ func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		p := etcdtest.MustRPCProxy(t, s)
+		h := startHost(t, g.confAt(p.Endpoint()))
+		h.awaitIdle()
 		caught := p.Next(etcdtest.Writes, func(_ context.Context, c *etcdtest.Call) error {
 			s.Kill()
 			return c.Forward()
 		})
-		h := startHost(t, g.confAt(p.Endpoint()))
 		h.announce()
 		<-caught.Arrived
 		h.awaitStatus("waiting for a slot", p.Endpoint())
@@ -116,13 +117,14 @@ func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		p := etcdtest.MustRPCProxy(t, s)
+		h := startHost(t, g.confAt(p.Endpoint()))
+		h.awaitIdle()
 		caught := p.Next(etcdtest.Writes, func(ctx context.Context, c *etcdtest.Call) error {
 			if err := s.Pause(ctx); err != nil {
 				return err
 			}
 			return c.Forward()
 		})
-		h := startHost(t, g.confAt(p.Endpoint()))
 		h.announce()
 		<-caught.Arrived
 		h.awaitStatus("waiting for a slot", p.Endpoint())
@@ -354,14 +356,38 @@ func TestEtcdWithUserAndPassword(t *testing.T) {
 	})
 }
 
+// A daemon is killed with the transaction that takes its slot on the way, and the
+// transaction happens once the next one has found that nothing is held: that would
+// be a slot that nobody knows of.
+func TestTransactionOfAKilledDaemonCannotHappenLater(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	p := etcdtest.MustRPCProxy(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHost(t, g.confAt(p.Endpoint()))
+	h.awaitIdle()
+	release := make(chan struct{})
+	caught := p.Next(etcdtest.Writes, etcdtest.Late(release))
+	h.announce()
+	<-caught.Arrived
+	h.Daemon().Kill()
+	h.Engine.Set(idle)
+	h.start()
+	h.awaitIdle()
+	close(release)
+	<-caught.Forwarded
+	g.wantDocument(`{"semaphore":1,"max":1,"holders":null}`)
+	g.wantNever("a holder", func(s semaphore) bool { return len(s.Holders) > 0 })
+}
+
 // etcd without room for more answers so, and is waited for.
 func TestEtcdWithoutSpaceIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
 	g := newGroup(t, s)
 	p := etcdtest.MustRPCProxy(t, s)
-	caught := p.Every(etcdtest.Writes, etcdtest.Fail(rpctypes.ErrGRPCNoSpace))
 	h := startHost(t, g.confAt(p.Endpoint()))
+	h.awaitIdle()
+	caught := p.Every(etcdtest.Writes, etcdtest.Fail(rpctypes.ErrGRPCNoSpace))
 	h.announce()
 	<-caught.Arrived
 	h.awaitStatus("waiting for a slot", "database space exceeded")
