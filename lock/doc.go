@@ -6,9 +6,13 @@
 //
 // # Guarantees
 //
-//   - The document at the semaphore key is the only truth about who holds a slot. Nothing else that
-//     is written beside it can give, take or block a slot, so clients that know only the document
-//     can share it.
+//   - The document at the semaphore key is the only truth about who holds a slot, so clients that know
+//     only the document can share it. They are never more than max with ours.
+//   - Hosts that wait have their turn in the order in which they entered the queue, as long as they
+//     stay: only the first one tries. One that hangs or dies holds the others up for a minute.
+//   - Nothing that somebody writes beside the document, whatever it is, gives a slot or takes one away,
+//     except that the time-to-live which a record asks for is over. Only a pause, or an entry of the
+//     queue with a lease that is kept alive, holds hosts up.
 //   - Every change is one transaction that compares the revision that was read. A document that
 //     cannot be understood is never overwritten.
 //   - Reads are linearizable.
@@ -18,6 +22,7 @@
 //
 // # Not guaranteed
 //
-//   - Fairness between waiting hosts.
+//   - That clients which know only the document wait for their turn, or administrators who take a
+//     slot by hand.
 //   - That a holder is alive: a slot has no lease, because a rebooting host could not keep it.
 package lock

@@ -45,7 +45,7 @@ type CloneError struct {
 }
 
 func (e *CloneError) Error() string {
-	return fmt.Sprintf("two hosts have the machine id %s: this is %s, but %s has the lock or waits for it under the same id; give cloned hosts ids of their own (machine-id(5)), or, if %[3]s is this host by an older name or is gone, run locksmithctl unlock %[1]s",
+	return fmt.Sprintf("two hosts have the machine id %[1]s: this is %[2]s, but %[3]s has the lock or waits for it; if that is gone or was renamed, run locksmithctl unlock %[1]s, else see machine-id(5)",
 		clean(e.ID), e.Self.Hostname, e.Other.Hostname)
 }
 

@@ -277,9 +277,6 @@ func (w *waiter) findAhead(ctx context.Context) (Snapshot, string, error) {
 			snap, err = w.store.Get(ctx, reads...)
 		} else {
 			_, snap, err = w.store.Commit(ctx, []Cond{{Key: entry, ModRevision: w.entry}}, []Op{{Key: mine, Lease: w.lease}}, reads...)
-			if errors.Is(err, ErrNoLease) {
-				return snap, "", errLostPlace
-			}
 			w.indexed = err == nil
 		}
 		if err != nil {

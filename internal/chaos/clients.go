@@ -128,10 +128,12 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 	case errors.As(err, &isClone), errors.As(err, &isDocument):
 		c.run.problem("%s: %v", describe(in, out), err)
 		fallthrough
+	case in.kind.pauses() && out.undecided: // it failed at its second try
+		out = output{result: unknown}
 	default:
 		out.result = failed
 	}
-	c.run.history.end(o, out)
+	c.run.history.end(o, out, err)
 	c.run.count(in, out)
 	switch {
 	case in.kind.pauses(), in.kind == overview:
@@ -327,7 +329,12 @@ func (o *operator) stopAndGo(ctx context.Context) {
 		return output{result: done}, o.lock.Pause(ctx, info, d)
 	})
 	pace(ctx, time.Duration(o.rng.IntN(20))*time.Millisecond)
-	if resumed := o.resume(goOn); stopped.result == done && (resumed.result == done || resumed.result == nothing) {
+	if stopped.result == done && stopped.undecided {
+		// Tried twice. The first try compares that there is no pause, and so may still happen after the
+		// other one was resumed.
+		o.run.history.call(o.number, input{group: o.group, kind: stop, n: n})
+	}
+	if resumed := o.resume(goOn); stopped.result == done && !stopped.undecided && (resumed.result == done || resumed.result == nothing) {
 		o.run.history.close(lapsing) // there is nothing left to end
 	}
 }
@@ -455,7 +462,7 @@ func (c *oldClient) swap(ctx context.Context, in input, change func(*oldDocument
 			c.compared = revision
 		}
 	}
-	c.run.history.end(o, out)
+	c.run.history.end(o, out, nil)
 	c.run.count(in, out)
 	if out.result == unknown {
 		c.open = append(c.open, o)

@@ -18,6 +18,15 @@ type op struct {
 	out       output
 	call, ret int64 // nanoseconds since the history began
 	carried   bool  // into this window, from the one before
+	err       error
+}
+
+func (o *op) String() string {
+	s := fmt.Sprintf("%9.1f ms to %9.1f ms  client %3d  %s", float64(o.call)/1e6, float64(o.ret)/1e6, o.client, describe(o.in, o.out))
+	if o.err != nil {
+		s += ": " + o.err.Error()
+	}
+	return s
 }
 
 // history is what the clients of all groups did in one window. It is safe for concurrent use.
@@ -43,10 +52,10 @@ func (h *history) call(client int, in input) *op {
 }
 
 // end is what the caller was told. One that is unknown stays open.
-func (h *history) end(o *op, out output) {
+func (h *history) end(o *op, out output, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	o.out = out
+	o.out, o.err = out, err
 	if out.result != unknown {
 		o.ret = h.now()
 	}
@@ -99,17 +108,21 @@ const patience = 30 * time.Second
 // check looks for a linearization of each group in a window.
 func check(window []*op, groups int) error {
 	for g := range groups {
+		var all []*op
 		var ops []porcupine.Operation
 		for _, o := range window {
-			if o.out.result == failed || o.in.kind.reads() && o.out.result == unknown || o.in.group != g && !o.in.kind.everywhere() {
+			if o.in.group != g && !o.in.kind.everywhere() {
 				continue
 			}
-			ops = append(ops, porcupine.Operation{ClientId: o.client, Input: o.in, Output: o.out, Call: o.call, Return: o.ret})
+			all = append(all, o)
+			if o.out.result != failed && !(o.in.kind.reads() && o.out.result == unknown) {
+				ops = append(ops, porcupine.Operation{ClientId: o.client, Input: o.in, Output: o.out, Call: o.call, Return: o.ret, Metadata: o})
+			}
 		}
 		switch porcupine.CheckOperationsTimeout(model, ops, patience) {
 		case porcupine.Illegal:
 			_, info := porcupine.CheckOperationsVerbose(model, ops, patience)
-			return fmt.Errorf("group %d is not linearizable: %s", g, stuck(ops, info))
+			return fmt.Errorf("group %d is not linearizable: %s", g, stuck(all, info))
 		case porcupine.Unknown:
 			return fmt.Errorf("group %d: %d operations could not be checked in %v", g, len(ops), patience)
 		}
@@ -118,36 +131,37 @@ func check(window []*op, groups int) error {
 }
 
 // stuck shows where the longest linearization ends, and what could not come next.
-func stuck(ops []porcupine.Operation, info porcupine.LinearizationInfo) string {
-	var longest []porcupine.Operation
+func stuck(all []*op, info porcupine.LinearizationInfo) string {
+	var order []*op
 	for _, partition := range info.PartialLinearizationsOperations() {
 		for _, l := range partition {
-			if len(l) > len(longest) {
-				longest = l
+			if len(l) <= len(order) {
+				continue
+			}
+			order = nil
+			for _, o := range l {
+				order = append(order, o.Metadata.(*op))
 			}
 		}
 	}
-	in := map[[3]int64]int{}
-	key := func(o porcupine.Operation) [3]int64 { return [3]int64{int64(o.ClientId), o.Call, o.Return} }
-	for _, o := range longest {
-		in[key(o)]++
-	}
-	var rest []porcupine.Operation
-	for _, o := range ops {
-		if in[key(o)]--; in[key(o)] < 0 {
-			rest = append(rest, o)
-		}
-	}
-	slices.SortFunc(rest, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	rest := slices.DeleteFunc(slices.Clone(all), func(o *op) bool { return o.out.result == failed || slices.Contains(order, o) })
+	slices.SortFunc(rest, func(a, b *op) int { return cmp.Compare(a.ret, b.ret) })
+	without := slices.DeleteFunc(slices.Clone(all), func(o *op) bool {
+		return o.out.result != failed && o.out.result != unknown || len(rest) > 0 && o.call > rest[0].ret
+	})
 	var b strings.Builder
-	show := func(title string, ops []porcupine.Operation) {
-		fmt.Fprintf(&b, "\n%s", title)
-		for _, o := range ops {
-			fmt.Fprintf(&b, "\n  %9.1f ms to %9.1f ms  client %3d  %s", float64(o.Call)/1e6, float64(o.Return)/1e6, o.ClientId,
-				describe(o.Input.(input), o.Output.(output)))
+	for _, part := range []struct {
+		title string
+		ops   []*op
+	}{
+		{fmt.Sprintf("the last of the %d of %d operations that could be put in order:", len(order), len(all)), order[max(0, len(order)-12):]},
+		{"what could not come next:", rest[:min(len(rest), 8)]},
+		{"what failed or is unknown, before that:", without[max(0, len(without)-24):]},
+	} {
+		fmt.Fprintf(&b, "\n%s", part.title)
+		for _, o := range part.ops {
+			fmt.Fprintf(&b, "\n  %v", o)
 		}
 	}
-	show(fmt.Sprintf("the last of the %d of %d operations that could be put in order:", len(longest), len(ops)), longest[max(0, len(longest)-12):])
-	show("what could not come next:", rest[:min(len(rest), 8)])
 	return b.String()
 }

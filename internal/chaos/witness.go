@@ -25,7 +25,6 @@ type witness struct {
 	moved    chan struct{} // closed and replaced with every revision
 	groups   []group
 	all      bool // groups are paused
-	started  bool // some member has answered
 }
 
 // group is what the keys of one hold.

@@ -48,7 +48,7 @@ func TestSlotOfAnotherHostWithTheSameMachineIDIsLeftAlone(t *testing.T) {
 		g.recordOf(h.id, "the-original", "its-boot")
 		h.Engine.Set(needReboot)
 		h.start()
-		h.awaitStatus("two hosts have the machine id "+h.id, "the-original", "locksmithctl unlock "+h.id)
+		h.awaitStatus("two hosts have the machine id", "the-original", "run locksmithctl unlock "+h.id)
 		h.wantNoReboot()
 		g.wantHeldThroughout(h.id)
 		g.unlock(h.id)

@@ -65,8 +65,11 @@ func (f *fleet) roll(ctx context.Context) error {
 // stall returns an error once nothing has happened for too long, or ctx ends.
 func (f *fleet) stall(ctx context.Context) error {
 	for {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
 		select {
-		case <-f.change():
+		case <-changed:
 		case <-time.After(stalled):
 			return fmt.Errorf("nothing has happened for %v", stalled)
 		case <-ctx.Done():
@@ -120,12 +123,8 @@ func (f *fleet) down(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	for !f.othersReady() {
-		select {
-		case <-f.change():
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := f.await(ctx, f.othersReady); err != nil {
+		return err
 	}
 	select {
 	case <-time.After(f.downtime):
@@ -135,19 +134,30 @@ func (f *fleet) down(ctx context.Context) error {
 	return f.floor.measure(ctx)
 }
 
-// othersReady reports whether the next host waits at the head of the queue, or
-// there is none.
-func (f *fleet) othersReady() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ready != "" || len(f.acquired) == f.hosts
+// othersReady is whether the next host waits at the head of the queue, or there
+// is none.
+func (f *fleet) othersReady() bool { return f.ready != "" || len(f.acquired) == f.hosts }
+
+// handedOver is whether no slot is free, or nobody is left to take it.
+func (f *fleet) handedOver() bool {
+	return len(f.acquired) >= min(len(f.released)+f.max, f.hosts)
 }
 
-// change returns a channel that is closed at the next change.
-func (f *fleet) change() <-chan struct{} {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.changed
+// await waits until what is asked for is so.
+func (f *fleet) await(ctx context.Context, so func() bool) error {
+	for {
+		f.mu.Lock()
+		done, changed := so(), f.changed
+		f.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // note makes a change known.
@@ -242,5 +252,6 @@ func (h *host) release(ctx context.Context) error {
 		return err
 	}
 	h.fleet.note(func() { h.fleet.released = append(h.fleet.released, at) })
-	return nil
+	// In a fleet it has processors of its own, and what it does next delays nobody.
+	return h.fleet.await(ctx, h.fleet.handedOver)
 }
