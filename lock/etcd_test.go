@@ -537,7 +537,7 @@ func TestWaitNoticesThatTheClusterHasNoLeader(t *testing.T) {
 		a, b := newLock(t, connect(t, at(members[0].Endpoint())), ""), newLock(t, connect(t, at(members[0].Endpoint())), "")
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
-		until(t, "the watch", func() bool { return watchers(ctx, t, members[0].Endpoint()) == 1 })
+		until(t, "the watch", func() bool { return watchers(ctx, t, members[0].Endpoint()) == headWatches })
 		members[1].Kill()
 		members[2].Kill()
 		w.mustReportTrouble(t) // although the member that it watches is well and connected
