@@ -3,6 +3,7 @@ module github.com/locksmithd/locksmith
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/godbus/dbus/v5 v5.2.4
 	github.com/robfig/cron/v3 v3.0.1
