@@ -27,11 +27,21 @@ type running struct {
 // start runs locksmithctl with a pipe for its output.
 func start(t *testing.T, server *etcdtest.Server, args ...string) *running {
 	t.Helper()
+	read, write := pipe(t)
+	return startOn(t, server, nil, read, write, args)
+}
+
+func pipe(t *testing.T) (read, write *os.File) {
+	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startOn(t, server, nil, read, write, args)
+	t.Cleanup(func() {
+		read.Close()
+		write.Close()
+	})
+	return read, write
 }
 
 // startOnTerminal runs locksmithctl on a terminal.

@@ -82,7 +82,7 @@ func declaredMax(cfg *config.Config) (setting config.Setting, ok bool) {
 // is declared. Which of them is meant only the operator knows.
 func (s session) drift(o lock.Overview) string {
 	setting, ok := declaredMax(s.settings)
-	if !ok || !o.Exists || o.Semaphore.Max == s.settings.Max {
+	if !ok || o.Semaphore.Max == s.settings.Max {
 		return ""
 	}
 	return fmt.Sprintf(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,

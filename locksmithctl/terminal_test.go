@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/ptytest"
 )
 
 // do runs a command that must succeed.
@@ -125,6 +126,46 @@ func TestWatchOnATerminalRedrawsInPlace(t *testing.T) {
 		if seen += r.end(0); strings.Contains(seen, "\x1b") {
 			t.Errorf("%v writes %q", args, seen)
 		}
+	}
+}
+
+// An answer that comes from elsewhere may be meant for something else, and a question
+// that goes elsewhere is not seen.
+func TestUnlockAsksNobodyButOnATerminal(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *etcdtest.Server, ...string) *running
+	}{
+		{"answer from a pipe", func(t *testing.T, server *etcdtest.Server, args ...string) *running {
+			in, answer := pipe(t)
+			if _, err := answer.WriteString("y\n"); err != nil {
+				t.Fatal(err)
+			}
+			program, screen := ptytest.Open(t)
+			return startOn(t, server, in, screen, program, args)
+		}},
+		{"question to a pipe", func(t *testing.T, server *etcdtest.Server, args ...string) *running {
+			program, screen := ptytest.Open(t)
+			if _, err := screen.WriteString("y\n"); err != nil {
+				t.Fatal(err)
+			}
+			read, write := pipe(t)
+			return startOn(t, server, program, read, write, args)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+			putKey(t, server, defaultKey, `{"semaphore":0,"max":1,"holders":["dead"]}`)
+			putKey(t, server, keys+"/holders/dead", `{"hostname":"web-1","ttl":"1h0m0s"}`)
+			got := strings.ReplaceAll(test.run(t, server, "unlock", "-expired").end(1), "\r\n", "\n")
+			if !strings.Contains(got, "\ndead ") || !strings.HasSuffix(got, "\nlocksmithctl: unlock: nothing was changed: there is no terminal to ask on; -yes frees them without asking\n") {
+				t.Errorf("it says %q", got)
+			}
+			if left := status(t, server).Holders; len(left) != 1 {
+				t.Errorf("left are %q", left)
+			}
+		})
 	}
 }
 

@@ -210,10 +210,6 @@ func (a *app) watchStatus(ctx context.Context, s session, format format) error {
 		return err
 	}
 	err = a.showUntil(ctx, seen, ended, show)
-	if ctx.Err() != nil {
-		err = nil
-	}
-	cancel()
 	if failed := done(); err == nil {
 		err = failed
 	}
@@ -231,6 +227,9 @@ func (a *app) showUntil(ctx context.Context, seen <-chan sighting, ended <-chan 
 		case <-ctx.Done():
 			return nil
 		case err := <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		case s := <-seen:
 			err = show(&s)

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,10 +46,6 @@ func TestBugIsFound(t *testing.T) {
 			}
 		})
 	}
-}
-
-func unanswered(err error) bool {
-	return err != nil && !errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrNoLease)
 }
 
 func isSemaphore(c lock.Cond) bool { return strings.HasSuffix(c.Key, "/semaphore") }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -109,7 +110,8 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 	before := c.tap.unanswered.Load()
 	o := c.run.history.call(c.number, in)
 	out, err := call(ctx)
-	out.undecided = c.undecided || c.tap.unanswered.Load() != before
+	unanswered := int(c.tap.unanswered.Load() - before)
+	out.undecided = c.undecided || unanswered > 0
 	var isFull *lock.FullError
 	var isPaused *lock.PausedError
 	var isNotHeld *lock.NotHeldError
@@ -133,18 +135,21 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 	default:
 		out.result = failed
 	}
+	// Each transaction without an answer may have happened, and been undone by an operator, before
+	// another one got the answer.
+	tries := c.run.history.again(o, unanswered)
 	c.run.history.end(o, out, err)
 	c.run.count(in, out)
 	switch {
-	case in.kind.pauses(), in.kind == overview:
+	case in.kind.pauses(), in.kind == overview: // where they stay open
 	case out.result != unknown:
-		c.run.history.close(c.open)
+		c.run.history.close(append(c.open, tries...))
 		c.open = nil
 		if in.kind != holder { // which only reads, and leaves it to the next to remember
 			c.undecided = false
 		}
 	case !in.kind.reads():
-		c.open = append(c.open, o)
+		c.open = append(append(c.open, o), tries...)
 		c.undecided = true
 	}
 	return out
@@ -329,11 +334,6 @@ func (o *operator) stopAndGo(ctx context.Context) {
 		return output{result: done}, o.lock.Pause(ctx, info, d)
 	})
 	pace(ctx, time.Duration(o.rng.IntN(20))*time.Millisecond)
-	if stopped.result == done && stopped.undecided {
-		// Tried twice. The first try compares that there is no pause, and so may still happen after the
-		// other one was resumed.
-		o.run.history.call(o.number, input{group: o.group, kind: stop, n: n})
-	}
 	if resumed := o.resume(goOn); stopped.result == done && !stopped.undecided && (resumed.result == done || resumed.result == nothing) {
 		o.run.history.close(lapsing) // there is nothing left to end
 	}
@@ -396,10 +396,20 @@ func (t *tap) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, read
 	ctx, end := t.bound(ctx)
 	defer end()
 	ok, now, err := t.Store.Commit(ctx, conds, ops, reads...)
-	if err != nil && !errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrNoLease) {
+	if unanswered(err) && slices.ContainsFunc(ops, counts) {
 		t.unanswered.Add(1)
 	}
 	return ok, now, err
+}
+
+// unanswered reports whether a transaction with this error may have happened.
+func unanswered(err error) bool {
+	return err != nil && !errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrNoLease)
+}
+
+// counts reports whether the operation changes what the model knows.
+func counts(op lock.Op) bool {
+	return strings.HasSuffix(op.Key, "/semaphore") || strings.Contains(op.Key, "/pause")
 }
 
 func (t *tap) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {

@@ -61,6 +61,17 @@ func (h *history) end(o *op, out output, err error) {
 	}
 }
 
+// again adds operations of unknown outcome like o, that began with it.
+func (h *history) again(o *op, n int) (added []*op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for range n {
+		added = append(added, &op{client: o.client, in: o.in, out: output{result: unknown}, call: o.call})
+	}
+	h.ops = append(h.ops, added...)
+	return added
+}
+
 // close says that operations of unknown outcome have no effect from now on.
 func (h *history) close(ops []*op) {
 	h.mu.Lock()
@@ -146,9 +157,6 @@ func stuck(all []*op, info porcupine.LinearizationInfo) string {
 	}
 	rest := slices.DeleteFunc(slices.Clone(all), func(o *op) bool { return o.out.result == failed || slices.Contains(order, o) })
 	slices.SortFunc(rest, func(a, b *op) int { return cmp.Compare(a.ret, b.ret) })
-	without := slices.DeleteFunc(slices.Clone(all), func(o *op) bool {
-		return o.out.result != failed && o.out.result != unknown || len(rest) > 0 && o.call > rest[0].ret
-	})
 	var b strings.Builder
 	for _, part := range []struct {
 		title string
@@ -156,7 +164,6 @@ func stuck(all []*op, info porcupine.LinearizationInfo) string {
 	}{
 		{fmt.Sprintf("the last of the %d of %d operations that could be put in order:", len(order), len(all)), order[max(0, len(order)-12):]},
 		{"what could not come next:", rest[:min(len(rest), 8)]},
-		{"what failed or is unknown, before that:", without[max(0, len(without)-24):]},
 	} {
 		fmt.Fprintf(&b, "\n%s", part.title)
 		for _, o := range part.ops {

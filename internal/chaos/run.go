@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -254,7 +255,9 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	err := errors.Join(faultErr, r.cluster.settle(settling))
 	close(mended)
 	timer := time.AfterFunc(r.Patience, giveUp)
+	slow := time.AfterFunc(r.Patience/4, func() { r.Logf("somebody still waits: %s", r.witness.waiting()) })
 	clients.Wait()
+	slow.Stop()
 	timer.Stop()
 	if err != nil {
 		giveUp()
@@ -302,17 +305,35 @@ func (r *run) judge(report *Report) error {
 	err = check(window, r.Groups)
 	report.Checking += time.Since(checking)
 	if err != nil {
-		report.History = append(report.History, err.Error())
+		report.History = append(report.History, err.Error(), "all of it is in "+r.dump(window))
 	}
 	for g := range states {
 		if err := r.witness.agrees(g, states[g]); err != nil && len(report.Liveness) == 0 {
 			r.problem("%v", err)
 		}
 	}
+	r.witness.forget()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	report.Revisions = append(report.Revisions, r.problems...)
 	return nil
+}
+
+// dump writes a window, and the documents that there were in it, into a file, and returns its name.
+func (r *run) dump(window []*op) string {
+	file, err := os.CreateTemp("", "chaos-*.txt")
+	if err != nil {
+		return err.Error()
+	}
+	defer file.Close()
+	slices.SortFunc(window, func(a, b *op) int { return cmp.Compare(a.call, b.call) })
+	for _, o := range window {
+		fmt.Fprintf(file, "group %d  %v\n", o.in.group, o)
+	}
+	for _, line := range r.witness.log {
+		fmt.Fprintln(file, line)
+	}
+	return file.Name()
 }
 
 // newest is the revision of the last change of a key that exists.

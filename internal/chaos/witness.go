@@ -24,7 +24,8 @@ type witness struct {
 	revision int64
 	moved    chan struct{} // closed and replaced with every revision
 	groups   []group
-	all      bool // groups are paused
+	all      bool     // groups are paused
+	log      []string // of what was seen in this window
 }
 
 // group is what the keys of one hold.
@@ -132,6 +133,9 @@ func (w *witness) revise(events []*clientv3.Event) {
 			left[id] = true
 		}
 	}
+	for _, e := range events {
+		w.log = append(w.log, fmt.Sprintf("seen at %9.1f ms: revision %d %s %s %s", float64(w.run.history.now())/1e6, e.Kv.ModRevision, e.Type, e.Kv.Key, e.Kv.Value))
+	}
 	for g := range w.groups {
 		if w.groups[g].document != before[g].document {
 			w.compare(events[0].Kv.ModRevision, g, before[g], all, recorded, left)
@@ -192,6 +196,26 @@ func (w *witness) compare(revision int64, g int, before group, all bool, recorde
 			wrong("%s was in the queue before %s", other, id)
 		}
 	}
+}
+
+// forget begins the log anew.
+func (w *witness) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = nil
+}
+
+// waiting says who waits for whom.
+func (w *witness) waiting() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var s []string
+	for g, group := range w.groups {
+		if d := group.document; d != nil && len(group.queue) > 0 {
+			s = append(s, fmt.Sprintf("group %d has max %d, holders %s, the queue %v, paused %v", g, d.max, members(d.holders), group.queue, group.paused || w.all))
+		}
+	}
+	return strings.Join(s, "; ")
 }
 
 // agrees reports where a group is not in a state.
