@@ -207,7 +207,7 @@ func wideText(o lock.Overview, now time.Time) string {
 		b.WriteString("\n")
 		table := newTable(&b, "PLACE", "MACHINE ID", "HOSTNAME", "VERSION", "SINCE")
 		for i, w := range o.Queue {
-			table.row(fmt.Sprint(i+1), cut(w.ID, maxID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), since(w.Since))
+			table.row(fmt.Sprint(i+1), cut(w.ID, maxID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), stamp(w.Since, now))
 		}
 		table.end()
 	}
@@ -244,11 +244,12 @@ func holderAge(h lock.HolderInfo, now time.Time) string {
 	return text
 }
 
-func since(t time.Time) string {
+// stamp formats a time in the zone of now; "" for one that is not known.
+func stamp(t, now time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.Local().Format(layout)
+	return t.In(now.Location()).Format(layout)
 }
 
 // pauseText says whether there is a pause: "no", or by whom, since when and why.
@@ -265,8 +266,8 @@ func pauseText(p *lock.Pause, now time.Time) string {
 	add(p.All, "all groups")
 	add(p.Broken, "what etcd has about it cannot be understood")
 	add(p.By != "", "by %s", cut(p.By, maxID))
-	add(!p.Since.IsZero(), "since %s (%s)", since(p.Since), age(now.Sub(p.Since)))
-	add(!p.Until.IsZero(), "until %s", since(p.Until))
+	add(!p.Since.IsZero(), "since %s (%s)", stamp(p.Since, now), age(now.Sub(p.Since)))
+	add(!p.Until.IsZero(), "until %s", stamp(p.Until, now))
 	text := strings.Join(parts, ", ")
 	if p.Reason != "" {
 		text += ": " + cut(p.Reason, maxReason)

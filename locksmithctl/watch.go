@@ -69,7 +69,7 @@ func (p *progress) pace(now time.Time) time.Duration {
 
 // rate says how fast hosts reboot.
 func (p *progress) rate(now time.Time) string {
-	text := fmt.Sprintf("%d since %s", p.done, p.started.Local().Format(time.TimeOnly))
+	text := fmt.Sprintf("%d since %s", p.done, p.started.Format(time.TimeOnly))
 	if each := p.pace(now); each > 0 {
 		text += fmt.Sprintf(", %.1f an hour", float64(time.Hour)/float64(each))
 	}
@@ -93,7 +93,7 @@ func (p *progress) end(now time.Time) string {
 		return "not in sight"
 	}
 	remaining := each * time.Duration(left)
-	return fmt.Sprintf("in about %s, %s", age(remaining), now.Add(remaining).Local().Format(layout))
+	return fmt.Sprintf("in about %s, %s", age(remaining), now.Add(remaining).Format(layout))
 }
 
 // line tells a change.
@@ -111,7 +111,7 @@ func (p *progress) line(c change, now time.Time) string {
 	}
 	parts = append(parts, fmt.Sprintf("%d of %d available", o.Semaphore.Free, o.Semaphore.Max), fmt.Sprintf("%d waiting", len(o.Queue)),
 		"reboots: "+p.rate(now), "end: "+p.end(now))
-	return now.Local().Format(layout) + "  " + strings.Join(parts, "; ") + "\n"
+	return now.Format(layout) + "  " + strings.Join(parts, "; ") + "\n"
 }
 
 // maxViewID is how much of an id a terminal shows, in bytes: a machine id has 32.
@@ -120,7 +120,7 @@ const maxViewID = 36
 // view is what a terminal of that size shows. failure, if there is one, says why
 // it may be out of date.
 func (p *progress) view(group, failure string, now time.Time, width, height int) []string {
-	head := []string{fmt.Sprintf("locksmith, group %s   %s", groupName(group), now.Local().Format(layout))}
+	head := []string{fmt.Sprintf("locksmith, group %s   %s", groupName(group), now.Format(layout))}
 	switch {
 	case p.last == nil && failure == "":
 		return fit(append(head, "", "asking etcd ..."), width, height)

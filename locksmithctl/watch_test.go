@@ -31,14 +31,6 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// inUTC has times shown in UTC.
-func inUTC(t *testing.T) {
-	t.Helper()
-	local := time.Local
-	time.Local = time.UTC
-	t.Cleanup(func() { time.Local = local })
-}
-
 var noon = time.Date(2027, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func holding(id string, since time.Time) lock.HolderInfo {
@@ -59,7 +51,6 @@ func overview(max int, holders []lock.HolderInfo, queue ...lock.Waiter) lock.Ove
 }
 
 func TestViewOnATerminal(t *testing.T) {
-	inUTC(t)
 	holders := []lock.HolderInfo{holding("1", noon), holding("2", noon.Add(time.Minute)), {ID: "3", Broken: true}, {ID: "4"}}
 	holders[0].Expired = true
 	var queue []lock.Waiter
@@ -128,7 +119,6 @@ func TestViewOnATerminal(t *testing.T) {
 }
 
 func TestPaceAndEstimatedEnd(t *testing.T) {
-	inUTC(t)
 	queue := func(n int) (q []lock.Waiter) {
 		for range n {
 			q = append(q, waiting("w", noon))
@@ -181,7 +171,6 @@ func TestPaceAndEstimatedEnd(t *testing.T) {
 }
 
 func TestLinesTellWhatHasChanged(t *testing.T) {
-	inUTC(t)
 	p := &progress{}
 	see := func(o lock.Overview, at time.Time, want string) {
 		t.Helper()
