@@ -108,8 +108,8 @@ func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
 	})
 }
 
-// A host that hangs holds the others up for a minute at most. When it goes on, it
-// knows that its place is lost, though a free slot was the last that it was told of.
+// A host that hangs holds the others up for a minute at most. When it goes on, its
+// place is lost, and it queues anew.
 func TestHeadOfTheQueueThatHangsFallsOut(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
