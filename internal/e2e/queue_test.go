@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/internal/etcdtest"
+)
+
+// queueKey is the key of a host's place in the queue.
+func (g *group) queueKey(id string) string { return g.prefix + "/queue/" + id }
+
+// awaitKey waits until a key exists, or does not.
+func (g *group) awaitKey(key string, exists bool) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	response, err := g.client.Get(ctx, key)
+	must(g.t, err)
+	if len(response.Kvs) > 0 == exists {
+		return
+	}
+	for watched := range g.client.Watch(ctx, key, clientv3.WithRev(response.Header.Revision+1)) {
+		must(g.t, watched.Err())
+		for _, e := range watched.Events {
+			if e.Type == clientv3.EventTypePut == exists {
+				return
+			}
+		}
+	}
+	g.t.Fatalf("waited in vain for %s: exists=%t", key, exists)
+}
+
+// enqueue starts a host that needs a reboot, and waits until it is in the queue.
+func enqueue(t testing.TB, g *group, conf string) *host {
+	t.Helper()
+	h := startPending(t, conf)
+	g.awaitKey(g.queueKey(h.id), true)
+	h.awaitStatus("waiting for a slot")
+	return h
+}
+
+// enqueueBehindOther lets "other" take the slot, and n hosts queue for it one after
+// another.
+func enqueueBehindOther(t testing.TB, g *group, n int) []*host {
+	t.Helper()
+	if !g.lock("other") {
+		t.Fatal("no slot is free")
+	}
+	var fleet []*host
+	for i := range n {
+		h := enqueue(t, g, g.conf())
+		if i == 0 {
+			h.awaitStatus("first in the queue", "held by other")
+		} else {
+			h.awaitStatus("in the queue behind " + fleet[i-1].id)
+		}
+		fleet = append(fleet, h)
+	}
+	return fleet
+}
+
+// wantEmpty waits until nobody holds a slot, and checks that only the document is
+// left behind.
+func (g *group) wantEmpty() {
+	g.t.Helper()
+	g.awaitHolders()
+	if keys := g.keys(); !slices.Equal(keys, []string{g.key()}) {
+		g.t.Errorf("left behind: %v", keys)
+	}
+}
+
+func severalHolders(s semaphore) bool { return len(s.Holders) > 1 }
+
+func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
+	t.Parallel()
+	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		fleet := enqueueBehindOther(t, g, 3)
+		g.unlock("other")
+		for i, h := range fleet {
+			h.awaitReboot()
+			for _, later := range fleet[i+1:] {
+				later.wantNoReboot()
+			}
+			h.reboot()
+		}
+		g.wantEmpty()
+		g.wantNever("two holders of one slot", severalHolders)
+		var order []string
+		for _, s := range g.seen() {
+			if len(s.Holders) == 1 && !slices.Contains(order, s.Holders[0]) {
+				order = append(order, s.Holders[0])
+			}
+		}
+		want := []string{"other"}
+		for _, h := range fleet {
+			want = append(want, h.id)
+		}
+		if !slices.Equal(order, want) {
+			t.Errorf("they got the slot in the order %v, want %v", order, want)
+		}
+	})
+}
+
+// A host that hangs holds the others up for a minute at most. When it goes on, its
+// place is lost, and it queues anew.
+func TestHeadOfTheQueueThatHangsFallsOut(t *testing.T) {
+	t.Parallel()
+	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		fleet := enqueueBehindOther(t, g, 2)
+		head, second := fleet[0], fleet[1]
+		must(t, head.Daemon().Pause(t.Context()))
+		g.awaitKey(g.queueKey(head.id), false)
+		second.awaitStatus("first in the queue", "held by other")
+		g.unlock("other")
+		second.awaitReboot()
+		g.awaitHolders(second.id)
+		must(t, head.Daemon().Resume(t.Context()))
+		g.awaitKey(g.queueKey(head.id), true)
+		head.awaitStatus("first in the queue", "held by "+second.id)
+		head.wantNoReboot()
+		second.reboot()
+		head.awaitReboot()
+		g.awaitHolders(head.id)
+		head.reboot()
+		g.wantEmpty()
+		g.wantNever("two holders of one slot", severalHolders)
+	})
+}
+
+// The slot is its own, though it was never told so.
+func TestHeadOfTheQueueIsKilledBetweenTheTransactionAndItsReply(t *testing.T) {
+	t.Parallel()
+	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		p := etcdtest.MustRPCProxy(t, s)
+		head := startWaiting(t, g, g.confAt(p.Endpoint()))
+		head.awaitStatus("first in the queue")
+		second := enqueue(t, g, g.conf())
+		second.awaitStatus("in the queue behind " + head.id)
+		record := []byte(g.prefix + "/holders/" + head.id)
+		caught := p.Next(func(method string, request []byte) bool {
+			return etcdtest.Writes(method, request) && bytes.Contains(request, record)
+		}, etcdtest.WithholdReply)
+		g.unlock("other")
+		select {
+		case <-caught.Forwarded:
+		case <-head.Daemon().Done():
+			t.Fatal("locksmithd has ended")
+		case <-time.After(patience):
+			t.Fatal("it does not try to take the slot")
+		}
+		boot := head.bootID()
+		head.Daemon().Kill()
+		g.awaitHolders(head.id)
+		head.wantNoReboot()
+		second.awaitStatus("first in the queue", "held by "+head.id)
+		head.start()
+		head.awaitReboot()
+		if head.bootID() != boot {
+			t.Error("the host has booted in between")
+		}
+		g.awaitHolders(head.id)
+		g.wantHeldThroughout(head.id)
+		second.wantNoReboot()
+		head.reboot()
+		second.awaitReboot()
+		second.reboot()
+		g.wantEmpty()
+		g.wantNever("two holders of one slot", severalHolders)
+	})
+}
+
+func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
+	t.Parallel()
+	for name, setMax := range map[string]func(g *group, h *host, max string){
+		"by locksmithctl": func(_ *group, h *host, max string) { h.ctl("set-max", max) },
+		"by a client that knows only the document": func(g *group, _ *host, max string) {
+			g.setMax(int(max[0] - '0'))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			fleet := enqueueBehindOther(t, g, 3)
+			first, second, third := fleet[0], fleet[1], fleet[2]
+			setMax(g, third, "3")
+			first.awaitReboot()
+			second.awaitReboot()
+			g.awaitHolders("other", first.id, second.id)
+			third.awaitStatus("first in the queue", "max is 3")
+			setMax(g, third, "1")
+			third.awaitStatus("first in the queue", "max is 1")
+			// Three hold the one slot, then two, then one: none of that is a free slot.
+			first.reboot()
+			g.awaitHolders("other", second.id)
+			third.awaitStatus("max is 1, held by " + second.id + ", other")
+			second.reboot()
+			g.awaitHolders("other")
+			third.awaitStatus("max is 1, held by other")
+			third.wantNoReboot()
+			g.unlock("other")
+			third.awaitReboot()
+			third.reboot()
+			g.wantEmpty()
+			g.wantNever("a slot above max", func(s semaphore) bool {
+				return slices.Contains(s.Holders, third.id) && (s.Max != 1 || severalHolders(s))
+			})
+			g.wantNever("the document contradicts itself", func(s semaphore) bool {
+				return s.Semaphore != s.Max-len(s.Holders)
+			})
+		})
+	}
+}
+
+func TestPausedGroupHoldsHostsBack(t *testing.T) {
+	t.Parallel()
+	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := startWaiting(t, g, g.conf())
+		h.ctl("pause", "-reason=the audit")
+		h.awaitStatus("first in the queue", "paused", ": the audit")
+		g.unlock("other")
+		// One that comes now finds a free slot, and does not take it either.
+		late := enqueue(t, g, g.conf())
+		late.awaitStatus("in the queue behind "+h.id, "paused", ": the audit")
+		// The other reason comes after the free slot: whoever tells it knows of both.
+		h.ctl("pause", "-reason=the second audit")
+		h.awaitStatus("first in the queue", "paused", ": the second audit")
+		h.wantNoReboot()
+		late.wantNoReboot()
+		g.wantNever("a slot taken during the pause", func(s semaphore) bool {
+			return holds(h.id)(s) || holds(late.id)(s)
+		})
+		h.ctl("resume")
+		h.awaitReboot()
+		g.awaitHolders(h.id)
+		h.reboot()
+		late.awaitReboot()
+		late.reboot()
+		g.wantEmpty()
+		g.wantNever("two holders of one slot", severalHolders)
+	})
+}
