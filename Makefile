@@ -45,13 +45,14 @@ demo: all bin/demo bin/etcd
 .PHONY: test
 test: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux
-	$(GO) test ./...
+	$(GO) test $$($(GO) list ./... | grep -v internal/chaos)
 
-# All but the model, which has no goroutines and is slow under the detector.
+# All but the model, which has no goroutines and is slow under the detector, and
+# the chaos harness, which has a target of its own.
 .PHONY: race
 race: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux gcc
-	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v internal/model)
+	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos)
 
 .PHONY: lint
 lint: bin/staticcheck
