@@ -1,6 +1,6 @@
 # make          builds bin/locksmithd and bin/locksmithctl
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
-# make test     every test; installs what it needs when run as root
+# make test     every test but the chaos harness; installs what it needs when run as root
 # make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make lint race bench fuzz chaos install clean: see below
 
