@@ -14,7 +14,7 @@ func config(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Seed: randtest.Seed(t), Dir: t.TempDir(), Logf: t.Logf,
-		Ops: 8000, Duration: 20 * time.Second, WindowOps: 3000, Patience: 2 * time.Minute, Groups: 4, Hosts: 6, Old: 2,
+		Ops: 8000, Duration: 20 * time.Second, WindowOps: 4000, Patience: 2 * time.Minute, Groups: 4, Hosts: 6, Old: 2,
 	}
 }
 
@@ -41,6 +41,6 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	}
 	t.Log(report)
 	if report.wrong() {
-		t.Fail()
+		t.Error("what is wrong is above")
 	}
 }

@@ -87,8 +87,8 @@ func (c *lockClient) die() {
 	_ = c.etcd.Close() // says only that it was closed
 }
 
-func (c *lockClient) record() lock.Record {
-	return lock.Record{Hostname: c.name() + ".example.com", BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: "chaos"}
+func (c *lockClient) record(by kind) lock.Record {
+	return lock.Record{Hostname: c.name() + ".example.com", BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by)}
 }
 
 // do makes a call and writes it into the history. One in a few has very little time.
@@ -157,7 +157,7 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 
 func (c *lockClient) tryAcquire() output {
 	return c.do(input{kind: acquire, id: c.id}, func(ctx context.Context) (output, error) {
-		held, err := c.lock.TryAcquire(ctx, c.name(), c.record())
+		held, err := c.lock.TryAcquire(ctx, c.name(), c.record(acquire))
 		if held {
 			return output{result: already}, err
 		}
@@ -167,7 +167,7 @@ func (c *lockClient) tryAcquire() output {
 
 func (c *lockClient) queue(limit time.Duration) output {
 	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
-		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(), nil)
+		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), nil)
 	})
 }
 
@@ -216,7 +216,7 @@ type host struct {
 
 func (h *host) start(ctx context.Context) {
 	h.lockClient.start(ctx)
-	r := h.record()
+	r := h.record(holder)
 	h.lock.Identify(r.Hostname, r.BootID)
 	h.holding = false
 }
