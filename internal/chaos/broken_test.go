@@ -15,35 +15,41 @@ import (
 // avoid. The harness has to find each, or it shows nothing when it finds none.
 
 func TestBugIsFound(t *testing.T) {
+	t.Parallel()
 	history := func(r *Report) []string { return r.History }
 	revisions := func(r *Report) []string { return r.Revisions }
 	liveness := func(r *Report) []string { return r.Liveness }
+	const normal, short = time.Minute, 5 * time.Second
 	for _, test := range []struct {
-		name string
-		bug  func(lock.Store) lock.Store
-		by   func(*Report) []string
+		name     string
+		bug      func(lock.Store) lock.Store
+		by       func(*Report) []string
+		patience time.Duration
 	}{
-		{"writing without comparing the revision", func(s lock.Store) lock.Store { return comparesNothing{s} }, history},
-		{"trying a write again blindly", func(s lock.Store) lock.Store { return triesAgainBlindly{s} }, history},
-		{"taking a time-out for a no", func(s lock.Store) lock.Store { return takesTimeoutForNo{s} }, history},
-		{"taking a time-out for a conflict", func(s lock.Store) lock.Store { return takesTimeoutForConflict{s} }, history},
-		{"not comparing whether there is a pause", func(s lock.Store) lock.Store { return overlooksPauses{s} }, revisions},
-		{"overlooking who was in the queue before", func(s lock.Store) lock.Store { return jumpsTheQueue{s} }, revisions},
-		{"watching without hearing", func(s lock.Store) lock.Store { return deaf{s} }, liveness},
+		{"writing without comparing the revision", func(s lock.Store) lock.Store { return comparesNothing{s} }, history, normal},
+		{"trying a write again blindly", func(s lock.Store) lock.Store { return triesAgainBlindly{s} }, history, normal},
+		{"taking a time-out for a no", func(s lock.Store) lock.Store { return takesTimeoutForNo{s} }, history, normal},
+		{"taking a time-out for a conflict", func(s lock.Store) lock.Store { return takesTimeoutForConflict{s} }, history, normal},
+		{"not comparing whether there is a pause", func(s lock.Store) lock.Store { return overlooksPauses{s} }, revisions, normal},
+		{"overlooking who was in the queue before", func(s lock.Store) lock.Store { return jumpsTheQueue{s} }, revisions, normal},
+		{"watching without hearing", func(s lock.Store) lock.Store { return deaf{s} }, liveness, short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c := config(t)
-			c.Break, c.Patience = test.bug, 5*time.Second
-			c.Ops, c.WindowOps, c.Duration = 20_000, 1000, time.Minute
-			report, err := Run(t.Context(), c)
-			if err != nil {
-				t.Fatal(err)
+			for range 3 { // in case that something else is found first, which is the bug's doing, too
+				c := config(t)
+				c.Patience, c.Ops, c.WindowOps, c.Duration = test.patience, 20_000, 1000, time.Minute
+				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces{s}) }
+				report, err := Run(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Log(report)
+				if len(test.by(report)) > 0 {
+					return
+				}
 			}
-			t.Log(report)
-			if len(test.by(report)) == 0 {
-				t.Error("the harness has not found the bug, or not as it should")
-			}
+			t.Error("the harness has not found the bug, or not as it should")
 		})
 	}
 }

@@ -87,8 +87,8 @@ func (c *lockClient) die() {
 	_ = c.etcd.Close() // says only that it was closed
 }
 
-func (c *lockClient) record() lock.Record {
-	return lock.Record{Hostname: c.name() + ".example.com", BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: "chaos"}
+func (c *lockClient) record(by kind) lock.Record {
+	return lock.Record{Hostname: c.name() + ".example.com", BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by)}
 }
 
 // do makes a call and writes it into the history. One in a few has very little time.
@@ -157,7 +157,7 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 
 func (c *lockClient) tryAcquire() output {
 	return c.do(input{kind: acquire, id: c.id}, func(ctx context.Context) (output, error) {
-		held, err := c.lock.TryAcquire(ctx, c.name(), c.record())
+		held, err := c.lock.TryAcquire(ctx, c.name(), c.record(acquire))
 		if held {
 			return output{result: already}, err
 		}
@@ -167,7 +167,7 @@ func (c *lockClient) tryAcquire() output {
 
 func (c *lockClient) queue(limit time.Duration) output {
 	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
-		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(), nil)
+		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), nil)
 	})
 }
 
@@ -216,7 +216,7 @@ type host struct {
 
 func (h *host) start(ctx context.Context) {
 	h.lockClient.start(ctx)
-	r := h.record()
+	r := h.record(holder)
 	h.lock.Identify(r.Hostname, r.BootID)
 	h.holding = false
 }
@@ -278,21 +278,23 @@ func (h *host) crash(ctx context.Context) {
 // drain waits for a turn, and gives the slot back.
 func (h *host) drain(ctx context.Context) error {
 	defer context.AfterFunc(ctx, h.die)()
-	for _, step := range []struct {
-		name string
-		call func() output
-		ends func(output) bool
-	}{
-		{"its turn", func() output { return h.queue(time.Hour) }, func(out output) bool { return out.result == done }},
-		{"the release of its slot", func() output { return h.release(h.id) }, func(out output) bool { return out.result == done || out.result == notHeld }},
-	} {
-		for !step.ends(step.call()) {
-			if ctx.Err() != nil {
-				return fmt.Errorf("%s in group %d waits for %s in vain", h.name(), h.group, step.name)
-			}
-		}
+	if !until(ctx, func() output { return h.queue(time.Hour) }, done) {
+		return fmt.Errorf("%s in group %d waits for its turn in vain", h.name(), h.group)
+	}
+	if !until(ctx, func() output { return h.release(h.id) }, done, notHeld) {
+		return fmt.Errorf("%s in group %d cannot give its slot back", h.name(), h.group)
 	}
 	return nil
+}
+
+// until makes a call again and again; it returns false if ctx ends before one of the results.
+func until(ctx context.Context, call func() output, results ...result) bool {
+	for !slices.Contains(results, call().result) {
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // operator is somebody with locksmithctl.
@@ -357,18 +359,12 @@ func (o *operator) resume(which kind) output {
 // mend undoes what keeps hosts from their turn.
 func (o *operator) mend(ctx context.Context) error {
 	n := 1 + o.rng.IntN(2)
-	for _, call := range []func() output{
-		func() output { return o.resume(resumeAll) },
-		func() output { return o.resume(resume) },
-		func() output { return o.setMax(n) },
-	} {
-		for out := call(); out.result != done && out.result != nothing; out = call() {
-			if ctx.Err() != nil {
-				return fmt.Errorf("the operator of group %d has no success: %v", o.group, out.result)
-			}
-		}
+	if until(ctx, func() output { return o.resume(resumeAll) }, done, nothing) &&
+		until(ctx, func() output { return o.resume(resume) }, done, nothing) &&
+		until(ctx, func() output { return o.setMax(n) }, done) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the operator of group %d can neither resume nor set the number of slots", o.group)
 }
 
 // tap is the store of one process. It notes which transactions were not answered, and ends with the

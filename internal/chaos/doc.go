@@ -27,9 +27,15 @@
 // that stays open is what package lock promises: until the next call on the same Lock that gets
 // through returns. If there is none, because its host died, it stays open until that host, as a new
 // process, has taken and given back a slot at the end of the window: from then on the document has
-// moved past whatever the old one compared. Nothing of that sort is promised for Pause and Resume;
-// theirs stay open for another window. An operation that failed with any other error has, by the same
-// promise, not happened and never will; so one that did shows up as a change that nobody made.
+// moved past whatever the old one compared. An operation that failed with any other error has, by the
+// same promise, not happened and never will; so one that did shows up as a change that nobody made.
+//
+// A call whose transaction had no answer tries again before it returns. The first try may have happened
+// all the same, and been undone by an operator in between; so for each of them there is one more
+// operation that may have happened by the time the call returns.
+//
+// Nothing of that sort is promised for Pause: a try that was not answered compares that there is no
+// pause, and so may still happen after a later one was resumed. It stays open for another window.
 //
 // The history is cut into windows. Between two of them all clients stop, faults are mended, and all
 // slots are given back, so that each window can be checked alone.

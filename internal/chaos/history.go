@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,6 +117,9 @@ func (h *history) settle() {
 // patience is how long the checker may take for one group of one window.
 const patience = 30 * time.Second
 
+// errUndecided says that nothing is known.
+var errUndecided = errors.New("it could not be found out in time whether there is a linearization")
+
 // check looks for a linearization of each group in a window.
 func check(window []*op, groups int) error {
 	for g := range groups {
@@ -135,7 +139,7 @@ func check(window []*op, groups int) error {
 			_, info := porcupine.CheckOperationsVerbose(model, ops, patience)
 			return fmt.Errorf("group %d is not linearizable: %s", g, stuck(all, info))
 		case porcupine.Unknown:
-			return fmt.Errorf("group %d: %d operations could not be checked in %v", g, len(ops), patience)
+			return fmt.Errorf("group %d: %w: %d operations in %v", g, errUndecided, len(ops), patience)
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Seed uint64
 	Dir  string // an existing folder for the cluster's data
+	Dump string // an existing folder for histories that are wrong
 	// The run ends after that many operations, or after Duration if that is not 0 and comes first; it
 	// finishes the window that it is in.
 	Ops      int
@@ -57,6 +58,7 @@ type Report struct {
 	// What was found wrong: by the history, by the revisions, and by waiting in vain. A run ends with
 	// the first window in which there is any.
 	History, Revisions, Liveness []string
+	Undecided                    []string // histories that took too long to check
 }
 
 // String is for people.
@@ -76,7 +78,7 @@ func (r *Report) String() string {
 	for _, part := range []struct {
 		title string
 		wrong []string
-	}{{"history", r.History}, {"revisions", r.Revisions}, {"liveness", r.Liveness}} {
+	}{{"history", r.History}, {"undecided", r.Undecided}, {"revisions", r.Revisions}, {"liveness", r.Liveness}} {
 		for _, problem := range part.wrong {
 			fmt.Fprintf(&b, "WRONG (%s): %s\n", part.title, problem)
 		}
@@ -154,7 +156,9 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	return report, nil
 }
 
-func (r *Report) wrong() bool { return len(r.History)+len(r.Revisions)+len(r.Liveness) > 0 }
+func (r *Report) wrong() bool {
+	return len(r.History)+len(r.Undecided)+len(r.Revisions)+len(r.Liveness) > 0
+}
 
 func (r *run) makeClients() error {
 	number := 0
@@ -268,22 +272,20 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 
 // judge looks at a window that has ended.
 func (r *run) judge(report *Report) error {
+	ctx, cancel := context.WithTimeout(r.ctx, mendTimeout)
+	defer cancel()
 	r.history.settle()
 	var states []state
 	for g, o := range r.operators {
-		s := o.status()
-		v := o.overview()
-		if s.result != done || v.result != done {
-			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d cannot be read: %s, %s", g, s.result, v.result))
-			break
+		var s output
+		if !until(ctx, func() output { s = o.status(); return s }, done) || !until(ctx, o.overview, done) {
+			return fmt.Errorf("group %d cannot be read: %s", g, s.result)
 		}
 		states = append(states, state{max: s.seen.max, holders: s.seen.holders})
 		if s.seen.holders != 0 && len(report.Liveness) == 0 {
 			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d still has the holders %s, though all slots were given back", g, members(s.seen.holders)))
 		}
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, mendTimeout)
-	defer cancel()
 	newest, err := r.newest(ctx)
 	if err != nil {
 		return err
@@ -304,7 +306,9 @@ func (r *run) judge(report *Report) error {
 	checking := time.Now()
 	err = check(window, r.Groups)
 	report.Checking += time.Since(checking)
-	if err != nil {
+	if errors.Is(err, errUndecided) {
+		report.Undecided = append(report.Undecided, err.Error())
+	} else if err != nil {
 		report.History = append(report.History, err.Error(), "all of it is in "+r.dump(window))
 	}
 	for g := range states {
@@ -321,7 +325,7 @@ func (r *run) judge(report *Report) error {
 
 // dump writes a window, and the documents that there were in it, into a file, and returns its name.
 func (r *run) dump(window []*op) string {
-	file, err := os.CreateTemp("", "chaos-*.txt")
+	file, err := os.CreateTemp(r.Dump, "chaos-*.txt")
 	if err != nil {
 		return err.Error()
 	}

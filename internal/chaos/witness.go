@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -110,27 +111,26 @@ func (w *witness) revise(events []*clientv3.Event) {
 		before[g] = w.groups[g]
 		before[g].queue = maps.Clone(w.groups[g].queue)
 	}
-	recorded, left := map[string]bool{}, map[string]bool{} // ids whose record was put, or who left the queue
+	took := map[string]kind{} // by ids whose record was put
 	for _, e := range events {
 		g, key := w.run.split(string(e.Kv.Key))
 		put := e.Type == clientv3.EventTypePut
-		kind, id, _ := strings.Cut(key, "/")
+		keyKind, id, _ := strings.Cut(key, "/")
 		switch {
 		case key == "pause-all":
 			w.all = put
 		case g < 0:
 			w.run.problem("revision %d changes %s, which is nobody's", e.Kv.ModRevision, e.Kv.Key)
-		case kind == "semaphore":
+		case keyKind == "semaphore":
 			w.groups[g].document = w.read(e.Kv, put)
-		case kind == "pause":
+		case keyKind == "pause":
 			w.groups[g].paused = put
-		case kind == "holders" && put:
-			recorded[id] = true
-		case kind == "queue" && put && e.Kv.Lease != 0:
+		case keyKind == "holders" && put:
+			took[id] = w.taken(e.Kv)
+		case keyKind == "queue" && put && e.Kv.Lease != 0:
 			w.groups[g].queue[id] = e.Kv.CreateRevision
-		case kind == "queue":
+		case keyKind == "queue":
 			delete(w.groups[g].queue, id)
-			left[id] = true
 		}
 	}
 	for _, e := range events {
@@ -138,7 +138,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 	}
 	for g := range w.groups {
 		if w.groups[g].document != before[g].document {
-			w.compare(events[0].Kv.ModRevision, g, before[g], all, recorded, left)
+			w.compare(events[0].Kv.ModRevision, g, before[g], all, took)
 		}
 	}
 }
@@ -157,8 +157,17 @@ func (w *witness) read(kv *mvccpb.KeyValue, put bool) *document {
 	return w.run.look(s)
 }
 
+// taken returns how a slot was taken, as its record says.
+func (w *witness) taken(kv *mvccpb.KeyValue) kind {
+	var record struct{ By kind }
+	if err := json.Unmarshal(kv.Value, &record); err != nil || record.By != acquire && record.By != queue {
+		w.run.problem("revision %d makes %s a record that nobody wrote: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
+	}
+	return record.By
+}
+
 // compare judges how one revision has changed the document of a group.
-func (w *witness) compare(revision int64, g int, before group, all bool, recorded, left map[string]bool) {
+func (w *witness) compare(revision int64, g int, before group, all bool, took map[string]kind) {
 	now, was := w.groups[g].document, before.document
 	if now == nil {
 		return
@@ -185,14 +194,15 @@ func (w *witness) compare(revision int64, g int, before group, all bool, recorde
 	if bits.OnesCount64(now.holders) > now.max {
 		wrong("more holders than slots")
 	}
-	if !recorded[id] {
+	if took[id] == "" {
 		return // by an old client, which knows of nothing else
 	}
 	if before.paused || all {
 		wrong("a slot was taken during a pause")
 	}
+	place, queued := before.queue[id]
 	for other, created := range before.queue {
-		if left[id] && other != id && created < before.queue[id] {
+		if took[id] == queue && other != id && (!queued || created < place) {
 			wrong("%s was in the queue before %s", other, id)
 		}
 	}
