@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -146,6 +147,13 @@ func (c *cluster) count(name string) {
 	c.counts[name]++
 }
 
+// faults returns how many there were, by name.
+func (c *cluster) faults() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.counts)
+}
+
 // disturb has a share of calls meet faults, as long as c.faulty is set.
 func (c *cluster) disturb(rng *rand.Rand) {
 	var mu sync.Mutex
@@ -213,7 +221,7 @@ func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64
 }
 
 // mendTimeout bounds how long a cluster takes to be healthy again on a busy machine.
-const mendTimeout = time.Minute
+const mendTimeout = 3 * time.Minute
 
 // harm makes a fault.
 func (c *cluster) harm(ctx context.Context, rng *rand.Rand, seen func() int64) (name string, mend func(context.Context) error, err error) {

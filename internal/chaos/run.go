@@ -149,7 +149,7 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 		}
 	}
 	report.Elapsed = time.Since(start)
-	report.Outcomes, report.Faults = r.outcomes, r.cluster.counts
+	report.Outcomes, report.Faults = r.outcomes, r.cluster.faults()
 	if last := r.cluster.status(ctx); last != nil {
 		report.Elections = last.RaftTerm - first.RaftTerm
 	}
@@ -256,15 +256,20 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	r.cluster.faulty.Store(false)
 	settling, cancel := context.WithTimeout(r.ctx, mendTimeout)
 	defer cancel()
-	err := errors.Join(faultErr, r.cluster.settle(settling))
+	err := faultErr
+	if err == nil {
+		err = r.cluster.settle(settling)
+	}
 	close(mended)
+	if err != nil {
+		giveUp()
+	}
 	timer := time.AfterFunc(r.Patience, giveUp)
 	slow := time.AfterFunc(r.Patience/4, func() { r.Logf("somebody still waits: %s", r.witness.waiting()) })
 	clients.Wait()
 	slow.Stop()
 	timer.Stop()
 	if err != nil {
-		giveUp()
 		return err
 	}
 	return r.judge(report)
@@ -334,6 +339,8 @@ func (r *run) dump(window []*op) string {
 	for _, o := range window {
 		fmt.Fprintf(file, "group %d  %v\n", o.in.group, o)
 	}
+	r.witness.mu.Lock()
+	defer r.witness.mu.Unlock()
 	for _, line := range r.witness.log {
 		fmt.Fprintln(file, line)
 	}
@@ -410,10 +417,8 @@ func (r *run) split(key string) (g int, rest string) {
 }
 
 func (c *cluster) summary() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	total := 0
-	for _, n := range c.counts {
+	for _, n := range c.faults() {
 		total += n
 	}
 	return fmt.Sprintf("%d faults", total)
