@@ -2,6 +2,7 @@
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
 # make test     every test but the chaos harness; installs what it needs when run as root
 # make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
+# make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
 # make lint race bench fuzz chaos install clean: see below
 
 VERSION := 0.8.0
@@ -12,19 +13,26 @@ MAX     ?= 1
 FUZZTIME ?= 20s
 OPS     ?= 100000
 DURATION ?= 30m
+ARCHES  ?= amd64 arm64
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # grpcnotrace leaves golang.org/x/net/trace, and with it html/template, out of the
 # binaries: a megabyte less of resident memory on every host.
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
+# What the sources are kept in is left out, so that a tarball gives the same bytes.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '$(LDFLAGS)'
+
+# Where all and install have the two binaries from: bin/, for this machine, or, with
+# ARCH=arm64, bin/arm64/.
+BIN := $(if $(ARCH),bin/$(ARCH),bin)
+PROGRAMS := $(foreach dir,bin bin/amd64 bin/arm64,$(dir)/locksmithd $(dir)/locksmithctl)
 
 .PHONY: all
-all: bin/locksmithd bin/locksmithctl
+all: $(BIN)/locksmithd $(BIN)/locksmithctl
 
-.PHONY: bin/locksmithd bin/locksmithctl bin/demo
-bin/locksmithd bin/locksmithctl:
-	$(BUILD) -o $@ ./$(@F)
+.PHONY: $(PROGRAMS) bin/demo
+$(PROGRAMS):
+	GOARCH=$(filter amd64 arm64,$(subst /, ,$(@D))) $(BUILD) -o $@ ./$(@F)
 bin/demo:
 	$(BUILD) -o $@ ./internal/demo
 
@@ -92,12 +100,19 @@ fuzz:
 # With PREFIX=/usr everything is where hosts look for it.
 .PHONY: install
 install: all
-	install -D -m 0755 bin/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
-	install -D -m 0755 bin/locksmithctl $(DESTDIR)$(PREFIX)/bin/locksmithctl
+	install -D -m 0755 $(BIN)/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
+	install -D -m 0755 $(BIN)/locksmithctl $(DESTDIR)$(PREFIX)/bin/locksmithctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/lib/locksmith/|$(PREFIX)/lib/locksmith/|' systemd/locksmithd.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/locksmithd.service
 	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/locksmithd.service
 
+# Debian packages, dist/locksmith_VERSION_ARCH.deb.
+.PHONY: deb
+deb:
+	@scripts/need dpkg
+	@mkdir -p dist
+	@set -e; for arch in $(ARCHES); do packaging/build-deb $(VERSION) $$arch dist/locksmith_$(VERSION)_$$arch.deb; done
+
 .PHONY: clean
 clean:
-	rm -rf bin
+	rm -rf bin dist
