@@ -38,7 +38,7 @@ it is not set, the lock is taken.`,
 					return err
 				}
 				defer conn.Close()
-				return systemd.NewLogind(conn).Reboot(cmd.Context())
+				return systemd.NewLogind(conn).Reboot(cmd.Context(), false)
 			}
 			return a.withLock(func(s session) error { return a.rebootUnder(cmd.Context(), s) })
 		},
@@ -69,7 +69,7 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 		return s.explain(err, `this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
 	}
 	logind := systemd.NewLogind(conn)
-	err = logind.Reboot(ctx)
+	err = logind.Reboot(ctx, false)
 	switch {
 	case err == nil:
 		return nil

@@ -135,7 +135,7 @@ var (
 )
 
 func (h host) Reboot(ctx context.Context) error {
-	err := h.logind.Reboot(ctx)
+	err := h.logind.Reboot(ctx, false)
 	if err != nil && !errors.Is(err, systemd.ErrRefused) {
 		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
 	}

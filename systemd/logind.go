@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,12 +21,25 @@ const (
 	logindSession = "org.freedesktop.login1.Session"
 )
 
+// Names of errors that are answers of their own.
+const (
+	errInvalidArgs     = "org.freedesktop.DBus.Error.InvalidArgs"
+	errUnknownMethod   = "org.freedesktop.DBus.Error.UnknownMethod"
+	errUnknownObject   = "org.freedesktop.DBus.Error.UnknownObject"
+	errUnknownProperty = "org.freedesktop.DBus.Error.UnknownProperty"
+	errNoSuchSession   = "org.freedesktop.login1.NoSuchSession"
+	errNoSessionForPID = "org.freedesktop.login1.NoSessionForPID"
+)
+
 // ErrRefused marks an answer in which logind itself said no: nothing was
 // started. Any other error of a call means that the outcome is unknown.
 var ErrRefused = errors.New("refused by logind")
 
 // Logind talks to systemd-logind, see org.freedesktop.login1(5). It is safe
-// for concurrent use. Each call takes ten seconds at most.
+// for concurrent use. Each call to logind takes ten seconds at most.
+//
+// Texts that it returns come from other users. What a terminal could act upon
+// is escaped in them, and they are cut where they are long.
 type Logind struct{ conn *dbus.Conn }
 
 // NewLogind returns a Logind on a connection to the system bus. The
@@ -34,38 +48,10 @@ func NewLogind(conn *dbus.Conn) *Logind { return &Logind{conn: conn} }
 
 // Session is one login of a person.
 type Session struct {
+	ID   string
 	User string // login name
+	UID  uint32
 	TTY  string // "pts/0" or "tty1"; empty for a session without a terminal
-}
-
-// Reboot asks logind to reboot the machine without asking anybody for a
-// password. It returns nil once logind has accepted. An error for which
-// errors.Is(err, ErrRefused) holds means that no reboot was started; after any
-// other error it may have been.
-//
-// The plain Reboot method is used and not RebootWithFlags: every logind has
-// it, and its flags add nothing for a caller that is root and wants a plain
-// reboot.
-func (l *Logind) Reboot(ctx context.Context) error {
-	if err := l.call(ctx, logindPath, logindManager+".Reboot", []any{false}); err != nil {
-		return fmt.Errorf("ask logind to reboot: %w", err)
-	}
-	return nil
-}
-
-// PreparingForShutdown reports whether a shutdown or reboot has begun.
-func (l *Logind) PreparingForShutdown(ctx context.Context) (bool, error) {
-	var v dbus.Variant
-	err := l.call(ctx, logindPath, "org.freedesktop.DBus.Properties.Get",
-		[]any{logindManager, "PreparingForShutdown"}, &v)
-	if err != nil {
-		return false, fmt.Errorf("ask logind whether a shutdown has begun: %w", err)
-	}
-	preparing, ok := v.Value().(bool)
-	if !ok {
-		return false, fmt.Errorf("ask logind whether a shutdown has begun: it answered a %s, not a boolean", v.Signature())
-	}
-	return preparing, nil
 }
 
 // Sessions returns the sessions of people: class user (and its variants such
@@ -88,7 +74,7 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 	for _, s := range listed {
 		var properties map[string]dbus.Variant
 		err := l.call(ctx, s.Path, "org.freedesktop.DBus.Properties.GetAll", []any{logindSession}, &properties)
-		if gone(err) {
+		if answered(err, errUnknownObject, errNoSuchSession) {
 			continue
 		}
 		if err != nil {
@@ -103,9 +89,42 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 		if state == "closing" || class != "user" && !strings.HasPrefix(class, "user-") {
 			continue
 		}
-		people = append(people, Session{User: s.User, TTY: tty})
+		people = append(people, Session{ID: clean(s.ID), User: clean(s.User), UID: s.UID, TTY: clean(tty)})
 	}
 	return people, nil
+}
+
+// OwnSession returns the id of the session that this process belongs to, ""
+// when it belongs to none, as a service does. What was started with sudo
+// belongs to the session of whoever started it.
+func (l *Logind) OwnSession(ctx context.Context) (string, error) {
+	var path dbus.ObjectPath
+	// 0 is the caller, see sd_pid_get_session(3).
+	err := l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{uint32(0)}, &path)
+	if answered(err, errNoSessionForPID) {
+		return "", nil
+	}
+	var id string
+	if err == nil {
+		id, err = property[string](ctx, l, path, logindSession, "Id")
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the session of this process: %w", err)
+	}
+	return clean(id), nil
+}
+
+// property reads one property.
+func property[T any](ctx context.Context, l *Logind, path dbus.ObjectPath, iface, name string) (T, error) {
+	var v dbus.Variant
+	var value T
+	err := l.call(ctx, path, "org.freedesktop.DBus.Properties.Get", []any{iface, name}, &v)
+	if err == nil {
+		if err = dbus.Store([]any{v.Value()}, &value); err != nil {
+			err = fmt.Errorf("%s is of type %q: %w", name, v.Signature(), err)
+		}
+	}
+	return value, err
 }
 
 // call makes one bounded call and marks errors that logind (or the bus, before
@@ -130,11 +149,8 @@ func (l *Logind) call(ctx context.Context, path dbus.ObjectPath, method string, 
 	return fmt.Errorf("%w: %s: %w", ErrRefused, answer.Name, call.Err)
 }
 
-// gone tells whether a session ended between being listed and being read.
-func gone(err error) bool {
+// answered tells whether err is an answer with one of these names.
+func answered(err error, names ...string) bool {
 	var answer dbus.Error
-	if !errors.As(err, &answer) {
-		return false
-	}
-	return answer.Name == "org.freedesktop.DBus.Error.UnknownObject" || answer.Name == "org.freedesktop.login1.NoSuchSession"
+	return errors.As(err, &answer) && slices.Contains(names, answer.Name)
 }

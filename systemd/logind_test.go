@@ -18,7 +18,7 @@ func TestRebootAsksLogindWithoutInteraction(t *testing.T) {
 	if preparing, err := l.PreparingForShutdown(t.Context()); err != nil || preparing {
 		t.Errorf("before: %v, %v", preparing, err)
 	}
-	if err := l.Reboot(t.Context()); err != nil {
+	if err := l.Reboot(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	call := <-logind.Reboots()
@@ -41,13 +41,13 @@ func TestLogindsRefusalIsAnError(t *testing.T) {
 		"org.freedesktop.login1.SleepVerbNotSupported",
 	} {
 		logind.Refuse("Reboot", name, "Permission denied")
-		err := l.Reboot(t.Context())
+		err := l.Reboot(t.Context(), false)
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	logind.Heal("Reboot")
-	if err := l.Reboot(t.Context()); err != nil {
+	if err := l.Reboot(t.Context(), false); err != nil {
 		t.Errorf("once logind agrees: %v", err)
 	}
 }
@@ -59,7 +59,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 		bustest.For(t).Logind(bus).Hang("Reboot")
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		err := NewLogind(conn).Reboot(ctx)
+		err := NewLogind(conn).Reboot(ctx, false)
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
 			t.Errorf("got %v, want the deadline", err)
 		}
@@ -72,7 +72,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 			<-logind.Reboots()
 			_ = logind.Leave()
 		}()
-		if err := NewLogind(conn).Reboot(t.Context()); err == nil || errors.Is(err, ErrRefused) {
+		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
 			t.Errorf("got %v, want an error that is no refusal", err)
 		}
 	})
@@ -84,7 +84,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 			<-logind.Reboots()
 			_ = bus.Kill()
 		}()
-		if err := NewLogind(conn).Reboot(t.Context()); err == nil || errors.Is(err, ErrRefused) {
+		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
 			t.Errorf("got %v, want an error that is no refusal", err)
 		}
 	})
@@ -94,7 +94,7 @@ func TestLogindAbsentIsAnError(t *testing.T) {
 	_, conn := systemBus(t)
 	l := NewLogind(conn)
 	// Nothing can have been started by a logind that does not exist.
-	if err := l.Reboot(t.Context()); !errors.Is(err, ErrRefused) {
+	if err := l.Reboot(t.Context(), false); !errors.Is(err, ErrRefused) {
 		t.Errorf("Reboot: got %v", err)
 	}
 	if sessions, err := l.Sessions(t.Context()); err == nil {

@@ -421,7 +421,7 @@ func cheat() error {
 	if err != nil {
 		return err
 	}
-	if err := systemd.NewLogind(conn).Reboot(context.Background()); err != nil {
+	if err := systemd.NewLogind(conn).Reboot(context.Background(), false); err != nil {
 		return err
 	}
 	select {}

@@ -1,0 +1,74 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Inhibitor is a program's wish that the host does not shut down, see
+// systemd-inhibit(1).
+type Inhibitor struct {
+	Who  string // the program, in its own words
+	Why  string // its reason
+	User string // login name of its user, or the number of one without a name
+	PID  uint32 // the process that asked for it
+}
+
+// Inhibitors returns the inhibitors that block a shutdown: mode block, and
+// block-weak, as the weaker kind is called since systemd 257. Until then block
+// is all there is, and means what block-weak means now: root may shut down all
+// the same. The mode delay is logind's business: it gives such a program some
+// seconds, and then goes on.
+func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
+	blocked, err := l.blocked(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask logind what is inhibited: %w", err)
+	}
+	if !blocked {
+		return nil, nil
+	}
+	var listed []struct {
+		What, Who, Why, Mode string
+		UID, PID             uint32
+	}
+	if err := l.call(ctx, logindPath, logindManager+".ListInhibitors", nil, &listed); err != nil {
+		return nil, fmt.Errorf("list inhibitors: %w", err)
+	}
+	var blocking []Inhibitor
+	for _, i := range listed {
+		if (i.Mode == "block" || i.Mode == "block-weak") && hasShutdown(i.What) {
+			blocking = append(blocking, Inhibitor{Who: clean(i.Who), Why: clean(i.Why), User: userName(i.UID), PID: i.PID})
+		}
+	}
+	return blocking, nil
+}
+
+// blocked tells whether there is any inhibitor that Inhibitors returns. It
+// spares the list: every local user may take thousands of inhibitors of the
+// mode delay, with texts of any length.
+func (l *Logind) blocked(ctx context.Context) (bool, error) {
+	strong, err := property[string](ctx, l, logindPath, logindManager, "BlockInhibited")
+	if err != nil || hasShutdown(strong) {
+		return err == nil, err
+	}
+	weak, err := property[string](ctx, l, logindPath, logindManager, "BlockWeakInhibited")
+	if answered(err, errUnknownProperty) { // before systemd 257
+		return false, nil
+	}
+	return hasShutdown(weak), err
+}
+
+// hasShutdown tells whether a list such as "shutdown:sleep" has it.
+func hasShutdown(what string) bool { return slices.Contains(strings.Split(what, ":"), "shutdown") }
+
+func userName(uid uint32) string {
+	number := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(number); err == nil {
+		return clean(u.Username)
+	}
+	return number
+}
