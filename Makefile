@@ -1,6 +1,7 @@
 # make          builds bin/locksmithd and bin/locksmithctl
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
-# make test     every test but the chaos harness; installs what it needs when run as root
+# make test     every test but the chaos harness and the real hosts; installs what it needs when run as root
+# make e2e      hosts with a real systemd in containers; needs root
 # make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
 # make lint race bench fuzz chaos install clean: see below
@@ -54,14 +55,21 @@ demo: all bin/demo bin/etcd
 .PHONY: test
 test: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux
-	$(GO) test -p 1 $$($(GO) list ./... | grep -v internal/chaos)
+	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e internal/chaos -e internal/realhost)
+
+# The installed programs on hosts with a real systemd, in containers. The root of
+# the hosts is made once, and kept in the user's cache folder.
+.PHONY: e2e
+e2e: all bin/etcd
+	@scripts/need debootstrap iproute2 systemd-container util-linux
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost
 
 # All but the model, which has no goroutines and is slow under the detector, and
 # the chaos harness, which has a target of its own.
 .PHONY: race
 race: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux gcc
-	CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos)
+	CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost)
 
 .PHONY: lint
 lint: bin/staticcheck

@@ -1,0 +1,152 @@
+package realhost
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/proc"
+)
+
+// patience is how long anything may take that happens when all is well. Only a
+// test that fails waits for so long.
+var patience time.Duration
+
+// scratch is where the tests have a file system in memory for everything they
+// write. In their own mount namespace it hides what the machine has there.
+const scratch = "/mnt"
+
+// rootVariable tells the tests proper where the root of the hosts is.
+const rootVariable = "LOCKSMITH_E2E_ROOT"
+
+// TestMain runs the tests as the first process of namespaces of their own.
+func TestMain(m *testing.M) {
+	flag.DurationVar(&patience, "patience", 2*time.Minute, "how long a test waits for what has to happen")
+	flag.Parse()
+	status, err := 0, error(nil)
+	if root := os.Getenv(rootVariable); root == "" {
+		status, err = isolate()
+	} else if err = setUp(root); err == nil {
+		status = m.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// isolate runs this program again in namespaces of its own.
+func isolate() (status int, err error) {
+	if os.Geteuid() != 0 {
+		return 0, errors.New("hosts with a real systemd need root: run make e2e as root")
+	}
+	for tool, pkg := range map[string]string{"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux", "ip": "iproute2"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return 0, fmt.Errorf("%s is missing: apt-get install %s", tool, pkg)
+		}
+	}
+	root, err := cachedRoot()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), rootVariable+"="+root)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
+	p, err := proc.Start(cmd)
+	if err != nil {
+		return 0, fmt.Errorf("start the tests in namespaces of their own: %w", err)
+	}
+	if status := proc.ExitStatus(p.Err()); status >= 0 {
+		return status, nil
+	}
+	return 0, fmt.Errorf("the tests: %w", p.Err())
+}
+
+// setUp makes the namespaces habitable, and the site, the layer that all hosts share.
+func setUp(root string) error {
+	err := sh(`
+		mount --make-rprivate /
+		mount -t proc proc /proc
+		mount -t tmpfs -o mode=755 tmpfs ` + scratch + `
+		# nspawn wants to mount things there for good.
+		mkdir -p /run/systemd/nspawn
+		mount -t tmpfs tmpfs /run/systemd/nspawn
+		# One hierarchy, whatever the machine has.
+		mount -t cgroup2 cgroup2 /sys/fs/cgroup
+		ip link set lo up
+		ip link add ` + bridge + ` type bridge
+		ip address add ` + network + `.0.1/16 dev ` + bridge + `
+		ip link set ` + bridge + ` up`)
+	if err != nil {
+		return fmt.Errorf("set up the namespaces: %w", err)
+	}
+	if err := makeSite(root); err != nil {
+		return fmt.Errorf("install the hosts: %w", err)
+	}
+	return nil
+}
+
+// makeSite makes the layer over root that all hosts have in common: locksmith as
+// it is installed, and what surrounds it on them.
+func makeSite(root string) error {
+	if err := mountOverlay(root, scratch+"/site"); err != nil {
+		return err
+	}
+	site := scratch + "/site/root"
+	err := sh(`
+		make --no-print-directory -s -C ../.. install DESTDIR=` + site + `
+		cp ../../bin/etcd ` + site + `/usr/local/bin/etcd
+		CGO_ENABLED=0 go build -o ` + site + `/usr/local/sbin/updateengine ./updateengine
+		cp -r testdata/site/. ` + site + `
+		chroot ` + site + ` sh -ec '
+			groupadd wheel
+			useradd --create-home --shell /bin/sh --groups wheel op
+			useradd --create-home --shell /bin/sh joe
+			printf "op:op\njoe:joe\n" | chpasswd
+			systemctl --quiet enable network.service update-engine.service locksmithd.service
+			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
+			mkdir -p /var/log/journal
+		'
+		umount ` + site)
+	if err != nil {
+		return err
+	}
+	layers = scratch + "/site/upper:" + root
+	return nil
+}
+
+// layers are the lower layers of the file system of a host.
+var layers string
+
+// mountOverlay mounts dir/root, a copy-on-write layer over lower layers. What is
+// written goes to dir/upper.
+func mountOverlay(lower, dir string) error {
+	for _, d := range []string{"upper", "work", "root"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%[2]s/upper,workdir=%[2]s/work", lower, dir)
+	if err := syscall.Mount("overlay", dir+"/root", "overlay", 0, data); err != nil {
+		return fmt.Errorf("mount %s/root: %w", dir, err)
+	}
+	return nil
+}
+
+// sh runs a shell script that ends at the first command that fails.
+func sh(script string) error {
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s\n%s", err, strings.TrimSpace(script), tail(out))
+	}
+	return nil
+}
