@@ -128,10 +128,10 @@ func TestSessionsComeFromLogind(t *testing.T) {
 	}
 	got, err := l.Sessions(t.Context())
 	want := []Session{
-		{User: "core", TTY: "pts/0"},
-		{User: "ann", TTY: "tty1"},
-		{User: "root", TTY: "pts/1"},
-		{User: "sftp"},
+		{ID: "1", User: "core", UID: 500, TTY: "pts/0"},
+		{ID: "2", User: "ann", UID: 501, TTY: "tty1"},
+		{ID: "c3", User: "root", TTY: "pts/1"},
+		{ID: "4", User: "sftp", UID: 502},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)

@@ -3,8 +3,11 @@ package bustest
 import (
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,34 +35,71 @@ type Session struct {
 	Class  string
 	State  string
 	Remote bool
+	Lies   map[string]any // properties that are not what the rest says; nil for a missing one
+}
+
+// Inhibitor is an inhibitor as logind shows it. Zero values of What and Mode
+// stand for "shutdown" and "block".
+type Inhibitor struct {
+	What, Who, Why, Mode string
+	UID, PID             uint32
+}
+
+// Shutdown is a scheduled shutdown; the zero one is none.
+type Shutdown struct {
+	Type    string
+	At      time.Time
+	Message string // what users are told
 }
 
 // RebootCall is a reboot that somebody asked for.
 type RebootCall struct {
 	Interactive bool
+	Flags       uint64 // of RebootWithFlags
+	Scheduled   bool   // it was scheduled before, see Execute
 	Sender      string // unique name on the bus
 	At          time.Time
-	Accepted    bool // no fault was set when it came
+	Accepted    bool // neither a fault nor an inhibitor was in the way when it came
 }
 
-// Logind stands in for systemd-logind. The method names for its Faults are
-// those of the manager ("Reboot", "ListSessions"), "Session" for reading a
-// session's properties and "PreparingForShutdown" for reading that property.
-// Its methods are safe for concurrent use.
+// Flags of RebootWithFlags.
+const (
+	rootCheckInhibitors = 1 << 0
+	skipInhibitors      = 1 << 4 // from version 257 on
+)
+
+// Logind stands in for systemd-logind, whose callers are all root to it. The
+// method names for its Faults are those of the manager ("ListSessions",
+// "ScheduleShutdown") and of its properties ("PreparingForShutdown"), "Reboot"
+// for RebootWithFlags as well, and "Session" for reading the properties of a
+// session. Its methods are safe for concurrent use.
 type Logind struct {
 	Faults
-	bus     *Bus
-	reboots chan RebootCall
+	bus       *Bus
+	reboots   chan RebootCall
+	schedules chan Shutdown
 
-	mu        sync.Mutex
-	conn      *dbus.Conn // nil while it is off the bus
-	sessions  []Session
-	preparing bool
+	mu         sync.Mutex
+	version    int
+	conn       *dbus.Conn // nil while it is off the bus
+	sessions   []Session
+	own        string // session of all callers
+	inhibitors []Inhibitor
+	shutdown   Shutdown
+	message    string // it stays when the shutdown is cancelled
+	preparing  bool
+	lies       map[string][]any
 }
 
 // NewLogind returns a Logind that is not on the bus yet: see Appear.
 func NewLogind(bus *Bus) *Logind {
-	return &Logind{bus: bus, reboots: make(chan RebootCall, 1024)}
+	return &Logind{
+		bus:       bus,
+		reboots:   make(chan RebootCall, 1024),
+		schedules: make(chan Shutdown, 1024),
+		version:   252,
+		lies:      map[string][]any{},
+	}
 }
 
 // Appear connects to the bus and takes logind's name.
@@ -74,15 +114,7 @@ func (l *Logind) Appear() error {
 		return fmt.Errorf("let logind appear: %w", err)
 	}
 	l.conn = conn
-	err = conn.ExportMethodTable(map[string]any{
-		"Reboot":       l.reboot,
-		"ListSessions": l.listSessions,
-	}, LogindPath, managerInterface)
-	if err == nil {
-		err = conn.ExportMethodTable(map[string]any{
-			"Get": l.managerProperty,
-		}, LogindPath, propertiesInterface)
-	}
+	err = l.exportManager()
 	for _, s := range l.sessions {
 		err = errors.Join(err, l.export(s))
 	}
@@ -118,6 +150,123 @@ func (l *Logind) Close() error {
 // Reboots returns the reboots that were asked for, refused ones included, as
 // they come. A call that hangs is here before it is answered.
 func (l *Logind) Reboots() <-chan RebootCall { return l.reboots }
+
+// SetVersion makes it behave as the logind of a systemd version does, in what
+// differs: before 246 there is no RebootWithFlags, from 257 on inhibitors block
+// root as well, and there is the mode block-weak. It is 252 at first.
+func (l *Logind) SetVersion(version int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version = version
+	return l.exportManager()
+}
+
+// Answer makes a method of the manager, or the reading of a property, answer
+// with these values from now on, whatever their types are. Without values a
+// property is missing.
+func (l *Logind) Answer(name string, values ...any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lies[name] = values
+	return l.exportManager()
+}
+
+// exportManager puts the manager on the bus; l.mu is held.
+func (l *Logind) exportManager() error {
+	if l.conn == nil {
+		return nil
+	}
+	methods := map[string]any{
+		"Reboot":                  l.reboot,
+		"RebootWithFlags":         l.rebootWithFlags,
+		"ListSessions":            l.listSessions,
+		"GetSessionByPID":         l.sessionByPID,
+		"ListInhibitors":          l.listInhibitors,
+		"ScheduleShutdown":        l.scheduleShutdown,
+		"CancelScheduledShutdown": l.cancelScheduledShutdown,
+		"SetWallMessage":          l.setWallMessage,
+	}
+	if l.version < 246 {
+		delete(methods, "RebootWithFlags")
+	}
+	for name, values := range l.lies {
+		if method := methods[name]; method != nil {
+			methods[name] = answering(method, values)
+		}
+	}
+	if err := l.conn.ExportMethodTable(methods, LogindPath, managerInterface); err != nil {
+		return fmt.Errorf("show logind: %w", err)
+	}
+	if err := l.conn.ExportMethodTable(map[string]any{"Get": l.managerProperty}, LogindPath, propertiesInterface); err != nil {
+		return fmt.Errorf("show logind's properties: %w", err)
+	}
+	return nil
+}
+
+// answering returns a function that takes what method takes and returns values.
+func answering(method any, values []any) any {
+	takes := reflect.TypeOf(method)
+	var in, out []reflect.Type
+	var results []reflect.Value
+	for i := range takes.NumIn() {
+		in = append(in, takes.In(i))
+	}
+	for _, v := range values {
+		out = append(out, reflect.TypeOf(v))
+		results = append(results, reflect.ValueOf(v))
+	}
+	none := reflect.ValueOf((*dbus.Error)(nil))
+	kind := reflect.FuncOf(in, append(out, none.Type()), false)
+	return reflect.MakeFunc(kind, func([]reflect.Value) []reflect.Value { return append(results, none) }).Interface()
+}
+
+// SetInhibitors replaces all inhibitors.
+func (l *Logind) SetInhibitors(inhibitors ...Inhibitor) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inhibitors = nil
+	for _, i := range inhibitors {
+		i.What, i.Mode = or(i.What, "shutdown"), or(i.Mode, "block")
+		l.inhibitors = append(l.inhibitors, i)
+	}
+}
+
+// Schedules returns the shutdowns that were scheduled over the bus, as they come.
+func (l *Logind) Schedules() <-chan Shutdown { return l.schedules }
+
+// Shutdown returns the shutdown that is scheduled now.
+func (l *Logind) Shutdown() Shutdown {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shutdown
+}
+
+// SetShutdown schedules a shutdown, as a user does with shutdown(8), or cancels
+// it, as one does with "shutdown -c".
+func (l *Logind) SetShutdown(s Shutdown) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shutdown, l.message = s, s.Message
+}
+
+// Execute does what is scheduled, as if its time had come.
+func (l *Logind) Execute() error {
+	l.mu.Lock()
+	s := l.shutdown
+	l.mu.Unlock()
+	if s.Type != "reboot" {
+		return fmt.Errorf("execute a scheduled reboot: %q is scheduled", s.Type)
+	}
+	l.accept(RebootCall{Scheduled: true, At: time.Now(), Accepted: true})
+	return nil
+}
+
+// SetOwnSession says which session callers belong to, "" for none.
+func (l *Logind) SetOwnSession(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.own = id
+}
 
 // SetSessions replaces all sessions.
 func (l *Logind) SetSessions(sessions ...Session) error {
@@ -170,29 +319,132 @@ func (l *Logind) SetPreparing(preparing bool) error {
 }
 
 func (l *Logind) reboot(sender dbus.Sender, interactive bool) *dbus.Error {
-	call := RebootCall{
-		Interactive: interactive,
-		Sender:      string(sender),
-		At:          time.Now(),
-		Accepted:    !l.faulty("Reboot"),
+	return l.rebootCall(RebootCall{Interactive: interactive, Sender: string(sender)})
+}
+
+func (l *Logind) rebootWithFlags(sender dbus.Sender, flags uint64) *dbus.Error {
+	return l.rebootCall(RebootCall{Flags: flags, Sender: string(sender)})
+}
+
+func (l *Logind) rebootCall(call RebootCall) *dbus.Error {
+	call.At = time.Now()
+	refusal := l.refusal(call.Flags)
+	call.Accepted = refusal == nil && !l.faulty("Reboot")
+	if call.Accepted {
+		l.accept(call)
+		return nil
 	}
+	l.tell(call)
+	if failure := l.suffer("Reboot"); failure != nil {
+		return failure
+	}
+	if refusal == nil { // it hung
+		l.begin()
+	}
+	return refusal
+}
+
+// refusal says what logind itself has against a shutdown with these flags.
+func (l *Logind) refusal(flags uint64) *dbus.Error {
 	l.mu.Lock()
-	conn := l.conn
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if flags&^rootCheckInhibitors != 0 && l.version < 257 {
+		return dbus.NewError("org.freedesktop.DBus.Error.InvalidArgs", []any{"Invalid flags parameter"})
+	}
+	for _, i := range l.inhibitors {
+		switch {
+		case !strings.Contains(i.What, "shutdown") || i.Mode == "delay" || flags&skipInhibitors != 0:
+		case i.Mode == "block" && l.version >= 257, flags&rootCheckInhibitors != 0 && i.UID != 0: // its own are not in root's way
+			return dbus.NewError("org.freedesktop.login1.BlockedByInhibitorLock", []any{"Operation denied due to active block inhibitor"})
+		}
+	}
+	return nil
+}
+
+// accept begins a reboot.
+func (l *Logind) accept(call RebootCall) {
+	l.tell(call)
+	l.begin()
+}
+
+func (l *Logind) tell(call RebootCall) {
 	select {
 	case l.reboots <- call:
 	default:
 	}
-	if failure := l.suffer("Reboot"); failure != nil {
-		return failure
-	}
+}
+
+// begin shuts down. The real one shows what it does as if it were scheduled,
+// for a time that says nothing.
+func (l *Logind) begin() {
 	l.mu.Lock()
+	conn := l.conn
 	l.preparing = true
+	l.shutdown = Shutdown{Type: "reboot", At: time.Unix(0, 0), Message: l.message}
 	l.mu.Unlock()
 	if conn != nil {
 		_ = conn.Emit(LogindPath, managerInterface+".PrepareForShutdown", true)
 	}
+}
+
+func (l *Logind) scheduleShutdown(kind string, usec uint64) *dbus.Error {
+	if failure := l.suffer("ScheduleShutdown"); failure != nil {
+		return failure
+	}
+	if refusal := l.refusal(0); refusal != nil {
+		return refusal
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shutdown = Shutdown{Type: kind, At: time.UnixMicro(int64(usec)), Message: l.message}
+	select {
+	case l.schedules <- l.shutdown:
+	default:
+	}
 	return nil
+}
+
+func (l *Logind) cancelScheduledShutdown() (bool, *dbus.Error) {
+	if failure := l.suffer("CancelScheduledShutdown"); failure != nil {
+		return false, failure
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	cancelled := l.shutdown.Type != ""
+	l.shutdown = Shutdown{}
+	return cancelled, nil
+}
+
+func (l *Logind) setWallMessage(message string, _ bool) *dbus.Error {
+	if failure := l.suffer("SetWallMessage"); failure != nil {
+		return failure
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.message = message
+	return nil
+}
+
+func (l *Logind) listInhibitors() ([]Inhibitor, *dbus.Error) {
+	if failure := l.suffer("ListInhibitors"); failure != nil {
+		return nil, failure
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Inhibitor{}, l.inhibitors...), nil
+}
+
+// sessionByPID takes every process for one of the callers'.
+func (l *Logind) sessionByPID(uint32) (dbus.ObjectPath, *dbus.Error) {
+	if failure := l.suffer("GetSessionByPID"); failure != nil {
+		return "", failure
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.own == "" {
+		return "", dbus.NewError("org.freedesktop.login1.NoSessionForPID", []any{"Caller does not belong to any known session."})
+	}
+	return sessionPath(l.own), nil
 }
 
 type listedSession struct {
@@ -217,15 +469,63 @@ func (l *Logind) listSessions() ([]listedSession, *dbus.Error) {
 }
 
 func (l *Logind) managerProperty(iface, property string) (dbus.Variant, *dbus.Error) {
-	if iface != managerInterface || property != "PreparingForShutdown" {
-		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
-	}
 	if failure := l.suffer(property); failure != nil {
 		return dbus.Variant{}, failure
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return dbus.MakeVariant(l.preparing), nil
+	value := any(nil)
+	if lie, ok := l.lies[property]; ok {
+		if len(lie) > 0 {
+			value = lie[0]
+		}
+	} else if iface == managerInterface {
+		value = l.property(property)
+	}
+	if value == nil {
+		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty",
+			[]any{"Unknown interface " + iface + " or property " + property + "."})
+	}
+	return dbus.MakeVariant(value), nil
+}
+
+// property returns a property's value, nil if there is none; l.mu is held.
+func (l *Logind) property(name string) any {
+	switch name {
+	case "PreparingForShutdown":
+		return l.preparing
+	case "ScheduledShutdown":
+		if l.shutdown.Type == "" {
+			return scheduled{"", math.MaxUint64}
+		}
+		return scheduled{l.shutdown.Type, uint64(l.shutdown.At.UnixMicro())}
+	case "WallMessage":
+		return l.message
+	case "BlockInhibited":
+		return l.inhibited("block")
+	case "BlockWeakInhibited":
+		if l.version >= 257 {
+			return l.inhibited("block-weak")
+		}
+	}
+	return nil
+}
+
+type scheduled struct {
+	Type string
+	Usec uint64
+}
+
+// inhibited lists what inhibitors of a mode inhibit; l.mu is held.
+func (l *Logind) inhibited(mode string) string {
+	var what []string
+	for _, i := range l.inhibitors {
+		if i.Mode == mode {
+			what = append(what, strings.Split(i.What, ":")...)
+		}
+	}
+	slices.Sort(what)
+	return strings.Join(slices.Compact(what), ":")
 }
 
 // export puts a session's object on the bus.
@@ -235,6 +535,9 @@ func (l *Logind) export(s Session) error {
 		"GetAll": func(string) (map[string]dbus.Variant, *dbus.Error) {
 			return properties, l.suffer("Session")
 		},
+		"Get": func(_, name string) (dbus.Variant, *dbus.Error) {
+			return properties[name], l.suffer("Session")
+		},
 	}, sessionPath(s.ID), propertiesInterface)
 	if err != nil {
 		return fmt.Errorf("show session %s: %w", s.ID, err)
@@ -243,14 +546,8 @@ func (l *Logind) export(s Session) error {
 }
 
 func (s Session) properties() map[string]dbus.Variant {
-	or := func(value, otherwise string) string {
-		if value == "" {
-			return otherwise
-		}
-		return value
-	}
 	state := or(s.State, "active")
-	return map[string]dbus.Variant{
+	properties := map[string]dbus.Variant{
 		"Id":     dbus.MakeVariant(s.ID),
 		"User":   dbus.MakeVariant(userRef{s.UID, dbus.ObjectPath("/org/freedesktop/login1/user/_" + strconv.Itoa(int(s.UID)))}),
 		"Name":   dbus.MakeVariant(s.Name),
@@ -261,6 +558,19 @@ func (s Session) properties() map[string]dbus.Variant {
 		"Active": dbus.MakeVariant(state == "active"),
 		"Remote": dbus.MakeVariant(s.Remote),
 	}
+	for name, value := range s.Lies {
+		if delete(properties, name); value != nil {
+			properties[name] = dbus.MakeVariant(value)
+		}
+	}
+	return properties
+}
+
+func or(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
 }
 
 type userRef struct {
