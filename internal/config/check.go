@@ -47,10 +47,45 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		c.LockTTL, err = parseLockTTL(settings[nameLockTTL])
 		errs = append(errs, err)
 		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
+		if c.LockTTL > 0 && c.LockTTL < shortLockTTL {
+			c.Warnings = append(c.Warnings, settings[nameLockTTL].subject()+": it is short: a reboot that takes longer, users' delay included, loses its slot to another host, and both are down at once: write 30m or more")
+		}
 	}
 	if o.Check&PartTrigger != 0 {
 		c.TriggerGroups, err = parseTriggerGroups(settings[nameTriggerGroups])
 		errs = append(errs, err)
+	}
+	if o.Check&PartLogin != 0 {
+		errs = append(errs, c.parseLogin(settings))
+		if c.Window != nil {
+			length, lengthErr := time.ParseDuration(settings[nameWindowLength].value)
+			if lengthErr == nil && c.LoginDelay > 0 && length < c.LoginDelay+time.Minute {
+				c.Warnings = append(c.Warnings, fmt.Sprintf("%s: it is too short for a reboot while users are logged in, who are told %v before: write at least a minute more, or a shorter %s",
+					settings[nameWindowLength].subject(), c.LoginDelay, settings[nameLoginDelay].Variable))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// parseLogin sets what users and inhibitors can postpone.
+func (c *Config) parseLogin(settings map[string]resolved) error {
+	var errs []error
+	for _, d := range []struct {
+		name  string
+		to    *time.Duration
+		least time.Duration
+		right string
+	}{
+		{nameLoginDelay, &c.LoginDelay, 0, "0 or more, such as 5m"},
+		{nameLoginRetry, &c.LoginRetry, time.Minute, "1m or more, such as 1h"},
+		{nameMaxPostpone, &c.MaxPostpone, 0, "more than 0, such as 24h, or 0 for as long as they like"},
+	} {
+		var err error
+		r := settings[d.name]
+		if *d.to, err = time.ParseDuration(r.value); err != nil || *d.to < d.least || *d.to > maxDuration {
+			errs = append(errs, r.refuse("it is no such duration: write %s, and 8760h at most", d.right))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -105,8 +140,12 @@ func parseMax(r resolved) (int, error) {
 	return int(n), nil
 }
 
-// maxLockTTL is far more than anybody needs, and less than etcd takes.
-const maxLockTTL = 365 * 24 * time.Hour
+const (
+	// maxDuration is far more than anybody needs, and less than etcd takes.
+	maxDuration = 365 * 24 * time.Hour
+	// shortLockTTL is less than what a reboot may well take.
+	shortLockTTL = 30 * time.Minute
+)
 
 // parseLockTTL returns 0 for none.
 func parseLockTTL(r resolved) (time.Duration, error) {
@@ -114,7 +153,7 @@ func parseLockTTL(r resolved) (time.Duration, error) {
 		return 0, nil
 	}
 	d, err := time.ParseDuration(r.value)
-	if err != nil || d < lock.MinTTL || d > maxLockTTL {
+	if err != nil || d < lock.MinTTL || d > maxDuration {
 		return 0, r.refuse("it is no time-to-live: write a duration from 1m to 8760h, such as 30m, or nothing for none")
 	}
 	return d, nil

@@ -55,8 +55,9 @@ const (
 	PartWindow        // window start, length and time zone
 	PartEtcd          // endpoints, files, user, password, group, and how to use the lock
 	PartTrigger       // trigger groups
+	PartLogin         // what users and inhibitors can postpone
 
-	partAll = PartStrategy | PartWindow | PartEtcd | PartTrigger
+	partAll = PartStrategy | PartWindow | PartEtcd | PartTrigger | PartLogin
 )
 
 // Flag is a command line flag that was given, by its name without dashes.
@@ -93,6 +94,9 @@ type Config struct {
 	LockTTL       time.Duration
 	Debug         bool
 	TriggerGroups []string
+	LoginDelay    time.Duration // from telling users to the reboot
+	LoginRetry    time.Duration // from a user's cancelling it to the next attempt
+	MaxPostpone   time.Duration // how long users and inhibitors can postpone it, 0 for as long as they like
 	// Settings are all of them, in the order of Definitions.
 	Settings []Setting
 	// Warnings are sentences about what looks like a mistake but is not an

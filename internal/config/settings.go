@@ -57,6 +57,9 @@ const (
 	namePassword       = lock.OptionPassword
 	nameMax            = "max"
 	nameLockTTL        = "lock-ttl"
+	nameLoginDelay     = "login-delay"
+	nameLoginRetry     = "login-retry"
+	nameMaxPostpone    = "max-postpone"
 	nameDebug          = "debug"
 	nameTriggerGroups  = "trigger-groups"
 )
@@ -154,6 +157,24 @@ func Definitions() []Definition {
 			Name:        nameLockTTL,
 			Variable:    "LOCKSMITHD_LOCK_TTL",
 			Description: "how long this host may keep its slot before hosts that wait take it away, such as 30m",
+		},
+		{
+			Name:        nameLoginDelay,
+			Variable:    "LOCKSMITHD_LOGIN_DELAY",
+			Default:     "5m",
+			Description: "how long users who are logged in have from being told to the reboot",
+		},
+		{
+			Name:        nameLoginRetry,
+			Variable:    "LOCKSMITHD_LOGIN_RETRY",
+			Default:     "1h",
+			Description: "how long a user who cancels the reboot puts it off",
+		},
+		{
+			Name:        nameMaxPostpone,
+			Variable:    "LOCKSMITHD_MAX_POSTPONE",
+			Default:     "0",
+			Description: "how long users and inhibitors can postpone a reboot in all, such as 24h; 0 for as long as they like",
 		},
 		{
 			Name:        nameDebug,
