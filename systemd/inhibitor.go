@@ -31,17 +31,21 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 	if !blocked {
 		return nil, nil
 	}
-	var listed []struct {
-		What, Who, Why, Mode string
-		UID, PID             uint32
-	}
+	var listed [][]any
 	if err := l.call(ctx, logindPath, logindManager+".ListInhibitors", nil, &listed); err != nil {
 		return nil, fmt.Errorf("list inhibitors: %w", err)
 	}
 	var blocking []Inhibitor
-	for _, i := range listed {
-		if (i.Mode == "block" || i.Mode == "block-weak") && hasShutdown(i.What) {
-			blocking = append(blocking, Inhibitor{Who: clean(i.Who), Why: clean(i.Why), User: userName(i.UID), PID: i.PID})
+	for _, row := range listed {
+		var i Inhibitor
+		var what, mode string
+		var uid uint32
+		if err := store(row, &what, &i.Who, &i.Why, &mode, &uid, &i.PID); err != nil {
+			return nil, fmt.Errorf("list inhibitors: %w", err)
+		}
+		if (mode == "block" || mode == "block-weak") && hasShutdown(what) {
+			i.Who, i.Why, i.User = clean(i.Who), clean(i.Why), userName(uid)
+			blocking = append(blocking, i)
 		}
 	}
 	return blocking, nil

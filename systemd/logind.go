@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -60,36 +61,35 @@ type Session struct {
 // session that ends while it is being looked at is left out; any other
 // trouble is an error, because then nobody knows who is logged in.
 func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
-	var listed []struct {
-		ID   string
-		UID  uint32
-		User string
-		Seat string
-		Path dbus.ObjectPath
-	}
+	var listed [][]any
 	if err := l.call(ctx, logindPath, logindManager+".ListSessions", nil, &listed); err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}
 	var people []Session
-	for _, s := range listed {
+	for _, row := range listed {
+		var s Session
+		var seat string
+		var path dbus.ObjectPath
+		if err := store(row, &s.ID, &s.UID, &s.User, &seat, &path); err != nil {
+			return nil, fmt.Errorf("list sessions: %w", err)
+		}
 		var properties map[string]dbus.Variant
-		err := l.call(ctx, s.Path, "org.freedesktop.DBus.Properties.GetAll", []any{logindSession}, &properties)
+		err := l.call(ctx, path, "org.freedesktop.DBus.Properties.GetAll", []any{logindSession}, &properties)
 		if answered(err, errUnknownObject, errNoSuchSession) {
 			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read session %q: %w", s.ID, err)
+		var class, state string
+		if err == nil {
+			err = store([]any{properties["Class"].Value(), properties["State"].Value(), properties["TTY"].Value()}, &class, &state, &s.TTY)
 		}
-		class, okClass := properties["Class"].Value().(string)
-		state, okState := properties["State"].Value().(string)
-		tty, okTTY := properties["TTY"].Value().(string)
-		if !okClass || !okState || !okTTY {
-			return nil, fmt.Errorf("read session %q: logind did not say its class, state and terminal", s.ID)
+		if err != nil {
+			return nil, fmt.Errorf("read session %s: %w", clean(s.ID), err)
 		}
 		if state == "closing" || class != "user" && !strings.HasPrefix(class, "user-") {
 			continue
 		}
-		people = append(people, Session{ID: clean(s.ID), User: clean(s.User), UID: s.UID, TTY: clean(tty)})
+		s.ID, s.User, s.TTY = clean(s.ID), clean(s.User), clean(s.TTY)
+		people = append(people, s)
 	}
 	return people, nil
 }
@@ -120,11 +120,25 @@ func property[T any](ctx context.Context, l *Logind, path dbus.ObjectPath, iface
 	var value T
 	err := l.call(ctx, path, "org.freedesktop.DBus.Properties.Get", []any{iface, name}, &v)
 	if err == nil {
-		if err = dbus.Store([]any{v.Value()}, &value); err != nil {
-			err = fmt.Errorf("%s is of type %q: %w", name, v.Signature(), err)
-		}
+		err = store([]any{v.Value()}, &value)
 	}
 	return value, err
+}
+
+// store puts values where the pointers point. Unlike dbus.Store it converts
+// nothing: what is not of the documented type is no answer.
+func store(values []any, pointers ...any) error {
+	if len(values) != len(pointers) {
+		return fmt.Errorf("the answer has %d parts, not %d", len(values), len(pointers))
+	}
+	for i, value := range values {
+		to := reflect.ValueOf(pointers[i]).Elem()
+		if reflect.TypeOf(value) != to.Type() {
+			return fmt.Errorf("part %d of the answer is of type %T, not %v", i+1, value, to.Type())
+		}
+		to.Set(reflect.ValueOf(value))
+	}
+	return nil
 }
 
 // call makes one bounded call and marks errors that logind (or the bus, before
@@ -134,7 +148,7 @@ func (l *Logind) call(ctx context.Context, path dbus.ObjectPath, method string, 
 	defer cancel()
 	call := l.conn.Object(logindName, path).CallWithContext(ctx, method, 0, args...)
 	if call.Err == nil {
-		return call.Store(results...)
+		return store(call.Body, results...)
 	}
 	var answer dbus.Error
 	if !errors.As(call.Err, &answer) {

@@ -22,7 +22,7 @@ func TestRebootAsksLogindWithoutInteraction(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := <-logind.Reboots()
-	if call.Interactive || call.Sender != conn.Names()[0] {
+	if call.Interactive || call.Flags != rootCheckInhibitors || call.Sender != conn.Names()[0] {
 		t.Errorf("call: %+v", call)
 	}
 	if preparing, err := l.PreparingForShutdown(t.Context()); err != nil || !preparing {
@@ -102,6 +102,15 @@ func TestLogindAbsentIsAnError(t *testing.T) {
 	}
 	if _, err := l.PreparingForShutdown(t.Context()); err == nil {
 		t.Error("PreparingForShutdown: no error")
+	}
+	if inhibitors, err := l.Inhibitors(t.Context()); err == nil {
+		t.Errorf("Inhibitors: %v and no error", inhibitors)
+	}
+	if shutdown, err := l.Scheduled(t.Context()); err == nil {
+		t.Errorf("Scheduled: %v and no error", shutdown)
+	}
+	if id, err := l.OwnSession(t.Context()); err == nil {
+		t.Errorf("OwnSession: %q and no error", id)
 	}
 }
 

@@ -26,23 +26,24 @@ type Shutdown struct {
 // logind would show users now; logind keeps one when the shutdown that it was
 // for is cancelled, until somebody sets another.
 func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
-	scheduled, err := property[struct {
-		Type string
-		Usec uint64
-	}](ctx, l, logindPath, logindManager, "ScheduledShutdown")
-	if err == nil && scheduled.Type == "" {
+	var s Shutdown
+	var usec uint64
+	scheduled, err := property[[]any](ctx, l, logindPath, logindManager, "ScheduledShutdown")
+	if err == nil {
+		err = store(scheduled, &s.Type, &usec)
+	}
+	if err == nil && s.Type == "" {
 		return Shutdown{}, nil
 	}
-	var message string
 	if err == nil {
-		message, err = property[string](ctx, l, logindPath, logindManager, "WallMessage")
+		s.Message, err = property[string](ctx, l, logindPath, logindManager, "WallMessage")
 	}
 	if err != nil {
 		return Shutdown{}, fmt.Errorf("ask logind for a scheduled shutdown: %w", err)
 	}
-	s := Shutdown{Type: clean(scheduled.Type), Message: clean(message)}
-	if scheduled.Usec > 0 && scheduled.Usec <= math.MaxInt64 {
-		s.At = time.UnixMicro(int64(scheduled.Usec))
+	s.Type, s.Message = clean(s.Type), clean(s.Message)
+	if usec > 0 && usec <= math.MaxInt64 {
+		s.At = time.UnixMicro(int64(usec))
 	}
 	return s, nil
 }

@@ -1,0 +1,228 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/bustest"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
+
+func TestScheduledShutdownIsShown(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	if s, err := l.Scheduled(t.Context()); err != nil || s != (Shutdown{}) {
+		t.Errorf("nothing is scheduled: %+v, %v", s, err)
+	}
+	at := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+	logind.SetShutdown(bustest.Shutdown{Type: "poweroff", At: at, Message: "disks are swapped"})
+	s, err := l.Scheduled(t.Context())
+	if err != nil || s.Type != "poweroff" || !s.At.Equal(at) || s.Message != "disks are swapped" {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	// A message that stayed behind does not make a shutdown.
+	logind.SetShutdown(bustest.Shutdown{Message: "disks are swapped"})
+	if s, err := l.Scheduled(t.Context()); err != nil || s != (Shutdown{}) {
+		t.Errorf("only a message is left: %+v, %v", s, err)
+	}
+}
+
+// logind shows a reboot that has begun as one that is scheduled for no time.
+func TestRebootThatHasBegunIsScheduledWithoutATime(t *testing.T) {
+	bus, conn := systemBus(t)
+	bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	must(t, l.Reboot(t.Context(), false))
+	if s, err := l.Scheduled(t.Context()); err != nil || s.Type != "reboot" || !s.At.IsZero() {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestScheduleTellsUsersAndReplacesWhatIsScheduled(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	logind.SetShutdown(bustest.Shutdown{Type: "poweroff", At: time.Now(), Message: "old"})
+	at := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+	must(t, l.Schedule(t.Context(), at, "System reboot in 1 hour!\nWhy not?"))
+	asked := <-logind.Schedules()
+	if asked.Type != "reboot" || !asked.At.Equal(at) || asked.Message != "System reboot in 1 hour!\nWhy not?" {
+		t.Errorf("asked for %+v", asked)
+	}
+	if s, err := l.Scheduled(t.Context()); err != nil || s.Type != "reboot" || !s.At.Equal(at) || !strings.HasPrefix(s.Message, "System reboot in 1 hour!") {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	must(t, logind.Execute())
+	if call := <-logind.Reboots(); !call.Scheduled {
+		t.Errorf("rebooted by %+v", call)
+	}
+}
+
+func TestScheduleThatIsRefusedLeavesNoMessage(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	logind.Refuse("ScheduleShutdown", accessDenied, "not you")
+	if err := l.Schedule(t.Context(), time.Now(), "soon"); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not you") {
+		t.Errorf("got %v", err)
+	}
+	logind.SetShutdown(bustest.Shutdown{Type: "reboot", Message: message(t, l)})
+	if s := logind.Shutdown(); s.Message != "" {
+		t.Errorf("the message %q stayed", s.Message)
+	}
+
+	// Without a message nothing is scheduled: users would not know why.
+	logind.SetShutdown(bustest.Shutdown{})
+	logind.Heal("ScheduleShutdown")
+	logind.Refuse("SetWallMessage", accessDenied, "be quiet")
+	if err := l.Schedule(t.Context(), time.Now(), "soon"); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "be quiet") {
+		t.Errorf("got %v", err)
+	}
+	if s := logind.Shutdown(); s.Type != "" {
+		t.Errorf("%+v is scheduled", s)
+	}
+}
+
+// message returns the message that logind has, scheduled or not.
+func message(t *testing.T, l *Logind) string {
+	t.Helper()
+	text, err := property[string](t.Context(), l, logindPath, logindManager, "WallMessage")
+	must(t, err)
+	return text
+}
+
+// Since systemd 257 a shutdown is not even scheduled while one blocks it.
+func TestScheduleIsRefusedWhileAnInhibitorBlocks(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	must(t, logind.SetVersion(257))
+	logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
+	if err := NewLogind(conn).Schedule(t.Context(), time.Now(), "soon"); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	logind.SetShutdown(bustest.Shutdown{Message: "of somebody who set it and has not scheduled yet"})
+	if err := l.Cancel(t.Context()); err != nil {
+		t.Errorf("nothing is scheduled: %v", err)
+	}
+	if m := message(t, l); m == "" {
+		t.Error("a message that nothing was cancelled for is gone")
+	}
+	must(t, l.Schedule(t.Context(), time.Now().Add(time.Hour), "soon"))
+	must(t, l.Cancel(t.Context()))
+	if s := logind.Shutdown(); s.Type != "" {
+		t.Errorf("%+v is scheduled still", s)
+	}
+	if m := message(t, l); m != "" {
+		t.Errorf("the message %q stayed", m)
+	}
+	must(t, l.Schedule(t.Context(), time.Now().Add(time.Hour), "soon"))
+	logind.Refuse("CancelScheduledShutdown", accessDenied, "not you")
+	if err := l.Cancel(t.Context()); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// No answer is no refusal: it may be scheduled, or cancelled.
+func TestNoAnswerAboutAScheduleLeavesItOpen(t *testing.T) {
+	for method, ask := range map[string]func(context.Context, *Logind) error{
+		"ScheduleShutdown":        func(ctx context.Context, l *Logind) error { return l.Schedule(ctx, time.Now(), "soon") },
+		"CancelScheduledShutdown": func(ctx context.Context, l *Logind) error { return l.Cancel(ctx) },
+		"ScheduledShutdown":       func(ctx context.Context, l *Logind) error { _, err := l.Scheduled(ctx); return err },
+		"BlockInhibited":          func(ctx context.Context, l *Logind) error { _, err := l.Inhibitors(ctx); return err },
+		"GetSessionByPID":         func(ctx context.Context, l *Logind) error { _, err := l.OwnSession(ctx); return err },
+	} {
+		t.Run(method, func(t *testing.T) {
+			bus, conn := systemBus(t)
+			bustest.For(t).Logind(bus).Hang(method)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if err := ask(ctx, NewLogind(conn)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
+				t.Errorf("got %v, want the deadline", err)
+			}
+		})
+	}
+}
+
+func TestRebootHeedsInhibitorsUnlessForced(t *testing.T) {
+	ours, theirs := bustest.Inhibitor{Who: "root's"}, bustest.Inhibitor{Who: "ann's", UID: 1000}
+	weak := bustest.Inhibitor{Who: "ann's", UID: 1000, Mode: "block-weak"}
+	for _, test := range []struct {
+		name      string
+		version   int
+		inhibitor bustest.Inhibitor
+		force     bool
+		accepted  bool
+		flags     uint64 // of the call that is accepted
+	}{
+		{"without RebootWithFlags", 245, theirs, false, true, 0},
+		{"without RebootWithFlags, forced", 245, theirs, true, true, 0},
+		{"another user's", 252, theirs, false, false, 0},
+		{"another user's, forced", 252, theirs, true, true, 0},
+		{"of root, which this logind ignores", 252, ours, false, true, 1},
+		{"strong", 257, ours, false, false, 0},
+		{"strong, forced", 257, ours, true, true, 16},
+		{"weak", 257, weak, false, false, 0},
+		{"weak, forced", 257, weak, true, true, 16},
+		{"none", 257, bustest.Inhibitor{Mode: "delay"}, false, true, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bus, conn := systemBus(t)
+			logind := bustest.For(t).Logind(bus)
+			must(t, logind.SetVersion(test.version))
+			logind.SetInhibitors(test.inhibitor)
+			err := NewLogind(conn).Reboot(t.Context(), test.force)
+			if accepted := err == nil; accepted != test.accepted || err != nil && !errors.Is(err, ErrRefused) {
+				t.Fatalf("got %v", err)
+			}
+			var accepted []bustest.RebootCall
+			for len(logind.Reboots()) > 0 {
+				if call := <-logind.Reboots(); call.Accepted {
+					accepted = append(accepted, call)
+				}
+			}
+			if test.accepted && (len(accepted) != 1 || accepted[0].Flags != test.flags || accepted[0].Interactive) {
+				t.Errorf("accepted: %+v", accepted)
+			}
+		})
+	}
+}
+
+func TestOwnSession(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	if id, err := l.OwnSession(t.Context()); err != nil || id != "" {
+		t.Errorf("a service: %q, %v", id, err)
+	}
+	must(t, logind.SetSessions(bustest.Session{ID: "1"}, bustest.Session{ID: "c2"}))
+	logind.SetOwnSession("c2")
+	if id, err := l.OwnSession(t.Context()); err != nil || id != "c2" {
+		t.Errorf("got %q, %v", id, err)
+	}
+	must(t, logind.Vanish("c2"))
+	if id, err := l.OwnSession(t.Context()); err == nil {
+		t.Errorf("a session that is not there: %q", id)
+	}
+	logind.Refuse("GetSessionByPID", accessDenied, "no")
+	if id, err := l.OwnSession(t.Context()); err == nil {
+		t.Errorf("refused: %q", id)
+	}
+}
