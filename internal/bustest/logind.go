@@ -306,11 +306,15 @@ func (l *Logind) Vanish(id string) error {
 }
 
 // SetPreparing sets the property PreparingForShutdown and emits
-// PrepareForShutdown. Accepting a reboot does the same with true.
+// PrepareForShutdown. Accepting a reboot does the same with true. With false it
+// is as after a boot: nothing is scheduled.
 func (l *Logind) SetPreparing(preparing bool) error {
 	l.mu.Lock()
 	conn := l.conn
 	l.preparing = preparing
+	if !preparing {
+		l.shutdown, l.message = Shutdown{}, ""
+	}
 	l.mu.Unlock()
 	if conn == nil {
 		return nil
