@@ -58,6 +58,7 @@ type host struct {
 type boot struct {
 	n      int // the first is 1
 	nspawn *proc.Process
+	cgroup string
 	leader int // the host's PID 1, as seen from here; 0 until it runs
 	ready  bool
 	id     string
@@ -127,35 +128,36 @@ func (h *host) powerOn() {
 
 // start begins the next boot.
 func (h *host) start() error {
-	cgroup := fmt.Sprintf("/sys/fs/cgroup/locksmith-e2e-%s", h.name)
-	if err := os.MkdirAll(cgroup, 0o755); err != nil {
+	b := &boot{n: len(h.boots) + 1}
+	// One for each boot: in one that has been killed before, Linux 6.18 kills what is
+	// started there.
+	b.cgroup = fmt.Sprintf("%s/%s-%d", cgroups, h.name, b.n)
+	if err := os.Mkdir(b.cgroup, 0o755); err != nil {
 		return err
 	}
-	group, err := os.Open(cgroup)
+	group, err := os.Open(b.cgroup)
 	if err != nil {
 		return err
 	}
 	defer group.Close()
-	notify := &net.UnixAddr{Name: filepath.Join(h.dir, fmt.Sprintf("notify%d", len(h.boots)+1)), Net: "unixgram"}
+	notify := &net.UnixAddr{Name: filepath.Join(h.dir, fmt.Sprintf("notify%d", b.n)), Net: "unixgram"}
 	socket, err := net.ListenUnixgram("unixgram", notify)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=pipe",
+	cmd := exec.Command("systemd-nspawn", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=pipe",
 		"--machine="+h.name, "--directory="+h.root, "--network-bridge="+bridge, "--link-journal=no", "--boot")
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.Name)
 	cmd.Stdout, cmd.Stderr = h, h
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
-	p, err := proc.Start(cmd)
-	if err != nil {
+	if b.nspawn, err = proc.Start(cmd); err != nil {
 		return errors.Join(err, socket.Close())
 	}
-	b := &boot{n: len(h.boots) + 1, nspawn: p}
 	h.boots = append(h.boots, b)
 	h.signal()
 	go h.listen(b, socket)
 	go func() {
-		<-p.Done()
+		<-b.nspawn.Done()
 		socket.Close()
 		h.ended(b)
 	}()
@@ -203,7 +205,7 @@ func (h *host) ended(b *boot) {
 	switch {
 	case h.off:
 	case status != rebooted:
-		h.failed = fmt.Errorf("boot %d of %s ended with status %d", b.n, h.name, status)
+		h.failed = fmt.Errorf("boot %d of %s ended: %v", b.n, h.name, b.nspawn.Err())
 	default:
 		if err := h.start(); err != nil {
 			h.failed = fmt.Errorf("boot %s: %w", h.name, err)
@@ -223,15 +225,12 @@ func (h *host) powerOff() {
 	if last == nil {
 		return
 	}
-	last.nspawn.Kill()
-	// What it has started dies with it, if not at the same instant.
-	eventually(h.t, "the end of "+h.name, func() bool { return last.leader == 0 || !alive(last.leader) })
-}
-
-// alive tells whether a process runs; one that is not reaped yet does not.
-func alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !bytes.Contains(stat, []byte(") Z "))
+	must(h.t, os.WriteFile(filepath.Join(last.cgroup, "cgroup.kill"), []byte("1"), 0o644))
+	<-last.nspawn.Done()
+	eventually(h.t, "the end of "+h.name, func() bool {
+		events, err := os.ReadFile(filepath.Join(last.cgroup, "cgroup.events"))
+		return err == nil && bytes.Contains(events, []byte("populated 0"))
+	})
 }
 
 // Write takes what appears on the console.

@@ -1,12 +1,14 @@
 package realhost
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,8 +25,15 @@ var patience time.Duration
 // write. In their own mount namespace it hides what the machine has there.
 const scratch = "/mnt"
 
-// rootVariable tells the tests proper where the root of the hosts is.
-const rootVariable = "LOCKSMITH_E2E_ROOT"
+// cgroups holds the control groups of the hosts.
+var cgroups string
+
+// What the tests proper are told by their environment: where the root of the hosts is,
+// and the name of their control group.
+const (
+	rootVariable   = "LOCKSMITH_E2E_ROOT"
+	cgroupVariable = "LOCKSMITH_E2E_CGROUP"
+)
 
 // TestMain runs the tests as the first process of namespaces of their own.
 func TestMain(m *testing.M) {
@@ -58,7 +67,7 @@ func isolate() (status int, err error) {
 		return 0, err
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), rootVariable+"="+root)
+	cmd.Env = append(os.Environ(), rootVariable+"="+root, fmt.Sprintf("%s=locksmith-e2e-%d", cgroupVariable, os.Getpid()))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
 	p, err := proc.Start(cmd)
@@ -73,15 +82,22 @@ func isolate() (status int, err error) {
 
 // setUp makes the namespaces habitable, and the site, the layer that all hosts share.
 func setUp(root string) error {
+	cgroups = "/sys/fs/cgroup/" + os.Getenv(cgroupVariable)
 	err := sh(`
 		mount --make-rprivate /
+		# One hierarchy, whatever the machine has, where earlier tests may have left empty groups.
+		mount -t cgroup2 cgroup2 /sys/fs/cgroup
+		for group in /sys/fs/cgroup/locksmith-e2e-*; do
+			[ -e /proc/${group##*-} ] || find $group -depth -type d -exec rmdir {} +
+		done
+		mkdir ` + cgroups + `
+		# The memory of a service is known only with its controller.
+		echo +memory > /sys/fs/cgroup/cgroup.subtree_control && echo +memory > ` + cgroups + `/cgroup.subtree_control || true
 		mount -t proc proc /proc
 		mount -t tmpfs -o mode=755 tmpfs ` + scratch + `
 		# nspawn wants to mount things there for good.
 		mkdir -p /run/systemd/nspawn
 		mount -t tmpfs tmpfs /run/systemd/nspawn
-		# One hierarchy, whatever the machine has.
-		mount -t cgroup2 cgroup2 /sys/fs/cgroup
 		ip link set lo up
 		ip link add ` + bridge + ` type bridge
 		ip address add ` + network + `.0.1/16 dev ` + bridge + `
@@ -89,10 +105,27 @@ func setUp(root string) error {
 	if err != nil {
 		return fmt.Errorf("set up the namespaces: %w", err)
 	}
+	if err := raise("/proc/sys/fs/inotify/max_user_instances", 2048); err != nil {
+		return fmt.Errorf("set up the namespaces: %w", err)
+	}
 	if err := makeSite(root); err != nil {
 		return fmt.Errorf("install the hosts: %w", err)
 	}
 	return nil
+}
+
+// raise raises a limit that the kernel has for all containers of a user together:
+// of the 128 instances of inotify that are usual ten hosts need all. It stays raised.
+func raise(limit string, to int) error {
+	data, err := os.ReadFile(limit)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err != nil || n >= to {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "raising %s from %s to %d\n", limit, bytes.TrimSpace(data), to)
+	return os.WriteFile(limit, []byte(strconv.Itoa(to)), 0)
 }
 
 // makeSite makes the layer over root that all hosts have in common: locksmith as
@@ -112,7 +145,7 @@ func makeSite(root string) error {
 			useradd --create-home --shell /bin/sh --groups wheel op
 			useradd --create-home --shell /bin/sh joe
 			printf "op:op\njoe:joe\n" | chpasswd
-			systemctl --quiet enable network.service update-engine.service locksmithd.service
+			systemctl --quiet enable network.service etcd.service update-engine.service locksmithd.service
 			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
 			mkdir -p /var/log/journal
 		'

@@ -14,7 +14,7 @@ import (
 )
 
 // packages are what a host has beside the distribution's minimum.
-const packages = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2"
+const packages = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps"
 
 // cachedRoot returns the folder of a root file system with the packages of this
 // machine's distribution, from the mirror that apt uses here. It is made when there
