@@ -21,6 +21,7 @@ const unitFile = "locksmithd.service"
 func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 	want := []unit.UnitOption{
 		{Section: "Unit", Name: "After", Value: "update-engine.service"},
+		{Section: "Unit", Name: "After", Value: "dbus.service systemd-logind.service etcd.service etcd-member.service"},
 		{Section: "Unit", Name: "ConditionVirtualization", Value: "!container"},
 		{Section: "Unit", Name: "ConditionPathExists", Value: "!/usr/.noupdate"},
 		// The daemon says when it is ready, and `off` counts as a clean finish.
