@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,12 +57,14 @@ type Etcd struct {
 	mu       sync.Mutex
 	client   *clientv3.Client // nil while not connected
 	failures int              // since the last Close
+	worked   bool             // the files, at least once since the last Close
 }
 
 var _ Store = (*Etcd)(nil)
 
 // NewEtcd returns a store that is not connected yet. The configuration is checked, and its files are
-// read, whenever it connects.
+// read, whenever it connects. Files that cannot be used are refused; but if they could be used since the
+// last Close they are probably being renewed, and that is a failure like any other, to be tried again.
 func NewEtcd(c EtcdConfig) *Etcd {
 	return &Etcd{config: c}
 }
@@ -71,7 +74,7 @@ func NewEtcd(c EtcdConfig) *Etcd {
 func (e *Etcd) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.failures = 0
+	e.failures, e.worked = 0, false
 	client := e.client
 	if e.client = nil; client == nil {
 		return nil
@@ -409,9 +412,9 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 	if err := e.config.pairs(); err != nil {
 		return nil, nil, err
 	}
-	tlsConfig, err := e.config.tlsConfig()
+	tlsConfig, password, err := e.files()
 	if err != nil {
-		return nil, nil, err
+		return nil, at, err
 	}
 	if i := e.failures % (len(at) + 1); i > 0 && len(at) > 1 {
 		at = slices.Delete(at, i-1, i)
@@ -423,7 +426,7 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 		Endpoints:            at,
 		TLS:                  tlsConfig,
 		Username:             e.config.Username,
-		Password:             e.config.Password,
+		Password:             password,
 		Context:              life,
 		DialTimeout:          attemptTimeout,
 		DialKeepAliveTime:    keepaliveTime,
@@ -450,6 +453,20 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 	}
 	e.client = client
 	return client, at, nil
+}
+
+// files reads what the next connection needs.
+func (e *Etcd) files() (*tls.Config, string, error) {
+	password := ""
+	tlsConfig, err := e.config.tlsConfig()
+	if err == nil {
+		password, err = e.config.password()
+	}
+	if err != nil && e.worked {
+		return nil, "", errors.New(err.Error()) // no refusal any more
+	}
+	e.worked = e.worked || err == nil
+	return tlsConfig, password, err
 }
 
 // failFast makes a request that finds all endpoints down fail, with the reason, where the etcd client
@@ -496,7 +513,11 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 	case codes.InvalidArgument:
 		switch {
 		case errors.Is(err, rpctypes.ErrAuthFailed):
-			return fmt.Errorf("etcd %w: the user name or password of %s is wrong", ErrRefused, e.user())
+			in := ""
+			if e.config.PasswordFile != "" {
+				in = " in " + e.config.PasswordFile
+			}
+			return fmt.Errorf("etcd %w: the user name or password%s of %s is wrong", ErrRefused, in, e.user())
 		case errors.Is(err, rpctypes.ErrUserEmpty) && e.config.Username == "":
 			return fmt.Errorf("etcd %w: it demands a user; set -%s and -%s", ErrRefused, OptionUsername, OptionPassword)
 		case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthOldRevision):

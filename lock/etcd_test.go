@@ -1028,23 +1028,14 @@ func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
 	ctx := bounded(t)
 	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}})
-	dir := t.TempDir()
-	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
-	install := func(ca *etcdtest.CA) {
-		pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
-		for to, from := range map[string]string{c.CAFile: ca.File(), c.CertFile: pair.CertFile, c.KeyFile: pair.KeyFile} {
-			data, err := os.ReadFile(from)
-			must(t, err)
-			must(t, os.WriteFile(to, data, 0o600))
-		}
-	}
-	install(other)
+	c, install := renewable(t, s.Endpoint())
+	install(other, other)
 	e := connect(t, c)
 	l := newLock(t, e, "")
 	if _, err := l.Status(ctx); err == nil {
 		t.Fatal("the wrong certificates work")
 	}
-	install(ca) // without a Close: a call that failed begins anew
+	install(ca, ca) // without a Close: a call that failed begins anew
 	lockFor(ctx, t, l, "a")
 	must(t, os.Remove(c.KeyFile))
 	must(t, l.Release(ctx, "a")) // the connection is there
@@ -1053,6 +1044,6 @@ func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
 	if _, err := l.Status(ctx); !errors.As(err, &option) || option.Option != lock.OptionKeyFile || !errors.Is(err, lock.ErrRefused) {
 		t.Errorf("without the key, status returned %v", err)
 	}
-	install(ca)
+	install(ca, ca)
 	lockFor(ctx, t, l, "a")
 }

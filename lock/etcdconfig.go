@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // EtcdConfig says how to reach etcd. The options are named as the command line names them.
@@ -24,18 +26,20 @@ type EtcdConfig struct {
 	CAFile string
 	// CertFile and KeyFile identify this client, if both are set.
 	CertFile, KeyFile string
-	// Username and Password identify this client, if both are set.
-	Username, Password string
+	// Username and Password identify this client, if both are set. PasswordFile has the password, and
+	// maybe a line break after it, where Password is empty.
+	Username, Password, PasswordFile string
 }
 
 // The options of [EtcdConfig], as [OptionError] names them.
 const (
-	OptionEndpoint = "endpoint"
-	OptionCAFile   = "etcd-cafile"
-	OptionCertFile = "etcd-certfile"
-	OptionKeyFile  = "etcd-keyfile"
-	OptionUsername = "etcd-username"
-	OptionPassword = "etcd-password"
+	OptionEndpoint     = "endpoint"
+	OptionCAFile       = "etcd-cafile"
+	OptionCertFile     = "etcd-certfile"
+	OptionKeyFile      = "etcd-keyfile"
+	OptionUsername     = "etcd-username"
+	OptionPassword     = "etcd-password"
+	OptionPasswordFile = "etcd-password-file"
 )
 
 // OptionError says which option for etcd is wrong, or missing. errors.Is reports [ErrRefused] for
@@ -52,7 +56,7 @@ func (e *OptionError) Unwrap() error { return e.Err }
 // Is makes the error count as ErrRefused.
 func (e *OptionError) Is(target error) bool { return target == ErrRefused }
 
-// maxFile is more than any certificate or key takes.
+// maxFile is more than certificates, keys and passwords take.
 const maxFile = 1 << 20
 
 // Validate reads the files and reports the first thing that is wrong, as an [*OptionError]. It does
@@ -64,17 +68,24 @@ func (c EtcdConfig) Validate() error {
 	if err := c.pairs(); err != nil {
 		return err
 	}
-	_, err := c.tlsConfig()
+	if _, err := c.tlsConfig(); err != nil {
+		return err
+	}
+	_, err := c.password()
 	return err
 }
 
 // pairs refuses halves of what only works in pairs.
 func (c EtcdConfig) pairs() error {
+	if c.Password != "" && c.PasswordFile != "" {
+		return &OptionError{OptionPasswordFile, fmt.Errorf("is set though -%s is set; set one of them", OptionPassword)}
+	}
 	for _, pair := range []struct{ given, missing, option, other string }{
 		{c.CertFile, c.KeyFile, OptionKeyFile, OptionCertFile},
 		{c.KeyFile, c.CertFile, OptionCertFile, OptionKeyFile},
-		{c.Username, c.Password, OptionPassword, OptionUsername},
+		{c.Username, c.Password + c.PasswordFile, OptionPassword, OptionUsername},
 		{c.Password, c.Username, OptionUsername, OptionPassword},
+		{c.PasswordFile, c.Username, OptionUsername, OptionPasswordFile},
 	} {
 		if pair.given != "" && pair.missing == "" {
 			return &OptionError{pair.option, fmt.Errorf("is missing though -%s is set; set both or neither", pair.other)}
@@ -187,7 +198,26 @@ func (c EtcdConfig) tlsConfig() (*tls.Config, error) {
 	return config, nil
 }
 
-// readFile reads a regular file of a size that a certificate may have.
+// password reads the file, if there is one.
+func (c EtcdConfig) password() (string, error) {
+	if c.PasswordFile == "" {
+		return c.Password, nil
+	}
+	data, err := readFile(c.PasswordFile)
+	if err != nil {
+		return "", &OptionError{OptionPasswordFile, err}
+	}
+	password := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	switch {
+	case password == "":
+		return "", &OptionError{OptionPasswordFile, fmt.Errorf("%s is empty; it must have a password in it", c.PasswordFile)}
+	case !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl):
+		return "", &OptionError{OptionPasswordFile, fmt.Errorf("%s has more than a line of text in it; it must have a password only", c.PasswordFile)}
+	}
+	return password, nil
+}
+
+// readFile reads a regular file of a size that such a file may have.
 func readFile(name string) ([]byte, error) {
 	info, err := os.Stat(name) // first, as opening a pipe would wait for its writer
 	if err != nil {
@@ -206,7 +236,7 @@ func readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read it: %w", err)
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes, too large for certificates or keys", name, maxFile)
+		return nil, fmt.Errorf("%s is larger than %d bytes, too large for certificates, keys and passwords", name, maxFile)
 	}
 	return data, nil
 }

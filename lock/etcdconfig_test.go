@@ -1,6 +1,7 @@
 package lock_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"os"
 	"path/filepath"
@@ -116,6 +117,7 @@ func TestHalfAPairNamesTheMissingOption(t *testing.T) {
 		{func(c *lock.EtcdConfig) { c.CAFile, c.KeyFile = ca.File(), pair.KeyFile }, lock.OptionCertFile, lock.OptionKeyFile},
 		{func(c *lock.EtcdConfig) { c.Username = "u" }, lock.OptionPassword, lock.OptionUsername},
 		{func(c *lock.EtcdConfig) { c.Password = "secret" }, lock.OptionUsername, lock.OptionPassword},
+		{func(c *lock.EtcdConfig) { c.PasswordFile = "/secret" }, lock.OptionUsername, lock.OptionPasswordFile},
 	} {
 		c := at("https://127.0.0.1:2379")
 		test.set(&c)
@@ -190,4 +192,156 @@ func TestChainAndSeveralAuthoritiesInAFileWork(t *testing.T) {
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
 	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: path("both")}
 	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+}
+
+func TestPasswordFileHasOneLine(t *testing.T) {
+	path := files(t, map[string][]byte{
+		"bare":      []byte("se cret"),
+		"line":      []byte("secret\n"),
+		"crlf":      []byte("secret\r\n"),
+		"empty":     nil,
+		"blank":     []byte("\n"),
+		"two lines": []byte("secret\nsecret\n"),
+		"binary":    []byte("sec\xffret"),
+		"huge":      nil,
+	})
+	must(t, os.Truncate(path("huge"), 100<<20))
+	must(t, syscall.Mkfifo(path("pipe"), 0o600))
+	for _, name := range []string{"bare", "line", "crlf"} {
+		c := at("https://127.0.0.1:2379")
+		c.Username, c.PasswordFile = "u", path(name)
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, says := range map[string]string{
+		"missing": "no such file", "empty": "is empty", "blank": "is empty", "two lines": "more than a line of text",
+		"binary": "more than a line of text", "huge": "too large", "pipe": "not a regular file",
+	} {
+		c := at("https://127.0.0.1:2379")
+		c.Username, c.PasswordFile = "u", path(name)
+		err := c.Validate()
+		wantOptionError(t, err, lock.OptionPasswordFile, path(name), says)
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+	c := at("https://127.0.0.1:2379")
+	c.Username, c.Password, c.PasswordFile = "u", "secret", path("line")
+	wantOptionError(t, c.Validate(), lock.OptionPasswordFile, "-"+lock.OptionPassword+" is set", "set one of them")
+}
+
+func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "first", Prefix: root, Permission: readWrite}))
+		c := at(s.Endpoint())
+		c.Username, c.PasswordFile = "locksmith", files(t, map[string][]byte{"password": []byte("first\n")})("password")
+		e := connect(t, c)
+		l := newLock(t, e, "")
+		lockFor(ctx, t, l, "a")
+		client, err := s.Client()
+		must(t, err)
+		_, err = client.UserChangePassword(ctx, "locksmith", "second")
+		must(t, err)
+		must(t, e.Close())
+		if _, err := l.Status(ctx); !errors.Is(err, lock.ErrRefused) || !strings.Contains(err.Error(), "password in "+c.PasswordFile) {
+			t.Errorf("with the old password, status returned %v", err)
+		}
+		must(t, os.WriteFile(c.PasswordFile, []byte("second"), 0o600))
+		must(t, l.Release(ctx, "a"))
+	})
+}
+
+// renewable are files whose content is replaced.
+func renewable(t *testing.T, endpoints ...string) (c lock.EtcdConfig, install func(server, client *etcdtest.CA)) {
+	dir := t.TempDir()
+	c = lock.EtcdConfig{Endpoints: endpoints, CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
+	return c, func(server, client *etcdtest.CA) {
+		t.Helper()
+		pair := client.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+		for to, from := range map[string]string{c.CAFile: server.File(), c.CertFile: pair.CertFile, c.KeyFile: pair.KeyFile} {
+			must(t, os.WriteFile(to, contentOf(t, from), 0o600))
+		}
+	}
+}
+
+// The host waits in the queue on one connection while everything else changes: etcd comes back with
+// certificates of other authorities, the host's files are renewed, and are half written for a while.
+func TestWaitSurvivesRenewedCertificates(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		oldServer, oldClient, newServer, newClient := etcdtest.MustCA(t), etcdtest.MustCA(t), etcdtest.MustCA(t), etcdtest.MustCA(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{TLS: &etcdtest.TLS{CA: oldServer, ClientCA: oldClient}})
+		c, install := renewable(t, s.Endpoint())
+		install(oldServer, oldClient)
+		holder := newLock(t, connect(t, c), "")
+		lockFor(ctx, t, holder, "a")
+		w := startWaiting(ctx, t, newLock(t, connect(t, c), ""), "b")
+
+		pair := newClient.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
+		must(t, os.WriteFile(c.CertFile, contentOf(t, pair.CertFile), 0o600)) // and not its key yet
+		must(t, s.Renew(ctx, etcdtest.TLS{CA: newServer, ClientCA: newClient}))
+		w.mustReport(t, "does not match")
+		must(t, os.Remove(c.KeyFile))
+		w.mustReport(t, c.KeyFile)
+		must(t, os.WriteFile(c.CAFile, nil, 0o600))
+		w.mustReport(t, "etcd at "+s.Endpoint()+": option -etcd-cafile: "+c.CAFile+" has no certificate")
+
+		install(newServer, newClient)
+		must(t, newLock(t, connect(t, c), "").Release(ctx, "a"))
+		w.mustGet(t)
+	})
+}
+
+// mustReport waits for trouble of a kind.
+func (w wait) mustReport(t *testing.T, says string) {
+	t.Helper()
+	for {
+		select {
+		case err := <-w.told:
+			if err != nil && strings.Contains(err.Error(), says) {
+				return
+			}
+		case err := <-w.done:
+			t.Fatalf("acquire ended before it reported %q: %v", says, err)
+		}
+	}
+}
+
+// A server that knows nothing newer than TLS 1.1 is not talked to.
+func TestOldVersionsOfTLSAreRefused(t *testing.T) {
+	t.Parallel()
+	ca := etcdtest.MustCA(t)
+	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "etcd", Hosts: []string{"127.0.0.1"}})
+	cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
+	must(t, err)
+	for _, version := range []uint16{tls.VersionTLS11, tls.VersionTLS12} {
+		l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: version, NextProtos: []string{"h2"},
+		})
+		must(t, err)
+		t.Cleanup(func() { l.Close() })
+		shaken := make(chan error, 100)
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				shaken <- conn.(*tls.Conn).HandshakeContext(t.Context())
+				conn.Close()
+			}
+		}()
+		c := at("https://" + l.Addr().String())
+		c.CAFile = ca.File()
+		_, err = connect(t, c).Get(bounded(t), lock.Read{Key: "k"})
+		if err == nil || <-shaken == nil != (version == tls.VersionTLS12) {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		if old := version < tls.VersionTLS12; old != strings.Contains(err.Error(), "protocol version not supported") {
+			t.Errorf("%s: the error is %v", tls.VersionName(version), err)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,6 +64,7 @@ type Server struct {
 	address string // host:port for clients
 	peer    string // host:port for members
 	args    []string
+	tlsArgs []string
 	members []*Server // of its cluster, with itself
 
 	mu     sync.Mutex
@@ -168,17 +170,23 @@ func (s *Server) setArgs(cluster, version string) error {
 	if hasNoFsync(version) {
 		s.args = append(s.args, "--unsafe-no-fsync")
 	}
-	if s.o.TLS != nil {
-		pair, err := s.o.TLS.CA.Issue(Certificate{CommonName: s.name, Hosts: []string{hostOf(s.address)}})
-		if err != nil {
-			return err
-		}
-		s.args = append(s.args, "--cert-file="+pair.CertFile, "--key-file="+pair.KeyFile)
-		if s.o.TLS.ClientCA != nil {
-			s.args = append(s.args, "--client-cert-auth", "--trusted-ca-file="+s.o.TLS.ClientCA.File())
-		}
-	}
 	s.args = append(s.args, s.o.Args...)
+	return s.issue()
+}
+
+// issue makes the certificate that the next run uses, and the flags for it.
+func (s *Server) issue() error {
+	if s.o.TLS == nil {
+		return nil
+	}
+	pair, err := s.o.TLS.CA.Issue(Certificate{CommonName: s.name, Hosts: []string{hostOf(s.address)}})
+	if err != nil {
+		return err
+	}
+	s.tlsArgs = []string{"--cert-file=" + pair.CertFile, "--key-file=" + pair.KeyFile}
+	if s.o.TLS.ClientCA != nil {
+		s.tlsArgs = append(s.tlsArgs, "--client-cert-auth", "--trusted-ca-file="+s.o.TLS.ClientCA.File())
+	}
 	return nil
 }
 
@@ -200,7 +208,7 @@ func (s *Server) run() error {
 		return err
 	}
 	defer log.Close() // the process has it open, too
-	cmd := exec.Command(s.o.Binary, s.args...)
+	cmd := exec.Command(s.o.Binary, slices.Concat(s.args, s.tlsArgs)...)
 	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
 	cmd.Stdout, cmd.Stderr = log, log
 	s.mu.Lock()
@@ -378,6 +386,17 @@ func (s *Server) Restart(ctx context.Context) error {
 		return fmt.Errorf("restart %s: %w", s.name, err)
 	}
 	return nil
+}
+
+// Renew is Restart with certificates of other authorities. The server must have
+// been started with TLS. It is not for concurrent use.
+func (s *Server) Renew(ctx context.Context, t TLS) error {
+	s.Close()
+	s.o.TLS = &t
+	if err := s.issue(); err != nil {
+		return fmt.Errorf("renew the certificates of %s: %w", s.name, err)
+	}
+	return s.Restart(ctx)
 }
 
 // Pause makes the process stand still, connections open and silent, as a hung
