@@ -11,6 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
+var errTimeoutWithoutWait = errors.New("-timeout is for -wait: without it nothing is waited for")
+
 func (a *app) lockCommand() *cobra.Command {
 	var (
 		wait    bool
@@ -31,7 +33,7 @@ Until then, or "locksmithctl unlock", one host less can reboot.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if timeout != 0 && !wait {
-				return usageError{errors.New("-timeout is for -wait: without it nothing is waited for")}
+				return usageError{errTimeoutWithoutWait}
 			}
 			id, err := a.target(args)
 			if err != nil {

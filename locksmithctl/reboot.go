@@ -4,50 +4,84 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
+	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/window"
 )
 
 func (a *app) rebootCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "reboot",
+	var (
+		force, wait bool
+		timeout     timeFlag
+	)
+	cmd := &cobra.Command{
+		Use:   "reboot [-force] [-wait [-timeout TIME]]",
 		Short: "Take a slot of the lock and reboot this host now",
-		Long: `reboot takes a slot of the lock for this machine and reboots it now, whatever the
-window says. It does not wait: it fails if no slot is free or the lock is paused.
-locksmithd gives the slot back after the reboot.
+		Long: `reboot takes a slot of the lock for this machine and reboots it now, if its reboot
+window is open and nobody is at work on it: no program inhibits a shutdown (see
+systemd-inhibit), no shutdown is scheduled, and nobody is logged in but in the session
+that reboot is run in. Otherwise it fails, and says what is in the way. That is looked
+at before the slot is taken, and again right before the reboot; a slot that was taken
+for a reboot that then does not happen is given back. locksmithd gives it back after
+the reboot.
 
-With REBOOT_STRATEGY set to reboot or off no lock is taken and etcd is not used; where
-it is not set, the lock is taken.`,
+With -force none of that is asked. The lock, and a pause of it, count all the same.
+
+It fails if no slot is free or the lock is paused. With -wait it waits in the queue for
+its turn, as hosts do, and for the end of a pause; when it is interrupted, or after
+-timeout, it leaves the queue.
+
+With REBOOT_STRATEGY set to reboot or off no lock is taken, none is waited for, and etcd
+is not used; where it is not set, the lock is taken.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout != 0 && !wait {
+				return usageError{errTimeoutWithoutWait}
+			}
 			if a.euid != 0 {
 				return errors.New("only root may reboot this host: run it with sudo")
 			}
-			cfg, err := a.settings(config.PartStrategy)
-			if err != nil {
-				return err
-			}
-			// Without a strategy in sight the daemon may still have one, from a
-			// drop-in: then the lock is the safe side.
-			if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
-				conn, err := systemd.ConnectSystemBus(cmd.Context())
-				if err != nil {
-					return err
-				}
-				defer conn.Close()
-				return systemd.NewLogind(conn).Reboot(cmd.Context(), false)
-			}
-			return a.withLock(func(s session) error { return a.rebootUnder(cmd.Context(), s) })
+			return a.reboot(cmd.Context(), force, wait, time.Duration(timeout))
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "do not mind the window, inhibitors, scheduled shutdowns and users")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait in the queue until there is a slot")
+	timeoutFlag(cmd, &timeout)
+	return cmd
+}
+
+func (a *app) reboot(ctx context.Context, force, wait bool, timeout time.Duration) error {
+	parts := config.PartStrategy
+	if !force {
+		parts |= config.PartWindow
+	}
+	cfg, err := a.settings(parts)
+	if err != nil {
+		return err
+	}
+	h := host{window: cfg.Window, now: a.now, force: force}
+	// Without a strategy in sight the daemon may still have one, from a drop-in:
+	// then the lock is the safe side.
+	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
+		if err := h.open(ctx); err != nil {
+			return err
+		}
+		defer h.conn.Close()
+		return h.reboot(ctx)
+	}
+	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, h, wait, timeout) })
 }
 
 // rebootUnder takes a slot and reboots. The slot is given back only if it is
 // certain that there will be no reboot, and if nobody had taken it before.
-func (a *app) rebootUnder(ctx context.Context, s session) error {
+func (a *app) rebootUnder(ctx context.Context, s session, h host, wait bool, timeout time.Duration) error {
 	id, err := config.MachineID(a.root)
 	if err != nil {
 		return err
@@ -57,34 +91,150 @@ func (a *app) rebootUnder(ctx context.Context, s session) error {
 		return err
 	}
 	record.TTL = s.settings.LockTTL
-	// The bus comes first: one that is down must not cost a slot.
-	conn, err := systemd.ConnectSystemBus(ctx)
-	if err != nil {
+	record.Since = a.now().UTC() // to the nanosecond, by which giveBack knows it again
+	// What is in the way, or a bus that is down, must not cost a slot.
+	if err := h.open(ctx); err != nil {
 		return err
 	}
-	defer conn.Close()
-
-	already, err := s.TryAcquire(ctx, id, record)
-	if err != nil {
+	defer h.conn.Close()
+	if wait {
+		if err := a.lockWaiting(ctx, s, id, record, timeout); err != nil {
+			return err
+		}
+	} else if _, err := s.TryAcquire(ctx, id, record); err != nil {
 		return s.explain(err, `this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
 	}
-	logind := systemd.NewLogind(conn)
-	err = logind.Reboot(ctx, false)
-	switch {
-	case err == nil:
-		return nil
-	case !errors.Is(err, systemd.ErrRefused):
-		return fmt.Errorf(`%w; this host may go down all the same, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
-	case already:
-		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, err)
+	err = h.ready(ctx)
+	if err == nil {
+		err = h.reboot(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, systemd.ErrRefused):
+			return fmt.Errorf(`%w; this host may go down all the same, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
+		}
 	}
 	// From here on an interrupt does not leave the slot behind.
-	ctx = context.WithoutCancel(ctx)
-	if down, unanswered := logind.PreparingForShutdown(ctx); unanswered == nil && down {
-		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, err)
+	return a.giveBack(context.WithoutCancel(ctx), s, h, id, record, err)
+}
+
+// giveBack gives a slot back after a reboot was refused, and returns why it was.
+func (a *app) giveBack(ctx context.Context, s session, h host, id string, taken lock.Record, refused error) error {
+	if down, err := h.logind.PreparingForShutdown(ctx); err == nil && down {
+		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, refused)
 	}
-	if release := s.Release(ctx, id); release != nil {
-		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, err, release)
+	held, record, err := s.Holder(ctx, id)
+	if err == nil && held && !(record.By == taken.By && record.Since.Equal(taken.Since)) {
+		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, refused)
+	}
+	if err == nil && held {
+		err = s.Release(ctx, id)
+	}
+	if err != nil {
+		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, refused, err)
+	}
+	return refused
+}
+
+// host is what decides on this host whether it may reboot.
+type host struct {
+	window *window.Window // nil for none
+	now    func() time.Time
+	force  bool // nothing is asked
+
+	conn   *dbus.Conn
+	logind *systemd.Logind
+}
+
+// open connects to the bus, and fails unless the host is ready. The caller closes
+// the connection.
+func (h *host) open(ctx context.Context) (err error) {
+	if h.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
+		return err
+	}
+	h.logind = systemd.NewLogind(h.conn)
+	if err = h.ready(ctx); err != nil {
+		h.conn.Close()
 	}
 	return err
+}
+
+func (h host) reboot(ctx context.Context) error { return h.logind.Reboot(ctx, h.force) }
+
+// ready returns an error that says what is in the way of a reboot.
+func (h host) ready(ctx context.Context) error {
+	if h.force {
+		return nil
+	}
+	obstacles, err := h.obstacles(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("this host does not reboot, since somebody may be at work on it: %w; -force overrides that", err)
+	case len(obstacles) > 0:
+		return fmt.Errorf("this host does not reboot: %s; -force overrides that", strings.Join(obstacles, "; "))
+	}
+	return nil
+}
+
+func (h host) obstacles(ctx context.Context) (obstacles []string, err error) {
+	if h.window != nil {
+		now := h.now()
+		if opens, _ := h.window.Next(now); opens.After(now) {
+			obstacles = append(obstacles, "the reboot window is shut until "+opens.Format(layout))
+		}
+	}
+	shutdown, err := h.logind.Scheduled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if shutdown.Type != "" {
+		obstacles = append(obstacles, shutdownText(shutdown))
+	}
+	inhibitors, err := h.logind.Inhibitors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var texts []string
+	for _, i := range inhibitors {
+		texts = append(texts, fmt.Sprintf("%s (%s), process %d of %s", i.Who, i.Why, i.PID, i.User))
+	}
+	if len(texts) > 0 {
+		obstacles = append(obstacles, "inhibited by "+some(texts))
+	}
+	own, err := h.logind.OwnSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := h.logind.Sessions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	texts = nil
+	for _, s := range sessions {
+		if s.ID != own {
+			texts = append(texts, sessionText(s))
+		}
+	}
+	if len(texts) > 0 {
+		obstacles = append(obstacles, "logged in: "+some(texts))
+	}
+	return obstacles, nil
+}
+
+func shutdownText(s systemd.Shutdown) string {
+	text := "a " + s.Type + " has begun"
+	if !s.At.IsZero() {
+		text = "a " + s.Type + " is scheduled for " + s.At.Format(layout)
+	}
+	if s.Message != "" {
+		text += " (" + s.Message + ")"
+	}
+	return text
+}
+
+func sessionText(s systemd.Session) string {
+	if s.TTY == "" {
+		return s.User
+	}
+	return s.User + " on " + s.TTY
 }

@@ -58,7 +58,7 @@ const (
 //	dead NAME         set NAME to an endpoint where nobody listens
 //
 //	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
-//	logind WHAT       make it refuse reboots, hang when asked for one, leave the bus, or go-down: the host shuts down already
+//	logind WHAT...    change it, see logindCmd
 //	reboots N         it has been asked for a reboot N times since it was last looked at
 //	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
 //
@@ -89,6 +89,7 @@ func runScripts(t *testing.T, dir string, v etcdtest.Version) {
 			}
 			env.Setenv("HOSTNAME", hostname)
 			env.Setenv("HOST", filepath.Join(env.WorkDir, "host"))
+			env.Setenv("ESC", "\x1b")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -455,8 +456,23 @@ func busCmd(s *stage, ts *testscript.TestScript, _ []string) {
 	ts.Setenv("DBUS_SYSTEM_BUS_ADDRESS", s.bus.Address())
 }
 
+// logindCmd makes logind do one of these:
+//
+//	refuse                   refuse reboots
+//	hang                     give no answer when asked for one
+//	heal                     neither of these any more
+//	silent METHOD            give no answer to a method, or about a property
+//	leave                    leave the bus
+//	go-down                  shut down, as if somebody else had asked it to
+//	boot                     be up again after a reboot
+//	version N                be that of systemd N
+//	sessions [NAME TTY]...   have these sessions of people, with the ids 1, 2, ...; "" is no TTY
+//	own ID                   take its callers for members of that session
+//	inhibit [MODE WHO WHY]   have this inhibitor for shutdown, or none
+//	schedule [TYPE TIME WHY] have this shutdown scheduled, or none; the time is as in RFC 3339
 func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
-	switch args[0] {
+	what, args := args[0], args[1:]
+	switch what {
 	case "refuse":
 		s.logind.Refuse("Reboot", "org.freedesktop.DBus.Error.AccessDenied", "Permission denied")
 	case "hang":
@@ -470,13 +486,46 @@ func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
 			case <-s.Context().Done():
 			}
 		}()
+	case "heal":
+		s.logind.Heal("Reboot")
+	case "silent":
+		s.logind.Hang(args[0])
 	case "leave":
 		ts.Check(s.logind.Leave())
 	case "go-down":
 		ts.Check(s.logind.SetPreparing(true))
 		s.logind.Refuse("Reboot", "org.freedesktop.login1.OperationInProgress", "There's already a shutdown or sleep operation in progress")
+	case "boot":
+		ts.Check(s.logind.SetPreparing(false))
+	case "version":
+		version, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		ts.Check(s.logind.SetVersion(version))
+	case "sessions":
+		var sessions []bustest.Session
+		for ; len(args) > 1; args = args[2:] {
+			id := strconv.Itoa(len(sessions) + 1)
+			sessions = append(sessions, bustest.Session{ID: id, Name: args[0], TTY: args[1]})
+		}
+		ts.Check(s.logind.SetSessions(sessions...))
+	case "own":
+		s.logind.SetOwnSession(args[0])
+	case "inhibit":
+		if len(args) == 0 {
+			s.logind.SetInhibitors()
+			return
+		}
+		s.logind.SetInhibitors(bustest.Inhibitor{Mode: args[0], Who: args[1], Why: args[2], PID: 812})
+	case "schedule":
+		if len(args) == 0 {
+			s.logind.SetShutdown(bustest.Shutdown{})
+			return
+		}
+		at, err := time.Parse(time.RFC3339, args[1])
+		ts.Check(err)
+		s.logind.SetShutdown(bustest.Shutdown{Type: args[0], At: at, Message: args[2]})
 	default:
-		ts.Fatalf("logind cannot %s", args[0])
+		ts.Fatalf("logind cannot %s", what)
 	}
 }
 

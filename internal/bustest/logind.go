@@ -327,6 +327,15 @@ func (l *Logind) reboot(sender dbus.Sender, interactive bool) *dbus.Error {
 }
 
 func (l *Logind) rebootWithFlags(sender dbus.Sender, flags uint64) *dbus.Error {
+	l.mu.Lock()
+	known := uint64(rootCheckInhibitors)
+	if l.version >= 257 {
+		known |= skipInhibitors
+	}
+	l.mu.Unlock()
+	if flags&^known != 0 { // not a reboot that anybody asked for
+		return dbus.NewError("org.freedesktop.DBus.Error.InvalidArgs", []any{"Invalid flags parameter"})
+	}
 	return l.rebootCall(RebootCall{Flags: flags, Sender: string(sender)})
 }
 
@@ -352,9 +361,6 @@ func (l *Logind) rebootCall(call RebootCall) *dbus.Error {
 func (l *Logind) refusal(flags uint64) *dbus.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if flags&^rootCheckInhibitors != 0 && l.version < 257 {
-		return dbus.NewError("org.freedesktop.DBus.Error.InvalidArgs", []any{"Invalid flags parameter"})
-	}
 	for _, i := range l.inhibitors {
 		switch {
 		case !strings.Contains(i.What, "shutdown") || i.Mode == "delay" || flags&skipInhibitors != 0:
