@@ -4,6 +4,8 @@
 # make e2e      hosts with a real systemd in containers; needs root
 # make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
+# make sysext   system extensions for Flatcar in dist/
+# make man completions: manual pages and shell completions, in bin/share
 # make lint race bench fuzz chaos install clean: see below
 
 VERSION := 0.8.0
@@ -15,6 +17,7 @@ FUZZTIME ?= 20s
 OPS     ?= 100000
 DURATION ?= 30m
 ARCHES  ?= amd64 arm64
+PACKERS := dpkg squashfs-tools mandoc bash-completion zsh fish # make packages, and judge what is in them
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -37,6 +40,13 @@ $(PROGRAMS):
 bin/demo:
 	$(BUILD) -o $@ ./internal/demo
 
+# Manual pages and completions come from what this machine's own programs say.
+.PHONY: man completions bin/share
+man completions: bin/share
+bin/share: bin/locksmithd bin/locksmithctl
+	rm -rf $@
+	$(GO) run ./man -version $(VERSION) -date $$(packaging/epoch) -out $@
+
 # What only building and testing needs, built from the tools module.
 bin/etcd: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ go.etcd.io/etcd/server/v3
@@ -54,7 +64,7 @@ demo: all bin/demo bin/etcd
 # One package at a time: they start processes of their own, and have deadlines.
 .PHONY: test
 test: all bin/demo bin/etcd
-	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux
+	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux $(PACKERS)
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e internal/chaos -e internal/realhost)
 
 # The installed programs on hosts with a real systemd, in containers. The root of
@@ -68,7 +78,7 @@ e2e: all bin/etcd
 # the chaos harness, which has a target of its own.
 .PHONY: race
 race: all bin/demo bin/etcd
-	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux gcc
+	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux gcc $(PACKERS)
 	CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost)
 
 .PHONY: lint
@@ -77,7 +87,7 @@ lint: bin/staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
 	bin/staticcheck ./...
-	shellcheck .ci/run scripts/need
+	shellcheck .ci/run scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
 
 .PHONY: bench
 bench: all bin/etcd
@@ -107,19 +117,33 @@ fuzz:
 
 # With PREFIX=/usr everything is where hosts look for it.
 .PHONY: install
-install: all
+install: all bin/share
 	install -D -m 0755 $(BIN)/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
 	install -D -m 0755 $(BIN)/locksmithctl $(DESTDIR)$(PREFIX)/bin/locksmithctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/lib/locksmith/|$(PREFIX)/lib/locksmith/|' systemd/locksmithd.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/locksmithd.service
 	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/locksmithd.service
+	@set -e; for file in $$(cd bin/share && find * -type f); do \
+		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
+	done
+
+# What the packages are made of. Their scripts run make install, and build nothing.
+PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share
 
 # Debian packages, dist/locksmith_VERSION_ARCH.deb.
 .PHONY: deb
-deb:
+deb: $(PACKED)
 	@scripts/need dpkg
 	@mkdir -p dist
 	@set -e; for arch in $(ARCHES); do packaging/build-deb $(VERSION) $$arch dist/locksmith_$(VERSION)_$$arch.deb; done
+
+# System extensions, dist/locksmith-VERSION-ARCHITECTURE.raw with the tree beside it,
+# and the sums that systemd-sysupdate looks for.
+.PHONY: sysext
+sysext: $(PACKED)
+	@scripts/need squashfs-tools
+	@set -e; for arch in $(ARCHES); do packaging/build-sysext $(VERSION) $$arch dist; done
+	cd dist && sha256sum locksmith-$(VERSION)-*.raw > SHA256SUMS
 
 .PHONY: clean
 clean:

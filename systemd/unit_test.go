@@ -1,9 +1,6 @@
 package systemd
 
 import (
-	"debug/elf"
-	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,61 +102,4 @@ func TestUnitIsWellProtected(t *testing.T) {
 	if err != nil {
 		t.Errorf("systemd-analyze security (%v): more than 2.0, or it is missing: install the package systemd\n%s", err, out)
 	}
-}
-
-func TestMakeInstallPutsEverythingWhereHostsLookForIt(t *testing.T) {
-	for prefix, unit := range map[string]string{
-		"/usr":       "ExecStart=/usr/lib/locksmith/locksmithd\n",
-		"/usr/local": "ExecStart=/usr/local/lib/locksmith/locksmithd\n",
-	} {
-		dest := t.TempDir()
-		// Without building: other tests run the binaries at the same time.
-		install := exec.Command("make", "--directory=..", "--old-file=all", "install", "DESTDIR="+dest, "PREFIX="+prefix)
-		install.Env = append(os.Environ(), "MAKEFLAGS=") // not those of a make that runs the tests
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("make install: %v (are the binaries there? make builds them)\n%s", err, out)
-		}
-		got := map[string]fs.FileMode{}
-		err := filepath.WalkDir(dest, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() {
-				return err
-			}
-			info, err := entry.Info()
-			if err == nil {
-				got[strings.TrimPrefix(path, dest)] = info.Mode()
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := map[string]fs.FileMode{
-			prefix + "/lib/locksmith/locksmithd":       0o755,
-			prefix + "/bin/locksmithctl":               0o755,
-			prefix + "/lib/systemd/system/" + unitFile: 0o644,
-		}
-		if !maps.Equal(got, want) {
-			t.Errorf("PREFIX=%s: installed %v, want %v", prefix, got, want)
-		}
-		for _, program := range []string{"/lib/locksmith/locksmithd", "/bin/locksmithctl"} {
-			if !static(t, dest+prefix+program) {
-				t.Errorf("PREFIX=%s: %s needs libraries of the host", prefix, program)
-			}
-		}
-		data, err := os.ReadFile(dest + prefix + "/lib/systemd/system/" + unitFile)
-		if err != nil || !strings.Contains(string(data), unit) {
-			t.Errorf("PREFIX=%s: the unit has no line %s (%v):\n%s", prefix, unit, err, data)
-		}
-	}
-}
-
-// static tells whether a program needs no dynamic linker, as without cgo.
-func static(t *testing.T, path string) bool {
-	t.Helper()
-	file, err := elf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	return !slices.ContainsFunc(file.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }

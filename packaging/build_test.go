@@ -1,0 +1,222 @@
+package packaging
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// commitDate is what git archive would write into the sources that the tests build.
+const commitDate = "1700000001"
+
+// built is a copy of the sources in which the packages have been made.
+type built struct{ dir string }
+
+var (
+	first  = sync.OnceValues(build)
+	folder string // of the copies, removed after the tests
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if folder, err = os.MkdirTemp("", "packaging"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(folder)
+		return m.Run()
+	}())
+}
+
+// packages builds everything, once for all tests.
+func packages(t *testing.T) built {
+	t.Helper()
+	b, err := first()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func build() (built, error) {
+	b := built{filepath.Join(folder, "first")}
+	if err := copySources(b.dir); err != nil {
+		return b, err
+	}
+	return b, b.run(nil, "make", "deb", "sysext")
+}
+
+// run runs a command in the copy, with nothing of a make that runs the tests in
+// its environment.
+func (b built) run(environ []string, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = b.dir
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains([]string{"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SOURCE_DATE_EPOCH"}, name)
+	}), environ...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("run %s: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
+
+// path is that of a file in dist/.
+func (b built) path(name string) string { return filepath.Join(b.dir, "dist", name) }
+
+// copySources copies the sources as git archive would have them.
+func copySources(to string) error {
+	return filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel("..", path)
+		switch {
+		case err != nil:
+			return err
+		case name == ".git" || name == "bin" || name == "dist":
+			if entry.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(to, name), 0o755)
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if name == "packaging/epoch" {
+			data = bytes.Replace(data, []byte("$Format:%ct$"), []byte(commitDate), 1)
+		}
+		return os.WriteFile(filepath.Join(to, name), data, info.Mode().Perm())
+	})
+}
+
+// versionOf returns the version that the Makefile has.
+func versionOf(t *testing.T) string {
+	t.Helper()
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(makefile)) {
+		if version, found := strings.CutPrefix(line, "VERSION := "); found {
+			return strings.TrimSpace(version)
+		}
+	}
+	t.Fatal("the Makefile has no line that begins with VERSION := ")
+	return ""
+}
+
+// Another folder, time zone, language and umask, two jobs at a time, and sources that
+// were written an hour earlier and that the group may write to.
+func TestSameSourcesGiveTheSameBytes(t *testing.T) {
+	a := packages(t)
+	b := built{filepath.Join(folder, "another", "folder")}
+	if err := copySources(b.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := filepath.WalkDir(b.dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if err := os.Chmod(path, info.Mode()|0o020); err != nil {
+			return err
+		}
+		then := time.Now().Add(-time.Hour)
+		return os.Chtimes(path, then, then)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"TZ=Pacific/Kiritimati", "LC_ALL=C.UTF-8", "LANGUAGE=de"}
+	if err := b.run(environ, "sh", "-c", "umask 0077; make -j2 deb sysext ARCHES=amd64"); err != nil {
+		t.Fatal(err)
+	}
+	version := versionOf(t)
+	for _, name := range []string{"locksmith_" + version + "_amd64.deb", "locksmith-" + version + "-x86-64.raw"} {
+		x, err := os.ReadFile(a.path(name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		y, err := os.ReadFile(b.path(name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !bytes.Equal(x, y) {
+			t.Errorf("%s differs: sha256 %x and %x", name, sha256.Sum256(x), sha256.Sum256(y))
+		}
+	}
+}
+
+func TestDateOfPackages(t *testing.T) {
+	script, err := os.ReadFile("epoch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const changelogDate = 1550000000
+	sources := func(script []byte) string {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "packaging"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		changelog := filepath.Join(dir, "CHANGELOG.md")
+		for path, text := range map[string][]byte{filepath.Join(dir, "packaging", "epoch"): script, changelog: nil} {
+			if err := os.WriteFile(path, text, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(changelog, time.Unix(changelogDate, 0), time.Unix(changelogDate, 0)); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	plain, checkout := sources(script), sources(script)
+	archive := sources(bytes.Replace(script, []byte("$Format:%ct$"), []byte(commitDate), 1))
+	for _, args := range [][]string{
+		{"init", "-q"},
+		{"add", "."},
+		{"-c", "user.name=locksmith", "-c", "user.email=locksmith@localhost", "commit", "-q", "-m", "a commit"},
+	} {
+		git := exec.Command("git", append([]string{"-C", checkout}, args...)...)
+		git.Env = append(os.Environ(), "GIT_COMMITTER_DATE=1600000000 +0200")
+		if out, err := git.CombinedOutput(); err != nil {
+			t.Fatalf("git: %v: install the package git\n%s", err, out)
+		}
+	}
+	for _, test := range []struct{ name, dir, environ, want string }{
+		{"of an archive", archive, "", commitDate},
+		{"of a checkout", checkout, "", "1600000000"},
+		{"from the environment", archive, "1500000000", "1500000000"},
+		{"of neither", plain, "", fmt.Sprint(changelogDate)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := exec.Command(filepath.Join(test.dir, "packaging", "epoch"))
+			cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+test.environ, "GIT_CEILING_DIRECTORIES="+filepath.Dir(test.dir))
+			out, err := cmd.Output()
+			if got := strings.TrimSpace(string(out)); got != test.want || err != nil {
+				t.Errorf("it is %q (%v), want %q", got, err, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,215 @@
+package packaging
+
+import (
+	"debug/elf"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What hosts look for, by these names.
+const (
+	daemonPath = "/usr/lib/locksmith/locksmithd"
+	cliPath    = "/usr/bin/locksmithctl"
+	unitPath   = "/usr/lib/systemd/system/locksmithd.service"
+)
+
+// files are paths with their modes, such as "-rwxr-xr-x". Directories are left out.
+type files map[string]string
+
+func required() files {
+	return files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
+}
+
+// shared are files for people, below /usr/share. Pages have the given suffix.
+func shared(suffix string) files {
+	const mode = "-rw-r--r--"
+	return files{
+		"/usr/share/man/man1/locksmithctl.1" + suffix:            mode,
+		"/usr/share/man/man5/update.conf.5" + suffix:             mode,
+		"/usr/share/man/man8/locksmithd.8" + suffix:              mode,
+		"/usr/share/bash-completion/completions/locksmithctl":    mode,
+		"/usr/share/zsh/vendor-completions/_locksmithctl":        mode,
+		"/usr/share/fish/vendor_completions.d/locksmithctl.fish": mode,
+	}
+}
+
+func (f files) with(others ...files) files {
+	all := maps.Clone(f)
+	for _, o := range others {
+		maps.Copy(all, o)
+	}
+	return all
+}
+
+func (f files) compare(t *testing.T, want files) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(f.with(want))) {
+		if f[name] != want[name] {
+			t.Errorf("%s is %q, want %q", name, f[name], want[name])
+		}
+	}
+}
+
+// listing reads what `dpkg-deb --contents` and `unsquashfs -lln` print. It checks
+// that everything belongs to root and that directories can be entered by everybody.
+func listing(t *testing.T, out, prefix string) files {
+	t.Helper()
+	got := files{}
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) != 6 {
+			t.Fatalf("a line of the listing is not understood: %q", line)
+		}
+		mode, owner, name := fields[0], fields[1], strings.TrimPrefix(fields[5], prefix)
+		if owner != "root/root" && owner != "0/0" {
+			t.Errorf("%s belongs to %s, want root", name, owner)
+		}
+		if !strings.HasPrefix(mode, "d") {
+			got[name] = mode
+		} else if mode != "drwxr-xr-x" {
+			t.Errorf("%s is %s, want drwxr-xr-x", name, mode)
+		}
+	}
+	return got
+}
+
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("run %s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
+
+// walk lists what is below a directory.
+func walk(t *testing.T, dir string) files {
+	t.Helper()
+	got := files{}
+	if err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if !entry.IsDir() {
+			got[strings.TrimPrefix(path, dir)] = info.Mode().String()
+		} else if path != dir && info.Mode().Perm() != 0o755 {
+			t.Errorf("%s has the mode %v, want 0755", path, info.Mode())
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// checkPrograms looks at the programs and the unit below root.
+func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
+	t.Helper()
+	for _, name := range []string{daemonPath, cliPath} {
+		name = strings.Replace(name, "/usr", prefix, 1)
+		file, err := elf.Open(root + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if file.Machine != machine {
+			t.Errorf("%s is for %v, want %v", name, file.Machine, machine)
+		}
+		if slices.ContainsFunc(file.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+			t.Errorf("%s needs libraries of the host", name)
+		}
+	}
+	unit, err := os.ReadFile(root + strings.Replace(unitPath, "/usr", prefix, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "\nExecStart=" + strings.Replace(daemonPath, "/usr", prefix, 1) + "\n"; strings.Count(string(unit), "ExecStart=") != 1 || !strings.Contains(string(unit), want) {
+		t.Errorf("the unit does not have the line %q:\n%s", strings.TrimSpace(want), unit)
+	}
+}
+
+func TestMakeInstallPutsEverythingWhereHostsLookForIt(t *testing.T) {
+	b := packages(t)
+	for prefix, machine := range map[string]struct {
+		arch string
+		elf  elf.Machine
+	}{"/usr": {"arm64", elf.EM_AARCH64}, "/usr/local": {"amd64", elf.EM_X86_64}} {
+		root := t.TempDir()
+		install := fmt.Sprintf("umask 0077; make --old-file=all --old-file=bin/share install ARCH=%s DESTDIR=%s PREFIX=%s", machine.arch, root, prefix)
+		if err := b.run(nil, "sh", "-c", install); err != nil {
+			t.Fatal(err)
+		}
+		want := files{}
+		for name, mode := range required().with(shared("")) {
+			want[strings.Replace(name, "/usr", prefix, 1)] = mode
+		}
+		walk(t, root).compare(t, want)
+		checkPrograms(t, root, prefix, machine.elf)
+	}
+}
+
+func TestDebianPackageHasEverything(t *testing.T) {
+	b := packages(t)
+	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		deb := b.path("locksmith_" + versionOf(t) + "_" + arch + ".deb")
+		const mode = "-rw-r--r--"
+		listing(t, output(t, "dpkg-deb", "--contents", deb), ".").compare(t, required().with(shared(".gz"), files{
+			"/usr/share/doc/locksmith/copyright":     mode,
+			"/usr/share/doc/locksmith/changelog.gz":  mode,
+			"/usr/share/doc/locksmith/NEWS.gz":       mode,
+			"/usr/share/doc/locksmith/NOTICES.gz":    mode,
+			"/usr/share/lintian/overrides/locksmith": mode,
+		}))
+		fields := output(t, "dpkg-deb", "--showformat=${Package} ${Version} ${Architecture}", "--show", deb)
+		if want := "locksmith " + versionOf(t) + " " + arch; fields != want {
+			t.Errorf("the package is %q, want %q", fields, want)
+		}
+		root := t.TempDir()
+		output(t, "dpkg-deb", "--extract", deb, root)
+		checkPrograms(t, root, "/usr", machine)
+	}
+}
+
+func TestSystemExtensionHasEverything(t *testing.T) {
+	b := packages(t)
+	for architecture, machine := range map[string]elf.Machine{"x86-64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		tree := b.path("locksmith-" + versionOf(t) + "-" + architecture)
+		const mode = "-rw-r--r--"
+		want := required().with(files{
+			"/usr/lib/extension-release.d/extension-release.locksmith": mode,
+			"/usr/share/doc/locksmith/LICENSE":                         mode,
+			"/usr/share/doc/locksmith/NOTICES":                         mode,
+		})
+		listing(t, output(t, "unsquashfs", "-lln", tree+".raw"), "squashfs-root").compare(t, want)
+		walk(t, tree).compare(t, want)
+		checkPrograms(t, tree, "/usr", machine)
+		release, err := os.ReadFile(tree + "/usr/lib/extension-release.d/extension-release.locksmith")
+		if want := "ID=flatcar\nSYSEXT_LEVEL=1.0\nARCHITECTURE=" + architecture + "\nEXTENSION_RELOAD_MANAGER=1\n"; err != nil || string(release) != want {
+			t.Errorf("the extension release is %q (%v), want %q", release, err, want)
+		}
+		// A directory hides a symlink of the host, so that there may be none but those
+		// which are directories on Flatcar, too.
+		for _, dir := range []string{"", "usr", "usr/lib"} {
+			entries, err := os.ReadDir(filepath.Join(tree, dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, entry := range entries {
+				if known := []string{"usr", "bin", "lib", "share", "extension-release.d", "locksmith", "systemd"}; !slices.Contains(known, entry.Name()) {
+					t.Errorf("the extension has %s in /%s", entry.Name(), dir)
+				}
+			}
+		}
+	}
+}
