@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
@@ -130,12 +131,33 @@ func unknown(err error) error {
 type host struct{ logind *systemd.Logind }
 
 var (
-	_ daemon.Host  = host{}
-	_ daemon.Users = host{}
+	_ daemon.Host      = host{}
+	_ daemon.Scheduler = host{}
 )
 
-func (h host) Reboot(ctx context.Context) error {
-	err := h.logind.Reboot(ctx, false)
+func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
+	sessions, err := h.logind.Sessions(ctx)
+	if err != nil {
+		return daemon.Local{}, err
+	}
+	for _, s := range sessions {
+		if !slices.Contains(local.Users, s.User) {
+			local.Users = append(local.Users, s.User)
+		}
+	}
+	inhibitors, err := h.logind.Inhibitors(ctx)
+	if err != nil {
+		return daemon.Local{}, err
+	}
+	for _, i := range inhibitors {
+		local.Inhibitors = append(local.Inhibitors, daemon.Inhibitor{Who: i.Who, Why: i.Why, User: i.User})
+	}
+	local.Shutdown, err = h.Scheduled(ctx)
+	return local, err
+}
+
+func (h host) Reboot(ctx context.Context, force bool) error {
+	err := h.logind.Reboot(ctx, force)
 	if err != nil && !errors.Is(err, systemd.ErrRefused) {
 		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
 	}
@@ -144,18 +166,16 @@ func (h host) Reboot(ctx context.Context) error {
 
 func (h host) GoingDown(ctx context.Context) (bool, error) { return h.logind.PreparingForShutdown(ctx) }
 
-func (h host) Count(ctx context.Context) (int, error) {
-	sessions, err := h.logind.Sessions(ctx)
-	return len(sessions), err
+func (h host) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
+	s, err := h.logind.Scheduled(ctx)
+	return daemon.Shutdown{Type: s.Type, At: s.At, Mark: s.Type == "reboot" && daemon.Marked(s.Message)}, err
 }
 
-func (h host) Tell(ctx context.Context, message string) error {
-	sessions, err := h.logind.Sessions(ctx)
-	if err != nil {
-		return err
-	}
-	return systemd.Tell(ctx, sessions, message)
+func (h host) Schedule(ctx context.Context, at time.Time, message string) error {
+	return h.logind.Schedule(ctx, at, message)
 }
+
+func (h host) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx) }
 
 // updates translates what update_engine and requesters say, until the channel
 // closes.

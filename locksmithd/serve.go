@@ -77,7 +77,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Updates:    updates(events, s.log),
 		AskEngine:  askEngine(engine, s.log),
 		Host:       machine,
-		Users:      machine,
+		Scheduler:  machine,
 		Reload:     reload,
 		Report:     s.reporter(file),
 		Alive:      func() { s.warn(s.notify.Ping()) },
@@ -119,7 +119,7 @@ func (s *server) accept(cfg *config.Config) {
 }
 
 func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
-	var d daemon.Settings
+	d := daemon.Settings{Policy: daemon.Policy{LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
 	if cfg.Window != nil { // a nil *Window in the interface would not be nil
 		d.Policy.Window = cfg.Window
 	}

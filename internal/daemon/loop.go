@@ -25,19 +25,24 @@ type Locker interface {
 
 // A Host is what reboots.
 type Host interface {
-	// Reboot asks for the reboot and returns once it is accepted. An error
-	// that matches ErrUnknown leaves open whether it was.
-	Reboot(ctx context.Context) error
+	// Local asks who is at work on it. An error means that somebody may be.
+	Local(ctx context.Context) (Local, error)
+	// Reboot asks for the reboot and returns once it is accepted; it is not while
+	// an inhibitor blocks it, except by force. An error that matches ErrUnknown
+	// leaves open whether it was.
+	Reboot(ctx context.Context, force bool) error
 	// GoingDown reports whether the host is shutting down already.
 	GoingDown(ctx context.Context) (bool, error)
 }
 
-// Users are the people logged in.
-type Users interface {
-	// Count says how many are logged in.
-	Count(ctx context.Context) (int, error)
-	// Tell shows them a message.
-	Tell(ctx context.Context, message string) error
+// A Scheduler keeps the one shutdown that is scheduled, which it carries out when
+// its time comes. An error leaves everything open.
+type Scheduler interface {
+	Scheduled(ctx context.Context) (Shutdown, error)
+	// Schedule tells users that the host reboots, and replaces what is scheduled.
+	Schedule(ctx context.Context, at time.Time, message string) error
+	// Cancel drops what is scheduled; nothing being so is success.
+	Cancel(ctx context.Context) error
 }
 
 // ErrUnknown marks errors that leave open whether the thing was done.
@@ -66,7 +71,7 @@ type Parts struct {
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
 	AskEngine func(ctx context.Context) *Update
 	Host      Host
-	Users     Users
+	Scheduler Scheduler
 	// Reload delivers new settings, already checked.
 	Reload <-chan Settings
 	// Report is called from the loop when the state or its description has changed.
@@ -84,13 +89,14 @@ type Report struct {
 	State  State
 	Lock   bool   // a slot is needed, as in Policy
 	Status string // for people
+
+	heldBack string // by whom, which the log tells of as well
 }
 
 const (
 	effectTimeout = 30 * time.Second // of every effect but Lock, which waits as long as it takes
 	leaveTimeout  = 5 * time.Second  // from being asked to leave to the end of Run
 	askTimeout    = time.Second      // for logind to say whether the host is going down
-	loginMessage  = "System reboot in 5 minutes!"
 )
 
 // Run is the daemon's loop. It returns nil when ctx ended, and ErrBusGone when
@@ -183,7 +189,7 @@ func (l *loop) run(ctx context.Context) error {
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
 			timeUp = time.After(leaveTimeout)
-			event = Leave{KeepLock: l.machine.MayHold() && l.goingDown(work)}
+			event = Leave{KeepLock: (l.machine.MayHold() || l.machine.MayStand()) && l.goingDown(work)}
 			stopped, reload, next = nil, nil, nil
 		case <-timeUp:
 			l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
@@ -194,17 +200,19 @@ func (l *loop) run(ctx context.Context) error {
 
 // step feeds one event to the machine and does what it decides.
 func (l *loop) step(work context.Context, event Event) State {
-	if d, ok := event.(Done); ok {
+	if d, ok := event.(Done); ok && d.Effect != Look { // of a look the status tells
 		if d.Err != nil && !errors.Is(d.Err, context.Canceled) {
 			l.parts.Log.Warn(d.Effect.String()+" failed", "error", d.Err)
 		}
-		l.cancel()
 	}
 	now := time.Now()
 	d := l.machine.Step(now, event)
-	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now)}
+	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now), heldBack: l.machine.HeldBack(now)}
 	for _, move := range d.Moved {
 		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", report.Status)
+	}
+	if by := report.heldBack; by != "" && by != l.reported.heldBack {
+		l.parts.Log.Info("held back", "by", by, "status", report.Status)
 	}
 	if report != l.reported {
 		l.reported = report
@@ -214,7 +222,10 @@ func (l *loop) step(work context.Context, event Event) State {
 		l.cancel()
 	}
 	if d.Start != None {
-		l.start(work, d.Start)
+		l.cancel = l.start(work, d.Start, d.Order)
+	}
+	if d.Look {
+		l.start(work, Look, Order{})
 	}
 	if d.Nap > 0 {
 		l.nap.Reset(d.Nap)
@@ -224,17 +235,20 @@ func (l *loop) step(work context.Context, event Event) State {
 	return d.State
 }
 
-// start runs an effect beside the loop, which gets its Done.
-func (l *loop) start(work context.Context, e Effect) {
+// start runs an effect beside the loop, which gets its Done. It returns what
+// cancels the effect.
+func (l *loop) start(work context.Context, e Effect, o Order) context.CancelFunc {
 	var ctx context.Context
+	var cancel context.CancelFunc
 	if e == Lock {
-		ctx, l.cancel = context.WithCancel(work)
+		ctx, cancel = context.WithCancel(work)
 	} else {
-		ctx, l.cancel = context.WithTimeout(work, effectTimeout)
+		ctx, cancel = context.WithTimeout(work, effectTimeout)
 	}
-	s, version := l.settings, l.machine.Version()
+	s := l.settings
 	go func() {
-		done := l.perform(ctx, s, e, version)
+		defer cancel()
+		done := l.perform(ctx, s, e, o)
 		done.Effect = e
 		done.Unknown = errors.Is(done.Err, ErrUnknown)
 		select {
@@ -242,14 +256,15 @@ func (l *loop) start(work context.Context, e Effect) {
 		case <-work.Done():
 		}
 	}()
+	return cancel
 }
 
-func (l *loop) perform(ctx context.Context, s Settings, e Effect, version string) (d Done) {
+func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Done) {
 	switch e {
 	case Inspect:
 		d.Holding, d.Err = s.Lock.Holding(ctx)
 	case Lock:
-		d.Err = s.Lock.Acquire(ctx, version, func(by string) {
+		d.Err = s.Lock.Acquire(ctx, o.Version, func(by string) {
 			select {
 			case l.blocked <- Blocked{By: by}:
 			case <-ctx.Done():
@@ -257,12 +272,16 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, version string
 		})
 	case Unlock:
 		d.Err = l.release(ctx, s)
+	case Look:
+		d.Local, d.Err = l.parts.Host.Local(ctx)
 	case Check:
 		d = l.check(ctx, s)
-	case Tell:
-		d.Err = l.parts.Users.Tell(ctx, loginMessage)
+	case Schedule:
+		d.Err = l.schedule(ctx, o)
+	case Unschedule:
+		d.Err = l.unschedule(ctx, o)
 	case Reboot:
-		d.Err = l.parts.Host.Reboot(ctx)
+		d.Err = l.parts.Host.Reboot(ctx, o.Force)
 	default:
 		panic(fmt.Sprintf("daemon: no effect %v", e))
 	}
@@ -273,10 +292,50 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, version string
 // to answer, and only with the slot is anybody else's host at stake.
 func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 	d.Update = l.parts.AskEngine(ctx)
-	if d.Users, d.Err = l.parts.Users.Count(ctx); d.Err == nil && s.Policy.Lock {
+	if d.Local, d.Err = l.parts.Host.Local(ctx); d.Err == nil && s.Policy.Lock {
 		d.Holding, d.Err = s.Lock.Holding(ctx)
 	}
 	return d
+}
+
+// schedule schedules the reboot, unless something is scheduled: nobody else's
+// plan is replaced.
+func (l *loop) schedule(ctx context.Context, o Order) error {
+	before, err := l.parts.Scheduler.Scheduled(ctx)
+	switch {
+	case err != nil:
+		return err
+	case before.Type != "":
+		return fmt.Errorf("a %s is scheduled for %s already", before.Type, clock(before.At))
+	}
+	if err := l.parts.Scheduler.Schedule(ctx, o.At, o.Message); err != nil {
+		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.Mark || !after.At.Equal(o.At) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unschedule returns nil once no reboot that we scheduled stands.
+func (l *loop) unschedule(ctx context.Context, o Order) error {
+	ours := func() (bool, error) {
+		s, err := l.parts.Scheduler.Scheduled(ctx)
+		return s.Mark && (o.At.IsZero() || s.At.Equal(o.At)), err
+	}
+	if stands, err := ours(); err != nil || !stands {
+		return err
+	}
+	cancelErr := l.parts.Scheduler.Cancel(ctx)
+	stands, err := ours()
+	switch {
+	case err != nil:
+		return errors.Join(cancelErr, err)
+	case stands && cancelErr != nil:
+		return cancelErr
+	case stands:
+		return errors.New("logind has not cancelled the reboot that was scheduled")
+	}
+	return nil
 }
 
 // release gives the slot back, unless the host is going down: then the slot

@@ -16,7 +16,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// site is a host around a loop in fake time: a Host, its Users and what the
+// site is a host around a loop in fake time: a Host, its Scheduler and what the
 // loop told the world.
 type site struct {
 	t       *testing.T
@@ -32,8 +32,13 @@ type site struct {
 	reports   []Report
 	lines     []map[string]string // of the log
 	alive     int
-	users     int
-	refuse    error // what Reboot answers
+	local     Local    // who is at work, but for what is scheduled
+	scheduled Shutdown // what is
+	message   string   // that users got with it
+	lookErr   error    // what Local answers
+	planErr   error    // what Schedule and Cancel answer
+	lost      bool     // but they do what they are asked to
+	refuse    error    // what Reboot answers
 	goingDown func(context.Context) (bool, error)
 	engine    func() *Update // what update_engine answers
 }
@@ -52,7 +57,7 @@ func newSite(t *testing.T) *site {
 		Updates:   s.updates,
 		AskEngine: func(context.Context) *Update { return s.engine() },
 		Host:      s,
-		Users:     s,
+		Scheduler: s,
 		Reload:    s.reload,
 		Report:    func(r Report) { s.set(func() { s.reports = append(s.reports, r) }) },
 		Alive:     func() { s.set(func() { s.alive++ }) },
@@ -150,8 +155,8 @@ func (s *site) note(call string) {
 	s.set(func() { s.calls = append(s.calls, time.Since(s.began).String()+" "+call) })
 }
 
-func (s *site) Reboot(context.Context) error {
-	s.note("reboot")
+func (s *site) Reboot(_ context.Context, force bool) error {
+	s.note(map[bool]string{false: "reboot", true: "reboot by force"}[force])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refuse
@@ -159,16 +164,39 @@ func (s *site) Reboot(context.Context) error {
 
 func (s *site) GoingDown(ctx context.Context) (bool, error) { return s.goingDown(ctx) }
 
-func (s *site) Count(context.Context) (int, error) {
-	s.note("count")
+func (s *site) Local(context.Context) (Local, error) {
+	s.note("local")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.users, nil
+	local := s.local
+	local.Shutdown = s.scheduled
+	return local, s.lookErr
 }
 
-func (s *site) Tell(_ context.Context, message string) error {
-	s.note("tell " + message)
-	return nil
+func (s *site) Scheduled(context.Context) (Shutdown, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.scheduled, s.lookErr
+}
+
+func (s *site) Schedule(_ context.Context, at time.Time, message string) error {
+	s.note("schedule for " + at.Sub(s.began).String())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.planErr == nil || s.lost {
+		s.scheduled, s.message = Shutdown{Type: "reboot", At: at, Mark: Marked(message)}, message
+	}
+	return s.planErr
+}
+
+func (s *site) Cancel(context.Context) error {
+	s.note("cancel")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.planErr == nil || s.lost {
+		s.scheduled = Shutdown{}
+	}
+	return s.planErr
 }
 
 // The site is a slog.Handler too.
@@ -276,7 +304,9 @@ func in(t *testing.T, test func(*testing.T, *site)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newSite(t)) })
 }
 
-func locked(k *slot) Settings { return Settings{Policy: Policy{Lock: true}, Lock: k} }
+func locked(k *slot) Settings {
+	return Settings{Policy: Policy{Lock: true, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}, Lock: k}
+}
 
 func TestRebootWithTheLock(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
@@ -284,7 +314,7 @@ func TestRebootWithTheLock(t *testing.T) {
 		s.run(locked(k))
 		s.sleep(time.Hour)
 		s.tell(need)
-		s.expectCalls("0s A holding", "1h0m0s A acquire 4081.2.0", "1h0m0s count", "1h0m0s A holding", "1h0m0s reboot")
+		s.expectCalls("0s A holding", "1h0m0s local", "1h0m0s A acquire 4081.2.0", "1h0m0s local", "1h0m0s A holding", "1h0m0s reboot")
 		s.expectState(Rebooting)
 		s.expectEnd(nil)
 		if k.is() == NotHeld {
@@ -297,22 +327,28 @@ func TestRebootWithoutALock(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.run(Settings{})
 		s.tell(need)
-		s.expectCalls("0s count", "0s reboot")
+		s.expectCalls("0s local", "0s local", "0s reboot")
 		s.expectEnd(nil)
 	})
 }
 
 func TestLoginDelayIsExactlyFiveMinutes(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		s.users = 2
-		s.run(Settings{})
+		s.local = people
+		s.run(Settings{Policy: people5m})
 		s.tell(need)
 		s.sleep(5*time.Minute - time.Nanosecond)
 		s.expectState(Preparing)
 		s.sleep(time.Nanosecond)
 		s.expectState(Rebooting)
-		s.expectCalls("0s count", "0s tell System reboot in 5 minutes!",
-			"1m0s count", "2m0s count", "3m0s count", "4m0s count", "5m0s count", "5m0s reboot")
+		want := []string{"0s local", "0s local", "0s schedule for 5m30s"}
+		for at := LookEvery; at <= 5*time.Minute; at += LookEvery {
+			want = append(want, at.String()+" local")
+		}
+		s.expectCalls(append(want, "5m0s reboot")...)
+		if !strings.HasPrefix(s.message, "System reboot in 5 minutes!") {
+			t.Errorf("users are told %q", s.message)
+		}
 		s.expectEnd(nil)
 	})
 }
@@ -328,7 +364,7 @@ func TestWindowIsMetWithinASecondOfItsOpening(t *testing.T) {
 			s.expectState(Waiting)
 			s.sleep(time.Second)
 			s.expectState(Rebooting)
-			s.expectCalls("0s A holding", wait.String()+" A acquire 4081.2.0", wait.String()+" count", wait.String()+" A holding", wait.String()+" reboot")
+			s.expectCalls("0s A holding", wait.String()+" local", wait.String()+" A acquire 4081.2.0", wait.String()+" local", wait.String()+" A holding", wait.String()+" reboot")
 			s.expectEnd(nil)
 		})
 	}
@@ -337,16 +373,18 @@ func TestWindowIsMetWithinASecondOfItsOpening(t *testing.T) {
 func TestSlotIsGivenBackWhenTheWindowShuts(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", NotHeld)
-		s.users = 1
-		s.run(Settings{Policy: Policy{Lock: true, Window: &spans{{s.began, s.began.Add(150 * time.Second)}}}, Lock: k})
+		s.local = people
+		s.run(locked(k))
 		s.tell(need)
-		s.sleep(149 * time.Second)
-		if s.expectState(Preparing); k.is() == NotHeld {
-			t.Error("the slot is not held")
+		if s.expectState(Preparing); k.is() == NotHeld || !s.scheduled.Mark {
+			t.Error("the slot is not held, or nothing scheduled")
 		}
-		s.sleep(time.Second)
-		if s.expectState(Waiting); k.is() != NotHeld {
-			t.Error("the slot is held while the window is shut")
+		settings := locked(k)
+		settings.Policy.Window = &spans{{s.began, s.began.Add(150 * time.Second)}}
+		s.reload <- settings
+		s.sleep(LookEvery)
+		if s.expectState(Waiting); k.is() != NotHeld || s.scheduled.Mark {
+			t.Error("the slot is held for a delay that the window ends")
 		}
 		s.expectEnd(nil)
 	})
@@ -405,7 +443,7 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 		"reboot refused":        {NotHeld, func(s *site) { s.refuse = errRefused; s.tell(need) }, Releasing},
 		"still up after a time": {NotHeld, func(s *site) { s.tell(need); s.sleep(RebootGrace) }, Releasing},
 		"update withdrawn": {NotHeld, func(s *site) {
-			s.users = 1
+			s.local = people
 			s.tell(need)
 			s.tell(Update{Source: Engine})
 		}, Releasing},
@@ -502,8 +540,8 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		k.set(func() { k.fail = nil })
 		s.sleep(time.Minute)
 		s.expectState(Rebooting)
-		tail := s.called()[len(s.called())-6:]
-		for i, want := range []string{"A holding", "A release", "A acquire 4081.2.0", "count", "A holding", "reboot"} {
+		tail := s.called()[len(s.called())-7:]
+		for i, want := range []string{"A holding", "A release", "local", "A acquire 4081.2.0", "local", "A holding", "reboot"} {
 			if !strings.HasSuffix(tail[i], " "+want) {
 				t.Errorf("call %q, want %s", tail[i], want)
 			}
@@ -528,7 +566,7 @@ var ways = []struct {
 	{"idle", NotHeld, nil, nil, Idle, false, false},
 	{"locking", NotHeld, func(k *slot) { k.free = make(chan struct{}) }, func(s *site, k *slot) { s.tell(need) }, Locking, false, false},
 	{"waiting", NotHeld, nil, func(s *site, k *slot) { k.lostOnce = true; s.tell(need) }, Waiting, true, false},
-	{"preparing", NotHeld, nil, func(s *site, k *slot) { s.users = 1; s.tell(need) }, Preparing, true, false},
+	{"preparing", NotHeld, nil, func(s *site, k *slot) { s.local = people; s.tell(need) }, Preparing, true, false},
 	{"rebooting", NotHeld, nil, func(s *site, k *slot) { s.tell(need) }, Rebooting, true, true},
 	{"releasing", NotHeld, nil, func(s *site, k *slot) { k.keep = errDown; s.refuse = errRefused; s.tell(need) }, Releasing, true, true},
 }
@@ -600,7 +638,7 @@ func TestStopWithoutASlotAsksNobody(t *testing.T) {
 func TestStopTakesFiveSecondsAtMostWhenEtcdHangs(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", NotHeld)
-		s.users = 1
+		s.local = people
 		s.run(locked(k))
 		s.tell(need)
 		k.set(func() { k.deaf = true })
@@ -639,7 +677,7 @@ func TestReloadMovesToTheNewGroup(t *testing.T) {
 		t.Run(way.name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				a, b := s.start(i), newSlot(s, "B", NotHeld)
-				s.set(func() { s.users = 0 })
+				s.set(func() { s.local = Local{} })
 				s.reload <- locked(b)
 				synctest.Wait()
 				if a.is() != NotHeld {
@@ -709,7 +747,7 @@ func TestReloadRemembersWhatWasAskedForByHand(t *testing.T) {
 func TestReloadOfTheSameLockKeepsTheSlot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		a := newSlot(s, "A", NotHeld)
-		s.users = 1
+		s.local = people
 		s.run(locked(a))
 		s.tell(asked)
 		s.expectState(Preparing)
@@ -736,7 +774,7 @@ func TestReloadOfTheSameLockKeepsTheSlot(t *testing.T) {
 func TestNothingIsLostDuringAReload(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		a, b, c := newSlot(s, "A", NotHeld), newSlot(s, "B", NotHeld), newSlot(s, "C", NotHeld)
-		s.users = 1
+		s.local = people
 		s.run(locked(a))
 		s.tell(need)
 		a.set(func() { a.deaf = true })
@@ -748,7 +786,7 @@ func TestNothingIsLostDuringAReload(t *testing.T) {
 		synctest.Wait()
 		s.tell(asked)
 		s.tell(Update{Source: Engine, Pending: true, Version: "5"})
-		s.set(func() { s.users = 0 })
+		s.set(func() { s.local = Local{} })
 		s.sleep(effectTimeout)
 		s.expectState(Rebooting)
 		if c.is() == NotHeld || b.is() != NotHeld {
@@ -764,7 +802,7 @@ func TestNothingIsLostDuringAReload(t *testing.T) {
 func TestStopDuringAReloadStops(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		a := newSlot(s, "A", NotHeld)
-		s.users = 1
+		s.local = people
 		s.run(locked(a))
 		s.tell(need)
 		a.set(func() { a.deaf = true })
@@ -842,7 +880,7 @@ func TestUpdatesThatEndWithTheContextAreNoLostBus(t *testing.T) {
 	for range 50 { // the loop sees either first
 		in(t, func(t *testing.T, s *site) {
 			k := newSlot(s, "A", NotHeld)
-			s.users = 1
+			s.local = people
 			s.run(locked(k))
 			s.tell(need)
 			s.stop()
@@ -985,7 +1023,7 @@ func TestReportComesOnlyWithAChange(t *testing.T) {
 			}
 			states = append(states, r.State.String())
 		}
-		if want := "starting idle waiting locking locking"; strings.Join(states, " ") != want {
+		if want := "starting idle waiting waiting locking locking"; strings.Join(states, " ") != want {
 			t.Errorf("reports of %v, want %s", states, want)
 		}
 		s.expectEnd(nil)

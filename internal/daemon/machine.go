@@ -11,13 +11,13 @@ type State int
 
 const (
 	Starting  State = iota // asking etcd whether we hold a slot
-	Settling               // giving back a slot that we held at start
+	Settling               // undoing what is left from before the start: a slot, a reboot scheduled with logind
 	Idle                   // no reboot pending
-	Waiting                // a reboot is pending; the window is shut or a retry is due later
+	Waiting                // a reboot is pending; the window is shut, somebody is at work, or a retry is due later
 	Locking                // waiting for a slot
 	Preparing              // holding the slot: gates asked again, users told
 	Rebooting              // logind has been asked
-	Releasing              // giving the slot back
+	Releasing              // undoing an attempt: the reboot scheduled with logind first, then the slot
 	Left                   // the end: the loop returns
 )
 
@@ -29,16 +29,18 @@ func (s State) String() string { return stateNames[s] }
 type Effect int
 
 const (
-	None    Effect = iota
-	Inspect        // read from etcd whether we hold a slot, and since which boot
-	Lock           // wait for a slot and take it; ends with the slot, a lasting error, or when cancelled
-	Unlock         // give the slot back
-	Check          // ask every gate that needs I/O: update_engine, the lock, logged-in users
-	Tell           // tell logged-in users
-	Reboot         // ask logind
+	None       Effect = iota
+	Inspect           // read from etcd whether we hold a slot, and since which boot
+	Lock              // wait for a slot and take it; ends with the slot, a lasting error, or when cancelled
+	Unlock            // give the slot back
+	Look              // ask who is at work on this host; the only effect that may run beside another one
+	Check             // ask every gate that needs I/O: update_engine, who is at work, the lock
+	Schedule          // schedule the reboot with logind, which tells users
+	Unschedule        // make sure that no reboot is scheduled by us
+	Reboot            // ask logind
 )
 
-var effectNames = [...]string{"none", "inspect", "lock", "unlock", "check", "tell", "reboot"}
+var effectNames = [...]string{"none", "inspect", "lock", "unlock", "look", "check", "schedule", "unschedule", "reboot"}
 
 func (e Effect) String() string { return effectNames[e] }
 
@@ -77,7 +79,7 @@ type (
 		Unknown bool // Err leaves open whether it happened (Lock, Reboot); without it nothing has
 
 		Holding Holding // Inspect, and Check where a lock is wanted
-		Users   int     // Check: people logged in
+		Local   Local   // Look and Check
 		Update  *Update // Check: what update_engine answered; nil when it did not
 	}
 
@@ -90,6 +92,23 @@ type (
 		KeepLock bool // the host is going down already: the slot covers that reboot too
 	}
 )
+
+// Local is what on this host may hold a reboot back, as logind knows it.
+type Local struct {
+	Users      []string    // login names of the people logged in
+	Inhibitors []Inhibitor // block inhibitors for shutdown
+	Shutdown   Shutdown    // what is scheduled
+}
+
+// An Inhibitor is a program that asks for the host not to be shut down.
+type Inhibitor struct{ Who, Why, User string }
+
+// A Shutdown is one that is scheduled with logind; the zero one is none.
+type Shutdown struct {
+	Type string // "reboot", "poweroff", ...
+	At   time.Time
+	Mark bool // its message is one of ours, though somebody else may have left it in place
+}
 
 // A Source is who said that a reboot is needed.
 type Source int
@@ -111,13 +130,22 @@ type Gate interface {
 type Policy struct {
 	Lock   bool // a slot is needed (strategy etcd-lock)
 	Window Gate // nil: always open
+
+	LoginDelay  time.Duration // from telling users to the reboot; 0: they are not told
+	LoginRetry  time.Duration // from a user's cancelling the reboot to the next attempt
+	MaxPostpone time.Duration // bounds what users and inhibitors can postpone; 0: nothing does
 }
 
 const (
 	// MaxNap bounds every nap while something is pending.
 	MaxNap = time.Minute
-	// LoginDelay is how long logged-in users have from being told to the reboot.
-	LoginDelay = 5 * time.Minute
+	// LookEvery is how often it is asked who is at work on this host.
+	LookEvery = 15 * time.Second
+	// FinalDelay bounds the users' delay once nothing can be postponed any more.
+	FinalDelay = time.Minute
+	// Backstop is how long after the users' delay logind reboots the host by
+	// itself, in case that this process has died.
+	Backstop = 30 * time.Second
 	// RebootGrace is how long an accepted reboot may take to end this process.
 	// Inhibitor locks of type "delay" and slow services come before that.
 	RebootGrace = 15 * time.Minute
@@ -132,7 +160,17 @@ type Decision struct {
 	Moved  []Move        // transitions made by this step, in order
 	Start  Effect        // start this now
 	Cancel bool          // cancel the running effect; its Done is still expected
+	Look   bool          // start a Look now, beside the running effect
 	Nap    time.Duration // send a Tick after this long; 0: no timer is needed
+	Order  Order
+}
+
+// An Order is what an effect has to know; only the fields of its effect count.
+type Order struct {
+	Version string    // Lock: of the update
+	At      time.Time // Schedule, and Unschedule: of our reboot, zero when any that bears our mark is ours
+	Message string    // Schedule: for users
+	Force   bool      // Reboot: inhibitors do not count
 }
 
 // A Move is one transition.
@@ -162,24 +200,37 @@ type Machine struct {
 	holding      Holding // what Inspect found
 	mayHold      bool    // we hold a slot, or cannot rule it out; besides what a running Lock may do
 	blockedBy    string  // what Lock waits for
-	users        int
 
-	// The effect in flight.
-	running   Effect
-	cancelled bool
-	done      *Done // its result, during the step that learns it
+	// What is known of who is at work on this host.
+	local       Local
+	localErr    error     // why local is not known
+	lookAt      time.Time // when local has to be asked for anew
+	mayStand    bool      // a reboot that we scheduled stands, or we cannot rule it out
+	scheduled   time.Time // for when we scheduled it; zero: for all we know, the process before this one did
+	freeSince   time.Time // since when only people may have held back the reboot: it is needed, and the window was open
+	cancelledAt time.Time // when a user cancelled it; zero: nobody did
+
+	// The effect in flight, and the Look that may be.
+	running Effect
+	stopped bool // and has been cancelled
+	looking bool
+	done    *Done // its result, during the step that learns it
 
 	// The current state's own business.
 	checkAt  time.Time // Preparing: ask the gates again
-	rebootAt time.Time // Preparing: the end of the users' delay; zero when nobody had to be told
+	toldAt   time.Time // Preparing: the start of the users' delay; zero when nobody had to be told
+	rebootAt time.Time // Preparing: its end
 	told     bool      // Preparing: the users were told
+	final    bool      // Preparing: and that they cannot cancel it
+	force    bool      // Rebooting: inhibitors do not count
 	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
 
 	leave   *Leave
 	etcd    retry // of Inspect and Unlock: these must succeed before anything else
+	logind  retry // of Unschedule: so must this
 	taking  retry // of the way to a slot
 	reboot  retry // of the way from there to the reboot: each try keeps a slot from others
-	lastErr error // that did not stop us: a terminal that took no message, a reboot that was not answered
+	lastErr error // that did not stop us: a reboot that was not answered
 }
 
 // New returns a machine in state Starting. now is the time of the start; rand
@@ -188,27 +239,32 @@ func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 	return &Machine{
 		policy: policy, rand: rand,
 		state: Starting, entered: now, startedAt: now, why: "started",
-		mayHold: policy.Lock, // by the process before this one, or by hand
-		etcd:    retry{first: time.Second, limit: time.Minute},
-		taking:  retry{first: 5 * time.Second, limit: time.Minute},
-		reboot:  retry{first: 5 * time.Second, limit: 15 * time.Minute},
+		mayHold:  policy.Lock, // by the process before this one, or by hand
+		mayStand: true,        // by the process before this one
+		etcd:     retry{first: time.Second, limit: time.Minute},
+		logind:   retry{first: time.Second, limit: time.Minute},
+		taking:   retry{first: 5 * time.Second, limit: time.Minute},
+		reboot:   retry{first: 5 * time.Second, limit: 15 * time.Minute},
 	}
 }
 
 // Restart returns a machine in state Starting with another policy, that knows
-// of the update what m knew: update_engine repeats itself, people do not.
+// of the update and of logind what m knew: update_engine repeats itself, people
+// do not.
 func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
 	n := New(policy, now, m.rand)
 	n.engine, n.request, n.engineKnown = m.engine, m.request, m.engineKnown
 	n.pendingSince, n.version = m.pendingSince, m.version
+	n.mayStand, n.scheduled, n.looking = m.mayStand, m.scheduled, m.looking
+	n.freeSince, n.cancelledAt = m.freeSince, m.cancelledAt
 	return n
 }
 
-// Version is the version of the pending update, if update_engine named one.
-func (m *Machine) Version() string { return m.version }
-
 // MayHold reports whether this host holds a slot or may do so.
 func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
+
+// MayStand reports whether a reboot that we scheduled stands or may do so.
+func (m *Machine) MayStand() bool { return m.mayStand }
 
 // Step tells the machine that ev happened at now and returns what to do. The
 // loop must start and cancel what it is told to, and report each started
@@ -218,6 +274,9 @@ func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
 func (m *Machine) Step(now time.Time, ev Event) Decision {
 	m.moved = nil
 	m.learn(now, ev)
+	if m.freeSince.IsZero() && m.pending() && m.open(now) {
+		m.freeSince = now
+	}
 	for range stateNames { // a step goes through no state twice
 		to, why := m.next(now)
 		if to == m.state {
@@ -231,14 +290,22 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	want := m.want(now)
 	switch {
 	case m.running == None && want != None:
-		m.running, m.cancelled = want, false
-		d.Start = want
-	case m.running != None && want != m.running && !m.cancelled:
-		m.cancelled = true
+		m.running, m.stopped = want, false
+		m.mayStand = m.mayStand || want == Schedule
+		d.Start, d.Order = want, m.order()
+	case m.running != None && want != m.running && !m.stopped:
+		m.stopped = true
 		d.Cancel = true
+	}
+	if m.wantLook(now) {
+		m.looking, d.Look = true, true
 	}
 	d.Nap = m.nap(now)
 	return d
+}
+
+func (m *Machine) order() Order {
+	return Order{Version: m.version, At: m.scheduled, Message: m.message(), Force: m.force}
 }
 
 // learn folds ev into what is known.
@@ -252,6 +319,12 @@ func (m *Machine) learn(now time.Time, ev Event) {
 			m.blockedBy = ev.By
 		}
 	case Done:
+		if ev.Effect == Look {
+			m.looking = false
+			m.saw(now, ev.Local, ev.Err)
+			m.mayStand = m.mayStand || m.ours(ev.Local.Shutdown)
+			return
+		}
 		m.running, m.done = None, &ev
 		m.ended(now, ev)
 	case Repolicy:
@@ -266,28 +339,47 @@ func (m *Machine) learn(now time.Time, ev Event) {
 }
 
 // ended folds the end of an effect into what is known. An error says nothing
-// about the slot, except that of Lock: then it was not taken this time.
+// about slot and schedule, except that of Lock: then it was not taken this time.
 func (m *Machine) ended(now time.Time, d Done) {
 	if d.Update != nil {
 		m.update(now, *d.Update)
 	}
-	switch {
-	case d.Effect == Lock:
+	switch d.Effect {
+	case Lock:
 		m.mayHold = m.mayHold || d.Err == nil || d.Unknown
-	case d.Effect == Inspect && d.Err == nil:
-		m.inspected, m.holding, m.mayHold = true, d.Holding, d.Holding != NotHeld
-	case d.Effect == Check && d.Err == nil && m.policy.Lock:
-		m.mayHold = d.Holding != NotHeld
-	case d.Effect == Unlock && d.Err == nil:
-		m.mayHold = false
+	case Inspect:
+		if m.etcd.note(now, d.Err, m.rand) {
+			m.inspected, m.holding, m.mayHold = true, d.Holding, d.Holding != NotHeld
+		}
+	case Unlock:
+		if m.etcd.note(now, d.Err, m.rand) {
+			m.mayHold = false
+		}
+	case Unschedule:
+		if m.logind.note(now, d.Err, m.rand) {
+			m.mayStand = false
+		}
+	case Check:
+		if d.Err != nil {
+			return
+		}
+		m.saw(now, d.Local, nil)
+		m.mayStand = m.ours(d.Local.Shutdown)
+		if m.policy.Lock {
+			m.mayHold = d.Holding != NotHeld
+		}
 	}
-	switch {
-	case d.Effect != Inspect && d.Effect != Unlock:
-	case d.Err == nil:
-		m.etcd.reset()
-	default:
-		m.etcd.fail(now, d.Err, m.rand)
-	}
+}
+
+// saw notes who is at work on this host, or that nobody knows.
+func (m *Machine) saw(now time.Time, local Local, err error) {
+	m.local, m.localErr, m.lookAt = local, err, now.Add(LookEvery)
+}
+
+// ours reports whether a shutdown is the reboot that we scheduled. The mark alone
+// does not say so: logind keeps a message for whoever schedules next.
+func (m *Machine) ours(s Shutdown) bool {
+	return s.Mark && (s.At.Equal(m.scheduled) || m.scheduled.IsZero() && m.mayStand)
 }
 
 func (m *Machine) update(now time.Time, u Update) {
@@ -308,7 +400,7 @@ func (m *Machine) update(now time.Time, u Update) {
 	}
 	switch {
 	case !m.pending():
-		m.pendingSince, m.version = time.Time{}, ""
+		m.pendingSince, m.version, m.freeSince = time.Time{}, "", time.Time{}
 	case !was:
 		m.pendingSince = now
 		fallthrough
@@ -336,7 +428,8 @@ func (m *Machine) enter(now time.Time, to State, why string) {
 	m.state, m.entered, m.why = to, now, why
 	m.done = nil
 	m.blockedBy = ""
-	m.checkAt, m.rebootAt, m.told, m.graceEnd = time.Time{}, time.Time{}, false, time.Time{}
+	m.checkAt, m.toldAt, m.rebootAt, m.graceEnd = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	m.told, m.final = false, false
 	m.lastErr = nil
 	if to == Idle {
 		m.taking.reset()
@@ -348,15 +441,26 @@ func (m *Machine) enter(now time.Time, to State, why string) {
 func (m *Machine) want(now time.Time) Effect {
 	switch m.state {
 	case Starting:
-		if m.policy.Lock && !m.inspected && m.leave == nil && !now.Before(m.etcd.at) {
+		switch {
+		case m.leave != nil:
+		case m.running != None:
+			return m.running
+		case m.mayStand && !now.Before(m.logind.at):
+			return Unschedule
+		case m.policy.Lock && !m.inspected && !now.Before(m.etcd.at):
 			return Inspect
 		}
 	case Settling, Releasing:
-		if !now.Before(m.etcd.at) {
+		switch {
+		case m.running != None:
+			return m.running
+		case m.mayStand && !m.covered() && !now.Before(m.logind.at):
+			return Unschedule
+		case m.mayHold && (!m.mayStand || m.covered()) && !now.Before(m.etcd.at):
 			return Unlock
 		}
 	case Locking:
-		if m.mayGo(now) {
+		if m.mayGo(now) && m.heldBack(now) == "" {
 			return Lock
 		}
 	case Preparing:
@@ -365,7 +469,7 @@ func (m *Machine) want(now time.Time) Effect {
 		case m.running != None:
 			return m.running
 		case !m.rebootAt.IsZero() && !m.told:
-			return Tell
+			return Schedule
 		case !now.Before(m.checkAt):
 			return Check
 		}
@@ -377,6 +481,23 @@ func (m *Machine) want(now time.Time) Effect {
 	return None
 }
 
+// covered reports whether the slot that we hold cannot be that of a reboot which
+// stands: it is from before this boot, which no schedule outlives.
+func (m *Machine) covered() bool {
+	return m.state == Settling && m.mayHold && m.holding == HeldSinceBefore
+}
+
+// wantLook reports whether it has to be asked who is at work.
+func (m *Machine) wantLook(now time.Time) bool {
+	if m.looking || m.fresh(now) || !m.mayGo(now) {
+		return false
+	}
+	return m.state == Locking || m.state == Waiting && m.due(now)
+}
+
+// fresh reports whether it is known who is at work.
+func (m *Machine) fresh(now time.Time) bool { return now.Before(m.lookAt) }
+
 // nap returns how long nothing needs to be asked again; 0 is for ever.
 func (m *Machine) nap(now time.Time) time.Duration {
 	if m.state == Idle || m.state == Left {
@@ -384,7 +505,10 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	}
 	start, end := m.opening(now)
 	nap := MaxNap
-	for _, t := range []time.Time{m.startedAt.Add(engineGrace), m.etcd.at, m.taking.at, m.reboot.at, m.checkAt, m.graceEnd, start, end} {
+	for _, t := range []time.Time{
+		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
+		m.againAt(), m.deadline(), start, end, end.Add(-m.delay(now) - Backstop),
+	} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d
 		}

@@ -41,12 +41,16 @@ var (
 	given     = Done{Effect: Unlock}
 	notGiven  = Done{Effect: Unlock, Err: errDown}
 	clear     = Done{Effect: Check, Holding: HeldThisBoot}
-	crowded   = Done{Effect: Check, Holding: HeldThisBoot, Users: 2}
+	crowded   = Done{Effect: Check, Holding: HeldThisBoot, Local: people}
+	blockaded = Done{Effect: Check, Holding: HeldThisBoot, Local: backup}
 	slotless  = Done{Effect: Check, Holding: NotHeld}
 	retracted = Done{Effect: Check, Holding: HeldThisBoot, Update: &Update{Source: Engine}}
 	unchecked = Done{Effect: Check, Err: errDown}
 	checkDead = Done{Effect: Check, Err: context.Canceled}
-	told      = Done{Effect: Tell}
+	told      = Done{Effect: Schedule}
+	untold    = Done{Effect: Schedule, Err: errRefused}
+	calledOff = Done{Effect: Unschedule}
+	standing  = Done{Effect: Unschedule, Err: errRefused}
 	accepted  = Done{Effect: Reboot}
 	refused   = Done{Effect: Reboot, Err: errRefused}
 	silent    = Done{Effect: Reboot, Err: errDown, Unknown: true}
@@ -55,9 +59,24 @@ var (
 	reload    = Leave{Reload: true}
 )
 
+// Who may be at work.
+var (
+	people  = Local{Users: []string{"ann", "bob"}}
+	backup  = Local{Inhibitors: []Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
+	foreign = Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour)}}
+)
+
 // What a script can do besides: let time pass (a time.Duration, then a Tick),
-// and open or shut the window, which nobody is told.
+// and, which nobody is told, open or shut the window, have others be at work (a
+// Local; what is scheduled stays) and cancel or replace what is scheduled.
 type windowIs bool
+
+type scheduledIs Shutdown
+
+var (
+	cancels  = scheduledIs{}
+	replaces = scheduledIs(foreign.Shutdown)
+)
 
 const (
 	opens windowIs = true
@@ -76,22 +95,35 @@ func (g *door) Next(t time.Time) (start, end time.Time) {
 	return t.Add(6 * time.Hour), t.Add(7 * time.Hour)
 }
 
-// rig drives a machine through a script.
+// rig drives a machine through a script. It answers looks by itself, and knows
+// what is scheduled.
 type rig struct {
-	t       *testing.T
-	m       *Machine
-	now     time.Time
-	door    *door
-	last    Decision
-	started []Effect
-	moves   []Move
+	t         *testing.T
+	m         *Machine
+	now       time.Time
+	door      *door
+	local     Local
+	lookErr   error
+	scheduled Shutdown
+	order     Order // of the running effect
+	last      Decision
+	started   []Effect
+	moves     []Move
 }
+
+var people5m = Policy{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}
 
 func newRig(t *testing.T, lock bool) *rig {
 	r := &rig{t: t, now: t0, door: &door{open: true}}
-	r.m = New(Policy{Lock: lock, Window: r.door}, t0, rand.New(rand.NewPCG(1, 2)))
-	r.do(Tick{})
-	return r
+	policy := people5m
+	policy.Lock, policy.Window = lock, r.door
+	return r.restart(policy)
+}
+
+// restart replaces the machine by a new one that knows that nothing is scheduled.
+func (r *rig) restart(p Policy) *rig {
+	r.m = New(p, r.now, rand.New(rand.NewPCG(1, 2)))
+	return r.do(Tick{}, calledOff)
 }
 
 func (r *rig) do(script ...any) *rig {
@@ -100,12 +132,29 @@ func (r *rig) do(script ...any) *rig {
 		switch s := s.(type) {
 		case windowIs:
 			r.door.open = bool(s)
+		case Local:
+			r.local = s
+			if s.Shutdown.Type != "" {
+				r.scheduled = s.Shutdown
+			}
+		case scheduledIs:
+			r.scheduled = Shutdown(s)
+		case error:
+			r.lookErr = s
 		case time.Duration:
 			r.now = r.now.Add(s)
 			r.step(Tick{})
 		case Done:
 			if s.Effect != r.m.running {
 				r.t.Fatalf("the script ends %v in state %v, but %v is running", s.Effect, r.m.state, r.m.running)
+			}
+			switch {
+			case s.Effect == Schedule && s.Err == nil:
+				r.scheduled = Shutdown{Type: "reboot", At: r.order.At, Mark: true}
+			case s.Effect == Unschedule && s.Err == nil && r.scheduled.Mark:
+				r.scheduled = Shutdown{}
+			case s.Effect == Check && s.Err == nil:
+				s.Local.Shutdown = r.scheduled
 			}
 			r.step(s)
 		default:
@@ -115,11 +164,29 @@ func (r *rig) do(script ...any) *rig {
 	return r
 }
 
+// step steps the machine, and answers the look that it may start.
 func (r *rig) step(ev Event) {
+	r.one(ev)
+	first := r.last
+	if !first.Look {
+		return
+	}
+	local := r.local
+	local.Shutdown = r.scheduled
+	r.one(Done{Effect: Look, Local: local, Err: r.lookErr})
+	if first.Start != None && r.last.Start != None || first.Cancel && r.last.Cancel || r.last.Look {
+		r.t.Fatalf("%+v, and after a look %+v", first, r.last)
+	}
+	r.last.Start = max(r.last.Start, first.Start) // the other one is None
+	r.last.Cancel = r.last.Cancel || first.Cancel
+}
+
+func (r *rig) one(ev Event) {
 	r.last = r.m.Step(r.now, ev)
 	r.moves = append(r.moves, r.last.Moved...)
 	if r.last.Start != None {
 		r.started = append(r.started, r.last.Start)
+		r.order = r.last.Order
 	}
 	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > MaxNap || zero != (r.last.Nap == 0) {
 		r.t.Errorf("in state %v the nap is %v", r.last.State, r.last.Nap)
@@ -147,8 +214,7 @@ func (r *rig) count(e Effect) (n int) {
 	return n
 }
 
-// The ways to the states, for strategy etcd-lock. The first Tick of newRig has
-// started Inspect.
+// The ways to the states, for strategy etcd-lock. newRig has got to Inspect.
 var (
 	toStarting  = []any{}
 	toAwaiting  = []any{fromNow} // Starting, waiting for update_engine
@@ -158,7 +224,7 @@ var (
 	toMaybe     = []any{notHeld, need, maybe} // Waiting, and may hold a slot
 	toLocking   = []any{notHeld, need}
 	toPreparing = []any{notHeld, need, got}
-	toDelay     = []any{notHeld, need, got, crowded, told} // Preparing, users have been told
+	toDelay     = []any{notHeld, need, got, crowded, told}       // Preparing, users have been told
 	toRebooting = []any{notHeld, need, got, clear}
 	toAccepted  = []any{notHeld, need, got, clear, accepted}
 	toReleasing = []any{notHeld, need, got, unchecked}
@@ -188,17 +254,17 @@ func TestTransitions(t *testing.T) {
 		{"held since before this boot, reboot pending", toStarting, []any{need, fromAgo}, Settling, Unlock, false, "before this boot"},
 		{"held since before this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromAgo}, Settling, Unlock, false, "before this boot"},
 		{"held since before this boot, window shut", toStarting, []any{shuts, fromAgo}, Settling, Unlock, false, "before this boot"},
-		{"held since this boot, reboot pending: goes on", toStarting, []any{need, fromNow}, Locking, Lock, false, "taken during this boot"},
-		{"held since this boot, asked for by hand: goes on", toStarting, []any{asked, fromNow}, Locking, Lock, false, "taken during this boot"},
+		{"held since this boot, reboot pending: goes on", toStarting, []any{need, fromNow}, Locking, Lock, false, "may reboot now"},
+		{"held since this boot, asked for by hand: goes on", toStarting, []any{asked, fromNow}, Locking, Lock, false, "may reboot now"},
 		{"held since this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
 		{"held since this boot, nothing pending", toStarting, []any{idle, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
 		{"held since this boot, update_engine gone", toStarting, []any{gone, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
 		{"held since this boot, update_engine silent, window shut", toStarting, []any{shuts, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
 		{"held since this boot, update_engine silent: waits", toAwaiting, nil, Starting, None, false, "started"},
-		{"waiting for update_engine: it needs a reboot", toAwaiting, []any{9 * second, need}, Locking, Lock, false, "taken during this boot"},
+		{"waiting for update_engine: it needs a reboot", toAwaiting, []any{9 * second, need}, Locking, Lock, false, "may reboot now"},
 		{"waiting for update_engine: it needs none", toAwaiting, []any{9 * second, idle}, Settling, Unlock, false, "no reboot may go ahead"},
 		{"waiting for update_engine: it is gone", toAwaiting, []any{9 * second, gone}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"waiting for update_engine: somebody asks for a reboot", toAwaiting, []any{9 * second, asked}, Locking, Lock, false, "taken during this boot"},
+		{"waiting for update_engine: somebody asks for a reboot", toAwaiting, []any{9 * second, asked}, Locking, Lock, false, "may reboot now"},
 		{"waiting for update_engine: the window shuts", toAwaiting, []any{shuts, 9 * second}, Settling, Unlock, false, "no reboot may go ahead"},
 		{"waiting for update_engine: still", toAwaiting, []any{9 * second}, Starting, None, false, "started"},
 		{"waiting for update_engine: no longer", toAwaiting, []any{10 * second}, Settling, Unlock, false, "no reboot may go ahead"},
@@ -248,25 +314,28 @@ func TestTransitions(t *testing.T) {
 		{"the gates cannot be asked", toPreparing, []any{unchecked}, Releasing, Unlock, false, "could not check"},
 		{"the slot was taken away", toPreparing, []any{slotless}, Waiting, None, false, "taken the slot away"},
 		{"the slot was taken away: queues again, but not at once", toPreparing, []any{slotless, 5 * second}, Locking, Lock, false, "may reboot now"},
-		{"users are logged in", toPreparing, []any{crowded}, Preparing, Tell, false, "got the slot"},
-		{"users could not be told", toPreparing, []any{crowded, Done{Effect: Tell, Err: errDown}}, Preparing, None, false, "got the slot"},
-		{"the delay is not over", toDelay, []any{time.Minute, crowded, time.Minute - second}, Preparing, None, false, "got the slot"},
-		{"the gates are asked each minute", toDelay, []any{time.Minute}, Preparing, Check, false, "got the slot"},
+		{"users are logged in", toPreparing, []any{crowded}, Preparing, Schedule, false, "got the slot"},
+		{"users could not be told", toPreparing, []any{crowded, untold}, Releasing, Unschedule, false, "could not tell the users"},
+		{"users could not be told, and do not know of it any more", toPreparing, []any{crowded, untold, calledOff}, Releasing, Unlock, false, "could not tell the users"},
+		{"the delay is not over", toDelay, []any{time.Minute, crowded, LookEvery - second}, Preparing, None, false, "got the slot"},
+		{"the gates are asked again and again", toDelay, []any{LookEvery}, Preparing, Check, false, "got the slot"},
 		{"all have logged out", toDelay, []any{time.Minute, clear}, Rebooting, Reboot, false, "every gate is open"},
 		{"the delay is over", toDelay, []any{5 * time.Minute, crowded}, Rebooting, Reboot, false, "every gate is open"},
-		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Waiting, None, false, "taken the slot away"},
-		{"the gates cannot be asked during the delay", toDelay, []any{time.Minute, unchecked}, Releasing, Unlock, false, "could not check"},
+		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Releasing, Unschedule, false, "taken the slot away"},
+		{"the slot is taken away during the delay, and the reboot called off", toDelay, []any{time.Minute, slotless, calledOff}, Waiting, None, false, "no reboot of ours"},
+		{"the gates cannot be asked during the delay", toDelay, []any{time.Minute, unchecked}, Releasing, Unschedule, false, "could not check"},
 		{"the window shuts during a check", toPreparing, []any{shuts, Tick{}}, Preparing, None, true, "got the slot"},
 		{"the window shut during a check", toPreparing, []any{shuts, Tick{}, checkDead}, Releasing, Unlock, false, "window has shut"},
 		{"the window shut during a check that nobody cancelled", toPreparing, []any{shuts, clear}, Releasing, Unlock, false, "window has shut"},
 		{"the window shut, and the check says that the slot is gone", toPreparing, []any{shuts, slotless}, Waiting, None, false, "window has shut"},
 		{"the window shuts and opens again during a check", toPreparing, []any{shuts, Tick{}, opens, checkDead}, Preparing, Check, false, "got the slot"},
 		{"a check that was cancelled counts for nothing", toPreparing, []any{shuts, Tick{}, opens, clear}, Preparing, Check, false, "got the slot"},
-		{"users who may not have been told are told", toPreparing, []any{crowded, shuts, Tick{}, opens, Done{Effect: Tell, Err: context.Canceled}}, Preparing, Tell, false, "got the slot"},
-		{"the window shuts during the delay", toDelay, []any{shuts, time.Minute}, Releasing, Unlock, false, "window has shut"},
+		{"users may not have been told", toPreparing, []any{crowded, shuts, Tick{}, opens, Done{Effect: Schedule, Err: context.Canceled}}, Releasing, Unschedule, false, "could not tell"},
+		{"users have been told although nobody wanted it any more", toPreparing, []any{crowded, shuts, Tick{}, opens, told}, Preparing, None, false, "got the slot"},
+		{"the window shuts during the delay", toDelay, []any{shuts, time.Minute}, Releasing, Unschedule, false, "window has shut"},
 		{"withdrawn during a check", toPreparing, []any{idle}, Preparing, None, true, "got the slot"},
 		{"withdrawn, says the check", toPreparing, []any{retracted}, Releasing, Unlock, false, "withdrawn"},
-		{"withdrawn during the delay", toDelay, []any{idle}, Releasing, Unlock, false, "withdrawn"},
+		{"withdrawn during the delay", toDelay, []any{idle}, Releasing, Unschedule, false, "withdrawn"},
 
 		{"logind is being asked", toRebooting, []any{30 * second}, Rebooting, None, false, "every gate is open"},
 		{"withdrawn while logind is being asked: too late", toRebooting, []any{idle}, Rebooting, None, false, "every gate is open"},
@@ -289,31 +358,31 @@ func TestTransitions(t *testing.T) {
 		{"stop while starting", toStarting, []any{stop}, Starting, None, true, "started"},
 		{"stopped while starting", toStarting, []any{stop, noAnswer}, Left, None, false, "before etcd said"},
 		{"stopped while starting between two tries", toStarting, []any{noAnswer, stop}, Left, None, false, "before etcd said"},
-		{"stopped while starting, with an answer", toStarting, []any{stop, fromNow}, Releasing, Unlock, false, "before the end"},
+		{"stopped while starting, with an answer", toStarting, []any{stop, fromNow}, Releasing, Unlock, false, "undo everything before the end"},
 		{"stopped while starting, nothing held", toStarting, []any{stop, notHeld}, Left, None, false, "no slot is held"},
-		{"stop while waiting for update_engine", toAwaiting, []any{stop}, Releasing, Unlock, false, "before the end"},
+		{"stop while waiting for update_engine", toAwaiting, []any{stop}, Releasing, Unlock, false, "undo everything before the end"},
 		{"stop while settling", toSettling, []any{stop}, Settling, None, false, "before this boot"},
 		{"stopped while settling", toSettling, []any{stop, given}, Left, None, false, "no slot is held"},
 		{"stopped while settling fails", toSettling, []any{stop, notGiven}, Left, None, false, "could not be given back: etcd is down"},
 		{"stop while idle", toIdle, []any{stop}, Left, None, false, "no slot is held"},
 		{"stop while waiting", toWaiting, []any{stop}, Left, None, false, "no slot is held"},
-		{"stop while waiting, may hold", toMaybe, []any{stop}, Releasing, Unlock, false, "before the end"},
+		{"stop while waiting, may hold", toMaybe, []any{stop}, Releasing, Unlock, false, "undo everything before the end"},
 		{"stop while locking", toLocking, []any{stop}, Locking, None, true, "may reboot now"},
 		{"stopped while locking, nothing taken", toLocking, []any{stop, lockEnded}, Left, None, false, "no slot is held"},
-		{"stopped while locking, perhaps taken", toLocking, []any{stop, maybe}, Releasing, Unlock, false, "before the end"},
-		{"stopped while locking, taken", toLocking, []any{stop, got}, Releasing, Unlock, false, "before the end"},
+		{"stopped while locking, perhaps taken", toLocking, []any{stop, maybe}, Releasing, Unlock, false, "undo everything before the end"},
+		{"stopped while locking, taken", toLocking, []any{stop, got}, Releasing, Unlock, false, "undo everything before the end"},
 		{"stop while preparing", toPreparing, []any{stop}, Preparing, None, true, "got the slot"},
-		{"stopped while preparing", toPreparing, []any{stop, checkDead}, Releasing, Unlock, false, "before the end"},
-		{"stopped while preparing, all clear", toPreparing, []any{stop, clear}, Releasing, Unlock, false, "before the end"},
+		{"stopped while preparing", toPreparing, []any{stop, checkDead}, Releasing, Unlock, false, "undo everything before the end"},
+		{"stopped while preparing, all clear", toPreparing, []any{stop, clear}, Releasing, Unlock, false, "undo everything before the end"},
 		{"stopped while preparing, slot gone", toPreparing, []any{stop, slotless}, Left, None, false, "no slot is held"},
-		{"stop during the delay", toDelay, []any{stop}, Releasing, Unlock, false, "before the end"},
+		{"stop during the delay", toDelay, []any{stop}, Releasing, Unschedule, false, "undo everything before the end"},
 		{"stop while logind is being asked", toRebooting, []any{stop}, Left, None, true, "logind was asked"},
 		{"stop after logind accepted", toAccepted, []any{stop}, Left, None, false, "logind was asked"},
 		{"stop while releasing", toReleasing, []any{stop}, Releasing, None, false, "could not check"},
 		{"stopped while releasing", toReleasing, []any{stop, given}, Left, None, false, "no slot is held"},
 		{"stopped while releasing, in vain", toReleasing, []any{stop, notGiven}, Left, None, false, "could not be given back: etcd is down"},
 		{"stop between two tries to release", toStuck, []any{stop}, Left, None, false, "could not be given back: etcd is down"},
-		{"stop with the last release on its way", toDelay, []any{stop, given}, Left, None, false, "no slot is held"},
+		{"stop with the last release on its way", toDelay, []any{stop, calledOff, given}, Left, None, false, "no slot is held"},
 
 		{"the host goes down while starting", toStarting, []any{stopDown}, Left, None, true, "the slot is kept"},
 		{"the host goes down while settling", toSettling, []any{stopDown}, Left, None, true, "the slot is kept"},
@@ -367,7 +436,7 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"an update, window shut", []any{shuts, need}, Waiting, None, false},
 		{"the window opens", []any{shuts, need, opens, time.Minute}, Preparing, Check, false},
 		{"every gate is open", []any{need, free}, Rebooting, Reboot, false},
-		{"users", []any{need, Done{Effect: Check, Users: 1}}, Preparing, Tell, false},
+		{"users", []any{need, Done{Effect: Check, Local: people}}, Preparing, Schedule, false},
 		{"withdrawn", []any{need, idle, checkDead}, Idle, None, false},
 		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
 		{"refused", []any{need, free, refused}, Waiting, None, false},
@@ -375,7 +444,8 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"accepted but never ends", []any{need, free, accepted, RebootGrace}, Waiting, None, false},
 		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
 		{"stop", []any{need, stop, checkDead}, Left, None, false},
-		{"stop during the delay", []any{need, Done{Effect: Check, Users: 1}, told, stop}, Left, None, false},
+		{"stop during the delay", []any{need, Done{Effect: Check, Local: people}, told, stop}, Releasing, Unschedule, false},
+		{"stopped during the delay", []any{need, Done{Effect: Check, Local: people}, told, stop, calledOff}, Left, None, false},
 		{"reload", []any{need, free, reload, refused}, Left, None, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -396,7 +466,7 @@ func TestLockFromBeforeThisBootIsReleasedFirstWhateverElseIsPending(t *testing.T
 			for range 50 { // etcd is down for long: nothing else is begun
 				r.do(notGiven, MaxNap, pending)
 			}
-			if n := r.count(Unlock); n != 51 || len(r.started) != 1+n {
+			if n := r.count(Unlock); n != 51 || len(r.started) != 2+n {
 				t.Errorf("window %v, %+v: started %v", window, pending, r.started)
 			}
 		}
@@ -411,15 +481,15 @@ func TestWithdrawnUpdateDropsThePlanAndReleasesTheLock(t *testing.T) {
 		"locking, got it":  {notHeld, need, idle, got, given},
 		"preparing":        {notHeld, need, got, idle, checkDead, given},
 		"says the check":   {notHeld, need, got, retracted, given},
-		"during the delay": {notHeld, need, got, crowded, told, idle, given},
+		"during the delay": {notHeld, need, got, crowded, told, idle, calledOff, given},
 		"after a refusal":  {notHeld, need, got, clear, refused, given, idle},
 		"with a request":   {notHeld, need, asked, idle, lockEnded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(script...)
 			r.expect(Idle, None, false)
-			if r.m.MayHold() || r.m.Version() != "" {
-				t.Errorf("may hold %v, version %q", r.m.MayHold(), r.m.Version())
+			if r.m.MayHold() || r.m.version != "" {
+				t.Errorf("may hold %v, version %q", r.m.MayHold(), r.m.version)
 			}
 			r.do(time.Hour)
 			r.expect(Idle, None, false)
@@ -500,7 +570,7 @@ func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
 
 func TestUsersAreToldOnceAndHaveFiveMinutes(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded)
-	r.expect(Preparing, Tell, false)
+	r.expect(Preparing, Schedule, false)
 	r.do(20*second, told) // a slow terminal does not lengthen it
 	for r.last.State == Preparing {
 		if r.m.running == Check {
@@ -510,10 +580,10 @@ func TestUsersAreToldOnceAndHaveFiveMinutes(t *testing.T) {
 		}
 	}
 	r.expect(Rebooting, Reboot, false)
-	if waited := r.now.Sub(t0); waited != LoginDelay {
-		t.Errorf("rebooted after %v, want %v", waited, LoginDelay)
+	if waited := r.now.Sub(t0); waited != 5*time.Minute {
+		t.Errorf("rebooted after %v, want 5m", waited)
 	}
-	if n := r.count(Tell); n != 1 {
+	if n := r.count(Schedule); n != 1 {
 		t.Errorf("the users were told %d times", n)
 	}
 }
@@ -525,17 +595,16 @@ func TestUsersWhoLogOutDoNotDelayTheReboot(t *testing.T) {
 
 func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
-	for n := range 4 {
-		r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Users: 3 + n})
+	for n := range 5 {
+		r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Local: Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
 	}
-	r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Users: 9})
 	r.expect(Rebooting, Reboot, false)
 }
 
 // A new attempt, after the slot was given back, is a new warning.
 func TestUsersAreToldAgainBeforeAnotherAttempt(t *testing.T) {
-	r := newRig(t, true).do(toDelay...).do(shuts, time.Minute, given, opens, time.Minute, got, crowded)
-	r.expect(Preparing, Tell, false)
+	r := newRig(t, true).do(toDelay...).do(shuts, time.Minute, calledOff, given, opens, time.Minute, got, crowded)
+	r.expect(Preparing, Schedule, false)
 }
 
 // The machine counts its naps by the monotonic clock; the window alone looks at
@@ -561,8 +630,8 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 			r := newRig(t, true)
 			gate := &spans{opening}
 			wall := &skewed{Gate: gate, ahead: c.before}
-			r.m = New(Policy{Lock: true, Window: wall}, t0, rand.New(rand.NewPCG(1, 2)))
-			r.do(Tick{}, notHeld, need)
+			r.restart(Policy{Lock: true, Window: wall, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
+			r.do(notHeld, need)
 			if r.last.State != c.first {
 				t.Fatalf("before the step: %v, want %v", r.last.State, c.first)
 			}
@@ -590,25 +659,20 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	r := newRig(t, true)
 	gate := &spans{{t0.Add(90*time.Second + time.Millisecond), t0.Add(200 * time.Second)}}
-	r.m = New(Policy{Lock: true, Window: gate}, t0, rand.New(rand.NewPCG(1, 2)))
-	r.do(Tick{}, 15*second, notHeld, need)
+	r.restart(Policy{Lock: true, Window: gate, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
+	r.do(15*second, notHeld, need)
 	for r.last.State == Waiting {
 		r.do(r.last.Nap)
 	}
 	if r.now != (*gate)[0].start {
 		t.Errorf("locking at %v, want %v", r.now, (*gate)[0].start)
 	}
-	r.do(got, crowded, told)
-	for r.last.State == Preparing {
-		if r.m.running == Check {
-			r.do(crowded)
-			continue
-		}
+	for !r.last.Cancel {
 		r.do(r.last.Nap)
 	}
-	r.expect(Releasing, Unlock, false)
+	r.expect(Locking, None, true)
 	if r.now != (*gate)[0].end {
-		t.Errorf("releasing at %v, want %v", r.now, (*gate)[0].end)
+		t.Errorf("no longer locking at %v, want %v", r.now, (*gate)[0].end)
 	}
 }
 
@@ -668,8 +732,9 @@ func TestRetriesAreSpread(t *testing.T) {
 	seen := map[time.Time]bool{}
 	for seed := range uint64(20) {
 		m := New(Policy{Lock: true}, t0, rand.New(rand.NewPCG(seed, 0)))
-		m.Step(t0, Tick{})
-		m.Step(t0, noAnswer)
+		for _, ev := range []Event{Tick{}, calledOff, noAnswer} {
+			m.Step(t0, ev)
+		}
 		seen[m.etcd.at] = true
 	}
 	if len(seen) < 18 {
@@ -727,8 +792,8 @@ func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
 	r.m = r.m.Restart(Policy{}, r.now)
 	r.do(Tick{})
 	r.expect(Preparing, Check, false)
-	if r.m.Version() != "4081.2.0" {
-		t.Errorf("the version is %q", r.m.Version())
+	if r.m.version != "4081.2.0" {
+		t.Errorf("the version is %q", r.m.version)
 	}
 }
 
@@ -743,17 +808,17 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 		want   string
 	}{
 		{"starting", []any{1 * second},
-			"starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
+			"starting: asking logind and etcd what is left from before since Mon 2026-03-02 04:00:00 UTC"},
 		{"starting, etcd down", []any{1 * second, noAnswer},
-			"starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
+			"starting: asking logind and etcd what is left from before since Mon 2026-03-02 04:00:00 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"starting, reboot pending", []any{1 * second, need},
-			needed + "starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
+			needed + "starting: asking logind and etcd what is left from before since Mon 2026-03-02 04:00:00 UTC"},
 		{"starting, update_engine silent", []any{opens, 1 * second, fromNow},
 			"a slot is held; waiting for update_engine until Mon 2026-03-02 04:00:10 UTC"},
 		{"settling", []any{1 * second, fromAgo},
-			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC"},
+			"undoing what is left from before the start since Mon 2026-03-02 04:00:01 UTC: a slot is held from before this boot"},
 		{"settling, etcd down", []any{1 * second, fromAgo, notGiven},
-			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
+			"undoing what is left from before the start since Mon 2026-03-02 04:00:01 UTC: a slot is held from before this boot; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"idle", []any{1 * second, notHeld},
 			"idle: no reboot is needed since Mon 2026-03-02 04:00:01 UTC"},
 		{"waiting", []any{1 * second, notHeld, need},
@@ -767,9 +832,7 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 		{"preparing", []any{opens, 1 * second, notHeld, need, got},
 			needed + "asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
 		{"users", []any{opens, 1 * second, notHeld, need, got, crowded, told, time.Minute},
-			needed + "users are logged in (2) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left"},
-		{"users, not all told", []any{opens, 1 * second, notHeld, need, got, crowded, Done{Effect: Tell, Err: errors.New("tty1 takes nothing")}},
-			needed + "users are logged in (2) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left (tty1 takes nothing)"},
+			needed + "users are logged in (ann, bob) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left, unless they cancel it with shutdown -c"},
 		{"withdrawn, not yet out", []any{opens, 1 * second, notHeld, need, got, idle},
 			"the reboot is not needed any more; asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
 		{"rebooting", []any{opens, 1 * second, notHeld, need, got, clear},
@@ -787,12 +850,12 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, true)
-			policy := Policy{Lock: true, Window: gate}
+			policy := people5m
+			policy.Lock, policy.Window = true, gate
 			if len(c.script) > 0 && c.script[0] == opens {
 				policy.Window = nil
 			}
-			r.m = New(policy, t0, rand.New(rand.NewPCG(1, 2)))
-			r.do(Tick{}).do(c.script...)
+			r.restart(policy).do(c.script...)
 			if got := r.m.Status(r.now); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
@@ -813,8 +876,8 @@ func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
 		run := func(loc *time.Location) (moves []Move, naps []time.Duration) {
 			r := newRig(t, true)
 			r.now = start.In(loc)
-			r.m = New(Policy{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}}, r.now, rand.New(rand.NewPCG(1, 2)))
-			r.do(Tick{}, notHeld, need, got, crowded, told)
+			r.restart(Policy{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}, LoginDelay: 5 * time.Minute})
+			r.do(notHeld, need, got, crowded, told)
 			for r.last.State == Preparing {
 				if r.m.running == Check {
 					r.do(crowded)

@@ -29,6 +29,16 @@ func (r *retry) fail(now time.Time, err error, rand *rand.Rand) {
 	r.at = now.Add(d/2 + time.Duration(rand.Int64N(int64(d/2)+1)))
 }
 
+// note takes in the end of a try, and reports whether it went well.
+func (r *retry) note(now time.Time, err error, rand *rand.Rand) bool {
+	if err != nil {
+		r.fail(now, err, rand)
+		return false
+	}
+	r.reset()
+	return true
+}
+
 // text says when it is tried again and what failed last; the error comes last,
 // since whoever shows the status may cut it short.
 func (r *retry) text(now time.Time) string {

@@ -15,7 +15,10 @@ func (m *Machine) next(now time.Time) (State, string) {
 	case Starting:
 		return m.starting(now)
 	case Settling, Releasing:
-		if !m.mayHold {
+		if !m.mayHold && !m.mayStand {
+			if m.done != nil && m.done.Effect == Unschedule {
+				return m.resume("no reboot of ours is scheduled with logind")
+			}
 			return m.resume("the slot was given back")
 		}
 	case Idle:
@@ -35,7 +38,7 @@ func (m *Machine) next(now time.Time) (State, string) {
 }
 
 // leaving ends the machine once it is asked to: at once when the host is going
-// down or nothing is held, else after one attempt to give the slot back.
+// down or there is nothing to undo, else after one attempt at that.
 func (m *Machine) leaving() (State, string) {
 	if m.leave == nil || m.state == Left {
 		return m.state, ""
@@ -53,20 +56,24 @@ func (m *Machine) leaving() (State, string) {
 		return Left, end + "; no slot is held"
 	case m.running != None || m.state == Rebooting:
 		return m.state, "" // its end, or the reboot's, comes first
-	case !m.mayHold:
+	case !m.mayHold && !m.mayStand:
 		return Left, end + "; no slot is held"
-	case m.state == Starting && !m.inspected:
+	case m.mayStand && !m.covered() && m.logind.err != nil:
+		return Left, fmt.Sprintf("%s; a reboot that was scheduled with logind may still stand, and keeps its slot: %v", end, m.logind.err)
+	case m.state == Starting && m.policy.Lock && !m.inspected:
 		return Left, end + " before etcd said whether a slot is held"
 	case m.etcd.err != nil:
 		return Left, fmt.Sprintf("%s; the slot could not be given back: %v", end, m.etcd.err)
 	case m.state == Settling || m.state == Releasing:
 		return m.state, ""
 	}
-	return Releasing, "asked to give the slot back before the end"
+	return Releasing, "asked to undo everything before the end"
 }
 
 func (m *Machine) starting(now time.Time) (State, string) {
 	switch {
+	case m.mayStand && m.logind.err == nil:
+		return Starting, "" // logind is asked first
 	case !m.policy.Lock:
 		return m.resume("started")
 	case !m.inspected:
@@ -75,8 +82,8 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return m.resume("no slot is held")
 	case m.holding == HeldSinceBefore:
 		return Settling, "a slot is held from before this boot"
-	case m.mayGo(now):
-		return Locking, "a slot taken during this boot is still held, and the reboot may go ahead"
+	case m.mayGo(now) && !m.mayStand:
+		return Waiting, "a slot taken during this boot is still held, and the reboot may go ahead"
 	case m.open(now) && !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
 		return Starting, ""
 	}
@@ -85,15 +92,18 @@ func (m *Machine) starting(now time.Time) (State, string) {
 
 // resume returns the state in which nothing is held.
 func (m *Machine) resume(why string) (State, string) {
-	if m.pending() {
+	switch {
+	case m.mayStand:
+		return Settling, why + "; logind does not say whether a reboot is scheduled"
+	case m.pending():
 		return Waiting, why + "; a reboot is needed"
 	}
 	return Idle, why
 }
 
-// backOut leaves a state in which a slot may be held.
+// backOut leaves a state in which there may be something to undo.
 func (m *Machine) backOut(why string) (State, string) {
-	if m.mayHold {
+	if m.mayHold || m.mayStand {
 		return Releasing, why
 	}
 	return m.resume(why)
@@ -113,11 +123,18 @@ func (m *Machine) shut() string {
 	return "the reboot window has shut"
 }
 
+// waiting goes for a slot once nothing that can be told without one is in the way.
 func (m *Machine) waiting(now time.Time) (State, string) {
 	switch {
 	case !m.pending() || m.mayHold && !m.open(now):
 		return m.backOut(m.shut())
-	case !m.open(now) || now.Before(m.taking.at) || now.Before(m.reboot.at):
+	case m.mayStand || m.mayHold && m.cancelled(now):
+		return m.backOut("a reboot was called off")
+	case !m.open(now) || !m.due(now) || !m.fresh(now):
+		return Waiting, ""
+	case m.heldBack(now) != "" && m.mayHold:
+		return m.backOut("held back by " + m.heldBack(now))
+	case m.heldBack(now) != "":
 		return Waiting, ""
 	case m.policy.Lock:
 		return Locking, "the host may reboot now"
@@ -129,14 +146,18 @@ func (m *Machine) locking(now time.Time) (State, string) {
 	d := m.done
 	switch {
 	case m.running != None:
-	case d != nil && d.Err != nil && !m.cancelled:
+	case d != nil && d.Err != nil && !m.stopped:
 		m.taking.fail(now, d.Err, m.rand)
 		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
+	case m.heldBack(now) != "":
+		return m.backOut("held back by " + m.heldBack(now))
 	case d != nil && d.Err == nil:
 		m.taking.reset()
 		return Preparing, "got the slot"
+	case d != nil: // it was cancelled for a reason that has gone meanwhile
+		return Waiting, "left the queue"
 	}
 	return Locking, ""
 }
@@ -147,30 +168,46 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 	case m.running != None:
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
-	case d == nil || m.cancelled:
-	case d.Effect == Tell:
-		m.told = true
-		m.lastErr = d.Err // not all could be told; the delay is theirs all the same
+	case d == nil:
+	case d.Effect == Schedule && d.Err != nil && (!m.final || m.stopped):
+		return m.giveUp(now, fmt.Errorf("could not tell the users who are logged in: %w", d.Err))
+	case d.Effect == Schedule:
+		// logind may refuse to because of an inhibitor that does not count any
+		// more: the delay is theirs all the same.
+		m.told, m.lastErr = true, d.Err
+	case m.stopped:
 	case d.Err != nil:
 		return m.giveUp(now, fmt.Errorf("could not check whether the host may reboot: %w", d.Err))
 	case m.policy.Lock && !m.mayHold:
 		return m.giveUp(now, errors.New("somebody has taken the slot away"))
 	default:
-		return m.checked(now, d.Users)
+		return m.checked(now)
 	}
 	return Preparing, ""
 }
 
-// checked goes on after a check that every gate but the users' passed.
-func (m *Machine) checked(now time.Time, users int) (State, string) {
-	m.users = users
-	if users > 0 && m.rebootAt.IsZero() {
-		m.rebootAt = now.Add(LoginDelay)
+// checked goes on after a check that every gate but those on this host passed.
+func (m *Machine) checked(now time.Time) (State, string) {
+	overdue := m.overdue(now)
+	if gone := m.told && !m.mayStand; gone && !overdue {
+		m.cancelledAt = now
+		return m.backOut("a user has cancelled the reboot")
+	} else if gone && !m.final { // they are told that it cannot be cancelled any more
+		m.toldAt, m.rebootAt, m.told = time.Time{}, time.Time{}, false
 	}
-	if users == 0 || !now.Before(m.rebootAt) {
+	if by := m.heldBack(now); by != "" {
+		return m.giveUp(now, errors.New("held back by "+by))
+	}
+	delay := m.delay(now)
+	if len(m.local.Users) == 0 || !m.told && delay == 0 || m.told && !now.Before(m.rebootAt) {
+		m.force = overdue
 		return Rebooting, "every gate is open"
 	}
-	m.checkAt = earliest(now.Add(MaxNap), m.rebootAt)
+	if !m.told {
+		m.toldAt, m.rebootAt, m.final = now, now.Add(delay), overdue
+		m.scheduled = m.rebootAt.Add(Backstop).Round(0).Truncate(time.Microsecond) // as precise as logind is
+	}
+	m.checkAt = earliest(now.Add(LookEvery), m.rebootAt)
 	return Preparing, ""
 }
 

@@ -30,17 +30,19 @@ func (m *Machine) Status(now time.Time) string {
 		if m.inspected {
 			text += "a slot is held; waiting for update_engine until " + clock(m.startedAt.Add(engineGrace))
 		} else {
-			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now)
+			text += "starting: asking logind and etcd what is left from before" + since + m.logind.text(now) + m.etcd.text(now)
 		}
 	case Settling:
-		text += "giving back the slot that was held at start" + since + m.etcd.text(now)
+		text += "undoing what is left from before the start" + since + ": " + m.why + m.logind.text(now) + m.etcd.text(now)
 	case Idle:
 		text += "idle: no reboot is needed" + since
 	case Waiting:
+		text += "waiting" + since
 		if start.After(now) {
-			text += "waiting" + since + " for the reboot window, which opens " + clock(start)
-		} else {
-			text += "waiting" + since
+			text += " for the reboot window, which opens " + clock(start)
+		}
+		if by := m.HeldBack(now); by != "" {
+			text += "; held back by " + by + m.until(now)
 		}
 		text += m.taking.text(now) + m.reboot.text(now)
 	case Locking:
@@ -55,8 +57,13 @@ func (m *Machine) Status(now time.Time) string {
 		if m.rebootAt.IsZero() {
 			text += "asking once more whether the host may reboot" + since
 		} else {
-			text += fmt.Sprintf("users are logged in (%d) and know since %s; rebooting %s, or once they have left",
-				m.users, clock(m.rebootAt.Add(-LoginDelay)), clock(m.rebootAt))
+			text += fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left",
+				names(m.local.Users), clock(m.toldAt), clock(m.rebootAt))
+			if m.final {
+				text += "; it cannot be cancelled any more"
+			} else {
+				text += ", unless they cancel it with shutdown -c" + m.until(now)
+			}
 		}
 	case Rebooting:
 		text += "rebooting: logind was asked " + entered
@@ -64,12 +71,38 @@ func (m *Machine) Status(now time.Time) string {
 			text += ", trying again " + clock(m.graceEnd)
 		}
 	case Releasing:
-		text += "giving the slot back" + since + ": " + m.why + m.etcd.text(now)
+		doing := "giving the slot back"
+		if m.mayStand {
+			doing = "calling off the reboot scheduled with logind"
+		}
+		text += doing + since + ": " + m.why + m.logind.text(now) + m.etcd.text(now)
 	}
 	if m.lastErr != nil {
 		text += fmt.Sprintf(" (%v)", m.lastErr)
 	}
 	return text
+}
+
+// HeldBack says who holds the reboot back while nothing else does; empty when
+// nobody does.
+func (m *Machine) HeldBack(now time.Time) string {
+	switch {
+	case m.state != Waiting || !m.mayGo(now):
+		return ""
+	case m.cancelled(now):
+		return fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
+	case now.After(m.lookAt.Add(MaxNap)): // from before the window opened
+		return ""
+	}
+	return m.heldBack(now)
+}
+
+// until says how long people can postpone the reboot, if that is bounded.
+func (m *Machine) until(now time.Time) string {
+	if m.deadline().IsZero() || m.overdue(now) {
+		return ""
+	}
+	return "; users and inhibitors can postpone it until " + clock(m.deadline())
 }
 
 // clock formats a time for people on this host.

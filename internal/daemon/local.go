@@ -1,0 +1,129 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// heldBack says who on this host holds the reboot back, to be read after "held
+// back by"; empty when nobody does. It counts from the last look or check.
+func (m *Machine) heldBack(now time.Time) string {
+	l := m.local
+	_, end := m.opening(now)
+	switch {
+	case m.localErr != nil:
+		return fmt.Sprintf("logind, which does not say who is at work on this host: %v", m.localErr)
+	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):
+		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, clock(l.Shutdown.At))
+	case m.mayStand && m.state != Preparing:
+		return "a reboot that was scheduled earlier and called off"
+	case len(l.Inhibitors) > 0 && !m.overdue(now):
+		first, more := l.Inhibitors[0], ""
+		if n := len(l.Inhibitors) - 1; n > 0 {
+			more = fmt.Sprintf(", and %d more", n)
+		}
+		return fmt.Sprintf("%q (%s, %s): block inhibitor%s", first.Why, first.Who, first.User, more)
+	case len(l.Users) > 0 && !m.room(now):
+		return fmt.Sprintf("users who are logged in (%s): the reboot window shuts %s, before the %v that they have would be over",
+			names(l.Users), clock(end), m.delay(now))
+	}
+	return ""
+}
+
+// room reports whether the window stays open for the users' delay, and until
+// logind would reboot the host by itself.
+func (m *Machine) room(now time.Time) bool {
+	_, end := m.opening(now)
+	reboot := now.Add(m.delay(now))
+	if m.told {
+		reboot = m.rebootAt
+	}
+	return end.IsZero() || reboot.Add(Backstop).Before(end)
+}
+
+// delay is what users who are told now have until the reboot.
+func (m *Machine) delay(now time.Time) time.Duration {
+	if m.overdue(now) {
+		return min(m.policy.LoginDelay, FinalDelay)
+	}
+	return m.policy.LoginDelay
+}
+
+// deadline is when people cannot postpone the reboot any more; zero for never.
+func (m *Machine) deadline() time.Time {
+	if m.policy.MaxPostpone == 0 || m.freeSince.IsZero() {
+		return time.Time{}
+	}
+	return m.freeSince.Add(m.policy.MaxPostpone)
+}
+
+func (m *Machine) overdue(now time.Time) bool {
+	return !m.deadline().IsZero() && !now.Before(m.deadline())
+}
+
+// againAt is when a reboot that a user has cancelled may be tried again.
+func (m *Machine) againAt() time.Time {
+	if m.cancelledAt.IsZero() {
+		return time.Time{}
+	}
+	return m.cancelledAt.Add(m.policy.LoginRetry)
+}
+
+// cancelled reports whether a user has cancelled the reboot for the time being.
+func (m *Machine) cancelled(now time.Time) bool {
+	return now.Before(m.againAt()) && !m.overdue(now)
+}
+
+// due reports whether the next attempt may begin.
+func (m *Machine) due(now time.Time) bool {
+	return !now.Before(m.taking.at) && !now.Before(m.reboot.at) && !m.cancelled(now)
+}
+
+// messageMark and messageBy are how a message of ours begins, around the delay.
+const (
+	messageMark = "System reboot in "
+	messageBy   = "! locksmithd "
+)
+
+// Marked reports whether a wall message is one of this program's.
+func Marked(message string) bool {
+	rest, ok := strings.CutPrefix(message, messageMark)
+	_, rest, by := strings.Cut(rest, "!")
+	return ok && by && strings.HasPrefix("!"+rest, messageBy)
+}
+
+// message tells users of the reboot.
+func (m *Machine) message() string {
+	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageBy + "reboots this host at " + clock(m.rebootAt)
+	if m.version != "" {
+		text += ", for version " + m.version
+	}
+	if m.final {
+		return text + ". It has been postponed for " + spoken(m.policy.MaxPostpone) +
+			" and cannot be cancelled any more. To go now, run: systemctl reboot"
+	}
+	return text + ". To cancel it, run: shutdown -c; it is tried again " + spoken(m.policy.LoginRetry) +
+		" later. To go now, log out, or run: systemctl reboot"
+}
+
+// spoken writes a duration for people.
+func spoken(d time.Duration) string {
+	n, unit := int64(d/time.Second), "second"
+	if d >= time.Minute && d%time.Minute == 0 {
+		n, unit = int64(d/time.Minute), "minute"
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%d %s", n, unit)
+}
+
+// names lists users, not too many of them.
+func names(users []string) string {
+	const most = 5
+	if n := len(users) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(users[:most], ", "), n)
+	}
+	return strings.Join(users, ", ")
+}

@@ -1,0 +1,573 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+var errNonsense = errors.New("nonsense")
+
+// Who is at work holds the reboot back before a slot is taken.
+func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
+	none := Local{}
+	for _, c := range []struct {
+		name   string
+		script []any // after an update has come
+		held   string
+	}{
+		{"an inhibitor", []any{backup}, `"unattended backup" (rsync, root): block inhibitor`},
+		{"two inhibitors", []any{Local{Inhibitors: append(backup.Inhibitors, backup.Inhibitors...)}}, "block inhibitor, and 1 more"},
+		{"a shutdown of somebody else", []any{foreign}, "a poweroff that somebody else has scheduled for Mon 2026-03-02 05:00:00 UTC"},
+		{"a reboot with our message by somebody else", []any{Local{Shutdown: Shutdown{Type: "reboot", At: t0.Add(time.Hour), Mark: true}}}, "a reboot that somebody else has scheduled"},
+		{"logind answers nonsense", []any{errNonsense}, "logind, which does not say who is at work on this host: nonsense"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, true).do(notHeld).do(c.script...).do(need)
+			for range 100 {
+				r.expect(Waiting, None, false)
+				if s := r.m.Status(r.now); !strings.Contains(s, "held back by ") || !strings.Contains(s, c.held) {
+					t.Fatalf("the status is %q, want something with %q", s, c.held)
+				}
+				r.do(LookEvery)
+			}
+			r.lookErr = nil
+			r.do(none, cancels, LookEvery)
+			r.expect(Locking, Lock, false)
+
+			// The same, coming up in the queue, costs the place there.
+			r.do(c.script...)
+			r.do(LookEvery)
+			r.expect(Locking, None, true)
+			r.do(lockEnded)
+			r.expect(Waiting, None, false)
+			if s := r.m.Status(r.now); !strings.Contains(s, c.held) {
+				t.Errorf("the status is %q, want something with %q", s, c.held)
+			}
+			r.lookErr = nil
+			r.do(none, cancels, LookEvery)
+			r.expect(Locking, Lock, false)
+
+			// And if the slot came at that very moment, it goes.
+			r.do(c.script...)
+			r.do(LookEvery, got)
+			r.expect(Releasing, Unlock, false)
+			r.do(given)
+			r.expect(Waiting, None, false)
+			if r.count(Check)+r.count(Schedule)+r.count(Reboot) > 0 {
+				t.Errorf("started %v", r.started)
+			}
+		})
+	}
+}
+
+func TestNoSlotIsTakenWhileSomebodyIsAtWorkWithoutALock(t *testing.T) {
+	r := newRig(t, false).do(backup, need)
+	r.expect(Waiting, None, false)
+	r.do(Local{}, LookEvery)
+	r.expect(Preparing, Check, false)
+	r.do(Done{Effect: Check, Local: backup})
+	r.expect(Waiting, None, false)
+}
+
+// A slot that may be held is given back when somebody turns out to be at work.
+func TestSlotThatMayBeHeldIsGivenBackWhenSomebodyIsAtWork(t *testing.T) {
+	r := newRig(t, true).do(toMaybe...).do(backup, 20*second)
+	r.expect(Releasing, Unlock, false)
+	r = newRig(t, true).do(backup, need, fromNow)
+	r.expect(Releasing, Unlock, false)
+}
+
+// In a queue it is looked at least once a minute, and never twice at once.
+func TestLookedAtInTheQueue(t *testing.T) {
+	r := newRig(t, true).do(toLocking...)
+	looks, last := 0, r.now
+	for r.now.Before(t0.Add(3 * time.Hour)) {
+		r.now = r.now.Add(r.last.Nap)
+		r.one(Tick{})
+		if !r.last.Look {
+			continue
+		}
+		if r.now.Sub(last) > time.Minute {
+			t.Errorf("looked after %v", r.now.Sub(last))
+		}
+		last = r.now
+		looks++
+		r.one(Tick{})
+		if r.last.Look {
+			t.Fatal("a second look is begun beside the first")
+		}
+		r.one(Done{Effect: Look})
+		r.expect(Locking, None, false)
+	}
+	if looks < 180 {
+		t.Errorf("looked %d times in three hours", looks)
+	}
+}
+
+func TestNobodyIsLookedForWhileTheWindowIsShut(t *testing.T) {
+	r := newRig(t, true).do(toWaiting...)
+	for range 60 {
+		r.now = r.now.Add(r.last.Nap)
+		if r.one(Tick{}); r.last.Look {
+			t.Fatal("a look for nothing")
+		}
+	}
+}
+
+// Before the reboot it is asked again.
+func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
+	for name, c := range map[string]struct {
+		script []any
+		why    string
+	}{
+		"an inhibitor with the slot":             {[]any{got, blockaded}, "unattended backup"},
+		"a shutdown with the slot":               {[]any{got, replaces, clear}, "a poweroff that somebody else"},
+		"an inhibitor during the users' delay":   {[]any{got, crowded, told, LookEvery, blockaded, calledOff}, "unattended backup"},
+		"an inhibitor at the end of their delay": {[]any{got, crowded, told, 5 * time.Minute, blockaded, calledOff}, "unattended backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toLocking...).do(c.script...)
+			r.expect(Releasing, Unlock, false)
+			if r.do(given); !strings.Contains(r.m.Status(r.now), "the last attempt failed: held back by ") || !strings.Contains(r.m.Status(r.now), c.why) {
+				t.Errorf("the status is %q", r.m.Status(r.now))
+			}
+			if r.count(Reboot) > 0 {
+				t.Errorf("started %v", r.started)
+			}
+		})
+	}
+}
+
+// A schedule of ours never outlives the slot.
+func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
+	for name, script := range map[string][]any{
+		"withdrawn":      {idle},
+		"window shut":    {shuts, LookEvery},
+		"inhibitor":      {LookEvery, blockaded},
+		"etcd is silent": {LookEvery, unchecked},
+		"stopped":        {stop},
+		"refused":        {LookEvery, clear, refused},
+		"still up":       {LookEvery, clear, accepted, RebootGrace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...).do(script...)
+			for n := range 30 {
+				r.expect(Releasing, Unschedule, false)
+				if r.do(standing); r.last.State == Left {
+					if n > 0 || name != "stopped" || r.m.mayHold != true || r.count(Unlock) > 0 {
+						t.Errorf("left at try %d: %v", n+1, r.started)
+					}
+					return
+				}
+				if s := r.m.Status(r.now); !strings.Contains(s, "calling off the reboot") || !strings.Contains(s, "trying again") || !strings.Contains(s, "access denied") {
+					t.Errorf("the status is %q", s)
+				}
+				for r.last.Start == None {
+					r.do(r.last.Nap)
+				}
+			}
+			r.do(calledOff)
+			r.expect(Releasing, Unlock, false)
+		})
+	}
+}
+
+// The delay is from the announcement to the reboot; logind's own is a little longer.
+func TestScheduleSaysWhenAndWhy(t *testing.T) {
+	r := newRig(t, true).do(toPreparing...).do(20*second, crowded)
+	r.expect(Preparing, Schedule, false)
+	if want := t0.Add(20*second + 5*time.Minute + Backstop); !r.order.At.Equal(want) {
+		t.Errorf("scheduled for %v, want %v", r.order.At, want)
+	}
+	const want = "System reboot in 5 minutes! locksmithd reboots this host at Mon 2026-03-02 04:05:20 UTC, for version 4081.2.0." +
+		" To cancel it, run: shutdown -c; it is tried again 60 minutes later. To go now, log out, or run: systemctl reboot"
+	if r.order.Message != want {
+		t.Errorf("the message is\n%s\nwant\n%s", r.order.Message, want)
+	}
+	if !Marked(want) {
+		t.Error("the message is not recognised")
+	}
+}
+
+func TestMessagesOfOthersAreNotTakenForOurs(t *testing.T) {
+	for _, message := range []string{
+		"", "System reboot in 5 minutes!", "System reboot in 5 minutes! bye", "System reboot in 5 minutes", "locksmithd", "maintenance! locksmithd ",
+	} {
+		if Marked(message) {
+			t.Errorf("%q is taken for ours", message)
+		}
+	}
+}
+
+func TestSpokenDurations(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		time.Second: "1 second", 90 * time.Second: "90 seconds", time.Minute: "1 minute", 5 * time.Minute: "5 minutes",
+	} {
+		if got := spoken(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+// What a user cancels is given back and stays cancelled for the time.
+func TestCancelledRebootIsRespected(t *testing.T) {
+	for name, how := range map[string][]any{
+		"cancelled":                           {cancels, LookEvery, crowded},
+		"cancelled at the end":                {cancels, 5 * time.Minute, crowded},
+		"cancelled, and logged out":           {cancels, LookEvery, clear},
+		"cancelled, and a backup runs":        {cancels, LookEvery, blockaded},
+		"replaced":                            {replaces, LookEvery, crowded, cancels},
+		"cancelled and scheduled for another": {scheduledIs{Type: "reboot", At: t0.Add(2 * time.Hour), Mark: true}, LookEvery, crowded, cancels},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...).do(how...)
+			r.expect(Releasing, Unlock, false) // nothing of ours is there to be cancelled
+			at := r.now
+			r.do(given)
+			r.expect(Waiting, None, false)
+			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+clock(at)+"; trying again "+clock(at.Add(time.Hour))) {
+				t.Errorf("the status is %q", s)
+			}
+			for r.last.State == Waiting {
+				r.do(r.last.Nap)
+			}
+			if waited := r.now.Sub(at); waited != time.Hour {
+				t.Errorf("tried again after %v", waited)
+			}
+			r.expect(Locking, Lock, false)
+			r.do(got, crowded)
+			r.expect(Preparing, Schedule, false) // told again
+		})
+	}
+}
+
+// The reload that an operator does for another delay does not overrule users.
+func TestReloadKeepsWhatAUserHasCancelled(t *testing.T) {
+	r := newRig(t, true).do(toDelay...).do(cancels, LookEvery, crowded, given)
+	at := r.now
+	p := r.m.policy
+	p.LoginRetry = 10 * time.Minute
+	r.do(Repolicy{p})
+	r.expect(Waiting, None, false)
+	r.do(5*time.Minute, reload)
+	r.expect(Left, None, false)
+	p.Lock = false
+	r.m = r.m.Restart(p, r.now)
+	r.do(Tick{})
+	r.expect(Waiting, None, false)
+	for r.last.State == Waiting {
+		r.do(r.last.Nap)
+	}
+	if waited := r.now.Sub(at); waited != 10*time.Minute {
+		t.Errorf("tried again after %v", waited)
+	}
+}
+
+// With users logged in, no slot is taken for a delay that the window would end.
+func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
+	const delay = 5 * time.Minute
+	gate := &spans{{t0, t0.Add(time.Hour)}, {t0.Add(24 * time.Hour), t0.Add(25 * time.Hour)}}
+	policy := people5m
+	policy.Lock, policy.Window = true, gate
+	rig := func(at time.Duration) *rig {
+		r := newRig(t, true)
+		r.now = t0.Add(at)
+		return r.restart(policy).do(notHeld, people)
+	}
+
+	r := rig(time.Hour - delay - Backstop - second).do(need)
+	r.expect(Locking, Lock, false)
+	for !r.last.Cancel { // the place in the queue is given up in time
+		r.do(r.last.Nap)
+	}
+	if r.now.After(t0.Add(time.Hour - delay - Backstop)) {
+		t.Errorf("left the queue at %v", r.now)
+	}
+	r.do(lockEnded)
+	r.expect(Waiting, None, false)
+
+	r = rig(time.Hour - delay - Backstop).do(need)
+	r.expect(Waiting, None, false)
+	const want = "held back by users who are logged in (ann, bob): the reboot window shuts Mon 2026-03-02 05:00:00 UTC, before the 5m0s that they have would be over"
+	if s := r.m.Status(r.now); !strings.Contains(s, want) {
+		t.Errorf("the status is %q, want something with %q", s, want)
+	}
+	for r.last.State == Waiting {
+		r.do(r.last.Nap)
+	}
+	if r.now != t0.Add(24*time.Hour) {
+		t.Errorf("locking at %v", r.now)
+	}
+
+	// Nobody is there: the window may be used up to its end.
+	rig(time.Hour-second).do(Local{}, need).expect(Locking, Lock, false)
+
+	// They come when the slot is held already.
+	r = rig(time.Hour-time.Minute).do(Local{}, need, got, crowded)
+	r.expect(Releasing, Unlock, false)
+}
+
+// The window may come to shut earlier than it seemed.
+func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
+	r := newRig(t, true).do(toDelay...)
+	p := r.m.policy
+	p.Window = &spans{{t0, t0.Add(5 * time.Minute)}}
+	r.do(Repolicy{p}, LookEvery, crowded)
+	r.expect(Releasing, Unschedule, false)
+	if !strings.Contains(r.m.why, "the reboot window shuts") {
+		t.Errorf("why is %q", r.m.why)
+	}
+}
+
+func TestWithoutADelayUsersAreNotAsked(t *testing.T) {
+	r := newRig(t, true)
+	r.restart(Policy{Lock: true}).do(notHeld, people, need, got, crowded)
+	r.expect(Rebooting, Reboot, false)
+}
+
+// A shorter delay is for those who have not been told yet.
+func TestNewDelayDoesNotShortenWhatUsersWereTold(t *testing.T) {
+	r := newRig(t, true).do(toDelay...)
+	p := r.m.policy
+	p.LoginDelay = 0
+	r.do(Repolicy{p}, LookEvery, crowded)
+	r.expect(Preparing, None, false)
+	r.do(5*time.Minute-LookEvery, crowded)
+	r.expect(Rebooting, Reboot, false)
+}
+
+// overdue returns a rig with MAX_POSTPONE of a day.
+func bounded(t *testing.T) *rig {
+	r := newRig(t, true)
+	p := people5m
+	p.Lock, p.Window, p.MaxPostpone = true, r.door, 24*time.Hour
+	return r.restart(p).do(notHeld)
+}
+
+// await lets time pass in naps, with checks answered by who is at work.
+func (r *rig) await(state State, limit time.Duration) {
+	r.t.Helper()
+	end := r.now.Add(limit)
+	for r.last.State != state {
+		switch {
+		case r.now.After(end):
+			r.t.Fatalf("still in state %v: %v", r.last.State, r.m.Status(r.now))
+		case r.m.running == Check:
+			r.do(Done{Effect: Check, Holding: HeldThisBoot, Local: r.local})
+		default:
+			r.do(r.last.Nap)
+		}
+	}
+}
+
+func TestInhibitorsPostponeUntilTheDeadline(t *testing.T) {
+	r := bounded(t).do(backup, need)
+	if s := r.m.Status(r.now); !strings.Contains(s, "; users and inhibitors can postpone it until Tue 2026-03-03 04:00:00 UTC") {
+		t.Errorf("the status is %q", s)
+	}
+	r.await(Locking, 25*time.Hour)
+	if waited := r.now.Sub(t0); waited != 24*time.Hour {
+		t.Errorf("waited %v", waited)
+	}
+	r.do(got, blockaded)
+	r.expect(Rebooting, Reboot, false) // nobody is logged in who has to be told
+	if !r.order.Force {
+		t.Error("logind is not told to skip inhibitors")
+	}
+}
+
+func TestForceIsForTheOverdueOnly(t *testing.T) {
+	if r := newRig(t, true).do(toRebooting...); r.order.Force {
+		t.Error("inhibitors are skipped without need")
+	}
+	if r := bounded(t).do(need, got, clear); r.order.Force {
+		t.Error("inhibitors are skipped before the deadline")
+	}
+}
+
+// Past the deadline users have a minute, and cancelling does not help.
+func TestUsersPostponeUntilTheDeadline(t *testing.T) {
+	for name, then := range map[string][]any{
+		"they stay":              {},
+		"they cancel it":         {cancels},
+		"they cannot be told":    {},
+		"and an inhibitor comes": {Local{Users: people.Users, Inhibitors: backup.Inhibitors}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, people)
+			r.expect(Waiting, None, false)
+			if s := r.m.Status(r.now); !strings.Contains(s, "until Tue 2026-03-03 04:00:00 UTC") {
+				t.Errorf("the status is %q", s)
+			}
+			for r.now.Before(t0.Add(23 * time.Hour)) { // each hour again
+				r.await(Locking, time.Hour)
+				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+			}
+			r.await(Locking, time.Hour) // the retry is cut short
+			if waited := r.now.Sub(t0); waited > 24*time.Hour {
+				t.Errorf("the last attempt is after %v", waited)
+			}
+			if r.now.Before(t0.Add(24 * time.Hour)) {
+				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+				r.await(Locking, time.Hour)
+			}
+			r.do(got, Done{Effect: Check, Holding: HeldThisBoot, Local: people})
+			r.expect(Preparing, Schedule, false)
+			for _, part := range []string{"System reboot in 1 minute! locksmithd ", "postponed for 1440 minutes", "cannot be cancelled any more"} {
+				if !strings.Contains(r.order.Message, part) {
+					t.Errorf("the message is %q, want something with %q", r.order.Message, part)
+				}
+			}
+			if name == "they cannot be told" {
+				r.do(untold)
+				if s := r.m.Status(r.now); !strings.Contains(s, "(access denied)") {
+					t.Errorf("the status is %q", s)
+				}
+			} else {
+				r.do(told)
+			}
+			at := r.now
+			if s := r.m.Status(r.now); !strings.Contains(s, "it cannot be cancelled any more") {
+				t.Errorf("the status is %q", s)
+			}
+			r.do(then...)
+			r.await(Rebooting, time.Hour)
+			if waited := r.now.Sub(at); waited != time.Minute || !r.order.Force {
+				t.Errorf("rebooting after %v, force %v", waited, r.order.Force)
+			}
+		})
+	}
+}
+
+// Whoever cancels when the time is up is told so, and has the minute.
+func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
+	r := bounded(t)
+	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
+	r.do(2*time.Minute, crowded)
+	r.expect(Preparing, None, false)
+	r.do(cancels, LookEvery, crowded)
+	r.expect(Preparing, Schedule, false)
+	if !strings.Contains(r.order.Message, "System reboot in 1 minute!") {
+		t.Errorf("the message is %q", r.order.Message)
+	}
+	r.do(told, time.Minute, crowded)
+	r.expect(Rebooting, Reboot, false)
+}
+
+// The deadline is no reason to reboot with the window shut, beside a shutdown
+// that somebody else has scheduled, or without knowing.
+func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {
+	for name, script := range map[string][]any{
+		"window":    {shuts},
+		"scheduled": {replaces},
+		"logind":    {errNonsense},
+		"withdrawn": {idle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := bounded(t).do(backup, need).do(script...)
+			for range 5000 {
+				if r.do(time.Minute); r.last.Start != None {
+					t.Fatalf("started %v", r.last.Start)
+				}
+			}
+		})
+	}
+}
+
+// The time counts from when only people hold the reboot back.
+func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
+	r := bounded(t).do(shuts, backup, need, 72*time.Hour, opens, time.Minute)
+	r.expect(Waiting, None, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "until Fri 2026-03-06 04:01:00 UTC") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(shuts, time.Minute, opens)
+	r.await(Locking, 24*time.Hour)
+	if waited := r.now.Sub(t0); waited != 96*time.Hour+time.Minute {
+		t.Errorf("waited %v", waited)
+	}
+	// Another update has a time of its own.
+	r.do(idle, lockEnded, need)
+	r.expect(Waiting, None, false)
+}
+
+// At a start a reboot that an earlier process scheduled goes before anything else.
+func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
+	start := func(lock bool) *rig {
+		r := newRig(t, lock)
+		p := people5m
+		p.Lock = lock
+		r.m = New(p, r.now, r.m.rand)
+		r.started = nil
+		return r.do(need, Tick{})
+	}
+	for _, lock := range []bool{true, false} {
+		r := start(lock)
+		r.expect(Starting, None, false)
+		if r.started[0] != Unschedule || !r.order.At.IsZero() {
+			t.Errorf("started %v %+v", r.started, r.order)
+		}
+	}
+	start(true).do(calledOff).expect(Starting, Inspect, false)
+	start(false).do(calledOff).expect(Preparing, Check, false)
+
+	// logind does not say: nothing is begun, and it is asked again.
+	r := start(false).do(standing)
+	r.expect(Settling, None, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "logind does not say whether a reboot is scheduled") || !strings.Contains(s, "trying again") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(second)
+	r.expect(Settling, Unschedule, false)
+	r.do(calledOff)
+	r.expect(Preparing, Check, false)
+
+	// A slot from before this boot is given back all the same: what is scheduled
+	// does not outlive a boot. One from this boot is not.
+	r = start(true).do(standing)
+	r.expect(Starting, Inspect, false)
+	r.do(fromAgo)
+	r.expect(Settling, Unlock, false)
+	r.do(given, second)
+	r.expect(Settling, Unschedule, false)
+	r.do(calledOff)
+	r.expect(Locking, Lock, false)
+
+	r = start(true).do(standing, fromNow)
+	r.expect(Settling, None, false)
+	for range 20 {
+		for r.last.Start == None {
+			r.do(r.last.Nap)
+		}
+		r.expect(Settling, Unschedule, false)
+		r.do(standing)
+	}
+	r.do(time.Minute, calledOff)
+	r.expect(Settling, Unlock, false)
+
+	// Asked to stop, it tries no longer.
+	start(true).do(stop).expect(Starting, None, true)
+	r = start(true).do(stop, Done{Effect: Unschedule, Err: context.Canceled})
+	r.expect(Left, None, false)
+	r = start(true).do(standing, fromAgo, stop, given)
+	r.expect(Left, None, false)
+	if r.m.mayHold {
+		t.Error("the slot from before is kept")
+	}
+}
+
+// The new machine knows what the old one scheduled.
+func TestRestartRemembersWhatMayStand(t *testing.T) {
+	r := newRig(t, true).do(toDelay...).do(reload, standing)
+	r.expect(Left, None, false)
+	at := r.m.scheduled
+	r.m = r.m.Restart(Policy{Lock: true}, r.now)
+	r.do(Tick{})
+	r.expect(Starting, Unschedule, false)
+	if !r.order.At.Equal(at) || at.IsZero() {
+		t.Errorf("looks for %v, want %v", r.order.At, at)
+	}
+}
