@@ -12,6 +12,8 @@ func (m *Machine) heldBack(now time.Time) string {
 	l := m.local
 	_, end := m.opening(now)
 	switch {
+	case m.cancelled(now):
+		return fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
 	case m.localErr != nil:
 		return fmt.Sprintf("logind, which does not say who is at work on this host: %v", m.localErr)
 	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):

@@ -507,6 +507,9 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	for _, lock := range []bool{true, false} {
 		r := start(lock)
 		r.expect(Starting, None, false)
+		if s := r.m.Status(r.now); !strings.Contains(s, "starting: asking logind whether a reboot is scheduled since Mon") {
+			t.Errorf("the status is %q", s)
+		}
 		if r.started[0] != Unschedule || !r.order.At.IsZero() {
 			t.Errorf("started %v %+v", r.started, r.order)
 		}
@@ -517,7 +520,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	// logind does not say: nothing is begun, and it is asked again.
 	r := start(false).do(standing)
 	r.expect(Settling, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "logind does not say whether a reboot is scheduled") || !strings.Contains(s, "trying again") {
+	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot of ours is scheduled") || !strings.Contains(s, "trying again") {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(second)

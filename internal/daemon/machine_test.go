@@ -224,7 +224,7 @@ var (
 	toMaybe     = []any{notHeld, need, maybe} // Waiting, and may hold a slot
 	toLocking   = []any{notHeld, need}
 	toPreparing = []any{notHeld, need, got}
-	toDelay     = []any{notHeld, need, got, crowded, told}       // Preparing, users have been told
+	toDelay     = []any{notHeld, need, got, crowded, told} // Preparing, users have been told
 	toRebooting = []any{notHeld, need, got, clear}
 	toAccepted  = []any{notHeld, need, got, clear, accepted}
 	toReleasing = []any{notHeld, need, got, unchecked}
@@ -808,17 +808,17 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 		want   string
 	}{
 		{"starting", []any{1 * second},
-			"starting: asking logind and etcd what is left from before since Mon 2026-03-02 04:00:00 UTC"},
+			"starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
 		{"starting, etcd down", []any{1 * second, noAnswer},
-			"starting: asking logind and etcd what is left from before since Mon 2026-03-02 04:00:00 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
+			"starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"starting, reboot pending", []any{1 * second, need},
-			needed + "starting: asking logind and etcd what is left from before since Mon 2026-03-02 04:00:00 UTC"},
+			needed + "starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
 		{"starting, update_engine silent", []any{opens, 1 * second, fromNow},
 			"a slot is held; waiting for update_engine until Mon 2026-03-02 04:00:10 UTC"},
 		{"settling", []any{1 * second, fromAgo},
-			"undoing what is left from before the start since Mon 2026-03-02 04:00:01 UTC: a slot is held from before this boot"},
+			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC"},
 		{"settling, etcd down", []any{1 * second, fromAgo, notGiven},
-			"undoing what is left from before the start since Mon 2026-03-02 04:00:01 UTC: a slot is held from before this boot; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
+			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"idle", []any{1 * second, notHeld},
 			"idle: no reboot is needed since Mon 2026-03-02 04:00:01 UTC"},
 		{"waiting", []any{1 * second, notHeld, need},

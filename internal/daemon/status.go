@@ -27,13 +27,20 @@ func (m *Machine) Status(now time.Time) string {
 	start, end := m.opening(now)
 	switch m.state {
 	case Starting:
-		if m.inspected {
+		switch {
+		case m.mayStand && m.logind.err == nil:
+			text += "starting: asking logind whether a reboot is scheduled" + since
+		case m.inspected:
 			text += "a slot is held; waiting for update_engine until " + clock(m.startedAt.Add(engineGrace))
-		} else {
-			text += "starting: asking logind and etcd what is left from before" + since + m.logind.text(now) + m.etcd.text(now)
+		default:
+			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now)
 		}
 	case Settling:
-		text += "undoing what is left from before the start" + since + ": " + m.why + m.logind.text(now) + m.etcd.text(now)
+		if m.mayHold && (!m.mayStand || m.covered()) {
+			text += "giving back the slot that was held at start" + since + m.etcd.text(now)
+		} else {
+			text += "asking logind whether a reboot of ours is scheduled from before the start" + since + m.logind.text(now)
+		}
 	case Idle:
 		text += "idle: no reboot is needed" + since
 	case Waiting:
@@ -86,12 +93,8 @@ func (m *Machine) Status(now time.Time) string {
 // HeldBack says who holds the reboot back while nothing else does; empty when
 // nobody does.
 func (m *Machine) HeldBack(now time.Time) string {
-	switch {
-	case m.state != Waiting || !m.mayGo(now):
-		return ""
-	case m.cancelled(now):
-		return fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
-	case now.After(m.lookAt.Add(MaxNap)): // from before the window opened
+	outdated := now.After(m.lookAt.Add(MaxNap)) // from before the window opened
+	if m.state != Waiting || !m.mayGo(now) || outdated && !m.cancelled(now) {
 		return ""
 	}
 	return m.heldBack(now)

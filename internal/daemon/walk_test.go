@@ -294,7 +294,7 @@ func (w *world) others() {
 		// A message of ours may have been left for others to use.
 		w.local.Shutdown = Shutdown{Type: pick(w, "reboot", "poweroff"), At: w.now.Add(time.Second + w.upTo(time.Hour)).Round(0), Mark: w.chance(0.3)}
 		w.planned = false
-	case w.planned && w.chance(0.02), w.planned && w.overdue() && w.chance(0.2):
+	case w.planned && w.chance(0.02), w.planned && w.overdue() && w.chance(0.5):
 		w.local.Shutdown, w.planned = Shutdown{}, false
 	}
 }
@@ -721,7 +721,7 @@ func (w *world) decided(before State, d Decision) {
 		}
 		if gone := w.wasCancelled(); gone && w.overdue() {
 			w.seen["cancelled in vain"]++
-			if local.Shutdown.Type != "" || !w.toldFinal && len(local.Users) > 0 {
+			if local.Shutdown.Type != "" || !w.toldFinal && len(local.Users) > 0 && w.policyDelay() > 0 {
 				w.fail("a reboot that a user has cancelled without being answered, or %+v", local.Shutdown)
 			}
 		} else if gone || !w.told && local.Shutdown.Type != "" {
@@ -729,7 +729,7 @@ func (w *world) decided(before State, d Decision) {
 		}
 		switch {
 		case len(local.Users) == 0:
-		case !w.told && w.m.policy.LoginDelay == 0:
+		case (!w.told || w.wasCancelled()) && w.m.policy.LoginDelay == 0:
 			w.seen["reboot without a delay"]++
 		case !w.told || w.now.Sub(w.toldAt) < w.toldDelay:
 			w.fail("reboot %v after users were told, told %v", w.now.Sub(w.toldAt), w.told)
