@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,7 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			server := etcdtest.MustStart(t, v, etcdtest.Options{})
+			password := passwordFile(t)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			err := server.EnableAuth(ctx,
@@ -30,10 +33,10 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 				t.Fatal(err)
 			}
 			user := func(args ...string) []string {
-				return append([]string{"-etcd-username=locksmith", "-etcd-password=sesame"}, args...)
+				return append([]string{"-etcd-username=locksmith", "-etcd-password-file=" + password}, args...)
 			}
 			viewer := func(args ...string) []string {
-				return append([]string{"-etcd-username=locksmith-viewer", "-etcd-password=sesame"}, args...)
+				return append([]string{"-etcd-username=locksmith-viewer", "-etcd-password-file=" + password}, args...)
 			}
 			// can runs a command that prints want.
 			can := func(args []string, want string) {
@@ -167,7 +170,7 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 				t.Fatal(err)
 			}
 			confined := func(args ...string) []string {
-				return append([]string{"-etcd-username=lb", "-etcd-password=sesame"}, args...)
+				return append([]string{"-etcd-username=lb", "-etcd-password-file=" + password}, args...)
 			}
 			can(confined("-group=lb", "lock", "a"), "")
 			e := start(t, server, confined("-group=lb", "lock", "-wait", "e")...)
@@ -202,4 +205,13 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			}
 		})
 	}
+}
+
+// passwordFile returns the path of a file with the password of the users.
+func passwordFile(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(path, []byte("sesame\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -116,6 +116,9 @@ type settingFlag struct {
 }
 
 func (f *settingFlag) Set(value string) error {
+	if f.definition.Secret && value != "" {
+		f.app.note("warning: -%s: every user of this host can see it with ps: use -%[1]s-file", f.definition.Flag)
+	}
 	f.app.flags = append(f.app.flags, config.Flag{Name: f.definition.Flag, Value: value})
 	return nil
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -47,6 +48,7 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		c.LockTTL, err = parseLockTTL(settings[nameLockTTL])
 		errs = append(errs, err)
 		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
+		c.Warnings = append(c.Warnings, exposed(settings, o.Program)...)
 		if c.LockTTL > 0 && c.LockTTL < shortLockTTL {
 			c.Warnings = append(c.Warnings, settings[nameLockTTL].subject()+": it is short: a reboot that takes longer, users' delay included, loses its slot to another host, and both are down at once: write 30m or more")
 		}
@@ -160,7 +162,7 @@ func parseLockTTL(r resolved) (time.Duration, error) {
 }
 
 func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
-	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile, nameUsername, namePassword} {
+	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile, nameUsername, namePassword, namePasswordFile} {
 		if r := settings[name]; !utf8.ValidString(r.value) || strings.ContainsFunc(r.value, unicode.IsControl) {
 			return lock.EtcdConfig{}, r.refuse("it has characters that cannot be printed")
 		}
@@ -171,6 +173,8 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 		KeyFile:  settings[nameKeyFile].value,
 		Username: settings[nameUsername].value,
 		Password: settings[namePassword].value,
+
+		PasswordFile: settings[namePasswordFile].value,
 	}
 	for item := range strings.SplitSeq(settings[nameEndpoint].value, ",") {
 		if item = strings.TrimSpace(item); item != "" {
@@ -188,8 +192,41 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 	} else {
 		errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CertFile: c.CertFile, KeyFile: c.KeyFile}))
 	}
-	errs = append(errs, bothOrNeither(settings[nameUsername], settings[namePassword]))
-	return c, errors.Join(errs...)
+	return c, errors.Join(append(errs, checkUser(settings, c))...)
+}
+
+func checkUser(settings map[string]resolved, c lock.EtcdConfig) error {
+	password, file := settings[namePassword], settings[namePasswordFile]
+	switch {
+	case c.PasswordFile == "":
+		return bothOrNeither(settings[nameUsername], password)
+	case c.Password != "":
+		return file.refuse("%s is set as well: set one of them", password.subject())
+	case c.Username == "":
+		return bothOrNeither(settings[nameUsername], file)
+	}
+	return validate(settings, lock.EtcdConfig{Endpoints: []string{settings[nameEndpoint].Default}, Username: c.Username, PasswordFile: c.PasswordFile})
+}
+
+// exposed returns a warning for each secret that other users can see. locksmithctl warns
+// of those on its command line by itself.
+func exposed(settings map[string]resolved, program Program) []string {
+	var warnings []string
+	for _, name := range []string{nameKeyFile, namePassword, namePasswordFile} {
+		r := settings[name]
+		file := r.value
+		if r.Secret {
+			file = r.origin.File
+		}
+		switch info, err := os.Stat(file); {
+		case r.value == "":
+		case r.Secret && r.origin.Kind == FromFlag && program == Daemon:
+			warnings = append(warnings, r.subject()+": every user of this host can see it with ps: write it into a file and set "+settings[namePasswordFile].Variable)
+		case err == nil && info.Mode().Perm()&0o077 != 0:
+			warnings = append(warnings, fmt.Sprintf("%s: other users than its owner may read %s (mode %04o): run chmod 600 %[2]s", r.subject(), file, info.Mode().Perm()))
+		}
+	}
+	return warnings
 }
 
 // unusedFiles returns a warning for each file that an unencrypted connection does not use.

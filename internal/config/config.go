@@ -1,6 +1,6 @@
 // Package config finds the settings of locksmithd and locksmithctl: it merges
-// command line flags, the environment, the two update.conf files and the
-// defaults, setting by setting, and checks the result.
+// command line flags, the environment, the two update.conf files, credentials of
+// systemd and the defaults, setting by setting, and checks the result.
 //
 // It guarantees that every setting knows where its value comes from, that
 // update.conf is read as systemd reads it (the files are EnvironmentFile= of the
@@ -15,7 +15,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -101,7 +103,7 @@ type Config struct {
 	Settings []Setting
 	// Warnings are sentences about what looks like a mistake but is not an
 	// error: names in update.conf that are not settings but nearly so, and
-	// files that are not used.
+	// files that are not used, or that others can read.
 	Warnings []string
 }
 
@@ -165,6 +167,9 @@ func (l *Loader) Load() (*Config, error) {
 	c := &Config{Warnings: files.warnings()}
 	for _, d := range Definitions() {
 		r := l.resolve(d, files)
+		if d.Name == namePasswordFile && r.origin.Kind == FromCredential && settings[namePassword].value != "" {
+			r = d.resolved("", Origin{}) // a password that somebody chose counts more
+		}
 		settings[d.Name] = r
 		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin})
 	}
@@ -196,7 +201,24 @@ func (l *Loader) resolve(d Definition, files confFiles) resolved {
 			r = d.resolved("", from)
 		}
 	}
+	if path := l.credential(d.Credential); r.origin.Name == "" && path != "" {
+		return d.resolved(path, Origin{Kind: FromCredential, Name: d.Credential})
+	}
 	return r
+}
+
+// credential returns the path of a credential that systemd has for this process, see
+// systemd.exec(5), or "".
+func (l *Loader) credential(name string) string {
+	dir := l.environ["CREDENTIALS_DIRECTORY"]
+	if dir == "" || name == "" {
+		return ""
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return path
 }
 
 // variable returns the strongest value of one variable. It may be empty: an

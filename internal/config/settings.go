@@ -22,6 +22,9 @@ type Definition struct {
 	// CLIVariable is what locksmithctl reads in its environment instead of
 	// Variable, or empty if it reads Variable.
 	CLIVariable string
+	// Credential is the name of the systemd credential whose file counts where
+	// nothing else is set, or empty.
+	Credential string
 	// Default is the value of a setting that is unset or empty.
 	Default string
 	// Description is one line for usage texts.
@@ -55,6 +58,7 @@ const (
 	nameKeyFile        = lock.OptionKeyFile
 	nameUsername       = lock.OptionUsername
 	namePassword       = lock.OptionPassword
+	namePasswordFile   = lock.OptionPasswordFile
 	nameMax            = "max"
 	nameLockTTL        = "lock-ttl"
 	nameLoginDelay     = "login-delay"
@@ -130,6 +134,7 @@ func Definitions() []Definition {
 			Flag:        "etcd-keyfile",
 			Variable:    "LOCKSMITHD_ETCD_KEYFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_KEYFILE",
+			Credential:  "locksmithd.etcd-key",
 			Description: "file with the key of the client certificate",
 		},
 		{
@@ -146,6 +151,14 @@ func Definitions() []Definition {
 			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
 			Description: "password for etcd; every user of the host can see it in a flag, but not in update.conf",
 			Secret:      true,
+		},
+		{
+			Name:        namePasswordFile,
+			Flag:        "etcd-password-file",
+			Variable:    "LOCKSMITHD_ETCD_PASSWORD_FILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD_FILE",
+			Credential:  "locksmithd.etcd-password",
+			Description: "file with the password for etcd",
 		},
 		{
 			Name:        nameMax,
@@ -202,13 +215,14 @@ const (
 	FromFlag        Kind = "flag"
 	FromEnvironment Kind = "environment"
 	FromFile        Kind = "file"
+	FromCredential  Kind = "credential"
 	FromDefault     Kind = "default"
 )
 
 // Origin is where the value of a setting comes from.
 type Origin struct {
 	Kind Kind
-	// Name is the flag, with its dash, or the variable. With FromDefault it is
+	// Name is the flag, with its dash, the variable, or the credential. With FromDefault it is
 	// empty, unless the default is in force because of an empty value; then
 	// Name, File and Line are those of that value.
 	Name string
@@ -218,7 +232,8 @@ type Origin struct {
 }
 
 // String returns the place as one text: "flag -group", "environment
-// LOCKSMITHD_GROUP", "/etc/flatcar/update.conf:3" or "default".
+// LOCKSMITHD_GROUP", "/etc/flatcar/update.conf:3", "credential
+// locksmithd.etcd-key" or "default".
 func (o Origin) String() string {
 	switch {
 	case o.Kind == FromFile:
@@ -238,6 +253,8 @@ func (o Origin) place() string {
 		return fmt.Sprintf("%s:%d", o.File, o.Line)
 	case strings.HasPrefix(o.Name, "-"):
 		return "command line"
+	case o.Kind == FromCredential:
+		return string(FromCredential)
 	}
 	return "environment"
 }

@@ -1,0 +1,150 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// newSecrets returns a folder with files that only their owner can read.
+func newSecrets(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("geh3im\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestPasswordComesFromAFile(t *testing.T) {
+	password := filepath.Join(newSecrets(t, "password"), "password")
+	user := "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ETCD_USERNAME=u\n"
+	file := "LOCKSMITHD_ETCD_PASSWORD_FILE=" + password + "\n"
+	for _, test := range []struct {
+		name, conf string
+		flags      []Flag
+		want       string // what the error begins with, "" for none
+		then       string
+	}{
+		{"in update.conf", user + file, nil, "", ""},
+		{"in a flag", user, []Flag{{"etcd-password-file", password}}, "", ""},
+		{"and the password, too", user + file + "LOCKSMITHD_ETCD_PASSWORD=geh3im\n", nil,
+			`LOCKSMITHD_ETCD_PASSWORD_FILE="` + password + `" (CONF:3): `, "LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:4) is set as well: set one of them"},
+		{"without a user", "REBOOT_STRATEGY=etcd-lock\n" + file, nil,
+			`LOCKSMITHD_ETCD_PASSWORD_FILE="` + password + `" (CONF:2): `, "it is set without LOCKSMITHD_ETCD_USERNAME"},
+		{"that is missing", user + "LOCKSMITHD_ETCD_PASSWORD_FILE=/missing\n", nil, `LOCKSMITHD_ETCD_PASSWORD_FILE="/missing" (CONF:3): `, "no such file"},
+		{"that is none", user, []Flag{{"etcd-password-file", "/etc"}}, `-etcd-password-file="/etc" (command line): `, "not a regular file"},
+		{"whose name spans lines", user, []Flag{{"etcd-password-file", "/\n"}}, `-etcd-password-file="/\n" (command line): `, "cannot be printed"},
+	} {
+		for _, program := range []Program{Daemon, CLI} {
+			t.Run(string(program)+"/"+test.name, func(t *testing.T) {
+				root := newRoot(t, map[string]string{etc: test.conf})
+				conf := filepath.Join(root, etc)
+				c, err := Load(Options{Program: program, Root: root, Flags: test.flags})
+				if test.want == "" {
+					if err != nil || c.Etcd.PasswordFile != password || c.Etcd.Password != "" || len(c.Warnings) > 0 {
+						t.Errorf("got %+v, %v, warnings %q", c.Etcd, err, c.Warnings)
+					}
+					return
+				}
+				if err == nil {
+					t.Fatal("accepted")
+				}
+				text := strings.ReplaceAll(err.Error(), conf, "CONF")
+				if !strings.HasPrefix(text, test.want) || !strings.Contains(text, test.then) || strings.Contains(text, "\n") || strings.Contains(text, "geh3im") {
+					t.Errorf("error %q, want %q and then %q", text, test.want, test.then)
+				}
+			})
+		}
+	}
+}
+
+func TestCredentialsCountWhereNothingElseIsSet(t *testing.T) {
+	certs := newCertificates(t)
+	dir := newSecrets(t, "locksmithd.etcd-password")
+	key, err := os.ReadFile(certs.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "locksmithd.etcd-key"), key, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(newSecrets(t, "other"), "other")
+	const base = "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ENDPOINT=https://a:1\n"
+	cert := "LOCKSMITHD_ETCD_CERTFILE=" + certs.cert + "\n"
+
+	type result struct{ key, file, password, keyFrom, fileFrom string }
+	load := func(conf, credentials string) (result, error) {
+		t.Helper()
+		root := newRoot(t, map[string]string{etc: conf})
+		c, err := Load(Options{Program: Daemon, Root: root, Environ: []string{"CREDENTIALS_DIRECTORY=" + credentials}})
+		from := func(name string) string {
+			return strings.ReplaceAll(c.setting(t, name).Origin.String(), filepath.Join(root, etc), "CONF")
+		}
+		return result{c.Etcd.KeyFile, c.Etcd.PasswordFile, c.Etcd.Password, from(nameKeyFile), from(namePasswordFile)}, err
+	}
+	for _, test := range []struct {
+		name, conf, credentials string
+		want                    result
+	}{
+		{"both", base + cert, dir, result{filepath.Join(dir, "locksmithd.etcd-key"), filepath.Join(dir, "locksmithd.etcd-password"), "",
+			"credential locksmithd.etcd-key", "credential locksmithd.etcd-password"}},
+		{"other files", base + cert + "LOCKSMITHD_ETCD_KEYFILE=" + certs.key + "\nLOCKSMITHD_ETCD_PASSWORD_FILE=" + other + "\n", dir,
+			result{certs.key, other, "", "CONF:5", "CONF:6"}},
+		{"a password", base + cert + "LOCKSMITHD_ETCD_PASSWORD=p\n", dir,
+			result{filepath.Join(dir, "locksmithd.etcd-key"), "", "p", "credential locksmithd.etcd-key", "default"}},
+		{"no such credentials", base + "LOCKSMITHD_ETCD_PASSWORD=p\n", t.TempDir(), result{"", "", "p", "default", "default"}},
+		{"no credentials", base + "LOCKSMITHD_ETCD_PASSWORD=p\n", "", result{"", "", "p", "default", "default"}},
+	} {
+		if got, err := load(test.conf, test.credentials); err != nil || got != test.want {
+			t.Errorf("%s: got %+v, %v, want %+v", test.name, got, err, test.want)
+		}
+	}
+	if _, err := load(base, dir); err == nil || !strings.HasPrefix(err.Error(), `locksmithd.etcd-key="`+dir+`/locksmithd.etcd-key" (credential): it is set without LOCKSMITHD_ETCD_CERTFILE`) {
+		t.Errorf("a key without its certificate: %v", err)
+	}
+	if _, err := load(base+"LOCKSMITHD_ETCD_PASSWORD_FILE=\n", dir); err == nil || !strings.Contains(err.Error(), "it is set without LOCKSMITHD_ETCD_PASSWORD:") {
+		t.Errorf("an empty value does not hide the credential: %v", err)
+	}
+}
+
+func TestSecretsThatOthersCanSeeAreWarnedAbout(t *testing.T) {
+	certs := newCertificates(t)
+	password := filepath.Join(newSecrets(t, "password"), "password")
+	for _, file := range []string{password, certs.key} {
+		if err := os.Chmod(file, 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=https://a:1\nLOCKSMITHD_ETCD_CERTFILE=" + certs.cert +
+		"\nLOCKSMITHD_ETCD_KEYFILE=" + certs.key + "\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD_FILE=" + password + "\n"})
+	conf := filepath.Join(root, etc)
+	c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root}) })
+	want := `LOCKSMITHD_ETCD_KEYFILE="KEY" (CONF:4): other users than its owner may read KEY (mode 0640): run chmod 600 KEY
+LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): other users than its owner may read PASSWORD (mode 0640): run chmod 600 PASSWORD`
+	if got := strings.NewReplacer(conf, "CONF", certs.key, "KEY", password, "PASSWORD").Replace(strings.Join(c.Warnings, "\n")); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	root = newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD=geh3im\n"})
+	conf = filepath.Join(root, etc)
+	if err := os.Chmod(conf, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c = mustLoad(t, func() (*Config, error) { return Load(Options{Program: CLI, Root: root}) })
+	want = "LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:3): other users than its owner may read CONF (mode 0644): run chmod 600 CONF"
+	if got := strings.ReplaceAll(strings.Join(c.Warnings, "\n"), conf, "CONF"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+
+	flags := []Flag{{"etcd-username", "u"}, {"etcd-password", "geh3im"}}
+	root = newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=etcd-lock\n"})
+	c = mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root, Flags: flags}) })
+	want = "-etcd-password=(hidden) (command line): every user of this host can see it with ps: write it into a file and set LOCKSMITHD_ETCD_PASSWORD_FILE"
+	if got := strings.Join(c.Warnings, "\n"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
