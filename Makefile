@@ -67,12 +67,19 @@ test: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux $(PACKERS)
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v -e internal/chaos -e internal/realhost)
 
-# The installed programs on hosts with a real systemd, in containers. The root of
-# the hosts is made once, and kept in the user's cache folder.
+# The packages on hosts with a real systemd, in containers: this version's, and the
+# same as a later one for upgrades. The root of the hosts is made once, and kept in
+# the user's cache folder.
 .PHONY: e2e
-e2e: all bin/etcd
+e2e: ARCH = $(shell dpkg --print-architecture)
+e2e: NEXT = $(VERSION)+next
+e2e: bin/etcd
 	@scripts/need debootstrap iproute2 systemd-container util-linux
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost
+	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
+	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
+	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
+	LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
+		CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost $(E2EFLAGS)
 
 # All but the model, which has no goroutines and is slow under the detector, and
 # the chaos harness, which has a target of its own.

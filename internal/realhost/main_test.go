@@ -37,7 +37,11 @@ const (
 
 // TestMain runs the tests as the first process of namespaces of their own.
 func TestMain(m *testing.M) {
-	flag.DurationVar(&patience, "patience", 2*time.Minute, "how long a test waits for what has to happen")
+	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
+	// Most of the time they wait.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	flag.Parse()
 	status, err := 0, error(nil)
 	if root := os.Getenv(rootVariable); root == "" {
@@ -61,6 +65,9 @@ func isolate() (status int, err error) {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, fmt.Errorf("%s is missing: apt-get install %s", tool, pkg)
 		}
+	}
+	if os.Getenv("LOCKSMITH_DEB") == "" || os.Getenv("LOCKSMITH_NEXT_DEB") == "" {
+		return 0, errors.New("LOCKSMITH_DEB and LOCKSMITH_NEXT_DEB do not name the packages to test: run make e2e")
 	}
 	root, err := cachedRoot()
 	if err != nil {
@@ -136,7 +143,9 @@ func makeSite(root string) error {
 	}
 	site := scratch + "/site/root"
 	err := sh(`
-		make --no-print-directory -s -C ../.. install DESTDIR=` + site + `
+		cp "$LOCKSMITH_DEB" ` + site + packageFile + `
+		cp "$LOCKSMITH_NEXT_DEB" ` + site + nextPackageFile + `
+		chroot ` + site + ` dpkg --install ` + packageFile + `
 		cp ../../bin/etcd ` + site + `/usr/local/bin/etcd
 		CGO_ENABLED=0 go build -o ` + site + `/usr/local/sbin/updateengine ./updateengine
 		cp -r testdata/site/. ` + site + `
@@ -145,7 +154,7 @@ func makeSite(root string) error {
 			useradd --create-home --shell /bin/sh --groups wheel op
 			useradd --create-home --shell /bin/sh joe
 			printf "op:op\njoe:joe\n" | chpasswd
-			systemctl --quiet enable network.service etcd.service update-engine.service locksmithd.service
+			systemctl --quiet enable network.service etcd.service update-engine.service
 			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
 			mkdir -p /var/log/journal
 		'
@@ -156,6 +165,13 @@ func makeSite(root string) error {
 	layers = scratch + "/site/upper:" + root
 	return nil
 }
+
+// The package on the disk of each host, which is installed there, and the one of the
+// version after it, which is not.
+const (
+	packageFile     = "/var/cache/locksmith.deb"
+	nextPackageFile = "/var/cache/locksmith-next.deb"
+)
 
 // layers are the lower layers of the file system of a host.
 var layers string

@@ -1,0 +1,95 @@
+package realhost
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestAnUpgradeRestartsTheDaemonWhichKeepsItsPlaceAndItsState(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(2)
+	f.start()
+	first, second := f.hosts[0], f.hosts[1]
+	other := machineID()
+	first.do("locksmithctl", "lock", other)
+	first.announce("4081.2.0")
+	first.awaitStatus("waiting for a slot", "held by "+other)
+	second.announce("4081.2.0")
+	second.awaitStatus("waiting for a slot")
+	before := first.awaitUp()
+	pid, version := first.unit("locksmithd", "MainPID"), first.do("locksmithctl", "-version")
+
+	first.do("dpkg", "--install", nextPackageFile)
+	if now := first.do("locksmithctl", "-version"); now == version {
+		t.Errorf("after the upgrade it is still %s", now)
+	}
+	eventually(t, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+	first.awaitStatus("waiting for a slot", "held by "+other)
+	first.wantNoReboot(before)
+	if got := first.unit("locksmithd", "Result"); got != "success" {
+		t.Errorf("the result of locksmithd is %q", got)
+	}
+
+	// The one that was upgraded is still the first in the queue.
+	witness := f.oneAtATime(nil)
+	f.hosts[0].do("locksmithctl", "unlock", other)
+	first.awaitReboot(before)
+	second.awaitBoot(2)
+	f.awaitHolders()
+	witness.check(t, 2)
+	if want := []string{first.name, second.name}; !slices.Equal(witness.order, want) {
+		t.Errorf("they rebooted in the order %v, want %v", witness.order, want)
+	}
+}
+
+func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
+	t.Parallel()
+	const conf = "# mine\nREBOOT_STRATEGY=reboot\n"
+	h := startHost(t, conf)
+	h.awaitStatus("idle")
+	// All that there is of it, the tests' own aside.
+	traces := func() []string {
+		return strings.Fields(h.do("find", "/", "-xdev", "-iname", "*locksmith*", "-not", "-path", "/proc/*",
+			"-not", "-path", packageFile, "-not", "-path", nextPackageFile, "-not", "-path", "/etc/systemd/system/locksmithd.service.d*"))
+	}
+	installed := traces()
+	for _, path := range []string{"/usr/lib/locksmith/locksmithd", "/usr/bin/locksmithctl", "/usr/lib/systemd/system/locksmithd.service"} {
+		if !slices.Contains(installed, path) && !slices.Contains(installed, strings.TrimPrefix(path, "/usr")) {
+			t.Errorf("%s is not installed: %v", path, installed)
+		}
+	}
+
+	h.do("dpkg", "--remove", "locksmith")
+	if got := h.unit("locksmithd", "ActiveState"); got != "inactive" {
+		t.Errorf("after the removal locksmithd is %s", got)
+	}
+	if r := h.run("pgrep", "locksmithd"); r.status == 0 {
+		t.Errorf("after the removal locksmithd runs: %+v", r)
+	}
+	h.do("dpkg", "--purge", "locksmith")
+	if left := traces(); len(left) > 0 {
+		t.Errorf("after the purge there still is %v", left)
+	}
+	if got := h.do("cat", "/etc/flatcar/update.conf"); got != conf {
+		t.Errorf("update.conf is not the package's, and is now %q", got)
+	}
+
+	h.do("dpkg", "--install", packageFile)
+	h.awaitStatus("idle")
+	if got := h.unit("locksmithd", "UnitFileState"); got != "enabled" {
+		t.Errorf("after the installation locksmithd is %s", got)
+	}
+	before := h.awaitUp()
+	h.sendNeedReboot("op")
+	h.awaitReboot(before)
+	h.awaitStatus("idle")
+
+	// What an administrator has disabled stays so.
+	h.do("systemctl", "disable", "--now", "locksmithd")
+	h.do("dpkg", "--install", nextPackageFile)
+	if got := h.unit("locksmithd", "UnitFileState") + h.unit("locksmithd", "ActiveState"); got != "disabledinactive" {
+		t.Errorf("after the upgrade of a disabled daemon its states are %s", got)
+	}
+}
