@@ -1,0 +1,151 @@
+package packaging
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// debian runs a shell script in a root that has what this machine has, which is
+// Debian or a derivative, and where no systemd runs. Whatever the script does there
+// is gone afterwards. The packages are /deb/old.deb and /deb/new.deb.
+func debian(t *testing.T, script string) (string, error) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("dpkg has to install: run this test as root")
+	}
+	deb := packages(t).path("locksmith_" + versionOf(t) + "_" + strings.TrimSpace(output(t, "dpkg", "--print-architecture")) + ".deb")
+	// The options of a mount have commas between them, and so has the name of a test.
+	dir, err := os.MkdirTemp(folder, "debian")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mounts = `set -eu
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cd "$1/root"
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+mount -t proc proc proc
+mount --rbind /dev dev
+mkdir -p deb etc/flatcar
+cp "$2" deb/old.deb
+dpkg-deb --raw-extract deb/old.deb deb/tree
+sed -i 's/^Version: .*/Version: 99/' deb/tree/DEBIAN/control
+dpkg-deb --root-owner-group -Znone --build deb/tree deb/new.deb > deb/log
+rm -r deb/tree
+echo REBOOT_STRATEGY=off > etc/flatcar/update.conf
+chroot . sh -euc "$3"
+`
+	// A dependency that is met by another package here is none of this test.
+	functions := `
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+package() { dpkg --force-depends --force-unsafe-io --no-triggers "$@" > /deb/log 2>&1 || { cat /deb/log; exit 1; }; }
+state() { systemctl is-enabled locksmithd 2>&1 || true; }
+`
+	out, err := exec.Command("unshare", "--mount", "sh", "-c", mounts, "sh", dir, deb, functions+script).CombinedOutput()
+	return string(out), err
+}
+
+func TestDebianPackageComesAndGoes(t *testing.T) {
+	for _, test := range []struct{ name, script, want string }{
+		{"installed it is enabled, and its programs run", `
+package -i /deb/old.deb
+state
+locksmithctl -version
+/usr/lib/locksmith/locksmithd -version
+dpkg --verify locksmith
+`, "enabled\nlocksmithctl version VERSION\nlocksmithd version VERSION\n"},
+		{"an upgrade leaves it enabled", `
+package -i /deb/old.deb
+package -i /deb/new.deb
+state
+`, "enabled\n"},
+		{"disabled it stays so", `
+package -i /deb/old.deb
+systemctl --quiet disable locksmithd 2> /deb/log
+package -i /deb/new.deb
+state
+package -r locksmith
+package -i /deb/new.deb
+state
+`, "disabled\ndisabled\n"},
+		{"masked it stays so", `
+package -i /deb/old.deb
+systemctl --quiet mask locksmithd 2> /deb/log
+package -i /deb/new.deb
+state
+`, "masked\n"},
+		{"removed and installed again it is enabled", `
+package -i /deb/old.deb
+package -r locksmith
+test ! -e /usr/lib/locksmith
+package -i /deb/old.deb
+state
+`, "enabled\n"},
+		{"removed it may be upgraded, and enabled before", `
+package -i /deb/old.deb
+package -r locksmith
+package -i /deb/new.deb
+state
+`, "enabled\n"},
+		{"purged it leaves nothing but what is not its own", `
+touch /deb/before
+package -i /deb/old.deb
+package -P locksmith
+find / -xdev -newer /deb/before \( -iname '*locksmith*' -o -lname '*locksmith*' -o -name update.conf \)
+cat /etc/flatcar/update.conf
+dpkg -s locksmith > /deb/log 2>&1 || echo unknown
+`, "REBOOT_STRATEGY=off\nunknown\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			out, err := debian(t, test.script)
+			if want := strings.ReplaceAll(test.want, "VERSION", versionOf(t)); err != nil || out != want {
+				t.Errorf("it says %q (%v), want %q", out, err, want)
+			}
+		})
+	}
+}
+
+// What the scripts ask of a running systemd is watched here; that it then does so, the
+// tests on hosts with a real one show.
+func TestMaintainerScriptsAskARunningSystemd(t *testing.T) {
+	for _, test := range []struct{ script, args, want string }{
+		{"postinst", "configure", "systemctl --system daemon-reload\ndeb-systemd-invoke start locksmithd.service\n"},
+		{"postinst", "configure 0.7.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\n"},
+		{"postinst", "abort-upgrade 0.9.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\n"},
+		{"prerm", "remove", "deb-systemd-invoke stop locksmithd.service\n"},
+		{"prerm", "upgrade 0.9.0", ""},
+		{"postrm", "remove", "systemctl --system daemon-reload\n"},
+		{"postrm", "upgrade 0.9.0", "systemctl --system daemon-reload\n"},
+		{"postrm", "purge", "systemctl --system daemon-reload\n"},
+	} {
+		t.Run(test.script+" "+test.args, func(t *testing.T) {
+			script, err := filepath.Abs(filepath.Join("deb", test.script))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bin := t.TempDir()
+			for _, name := range []string{"systemctl", "deb-systemd-invoke"} {
+				// Failing, as with a mistake in update.conf: the package is not to fail.
+				text := "#!/bin/sh\necho \"" + name + " $*\"\nexit 1\n"
+				if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(bin, "deb-systemd-helper"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c",
+				`mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$@"`, "sh", script}, strings.Fields(test.args)...)...)
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			out, err := cmd.CombinedOutput()
+			if err != nil || string(out) != test.want {
+				t.Errorf("it runs %q (%v), want %q", out, err, test.want)
+			}
+		})
+	}
+}
