@@ -1023,7 +1023,7 @@ func TestReportComesOnlyWithAChange(t *testing.T) {
 			}
 			states = append(states, r.State.String())
 		}
-		if want := "starting idle waiting waiting locking locking"; strings.Join(states, " ") != want {
+		if want := "starting starting idle waiting waiting locking locking"; strings.Join(states, " ") != want {
 			t.Errorf("reports of %v, want %s", states, want)
 		}
 		s.expectEnd(nil)

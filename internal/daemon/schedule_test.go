@@ -1,0 +1,324 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// did reports whether a call was made, whenever.
+func (s *site) did(call string) bool {
+	return slices.ContainsFunc(s.called(), func(c string) bool { return strings.HasSuffix(c, " "+call) })
+}
+
+// expectOrder checks that calls were made in this order, the last of each counted.
+func (s *site) expectOrder(calls ...string) {
+	s.t.Helper()
+	at := -1
+	for _, want := range calls {
+		i := -1
+		for n, c := range s.called() {
+			if strings.HasSuffix(c, " "+want) {
+				i = n
+			}
+		}
+		if i < at || i < 0 {
+			s.t.Errorf("%q comes at %d, after %d:\n%s", want, i, at, strings.Join(s.called(), "\n"))
+		}
+		at = i
+	}
+}
+
+// warned runs a loop and brings it to where users have been told.
+func (s *site) warned(k *slot) {
+	s.t.Helper()
+	s.local = people
+	s.run(locked(k))
+	s.tell(need)
+	s.expectState(Preparing)
+	if !s.scheduled.Mark {
+		s.t.Fatal("nothing is scheduled")
+	}
+}
+
+func TestScheduledRebootIsCalledOffBeforeTheSlotIsGivenBack(t *testing.T) {
+	for name, end := range map[string]func(*site){
+		"withdrawn": func(s *site) { s.tell(Update{Source: Engine}) },
+		"stopped":   func(s *site) { s.expectEnd(nil) },
+		"inhibited": func(s *site) {
+			s.set(func() { s.local.Inhibitors = backup.Inhibitors })
+			s.sleep(LookEvery)
+		},
+		"moved to another lock": func(s *site) {
+			s.set(func() { s.local = Local{} })
+			s.reload <- locked(newSlot(s, "B", NotHeld))
+			synctest.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				k := newSlot(s, "A", NotHeld)
+				s.warned(k)
+				end(s)
+				if s.scheduled.Mark || k.is() != NotHeld {
+					t.Errorf("scheduled %+v, held %v", s.scheduled, k.is())
+				}
+				s.expectOrder("A holding", "cancel", "A release")
+				if name != "stopped" {
+					s.expectEnd(nil)
+				}
+			})
+		})
+	}
+}
+
+// What logind did not confirm is read again, and done again.
+func TestScheduleOfUnknownOutcome(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.planErr, s.lost = errDown, true // done, and nobody hears of it
+		s.warned(k)
+		if s.did("cancel") {
+			t.Error("it is called off although it stands")
+		}
+		s.tell(Update{Source: Engine}) // the same when it is cancelled
+		s.expectState(Idle)
+		s.expectEnd(nil)
+	})
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.local, s.planErr = people, errRefused // not done
+		s.run(locked(k))
+		s.tell(need)
+		if s.expectState(Waiting); k.is() != NotHeld {
+			t.Error("the slot is kept without anybody being told")
+		}
+		s.sleep(time.Hour)
+		if s.did("reboot") {
+			t.Error("rebooted without users' being told")
+		}
+		s.set(func() { s.planErr = nil })
+		s.sleep(25 * time.Minute)
+		s.expectState(Rebooting)
+		s.expectEnd(nil)
+	})
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		s.set(func() { s.planErr = errDown }) // it cannot be cancelled
+		s.tell(Update{Source: Engine})
+		s.sleep(time.Hour)
+		if s.expectState(Releasing); k.is() == NotHeld {
+			t.Error("the slot is given back although the reboot stands")
+		}
+		s.set(func() { s.planErr = nil })
+		s.sleep(time.Minute)
+		if s.expectState(Idle); k.is() != NotHeld || s.scheduled.Type != "" {
+			t.Errorf("held %v, scheduled %+v", k.is(), s.scheduled)
+		}
+		s.expectEnd(nil)
+	})
+}
+
+func TestNobodyElsesShutdownIsTouched(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		theirs := Shutdown{Type: "poweroff", At: s.began.Add(9 * time.Hour)}
+		s.set(func() { s.scheduled = theirs })
+		s.tell(Update{Source: Engine})
+		if s.expectState(Idle); s.scheduled != theirs || s.did("cancel") {
+			t.Errorf("scheduled %+v", s.scheduled)
+		}
+		s.tell(need)
+		s.sleep(2 * time.Hour)
+		if s.expectState(Waiting); k.is() != NotHeld {
+			t.Error("a slot is held beside the shutdown of somebody else")
+		}
+		s.set(func() { s.scheduled = Shutdown{} })
+		s.sleep(LookEvery)
+		s.expectState(Preparing)
+		s.expectEnd(nil)
+	})
+	// It comes between the check and the schedule.
+	in(t, func(t *testing.T, s *site) {
+		theirs := Shutdown{Type: "poweroff", At: s.began.Add(9 * time.Hour)}
+		l := &loop{parts: s.parts}
+		s.scheduled = theirs
+		if err := l.schedule(t.Context(), Order{At: s.began.Add(time.Hour)}); err == nil || s.scheduled != theirs {
+			t.Errorf("%v, scheduled %+v", err, s.scheduled)
+		}
+		theirs.Mark = true // and has the message that ours left
+		s.scheduled = theirs
+		if err := l.unschedule(t.Context(), Order{At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
+			t.Errorf("%v, scheduled %+v", err, s.scheduled)
+		}
+		s.lookErr = errDown
+		if err := l.schedule(t.Context(), Order{At: s.began}); err == nil || s.did("schedule for 0s") {
+			t.Errorf("scheduled without looking: %v", err)
+		}
+	})
+}
+
+func TestCancelledRebootReleasesTheSlotAndIsTriedAgain(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		s.sleep(time.Minute)
+		s.set(func() { s.scheduled = Shutdown{} }) // shutdown -c
+		s.sleep(LookEvery)
+		if s.expectState(Waiting); k.is() != NotHeld {
+			t.Error("the slot is kept")
+		}
+		if l := s.find("held back"); len(l) != 1 || !strings.Contains(l[0]["by"], "a user, who cancelled it") {
+			t.Errorf("the log has %v", l)
+		}
+		s.sleep(time.Hour - time.Second)
+		s.expectState(Waiting)
+		s.sleep(time.Second)
+		s.expectState(Preparing)
+		s.sleep(5 * time.Minute)
+		s.expectState(Rebooting)
+		s.expectEnd(nil)
+	})
+}
+
+func TestHoldUpsAreLoggedOnceEach(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		s.local = backup
+		s.run(Settings{Policy: people5m})
+		s.tell(need)
+		s.sleep(6 * time.Hour)
+		s.set(func() { s.local, s.lookErr = Local{}, errDown })
+		s.sleep(6 * time.Hour)
+		if l := s.find("held back"); len(l) != 2 || !strings.Contains(l[0]["by"], "unattended backup") || !strings.Contains(l[1]["by"], "logind, which does not say") {
+			t.Errorf("the log has %v", l)
+		}
+		for _, l := range s.logged() {
+			if l["level"] != "INFO" {
+				t.Errorf("line %v", l)
+			}
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// systemd starts a daemon that died again, within the users' delay.
+func TestRestartDuringTheUsersDelayBeginsAnew(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		close(s.updates) // the bus goes away, and the daemon with it
+		if err := <-s.ended; err != ErrBusGone {
+			t.Fatal(err)
+		}
+		if !s.scheduled.Mark || k.is() == NotHeld {
+			t.Error("without a bus nothing can be called off")
+		}
+		again := newSite(t)
+		again.local, again.scheduled = people, s.scheduled
+		k.s = again
+		again.sleep(10 * time.Second)
+		again.run(locked(k))
+		if again.scheduled.Type != "" {
+			t.Error("the reboot of the daemon before still stands")
+		}
+		again.tell(need)
+		again.expectState(Preparing)
+		again.expectOrder("cancel", "A acquire 4081.2.0")
+		again.expectEnd(nil)
+	})
+}
+
+func TestRestartOfTheDaemonDuringTheUsersDelayInAShutWindow(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", HeldThisBoot)
+		s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Minute), Mark: true}
+		settings := locked(k)
+		settings.Policy.Window = &spans{}
+		s.run(settings)
+		s.expectState(Idle)
+		s.expectOrder("cancel", "A holding", "A release")
+		s.expectEnd(nil)
+	})
+}
+
+// logind says nothing at the start, and then everything.
+func TestStartWithoutLogind(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", HeldThisBoot)
+		s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Hour), Mark: true}
+		s.lookErr = errDown
+		s.run(locked(k))
+		s.tell(need)
+		s.sleep(30 * time.Minute)
+		if s.expectState(Settling); k.is() == NotHeld {
+			t.Error("the slot of a reboot that may stand is given back")
+		}
+		s.set(func() { s.lookErr = nil })
+		s.sleep(time.Minute)
+		s.expectState(Rebooting)
+		s.expectOrder("cancel", "A release", "A acquire 4081.2.0", "reboot")
+		s.expectEnd(nil)
+	})
+}
+
+func TestStopDuringTheUsersDelayWhenTheHostGoesDown(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		s.local = people
+		s.goingDown = func(context.Context) (bool, error) { return true, nil }
+		s.run(Settings{Policy: people5m}) // without a lock, too
+		s.tell(need)
+		s.expectState(Preparing)
+		s.expectEnd(nil)
+		if s.did("cancel") {
+			t.Error("it calls off what is under way")
+		}
+	})
+}
+
+func TestReloadDuringTheUsersDelayKeepsIt(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		settings := locked(k)
+		settings.Policy.LoginDelay = time.Hour
+		s.reload <- settings
+		s.sleep(5 * time.Minute)
+		s.expectState(Rebooting)
+		if s.did("cancel") {
+			t.Error("what users were told is taken back")
+		}
+		s.expectEnd(nil)
+	})
+}
+
+func TestLookThatHangsEndsAndCosts(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		hangs := &hangingHost{site: s}
+		s.parts.Host = hangs
+		k := newSlot(s, "A", NotHeld)
+		s.run(locked(k))
+		s.tell(need)
+		s.sleep(effectTimeout - time.Nanosecond)
+		s.expectState(Waiting)
+		s.sleep(time.Second)
+		s.expectState(Waiting)
+		last := s.reported()[len(s.reported())-1].Status
+		if !strings.Contains(last, "held back by logind, which does not say who is at work on this host: context deadline exceeded") {
+			t.Errorf("the status is %q", last)
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// hangingHost never says who is at work.
+type hangingHost struct{ *site }
+
+func (h *hangingHost) Local(ctx context.Context) (Local, error) {
+	<-ctx.Done()
+	return Local{}, ctx.Err()
+}
