@@ -1,0 +1,237 @@
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// realVariable is set where this test runs in the container that it boots:
+// "host" for a service, "session" for a session of a user.
+const realVariable = "LOCKSMITH_REAL_LOGIND"
+
+// TestRealLogind boots systemd in a container that has nothing but this
+// machine's /usr, and there asks the real logind all that this package can
+// ask, the reboot last.
+func TestRealLogind(t *testing.T) {
+	switch os.Getenv(realVariable) {
+	case "":
+		bootRealLogind(t)
+	case "host":
+		askRealLogind(t)
+	case "session":
+		l := realLogind(t)
+		id, err := l.OwnSession(t.Context())
+		must(t, err)
+		sessions, err := l.Sessions(t.Context())
+		if err != nil || !slices.ContainsFunc(sessions, func(s Session) bool { return s.ID == id && s.User == "root" }) {
+			t.Errorf("own session %q, all %+v, %v", id, sessions, err)
+		}
+	}
+}
+
+func bootRealLogind(t *testing.T) {
+	needs := func(what string) {
+		t.Helper()
+		if os.Getenv("CI") != "" {
+			t.Fatal(what)
+		}
+		t.Skip(what)
+	}
+	if os.Geteuid() != 0 {
+		needs("a container with a real systemd needs root: run the tests as root")
+	}
+	for _, file := range []string{"/usr/bin/systemd-nspawn", "/usr/bin/unshare", "/usr/bin/dbus-daemon", "/lib/systemd/systemd-logind", "/usr/sbin/shutdown"} {
+		if _, err := os.Stat(file); err != nil {
+			needs(file + " is missing: install the packages systemd-container, util-linux, dbus and systemd-sysv")
+		}
+	}
+	self, err := os.Executable()
+	must(t, err)
+	binary, err := os.ReadFile(self)
+	must(t, err)
+	root := t.TempDir()
+	// The bus runs as a user of its own, and has to get to its socket.
+	for dir := root; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+	for _, dir := range []string{"usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
+		must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
+	}
+	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
+		must(t, os.Symlink("usr/"+dir, filepath.Join(root, dir)))
+	}
+	for path, content := range map[string]string{
+		"etc/os-release": "ID=test\n",
+		"etc/machine-id": "uninitialized\n",
+		"etc/passwd":     "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1001:1001::/tmp:/bin/sh\n",
+		"etc/group":      "root:x:0:\nmessagebus:x:101:\nann:x:1001:\n",
+		"etc/pam.d/test": "account required pam_permit.so\nauth required pam_permit.so\nsession required pam_systemd.so\n",
+		// Processes of a session do not always end when they are told to.
+		"etc/systemd/system.conf": "[Manager]\nDefaultTimeoutStopSec=1s\n",
+		"etc/systemd/system/test.service": `[Unit]
+Requires=dbus.service systemd-logind.service
+After=dbus.service systemd-logind.service
+[Service]
+Type=oneshot
+Environment=` + realVariable + `=host
+ExecStart=/bin/sh -c '/systemd.test -test.v -test.run=^TestRealLogind$$ || systemctl --force --force poweroff'
+StandardOutput=append:/out/log
+StandardError=append:/out/log
+`,
+	} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o755))
+		must(t, os.WriteFile(filepath.Join(root, path), []byte(content), 0o644))
+	}
+	must(t, os.WriteFile(filepath.Join(root, "systemd.test"), binary, 0o755))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	// A tmpfs of its own, because nspawn wants to mount things there for good.
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-ec", `
+		mkdir -p /run/systemd/nspawn
+		mount -t tmpfs tmpfs /run/systemd/nspawn
+		exec systemd-nspawn --quiet --register=no --keep-unit --bind-ro=/usr --console=pipe \
+			--machine="$1" --directory="$2" --boot systemd.unit=test.service`,
+		"sh", fmt.Sprintf("locksmith-logind-%d", os.Getpid()), root)
+	console, err := cmd.CombinedOutput()
+	log, _ := os.ReadFile(filepath.Join(root, "out/log"))
+	if !bytes.Contains(log, []byte("--- PASS: TestRealLogind ")) {
+		t.Fatalf("in the container (%v):\n%s\n%s", err, log, console)
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 133 { // how nspawn says that it was a reboot
+		t.Errorf("the reboot ended the container with %v\n%s\n%s", err, log, console)
+	}
+}
+
+func realLogind(t *testing.T) *Logind {
+	t.Helper()
+	conn, err := ConnectSystemBus(t.Context())
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return NewLogind(conn)
+}
+
+func askRealLogind(t *testing.T) {
+	l := realLogind(t)
+	ctx := t.Context()
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	hold := func(args ...string) { // until the test ends
+		t.Helper()
+		must(t, exec.CommandContext(ctx, args[0], args[1:]...).Start())
+	}
+	eventually := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+
+	// Sessions.
+	if id, err := l.OwnSession(ctx); err != nil || id != "" {
+		t.Errorf("a service has the session %q, %v", id, err)
+	}
+	if sessions, err := l.Sessions(ctx); err != nil || len(sessions) > 0 {
+		t.Errorf("nobody is logged in: %+v, %v", sessions, err)
+	}
+	for unit, class := range map[string]string{"person": "user", "cron": "background", "login-screen": "greeter"} {
+		run("systemd-run", "--unit="+unit, "-p", "User=ann", "-p", "PAMName=test", "-p", "Environment=XDG_SESSION_CLASS="+class, "sleep", "1000")
+	}
+	eventually("there are not three sessions", func() bool { return strings.Count(run("loginctl", "--no-legend", "--no-pager"), "\n") >= 3 })
+	sessions, err := l.Sessions(ctx)
+	if err != nil || len(sessions) != 1 || sessions[0].ID == "" || sessions[0].User != "ann" || sessions[0].UID != 1001 {
+		t.Errorf("ann is logged in: %+v, %v", sessions, err)
+	}
+	run("systemd-run", "--wait", "-p", "PAMName=test", "-p", "User=root", "-p", "Environment=XDG_SESSION_CLASS=user", "-p", "StandardOutput=append:/out/log",
+		"-p", "Environment="+realVariable+"=session", "/systemd.test", "-test.run=^TestRealLogind$")
+	run("systemctl", "stop", "person")
+	eventually("ann does not go", func() bool { s, err := l.Sessions(ctx); return err == nil && len(s) == 0 })
+
+	// Scheduled shutdowns.
+	if s, err := l.Scheduled(ctx); err != nil || s != (Shutdown{}) {
+		t.Errorf("nothing is scheduled: %+v, %v", s, err)
+	}
+	must(t, l.Cancel(ctx))
+	at := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+	must(t, l.Schedule(ctx, at, "System reboot in 1 hour!\nWhy not?"))
+	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || !s.At.Equal(at) || s.Message != `System reboot in 1 hour!\nWhy not?` {
+		t.Errorf("a reboot is scheduled: %+v, %v", s, err)
+	}
+	// shutdown asks systemd itself before 255; both speak of what is scheduled.
+	if shown := run("shutdown", "--show"); !strings.Contains(strings.ToLower(shown), "reboot scheduled") {
+		t.Errorf("shutdown --show says %q", shown)
+	}
+	run("shutdown", "-c")
+	if s, err := l.Scheduled(ctx); err != nil || s != (Shutdown{}) {
+		t.Errorf("a user has cancelled it: %+v, %v", s, err)
+	}
+	run("shutdown", "-P", "+10", "disks are swapped")
+	if s, err := l.Scheduled(ctx); err != nil || s.Type != "poweroff" || s.Message != "disks are swapped" || s.At.Before(time.Now()) {
+		t.Errorf("a user has scheduled another one: %+v, %v", s, err)
+	}
+	must(t, l.Schedule(ctx, at, "ours"))
+	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || s.Message != "ours" {
+		t.Errorf("ours replaces it: %+v, %v", s, err)
+	}
+	must(t, l.Cancel(ctx))
+	if s, err := l.Scheduled(ctx); err != nil || s != (Shutdown{}) || message(t, l) != "" {
+		t.Errorf("cancelled: %+v, %v, the message is %q", s, err, message(t, l))
+	}
+
+	// Inhibitors.
+	if i, err := l.Inhibitors(ctx); err != nil || len(i) > 0 {
+		t.Errorf("nobody inhibits: %+v, %v", i, err)
+	}
+	hold("systemd-inhibit", "--what=shutdown", "--mode=delay", "--who=slow", "--why="+strings.Repeat("x", 100_000), "sleep", "1000")
+	hold("systemd-inhibit", "--what=sleep", "--who=film", "--why=it runs", "sleep", "1000")
+	eventually("there are not two inhibitors", func() bool {
+		list := run("systemd-inhibit", "--list", "--no-pager")
+		return strings.Contains(list, "slow") && strings.Contains(list, "film")
+	})
+	if i, err := l.Inhibitors(ctx); err != nil || len(i) > 0 {
+		t.Errorf("nobody blocks a shutdown: %+v, %v", i, err)
+	}
+	run("systemd-run", "--unit=backup", "systemd-inhibit", "--what=sleep:shutdown", "--who=backup\x1b[2J", "--why=nightly run", "sleep", "1000")
+	var inhibitors []Inhibitor
+	eventually("the inhibitor is not seen", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 1 })
+	if i := inhibitors[0]; i.Who != `backup\x1b[2J` || i.Why != "nightly run" || i.User != "root" || i.PID == 0 {
+		t.Errorf("it is %+v", i)
+	}
+	run("systemctl", "stop", "backup")
+	eventually("the inhibitor does not go", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 0 })
+
+	// The reboot, for which logind gives whoever delays it five seconds.
+	if preparing, err := l.PreparingForShutdown(ctx); err != nil || preparing {
+		t.Errorf("before: preparing %v, %v", preparing, err)
+	}
+	must(t, l.Reboot(ctx, false))
+	if preparing, err := l.PreparingForShutdown(ctx); err != nil || !preparing {
+		t.Errorf("after: preparing %v, %v", preparing, err)
+	}
+	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || !s.At.IsZero() {
+		t.Errorf("after: %+v is scheduled, %v", s, err)
+	}
+	for _, force := range []bool{false, true} {
+		if err := l.Reboot(ctx, force); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "OperationInProgress") {
+			t.Errorf("again, forced %v: %v", force, err)
+		}
+	}
+}
