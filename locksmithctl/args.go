@@ -36,7 +36,10 @@ func normalize(args []string, takesValue map[string]bool) []string {
 		arg := args[i]
 		switch {
 		case strings.HasPrefix(command, "__complete") && i == len(args)-1:
-			out = append(out, arg) // cobra's own command gets the word that is being typed
+			if oneDash(arg) && arg != "-" {
+				arg = "-" + arg
+			}
+			out = append(out, arg) // the word that is being typed, which cobra's own command gets
 		case arg == "--":
 			rest = append(rest, args[i+1:]...)
 			i = len(args)

@@ -29,7 +29,9 @@ func TestNormalize(t *testing.T) {
 		{"switches of one command", "lock -wait -timeout 1m a", "lock --wait --timeout 1m a"},
 		{"a number below zero", "set-max -3 -debug", "set-max --debug -- -3"},
 		{"numbers below zero elsewhere", "-3 lock -30 -group -3", "-3 lock --30 --group -3"},
-		{"the word that is being typed", "__complete -debug status -gro", "__complete --debug status -gro"},
+		{"the word that is being typed", "__complete -debug status -gro", "__complete --debug status --gro"},
+		{"a shorthand that is being typed", "__complete status -o", "__complete status -o"},
+		{"a dash that is being typed", "__complete status -", "__complete status -"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, want := normalize(strings.Fields(test.args), flags), strings.Fields(test.want)

@@ -48,6 +48,9 @@ func run(p process) int {
 
 	a := &app{process: p}
 	root := a.rootCommand()
+	if completesOneDash(p.args) {
+		root.SetOut(oneDashWriter{p.stdout})
+	}
 	root.SetArgs(normalize(p.args, longFlags(root)))
 	cmd, err := root.ExecuteContextC(ctx)
 	var wrong usageError
