@@ -1,27 +1,25 @@
 package config
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/nspawntest"
 	"github.com/locksmithd/locksmith/internal/randtest"
 )
 
 // TestUpdateConfIsReadAsSystemdReadsIt gives the same files to our parser and to a
 // real systemd, booted in a container, as EnvironmentFile=, and compares what comes out.
 func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
-	version := requireSystemd(t)
+	version := nspawntest.Require(t)
 	seed := randtest.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 
@@ -58,7 +56,7 @@ func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 // files, as the unit has it do, and compares what a service sees with what we
 // make of the files, above all where the stronger one has an empty value.
 func TestBothUpdateConfFilesAreMergedAsSystemdMergesThem(t *testing.T) {
-	requireSystemd(t)
+	nspawntest.Require(t)
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 
 	var cases [][]string
@@ -156,42 +154,17 @@ func withoutContinuedComments(inputs []string) []string {
 // nil where systemd refused a file.
 func readBySystemd(t *testing.T, cases [][]string) []map[string]string {
 	t.Helper()
-	root := t.TempDir()
-	write := func(path, content string) {
-		t.Helper()
-		path = filepath.Join(root, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, dir := range []string{"usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
-		if err := os.Symlink("usr/"+dir, filepath.Join(root, dir)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("etc/os-release", "ID=test\n")
-	write("etc/machine-id", "uninitialized\n")
-	write("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
-	write("etc/group", "root:x:0:\n")
-
+	m := nspawntest.New(t)
 	// The first case, an empty file, shows the variables that systemd adds itself.
 	cases = append([][]string{{""}}, cases...)
 	var units []string
 	for i, files := range cases {
 		for j, content := range files {
-			write(fmt.Sprintf("cases/%d/%d", i, j), content)
+			m.Write(fmt.Sprintf("/cases/%d/%d", i, j), content)
 		}
 		units = append(units, fmt.Sprintf("case@%d.service", i))
 	}
-	write("etc/systemd/system/case@.service", `[Unit]
+	m.Write("/etc/systemd/system/case@.service", `[Unit]
 DefaultDependencies=no
 [Service]
 Type=oneshot
@@ -200,7 +173,7 @@ ExecStart=/usr/bin/env -0
 StandardOutput=file:/out/%i
 StandardError=null
 `)
-	write("etc/systemd/system/end.service", `[Unit]
+	m.Write("/etc/systemd/system/end.service", `[Unit]
 DefaultDependencies=no
 [Service]
 Type=oneshot
@@ -211,29 +184,22 @@ ExecStart=/usr/bin/systemctl --force --force poweroff
 	for _, unit := range units {
 		order.WriteString("After=" + unit + "\n")
 	}
-	write("etc/systemd/system/end.service.d/order.conf", "[Unit]\n"+order.String())
-	write("etc/systemd/system/cases.target", "[Unit]\nDefaultDependencies=no\nWants=end.service\n"+
+	m.Write("/etc/systemd/system/end.service.d/order.conf", "[Unit]\n"+order.String())
+	m.Write("/etc/systemd/system/cases.target", "[Unit]\nDefaultDependencies=no\nWants=end.service\n"+
 		strings.ReplaceAll(order.String(), "After=", "Wants="))
 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	// A tmpfs of its own, because nspawn wants to mount things there for good.
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-ec", `
-		mkdir -p /run/systemd/nspawn
-		mount -t tmpfs tmpfs /run/systemd/nspawn
-		exec systemd-nspawn --quiet --register=no --keep-unit --bind-ro=/usr --console=pipe \
-			--machine="$1" --directory="$2" --boot systemd.unit=cases.target`,
-		"sh", fmt.Sprintf("locksmith-config-%d", os.Getpid()), root)
-	console, err := cmd.CombinedOutput()
+	_, console, err := m.Boot(ctx, "cases.target")
 	if err != nil {
-		t.Fatalf("boot systemd in a container: %v\n%s", err, tail(console))
+		t.Fatalf("boot systemd in a container: %v\n%s", err, console)
 	}
-	if _, err := os.Stat(filepath.Join(root, "out/end")); err != nil {
-		t.Fatalf("systemd in the container did not come to the end of the cases: %v\n%s", err, tail(console))
+	if _, err := os.Stat(m.Path("/out/end")); err != nil {
+		t.Fatalf("systemd in the container did not come to the end of the cases: %v\n%s", err, console)
 	}
 
 	read := func(i int) map[string]string {
-		data, err := os.ReadFile(filepath.Join(root, "out", strconv.Itoa(i)))
+		data, err := os.ReadFile(m.Path("/out/" + strconv.Itoa(i)))
 		if err != nil {
 			return nil
 		}
@@ -246,7 +212,7 @@ ExecStart=/usr/bin/systemctl --force --force poweroff
 	}
 	own := read(0)
 	if len(own) == 0 {
-		t.Fatalf("systemd in the container did not run the empty case\n%s", tail(console))
+		t.Fatalf("systemd in the container did not run the empty case\n%s", console)
 	}
 	var results []map[string]string
 	for i := range cases[1:] {
@@ -257,44 +223,4 @@ ExecStart=/usr/bin/systemctl --force --force poweroff
 		results = append(results, result)
 	}
 	return results
-}
-
-// tail returns the last lines of a console's output.
-func tail(console []byte) []byte {
-	lines := bytes.Split(console, []byte("\n"))
-	return bytes.Join(lines[max(0, len(lines)-30):], []byte("\n"))
-}
-
-// requireSystemd returns the version of the systemd that can be booted here. What
-// is missing is a failure under CI, and named when the test is skipped elsewhere.
-func requireSystemd(t *testing.T) int {
-	t.Helper()
-	missing := func(what string) {
-		t.Helper()
-		if os.Getenv("CI") != "" {
-			t.Fatal(what)
-		}
-		t.Skip(what)
-	}
-	if os.Geteuid() != 0 {
-		missing("a container with a real systemd needs root: run the tests as root")
-	}
-	for _, tool := range []string{"systemd-nspawn", "systemctl", "unshare", "mount", "env"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing(tool + " is missing: install the packages systemd-container, systemd, util-linux and coreutils")
-		}
-	}
-	out, err := exec.Command("systemctl", "--version").Output()
-	if err != nil {
-		t.Fatalf("ask systemctl for its version: %v", err)
-	}
-	fields := strings.Fields(string(out))
-	if len(fields) < 2 || fields[0] != "systemd" {
-		t.Fatalf("systemctl --version says %q", out)
-	}
-	version, err := strconv.Atoi(fields[1])
-	if err != nil {
-		t.Fatalf("systemctl --version says %q", out)
-	}
-	return version
 }
