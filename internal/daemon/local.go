@@ -16,6 +16,8 @@ func (m *Machine) heldBack(now time.Time) string {
 		return fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
 	case m.localErr != nil:
 		return fmt.Sprintf("logind, which does not say who is at work on this host: %v", m.localErr)
+	case l.Shutdown.Type != "" && l.Shutdown.At.IsZero():
+		return fmt.Sprintf("a %s that is under way", l.Shutdown.Type)
 	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):
 		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, clock(l.Shutdown.At))
 	case m.mayStand && m.state != Preparing:

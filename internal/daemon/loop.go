@@ -189,7 +189,7 @@ func (l *loop) run(ctx context.Context) error {
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
 			timeUp = time.After(leaveTimeout)
-			event = Leave{KeepLock: (l.machine.MayHold() || l.machine.MayStand()) && l.goingDown(work)}
+			event = Leave{KeepLock: (l.machine.MayHold() || l.machine.MayStand()) && l.mayGoDown(work)}
 			stopped, reload, next = nil, nil, nil
 		case <-timeUp:
 			l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
@@ -316,7 +316,8 @@ func (l *loop) schedule(ctx context.Context, o Order) error {
 	return nil
 }
 
-// unschedule returns nil once no reboot that we scheduled stands.
+// unschedule returns nil once no reboot that we scheduled stands. One that is
+// under way is not called off.
 func (l *loop) unschedule(ctx context.Context, o Order) error {
 	ours := func() (bool, error) {
 		s, err := l.parts.Scheduler.Scheduled(ctx)
@@ -324,6 +325,9 @@ func (l *loop) unschedule(ctx context.Context, o Order) error {
 	}
 	if stands, err := ours(); err != nil || !stands {
 		return err
+	}
+	if l.isGoingDown(ctx) {
+		return errGoingDown
 	}
 	cancelErr := l.parts.Scheduler.Cancel(ctx)
 	stands, err := ours()
@@ -342,16 +346,22 @@ func (l *loop) unschedule(ctx context.Context, o Order) error {
 // covers that, whoever asked for it. A logind that does not say does not keep it,
 // or one host with a broken logind would hold up the fleet.
 func (l *loop) release(ctx context.Context, s Settings) error {
-	ask, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if down, err := l.parts.Host.GoingDown(ask); err == nil && down {
+	if l.isGoingDown(ctx) {
 		return errGoingDown
 	}
 	return s.Lock.Release(ctx)
 }
 
-// goingDown reports whether the host is shutting down, or may be.
-func (l *loop) goingDown(ctx context.Context) bool {
+// isGoingDown reports whether logind says that the host is shutting down.
+func (l *loop) isGoingDown(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	down, err := l.parts.Host.GoingDown(ctx)
+	return err == nil && down
+}
+
+// mayGoDown reports whether the host is shutting down, or may be.
+func (l *loop) mayGoDown(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	down, err := l.parts.Host.GoingDown(ctx)

@@ -106,7 +106,7 @@ type Inhibitor struct{ Who, Why, User string }
 // A Shutdown is one that is scheduled with logind; the zero one is none.
 type Shutdown struct {
 	Type string // "reboot", "poweroff", ...
-	At   time.Time
+	At   time.Time // zero: it is under way
 	Mark bool // its message is one of ours, though somebody else may have left it in place
 }
 
@@ -379,7 +379,10 @@ func (m *Machine) saw(now time.Time, local Local, err error) {
 // ours reports whether a shutdown is the reboot that we scheduled. The mark alone
 // does not say so: logind keeps a message for whoever schedules next.
 func (m *Machine) ours(s Shutdown) bool {
-	return s.Mark && (s.At.Equal(m.scheduled) || m.scheduled.IsZero() && m.mayStand)
+	if m.scheduled.IsZero() {
+		return s.Mark && m.mayStand
+	}
+	return s.Mark && s.At.Equal(m.scheduled)
 }
 
 func (m *Machine) update(now time.Time, u Update) {

@@ -322,3 +322,20 @@ func (h *hangingHost) Local(ctx context.Context) (Local, error) {
 	<-ctx.Done()
 	return Local{}, ctx.Err()
 }
+
+// logind shows a reboot that is under way as if it were scheduled, with the
+// message that users got before.
+func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", HeldThisBoot)
+		s.scheduled = Shutdown{Type: "reboot", Mark: true}
+		s.goingDown = func(context.Context) (bool, error) { return true, nil }
+		s.run(locked(k))
+		s.tell(idle)
+		s.sleep(time.Hour)
+		if s.expectState(Settling); s.did("cancel") || k.is() == NotHeld {
+			t.Errorf("held %v, calls:\n%s", k.is(), strings.Join(s.called(), "\n"))
+		}
+		s.expectEnd(nil)
+	})
+}
