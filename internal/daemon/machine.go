@@ -105,9 +105,9 @@ type Inhibitor struct{ Who, Why, User string }
 
 // A Shutdown is one that is scheduled with logind; the zero one is none.
 type Shutdown struct {
-	Type string // "reboot", "poweroff", ...
+	Type string    // "reboot", "poweroff", ...
 	At   time.Time // zero: it is under way
-	Mark bool // its message is one of ours, though somebody else may have left it in place
+	Mark bool      // its message is one of ours, though somebody else may have left it in place
 }
 
 // A Source is who said that a reboot is needed.
