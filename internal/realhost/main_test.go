@@ -153,7 +153,8 @@ func makeSite(root string) error {
 			groupadd wheel
 			useradd --create-home --shell /bin/sh --groups wheel op
 			useradd --create-home --shell /bin/sh joe
-			printf "op:op\njoe:joe\n" | chpasswd
+			echo "PS1=shell:" > /etc/profile.d/prompt.sh
+			printf "root:root\nop:op\njoe:joe\n" | chpasswd
 			systemctl --quiet enable network.service etcd.service update-engine.service
 			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
 			mkdir -p /var/log/journal
