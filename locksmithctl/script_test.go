@@ -41,6 +41,7 @@ const (
 //	prints LINE...    the last run's standard output was exactly this
 //	says LINE...      the last run's standard error was exactly this
 //	interrupt ARG...  run, but with an interrupt as soon as a call hangs; it must exit with 1
+//	caught            wait until a call hangs
 //
 //	etcd [KIND]       start etcd, and set ENDPOINT and LOCKSMITHCTL_ENDPOINT to it; KIND is tls, mutual-tls or auth
 //	put [-lease] KEY VALUE        write a key, to live with a lease; VALUE may have escapes
@@ -97,6 +98,7 @@ func runScripts(t *testing.T, dir string, v etcdtest.Version) {
 			"prints":    command(func(_ *stage, ts *testscript.TestScript, want []string) { exactly(ts, "stdout", want) }),
 			"says":      command(func(_ *stage, ts *testscript.TestScript, want []string) { exactly(ts, "stderr", want) }),
 			"interrupt": command(interruptCmd),
+			"caught":    command(caughtCmd),
 			"etcd":      command(etcdCmd),
 			"put":       command(putCmd),
 			"put-huge": command(func(s *stage, ts *testscript.TestScript, args []string) {
@@ -191,18 +193,22 @@ func interruptCmd(s *stage, ts *testscript.TestScript, args []string) {
 	}
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	ts.Check(cmd.Start())
-	select {
-	case <-s.caught:
-	case <-time.After(patience):
-		_ = cmd.Process.Kill()
-		ts.Fatalf("the call was never made")
-	}
+	s.Cleanup(func() { _ = cmd.Process.Kill() })
+	caughtCmd(s, ts, nil)
 	ts.Check(cmd.Process.Signal(syscall.SIGINT))
 	err = cmd.Wait()
 	fmt.Fprint(ts.Stdout(), out.String())
 	fmt.Fprint(ts.Stderr(), errs.String())
 	if code := cmd.ProcessState.ExitCode(); code != 1 {
 		ts.Fatalf("exit status %d (%v), want 1; it says %s", code, err, errs.String())
+	}
+}
+
+func caughtCmd(s *stage, ts *testscript.TestScript, _ []string) {
+	select {
+	case <-s.caught:
+	case <-time.After(patience):
+		ts.Fatalf("the call was never made")
 	}
 }
 
@@ -460,8 +466,8 @@ func busCmd(s *stage, ts *testscript.TestScript, _ []string) {
 //
 //	refuse                   refuse reboots
 //	hang                     give no answer when asked for one
-//	heal                     neither of these any more
-//	silent METHOD            give no answer to a method, or about a property
+//	silent                   give no answer when asked for sessions
+//	heal                     none of these any more
 //	leave                    leave the bus
 //	go-down                  shut down, as if somebody else had asked it to
 //	boot                     be up again after a reboot
@@ -476,20 +482,12 @@ func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
 	case "refuse":
 		s.logind.Refuse("Reboot", "org.freedesktop.DBus.Error.AccessDenied", "Permission denied")
 	case "hang":
-		s.logind.Hang("Reboot")
-		asked := make(chan struct{})
-		s.caught = asked
-		go func() {
-			select {
-			case <-s.logind.Reboots():
-				close(asked)
-			case <-s.Context().Done():
-			}
-		}()
+		s.caught = s.logind.Hang("Reboot")
 	case "heal":
 		s.logind.Heal("Reboot")
+		s.logind.Heal("ListSessions")
 	case "silent":
-		s.logind.Hang(args[0])
+		s.caught = s.logind.Hang("ListSessions")
 	case "leave":
 		ts.Check(s.logind.Leave())
 	case "go-down":

@@ -15,6 +15,7 @@ type Faults struct {
 
 type fault struct {
 	err    *dbus.Error   // answered with; nil for no answer
+	hung   func()        // called when a call gets no answer
 	healed chan struct{} // closed when the fault is over
 }
 
@@ -24,9 +25,12 @@ func (f *Faults) Refuse(method, name, message string) {
 	f.set(method, &fault{err: dbus.NewError(name, []any{message}), healed: make(chan struct{})})
 }
 
-// Hang makes a method give no answer until Heal.
-func (f *Faults) Hang(method string) {
-	f.set(method, &fault{healed: make(chan struct{})})
+// Hang makes a method give no answer until Heal. The channel is closed once there
+// is a call that waits for one.
+func (f *Faults) Hang(method string) <-chan struct{} {
+	hung := make(chan struct{})
+	f.set(method, &fault{hung: sync.OnceFunc(func() { close(hung) }), healed: make(chan struct{})})
+	return hung
 }
 
 // Heal makes a method work again. Calls that hung are now answered.
@@ -63,6 +67,7 @@ func (f *Faults) suffer(method string) *dbus.Error {
 		if current.err != nil {
 			return current.err
 		}
+		current.hung()
 		<-current.healed
 	}
 }
