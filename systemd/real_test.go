@@ -1,17 +1,16 @@
 package systemd
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/nspawntest"
 )
 
 // realVariable is set where this test runs in the container that it boots:
@@ -39,77 +38,33 @@ func TestRealLogind(t *testing.T) {
 }
 
 func bootRealLogind(t *testing.T) {
-	needs := func(what string) {
-		t.Helper()
-		if os.Getenv("CI") != "" {
-			t.Fatal(what)
-		}
-		t.Skip(what)
-	}
-	if os.Geteuid() != 0 {
-		needs("a container with a real systemd needs root: run the tests as root")
-	}
-	for _, file := range []string{"/usr/bin/systemd-nspawn", "/usr/bin/unshare", "/usr/bin/dbus-daemon", "/lib/systemd/systemd-logind", "/usr/sbin/shutdown"} {
-		if _, err := os.Stat(file); err != nil {
-			needs(file + " is missing: install the packages systemd-container, util-linux, dbus and systemd-sysv")
-		}
-	}
+	nspawntest.Require(t)
 	self, err := os.Executable()
 	must(t, err)
 	binary, err := os.ReadFile(self)
 	must(t, err)
-	root := t.TempDir()
-	// The bus runs as a user of its own, and has to get to its socket.
-	for dir := root; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.Chmod(dir, 0o755))
-	}
-	for _, dir := range []string{"usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
-		must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
-	}
-	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
-		must(t, os.Symlink("usr/"+dir, filepath.Join(root, dir)))
-	}
-	for path, content := range map[string]string{
-		"etc/os-release": "ID=test\n",
-		"etc/machine-id": "uninitialized\n",
-		"etc/passwd":     "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1001:1001::/tmp:/bin/sh\n",
-		"etc/group":      "root:x:0:\nmessagebus:x:101:\nann:x:1001:\n",
-		"etc/pam.d/test": "account required pam_permit.so\nauth required pam_permit.so\nsession required pam_systemd.so\n",
-		// Processes of a session do not always end when they are told to.
-		"etc/systemd/system.conf": "[Manager]\nDefaultTimeoutStopSec=1s\n",
-		"etc/systemd/system/test.service": `[Unit]
+	m := nspawntest.New(t)
+	must(t, os.WriteFile(m.Path("/systemd.test"), binary, 0o755))
+	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1001:1001::/tmp:/bin/sh\n")
+	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1001:\n")
+	m.Write("/etc/pam.d/test", "account required pam_permit.so\nauth required pam_permit.so\nsession required pam_systemd.so\n")
+	// Processes of a session do not always end when they are told to.
+	m.Write("/etc/systemd/system.conf", "[Manager]\nDefaultTimeoutStopSec=1s\n")
+	m.Write("/etc/systemd/system/test.service", `[Unit]
 Requires=dbus.service systemd-logind.service
 After=dbus.service systemd-logind.service
 [Service]
 Type=oneshot
-Environment=` + realVariable + `=host
+Environment=`+realVariable+`=host
 ExecStart=/bin/sh -c '/systemd.test -test.v -test.run=^TestRealLogind$$ || systemctl --force --force poweroff'
 StandardOutput=append:/out/log
 StandardError=append:/out/log
-`,
-	} {
-		must(t, os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o755))
-		must(t, os.WriteFile(filepath.Join(root, path), []byte(content), 0o644))
-	}
-	must(t, os.WriteFile(filepath.Join(root, "systemd.test"), binary, 0o755))
-
+`)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	// A tmpfs of its own, because nspawn wants to mount things there for good.
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-ec", `
-		mkdir -p /run/systemd/nspawn
-		mount -t tmpfs tmpfs /run/systemd/nspawn
-		exec systemd-nspawn --quiet --register=no --keep-unit --bind-ro=/usr --console=pipe \
-			--machine="$1" --directory="$2" --boot systemd.unit=test.service`,
-		"sh", fmt.Sprintf("locksmith-logind-%d", os.Getpid()), root)
-	console, err := cmd.CombinedOutput()
-	log, _ := os.ReadFile(filepath.Join(root, "out/log"))
-	if !bytes.Contains(log, []byte("--- PASS: TestRealLogind ")) {
-		t.Fatalf("in the container (%v):\n%s\n%s", err, log, console)
-	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 133 { // how nspawn says that it was a reboot
-		t.Errorf("the reboot ended the container with %v\n%s\n%s", err, log, console)
+	status, console, err := m.Boot(ctx, "test.service")
+	if log := m.Read("/out/log"); err != nil || status != nspawntest.Rebooted || !strings.Contains(log, "--- PASS: TestRealLogind ") {
+		t.Errorf("the container ended with %d, %v, and not with a reboot after a test that passed:\n%s\n%s", status, err, log, console)
 	}
 }
 
