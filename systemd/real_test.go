@@ -81,7 +81,12 @@ func askRealLogind(t *testing.T) {
 	ctx := t.Context()
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		if args[0] == "shutdown" { // is systemctl by another name, where it is installed
+			cmd = exec.CommandContext(ctx, "systemctl")
+			cmd.Args = args
+		}
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out)
 		}
