@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,9 @@ func TestRealLogind(t *testing.T) {
 
 func bootRealLogind(t *testing.T) {
 	nspawntest.Require(t)
+	if found, err := filepath.Glob("/lib/*/security/pam_systemd.so"); err != nil || len(found) == 0 {
+		t.Fatal("nobody can log in to a container without pam_systemd: install the package libpam-systemd")
+	}
 	self, err := os.Executable()
 	must(t, err)
 	binary, err := os.ReadFile(self)
