@@ -575,3 +575,43 @@ func TestRestartRemembersWhatMayStand(t *testing.T) {
 		t.Errorf("looks for %v, want %v", r.order.At, at)
 	}
 }
+
+// What was called off, and is seen again, is called off again.
+func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
+	for name, where := range map[string][]any{
+		"waiting": {LookEvery, unchecked, calledOff, given, replaces}, // a moment after a failure
+		"locking": {LookEvery, unchecked, calledOff, given, 20 * second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...)
+			ours := r.scheduled
+			r.do(where...).do(scheduledIs(ours), 20*second)
+			if name == "locking" {
+				r.expect(Locking, None, true)
+				r.do(lockEnded)
+			}
+			r.expect(Releasing, Unschedule, false)
+			if !r.order.At.Equal(ours.At) {
+				t.Errorf("calls off %v, want %v", r.order.At, ours.At)
+			}
+		})
+	}
+}
+
+// The window has to have room for the delay from when users were told, no longer.
+func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
+	r := newRig(t, true)
+	policy := people5m
+	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
+	r.restart(policy).do(notHeld, people, need, got, crowded, told)
+	r.await(Rebooting, 5*time.Minute)
+}
+
+// The last minute begins when users were told, or could not be, and not when
+// nobody wanted to tell them any more.
+func TestLastWarningThatWasCutShortIsNoWarning(t *testing.T) {
+	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
+	r.expect(Preparing, Schedule, false)
+	r.do(shuts, Tick{}, opens, Done{Effect: Schedule, Err: context.Canceled})
+	r.expect(Releasing, Unschedule, false)
+}

@@ -189,7 +189,7 @@ func (l *loop) run(ctx context.Context) error {
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
 			timeUp = time.After(leaveTimeout)
-			event = Leave{KeepLock: (l.machine.MayHold() || l.machine.MayStand()) && l.mayGoDown(work)}
+			event = Leave{KeepLock: l.machine.MayHold() && l.mayGoDown(work)}
 			stopped, reload, next = nil, nil, nil
 		case <-timeUp:
 			l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
@@ -313,6 +313,7 @@ func (l *loop) schedule(ctx context.Context, o Order) error {
 			return err
 		}
 	}
+	l.parts.Log.Info("users are told of the reboot", "message", o.Message)
 	return nil
 }
 

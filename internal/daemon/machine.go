@@ -263,9 +263,6 @@ func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
 // MayHold reports whether this host holds a slot or may do so.
 func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
 
-// MayStand reports whether a reboot that we scheduled stands or may do so.
-func (m *Machine) MayStand() bool { return m.mayStand }
-
 // Step tells the machine that ev happened at now and returns what to do. The
 // loop must start and cancel what it is told to, and report each started
 // effect's end with exactly one Done. now is what time.Now says: delays are
@@ -457,7 +454,7 @@ func (m *Machine) want(now time.Time) Effect {
 		switch {
 		case m.running != None:
 			return m.running
-		case m.mayStand && !m.covered() && !now.Before(m.logind.at):
+		case m.mayStand && !now.Before(m.logind.at):
 			return Unschedule
 		case m.mayHold && (!m.mayStand || m.covered()) && !now.Before(m.etcd.at):
 			return Unlock

@@ -58,7 +58,7 @@ func (m *Machine) leaving() (State, string) {
 		return m.state, "" // its end, or the reboot's, comes first
 	case !m.mayHold && !m.mayStand:
 		return Left, end + "; no slot is held"
-	case m.mayStand && !m.covered() && m.logind.err != nil:
+	case m.mayStand && m.logind.err != nil:
 		return Left, fmt.Sprintf("%s; a reboot that was scheduled with logind may still stand, and keeps its slot: %v", end, m.logind.err)
 	case m.state == Starting && m.policy.Lock && !m.inspected:
 		return Left, end + " before etcd said whether a slot is held"
@@ -128,7 +128,7 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 	switch {
 	case !m.pending() || m.mayHold && !m.open(now):
 		return m.backOut(m.shut())
-	case m.mayStand || m.mayHold && m.cancelled(now):
+	case m.mayStand:
 		return m.backOut("a reboot was called off")
 	case !m.open(now) || !m.due(now) || !m.fresh(now):
 		return Waiting, ""

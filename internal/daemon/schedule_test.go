@@ -173,6 +173,9 @@ func TestCancelledRebootReleasesTheSlotAndIsTriedAgain(t *testing.T) {
 		if s.expectState(Waiting); k.is() != NotHeld {
 			t.Error("the slot is kept")
 		}
+		if l := s.find("users are told of the reboot"); len(l) != 1 || l[0]["message"] != s.message {
+			t.Errorf("the log has %v", l)
+		}
 		if l := s.find("held back"); len(l) != 1 || !strings.Contains(l[0]["by"], "a user, who cancelled it") {
 			t.Errorf("the log has %v", l)
 		}
@@ -335,6 +338,51 @@ func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 		s.sleep(time.Hour)
 		if s.expectState(Settling); s.did("cancel") || k.is() == NotHeld {
 			t.Errorf("held %v, calls:\n%s", k.is(), strings.Join(s.called(), "\n"))
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// logind says that it has cancelled the reboot, and it stands.
+func TestRebootThatStandsAfterItWasCancelledKeepsTheSlot(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.parts.Scheduler = stubborn{s}
+		s.warned(k)
+		s.tell(idle)
+		s.sleep(time.Hour)
+		if s.expectState(Releasing); k.is() == NotHeld {
+			t.Error("the slot is given back")
+		}
+		last := s.reported()[len(s.reported())-1].Status
+		if !strings.Contains(last, "logind has not cancelled the reboot that was scheduled") {
+			t.Errorf("the status is %q", last)
+		}
+		s.expectEnd(nil)
+		if k.is() == NotHeld {
+			t.Error("the slot is given back at the end")
+		}
+	})
+}
+
+// stubborn is a Scheduler that never cancels anything.
+type stubborn struct{ *site }
+
+func (stubborn) Cancel(context.Context) error { return nil }
+
+func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		settings := locked(newSlot(s, "A", NotHeld))
+		settings.Policy.MaxPostpone = time.Hour
+		s.local = backup
+		s.run(settings)
+		s.tell(need)
+		s.sleep(time.Hour - time.Second)
+		s.expectState(Waiting)
+		s.sleep(time.Second)
+		s.expectState(Rebooting)
+		if last := s.called()[len(s.called())-1]; last != "1h0m0s reboot by force" {
+			t.Errorf("the last call is %q", last)
 		}
 		s.expectEnd(nil)
 	})

@@ -763,7 +763,7 @@ func (w *world) holds(d Decision) {
 	if w.m.running != w.running {
 		w.fail("the machine says that %v is running, and %v is", w.m.running, w.running)
 	}
-	if w.planned && !w.m.MayStand() {
+	if w.planned && !w.m.mayStand {
 		w.fail("our reboot stands and the machine rules it out")
 	}
 	if w.m.looking != w.looking {
@@ -781,8 +781,8 @@ func (w *world) holds(d Decision) {
 	idling := w.running == None || w.cancelled
 	switch d.State {
 	case Idle:
-		if w.m.MayHold() || w.m.MayStand() || w.pending() {
-			w.fail("idle, may hold %v, may stand %v, pending %v", w.m.MayHold(), w.m.MayStand(), w.pending())
+		if w.m.MayHold() || w.m.mayStand || w.pending() {
+			w.fail("idle, may hold %v, may stand %v, pending %v", w.m.MayHold(), w.m.mayStand, w.pending())
 		}
 	case Waiting:
 		if w.m.MayHold() && !w.open() {
