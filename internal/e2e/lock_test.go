@@ -139,7 +139,7 @@ func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 		g := newGroup(t, s)
 		h := startHost(t, g.conf(shutWindow()))
 		h.awaitIdle()
-		h.ctl("reboot")
+		h.ctl("reboot", "-force")
 		h.awaitReboot()
 		g.awaitHolders(h.id)
 		must(t, h.Halt())
