@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 		status, err = isolate()
 	} else if err = setUp(root); err == nil {
 		status = m.Run()
+		err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
