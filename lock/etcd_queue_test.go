@@ -341,9 +341,18 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 		_, err = lock.ResumeAll(ctx, store)
 		must(t, err)
 		b.mustGet(t)
-		must(t, a.Gone(ctx, "a", false))
 		must(t, bLock.Release(ctx, "b"))
-		must(t, a.Gone(ctx, "", true))
+		watching, enough := context.WithCancel(ctx)
+		defer enough()
+		err = a.WatchOverview(watching, func(o lock.Overview, err error) {
+			must(t, err)
+			if len(o.Holders)+len(o.Queue) == 0 {
+				enough()
+			}
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	})
 }
 

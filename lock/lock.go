@@ -166,7 +166,7 @@ func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already boo
 	reads := l.gates(id)
 	snap, err := l.store.Get(ctx, reads...)
 	if err == nil {
-		already, _, err = l.acquire(ctx, snap, reads, h, nil)
+		already, _, err = l.acquire(ctx, snap, reads, h, anyPlace)
 	}
 	return already, l.outcome("take a slot for "+id, err)
 }
@@ -285,9 +285,10 @@ func (l *Lock) gates(id string) []Read {
 	return keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey)
 }
 
-// acquire takes a slot, given a snapshot of reads, which have the gates in them; place adds what it
-// depends on beside them. now is the last snapshot that it has seen.
-func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host, place func(Snapshot) (*change, error)) (already bool, now Snapshot, err error) {
+// acquire takes a slot, given a snapshot of reads, which have the gates in them, and with it deletes
+// the place that id has in the queue. place says what else the slot depends on. now is the last
+// snapshot that it has seen.
+func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host, place func(Snapshot) ([]Cond, error)) (already bool, now Snapshot, err error) {
 	alive := int64(0)
 	defer func() {
 		if alive != 0 && l.unresolved == noRevision { // else it may be in use
@@ -302,20 +303,25 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 		if p := l.pauseIn(v.Snapshot); p != nil {
 			return nil, &PausedError{Pause: *p}
 		}
-		c := &change{}
-		if place != nil {
-			var err error
-			if c, err = place(v.Snapshot); err != nil {
-				return nil, err
-			}
-		}
-		var err error
-		if c.next, err = v.semaphore.Acquire(h.id); err != nil {
+		conds, err := place(v.Snapshot)
+		if err != nil {
 			return nil, err
 		}
-		c.conds = append(c.conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
-			Cond{Key: l.recordKey(h.id), ModRevision: v.Values[l.recordKey(h.id)].ModRevision})
-		c.ops = append(c.ops, Op{Key: l.recordKey(h.id), Value: h.holderDoc})
+		next, err := v.semaphore.Acquire(h.id)
+		if err != nil {
+			return nil, err
+		}
+		entry := v.Values[l.queueKey(h.id)]
+		c := &change{
+			next: next,
+			conds: append(conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
+				Cond{Key: l.recordKey(h.id), ModRevision: v.Values[l.recordKey(h.id)].ModRevision},
+				Cond{Key: l.queueKey(h.id), ModRevision: entry.ModRevision}),
+			ops: []Op{{Key: l.recordKey(h.id), Value: h.holderDoc}},
+		}
+		if entry.ModRevision != 0 {
+			c.ops = append(c.ops, Op{Key: l.queueKey(h.id), Delete: true}, Op{Key: l.orderKey(h.id, entry.CreateRevision), Delete: true})
+		}
 		if h.record.TTL == 0 {
 			return c, nil
 		}
@@ -332,6 +338,9 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 	}
 	return already, now, err
 }
+
+// anyPlace is for a slot that is taken by hand, whoever waits in the queue.
+func anyPlace(Snapshot) ([]Cond, error) { return nil, nil }
 
 // revokeTimeout bounds the tidying up after a call.
 const revokeTimeout = 2 * time.Second

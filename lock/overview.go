@@ -95,41 +95,6 @@ func (l *Lock) queueIn(snap Snapshot) []string {
 	return queue
 }
 
-// ReleaseExpired takes the slots of those away whose time-to-live is over, and returns their ids, of
-// which some may have been released although there is an error.
-func (l *Lock) ReleaseExpired(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	released, err := l.releaseExpired(ctx)
-	return released, l.outcome("release expired slots", err)
-}
-
-func (l *Lock) releaseExpired(ctx context.Context) (released []string, err error) {
-	alive := l.aliveRange()
-	alive.KeysOnly = true
-	reads := append(l.semaphoreOnly(), l.holdersRange(), alive)
-	snap, err := l.store.Get(ctx, reads...)
-	if err != nil {
-		return nil, err
-	}
-	if _, _, err := l.parse(snap); err != nil {
-		return nil, err
-	}
-	for _, id := range l.expired(snap) {
-		removed, err := l.removeIfExpired(ctx, snap, reads, id)
-		if err != nil {
-			return released, err
-		}
-		if removed {
-			released = append(released, id)
-		}
-		if snap, err = l.store.Get(ctx, reads...); err != nil {
-			return released, err
-		}
-	}
-	return released, nil
-}
-
 // ChangedError says that a slot is not as it was when it was looked at.
 type ChangedError struct{ ID string }
 
@@ -158,7 +123,7 @@ func (l *Lock) ReleaseRecord(ctx context.Context, h HolderInfo) error {
 	return l.outcome("release the slot of "+h.ID, err)
 }
 
-// coalesce is how long changes are gathered before WatchOverview and Gone look again.
+// coalesce is how long changes are gathered before WatchOverview looks again.
 const coalesce = 200 * time.Millisecond
 
 // WatchOverview calls back with what is there, now and after every change, until ctx ends, and returns
@@ -166,57 +131,29 @@ const coalesce = 200 * time.Millisecond
 // back as well, and does not end it; only a store that refuses or a document that cannot be understood
 // does.
 func (l *Lock) WatchOverview(ctx context.Context, changed func(Overview, error)) error {
-	return l.follow(ctx, "watch the lock", func(o Overview, err error) bool {
-		changed(o, err)
-		return false
-	})
-}
-
-// Gone returns once id neither holds a slot nor waits for one, or if all is true, once nobody does. A
-// failure of the store does not end it, except for one as for WatchOverview.
-func (l *Lock) Gone(ctx context.Context, id string, all bool) error {
-	return l.follow(ctx, "wait", func(o Overview, err error) bool {
-		switch {
-		case err != nil:
-			return false
-		case all:
-			return len(o.Holders) == 0 && len(o.Queue) == 0
-		}
-		return !o.Semaphore.Holds(id) && !slices.ContainsFunc(o.Queue, func(w Waiter) bool { return w.ID == id })
-	})
-}
-
-// follow calls back now and after every change until enough returns true.
-func (l *Lock) follow(ctx context.Context, verb string, enough func(Overview, error) bool) error {
-	for failures := 0; ; {
-		err := l.followOnce(ctx, func(o Overview) bool {
+	for failures := 0; ; failures++ {
+		err := l.follow(ctx, func(o Overview) {
 			failures = 0
-			return enough(o, nil)
+			changed(o, nil)
 		})
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%s: %w", verb, ctx.Err())
-		case permanent(err):
-			return fmt.Errorf("%s: %w", verb, err)
+		err = fmt.Errorf("watch the lock: %w", cmp.Or(ctx.Err(), err))
+		if ctx.Err() != nil || permanent(err) {
+			return err
 		}
-		enough(Overview{}, fmt.Errorf("%s: %w", verb, err))
+		changed(Overview{}, err)
 		sleep(ctx, backoff(failures, 250*time.Millisecond, 10*time.Second))
-		failures++
 	}
 }
 
-func (l *Lock) followOnce(ctx context.Context, enough func(Overview) bool) error {
+// follow calls back until there is an error.
+func (l *Lock) follow(ctx context.Context, changed func(Overview)) error {
 	alive := l.aliveRange()
 	for {
 		o, snap, err := l.overview(ctx)
 		if err != nil {
 			return err
 		}
-		if enough(o) {
-			return nil
-		}
+		changed(o)
 		// From the records to the semaphore is all of a group, in the order of keys, that is not of
 		// another, except what lives.
 		limited, cancel := context.WithTimeout(ctx, rereadAfter)

@@ -102,12 +102,16 @@ type waiter struct {
 	last     Waiting
 	told     bool // of last, and of no failure since
 	failures int  // since something worked
+	place
+}
 
-	// The entry in the queue; entry is 0 without one.
-	lease   int64
+// place is a place in the queue.
+type place struct {
+	lease   int64 // 0: there is no place, nor can there be one
 	created int64 // revision at which the entry was created
-	entry   int64 // revision of its last change
+	entry   int64 // revision of its last change; 0: there is none yet
 	indexed bool
+	late    bool // what makes the entry may be done once more, as long as the lease lives
 	head    bool // nobody is, or can come, before it
 	alive   context.Context
 	stop    func() // keeping the lease alive
@@ -131,7 +135,7 @@ func (w *waiter) leave(ctx context.Context) {
 	if w.lease != 0 {
 		w.revoke(ctx, w.lease)
 	}
-	w.lease, w.created, w.entry, w.indexed, w.head, w.alive, w.stop = 0, 0, 0, false, false, nil, nil
+	w.place = place{}
 }
 
 // try goes on until there is a slot or an error.
@@ -169,12 +173,12 @@ func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
 		return false, err
 	}
 	again := false
-	_, snap, err = w.acquire(limited, snap, reads, w.host, func(snap Snapshot) (*change, error) {
+	_, snap, err = w.acquire(limited, snap, reads, w.host, func(snap Snapshot) ([]Cond, error) {
 		if again || len(within(snap, queue)) > 0 {
 			return nil, errQueue
 		}
 		again = true // after a conflict it is not known whether somebody waits
-		return &change{conds: []Cond{{Key: queue.Key, End: queue.End}}}, nil
+		return []Cond{{Key: queue.Key, End: queue.End}}, nil
 	})
 	var full *FullError
 	var paused *PausedError
@@ -223,6 +227,7 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 		case errors.Is(err, ErrRefused):
 			return err
 		default:
+			w.late = true
 			now, readErr := w.reread(limited, keys(key), &failures)
 			if readErr != nil {
 				return err
@@ -485,17 +490,14 @@ func (w *waiter) take(ctx context.Context, snap Snapshot) (now Snapshot, got boo
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	tried := false
-	_, now, err = w.acquire(ctx, snap, w.state(), w.host, func(snap Snapshot) (*change, error) {
+	_, now, err = w.acquire(ctx, snap, w.state(), w.host, func(snap Snapshot) ([]Cond, error) {
 		if snap.Values[w.queueKey(w.id)].ModRevision != w.entry {
 			return nil, errLostPlace
 		}
 		tried = true
-		return &change{
-			conds: []Cond{{Key: w.queueKey(w.id), ModRevision: w.entry}},
-			ops:   []Op{{Key: w.queueKey(w.id), Delete: true}, {Key: w.orderKey(w.id, w.created), Delete: true}},
-		}, nil
+		return nil, nil
 	})
-	if err == nil && tried {
+	if err == nil && tried && !w.late {
 		w.lease = 0 // nothing lives with it any more
 	}
 	return now, err == nil, err
@@ -522,39 +524,33 @@ func (l *Lock) expired(snap Snapshot) []string {
 	})
 }
 
-// removeExpired takes the slots of those away whose time is up, given a snapshot of the state.
-func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (removed bool, err error) {
+// removeExpired takes the slots of those away whose time is up, given a snapshot of the state. It
+// returns true if there were any: then the state has to be read again.
+func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	for _, id := range w.expired(snap) {
-		removed = true
-		if _, err := w.removeIfExpired(ctx, snap, w.state(), id); err != nil {
-			return removed, err
+		found = true
+		_, err := w.change(ctx, snap, w.state(), func(v view) (*change, error) {
+			if !slices.Contains(w.expired(v.Snapshot), id) {
+				return nil, nil
+			}
+			next, err := v.semaphore.Release(id)
+			return &change{
+				next: next,
+				conds: []Cond{
+					{Key: w.recordKey(id), ModRevision: v.Values[w.recordKey(id)].ModRevision},
+					{Key: w.aliveKey(id)},
+				},
+				ops: []Op{{Key: w.recordKey(id), Delete: true}},
+			}, err
+		})
+		if err != nil {
+			return found, err
 		}
 		if snap, err = w.store.Get(ctx, w.state()...); err != nil {
-			return removed, err
+			return found, err
 		}
 	}
-	return removed, nil
-}
-
-// removeIfExpired takes the slot of id away if its time is up, and nothing of that changes before.
-func (l *Lock) removeIfExpired(ctx context.Context, snap Snapshot, reads []Read, id string) (removed bool, err error) {
-	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
-		removed = v.undecided && !v.semaphore.Holds(id)
-		if !slices.Contains(l.expired(v.Snapshot), id) {
-			return nil, nil
-		}
-		removed = true
-		next, err := v.semaphore.Release(id)
-		return &change{
-			next: next,
-			conds: []Cond{
-				{Key: l.recordKey(id), ModRevision: v.Values[l.recordKey(id)].ModRevision},
-				{Key: l.aliveKey(id)},
-			},
-			ops: []Op{{Key: l.recordKey(id), Delete: true}},
-		}, err
-	})
-	return removed && err == nil, err
+	return found, nil
 }

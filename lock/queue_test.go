@@ -443,6 +443,68 @@ func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	})
 }
 
+// A place that an earlier process of the host left in the queue must not keep others waiting until its
+// lease runs out, once the host has its slot.
+func TestSlotTakenByHandEndsThePlaceInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		if !a.got(t) {
+			t.Fatal("a has no slot")
+		}
+		crashed := enter(t, s, "b", lock.Record{})
+		s.Break(locktest.ErrFault) // so that it cannot tidy up
+		crashed.leave()
+		<-crashed.done
+		s.Break(nil)
+		a.mustRelease(t)
+
+		b := newLock(t, s, "")
+		if already, err := b.TryAcquire(t.Context(), "b", lock.Record{}); already || err != nil {
+			t.Fatalf("b: already %v, %v", already, err)
+		}
+		if left := keysIn(t, s, "queue/"); len(left) > 0 {
+			t.Errorf("b has its slot, and still waits: %v", left)
+		}
+		if left := keysIn(t, s, "order/"); len(left) > 0 {
+			t.Errorf("b has its slot, and is still in the index: %v", left)
+		}
+		must(t, b.Release(t.Context(), "b"))
+		if c := enter(t, s, "c", lock.Record{}); !c.got(t) {
+			t.Errorf("every slot is free, and c waits: %v", c.last())
+		}
+	})
+}
+
+// What made the entry may be done late: after the host got its slot, it would wait in the queue again.
+func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		if !a.got(t) {
+			t.Fatal("a has no slot")
+		}
+		s.FailCommits(locktest.HoldRequest)
+		b := enter(t, s, "b", lock.Record{})
+		time.Sleep(time.Second) // of the bubble: until the second try
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b"}) {
+			t.Fatalf("the queue is %v", q)
+		}
+		a.mustRelease(t)
+		if !b.got(t) {
+			t.Fatal("b has no slot")
+		}
+		s.Deliver()
+		if left := keysIn(t, s, "queue/"); len(left) > 0 {
+			t.Errorf("b has its slot, and waits again: %v", left)
+		}
+		b.mustRelease(t)
+		if c := enter(t, s, "c", lock.Record{}); !c.got(t) {
+			t.Errorf("every slot is free, and c waits: %v", c.last())
+		}
+	})
+}
+
 func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 	info := lock.PauseInfo{By: "ops\x1b[31m", Reason: "disk is on fire"}
 	for name, test := range map[string]struct {
@@ -775,12 +837,7 @@ func TestTimeToLive(t *testing.T) {
 		if len(o.Holders) != 1 || o.Holders[0].ID != "c" || !o.Holders[0].Expired {
 			t.Errorf("the holders are %+v", o.Holders)
 		}
-		if ids, err := b.lock.ReleaseExpired(ctx); err != nil || !slices.Equal(ids, []string{"c"}) {
-			t.Errorf("release of expired slots returned %v, %v", ids, err)
-		}
-		if ids, err := b.lock.ReleaseExpired(ctx); err != nil || len(ids) != 0 {
-			t.Errorf("release of expired slots returned %v, %v", ids, err)
-		}
+		must(t, b.lock.ReleaseRecord(ctx, o.Holders[0]))
 		wantNothingLeft(t, s)
 	})
 }
@@ -828,9 +885,10 @@ func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 			s := locktest.NewMemory()
 			a := enter(t, s, "a", lock.Record{TTL: time.Minute})
 			time.Sleep(2 * time.Minute)
-			other := before(s, func() { change(t, s, a.lock) })
-			if ids, err := newLock(t, other, "").ReleaseExpired(t.Context()); err != nil || len(ids) != 0 {
-				t.Errorf("%s: released %v, %v", name, ids, err)
+			removal := func(op lock.Op) bool { return op.Delete && op.Key == prefix+"holders/a" }
+			b := enter(t, before(s, removal, func() { change(t, s, a.lock) }), "b", lock.Record{})
+			if b.got(t) {
+				t.Errorf("%s: b has the slot of a", name)
 			}
 			if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
 				t.Errorf("%s: held by %v", name, h)
@@ -839,16 +897,21 @@ func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 	}
 }
 
-// before returns a store that runs f once, before the first Commit.
-func before(s lock.Store, f func()) lock.Store { return &beforeStore{Store: s, f: f} }
+// before returns a store that runs f once, before the first Commit with such an operation.
+func before(s lock.Store, such func(lock.Op) bool, f func()) lock.Store {
+	return &beforeStore{Store: s, such: such, f: f}
+}
+
+func isAny(lock.Op) bool { return true }
 
 type beforeStore struct {
 	lock.Store
-	f func()
+	such func(lock.Op) bool
+	f    func()
 }
 
 func (b *beforeStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	if f := b.f; f != nil {
+	if f := b.f; f != nil && slices.ContainsFunc(ops, b.such) {
 		b.f = nil
 		f()
 	}
@@ -1102,7 +1165,7 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 		},
 	} {
 		s := locktest.NewMemory()
-		l := newLock(t, before(s, func() { put(t, s, prefix+"holders/a", `{"hostname":"clone","boot_id":"2"}`) }), "")
+		l := newLock(t, before(s, isAny, func() { put(t, s, prefix+"holders/a", `{"hostname":"clone","boot_id":"2"}`) }), "")
 		if _, err := newLock(t, s, "").TryAcquire(ctx, "a", lock.Record{Hostname: "a", BootID: "1"}); err != nil {
 			t.Fatal(err)
 		}
@@ -1115,51 +1178,6 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 			t.Errorf("%s: held by %v", name, h)
 		}
 	}
-}
-
-func TestGoneWaitsForTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		s := locktest.NewMemory()
-		put(t, s, prefix+"queue/unleased", "{}") // no place in the queue
-		gone := func(id string, all bool) chan error {
-			done := make(chan error, 1)
-			l := newLock(t, s, "")
-			go func() { done <- l.Gone(ctx, id, all) }()
-			synctest.Wait()
-			return done
-		}
-		settle := func() { time.Sleep(time.Second); synctest.Wait() }
-		if err := <-gone("a", false); err != nil {
-			t.Error(err)
-		}
-		a, b := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{})
-		goneA, goneB, goneAll := gone("a", false), gone("b", false), gone("", true)
-		settle()
-		if len(goneA)+len(goneB)+len(goneAll) != 0 {
-			t.Error("gone are those who are there")
-		}
-		a.mustRelease(t)
-		settle()
-		if len(goneA) != 1 || len(goneB)+len(goneAll) != 0 {
-			t.Error("a is gone, and nobody else")
-		}
-		s.Break(locktest.ErrFault) // does not matter
-		settle()
-		s.Break(nil)
-		time.Sleep(time.Minute)
-		b.mustRelease(t)
-		settle()
-		if len(goneB) != 1 || len(goneAll) != 1 {
-			t.Error("all are gone")
-		}
-		short, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		lockFor(ctx, t, a.lock, "a")
-		if err := a.lock.Gone(short, "a", false); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("it ends with %v", err)
-		}
-	})
 }
 
 func TestWatchOverviewSeesChanges(t *testing.T) {
