@@ -324,8 +324,9 @@ func idOf(key string) string {
 	return last
 }
 
-// await waits, behind another host, until that key has changed. It returns true if there is a slot
-// already: somebody took it for this host by hand.
+// await waits, behind another host, until that key or the own entry has changed. It returns true if
+// there is a slot already: somebody took it for this host by hand, and the host ahead may wait for that
+// one.
 func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bool, err error) {
 	s, _, err := w.parse(snap)
 	if err != nil {
@@ -336,7 +337,8 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 		return err == nil, err
 	}
 	w.tell(Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)})
-	_, err = w.watch(ctx, rereadPlaceAfter, Watch{Key: ahead, After: snap.Revision})
+	_, err = w.watch(ctx, rereadPlaceAfter,
+		Watch{Key: ahead, After: snap.Revision}, Watch{Key: w.queueKey(w.id), After: snap.Revision})
 	return false, err
 }
 

@@ -505,6 +505,26 @@ func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
 	})
 }
 
+func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		x := enter(t, s, "x", lock.Record{})
+		a, b, c := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{})
+		// x gives its slot back, and b gets it by hand before a does.
+		_, _, err := s.Commit(t.Context(), nil, []lock.Op{
+			{Key: defaultKey, Value: []byte(`{"semaphore":0,"max":1,"holders":["b"]}`)},
+			{Key: prefix + "queue/b", Delete: true},
+		})
+		must(t, err)
+		if !x.got(t) || a.got(t) || c.got(t) {
+			t.Error("a or c has the slot of b")
+		}
+		if !b.got(t) {
+			t.Error("b waits for a, and a for b")
+		}
+	})
+}
+
 func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 	info := lock.PauseInfo{By: "ops\x1b[31m", Reason: "disk is on fire"}
 	for name, test := range map[string]struct {

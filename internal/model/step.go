@@ -287,6 +287,7 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 				next := *s
 				next.left.Locks--
 				m.lockByHand(&next, id)
+				m.deleteEntry(&next, id)
 				m.putRecord(&next, id, entry{id: id, host: m.hostOf(id), boot: true, exist: true})
 				if m.TTL {
 					next.alive |= 1 << id
