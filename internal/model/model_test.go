@@ -27,7 +27,9 @@ var worlds = []Config{
 	{Name: "pause", Max: 1, Budget: Budget{Lost: 1, Pauses: 1, SetMax: 1}},
 	{Name: "pause, max 2", Max: 2, Budget: Budget{Lost: 1, Kills: 1, Pauses: 1}},
 	{Name: "administrator", Max: 1, Budget: Budget{Lost: 1, Unlocks: 1, Locks: 1}},
-	{Name: "old client", Max: 1, Budget: Budget{Lost: 1, OldTakes: 1, OldUnlock: 1, OldLock: 1}},
+	{Name: "old client", Max: 1, Budget: Budget{Lost: 1, OldTakes: 1, OldUnlock: 1}},
+	{Name: "old tool locks", Max: 1, Budget: Budget{Lost: 1, Kills: 1, OldLock: 1}},
+	{Name: "old tool locks, pause", Max: 1, Budget: Budget{Lost: 1, Pauses: 1, OldLock: 1}},
 	{Name: "everybody queues", Max: 1, Queue: true, Budget: Budget{Lost: 1, Leaves: 1}},
 	{Name: "time-to-live", Max: 1, TTL: true, Budget: Budget{Lost: 1, Leaves: 1}},
 	{Name: "time-to-live, by hand", Max: 1, TTL: true, Budget: Budget{Unlocks: 1, Locks: 1, OldTakes: 1}},
@@ -46,11 +48,14 @@ var largeWorlds = []Config{
 	{Name: "pause, two lost replies, max 2", Max: 2, Budget: Budget{Lost: 2, Kills: 1, Pauses: 1}},
 	{Name: "hangs, pause and leaving", Max: 1, Budget: Budget{Lost: 1, Leases: 1, Leaves: 1, Pauses: 1}},
 	{Name: "administrator, all at once", Max: 1, Budget: Budget{Lost: 1, Pauses: 1, SetMax: 2, Unlocks: 1, OldTakes: 1}},
+	{Name: "old tool locks, all at once", Max: 1, Budget: Budget{Lost: 1, Leases: 1, Leaves: 1, OldTakes: 1, OldLock: 1}},
+	{Name: "old tool locks, max 2", Max: 2, Budget: Budget{Lost: 1, Kills: 1, Pauses: 1, OldLock: 1}},
 	{Name: "everybody queues, all at once", Max: 1, Queue: true, Budget: Budget{Lost: 2, Kills: 1, Leaves: 1, Pauses: 1}},
 	{Name: "two hosts, all at once", Hosts: 2, Max: 1,
 		Budget: Budget{Lost: 1, Crashes: 1, Leases: 1, Leaves: 1, Pauses: 1, Unlocks: 1}},
 	{Name: "time-to-live, crashes", Max: 1, TTL: true, Budget: Budget{Lost: 1, Kills: 1, Crashes: 1}},
 	{Name: "time-to-live, administrator", Max: 1, TTL: true, Budget: Budget{Lost: 1, Leaves: 1, Unlocks: 1, Locks: 1}},
+	{Name: "time-to-live, old tool locks", Max: 1, TTL: true, Budget: Budget{Lost: 1, Leaves: 1, OldLock: 1}},
 	{Name: "time-to-live, dead hosts, max 2", Max: 2, TTL: true, Dead: true, Budget: Budget{Lost: 2, Crashes: 2, Pauses: 1}},
 	{Name: "cloned id, crashes", Max: 1, IDs: cloned, Budget: Budget{Lost: 1, Crashes: 1, Unlocks: 1}},
 	{Name: "cloned id, crashes, max 2", Max: 2, IDs: cloned, Budget: Budget{Lost: 1, Crashes: 1, Kills: 1, Leaves: 1}},
@@ -142,6 +147,10 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			"although its slot was taken away", 4},
 		{"the next in the queue takes itself for the head", FollowIsHead, Config{Max: 1, Budget: Budget{Leases: 1, OldTakes: 1}},
 			"overtaken", 11},
+		{"a host in the queue does not watch its own entry", FollowNotSelf, Config{Max: 1, Budget: Budget{Locks: 1}},
+			"a slot stays held", 15},
+		{"the head leaves the entries of holders alone", HeadDismissesNobody, Config{Max: 1, Budget: Budget{OldLock: 1}},
+			"a slot stays held", 15},
 		{"the head does not watch the pause", HeadNoResume, Config{Max: 1, Budget: Budget{Pauses: 1}},
 			"never gets its turn", 11},
 		{"the head does not watch the semaphore", HeadNoSemaphore, Config{Max: 1},
@@ -168,6 +177,7 @@ func TestRenamingHostsChangesNothing(t *testing.T) {
 		{Max: 1, Budget: Budget{Lost: 1, Kills: 1}},
 		{Max: 2, TTL: true, Budget: Budget{Crashes: 1}},
 		{Max: 1, IDs: cloned, Budget: Budget{Lost: 1}},
+		{Max: 1, Budget: Budget{OldLock: 1}},
 		{Max: 1, Bug: EnqueueNoLease, Budget: Budget{Leaves: 1}},
 		{Max: 1, Bug: TakeNoOwnEntry, Budget: Budget{Leases: 1, OldTakes: 1}},
 		{Max: 1, Bug: ReleaseNoCloneCheck, IDs: cloned, Budget: Budget{Crashes: 1}},
@@ -195,8 +205,8 @@ func TestHarmlessOmissions(t *testing.T) {
 		{"taking over compares nothing", TakeoverNoRevision},
 		{"removing a holder does not compare its record", ExpireNoRecord},
 		{"removing a holder does not compare its alive key", ExpireNoAlive},
-		{"a host in the queue does not watch its own entry", FollowNotSelf},
 		{"the head does not watch its own entry", HeadNotSelf},
+		{"deleting the entry of a holder does not compare it", DismissNoRevision},
 		{"leaving does not revoke the lease", LeaveKeepsEntry},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -204,6 +214,7 @@ func TestHarmlessOmissions(t *testing.T) {
 				{Max: 1, Budget: Budget{Lost: 1, Leases: 1, OldTakes: 1}},
 				{Max: 1, Budget: Budget{Kills: 1, Leaves: 1, Pauses: 1}},
 				{Max: 1, TTL: true, Budget: Budget{Unlocks: 1, Locks: 1, OldTakes: 1}},
+				{Max: 1, Budget: Budget{Lost: 1, OldLock: 1}},
 			} {
 				c.Bug = test.bug
 				if r := explore(t, c); r.Bad != "" || r.Cycles > 0 {
@@ -225,6 +236,8 @@ func TestKnownLimits(t *testing.T) {
 			"two hosts act on one slot"},
 		{"a record left over by an old tool counts for an old tool's lock", Config{Max: 1, TTL: true, Budget: Budget{OldUnlock: 1, OldLock: 1}},
 			"its time-to-live had not run out"},
+		{"and has its host wait for what it holds", Config{Max: 1, Budget: Budget{OldUnlock: 1, OldLock: 1}},
+			"a slot stays held"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := explore(t, test.in)

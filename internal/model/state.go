@@ -33,22 +33,26 @@
 //
 // # What it needs of the protocol
 //
-// Two things that are easy to leave out: a daemon that starts takes it that its predecessor left a
+// Things that are easy to leave out: a daemon that starts takes it that its predecessor left a
 // transaction under way, and moves the semaphore's revision before it believes that it holds nothing,
-// or that it still holds what the predecessor took. And every look at a holder, at start, before a
-// release and before the reboot, refuses the record of another host, not only acquire.
+// or that it still holds what the predecessor took. Every look at a holder, at start, before a
+// release and before the reboot, refuses the record of another host, not only acquire. And a host in the
+// middle of the queue has to learn that somebody took a slot for it, or it waits for the host ahead,
+// which waits for that slot: locking by hand deletes the queue entry in the same transaction, and the host
+// watches its own entry; where a tool that knows only the document locks, the head deletes the entry.
 //
 // # Not covered
 //
 // More than three hosts, more faults than the budget, the code itself, etcd losing data, broken
-// values and entries without a lease, clocks and how long anything takes, several groups. With old
-// tools beside a time-to-live, and with cloned hosts that do not say their names, the protocol has
+// values and entries without a lease, clocks and how long anything takes, several groups. With records
+// that old tools leave behind, and with cloned hosts that do not say their names, the protocol has
 // limits that the tests pin. Some comparisons and watches make nothing safer in the model and are
 // kept all the same: of record and alive key one would do when an expired holder is removed, but
 // both are free in the same transaction; without the comparison a straggler could put an old lease
-// on an entry, which is repaired at once but may cost the place in the queue; a host that watches
-// its own entry notices sooner that it fell out; and a lease that is not revoked costs the others a
-// minute.
+// on an entry, which is repaired at once but may cost the place in the queue; the head, which watches
+// the semaphore, notices sooner by its own entry that it fell out; the entry that the head deletes could
+// be one that its host has made since, which costs that one its place; and a lease that is not revoked
+// costs the others a minute.
 package model
 
 import (
@@ -108,6 +112,7 @@ const (
 	give          // release
 	fence         // write the document unchanged, before saying that nothing is held
 	adopt         // write the document unchanged, before believing to hold what an earlier process took
+	dismiss       // as the head, delete the queue entry of a holder that has no record
 )
 
 // A txn is a transaction under way, or a straggler: one whose client no longer waits for the reply.
@@ -118,7 +123,7 @@ type txn struct {
 	host    uint8
 	holders uint8 // as read
 	max     uint8 // as read
-	target  uint8 // expire: the id
+	target  uint8 // expire, dismiss: the id
 	boot    bool  // its host is still in the boot in which it was made
 	kept    bool  // its host keeps the lease of the entry alive
 	blind   bool  // compares nothing (a deliberate bug)
@@ -165,9 +170,11 @@ type state struct {
 	net          [maxNet]txn
 	hosts        [nHosts]host
 	oldHolds     bool
-	oldRemoved   bool // ghost
 	left         Budget
 }
+
+// named reports whether the transaction is about an id that is not its host's.
+func (t txn) named() bool { return t.kind == expire || t.kind == dismiss }
 
 func has(set, id uint8) bool { return set&(1<<id) != 0 }
 
@@ -210,7 +217,7 @@ func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
 			return t
 		}
 		t.host, t.holders = p[t.host], set(t.holders)
-		if t.kind == expire && !t.lost {
+		if t.named() && !t.lost {
 			t.target = q[t.target]
 		}
 		return t
@@ -277,7 +284,7 @@ func (s *state) local(i int, id uint8) uint64 {
 
 // encode is for comparing only.
 func (s *state) encode(b []byte) []byte {
-	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds, s.oldRemoved))
+	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds))
 	for i := range nHosts {
 		h := &s.hosts[i]
 		b = s.queue[i].encode(s.rec[i].encode(b))
@@ -367,7 +374,7 @@ func (m *model) ordered(n [nHosts]uint64) bool {
 var (
 	pcNames   = [...]string{"idle", "starting", "about to read", "", "waiting behind", "waiting as head", "HOLDS", "HOLDS and checked", "REBOOTING", "refused", "about to release", "dead"}
 	modeNames = [...]string{"done", "ready", "away"}
-	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt"}
+	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt", "dismiss"}
 	hostNames = [...]string{"A", "B", "C"}
 )
 
@@ -392,7 +399,7 @@ func (m *model) txn(t txn) string {
 	name := kindNames[t.kind]
 	if t.lost {
 		name = "stale " + name
-	} else if t.kind == expire {
+	} else if t.named() {
 		name += " of " + m.idName(t.target)
 	}
 	return name
