@@ -324,8 +324,8 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 		b := startWaiting(ctx, t, bLock, "b")
 		waiting, stop := context.WithCancel(ctx)
 		w := startWaiting(waiting, t, newLock(t, connect(t, c), ""), "c")
-		must(t, a.Pause(ctx, lock.PauseInfo{By: "me"}, time.Hour))
-		must(t, lock.PauseAll(ctx, store, lock.PauseInfo{By: "me"}, 0))
+		mustPause(t)(a.Pause(ctx, lock.PauseInfo{By: "me"}, time.Hour))
+		mustPause(t)(lock.PauseAll(ctx, store, lock.PauseInfo{By: "me"}, 0))
 		groups, err := lock.Groups(ctx, store)
 		if err != nil || !slices.Equal(groups, []string{""}) {
 			t.Errorf("the groups are %q, %v", groups, err)

@@ -41,15 +41,11 @@ type Waiter struct {
 	Hostname string
 	Since    time.Time
 	Version  string
-	// Broken says that the entry cannot be understood; then only its ID is known.
-	Broken bool
 }
 
 // overviewReads is all that counts for a group.
 func (l *Lock) overviewReads() []Read {
-	alive := l.aliveRange()
-	alive.KeysOnly = true
-	return append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), alive, l.queueRange())
+	return append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), l.aliveRange(), l.queueRange())
 }
 
 // Overview returns what is there. It only reads, and does not create the document.
@@ -57,7 +53,10 @@ func (l *Lock) Overview(ctx context.Context) (Overview, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	o, _, err := l.overview(ctx)
-	return o, l.outcome("read the lock", err)
+	if err != nil {
+		err = fmt.Errorf("read the lock: %w", err)
+	}
+	return o, err
 }
 
 func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
@@ -79,16 +78,15 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 		})
 	}
 	for _, key := range l.queueIn(snap) {
-		r, ok := parseWaiter(snap.Values[key].Data)
-		o.Queue = append(o.Queue, Waiter{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version, Broken: !ok})
+		r, _ := parseWaiter(snap.Values[key].Data)
+		o.Queue = append(o.Queue, Waiter{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
 	}
 	return o, snap, nil
 }
 
-// queueIn returns the keys of the entries in a snapshot of the queue, in order. What has no lease is
-// no entry.
+// queueIn returns the keys of the entries in a snapshot of the queue, in order.
 func (l *Lock) queueIn(snap Snapshot) []string {
-	queue := slices.DeleteFunc(within(snap, l.queueRange()), func(key string) bool { return snap.Values[key].Lease == 0 })
+	queue := slices.DeleteFunc(within(snap, l.queueRange()), func(key string) bool { return !isPlace(snap.Values[key]) })
 	slices.SortStableFunc(queue, func(a, b string) int {
 		return cmp.Compare(snap.Values[a].CreateRevision, snap.Values[b].CreateRevision)
 	})
@@ -154,8 +152,8 @@ func (l *Lock) follow(ctx context.Context, changed func(Overview)) error {
 			return err
 		}
 		changed(o)
-		// From the records to the semaphore is all of a group, in the order of keys, that is not of
-		// another, except what lives.
+		// One range has, in the order of keys: holders, order, pause, queue and semaphore. (In the default
+		// group pause-all as well.)
 		limited, cancel := context.WithTimeout(ctx, rereadAfter)
 		_, err = l.store.Wait(limited,
 			Watch{Key: l.holdersRange().Key, End: l.semaphoreKey() + "\x00", After: snap.Revision},

@@ -729,7 +729,7 @@ func pauses(t *testing.T, s lock.Store) {
 	a, _ := newLock(t, s)
 	b, _ := newLock(t, s)
 	var paused *lock.PausedError
-	if err := a.Pause(ctx, lock.PauseInfo{By: "me", Reason: "why"}, 0); err != nil {
+	if _, err := a.Pause(ctx, lock.PauseInfo{By: "me", Reason: "why"}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.TryAcquire(ctx, "a", lock.Record{}); !errors.As(err, &paused) || paused.Pause.By != "me" {
@@ -745,7 +745,7 @@ func pauses(t *testing.T, s lock.Store) {
 	if err := b.Release(ctx, "b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Pause(ctx, lock.PauseInfo{}, time.Second); err != nil {
+	if _, err := a.Pause(ctx, lock.PauseInfo{}, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-begin(ctx, t, b, "b"); err != nil { // once that is over
