@@ -40,7 +40,7 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 		for _, test := range []struct {
 			ttl   time.Duration
 			limit int
-		}{{0, 13}, {time.Hour, 14}} {
+		}{{0, 14}, {time.Hour, 15}} {
 			var costs []int
 			for _, hosts := range []int{3, 10, 100} {
 				ctx := bounded(t)

@@ -57,6 +57,9 @@ func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d tim
 		return nil, fmt.Errorf("pause: encode: %w", err)
 	}
 	was, err := replace(ctx, store, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
+	if err != nil && op.Lease != 0 && !errors.Is(err, ErrUnknown) {
+		revoke(ctx, store, op.Lease)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pause: %w", err)
 	}

@@ -421,29 +421,28 @@ func (w *waiter) contend(ctx context.Context) error {
 	}
 }
 
-// dismiss deletes the entries of those who hold a slot without a record, given a snapshot of the state:
-// a client that knows only the document has taken it for a host that waits, and that one would learn of it
-// only once its turn comes, while this one may wait for that very slot.
+// dismiss deletes the entries of those who hold a slot, given a snapshot of the state: a client that knows
+// only the document has taken it for a host that waits, and that one would learn of it only once its turn
+// comes, while this one may wait for that very slot.
 func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
 	var entries []Read
 	holders := w.holdersIn(snap)
 	for _, id := range holders {
-		if !slices.Contains(w.dismissed, id) && snap.Values[w.recordKey(id)].ModRevision == 0 {
+		if !slices.Contains(w.dismissed, id) {
 			entries = append(entries, Read{Key: w.queueKey(id)})
 		}
 	}
-	if len(entries) == 0 {
-		w.dismissed = holders
-		return nil
-	}
-	found, err := w.store.Get(ctx, entries...)
-	if err != nil {
-		return err
-	}
-	for key, entry := range found.Values {
-		_, _, err := w.store.Commit(ctx, []Cond{{Key: key, ModRevision: entry.ModRevision}}, []Op{{Key: key, Delete: true}})
+	if len(entries) > 0 {
+		found, err := w.store.Get(ctx, entries...)
 		if err != nil {
 			return err
+		}
+		held := Cond{Key: w.semaphoreKey(), ModRevision: snap.Values[w.semaphoreKey()].ModRevision}
+		for key, entry := range found.Values {
+			_, _, err := w.store.Commit(ctx, []Cond{held, {Key: key, ModRevision: entry.ModRevision}}, []Op{{Key: key, Delete: true}})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	w.dismissed = holders

@@ -436,6 +436,7 @@ func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 		s := locktest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b, c, d := enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})
+		put(t, s, prefix+"holders/d", `{"hostname":"d"}`) // left behind by another one like that
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["d"]}`)
 		if !a.got(t) || b.got(t) || c.got(t) {
 			t.Error("b or c has the slot of d")
@@ -811,7 +812,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 			func(t *testing.T, s *locktest.Memory) {
 				lease, err := s.Grant(t.Context(), time.Minute)
 				must(t, err)
-				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Lease: lease}})
+				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Value: []byte("{}"), Lease: lease}})
 				must(t, err)
 			},
 			func(*testing.T, *locktest.Memory) { time.Sleep(time.Minute) },

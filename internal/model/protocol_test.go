@@ -443,7 +443,7 @@ func (m *model) conflict(s *state, i uint8) bool {
 func (m *model) lead(s *state, i uint8) {
 	h := &s.hosts[i]
 	for id := range uint8(nHosts) {
-		if has(s.holders, id) && !s.rec[id].exist && s.place(id) >= 0 && !m.bug(HeadDismissesNobody) {
+		if has(s.holders, id) && s.place(id) >= 0 && !m.bug(HeadDismissesNobody) {
 			m.send(s, i, dismiss).target = id
 			return
 		}
