@@ -76,7 +76,8 @@ func (e *Etcd) Close() error {
 	defer e.mu.Unlock()
 	e.failures, e.worked = 0, false
 	client := e.client
-	if e.client = nil; client == nil {
+	e.client = nil
+	if client == nil {
 		return nil
 	}
 	if err := client.Close(); err != nil {

@@ -33,7 +33,8 @@ const (
 )
 
 // ErrUnknown marks the error of a call whose change may have happened, or may still happen: etcd
-// did not say and could not be asked. TryAcquire or Release, called again on the same Lock, find out.
+// did not say and could not be asked. The next call on the same Lock that changes or may change the
+// document finds out; for a pause there is nothing that does.
 var ErrUnknown = errors.New("outcome unknown, it may have happened or still happen")
 
 // DocumentError says that the document cannot be understood. No call changes such a document.
@@ -166,7 +167,7 @@ func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already boo
 	reads := l.gates(id)
 	snap, err := l.store.Get(ctx, reads...)
 	if err == nil {
-		already, _, err = l.acquire(ctx, snap, reads, h, nil)
+		already, _, err = l.acquire(ctx, snap, reads, h, byHand)
 	}
 	return already, l.outcome("take a slot for "+id, err)
 }
@@ -217,7 +218,10 @@ func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	held, r, err = l.holder(ctx, id)
-	return held, r, l.outcome("look up the slot of "+id, err)
+	if err != nil {
+		err = fmt.Errorf("look up the slot of %s: %w", id, err)
+	}
+	return held, r, err
 }
 
 func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err error) {
@@ -230,7 +234,7 @@ func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err 
 		return false, Record{}, err
 	}
 	if revision == l.unresolved {
-		return false, Record{}, errors.New("an earlier change may still happen")
+		return false, Record{}, fmt.Errorf("an earlier change: %w", ErrUnknown)
 	}
 	if !s.Holds(id) {
 		return false, Record{}, nil
@@ -253,8 +257,11 @@ func (l *Lock) Fence(ctx context.Context) error {
 	defer cancel()
 	snap, err := l.store.Get(ctx, l.semaphoreOnly()...)
 	if err == nil {
+		before := l.unresolved
 		l.unresolved = snap.Values[l.semaphoreKey()].ModRevision
-		_, err = l.change(ctx, snap, l.semaphoreOnly(), func(view) (*change, error) { return nil, nil })
+		if _, err = l.change(ctx, snap, l.semaphoreOnly(), func(view) (*change, error) { return nil, nil }); permanent(err) {
+			l.unresolved = before
+		}
 	}
 	return l.outcome("fence the semaphore", err)
 }
@@ -268,7 +275,7 @@ type host struct {
 
 // newHost refuses what cannot be written.
 func newHost(id string, r Record) (*host, error) {
-	if err := validateID(id); err != nil {
+	if err := ValidateID(id); err != nil {
 		return nil, fmt.Errorf("take a slot: %w", err)
 	}
 	holder, waiter, err := r.encode()
@@ -285,13 +292,14 @@ func (l *Lock) gates(id string) []Read {
 	return keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey)
 }
 
-// acquire takes a slot, given a snapshot of reads, which have the gates in them; place adds what it
-// depends on beside them. now is the last snapshot that it has seen.
-func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host, place func(Snapshot) (*change, error)) (already bool, now Snapshot, err error) {
+// acquire takes a slot, given a snapshot of reads, which have the gates in them, and with it deletes
+// the place that id has in the queue. place says what else the slot depends on. now is the last
+// snapshot that it has seen.
+func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host, depends func(Snapshot) ([]Cond, error)) (already bool, now Snapshot, err error) {
 	alive := int64(0)
 	defer func() {
 		if alive != 0 && l.unresolved == noRevision { // else it may be in use
-			l.revoke(ctx, alive)
+			revoke(ctx, l.store, alive)
 		}
 	}()
 	now, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
@@ -299,23 +307,31 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 			already = !v.undecided
 			return nil, cloneOf(h.id, h.record, v.Values[l.recordKey(h.id)])
 		}
+		entry := v.Values[l.queueKey(h.id)]
+		if err := cloneOf(h.id, h.record, entry); err != nil && isPlace(entry) {
+			return nil, err
+		}
 		if p := l.pauseIn(v.Snapshot); p != nil {
 			return nil, &PausedError{Pause: *p}
 		}
-		c := &change{}
-		if place != nil {
-			var err error
-			if c, err = place(v.Snapshot); err != nil {
-				return nil, err
-			}
-		}
-		var err error
-		if c.next, err = v.semaphore.Acquire(h.id); err != nil {
+		conds, err := depends(v.Snapshot)
+		if err != nil {
 			return nil, err
 		}
-		c.conds = append(c.conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
-			Cond{Key: l.recordKey(h.id), ModRevision: v.Values[l.recordKey(h.id)].ModRevision})
-		c.ops = append(c.ops, Op{Key: l.recordKey(h.id), Value: h.holderDoc})
+		next, err := v.semaphore.Acquire(h.id)
+		if err != nil {
+			return nil, err
+		}
+		c := &change{
+			next: next,
+			conds: append(conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
+				Cond{Key: l.recordKey(h.id), ModRevision: v.Values[l.recordKey(h.id)].ModRevision},
+				Cond{Key: l.queueKey(h.id), ModRevision: entry.ModRevision}),
+			ops: []Op{{Key: l.recordKey(h.id), Value: h.holderDoc}},
+		}
+		if entry.ModRevision != 0 {
+			c.ops = append(c.ops, Op{Key: l.queueKey(h.id), Delete: true}, Op{Key: l.orderKey(h.id, entry.CreateRevision), Delete: true})
+		}
 		if h.record.TTL == 0 {
 			return c, nil
 		}
@@ -333,15 +349,18 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 	return already, now, err
 }
 
+// byHand is for a slot that is taken whoever waits in the queue.
+func byHand(Snapshot) ([]Cond, error) { return nil, nil }
+
 // revokeTimeout bounds the tidying up after a call.
 const revokeTimeout = 2 * time.Second
 
 // revoke ends a lease that is not needed any more, even though ctx has ended perhaps. If it cannot,
 // the lease runs out by itself.
-func (l *Lock) revoke(ctx context.Context, lease int64) {
+func revoke(ctx context.Context, store Store, lease int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
-	_ = l.store.Revoke(ctx, lease)
+	_ = store.Revoke(ctx, lease)
 }
 
 // pauseIn returns the pause in a snapshot of the gates; nil for none.
@@ -424,7 +443,8 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 			l.looked = Snapshot{}
 			return snap, decided
 		case err == nil:
-			if snap = now; conflicts > 0 { // after the first, what is there now is as good as any
+			snap = now
+			if conflicts > 0 { // after the first, what is there now is as good as any
 				sleep(ctx, backoff(conflicts, time.Millisecond, 200*time.Millisecond))
 			}
 			conflicts++

@@ -41,15 +41,11 @@ type Waiter struct {
 	Hostname string
 	Since    time.Time
 	Version  string
-	// Broken says that the entry cannot be understood; then only its ID is known.
-	Broken bool
 }
 
 // overviewReads is all that counts for a group.
 func (l *Lock) overviewReads() []Read {
-	alive := l.aliveRange()
-	alive.KeysOnly = true
-	return append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), alive, l.queueRange())
+	return append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), l.aliveRange(), l.queueRange())
 }
 
 // Overview returns what is there. It only reads, and does not create the document.
@@ -57,7 +53,10 @@ func (l *Lock) Overview(ctx context.Context) (Overview, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	o, _, err := l.overview(ctx)
-	return o, l.outcome("read the lock", err)
+	if err != nil {
+		err = fmt.Errorf("read the lock: %w", err)
+	}
+	return o, err
 }
 
 func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
@@ -79,55 +78,19 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 		})
 	}
 	for _, key := range l.queueIn(snap) {
-		r, ok := parseWaiter(snap.Values[key].Data)
-		o.Queue = append(o.Queue, Waiter{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version, Broken: !ok})
+		r, _ := parseWaiter(snap.Values[key].Data)
+		o.Queue = append(o.Queue, Waiter{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
 	}
 	return o, snap, nil
 }
 
-// queueIn returns the keys of the entries in a snapshot of the queue, in order. What has no lease is
-// no entry.
+// queueIn returns the keys of the entries in a snapshot of the queue, in order.
 func (l *Lock) queueIn(snap Snapshot) []string {
-	queue := slices.DeleteFunc(within(snap, l.queueRange()), func(key string) bool { return snap.Values[key].Lease == 0 })
+	queue := slices.DeleteFunc(within(snap, l.queueRange()), func(key string) bool { return !isPlace(snap.Values[key]) })
 	slices.SortStableFunc(queue, func(a, b string) int {
 		return cmp.Compare(snap.Values[a].CreateRevision, snap.Values[b].CreateRevision)
 	})
 	return queue
-}
-
-// ReleaseExpired takes the slots of those away whose time-to-live is over, and returns their ids, of
-// which some may have been released although there is an error.
-func (l *Lock) ReleaseExpired(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	released, err := l.releaseExpired(ctx)
-	return released, l.outcome("release expired slots", err)
-}
-
-func (l *Lock) releaseExpired(ctx context.Context) (released []string, err error) {
-	alive := l.aliveRange()
-	alive.KeysOnly = true
-	reads := append(l.semaphoreOnly(), l.holdersRange(), alive)
-	snap, err := l.store.Get(ctx, reads...)
-	if err != nil {
-		return nil, err
-	}
-	if _, _, err := l.parse(snap); err != nil {
-		return nil, err
-	}
-	for _, id := range l.expired(snap) {
-		removed, err := l.removeIfExpired(ctx, snap, reads, id)
-		if err != nil {
-			return released, err
-		}
-		if removed {
-			released = append(released, id)
-		}
-		if snap, err = l.store.Get(ctx, reads...); err != nil {
-			return released, err
-		}
-	}
-	return released, nil
 }
 
 // ChangedError says that a slot is not as it was when it was looked at.
@@ -158,7 +121,7 @@ func (l *Lock) ReleaseRecord(ctx context.Context, h HolderInfo) error {
 	return l.outcome("release the slot of "+h.ID, err)
 }
 
-// coalesce is how long changes are gathered before WatchOverview and Gone look again.
+// coalesce is how long changes are gathered before WatchOverview looks again.
 const coalesce = 200 * time.Millisecond
 
 // WatchOverview calls back with what is there, now and after every change, until ctx ends, and returns
@@ -166,59 +129,31 @@ const coalesce = 200 * time.Millisecond
 // back as well, and does not end it; only a store that refuses or a document that cannot be understood
 // does.
 func (l *Lock) WatchOverview(ctx context.Context, changed func(Overview, error)) error {
-	return l.follow(ctx, "watch the lock", func(o Overview, err error) bool {
-		changed(o, err)
-		return false
-	})
-}
-
-// Gone returns once id neither holds a slot nor waits for one, or if all is true, once nobody does. A
-// failure of the store does not end it, except for one as for WatchOverview.
-func (l *Lock) Gone(ctx context.Context, id string, all bool) error {
-	return l.follow(ctx, "wait", func(o Overview, err error) bool {
-		switch {
-		case err != nil:
-			return false
-		case all:
-			return len(o.Holders) == 0 && len(o.Queue) == 0
-		}
-		return !o.Semaphore.Holds(id) && !slices.ContainsFunc(o.Queue, func(w Waiter) bool { return w.ID == id })
-	})
-}
-
-// follow calls back now and after every change until enough returns true.
-func (l *Lock) follow(ctx context.Context, verb string, enough func(Overview, error) bool) error {
-	for failures := 0; ; {
-		err := l.followOnce(ctx, func(o Overview) bool {
+	for failures := 0; ; failures++ {
+		err := l.follow(ctx, func(o Overview) {
 			failures = 0
-			return enough(o, nil)
+			changed(o, nil)
 		})
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%s: %w", verb, ctx.Err())
-		case permanent(err):
-			return fmt.Errorf("%s: %w", verb, err)
+		err = fmt.Errorf("watch the lock: %w", cmp.Or(ctx.Err(), err))
+		if ctx.Err() != nil || permanent(err) {
+			return err
 		}
-		enough(Overview{}, fmt.Errorf("%s: %w", verb, err))
+		changed(Overview{}, err)
 		sleep(ctx, backoff(failures, 250*time.Millisecond, 10*time.Second))
-		failures++
 	}
 }
 
-func (l *Lock) followOnce(ctx context.Context, enough func(Overview) bool) error {
+// follow calls back until there is an error.
+func (l *Lock) follow(ctx context.Context, changed func(Overview)) error {
 	alive := l.aliveRange()
 	for {
 		o, snap, err := l.overview(ctx)
 		if err != nil {
 			return err
 		}
-		if enough(o) {
-			return nil
-		}
-		// From the records to the semaphore is all of a group, in the order of keys, that is not of
-		// another, except what lives.
+		changed(o)
+		// One range has, in the order of keys: holders, order, pause, queue and semaphore. (In the default
+		// group pause-all as well.)
 		limited, cancel := context.WithTimeout(ctx, rereadAfter)
 		_, err = l.store.Wait(limited,
 			Watch{Key: l.holdersRange().Key, End: l.semaphoreKey() + "\x00", After: snap.Revision},

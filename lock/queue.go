@@ -1,6 +1,8 @@
 package lock
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +25,8 @@ import (
 type Waiting struct {
 	// Semaphore is as last seen. Only the head of the queue sees every change.
 	Semaphore Semaphore
-	// Ahead is the id that is right before this host in the queue; "" at the head.
+	// Ahead is the id that is right before this host in the queue; "" at the head, and its own id where
+	// another process of this host has taken its place over.
 	Ahead string
 	// Pause is not nil while nobody may take a slot.
 	Pause *Pause
@@ -44,7 +47,12 @@ func (w Waiting) String() string {
 func (l *Lock) queueRange() Read   { return below(l.prefix + "/queue/") }
 func (l *Lock) orderRange() Read   { return below(l.prefix + "/order/") }
 func (l *Lock) holdersRange() Read { return below(l.prefix + "/holders/") }
-func (l *Lock) aliveRange() Read   { return below(l.prefix + "/alive/") }
+
+func (l *Lock) aliveRange() Read {
+	r := below(l.prefix + "/alive/")
+	r.KeysOnly = true
+	return r
+}
 
 // orderKey is the key in the index of an entry that was created at a revision.
 func (l *Lock) orderKey(id string, created int64) string {
@@ -77,6 +85,7 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Wa
 			return nil
 		case errors.Is(err, errLostPlace):
 			w.leave(ctx)
+			w.evicted = true
 		case ctx.Err() != nil || permanent(err):
 			return l.outcome("take a slot for "+id, err)
 		default:
@@ -102,15 +111,21 @@ type waiter struct {
 	last     Waiting
 	told     bool // of last, and of no failure since
 	failures int  // since something worked
+	evicted  bool // there was a place, and it was lost
+	place
+}
 
-	// The entry in the queue; entry is 0 without one.
-	lease   int64
-	created int64 // revision at which the entry was created
-	entry   int64 // revision of its last change
-	indexed bool
-	head    bool // nobody is, or can come, before it
-	alive   context.Context
-	stop    func() // keeping the lease alive
+// place is a place in the queue.
+type place struct {
+	lease     int64 // 0: there is no place, nor can there be one
+	created   int64 // revision at which the entry was created
+	revision  int64 // of its last change; 0: there is none yet
+	indexed   bool
+	late      bool     // what makes the entry may be done once more, as long as the lease lives
+	head      bool     // nobody is, or can come, before it
+	dismissed []string // holders who have no place, as far as the head has looked
+	alive     context.Context
+	stop      func() // keeping the lease alive
 }
 
 // tell reports what is waited for, unless that is known.
@@ -129,14 +144,14 @@ func (w *waiter) leave(ctx context.Context) {
 		w.stop()
 	}
 	if w.lease != 0 {
-		w.revoke(ctx, w.lease)
+		revoke(ctx, w.store, w.lease)
 	}
-	w.lease, w.created, w.entry, w.indexed, w.head, w.alive, w.stop = 0, 0, 0, false, false, nil, nil
+	w.place = place{}
 }
 
 // try goes on until there is a slot or an error.
 func (w *waiter) try(ctx context.Context) error {
-	if w.entry == 0 {
+	if w.revision == 0 {
 		if got, err := w.arrive(ctx); got || err != nil {
 			return err
 		}
@@ -161,27 +176,34 @@ func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	queue := w.queueRange()
-	any := queue
-	any.Limit, any.KeysOnly = 1, true
-	reads := append(w.gates(w.id), any)
+	reads := append(w.gates(w.id), first(queue))
 	snap, err := w.store.Get(limited, reads...)
 	if err != nil {
 		return false, err
 	}
 	again := false
-	_, snap, err = w.acquire(limited, snap, reads, w.host, func(snap Snapshot) (*change, error) {
+	_, snap, err = w.acquire(limited, snap, reads, w.host, func(snap Snapshot) ([]Cond, error) {
 		if again || len(within(snap, queue)) > 0 {
 			return nil, errQueue
 		}
 		again = true // after a conflict it is not known whether somebody waits
-		return &change{conds: []Cond{{Key: queue.Key, End: queue.End}}}, nil
+		return []Cond{{Key: queue.Key, End: queue.End}}, nil
 	})
 	var full *FullError
 	var paused *PausedError
 	if !errors.Is(err, errQueue) && !errors.As(err, &full) && !errors.As(err, &paused) {
 		return err == nil, err
 	}
-	return false, w.enqueue(ctx, snap.Values[w.queueKey(w.id)])
+	entry := snap.Values[w.queueKey(w.id)]
+	if w.evicted && isPlace(entry) {
+		// Another process of this host has taken the place over. Taking it back would go on for ever;
+		// what becomes of it is for both.
+		if got, err := w.await(ctx, snap, w.queueKey(w.id)); got || err != nil {
+			return got, err
+		}
+		return false, errLostPlace // still
+	}
+	return false, w.enqueue(ctx, entry)
 }
 
 // enqueue makes an entry in the queue, or takes over the one that this host has, which it left when
@@ -200,18 +222,23 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 	}
 	for failures := 0; ; {
 		if found.Lease == w.lease { // an earlier try has worked after all
-			w.created, w.entry = found.CreateRevision, found.ModRevision
+			w.created, w.revision = found.CreateRevision, found.ModRevision
 			return nil
 		}
-		if err := cloneOf(w.id, w.record, found); err != nil && found.Lease != 0 {
+		op := Op{Key: key, Value: w.waiterDoc, Lease: w.lease}
+		switch err := cloneOf(w.id, w.record, found); {
+		case found.ModRevision != 0 && found.Lease == 0: // no place: it would last for ever, and may be old
+			op = Op{Key: key, Delete: true}
+		case err != nil:
 			return err
 		}
 		// A try that is still under way compares the same, or what is not true any more.
-		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}},
-			[]Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}})
+		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}}, []Op{op})
 		switch {
+		case err == nil && ok && op.Delete:
+			found = Value{}
 		case err == nil && ok:
-			w.created, w.entry = now.Revision, now.Revision
+			w.created, w.revision = now.Revision, now.Revision
 			if found.CreateRevision != 0 {
 				w.created = found.CreateRevision
 			}
@@ -223,6 +250,7 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 		case errors.Is(err, ErrRefused):
 			return err
 		default:
+			w.late = true
 			now, readErr := w.reread(limited, keys(key), &failures)
 			if readErr != nil {
 				return err
@@ -247,7 +275,8 @@ func (w *waiter) keepAlive(ctx context.Context, lease int64) (alive context.Cont
 				return
 			}
 			err := w.store.KeepAlive(alive, lease)
-			switch next = every; {
+			next = every
+			switch {
 			case errors.Is(err, ErrNoLease):
 				cancel(errLostPlace)
 				return
@@ -258,6 +287,9 @@ func (w *waiter) keepAlive(ctx context.Context, lease int64) (alive context.Cont
 	}()
 	return alive, func() { cancel(nil); <-done }
 }
+
+// indexed is what a key of the index holds: others in that range are nobody's place.
+var indexed = []byte("{}")
 
 // few bounds how many keys are read at once where one is most often enough.
 const few = 8
@@ -276,18 +308,18 @@ func (w *waiter) findAhead(ctx context.Context) (Snapshot, string, error) {
 		if w.indexed {
 			snap, err = w.store.Get(ctx, reads...)
 		} else {
-			_, snap, err = w.store.Commit(ctx, []Cond{{Key: entry, ModRevision: w.entry}}, []Op{{Key: mine, Lease: w.lease}}, reads...)
+			_, snap, err = w.store.Commit(ctx, []Cond{{Key: entry, ModRevision: w.revision}}, []Op{{Key: mine, Value: indexed, Lease: w.lease}}, reads...)
 			w.indexed = err == nil
 		}
 		if err != nil {
 			return snap, "", err
 		}
-		if snap.Values[entry].ModRevision != w.entry {
+		if snap.Values[entry].ModRevision != w.revision {
 			return snap, "", errLostPlace
 		}
 		found := within(snap, next)
 		for _, key := range found {
-			if snap.Values[key].Lease != 0 {
+			if v := snap.Values[key]; v.Lease != 0 && bytes.Equal(v.Data, indexed) {
 				return snap, key, nil
 			}
 		}
@@ -296,6 +328,12 @@ func (w *waiter) findAhead(ctx context.Context) (Snapshot, string, error) {
 		}
 		next.Key = found[len(found)-1] + "\x00" // these live without a lease, for ever: they are no places
 	}
+}
+
+// isPlace reports whether an entry is a place in the queue: it ends with its host, and can be understood.
+func isPlace(entry Value) bool {
+	_, ok := parseWaiter(entry.Data)
+	return ok && entry.Lease != 0
 }
 
 // within returns the keys in snap that are in a range, in order.
@@ -319,8 +357,9 @@ func idOf(key string) string {
 	return last
 }
 
-// await waits, behind another host, until that key has changed. It returns true if there is a slot
-// already: somebody took it for this host by hand.
+// await waits, behind another host, until that key, the own entry or a pause has changed. It returns
+// true if there is a slot already: somebody took it for this host by hand, and the host ahead may wait
+// for that one.
 func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bool, err error) {
 	s, _, err := w.parse(snap)
 	if err != nil {
@@ -331,14 +370,19 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 		return err == nil, err
 	}
 	w.tell(Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)})
-	_, err = w.watch(ctx, rereadPlaceAfter, Watch{Key: ahead, After: snap.Revision})
+	var watches []Watch
+	for _, key := range []string{ahead, w.queueKey(w.id), w.pauseKey(), pauseAllKey} {
+		watches = append(watches, Watch{Key: key, After: snap.Revision})
+	}
+	_, err = w.watch(ctx, rereadPlaceAfter, watches...)
 	return false, err
 }
 
 // watch waits for changes, for so long at most, and as long as the place is not lost. What it returns
 // has no values if it has to be read what happened.
 func (w *waiter) watch(ctx context.Context, atMost time.Duration, watches ...Watch) (Snapshot, error) {
-	limited, cancel := context.WithTimeout(w.alive, atMost)
+	alive := cmp.Or(w.alive, ctx) // without a place, there is none to lose
+	limited, cancel := context.WithTimeout(alive, atMost)
 	defer cancel()
 	changed, err := w.store.Wait(limited, watches...)
 	switch {
@@ -346,8 +390,8 @@ func (w *waiter) watch(ctx context.Context, atMost time.Duration, watches ...Wat
 		return changed, nil
 	case ctx.Err() != nil:
 		return Snapshot{}, ctx.Err()
-	case w.alive.Err() != nil:
-		return Snapshot{}, context.Cause(w.alive)
+	case alive.Err() != nil:
+		return Snapshot{}, context.Cause(alive)
 	case limited.Err() != nil:
 		return Snapshot{}, nil
 	}
@@ -368,17 +412,46 @@ func (w *waiter) contend(ctx context.Context) error {
 			continue
 		}
 		w.head = true
+		if err := w.dismiss(ctx, snap); err != nil {
+			return err
+		}
 		if got, err := w.watchSlots(ctx, snap); got || err != nil {
 			return err
 		}
 	}
 }
 
+// dismiss deletes the entries of those who hold a slot, given a snapshot of the state: a client that knows
+// only the document has taken it for a host that waits, and that one would learn of it only once its turn
+// comes, while this one may wait for that very slot.
+func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
+	var entries []Read
+	holders := w.holdersIn(snap)
+	for _, id := range holders {
+		if !slices.Contains(w.dismissed, id) {
+			entries = append(entries, Read{Key: w.queueKey(id)})
+		}
+	}
+	if len(entries) > 0 {
+		found, err := w.store.Get(ctx, entries...)
+		if err != nil {
+			return err
+		}
+		held := Cond{Key: w.semaphoreKey(), ModRevision: snap.Values[w.semaphoreKey()].ModRevision}
+		for key, entry := range found.Values {
+			_, _, err := w.store.Commit(ctx, []Cond{held, {Key: key, ModRevision: entry.ModRevision}}, []Op{{Key: key, Delete: true}})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	w.dismissed = holders
+	return nil
+}
+
 // state is all that the head has to know.
 func (w *waiter) state() []Read {
-	alive := w.aliveRange()
-	alive.KeysOnly = true
-	return append(w.gates(w.id), w.holdersRange(), alive)
+	return append(w.gates(w.id), w.holdersRange(), w.aliveRange())
 }
 
 // look reads the state, and makes sure that this host is the head: otherwise ahead is the key of the
@@ -394,28 +467,28 @@ func (w *waiter) look(ctx context.Context) (snap Snapshot, ahead string, err err
 		if snap, err = w.store.Get(ctx, reads...); err != nil {
 			return snap, "", err
 		}
-		if snap.Values[w.queueKey(w.id)].ModRevision != w.entry {
+		if snap.Values[w.queueKey(w.id)].ModRevision != w.revision {
 			return snap, "", errLostPlace
 		}
 		if w.head {
 			return snap, "", nil
 		}
-		others := slices.DeleteFunc(within(snap, before), func(key string) bool { return snap.Values[key].CreateRevision >= w.created })
-		if ahead, err = w.anyLeased(ctx, others); err != nil || ahead != "" || len(others) < before.Limit {
+		others := slices.DeleteFunc(within(snap, before), func(key string) bool { return key == w.queueKey(w.id) })
+		if ahead, err = w.anyPlace(ctx, others); err != nil || ahead != "" || len(others) < before.Limit {
 			return snap, ahead, err
 		}
 	}
 }
 
-// anyLeased returns one of the keys that lives with a lease; "" if none does.
-func (w *waiter) anyLeased(ctx context.Context, among []string) (string, error) {
+// anyPlace returns one of the entries that is a place in the queue; "" if none is.
+func (w *waiter) anyPlace(ctx context.Context, among []string) (string, error) {
 	for some := range slices.Chunk(among, few) {
 		snap, err := w.store.Get(ctx, keys(some...)...)
 		if err != nil {
 			return "", err
 		}
 		for key, v := range snap.Values {
-			if v.Lease != 0 {
+			if isPlace(v) {
 				return key, nil
 			}
 		}
@@ -426,7 +499,7 @@ func (w *waiter) anyLeased(ctx context.Context, among []string) (string, error) 
 // watchSlots waits at the head for a slot, given a snapshot of the state, and takes it. It returns
 // false when the state has to be read again.
 func (w *waiter) watchSlots(ctx context.Context, snap Snapshot) (got bool, err error) {
-	watches := []Watch{{Key: w.semaphoreKey()}, {Key: w.pauseKey()}, {Key: pauseAllKey}}
+	watches := []Watch{{Key: w.semaphoreKey()}, {Key: w.queueKey(w.id)}, {Key: w.pauseKey()}, {Key: pauseAllKey}}
 	if r := w.aliveRange(); len(w.mortals(snap)) > 0 {
 		watches = append(watches, Watch{Key: r.Key, End: r.End})
 	}
@@ -434,7 +507,10 @@ func (w *waiter) watchSlots(ctx context.Context, snap Snapshot) (got bool, err e
 		watches[i].After = snap.Revision
 	}
 	holders := w.holdersIn(snap)
-	for {
+	for fresh := true; ; fresh = false {
+		if !fresh && slices.Contains(w.holdersIn(snap), w.id) {
+			return false, nil // the event of the record, which says for whom, may be on its way still
+		}
 		now, got, err := w.take(ctx, snap)
 		if got {
 			return true, nil
@@ -484,19 +560,14 @@ func (w *waiter) watchSlots(ctx context.Context, snap Snapshot) (got bool, err e
 func (w *waiter) take(ctx context.Context, snap Snapshot) (now Snapshot, got bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	tried := false
-	_, now, err = w.acquire(ctx, snap, w.state(), w.host, func(snap Snapshot) (*change, error) {
-		if snap.Values[w.queueKey(w.id)].ModRevision != w.entry {
+	_, now, err = w.acquire(ctx, snap, w.state(), w.host, func(snap Snapshot) ([]Cond, error) {
+		if snap.Values[w.queueKey(w.id)].ModRevision != w.revision {
 			return nil, errLostPlace
 		}
-		tried = true
-		return &change{
-			conds: []Cond{{Key: w.queueKey(w.id), ModRevision: w.entry}},
-			ops:   []Op{{Key: w.queueKey(w.id), Delete: true}, {Key: w.orderKey(w.id, w.created), Delete: true}},
-		}, nil
+		return nil, nil
 	})
-	if err == nil && tried {
-		w.lease = 0 // nothing lives with it any more
+	if err == nil && !w.late && !slices.Contains(w.holdersIn(now), w.id) {
+		w.lease = 0 // nothing lives with it any more: the transaction that took the slot saw to that
 	}
 	return now, err == nil, err
 }
@@ -522,39 +593,36 @@ func (l *Lock) expired(snap Snapshot) []string {
 	})
 }
 
-// removeExpired takes the slots of those away whose time is up, given a snapshot of the state.
-func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (removed bool, err error) {
+// removeExpired takes the slots of those away whose time is up, given a snapshot of the state. It
+// returns true if there were any: then the state has to be read again.
+func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	for _, id := range w.expired(snap) {
-		removed = true
-		if _, err := w.removeIfExpired(ctx, snap, w.state(), id); err != nil {
-			return removed, err
+		found = true
+		_, err := w.change(ctx, snap, w.state(), func(v view) (*change, error) {
+			if !slices.Contains(w.expired(v.Snapshot), id) {
+				return nil, nil
+			}
+			next, err := v.semaphore.Release(id)
+			if err != nil {
+				return nil, err
+			}
+			return &change{
+				next: next,
+				conds: []Cond{
+					{Key: w.recordKey(id), ModRevision: v.Values[w.recordKey(id)].ModRevision},
+					{Key: w.aliveKey(id)},
+				},
+				ops: []Op{{Key: w.recordKey(id), Delete: true}},
+			}, nil
+		})
+		if err != nil {
+			return found, err
 		}
 		if snap, err = w.store.Get(ctx, w.state()...); err != nil {
-			return removed, err
+			return found, err
 		}
 	}
-	return removed, nil
-}
-
-// removeIfExpired takes the slot of id away if its time is up, and nothing of that changes before.
-func (l *Lock) removeIfExpired(ctx context.Context, snap Snapshot, reads []Read, id string) (removed bool, err error) {
-	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
-		removed = v.undecided && !v.semaphore.Holds(id)
-		if !slices.Contains(l.expired(v.Snapshot), id) {
-			return nil, nil
-		}
-		removed = true
-		next, err := v.semaphore.Release(id)
-		return &change{
-			next: next,
-			conds: []Cond{
-				{Key: l.recordKey(id), ModRevision: v.Values[l.recordKey(id)].ModRevision},
-				{Key: l.aliveKey(id)},
-			},
-			ops: []Op{{Key: l.recordKey(id), Delete: true}},
-		}, err
-	})
-	return removed && err == nil, err
+	return found, nil
 }

@@ -430,15 +430,263 @@ func TestWaitEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	})
 }
 
+// By a client that knows only the document, which leaves the entry in the queue as it is.
 func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := locktest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b, c, d := enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})
-		put(t, s, defaultKey, `{"semaphore":-1,"max":1,"holders":["a","d"]}`)
-		c.leave()
-		if !d.got(t) || b.got(t) || !a.got(t) {
-			t.Error("d waits for what it has")
+		put(t, s, prefix+"holders/d", `{"hostname":"d"}`) // left behind by another one like that
+		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["d"]}`)
+		if !a.got(t) || b.got(t) || c.got(t) {
+			t.Error("b or c has the slot of d")
+		}
+		if !d.got(t) {
+			t.Error("d waits for b, and b for d")
+		}
+	})
+}
+
+// The place ends with the wait also where somebody took the slot for the head, right before it did.
+func TestSlotTakenForTheHeadByHandEndsThePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		take := func(op lock.Op) bool { return op.Key == prefix+"holders/b" }
+		b := enter(t, before(s, take, func() {
+			put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["b"]}`)
+		}), "b", lock.Record{})
+		a.mustRelease(t)
+		if !b.got(t) {
+			t.Fatal("b waits for what it has")
+		}
+		wantNothingLeft(t, s)
+	})
+}
+
+// A place that an earlier process of the host left in the queue must not keep others waiting until its
+// lease runs out, once the host has its slot.
+func TestSlotTakenByHandEndsThePlaceInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		if !a.got(t) {
+			t.Fatal("a has no slot")
+		}
+		crashed := enter(t, s, "b", lock.Record{})
+		s.Break(locktest.ErrFault) // so that it cannot tidy up
+		crashed.leave()
+		<-crashed.done
+		s.Break(nil)
+		a.mustRelease(t)
+
+		b := newLock(t, s, "")
+		if already, err := b.TryAcquire(t.Context(), "b", lock.Record{}); already || err != nil {
+			t.Fatalf("b: already %v, %v", already, err)
+		}
+		if left := keysIn(t, s, "queue/"); len(left) > 0 {
+			t.Errorf("b has its slot, and still waits: %v", left)
+		}
+		if left := keysIn(t, s, "order/"); len(left) > 0 {
+			t.Errorf("b has its slot, and is still in the index: %v", left)
+		}
+		must(t, b.Release(t.Context(), "b"))
+		if c := enter(t, s, "c", lock.Record{}); !c.got(t) {
+			t.Errorf("every slot is free, and c waits: %v", c.last())
+		}
+	})
+}
+
+// What made the entry may be done late: after the host got its slot, it would wait in the queue again.
+func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		if !a.got(t) {
+			t.Fatal("a has no slot")
+		}
+		s.FailCommits(locktest.HoldRequest)
+		b := enter(t, s, "b", lock.Record{})
+		time.Sleep(time.Second) // of the bubble: until the second try
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b"}) {
+			t.Fatalf("the queue is %v", q)
+		}
+		a.mustRelease(t)
+		if !b.got(t) {
+			t.Fatal("b has no slot")
+		}
+		s.Deliver()
+		if left := keysIn(t, s, "queue/"); len(left) > 0 {
+			t.Errorf("b has its slot, and waits again: %v", left)
+		}
+		b.mustRelease(t)
+		if c := enter(t, s, "c", lock.Record{}); !c.got(t) {
+			t.Errorf("every slot is free, and c waits: %v", c.last())
+		}
+	})
+}
+
+func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		x := enter(t, s, "x", lock.Record{})
+		a, b, c := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{})
+		// x gives its slot back, and b gets it by hand before a does.
+		_, _, err := s.Commit(t.Context(), nil, []lock.Op{
+			{Key: defaultKey, Value: []byte(`{"semaphore":0,"max":1,"holders":["b"]}`)},
+			{Key: prefix + "queue/b", Delete: true},
+		})
+		must(t, err)
+		if !x.got(t) || a.got(t) || c.got(t) {
+			t.Error("a or c has the slot of b")
+		}
+		if !b.got(t) {
+			t.Error("b waits for a, and a for b")
+		}
+	})
+}
+
+// Two hosts with one machine id: one is the head of the queue when the other one gets the slot by hand. The
+// event of the document may come before that of the record, which says for whom it was.
+func TestHeadDoesNotTakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		other := enter(t, s, "other", lock.Record{})
+		head := enter(t, s, "x", lock.Record{Hostname: "web-1", BootID: "1"})
+		if !other.got(t) || head.got(t) {
+			t.Fatal("the head does not wait")
+		}
+		_, _, err := s.Commit(t.Context(), nil, []lock.Op{
+			{Key: defaultKey, Value: []byte(`{"semaphore":0,"max":1,"holders":["x"]}`)},
+			{Key: prefix + "holders/x", Value: []byte(`{"hostname":"web-2","boot_id":"2"}`)},
+		})
+		must(t, err)
+		synctest.Wait()
+		var clone *lock.CloneError
+		select {
+		case err := <-head.done:
+			if !errors.As(err, &clone) {
+				t.Errorf("the slot of web-2 is that of web-1: %v", err)
+			}
+		default:
+			t.Error("web-1 waits on")
+		}
+	})
+}
+
+func TestLockByHandIsRefusedWhereACloneWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		enter(t, s, "a", lock.Record{})
+		web1 := enter(t, s, "x", lock.Record{Hostname: "web-1", BootID: "1"})
+		put(t, s, prefix+"pause", "{}")
+		must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		watched := before(s, isAny, func() { t.Error("web-2 tries to take a slot") })
+		_, err := newLock(t, watched, "").TryAcquire(t.Context(), "x", lock.Record{Hostname: "web-2", BootID: "2"})
+		var clone *lock.CloneError
+		if !errors.As(err, &clone) || clone.Other.Hostname != "web-1" {
+			t.Errorf("lock by hand of web-2, where web-1 waits under the same id: %v", err)
+		}
+		if web1.got(t) || !slices.Equal(queueIDs(t, s), []string{"x"}) {
+			t.Error("web-1 has lost its place")
+		}
+	})
+}
+
+// Of two processes of one host that wait, the newer one has the place, and the older one waits for it: they do
+// not take it from each other for ever.
+func TestTwoProcessesOfOneHostShareAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		r := lock.Record{Hostname: "web-1", BootID: "1"}
+		a := enter(t, s, "a", lock.Record{})
+		older := enter(t, s, "x", r)
+		b := enter(t, s, "b", lock.Record{})
+		newer := enter(t, s, "x", r)
+		time.Sleep(time.Second)
+		calls := s.Calls()
+		time.Sleep(30 * time.Minute)
+		if n := s.Calls() - calls; n > 20 {
+			t.Errorf("half an hour of waiting took %d calls", n)
+		}
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"x", "b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		if a.mustRelease(t); !newer.got(t) || !older.got(t) || b.got(t) {
+			t.Errorf("x has no slot: the older process waits: %v, the newer one: %v", older.last(), newer.last())
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		older := enter(t, s, "x", lock.Record{})
+		newer := enter(t, s, "x", lock.Record{})
+		newer.leave()
+		<-newer.done
+		synctest.Wait()
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"x"}) {
+			t.Errorf("the newer process is gone, and the queue is %v", q)
+		}
+		if a.mustRelease(t); !older.got(t) {
+			t.Errorf("x has no slot, and waits: %v", older.last())
+		}
+	})
+}
+
+func TestEverybodyInTheQueueIsToldOfAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		admin := newLock(t, s, "")
+		enter(t, s, "a", lock.Record{})
+		hosts := []*waitingHost{enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})}
+		check := func(paused bool) {
+			t.Helper()
+			for _, h := range hosts {
+				if w := h.last(); (w.Pause != nil) != paused {
+					t.Errorf("paused: %v, and %s waits: %v", paused, h.id, w)
+				}
+			}
+		}
+		check(false)
+		mustPause(t)(admin.Pause(t.Context(), lock.PauseInfo{}, 0))
+		check(true)
+		_, err := admin.Resume(t.Context())
+		must(t, err)
+		check(false)
+		mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, time.Hour))
+		check(true)
+		time.Sleep(time.Hour)
+		check(false)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b", "c", "d"}) {
+			t.Errorf("the queue is %v", q)
+		}
+	})
+}
+
+// Whatever stands in the queue and its index and is nobody's place, with or without a lease, blocks nobody and
+// gives nobody a better place.
+func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		day, err := s.Grant(t.Context(), 24*time.Hour)
+		must(t, err)
+		for _, key := range []string{"queue/zombie", "order/0000000000000000/zombie", "order/ffff/zombie", "order/x"} {
+			for suffix, lease := range map[string]int64{"": day, "-for-ever": 0} {
+				_, _, err := s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + key + suffix, Value: []byte("garbage"), Lease: lease}})
+				must(t, err)
+			}
+		}
+		put(t, s, prefix+"queue/b", `{"hostname":"long ago"}`)
+		if a := enter(t, s, "a", lock.Record{}); !a.got(t) {
+			t.Fatalf("a waits: %v", a.last())
+		}
+		c, b := enter(t, s, "c", lock.Record{}), enter(t, s, "b", lock.Record{})
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"c", "b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		if !c.got(t) || b.got(t) {
+			t.Errorf("c waits: %v", c.last())
 		}
 	})
 }
@@ -451,7 +699,10 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 		says   string
 	}{
 		"of the group": {
-			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error { return l.Pause(ctx, info, 0) },
+			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
+				_, err := l.Pause(ctx, info, 0)
+				return err
+			},
 			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
 				was, err := l.Resume(ctx)
 				if was == nil || was.Reason != info.Reason {
@@ -462,7 +713,8 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 		},
 		"of all groups": {
 			func(ctx context.Context, s *locktest.Memory, _ *lock.Lock) error {
-				return lock.PauseAll(ctx, s, info, 0)
+				_, err := lock.PauseAll(ctx, s, info, 0)
+				return err
 			},
 			func(ctx context.Context, s *locktest.Memory, _ *lock.Lock) error {
 				was, err := lock.ResumeAll(ctx, s)
@@ -474,7 +726,8 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 		},
 		"for a while": {
 			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
-				return l.Pause(ctx, info, time.Hour)
+				_, err := l.Pause(ctx, info, time.Hour)
+				return err
 			},
 			func(context.Context, *locktest.Memory, *lock.Lock) error { time.Sleep(time.Hour); return nil }, "until 2000-",
 		},
@@ -542,7 +795,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 	}{
 		"a pause": {
 			func(t *testing.T, s *locktest.Memory) {
-				must(t, newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, 0))
+				mustPause(t)(newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, 0))
 			},
 			func(t *testing.T, s *locktest.Memory) {
 				_, err := newLock(t, s, "").Resume(t.Context())
@@ -551,7 +804,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 		},
 		"a pause of all groups": {
 			func(t *testing.T, s *locktest.Memory) {
-				must(t, lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
+				mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
 			},
 			func(t *testing.T, s *locktest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must(t, err) },
 		},
@@ -559,7 +812,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 			func(t *testing.T, s *locktest.Memory) {
 				lease, err := s.Grant(t.Context(), time.Minute)
 				must(t, err)
-				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Lease: lease}})
+				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Value: []byte("{}"), Lease: lease}})
 				must(t, err)
 			},
 			func(*testing.T, *locktest.Memory) { time.Sleep(time.Minute) },
@@ -621,7 +874,7 @@ func TestChangesOfOneRevisionAreAllSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := locktest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
-		must(t, lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
+		mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
 		b := enter(t, s, "b", lock.Record{})
 		_, _, err := s.Commit(t.Context(), nil, []lock.Op{
 			{Key: prefix + "pause-all", Delete: true},
@@ -691,7 +944,7 @@ func (d *documentStore) Commit(ctx context.Context, conds []lock.Cond, ops []loc
 
 func TestPauseOfAGroupLeavesOthersAlone(t *testing.T) {
 	s := locktest.NewMemory()
-	must(t, newLock(t, s, "lb").Pause(t.Context(), lock.PauseInfo{}, 0))
+	mustPause(t)(newLock(t, s, "lb").Pause(t.Context(), lock.PauseInfo{}, 0))
 	if _, err := newLock(t, s, "").TryAcquire(t.Context(), "a", lock.Record{}); err != nil {
 		t.Error(err)
 	}
@@ -703,7 +956,7 @@ func TestPauseOfAGroupLeavesOthersAlone(t *testing.T) {
 func TestPauseThatMakesNoSenseIsRefused(t *testing.T) {
 	s := locktest.NewMemory()
 	for _, d := range []time.Duration{-time.Hour, -1, 1, time.Second - 1} {
-		if err := newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, d); err == nil || !strings.Contains(err.Error(), d.String()) {
+		if _, err := newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, d); err == nil || !strings.Contains(err.Error(), d.String()) {
 			t.Errorf("a pause for %v: %v", d, err)
 		}
 	}
@@ -718,7 +971,7 @@ func TestPauseOfUnknownOutcome(t *testing.T) {
 			s := locktest.NewMemory()
 			l := newLock(t, s, "")
 			s.FailCommits(fault)
-			must(t, l.Pause(t.Context(), lock.PauseInfo{By: "me"}, time.Hour))
+			mustPause(t)(l.Pause(t.Context(), lock.PauseInfo{By: "me"}, time.Hour))
 			if o, err := l.Overview(t.Context()); err != nil || o.Pause == nil || o.Pause.By != "me" {
 				t.Errorf("fault %d: %+v, %v", fault, o.Pause, err)
 			}
@@ -727,7 +980,7 @@ func TestPauseOfUnknownOutcome(t *testing.T) {
 				t.Errorf("fault %d: resume returned %+v, %v", fault, was, err)
 			}
 			s.FailCommits(locktest.CutOff)
-			if err := l.Pause(t.Context(), lock.PauseInfo{By: "me"}, 0); !errors.Is(err, lock.ErrUnknown) {
+			if _, err := l.Pause(t.Context(), lock.PauseInfo{By: "me"}, 0); !errors.Is(err, lock.ErrUnknown) {
 				t.Errorf("fault %d: cut off, pause returned %v", fault, err)
 			}
 		})
@@ -775,12 +1028,7 @@ func TestTimeToLive(t *testing.T) {
 		if len(o.Holders) != 1 || o.Holders[0].ID != "c" || !o.Holders[0].Expired {
 			t.Errorf("the holders are %+v", o.Holders)
 		}
-		if ids, err := b.lock.ReleaseExpired(ctx); err != nil || !slices.Equal(ids, []string{"c"}) {
-			t.Errorf("release of expired slots returned %v, %v", ids, err)
-		}
-		if ids, err := b.lock.ReleaseExpired(ctx); err != nil || len(ids) != 0 {
-			t.Errorf("release of expired slots returned %v, %v", ids, err)
-		}
+		must(t, b.lock.ReleaseRecord(ctx, o.Holders[0]))
 		wantNothingLeft(t, s)
 	})
 }
@@ -828,9 +1076,10 @@ func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 			s := locktest.NewMemory()
 			a := enter(t, s, "a", lock.Record{TTL: time.Minute})
 			time.Sleep(2 * time.Minute)
-			other := before(s, func() { change(t, s, a.lock) })
-			if ids, err := newLock(t, other, "").ReleaseExpired(t.Context()); err != nil || len(ids) != 0 {
-				t.Errorf("%s: released %v, %v", name, ids, err)
+			removal := func(op lock.Op) bool { return op.Delete && op.Key == prefix+"holders/a" }
+			b := enter(t, before(s, removal, func() { change(t, s, a.lock) }), "b", lock.Record{})
+			if b.got(t) {
+				t.Errorf("%s: b has the slot of a", name)
 			}
 			if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
 				t.Errorf("%s: held by %v", name, h)
@@ -839,16 +1088,21 @@ func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 	}
 }
 
-// before returns a store that runs f once, before the first Commit.
-func before(s lock.Store, f func()) lock.Store { return &beforeStore{Store: s, f: f} }
+// before returns a store that runs f once, before the first Commit with such an operation.
+func before(s lock.Store, such func(lock.Op) bool, f func()) lock.Store {
+	return &beforeStore{Store: s, such: such, f: f}
+}
+
+func isAny(lock.Op) bool { return true }
 
 type beforeStore struct {
 	lock.Store
-	f func()
+	such func(lock.Op) bool
+	f    func()
 }
 
 func (b *beforeStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	if f := b.f; f != nil {
+	if f := b.f; f != nil && slices.ContainsFunc(ops, b.such) {
 		b.f = nil
 		f()
 	}
@@ -985,11 +1239,6 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 				a := enter(t, s, "a", lock.Record{Hostname: "a", BootID: "1"})
 				b := enter(t, s, "b", lock.Record{Hostname: "b", BootID: "1"})
 				time.Sleep(time.Minute)
-				// This one has the place that the entry without a lease had by its age.
-				if !a.got(t) {
-					t.Fatalf("a waits for %v", a.last())
-				}
-				a.mustRelease(t)
 				if !holder.got(t) {
 					t.Fatalf("holder waits for %v", holder.last())
 				}
@@ -1003,6 +1252,10 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 					t.Error(err)
 				}
 				holder.mustRelease(t)
+				if !a.got(t) { // the entry that it has from long ago gives it no better place
+					t.Errorf("a waits for %v", a.last())
+				}
+				a.mustRelease(t)
 				if !b.got(t) {
 					t.Errorf("b waits for %v", b.last())
 				}
@@ -1011,7 +1264,7 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 	}
 }
 
-func TestBrokenEntriesAreMarked(t *testing.T) {
+func TestBrokenRecordsAreMarked(t *testing.T) {
 	s := locktest.NewMemory()
 	lease, err := s.Grant(t.Context(), time.Hour)
 	must(t, err)
@@ -1021,7 +1274,7 @@ func TestBrokenEntriesAreMarked(t *testing.T) {
 	must(t, err)
 	o, err := newLock(t, s, "").Overview(t.Context())
 	must(t, err)
-	if !o.Holders[0].Broken || o.Holders[1].Broken || len(o.Queue) != 1 || !o.Queue[0].Broken || o.Queue[0].ID != "c/d" {
+	if !o.Holders[0].Broken || o.Holders[1].Broken || len(o.Queue) != 0 {
 		t.Errorf("the overview is %+v", o)
 	}
 }
@@ -1102,7 +1355,7 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 		},
 	} {
 		s := locktest.NewMemory()
-		l := newLock(t, before(s, func() { put(t, s, prefix+"holders/a", `{"hostname":"clone","boot_id":"2"}`) }), "")
+		l := newLock(t, before(s, isAny, func() { put(t, s, prefix+"holders/a", `{"hostname":"clone","boot_id":"2"}`) }), "")
 		if _, err := newLock(t, s, "").TryAcquire(ctx, "a", lock.Record{Hostname: "a", BootID: "1"}); err != nil {
 			t.Fatal(err)
 		}
@@ -1115,51 +1368,6 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 			t.Errorf("%s: held by %v", name, h)
 		}
 	}
-}
-
-func TestGoneWaitsForTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		s := locktest.NewMemory()
-		put(t, s, prefix+"queue/unleased", "{}") // no place in the queue
-		gone := func(id string, all bool) chan error {
-			done := make(chan error, 1)
-			l := newLock(t, s, "")
-			go func() { done <- l.Gone(ctx, id, all) }()
-			synctest.Wait()
-			return done
-		}
-		settle := func() { time.Sleep(time.Second); synctest.Wait() }
-		if err := <-gone("a", false); err != nil {
-			t.Error(err)
-		}
-		a, b := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{})
-		goneA, goneB, goneAll := gone("a", false), gone("b", false), gone("", true)
-		settle()
-		if len(goneA)+len(goneB)+len(goneAll) != 0 {
-			t.Error("gone are those who are there")
-		}
-		a.mustRelease(t)
-		settle()
-		if len(goneA) != 1 || len(goneB)+len(goneAll) != 0 {
-			t.Error("a is gone, and nobody else")
-		}
-		s.Break(locktest.ErrFault) // does not matter
-		settle()
-		s.Break(nil)
-		time.Sleep(time.Minute)
-		b.mustRelease(t)
-		settle()
-		if len(goneB) != 1 || len(goneAll) != 1 {
-			t.Error("all are gone")
-		}
-		short, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		lockFor(ctx, t, a.lock, "a")
-		if err := a.lock.Gone(short, "a", false); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("it ends with %v", err)
-		}
-	})
 }
 
 func TestWatchOverviewSeesChanges(t *testing.T) {
@@ -1203,11 +1411,11 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 			t.Errorf("it was called %d times", calls)
 		}
 		mu.Unlock()
-		must(t, lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
+		mustPause(t)(lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
 		want("pause", 1, 100, true)
 		_, err := lock.ResumeAll(ctx, s)
 		must(t, err)
-		must(t, a.lock.Pause(ctx, lock.PauseInfo{}, 0))
+		mustPause(t)(a.lock.Pause(ctx, lock.PauseInfo{}, 0))
 		want("pause of the group", 1, 100, true)
 		time.Sleep(2 * time.Minute)
 		want("expiry", 1, 100, true)
@@ -1241,7 +1449,7 @@ func TestGroupsAreListed(t *testing.T) {
 	if g := groups(); len(g) != 0 {
 		t.Errorf("there are %q", g)
 	}
-	must(t, lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
+	mustPause(t)(lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
 	if g := groups(); len(g) != 0 {
 		t.Errorf("there are %q", g)
 	}
@@ -1255,7 +1463,7 @@ func TestGroupsAreListed(t *testing.T) {
 			lockFor(ctx, t, newLock(t, s, group), fmt.Sprint("host", i))
 		}
 	}
-	must(t, newLock(t, s, "paused").Pause(ctx, lock.PauseInfo{}, 0))
+	mustPause(t)(newLock(t, s, "paused").Pause(ctx, lock.PauseInfo{}, 0))
 	for _, key := range []string{"", "/", "a", "../x", "%zz/semaphore", "./semaphore", "%0a/semaphore", "%6cb/semaphore"} {
 		put(t, s, prefix+"groups/"+key, "x")
 	}
@@ -1406,7 +1614,7 @@ func TestRandomQueue(t *testing.T) {
 					time.Sleep(time.Duration(random.IntN(120)) * time.Second)
 					stores[id].thaw()
 				case n == 13:
-					_ = admin.Pause(t.Context(), lock.PauseInfo{}, time.Duration(random.IntN(3))*time.Minute)
+					_, _ = admin.Pause(t.Context(), lock.PauseInfo{}, time.Duration(random.IntN(3))*time.Minute)
 				case n == 14:
 					_, _ = admin.Resume(t.Context())
 				case n == 15:
@@ -1452,6 +1660,72 @@ func TestRandomQueue(t *testing.T) {
 		})
 		if t.Failed() {
 			break
+		}
+	}
+}
+
+// mustPause takes what Pause returns.
+func mustPause(t *testing.T) func(*lock.Pause, error) {
+	return func(_ *lock.Pause, err error) {
+		t.Helper()
+		must(t, err)
+	}
+}
+
+func TestPauseOfWhichATryWasNotAnsweredStaysUnknownWhenTheNextIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		s.FailCommits(locktest.HoldRequest, locktest.Refuse)
+		if _, err := newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, 0); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, lock.ErrRefused) {
+			t.Errorf("pause returned %v", err)
+		}
+	})
+}
+
+func TestPauseThatEndsLeavesNoLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		l := newLock(t, s, "")
+		mustPause(t)(l.Pause(t.Context(), lock.PauseInfo{By: "me"}, 24*time.Hour))
+		was, err := l.Pause(t.Context(), lock.PauseInfo{By: "you"}, 48*time.Hour)
+		if err != nil || was == nil || was.By != "me" || s.Leases() != 1 {
+			t.Errorf("replaced was %v, %v; there are %d leases", was, err, s.Leases())
+		}
+		if _, err := l.Resume(t.Context()); err != nil || s.Leases() != 0 {
+			t.Errorf("resume: %v; there are %d leases", err, s.Leases())
+		}
+	})
+}
+
+func TestAnswersAreNotCalledUnknown(t *testing.T) {
+	s := locktest.NewMemory()
+	put(t, s, defaultKey, "rubbish")
+	var document *lock.DocumentError
+	if err := newLock(t, s, "").Fence(t.Context()); !errors.As(err, &document) || errors.Is(err, lock.ErrUnknown) {
+		t.Errorf("fence of a document that cannot be understood: %v", err)
+	}
+	s = locktest.NewMemory()
+	s.FailCommits(locktest.Refuse)
+	if err := newLock(t, s, "").Fence(t.Context()); !errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnknown) {
+		t.Errorf("fence that was refused: %v", err)
+	}
+}
+
+func TestTimesThatNoClockShowsAreNone(t *testing.T) {
+	s := locktest.NewMemory()
+	lease, err := s.Grant(t.Context(), time.Hour)
+	must(t, err)
+	for _, since := range []string{"9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"} {
+		document := []byte(`{"hostname":"h","since":"` + since + `","until":"` + since + `"}`)
+		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
+		put(t, s, prefix+"holders/a", string(document))
+		put(t, s, prefix+"pause", string(document))
+		_, _, err := s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/b", Value: document, Lease: lease}})
+		must(t, err)
+		o, err := newLock(t, s, "").Overview(t.Context())
+		must(t, err)
+		if !o.Holders[0].Record.Since.IsZero() || !o.Queue[0].Since.IsZero() || !o.Pause.Since.IsZero() || !o.Pause.Until.IsZero() {
+			t.Errorf("%s is taken for a time: %+v", since, o)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func parseRecord(data []byte) (Record, bool) {
 	if decode(data, &r) != nil {
 		return Record{}, false
 	}
-	r.Hostname, r.BootID, r.By, r.Version = clean(r.Hostname), clean(r.BootID), clean(r.By), clean(r.Version)
+	r.Hostname, r.BootID, r.By, r.Version, r.Since = clean(r.Hostname), clean(r.BootID), clean(r.By), clean(r.Version), moment(r.Since)
 	return r, true
 }
 
@@ -128,7 +128,7 @@ func parseWaiter(data []byte) (Record, bool) {
 	if decode(data, &d) != nil {
 		return Record{}, false
 	}
-	return Record{Hostname: clean(d.Hostname), BootID: clean(d.BootID), Since: d.Since, Version: clean(d.Version)}, true
+	return Record{Hostname: clean(d.Hostname), BootID: clean(d.BootID), Since: moment(d.Since), Version: clean(d.Version)}, true
 }
 
 func parsePause(data []byte, all bool) *Pause {
@@ -136,7 +136,15 @@ func parsePause(data []byte, all bool) *Pause {
 	if decode(data, &d) != nil {
 		return &Pause{All: all, Broken: true}
 	}
-	return &Pause{By: clean(d.By), Reason: clean(d.Reason), Since: d.Since, Until: d.Until, All: all}
+	return &Pause{By: clean(d.By), Reason: clean(d.Reason), Since: moment(d.Since), Until: moment(d.Until), All: all}
+}
+
+// moment returns t, or the zero Time where it cannot be written in every zone.
+func moment(t time.Time) time.Time {
+	if year := t.Year(); year < 1 || year >= 9999 {
+		return time.Time{}
+	}
+	return t
 }
 
 // maxDocument is the longest document, in bytes, that is looked at: many times what anybody writes.

@@ -100,7 +100,7 @@ func (s Semaphore) Holds(id string) bool {
 // Acquire gives id a slot. An id that has one already changes nothing. The error is a [*FullError]
 // when no slot is free, or says what is wrong with id.
 func (s Semaphore) Acquire(id string) (Semaphore, error) {
-	if err := validateID(id); err != nil {
+	if err := ValidateID(id); err != nil {
 		return Semaphore{}, err
 	}
 	if s.Holds(id) {
@@ -144,9 +144,9 @@ func (s Semaphore) with(holders []string) Semaphore {
 // fits into a document.
 const maxID = 256
 
-// validateID refuses ids that the document cannot carry or that a terminal cannot show. It is asked
-// only before an id is written: whatever is in the document can be released.
-func validateID(id string) error {
+// ValidateID refuses ids that the document cannot carry or that cannot be printed. They are refused
+// only where they would be written: whatever is in the document can be released.
+func ValidateID(id string) error {
 	if id == "" {
 		return errors.New("the id of the holder is empty")
 	}
@@ -160,7 +160,7 @@ func validateID(id string) error {
 }
 
 func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // FullError says that no slot is free, and who has them.

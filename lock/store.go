@@ -123,3 +123,9 @@ func keys(keys ...string) []Read {
 	}
 	return reads
 }
+
+// first is a Read of one key of a range, if there is any.
+func first(r Read) Read {
+	r.Limit, r.KeysOnly = 1, true
+	return r
+}

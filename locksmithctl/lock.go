@@ -39,7 +39,7 @@ Until then, or "locksmithctl unlock", one host less can reboot.`,
 			if err != nil {
 				return err
 			}
-			if _, err := (lock.Semaphore{Free: 1, Max: 1}).Acquire(id); err != nil {
+			if err := lock.ValidateID(id); err != nil {
 				return usageError{err}
 			}
 			record, err := a.record(id)
@@ -75,14 +75,15 @@ func mayHold(id string) string {
 func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock.Record, timeout time.Duration) error {
 	limited, cancel := withTimeout(ctx, timeout)
 	defer cancel()
-	told, last := "", "it is not known for what"
+	told, last := "", "etcd has not answered yet"
 	err := s.Acquire(limited, id, record, func(w lock.Waiting, err error) {
 		if limited.Err() != nil {
 			return
 		}
 		text := ""
 		if err != nil {
-			text = fmt.Sprintf("%v; still trying", err)
+			last = err.Error()
+			text = last + "; still trying"
 		} else {
 			last = w.String()
 			text = "waiting: " + last

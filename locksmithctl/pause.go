@@ -63,36 +63,45 @@ Other programs that share the lock may know nothing of pauses, and are not stopp
 	return cmd
 }
 
-// pause pauses the group, or all, and says what it replaces and whom it does not
+// pause pauses the group, or all, and says what it replaced and whom it does not
 // stop.
 func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInfo, length time.Duration) error {
-	before, err := s.Overview(ctx)
-	if err != nil {
-		return s.explain(err, "")
-	}
 	pause := s.Pause
 	if all {
-		pause = func(ctx context.Context, info lock.PauseInfo, length time.Duration) error {
+		pause = func(ctx context.Context, info lock.PauseInfo, length time.Duration) (*lock.Pause, error) {
 			return lock.PauseAll(ctx, s.store, info, length)
 		}
 	}
-	if err := pause(ctx, info, length); err != nil {
+	replaced, err := pause(ctx, info, length)
+	if err != nil {
 		return s.explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
-	}
-	if p := before.Pause; p != nil && p.All == all {
-		a.note("this replaces what was in force: %s", p)
-	} else if p != nil && p.All {
-		a.note("%s", p)
-	}
-	if len(before.Holders) > 0 && !all {
-		a.note("whoever holds a slot may still reboot: %s", names(before.Holders))
 	}
 	now := a.now()
 	p := &lock.Pause{By: info.By, Reason: info.Reason, Since: now, All: all}
 	if length > 0 {
 		p.Until = now.Add(length)
 	}
-	return a.print("Paused: " + pauseText(p, now) + "\n")
+	if err := a.print("Paused: " + pauseText(p, now) + "\n"); err != nil {
+		return err
+	}
+	if replaced != nil {
+		a.note("this replaced what was in force: %s", replaced)
+	}
+	if all {
+		return nil
+	}
+	o, err := s.Overview(ctx)
+	switch {
+	case err != nil:
+		a.note("who may still reboot is not known: %v", err)
+		return nil
+	case o.Pause != nil && o.Pause.All:
+		a.note("%s", o.Pause)
+	}
+	if len(o.Holders) > 0 {
+		a.note("whoever holds a slot may still reboot: %s", names(o.Holders))
+	}
+	return nil
 }
 
 func (a *app) resumeCommand() *cobra.Command {
@@ -129,10 +138,12 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 		}
 	}
 	left, err := s.pauses(ctx, all)
-	if err != nil {
-		return s.explain(err, "")
-	}
 	switch {
+	case was != nil && err != nil:
+		a.note("whether another pause is in force is not known: %v", err)
+		return nil
+	case err != nil:
+		return s.explain(err, "")
 	case was != nil:
 		for _, text := range left {
 			a.note("%s", text)

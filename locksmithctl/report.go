@@ -102,7 +102,7 @@ func newReport(group string, o lock.Overview) report {
 	}
 	for i, w := range o.Queue {
 		r.Queue = append(r.Queue, queueReport{
-			ID: w.ID, Hostname: w.Hostname, Since: known(w.Since), Version: w.Version, Place: i + 1, Unreadable: w.Broken,
+			ID: w.ID, Hostname: w.Hostname, Since: known(w.Since), Version: w.Version, Place: i + 1,
 		})
 	}
 	return r
@@ -207,7 +207,7 @@ func wideText(o lock.Overview, now time.Time) string {
 		b.WriteString("\n")
 		table := newTable(&b, "PLACE", "MACHINE ID", "HOSTNAME", "VERSION", "SINCE")
 		for i, w := range o.Queue {
-			table.row(fmt.Sprint(i+1), cut(w.ID, maxID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), stamp(w.Since, now))
+			table.row(fmt.Sprint(i+1), cut(w.ID, maxID), cut(w.Hostname, maxName), cut(w.Version, maxName), stamp(w.Since, now))
 		}
 		table.end()
 	}

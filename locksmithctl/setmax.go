@@ -24,10 +24,13 @@ nobody gets a slot. Whoever holds one keeps it.`,
 				if err != nil {
 					return s.explain(err, `the number may have been set: "locksmithctl status" shows it`)
 				}
+				if err := a.print(fmt.Sprintf("Old: %d\nNew: %d\n", before.Max, after.Max)); err != nil {
+					return err
+				}
 				if after.Free < 0 {
 					a.note("slots held: %d, more than %d: nobody else gets one until enough of them have been given back", len(after.Holders), after.Max)
 				}
-				return a.print(fmt.Sprintf("Old: %d\nNew: %d\n", before.Max, after.Max))
+				return nil
 			})
 		},
 	}

@@ -105,9 +105,17 @@ func (s session) explain(err error, unknown string) error {
 // this machine.
 func (a *app) target(args []string) (string, error) {
 	if len(args) > 0 {
-		return args[0], nil
+		return args[0], named(args[0])
 	}
 	return config.MachineID(a.root)
+}
+
+// named refuses the empty id, as of a variable of a script that is not set.
+func named(id string) error {
+	if id == "" {
+		return usageError{errors.New("the machine id is empty")}
+	}
+	return nil
 }
 
 // record says who took a slot for id, and when. Name and boot are known of this

@@ -57,7 +57,6 @@ The fields of -o json and -o yaml, to which later versions may add others:
     since       since when it waits, by that host's clock; null if unknown
     version     the version to be rebooted into; "" if unknown
     place       1 for the next one
-    unreadable  true if the entry cannot be understood
 
 -all-groups makes a list of these of all groups, and -watch a document for each change, in
 JSON one a line.`,

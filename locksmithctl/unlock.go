@@ -53,9 +53,6 @@ may go down at the same time.`,
 			if err != nil {
 				return err
 			}
-			if id == "" {
-				return usageError{errors.New("the id of the holder is empty")}
-			}
 			return a.withLock(func(s session) error {
 				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
 			})
@@ -67,6 +64,9 @@ may go down at the same time.`,
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
+
+// maxSkew is how far the clocks of two hosts may be apart.
+const maxSkew = time.Minute
 
 // unlockSeveral frees the slots that are held for longer than age, or where that is 0 are
 // expired.
@@ -80,8 +80,12 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 	chosen := func(h lock.HolderInfo) bool { return h.Expired }
 	if age > 0 {
 		what = fmt.Sprintf("held for %v or longer", age)
-		chosen = func(h lock.HolderInfo) bool { return !h.Record.Since.IsZero() && now.Sub(h.Record.Since) >= age }
-		ageless := slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool { return !h.Record.Since.IsZero() })
+		// A time that is yet to come says nothing: the clock of this host or of the other one is wrong.
+		aged := func(h lock.HolderInfo) bool {
+			return !h.Record.Since.IsZero() && !h.Record.Since.After(now.Add(maxSkew))
+		}
+		chosen = func(h lock.HolderInfo) bool { return aged(h) && now.Sub(h.Record.Since) >= age }
+		ageless := slices.DeleteFunc(slices.Clone(o.Holders), aged)
 		if len(ageless) > 0 {
 			a.note(`since when is not known of %s, which stay: %s; "locksmithctl unlock ID" frees them`, count(len(ageless), "slot"), names(ageless))
 		}

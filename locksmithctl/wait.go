@@ -22,6 +22,11 @@ slot nor waits for one. It changes nothing. It waits for as long as it takes, al
 etcd cannot be reached, or fails after -timeout and says who is left.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, id := range args {
+				if err := named(id); err != nil {
+					return err
+				}
+			}
 			return a.withLock(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
 		},
 	}

@@ -159,7 +159,7 @@ func (p *progress) queueLines(now time.Time) []string {
 		if !w.Since.IsZero() {
 			waits = age(now.Sub(w.Since))
 		}
-		table.row(fmt.Sprint(i+1), cut(w.ID, maxViewID), hostname(w.Hostname, w.Broken), cut(w.Version, maxName), waits)
+		table.row(fmt.Sprint(i+1), cut(w.ID, maxViewID), cut(w.Hostname, maxName), cut(w.Version, maxName), waits)
 	}
 	table.end()
 	return append([]string{""}, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,11 +33,12 @@ func TestBugIsFound(t *testing.T) {
 		{"taking a time-out for a conflict", func(s lock.Store) lock.Store { return takesTimeoutForConflict{s} }, history, normal},
 		{"not comparing whether there is a pause", func(s lock.Store) lock.Store { return overlooksPauses{s} }, revisions, normal},
 		{"overlooking who was in the queue before", func(s lock.Store) lock.Store { return jumpsTheQueue{s} }, revisions, normal},
+		{"leaving the lease of a pause behind", func(s lock.Store) lock.Store { return keepsLeases{s, new(sync.Map)} }, liveness, normal},
 		{"watching without hearing", func(s lock.Store) lock.Store { return deaf{s} }, liveness, short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			for range 3 { // in case that something else is found first, which is the bug's doing, too
+			for range 5 { // in case that something else is found first, which is the bug's doing, too
 				c := config(t)
 				c.Patience, c.Ops, c.WindowOps, c.Duration = test.patience, 20_000, 1000, time.Minute
 				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces{s}) }
@@ -138,6 +140,27 @@ func withoutQueue(reads []lock.Read) []lock.Read {
 	return slices.DeleteFunc(slices.Clone(reads), func(r lock.Read) bool {
 		return r.End != "" && (strings.Contains(r.Key, "/order/") || strings.Contains(r.Key, "/queue/"))
 	})
+}
+
+// keepsLeases does not revoke the lease of a long pause.
+type keepsLeases struct {
+	lock.Store
+	of *sync.Map // leases of long pauses
+}
+
+func (s keepsLeases) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
+	lease, err := s.Store.Grant(ctx, ttl)
+	if ttl == long {
+		s.of.Store(lease, true)
+	}
+	return lease, err
+}
+
+func (s keepsLeases) Revoke(ctx context.Context, lease int64) error {
+	if _, kept := s.of.Load(lease); kept {
+		return nil
+	}
+	return s.Store.Revoke(ctx, lease)
 }
 
 type deaf struct{ lock.Store }

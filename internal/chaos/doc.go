@@ -18,8 +18,9 @@
 //     consistent, changes by one holder or by its maximum at a time, is never above its maximum after a
 //     slot was taken and never deleted; a client that knows of pauses takes no slot during one; nobody in
 //     the queue is overtaken by another one of the queue.
-//   - Once the faults end, every host that waits gets its turn soon ([Config.Patience]); then nobody holds a
-//     slot, nobody is in the queue, and (with [Config.Leases]) no lease is left.
+//   - Once the faults end, every host that waits gets its turn soon; then nobody holds a slot, nobody is in
+//     the queue, no lease is left of a long pause that was known to be in force and to end, and after a
+//     long run no lease at all, but for those of long pauses that nobody knows of.
 //
 // # Outcomes that are unknown
 //

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,47 @@ func (g *group) wantEmpty() {
 
 func severalHolders(s semaphore) bool { return len(s.Holders) > 1 }
 
+// wantOrder checks who has held the one slot so far: one after another, and each
+// of them once.
+func (g *group) wantOrder(want ...string) {
+	g.t.Helper()
+	g.wantNever("two holders of one slot", severalHolders)
+	var order []string
+	last := ""
+	for _, s := range g.seen() {
+		holder := ""
+		if len(s.Holders) > 0 {
+			holder = s.Holders[0]
+		}
+		if holder != last && holder != "" {
+			order = append(order, holder)
+		}
+		last = holder
+	}
+	if !slices.Equal(order, want) {
+		g.t.Errorf("they got the slot in the order %v, want %v", order, want)
+	}
+}
+
+// keepAlive keeps a key's lease alive until stop is called, so that it makes no
+// difference how long a test takes.
+func (g *group) keepAlive(key string) (stop func()) {
+	g.t.Helper()
+	ctx, cancel := context.WithCancel(g.t.Context())
+	response, err := g.client.Get(ctx, key)
+	must(g.t, err)
+	if len(response.Kvs) == 0 || response.Kvs[0].Lease == 0 {
+		g.t.Fatalf("no lease keeps %s", key)
+	}
+	kept, err := g.client.KeepAlive(ctx, clientv3.LeaseID(response.Kvs[0].Lease))
+	must(g.t, err)
+	go func() {
+		for range kept {
+		}
+	}()
+	return cancel
+}
+
 func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -91,20 +133,11 @@ func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
 			h.reboot()
 		}
 		g.wantEmpty()
-		g.wantNever("two holders of one slot", severalHolders)
-		var order []string
-		for _, s := range g.seen() {
-			if len(s.Holders) == 1 && !slices.Contains(order, s.Holders[0]) {
-				order = append(order, s.Holders[0])
-			}
-		}
 		want := []string{"other"}
 		for _, h := range fleet {
 			want = append(want, h.id)
 		}
-		if !slices.Equal(order, want) {
-			t.Errorf("they got the slot in the order %v, want %v", order, want)
-		}
+		g.wantOrder(want...)
 	})
 }
 
@@ -133,6 +166,87 @@ func TestHeadOfTheQueueThatHangsFallsOut(t *testing.T) {
 		g.wantEmpty()
 		g.wantNever("two holders of one slot", severalHolders)
 	})
+}
+
+// A head that hangs, but not for long enough to lose its place, keeps it: a slot
+// that is free meanwhile is not for one that comes later.
+func TestNewcomerDoesNotJumpAHeadOfTheQueueThatHangs(t *testing.T) {
+	t.Parallel()
+	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		head := enqueueBehindOther(t, g, 1)[0]
+		must(t, head.Daemon().Pause(soon(t)))
+		stop := g.keepAlive(g.queueKey(head.id))
+		g.unlock("other")
+		newcomer := enqueue(t, g, g.conf())
+		newcomer.awaitStatus("in the queue behind " + head.id)
+		newcomer.wantNoReboot()
+		if history := g.seen(); history[len(history)-1].Semaphore != 1 {
+			t.Fatalf("the slot is not free: %v", history)
+		}
+		must(t, head.Daemon().Resume(soon(t)))
+		stop()
+		head.awaitReboot()
+		newcomer.awaitStatus("first in the queue", "held by "+head.id)
+		newcomer.wantNoReboot()
+		head.reboot()
+		newcomer.awaitReboot()
+		newcomer.reboot()
+		g.wantEmpty()
+		g.wantOrder("other", head.id, newcomer.id)
+	})
+}
+
+// It is not told that the slot is its own, finds out by reading, without another
+// write, and reboots once.
+func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
+	t.Parallel()
+	for name, fault := range lostReplies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+				g := newGroup(t, s)
+				p := etcdtest.MustRPCProxy(t, s)
+				head := startWaiting(t, g, g.confAt(p.Endpoint()))
+				head.awaitStatus("first in the queue")
+				second := enqueue(t, g, g.conf())
+				second.awaitStatus("in the queue behind " + head.id)
+				var writes atomic.Int32
+				p.Every(func(method string, request []byte) bool {
+					if etcdtest.Writes(method, request) {
+						writes.Add(1)
+					}
+					return false // it counts, and does no harm
+				}, nil)
+				caught := p.Next(etcdtest.Writes, fault)
+				daemon := head.Daemon()
+				g.unlock("other")
+				select {
+				case <-caught.Forwarded:
+				case <-time.After(patience):
+					t.Fatal("it does not try to take the slot")
+				}
+				head.awaitReboot()
+				if n := writes.Load(); n != 1 {
+					t.Errorf("it wrote %d times, want once: the rest can be read", n)
+				}
+				if head.Daemon() != daemon || !daemon.Running() {
+					t.Error("it is not the same process any more")
+				}
+				g.awaitHolders(head.id)
+				g.wantHeldThroughout(head.id)
+				second.awaitStatus("first in the queue", "held by "+head.id)
+				second.wantNoReboot()
+				head.reboot()
+				second.awaitReboot()
+				head.awaitIdle()
+				head.wantNoReboot()
+				second.reboot()
+				g.wantEmpty()
+				g.wantOrder("other", head.id, second.id)
+			})
+		})
+	}
 }
 
 // The slot is its own, though it was never told so.

@@ -531,15 +531,24 @@ func waitEnds(t *testing.T, s lock.Store) {
 }
 
 func endedContext(t *testing.T, s lock.Store) {
+	lease := grant(t, s, time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, getErr := s.Get(ctx, lock.Read{Key: key(t, "a")})
 	_, _, commitErr := s.Commit(ctx, nil, []lock.Op{{Key: key(t, "a")}})
 	_, waitErr := s.Wait(ctx, lock.Watch{Key: key(t, "a"), After: 1})
-	for _, err := range []error{getErr, commitErr, waitErr} {
-		if !errors.Is(err, context.Canceled) || errors.Is(err, lock.ErrRefused) {
-			t.Errorf("the error is %v", err)
+	_, grantErr := s.Grant(ctx, time.Hour)
+	keepErr := s.KeepAlive(ctx, lease)
+	revokeErr := s.Revoke(ctx, lease)
+	for call, err := range map[string]error{
+		"Get": getErr, "Commit": commitErr, "Wait": waitErr, "Grant": grantErr, "KeepAlive": keepErr, "Revoke": revokeErr,
+	} {
+		if !errors.Is(err, context.Canceled) || errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrNoLease) {
+			t.Errorf("the error of %s is %v", call, err)
 		}
+	}
+	if err := s.KeepAlive(t.Context(), lease); err != nil {
+		t.Errorf("after that the lease has %v", err)
 	}
 }
 
@@ -720,7 +729,7 @@ func pauses(t *testing.T, s lock.Store) {
 	a, _ := newLock(t, s)
 	b, _ := newLock(t, s)
 	var paused *lock.PausedError
-	if err := a.Pause(ctx, lock.PauseInfo{By: "me", Reason: "why"}, 0); err != nil {
+	if _, err := a.Pause(ctx, lock.PauseInfo{By: "me", Reason: "why"}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.TryAcquire(ctx, "a", lock.Record{}); !errors.As(err, &paused) || paused.Pause.By != "me" {
@@ -736,7 +745,7 @@ func pauses(t *testing.T, s lock.Store) {
 	if err := b.Release(ctx, "b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Pause(ctx, lock.PauseInfo{}, time.Second); err != nil {
+	if _, err := a.Pause(ctx, lock.PauseInfo{}, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-begin(ctx, t, b, "b"); err != nil { // once that is over

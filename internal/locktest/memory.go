@@ -1,7 +1,8 @@
 // Package locktest has what tests of the lock need: a [lock.Store] in memory with faults, and the
 // suite that every store must pass, this one and etcd.
 //
-// Memory does no I/O and starts no goroutine, so that it works inside a testing/synctest bubble.
+// Memory does no I/O, and what runs beside its callers are only the timers that end leases, so that it
+// works inside a testing/synctest bubble.
 package locktest
 
 import (
@@ -19,7 +20,7 @@ import (
 // ErrFault is the error of a call that a fault has hit.
 var ErrFault = errors.New("injected fault")
 
-// Fault is what happens to a Commit. The caller gets ErrFault for each but Refuse.
+// Fault is what happens to a Commit. The error that the caller gets matches ErrFault.
 type Fault int
 
 const (
@@ -33,7 +34,7 @@ const (
 	HoldRequest
 	// CutOff is HoldRequest, and everything fails with ErrFault from then on until Break(nil).
 	CutOff
-	// Refuse does not, and says so with lock.ErrRefused.
+	// Refuse does not, and says so: the error matches lock.ErrRefused as well.
 	Refuse
 )
 

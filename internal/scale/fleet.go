@@ -52,7 +52,7 @@ func (f *fleet) roll(ctx context.Context) error {
 	for i := range f.hosts {
 		places <- struct{}{}
 		hosts.Go(func() {
-			waits := sync.OnceFunc(func() { <-places; f.note(f.wait) })
+			waits := sync.OnceFunc(func() { <-places; f.note(f.nowWaits) })
 			if err := f.reboot(ctx, i, waits); err != nil {
 				cancel(err)
 			}
@@ -169,7 +169,8 @@ func (f *fleet) note(change func()) {
 	f.changed = make(chan struct{})
 }
 
-func (f *fleet) wait() {
+// nowWaits counts a host that waits, or has no need to.
+func (f *fleet) nowWaits() {
 	if f.waits++; f.waits == f.hosts {
 		close(f.filled)
 	}

@@ -1,54 +1,3 @@
-// Package model searches the state space of the lock protocol: all histories of a small, bounded
-// world, so that a fault at the worst possible moment is not left to chance. It is a model, written
-// beside package lock and not made from it; only its tests use it.
-//
-// # The world
-//
-// Three hosts that each want to reboot once, an old client and old tools that know only the
-// semaphore document, and an administrator who pauses, sets max, locks and unlocks. etcd is
-// linearizable: a read is one step, and so is a transaction. A transaction is made from one read and
-// happens in a later step, with anything in between, so that each of its comparisons counts. What
-// goes wrong is bounded by a [Budget]: replies that never come (the transaction has happened, never
-// does, or does so at any later time), daemons that are killed and start again without a memory,
-// hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment.
-//
-// # What is checked
-//
-// In every state: who acts on a slot has it in the document, unless somebody took it away, and then
-// it does not pass the check before the reboot; no two hosts act on one slot. In every step: no slot
-// is taken beyond max, during a pause, or past somebody who queued earlier; no holder is removed before
-// its time-to-live has run out. And from every state, once faults and interference end, there is only
-// one kind of end: everybody who may reboot has done so, and nobody holds a slot or waits, except for a
-// pause to end or for max to be raised. As the steps that are no faults form no cycle, every order of
-// them leads there. A slot held by nobody who knows would show as an end of another kind.
-//
-// # Abstractions
-//
-// Revisions and times are left out. A revision never comes back, so a transaction is marked as lost
-// as soon as something that it compares is written. A lease ends at any time once nobody keeps it
-// alive; a time-to-live runs out at any time. A host that hangs is one that takes no step. A read is
-// all keys at once; a watch is a mark on the host that a key which it watches has changed, and the
-// head may act on such an event with what it read before. States that differ only in the names of
-// hosts are one state. What old clients and administrators do compares all that it reads, and is one step.
-//
-// # What it needs of the protocol
-//
-// Two things that are easy to leave out: a daemon that starts takes it that its predecessor left a
-// transaction under way, and moves the semaphore's revision before it believes that it holds nothing,
-// or that it still holds what the predecessor took. And every look at a holder, at start, before a
-// release and before the reboot, refuses the record of another host, not only acquire.
-//
-// # Not covered
-//
-// More than three hosts, more faults than the budget, the code itself, etcd losing data, broken
-// values and entries without a lease, clocks and how long anything takes, several groups. With old
-// tools beside a time-to-live, and with cloned hosts that do not say their names, the protocol has
-// limits that the tests pin. Some comparisons and watches make nothing safer in the model and are
-// kept all the same: of record and alive key one would do when an expired holder is removed, but
-// both are free in the same transaction; without the comparison a straggler could put an old lease
-// on an entry, which is repaired at once but may cost the place in the queue; a host that watches
-// its own entry notices sooner that it fell out; and a lease that is not revoked costs the others a
-// minute.
 package model
 
 import (
@@ -108,6 +57,7 @@ const (
 	give          // release
 	fence         // write the document unchanged, before saying that nothing is held
 	adopt         // write the document unchanged, before believing to hold what an earlier process took
+	dismiss       // as the head, delete the queue entry of a holder that has no record
 )
 
 // A txn is a transaction under way, or a straggler: one whose client no longer waits for the reply.
@@ -118,7 +68,7 @@ type txn struct {
 	host    uint8
 	holders uint8 // as read
 	max     uint8 // as read
-	target  uint8 // expire: the id
+	target  uint8 // expire, dismiss: the id
 	boot    bool  // its host is still in the boot in which it was made
 	kept    bool  // its host keeps the lease of the entry alive
 	blind   bool  // compares nothing (a deliberate bug)
@@ -165,9 +115,11 @@ type state struct {
 	net          [maxNet]txn
 	hosts        [nHosts]host
 	oldHolds     bool
-	oldRemoved   bool // ghost
 	left         Budget
 }
+
+// named reports whether the transaction is about an id that is not its host's.
+func (t txn) named() bool { return t.kind == expire || t.kind == dismiss }
 
 func has(set, id uint8) bool { return set&(1<<id) != 0 }
 
@@ -210,7 +162,7 @@ func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
 			return t
 		}
 		t.host, t.holders = p[t.host], set(t.holders)
-		if t.kind == expire && !t.lost {
+		if t.named() && !t.lost {
 			t.target = q[t.target]
 		}
 		return t
@@ -277,7 +229,7 @@ func (s *state) local(i int, id uint8) uint64 {
 
 // encode is for comparing only.
 func (s *state) encode(b []byte) []byte {
-	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds, s.oldRemoved))
+	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds))
 	for i := range nHosts {
 		h := &s.hosts[i]
 		b = s.queue[i].encode(s.rec[i].encode(b))
@@ -367,7 +319,7 @@ func (m *model) ordered(n [nHosts]uint64) bool {
 var (
 	pcNames   = [...]string{"idle", "starting", "about to read", "", "waiting behind", "waiting as head", "HOLDS", "HOLDS and checked", "REBOOTING", "refused", "about to release", "dead"}
 	modeNames = [...]string{"done", "ready", "away"}
-	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt"}
+	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt", "dismiss"}
 	hostNames = [...]string{"A", "B", "C"}
 )
 
@@ -392,7 +344,7 @@ func (m *model) txn(t txn) string {
 	name := kindNames[t.kind]
 	if t.lost {
 		name = "stale " + name
-	} else if t.kind == expire {
+	} else if t.named() {
 		name += " of " + m.idName(t.target)
 	}
 	return name

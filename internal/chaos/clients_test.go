@@ -75,7 +75,7 @@ func (c *lockClient) start(ctx context.Context) {
 	life, kill := context.WithCancel(ctx)
 	c.tap = &tap{Store: c.run.Break(c.etcd), life: life, kill: kill}
 	var err error
-	if c.lock, err = lock.New(c.tap, c.run.groupName(c.group), 1); err != nil {
+	if c.lock, err = lock.New(c.tap, groupName(c.group), 1); err != nil {
 		panic(err) // the name is one that is allowed
 	}
 	c.open, c.undecided = nil, false // nobody is left who could find out
@@ -129,8 +129,6 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 		out.result, out.seen = notHeld, c.run.look(isNotHeld.Semaphore)
 	case errors.As(err, &isClone), errors.As(err, &isDocument):
 		c.run.problem("%s: %v", describe(in, out), err)
-		fallthrough
-	case in.kind.pauses() && out.undecided: // it failed at its second try
 		out = output{result: unknown}
 	default:
 		out.result = failed
@@ -300,6 +298,9 @@ func until(ctx context.Context, call func() output, results ...result) bool {
 // operator is somebody with locksmithctl.
 type operator struct{ lockClient }
 
+// long is how long a long pause lasts: longer than any run, unless somebody ends it.
+const long = time.Hour
+
 func (o *operator) act(ctx context.Context) {
 	switch n := o.rng.IntN(100); {
 	case n < 25:
@@ -322,18 +323,25 @@ func (o *operator) stopAndGo(ctx context.Context) {
 	if o.rng.IntN(5) == 0 {
 		stop, ends, goOn = pauseAll, lapseAll, resumeAll
 	}
-	d := time.Duration(o.rng.IntN(2)) * time.Duration(1+o.rng.IntN(2)) * time.Second
+	durations := []time.Duration{0, 0, time.Second, 2 * time.Second, long, long}
+	if stop == pauseAll { // which others may end, and then know more of it
+		durations = durations[:4]
+	}
+	d := durations[o.rng.IntN(len(durations))]
 	n := int(o.run.pauses.Add(1))
 	var lapsing []*op
-	stopped := o.do(input{kind: stop, n: n}, func(ctx context.Context) (output, error) {
-		if d > 0 { // it may end at any time from now on: nobody knows when the lease was made
+	stopped := o.pausing(input{kind: stop, n: n}, func(ctx context.Context) (output, error) {
+		if d > 0 && d < long { // it may end at any time from now on: nobody knows when the lease was made
 			lapsing = append(lapsing, o.run.history.call(o.number, input{group: o.group, kind: ends, n: n}))
 		}
 		info := lock.PauseInfo{By: "chaos", Reason: fmt.Sprint(n)}
+		var err error
 		if stop == pauseAll {
-			return output{result: done}, lock.PauseAll(ctx, o.tap, info, d)
+			_, err = lock.PauseAll(ctx, o.tap, info, d)
+		} else {
+			_, err = o.lock.Pause(ctx, info, d)
 		}
-		return output{result: done}, o.lock.Pause(ctx, info, d)
+		return output{result: done}, err
 	})
 	pace(ctx, time.Duration(o.rng.IntN(20))*time.Millisecond)
 	if resumed := o.resume(goOn); stopped.result == done && !stopped.undecided && (resumed.result == done || resumed.result == nothing) {
@@ -341,8 +349,19 @@ func (o *operator) stopAndGo(ctx context.Context) {
 	}
 }
 
+// pausing is do for what is about a pause. Where it is not sure which pause is in force, nobody can be
+// blamed for a lease that is left.
+func (o *operator) pausing(in input, call func(context.Context) (output, error)) output {
+	before := o.tap.unanswered.Load()
+	out := o.do(in, call)
+	if o.tap.unanswered.Load() != before || out.result != done && out.result != nothing {
+		o.tap.long = nil
+	}
+	return out
+}
+
 func (o *operator) resume(which kind) output {
-	return o.do(input{kind: which}, func(ctx context.Context) (output, error) {
+	return o.pausing(input{kind: which}, func(ctx context.Context) (output, error) {
 		was, err := (*lock.Pause)(nil), error(nil)
 		if which == resumeAll {
 			was, err = lock.ResumeAll(ctx, o.tap)
@@ -367,30 +386,17 @@ func (o *operator) mend(ctx context.Context) error {
 	return fmt.Errorf("the operator of group %d can neither resume nor set the number of slots", o.group)
 }
 
-// tap is the store of one process. It notes which transactions were not answered, and ends with the
-// process.
+// tap is the store of one process. It notes which transactions were not answered, and which leases of
+// long pauses are to be gone once the pauses are.
 type tap struct {
 	lock.Store
 	life       context.Context
 	kill       context.CancelFunc
 	unanswered atomic.Int64
-}
-
-func (t *tap) bound(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(t.life, func() { cancel(context.Cause(t.life)) })
-	return ctx, func() { stop(); cancel(nil) }
-}
-
-func (t *tap) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
-	ctx, end := t.bound(ctx)
-	defer end()
-	return t.Store.Get(ctx, reads...)
+	long       []int64 // only of operators, who make one call at a time
 }
 
 func (t *tap) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	ctx, end := t.bound(ctx)
-	defer end()
 	ok, now, err := t.Store.Commit(ctx, conds, ops, reads...)
 	if unanswered(err) && slices.ContainsFunc(ops, counts) {
 		t.unanswered.Add(1)
@@ -408,28 +414,24 @@ func counts(op lock.Op) bool {
 	return strings.HasSuffix(op.Key, "/semaphore") || strings.Contains(op.Key, "/pause")
 }
 
-func (t *tap) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
-	ctx, end := t.bound(ctx)
-	defer end()
-	return t.Store.Wait(ctx, watches...)
-}
-
 func (t *tap) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
-	ctx, end := t.bound(ctx)
-	defer end()
-	return t.Store.Grant(ctx, ttl)
+	lease, err := t.Store.Grant(ctx, ttl)
+	if err == nil && ttl == long {
+		t.long = append(t.long, lease)
+	}
+	return lease, err
 }
 
-func (t *tap) KeepAlive(ctx context.Context, lease int64) error {
-	ctx, end := t.bound(ctx)
-	defer end()
-	return t.Store.KeepAlive(ctx, lease)
-}
-
+// Revoke ends with the process. (The contexts of all other calls do anyway.)
 func (t *tap) Revoke(ctx context.Context, lease int64) error {
-	ctx, end := t.bound(ctx)
-	defer end()
-	return t.Store.Revoke(ctx, lease)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.life, cancel)()
+	err := t.Store.Revoke(ctx, lease)
+	if err != nil && len(t.long) > 0 { // it runs out by itself
+		t.long = slices.DeleteFunc(t.long, func(l int64) bool { return l == lease })
+	}
+	return err
 }
 
 // oldClient is one of another program that knows only the document: it reads, and compares and swaps.
@@ -446,7 +448,7 @@ func newOldClient(c client, endpoints []string) (*oldClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make old client: %w", err)
 	}
-	return &oldClient{client: c, etcd: etcd, key: c.run.semaphoreKey(c.group)}, nil
+	return &oldClient{client: c, etcd: etcd, key: semaphoreKey(c.group)}, nil
 }
 
 // oldDocument is all that an old client knows.

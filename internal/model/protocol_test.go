@@ -87,6 +87,10 @@ const (
 	HeadNoResume
 	// HeadNoSemaphore: the head does not watch the semaphore.
 	HeadNoSemaphore
+	// HeadDismissesNobody: the head leaves the queue entry of a holder without a record alone.
+	HeadDismissesNobody
+	// DismissNoRevision: deleting that entry does not compare its revision.
+	DismissNoRevision
 	// LeaveKeepsEntry: leaving does not revoke the lease.
 	LeaveKeepsEntry
 )
@@ -125,9 +129,10 @@ func (m *model) bug(any ...Bug) bool {
 
 // The keys whose revision a transaction may compare.
 const (
-	semKey uint8 = 1 << iota
-	ownKey       // the own queue entry
-	recKey       // the record of the holder to be removed
+	semKey   uint8 = 1 << iota
+	ownKey         // the own queue entry
+	recKey         // the record of the holder to be removed
+	entryKey       // the queue entry of the holder to be dismissed
 )
 
 // compares returns the keys whose revision a transaction compares.
@@ -141,6 +146,8 @@ func (m *model) compares(k kind) (keys uint8) {
 		keys = ownKey
 	case expire:
 		keys = semKey | recKey
+	case dismiss:
+		keys = entryKey
 	case give, fence, adopt:
 		keys = semKey
 	}
@@ -151,6 +158,8 @@ func (m *model) compares(k kind) (keys uint8) {
 		keys &^= ownKey
 	case m.bug(ExpireNoRecord, ExpireOnlySemaphore):
 		keys &^= recKey
+	case m.bug(DismissNoRevision):
+		keys &^= entryKey
 	}
 	return keys
 }
@@ -186,8 +195,8 @@ func (m *model) write(s *state, holders, maximum uint8) {
 	for i := range s.hosts {
 		h := &s.hosts[i]
 		h.unmoved = false
-		if h.pc == head && !h.wasPaused && !m.bug(HeadNoSemaphore) {
-			h.changed, h.semEvent = true, true
+		if h.pc == head && !m.bug(HeadNoSemaphore) {
+			h.changed, h.semEvent = true, !h.wasPaused
 		}
 	}
 }
@@ -225,7 +234,10 @@ func (m *model) dropAlive(s *state, id uint8) {
 
 // entryChanged is called after id's queue entry was put or deleted.
 func (m *model) entryChanged(s *state, id uint8) {
-	s.lose(func(t txn) bool { return m.compares(t.kind)&ownKey != 0 && m.IDs[t.host] == id })
+	s.lose(func(t txn) bool {
+		keys := m.compares(t.kind)
+		return keys&ownKey != 0 && m.IDs[t.host] == id || keys&entryKey != 0 && !t.lost && t.target == id
+	})
 	for i := range s.hosts {
 		h := &s.hosts[i]
 		own := m.IDs[i] == id
@@ -338,6 +350,8 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 		m.write(s, t.holders, t.max) // of a document that is as it was read, or the bug shows
 		m.remove(s, t.target)
 		m.putRecord(s, t.target, entry{})
+	case dismiss:
+		m.deleteEntry(s, t.target)
 	case give:
 		m.write(s, t.holders&^(1<<id), t.max)
 		m.putRecord(s, id, entry{})
@@ -367,6 +381,7 @@ func (m *model) send(s *state, i uint8, k kind) *txn {
 	case enqueue, takeover:
 		h.lease = true
 		h.tx.kept, h.tx.boot = true, true
+	case dismiss:
 	case fast, take:
 		h.tx.boot = true
 		fallthrough
@@ -427,6 +442,12 @@ func (m *model) conflict(s *state, i uint8) bool {
 // lead is acquire for the head of the queue.
 func (m *model) lead(s *state, i uint8) {
 	h := &s.hosts[i]
+	for id := range uint8(nHosts) {
+		if has(s.holders, id) && s.place(id) >= 0 && !m.bug(HeadDismissesNobody) {
+			m.send(s, i, dismiss).target = id
+			return
+		}
+	}
 	switch {
 	case s.paused:
 		h.pc, h.wasPaused = head, true

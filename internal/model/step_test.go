@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // An action is what a step is.
 type action uint8
@@ -15,7 +18,7 @@ const (
 	entryExpires               // a queue entry that nobody keeps alive goes
 	aliveExpires               // a time-to-live runs out
 	oldRelease                 // the old client gives its slot back
-	handRelease                // what was locked by hand is unlocked by hand
+	handRelease                // what was locked by hand is unlocked by hand, once: see fault
 
 	// The rest is bounded by the budget.
 	loseReply      // the client gives up waiting for the reply
@@ -45,17 +48,24 @@ type step struct {
 
 // fault reports whether a step of s belongs to those that end. That a time-to-live runs out is one,
 // unless the holder is dead: two live hosts with too short a time could take the slot from each
-// other for ever.
+// other for ever. That somebody unlocks what was locked by hand is one while its host is in the queue:
+// the host has to see by itself what it holds, and a slot that nobody needs there is no way out.
 func (m *model) fault(s *state, st step) bool {
-	if st.action != aliveExpires {
-		return st.action >= loseReply
-	}
-	for i := range s.hosts {
-		if m.IDs[i] == st.host && s.hosts[i].pc == dead {
-			return false
+	has := func(pcs ...pc) bool {
+		for i := range s.hosts {
+			if m.IDs[i] == st.host && slices.Contains(pcs, s.hosts[i].pc) {
+				return true
+			}
 		}
+		return false
 	}
-	return true
+	switch st.action {
+	case aliveExpires:
+		return !has(dead)
+	case handRelease:
+		return has(follow, head)
+	}
+	return st.action >= loseReply
 }
 
 // steps calls emit for every step that s allows. bad names the property that the step breaks.
@@ -287,6 +297,7 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 				next := *s
 				next.left.Locks--
 				m.lockByHand(&next, id)
+				m.deleteEntry(&next, id)
 				m.putRecord(&next, id, entry{id: id, host: m.hostOf(id), boot: true, exist: true})
 				if m.TTL {
 					next.alive |= 1 << id
@@ -312,7 +323,7 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 		if has(s.holders, oldID) {
 			m.write(&next, s.holders&^(1<<oldID), s.max)
 		}
-		next.oldHolds, next.oldRemoved = false, false
+		next.oldHolds = false
 		emit(step{action: oldRelease}, next, "")
 	} else if s.left.OldTakes > 0 && s.free() {
 		next := *s

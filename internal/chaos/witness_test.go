@@ -54,7 +54,7 @@ func (w *witness) seen() int64 {
 func (w *witness) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		limited, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-		for resp := range w.run.cluster.admin.Watch(limited, w.run.prefix(), clientv3.WithPrefix(), clientv3.WithRev(w.seen()+1)) {
+		for resp := range w.run.cluster.admin.Watch(limited, prefix, clientv3.WithPrefix(), clientv3.WithRev(w.seen()+1)) {
 			if resp.CompactRevision != 0 {
 				w.run.problem("harness: revisions up to %d are compacted, seen are those up to %d", resp.CompactRevision, w.seen())
 				cancel()

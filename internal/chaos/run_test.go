@@ -179,7 +179,7 @@ func (r *run) makeClients() error {
 				}
 				r.old = append(r.old, o)
 			default:
-				o := &operator{lockClient{client: c, endpoints: endpoints}}
+				o := &operator{lockClient: lockClient{client: c, endpoints: endpoints}}
 				o.start(r.ctx)
 				r.operators = append(r.operators, o)
 			}
@@ -291,6 +291,13 @@ func (r *run) judge(report *Report) error {
 			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d still has the holders %s, though all slots were given back", g, members(s.seen.holders)))
 		}
 	}
+	left, err := r.leftLeases(ctx)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 && len(report.Liveness) == 0 {
+		report.Liveness = append(report.Liveness, fmt.Sprintf("pauses that were replaced or resumed have left %d leases, such as %x", len(left), left[0]))
+	}
 	newest, err := r.newest(ctx)
 	if err != nil {
 		return err
@@ -349,7 +356,7 @@ func (r *run) dump(window []*op) string {
 
 // newest is the revision of the last change of a key that exists.
 func (r *run) newest(ctx context.Context) (int64, error) {
-	got, err := r.cluster.admin.Get(ctx, r.prefix(), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+	got, err := r.cluster.admin.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(),
 		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(1))
 	if err != nil || len(got.Kvs) == 0 {
 		return 0, fmt.Errorf("read the newest key: %w", cmp.Or(err, errors.New("there is none")))
@@ -357,20 +364,56 @@ func (r *run) newest(ctx context.Context) (int64, error) {
 	return got.Kvs[0].ModRevision, nil
 }
 
-// noLeases waits until all leases have run out.
+// leftLeases returns those leases of long pauses that are still there, though the pauses are not.
+func (r *run) leftLeases(ctx context.Context) (left []clientv3.LeaseID, err error) {
+	all, err := r.cluster.admin.Leases(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list leases: %w", err)
+	}
+	for _, o := range r.operators {
+		for _, l := range all.Leases {
+			if slices.Contains(o.tap.long, int64(l.ID)) {
+				left = append(left, l.ID)
+			}
+		}
+		o.tap.long = nil
+	}
+	return left, nil
+}
+
+// noLeases waits until all leases have run out, except those that were made for a long pause but are not
+// known to anybody, or could not be revoked.
 func (r *run) noLeases(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // the lease of a place, and as much again
 	defer cancel()
 	for {
-		leases, err := r.cluster.admin.Leases(ctx)
-		if err == nil && len(leases.Leases) == 0 {
+		left, err := r.shortLeases(ctx)
+		if err == nil && len(left) == 0 {
 			return nil
 		}
 		pace(ctx, time.Second)
 		if ctx.Err() != nil {
-			return fmt.Errorf("there are leases left: %v (%v)", leases, err)
+			return fmt.Errorf("there are leases left: %x (%v)", left, err)
 		}
 	}
+}
+
+// shortLeases returns the leases that are there, except those of long pauses.
+func (r *run) shortLeases(ctx context.Context) (left []clientv3.LeaseID, err error) {
+	all, err := r.cluster.admin.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all.Leases {
+		life, err := r.cluster.admin.TimeToLive(ctx, l.ID)
+		if err != nil {
+			return nil, err
+		}
+		if life.GrantedTTL < int64(long/time.Second) {
+			left = append(left, l.ID)
+		}
+	}
+	return left, nil
 }
 
 // full reports whether the window has enough operations.
@@ -399,21 +442,21 @@ func (r *run) problem(format string, args ...any) {
 	}
 }
 
-// The keys are those of the contract.
+// prefix begins every key. The keys are those of the contract.
+const prefix = "coreos.com/updateengine/rebootlock/"
 
-func (r *run) prefix() string            { return "coreos.com/updateengine/rebootlock/" }
-func (r *run) groupName(g int) string    { return fmt.Sprintf("chaos-%d", g) }
-func (r *run) groupPrefix(g int) string  { return r.prefix() + "groups/" + r.groupName(g) + "/" }
-func (r *run) semaphoreKey(g int) string { return r.groupPrefix(g) + "semaphore" }
+func groupName(g int) string    { return fmt.Sprintf("chaos-%d", g) }
+func groupPrefix(g int) string  { return prefix + "groups/" + groupName(g) + "/" }
+func semaphoreKey(g int) string { return groupPrefix(g) + "semaphore" }
 
 // split returns what is after the prefix of a key, and the group that it belongs to, or -1.
 func (r *run) split(key string) (g int, rest string) {
 	for g := range r.Groups {
-		if rest, ok := strings.CutPrefix(key, r.groupPrefix(g)); ok {
+		if rest, ok := strings.CutPrefix(key, groupPrefix(g)); ok {
 			return g, rest
 		}
 	}
-	return -1, strings.TrimPrefix(key, r.prefix())
+	return -1, strings.TrimPrefix(key, prefix)
 }
 
 func (c *cluster) summary() string {
