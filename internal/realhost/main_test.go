@@ -96,7 +96,7 @@ func setUp(root string) error {
 		# One hierarchy, whatever the machine has, where earlier tests may have left empty groups.
 		mount -t cgroup2 cgroup2 /sys/fs/cgroup
 		for group in /sys/fs/cgroup/locksmith-e2e-*; do
-			[ -e /proc/${group##*-} ] || find $group -depth -type d -exec rmdir {} +
+			[ ! -d "$group" ] || [ -e "/proc/${group##*-}" ] || find "$group" -depth -type d -exec rmdir {} +
 		done
 		mkdir ` + cgroups + `
 		# The memory of a service is known only with its controller.
