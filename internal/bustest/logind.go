@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -129,13 +130,18 @@ func (l *Logind) Appear() error {
 	return nil
 }
 
-// Leave drops the connection.
+// Leave drops the connection. Who calls logind after that finds nobody; calls
+// under way get no reply.
 func (l *Logind) Leave() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conn == nil {
 		return nil
 	}
+	// The bus notices the end of a connection only some time later.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_ = l.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.ReleaseName", 0, LogindName).Err // the bus may be down
 	err := l.conn.Close()
 	l.conn = nil
 	return err
