@@ -299,7 +299,8 @@ func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 }
 
 // schedule schedules the reboot, unless something is scheduled: nobody else's
-// plan is replaced.
+// plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
+// their order, so that whoever asks then hears the truth.
 func (l *loop) schedule(ctx context.Context, o Order) error {
 	before, err := l.parts.Scheduler.Scheduled(ctx)
 	switch {

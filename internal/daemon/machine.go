@@ -507,7 +507,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	nap := MaxNap
 	for _, t := range []time.Time{
 		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
-		m.againAt(), m.deadline(), start, end, end.Add(-m.delay(now) - Backstop),
+		start, end, end.Add(-m.delay(now) - Backstop),
 	} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d

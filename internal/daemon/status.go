@@ -61,9 +61,12 @@ func (m *Machine) Status(now time.Time) string {
 			text += ": " + m.blockedBy
 		}
 	case Preparing:
-		if m.rebootAt.IsZero() {
+		switch {
+		case m.rebootAt.IsZero():
 			text += "asking once more whether the host may reboot" + since
-		} else {
+		case !m.told:
+			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", names(m.local.Users), clock(m.rebootAt))
+		default:
 			text += fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left",
 				names(m.local.Users), clock(m.toldAt), clock(m.rebootAt))
 			if m.final {

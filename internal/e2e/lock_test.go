@@ -218,7 +218,7 @@ func TestKilledWhileTheHostGoesDownKeepsTheLock(t *testing.T) {
 	h.awaitReboot()
 	h.Daemon().Kill()
 	h.start()
-	h.awaitStatus("asking logind", "trying again", "the host is going down")
+	h.awaitStatus("giving back the slot", "trying again", "the host is going down")
 	h.terminate()
 	g.wantHeldThroughout(h.id)
 	must(t, h.Boot())
