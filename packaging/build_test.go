@@ -123,8 +123,8 @@ func versionOf(t *testing.T) string {
 	return ""
 }
 
-// Another folder, time zone, language and umask, two jobs at a time, and sources that
-// were written an hour earlier and that the group may write to.
+// Another folder, user, time zone, language and umask, two jobs at a time, and sources
+// that were written an hour earlier and that the group may write to.
 func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 	a := packages(t)
 	b := built{filepath.Join(folder, "another", "folder")}
@@ -148,7 +148,8 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	environ := []string{"TZ=Pacific/Kiritimati", "LC_ALL=C.UTF-8", "LANGUAGE=de"}
-	if err := b.run(environ, "sh", "-c", "umask 0077; make -j2 deb sysext ARCHES=amd64"); err != nil {
+	user := []string{"--user", "--map-user=1000", "--map-group=1000"} // who owns, to itself, what is root's
+	if err := b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb sysext ARCHES=amd64")...); err != nil {
 		t.Fatal(err)
 	}
 	version := versionOf(t)
