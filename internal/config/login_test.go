@@ -59,7 +59,7 @@ func TestWarningsOfTimesThatAreTooShort(t *testing.T) {
 		window + "5m59s":                              "REBOOT_WINDOW_LENGTH=\"5m59s\"",
 		window + "6m":                                 "",
 		window + "5m\nLOCKSMITHD_LOGIN_DELAY=4m":      "",
-		window + "5m\nLOCKSMITHD_LOGIN_DELAY=0":       "",
+		window + "59s\nLOCKSMITHD_LOGIN_DELAY=0":      "",
 		window + "10m30s\nLOCKSMITHD_LOGIN_DELAY=10m": "shorter LOCKSMITHD_LOGIN_DELAY",
 	} {
 		c := mustLoad(t, func() (*Config, error) {
