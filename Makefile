@@ -64,7 +64,7 @@ demo: all bin/demo bin/etcd
 # One package at a time: they start processes of their own, and have deadlines.
 .PHONY: test
 test: all bin/demo bin/etcd
-	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux $(PACKERS)
+	@scripts/need dbus-daemon etcd-server libpam-systemd systemd systemd-container util-linux $(PACKERS)
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v internal/realhost)
 
 # The packages on hosts with a real systemd, in containers: this version's, and the
@@ -86,7 +86,7 @@ e2e: bin/etcd
 # builds packages and manual pages, one step after another.
 .PHONY: race
 race: all bin/demo bin/etcd
-	@scripts/need dbus-daemon etcd-server systemd systemd-container util-linux gcc
+	@scripts/need dbus-daemon etcd-server libpam-systemd systemd systemd-container util-linux gcc
 	CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost -e packaging -e '/man$$')
 
 .PHONY: lint

@@ -49,10 +49,21 @@ type session struct {
 	settings *config.Config
 }
 
-// withLock calls use with the lock of the group. The connection to etcd is made
-// when it is needed, and lasts no longer than the call.
+// withLock calls use with the lock of the group, which may create the lock, and take
+// slots. The connection to etcd is made when it is needed, and lasts no longer than the
+// call.
 func (a *app) withLock(use func(session) error) error {
-	cfg, err := a.settings(config.PartEtcd)
+	return a.withLockOf(config.PartEtcd|config.PartLock, use)
+}
+
+// withOldLock is for what only looks, stops and frees: it does not fail because of
+// settings for what it does not do.
+func (a *app) withOldLock(use func(session) error) error {
+	return a.withLockOf(config.PartEtcd, use)
+}
+
+func (a *app) withLockOf(parts config.Part, use func(session) error) error {
+	cfg, err := a.settings(parts)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -246,6 +247,7 @@ func (a *app) showUntil(ctx context.Context, seen <-chan sighting, ended <-chan 
 // format for programs, one after the other. done is called at the end.
 func (a *app) shower(group string, format format) (show func(*sighting) error, done func() error, err error) {
 	p := &progress{}
+	var shown *lock.Overview
 	failure := ""
 	plain := func(s *sighting) error {
 		switch {
@@ -259,6 +261,10 @@ func (a *app) shower(group string, format format) (show func(*sighting) error, d
 			return nil
 		}
 		failure = ""
+		if shown != nil && reflect.DeepEqual(*shown, s.overview) {
+			return nil // what was written is of no account here, or nothing was for a long time
+		}
+		shown = &s.overview
 		if format == formatJSON || format == formatYAML {
 			text, err := format.document(newReport(group, s.overview))
 			if err != nil {

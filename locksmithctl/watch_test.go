@@ -191,6 +191,31 @@ func TestLinesTellWhatHasChanged(t *testing.T) {
 	see(overview(9, many), noon.Add(time.Minute), `Sat 2027-01-02 12:01:00 UTC  taken by c\x1b[2J, d, e, f, g, and 1 more; 2 of 9 available; 0 waiting; reboots: 1 since 12:00:00, 60.0 an hour; end: in about 7m, Sat 2027-01-02 12:08:00 UTC`)
 }
 
+func TestWhatIsTheSameIsNotWrittenAgain(t *testing.T) {
+	for _, f := range []format{formatText, formatJSON} {
+		var out strings.Builder
+		a := &app{process: process{stdout: &out, now: func() time.Time { return noon }}}
+		show, done, err := a.shower("", f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range []lock.Overview{
+			overview(1, nil), overview(1, nil), overview(1, []lock.HolderInfo{holding("1", noon)}), overview(1, []lock.HolderInfo{holding("1", noon)}),
+		} {
+			before := out.Len()
+			if err := show(&sighting{overview: o}); err != nil {
+				t.Fatal(err)
+			}
+			if changed := i%2 == 0; (out.Len() > before) != changed {
+				t.Errorf("%v: overview %d was written: %v", f, i, !changed)
+			}
+		}
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAge(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-time.Hour: "0s", 0: "0s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m", time.Hour - 1: "59m",

@@ -38,17 +38,21 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		c.Window, err = parseWindow(settings[nameWindowStart], settings[nameWindowLength], settings[nameWindowTimezone])
 		errs = append(errs, err)
 	}
-	if o.Check&PartEtcd != 0 && (o.Program == CLI || c.Strategy == StrategyEtcdLock) {
+	usesEtcd := o.Program == CLI || c.Strategy == StrategyEtcdLock
+	if o.Check&PartEtcd != 0 && usesEtcd {
 		c.Group = settings[nameGroup].value
 		errs = append(errs, checkGroup(settings[nameGroup]))
 		c.Etcd, err = parseEtcd(settings)
 		errs = append(errs, err)
+		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
+		c.Warnings = append(c.Warnings, exposed(settings, o.Program)...)
+	}
+	c.Max = 1
+	if o.Check&PartLock != 0 && usesEtcd {
 		c.Max, err = parseMax(settings[nameMax])
 		errs = append(errs, err)
 		c.LockTTL, err = parseLockTTL(settings[nameLockTTL])
 		errs = append(errs, err)
-		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
-		c.Warnings = append(c.Warnings, exposed(settings, o.Program)...)
 		if c.LockTTL > 0 && c.LockTTL < shortLockTTL {
 			c.Warnings = append(c.Warnings, settings[nameLockTTL].subject()+": it is short: a reboot that takes longer, users' delay included, loses its slot to another host, and both are down at once: write 30m or more")
 		}

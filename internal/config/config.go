@@ -55,11 +55,12 @@ type Part uint8
 const (
 	PartStrategy Part = 1 << iota
 	PartWindow        // window start, length and time zone
-	PartEtcd          // endpoints, files, user, password, group, and how to use the lock
+	PartEtcd          // endpoints, files, user, password and group
+	PartLock          // how to use the lock: the number of slots, and the time-to-live
 	PartTrigger       // trigger groups
 	PartLogin         // what users and inhibitors can postpone
 
-	partAll = PartStrategy | PartWindow | PartEtcd | PartTrigger | PartLogin
+	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin
 )
 
 // Flag is a command line flag that was given, by its name without dashes.
@@ -75,7 +76,7 @@ type Options struct {
 	Flags []Flag
 	// Environ has entries of the form NAME=value, as os.Environ returns them.
 	Environ []string
-	// Check are the parts to check, 0 for all. The daemon's PartEtcd is
+	// Check are the parts to check, 0 for all. The daemon's PartEtcd and PartLock are
 	// checked only if the strategy is etcd-lock; under others it never uses etcd.
 	Check Part
 }
@@ -90,7 +91,8 @@ type Config struct {
 	// Group is empty for the default group.
 	Group string
 	Etcd  lock.EtcdConfig
-	// Max is the number of slots that a lock gets when it is created.
+	// Max is the number of slots that a lock gets when it is created. Without
+	// PartLock nobody creates one, and it is 1.
 	Max int
 	// LockTTL is how long a slot may be kept, 0 for as long as it takes.
 	LockTTL       time.Duration
