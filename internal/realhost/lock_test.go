@@ -1,12 +1,16 @@
 package realhost
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
@@ -144,4 +148,38 @@ LOCKSMITHD_ETCD_KEYFILE=/etc/etcd/client-key.pem
 	}
 	// The daemon finds the right files by itself.
 	bad.awaitStatus("idle")
+}
+
+func TestThePasswordIsACredentialOfTheUnit(t *testing.T) {
+	t.Parallel()
+	f := newFleetAt(t, startEtcd(t, "http", 2383))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, user := range []string{"root", "locksmith"} {
+		_, err := f.client.UserAdd(ctx, user, "secret")
+		must(t, err)
+		_, err = f.client.RoleAdd(ctx, user)
+		must(t, err)
+		_, err = f.client.UserGrantRole(ctx, user, user)
+		must(t, err)
+	}
+	const keys = "coreos.com/updateengine/rebootlock/"
+	_, err := f.client.RoleGrantPermission(ctx, "locksmith", keys, clientv3.GetPrefixRangeEnd(keys), clientv3.PermissionType(clientv3.PermReadWrite))
+	must(t, err)
+	_, err = f.client.AuthEnable(ctx)
+	must(t, err)
+	f.client.Close()
+	f.client, err = clientv3.New(clientv3.Config{Endpoints: f.endpoints, Username: "root", Password: "secret", Logger: zap.NewNop()})
+	must(t, err)
+	t.Cleanup(func() { f.client.Close() })
+
+	f.add(1, "LOCKSMITHD_ETCD_USERNAME=locksmith")
+	h := f.hosts[0]
+	h.write("/etc/locksmith/password", "secret\n")
+	must(t, os.Chmod(filepath.Join(h.root, "etc/locksmith/password"), 0o600))
+	h.write("/etc/systemd/system/locksmithd.service.d/password.conf", "[Service]\nLoadCredential=locksmithd.etcd-password:/etc/locksmith/password\n")
+	f.start()
+	witness := f.oneAtATime(nil)
+	f.roll()
+	witness.check(t, 1)
 }

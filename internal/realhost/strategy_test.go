@@ -100,8 +100,11 @@ func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
-	h.do("systemctl", "stop", "locksmithd")
 	const file = "/run/update-engine/coordinator.conf"
+	if r := h.run("flock", "--nonblock", "--shared", file, "true"); r.status == 0 {
+		t.Error("the daemon runs, and anybody can lock the coordinator file")
+	}
+	h.do("systemctl", "stop", "locksmithd")
 	h.do("sh", "-c", `printf 'NAME=other-coordinator\nSTRATEGY=best\nSTATE=running\n' > `+file)
 	h.do("systemd-run", "--unit=other", "flock", file, "sleep", "infinity")
 	eventually(t, "the lock on the coordinator file", func() bool { return h.run("flock", "--nonblock", file, "true").status != 0 })

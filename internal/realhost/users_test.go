@@ -3,6 +3,7 @@ package realhost
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T) {
@@ -12,8 +13,14 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	f.start()
 	h := f.hosts[0]
 	before := h.awaitUp()
-	// A user's manager without a session is nobody at work.
+	// Neither a user's manager, nor what is no person's session, is somebody at work.
 	h.do("loginctl", "enable-linger", "joe")
+	for _, class := range []string{"background", "greeter"} {
+		h.do("systemd-run", "--uid=joe", "--property=PAMName=login", "--setenv=XDG_SESSION_CLASS="+class, "sleep", "infinity")
+		eventually(t, "a session of class "+class, func() bool {
+			return strings.Contains(h.do("sh", "-c", "loginctl --no-legend list-sessions | while read id rest; do loginctl show-session -p Class $id; done"), class)
+		})
+	}
 	op := h.login("op")
 	h.announce("4081.2.0")
 	h.awaitStatus("users are logged in (op)", "shutdown -c")
@@ -23,7 +30,8 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 		t.Errorf("shutdown --show: %+v", r)
 	}
 	h.wantNoReboot(before)
-	op.enter("exit")
+	// What keeps running after the logout keeps the session, which is closing.
+	op.enter("setsid sleep 1000 & exit")
 	h.awaitReboot(before)
 	h.awaitStatus("idle")
 	f.awaitHolders()
@@ -55,6 +63,24 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 	h.awaitReboot(before)
 	h.awaitStatus("idle")
 	f.awaitHolders()
+}
+
+func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(1, window(-time.Hour, time.Hour+3*time.Minute))
+	f.start()
+	h := f.hosts[0]
+	before := h.awaitUp()
+	op := h.login("op")
+	h.announce("4081.2.0")
+	h.awaitStatus("held back by users who are logged in (op)", "window shuts")
+	f.awaitHolders()
+	h.wantNoReboot(before)
+	h.write("/etc/flatcar/update.conf", f.conf(openWindow()))
+	h.do("systemctl", "reload", "locksmithd")
+	op.await("System reboot in 5 minutes!")
+	f.awaitHolders(h)
 }
 
 func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
