@@ -107,7 +107,8 @@ func setUp(root string) error {
 		mkdir -p /run/systemd/nspawn
 		mount -t tmpfs tmpfs /run/systemd/nspawn
 		ip link set lo up
-		ip link add ` + bridge + ` type bridge
+		# With an address of its own, or it would change with each host that comes and goes.
+		ip link add ` + bridge + ` address 02:00:00:00:00:01 type bridge
 		ip address add ` + network + `.0.1/16 dev ` + bridge + `
 		ip link set ` + bridge + ` up`)
 	if err != nil {
