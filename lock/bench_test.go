@@ -126,8 +126,8 @@ func (p *pair) handover(ctx context.Context, b *testing.B, awaitWaiting func()) 
 	return end.Sub(start)
 }
 
-// headWatches is how many keys the head of the queue watches: the semaphore and the two pauses.
-const headWatches = 3
+// headWatches is how many keys the head of the queue watches: the semaphore, its own entry and the two pauses.
+const headWatches = 4
 
 // watchers is how many watches etcd counts.
 func watchers(ctx context.Context, t testing.TB, endpoint string) int {
