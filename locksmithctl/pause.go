@@ -52,7 +52,7 @@ Other programs that share the lock may know nothing of pauses, and are not stopp
 				return err
 			}
 			info := lock.PauseInfo{By: by, Reason: reason}
-			return a.withOldLock(func(s session) error { return a.pause(cmd.Context(), s, all, info, time.Duration(length)) })
+			return a.withLockAsItIs(func(s session) error { return a.pause(cmd.Context(), s, all, info, time.Duration(length)) })
 		},
 	}
 	cmd.Flags().Var(&length, "for", "end the pause by itself after `TIME`, such as 2h")
@@ -116,7 +116,7 @@ A pause of all groups, and that of a single group, are ended each by itself: wit
 -all-groups the former, without it the latter. resume says so if the other one stays.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withOldLock(func(s session) error { return a.resume(cmd.Context(), s, all) })
+			return a.withLockAsItIs(func(s session) error { return a.resume(cmd.Context(), s, all) })
 		},
 	}
 	allGroupsFlag(cmd, &all, "end the pause of all groups")

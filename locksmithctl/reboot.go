@@ -168,6 +168,8 @@ func (h host) ready(ctx context.Context) error {
 	}
 	obstacles, err := h.obstacles(ctx)
 	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("this host does not reboot: %w", ctx.Err())
 	case err != nil:
 		return fmt.Errorf("this host does not reboot, since somebody may be at work on it: %w; -force overrides that", err)
 	case len(obstacles) > 0:

@@ -56,9 +56,9 @@ func (a *app) withLock(use func(session) error) error {
 	return a.withLockOf(config.PartEtcd|config.PartLock, use)
 }
 
-// withOldLock is for what only looks, stops and frees: it does not fail because of
-// settings for what it does not do.
-func (a *app) withOldLock(use func(session) error) error {
+// withLockAsItIs is for what neither creates a lock nor takes a slot: it does not fail
+// because of settings for that.
+func (a *app) withLockAsItIs(use func(session) error) error {
 	return a.withLockOf(config.PartEtcd, use)
 }
 

@@ -45,7 +45,7 @@ may go down at the same time.`,
 			case yes && !several:
 				return usageError{errors.New("-yes is for -expired and -older-than: without one of them nothing is asked")}
 			case several:
-				return a.withOldLock(func(s session) error {
+				return a.withLockAsItIs(func(s session) error {
 					return a.unlockSeveral(cmd.Context(), s, time.Duration(olderThan), yes)
 				})
 			}
@@ -53,7 +53,7 @@ may go down at the same time.`,
 			if err != nil {
 				return err
 			}
-			return a.withOldLock(func(s session) error {
+			return a.withLockAsItIs(func(s session) error {
 				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
 			})
 		},

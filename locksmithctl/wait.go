@@ -27,7 +27,7 @@ etcd cannot be reached, or fails after -timeout and says who is left.`,
 					return err
 				}
 			}
-			return a.withOldLock(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
+			return a.withLockAsItIs(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
 		},
 	}
 	timeoutFlag(cmd, &timeout)

@@ -53,9 +53,6 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, err)
 		c.LockTTL, err = parseLockTTL(settings[nameLockTTL])
 		errs = append(errs, err)
-		if c.LockTTL > 0 && c.LockTTL < shortLockTTL {
-			c.Warnings = append(c.Warnings, settings[nameLockTTL].subject()+": it is short: a reboot that takes longer, users' delay included, loses its slot to another host, and both are down at once: write 30m or more")
-		}
 	}
 	if o.Check&PartTrigger != 0 {
 		c.TriggerGroups, err = parseTriggerGroups(settings[nameTriggerGroups])
@@ -70,6 +67,11 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 					settings[nameWindowLength].subject(), c.LoginDelay, settings[nameLoginDelay].Variable))
 			}
 		}
+	}
+	// Where PartLogin is not checked, nobody is told, and there is no delay.
+	if least := max(shortLockTTL, c.LoginDelay+rebootTime); c.LockTTL > 0 && c.LockTTL < least {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("%s: it is short: a reboot that takes longer, the %v of logged-in users included, loses its slot to another host, and both are down at once: write %v or more",
+			settings[nameLockTTL].subject(), c.LoginDelay, least))
 	}
 	return errors.Join(errs...)
 }
@@ -149,7 +151,9 @@ func parseMax(r resolved) (int, error) {
 const (
 	// maxDuration is far more than anybody needs, and less than etcd takes.
 	maxDuration = 365 * 24 * time.Hour
-	// shortLockTTL is less than what a reboot may well take.
+	// rebootTime is what a slow reboot takes, users' delay aside.
+	rebootTime = 20 * time.Minute
+	// shortLockTTL is less than what it may well take with that.
 	shortLockTTL = 30 * time.Minute
 )
 

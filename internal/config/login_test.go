@@ -52,14 +52,15 @@ func TestWarningsOfTimesThatAreTooShort(t *testing.T) {
 	const lock = "REBOOT_STRATEGY=etcd-lock\n"
 	const window = "REBOOT_WINDOW_START=04:00\nREBOOT_WINDOW_LENGTH="
 	for conf, warning := range map[string]string{
-		lock + "LOCKSMITHD_LOCK_TTL=29m59s":           "LOCKSMITHD_LOCK_TTL=\"29m59s\"",
-		lock + "LOCKSMITHD_LOCK_TTL=30m":              "",
-		lock:                                          "",
-		"LOCKSMITHD_LOCK_TTL=1m":                      "", // it is not used
-		window + "5m59s":                              "REBOOT_WINDOW_LENGTH=\"5m59s\"",
-		window + "6m":                                 "",
-		window + "5m\nLOCKSMITHD_LOGIN_DELAY=4m":      "",
-		window + "59s\nLOCKSMITHD_LOGIN_DELAY=0":      "",
+		lock + "LOCKSMITHD_LOCK_TTL=29m59s":                        "LOCKSMITHD_LOCK_TTL=\"29m59s\"",
+		lock + "LOCKSMITHD_LOCK_TTL=30m":                           "",
+		lock + "LOCKSMITHD_LOCK_TTL=1h\nLOCKSMITHD_LOGIN_DELAY=1h": "write 1h20m0s or more",
+		lock:                                     "",
+		"LOCKSMITHD_LOCK_TTL=1m":                 "", // it is not used
+		window + "5m59s":                         "REBOOT_WINDOW_LENGTH=\"5m59s\"",
+		window + "6m":                            "",
+		window + "5m\nLOCKSMITHD_LOGIN_DELAY=4m": "",
+		window + "59s\nLOCKSMITHD_LOGIN_DELAY=0": "",
 		window + "10m30s\nLOCKSMITHD_LOGIN_DELAY=10m": "shorter LOCKSMITHD_LOGIN_DELAY",
 	} {
 		c := mustLoad(t, func() (*Config, error) {

@@ -64,6 +64,9 @@ func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 	if r := h.run("pgrep", "locksmithd"); r.status == 0 {
 		t.Errorf("after the removal locksmithd runs: %+v", r)
 	}
+	h.do("dpkg", "--install", packageFile)
+	h.awaitStatus("idle")
+	h.do("dpkg", "--remove", "locksmith")
 	h.do("dpkg", "--purge", "locksmith")
 	if left := traces(); len(left) > 0 {
 		t.Errorf("after the purge there still is %v", left)
