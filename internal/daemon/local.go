@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// heldBack says who on this host holds the reboot back, to be read after "held
+// obstacle says who on this host holds the reboot back, to be read after "held
 // back by"; empty when nobody does. It counts from the last look or check.
-func (m *Machine) heldBack(now time.Time) string {
+func (m *Machine) obstacle(now time.Time) string {
 	l := m.local
 	_, end := m.opening(now)
 	switch {
@@ -43,13 +43,13 @@ func (m *Machine) room(now time.Time) bool {
 	if m.told {
 		reboot = m.rebootAt
 	}
-	return end.IsZero() || reboot.Add(Backstop).Before(end)
+	return end.IsZero() || reboot.Add(backstop).Before(end)
 }
 
 // delay is what users who are told now have until the reboot.
 func (m *Machine) delay(now time.Time) time.Duration {
 	if m.overdue(now) {
-		return min(m.policy.LoginDelay, FinalDelay)
+		return min(m.policy.LoginDelay, finalDelay)
 	}
 	return m.policy.LoginDelay
 }

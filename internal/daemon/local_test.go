@@ -32,15 +32,15 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 				if s := r.m.Status(r.now); !strings.Contains(s, "held back by ") || !strings.Contains(s, c.held) {
 					t.Fatalf("the status is %q, want something with %q", s, c.held)
 				}
-				r.do(LookEvery)
+				r.do(lookEvery)
 			}
 			r.lookErr = nil
-			r.do(none, cancels, LookEvery)
+			r.do(none, cancels, lookEvery)
 			r.expect(Locking, Lock, false)
 
 			// The same, coming up in the queue, costs the place there.
 			r.do(c.script...)
-			r.do(LookEvery)
+			r.do(lookEvery)
 			r.expect(Locking, None, true)
 			r.do(lockEnded)
 			r.expect(Waiting, None, false)
@@ -48,12 +48,12 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 				t.Errorf("the status is %q, want something with %q", s, c.held)
 			}
 			r.lookErr = nil
-			r.do(none, cancels, LookEvery)
+			r.do(none, cancels, lookEvery)
 			r.expect(Locking, Lock, false)
 
 			// And if the slot came at that very moment, it goes.
 			r.do(c.script...)
-			r.do(LookEvery, got)
+			r.do(lookEvery, got)
 			r.expect(Releasing, Unlock, false)
 			r.do(given)
 			r.expect(Waiting, None, false)
@@ -67,7 +67,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 func TestNoSlotIsTakenWhileSomebodyIsAtWorkWithoutALock(t *testing.T) {
 	r := newRig(t, false).do(backup, need)
 	r.expect(Waiting, None, false)
-	r.do(Local{}, LookEvery)
+	r.do(Local{}, lookEvery)
 	r.expect(Preparing, Check, false)
 	r.do(Done{Effect: Check, Local: backup})
 	r.expect(Waiting, None, false)
@@ -126,7 +126,7 @@ func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
 	}{
 		"an inhibitor with the slot":             {[]any{got, blockaded}, "unattended backup"},
 		"a shutdown with the slot":               {[]any{got, replaces, clear}, "a poweroff that somebody else"},
-		"an inhibitor during the users' delay":   {[]any{got, crowded, told, LookEvery, blockaded, calledOff}, "unattended backup"},
+		"an inhibitor during the users' delay":   {[]any{got, crowded, told, lookEvery, blockaded, calledOff}, "unattended backup"},
 		"an inhibitor at the end of their delay": {[]any{got, crowded, told, 5 * time.Minute, blockaded, calledOff}, "unattended backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,12 +146,12 @@ func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
 func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 	for name, script := range map[string][]any{
 		"withdrawn":      {idle},
-		"window shut":    {shuts, LookEvery},
-		"inhibitor":      {LookEvery, blockaded},
-		"etcd is silent": {LookEvery, unchecked},
+		"window shut":    {shuts, lookEvery},
+		"inhibitor":      {lookEvery, blockaded},
+		"etcd is silent": {lookEvery, unchecked},
 		"stopped":        {stop},
-		"refused":        {LookEvery, clear, refused},
-		"still up":       {LookEvery, clear, accepted, RebootGrace},
+		"refused":        {lookEvery, clear, refused},
+		"still up":       {lookEvery, clear, accepted, rebootGrace},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(script...)
@@ -180,7 +180,7 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 func TestScheduleSaysWhenAndWhy(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(20*second, crowded)
 	r.expect(Preparing, Schedule, false)
-	if want := t0.Add(20*second + 5*time.Minute + Backstop); !r.order.At.Equal(want) {
+	if want := t0.Add(20*second + 5*time.Minute + backstop); !r.order.At.Equal(want) {
 		t.Errorf("scheduled for %v, want %v", r.order.At, want)
 	}
 	const want = "System reboot in 5 minutes! locksmithd reboots this host at Mon 2026-03-02 04:05:20 UTC, for version 4081.2.0." +
@@ -216,12 +216,12 @@ func TestSpokenDurations(t *testing.T) {
 // What a user cancels is given back and stays cancelled for the time.
 func TestCancelledRebootIsRespected(t *testing.T) {
 	for name, how := range map[string][]any{
-		"cancelled":                           {cancels, LookEvery, crowded},
+		"cancelled":                           {cancels, lookEvery, crowded},
 		"cancelled at the end":                {cancels, 5 * time.Minute, crowded},
-		"cancelled, and logged out":           {cancels, LookEvery, clear},
-		"cancelled, and a backup runs":        {cancels, LookEvery, blockaded},
-		"replaced":                            {replaces, LookEvery, crowded, cancels},
-		"cancelled and scheduled for another": {scheduledIs{Type: "reboot", At: t0.Add(2 * time.Hour), Mark: true}, LookEvery, crowded, cancels},
+		"cancelled, and logged out":           {cancels, lookEvery, clear},
+		"cancelled, and a backup runs":        {cancels, lookEvery, blockaded},
+		"replaced":                            {replaces, lookEvery, crowded, cancels},
+		"cancelled and scheduled for another": {scheduledIs{Type: "reboot", At: t0.Add(2 * time.Hour), Mark: true}, lookEvery, crowded, cancels},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(how...)
@@ -247,7 +247,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 
 // The reload that an operator does for another delay does not overrule users.
 func TestReloadKeepsWhatAUserHasCancelled(t *testing.T) {
-	r := newRig(t, true).do(toDelay...).do(cancels, LookEvery, crowded, given)
+	r := newRig(t, true).do(toDelay...).do(cancels, lookEvery, crowded, given)
 	at := r.now
 	p := r.m.policy
 	p.LoginRetry = 10 * time.Minute
@@ -279,18 +279,18 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 		return r.restart(policy).do(notHeld, people)
 	}
 
-	r := rig(time.Hour - delay - Backstop - second).do(need)
+	r := rig(time.Hour - delay - backstop - second).do(need)
 	r.expect(Locking, Lock, false)
 	for !r.last.Cancel { // the place in the queue is given up in time
 		r.do(r.last.Nap)
 	}
-	if r.now.After(t0.Add(time.Hour - delay - Backstop)) {
+	if r.now.After(t0.Add(time.Hour - delay - backstop)) {
 		t.Errorf("left the queue at %v", r.now)
 	}
 	r.do(lockEnded)
 	r.expect(Waiting, None, false)
 
-	r = rig(time.Hour - delay - Backstop).do(need)
+	r = rig(time.Hour - delay - backstop).do(need)
 	r.expect(Waiting, None, false)
 	const want = "held back by users who are logged in (ann, bob): the reboot window shuts Mon 2026-03-02 05:00:00 UTC, before the 5m0s that they have would be over"
 	if s := r.m.Status(r.now); !strings.Contains(s, want) {
@@ -316,7 +316,7 @@ func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	p := r.m.policy
 	p.Window = &spans{{t0, t0.Add(5 * time.Minute)}}
-	r.do(Repolicy{p}, LookEvery, crowded)
+	r.do(Repolicy{p}, lookEvery, crowded)
 	r.expect(Releasing, Unschedule, false)
 	if !strings.Contains(r.m.why, "the reboot window shuts") {
 		t.Errorf("why is %q", r.m.why)
@@ -334,13 +334,13 @@ func TestNewDelayDoesNotShortenWhatUsersWereTold(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	p := r.m.policy
 	p.LoginDelay = 0
-	r.do(Repolicy{p}, LookEvery, crowded)
+	r.do(Repolicy{p}, lookEvery, crowded)
 	r.expect(Preparing, None, false)
-	r.do(5*time.Minute-LookEvery, crowded)
+	r.do(5*time.Minute-lookEvery, crowded)
 	r.expect(Rebooting, Reboot, false)
 }
 
-// overdue returns a rig with MAX_POSTPONE of a day.
+// bounded returns a rig with MAX_POSTPONE of a day.
 func bounded(t *testing.T) *rig {
 	r := newRig(t, true)
 	p := people5m
@@ -398,21 +398,21 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 		"and an inhibitor comes": {Local{Users: people.Users, Inhibitors: backup.Inhibitors}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, people)
+			r := bounded(t).do(need, got, crowded, told, cancels, lookEvery, crowded, given, people)
 			r.expect(Waiting, None, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "until Tue 2026-03-03 04:00:00 UTC") {
 				t.Errorf("the status is %q", s)
 			}
 			for r.now.Before(t0.Add(23 * time.Hour)) { // each hour again
 				r.await(Locking, time.Hour)
-				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+				r.do(got, crowded, told, cancels, lookEvery, crowded, given)
 			}
 			r.await(Locking, time.Hour) // the retry is cut short
 			if waited := r.now.Sub(t0); waited > 24*time.Hour {
 				t.Errorf("the last attempt is after %v", waited)
 			}
 			if r.now.Before(t0.Add(24 * time.Hour)) {
-				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+				r.do(got, crowded, told, cancels, lookEvery, crowded, given)
 				r.await(Locking, time.Hour)
 			}
 			r.do(got, Done{Effect: Check, Holding: HeldThisBoot, Local: people})
@@ -446,10 +446,10 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 // Whoever cancels when the time is up is told so, and has the minute.
 func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r := bounded(t)
-	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
+	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, lookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
 	r.do(2*time.Minute, crowded)
 	r.expect(Preparing, None, false)
-	r.do(cancels, LookEvery, crowded)
+	r.do(cancels, lookEvery, crowded)
 	r.expect(Preparing, Schedule, false)
 	if !strings.Contains(r.order.Message, "System reboot in 1 minute!") {
 		t.Errorf("the message is %q", r.order.Message)
@@ -579,8 +579,8 @@ func TestRestartRemembersWhatMayStand(t *testing.T) {
 // What was called off, and is seen again, is called off again.
 func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 	for name, where := range map[string][]any{
-		"waiting": {LookEvery, unchecked, calledOff, given, replaces}, // a moment after a failure
-		"locking": {LookEvery, unchecked, calledOff, given, 20 * second},
+		"waiting": {lookEvery, unchecked, calledOff, given, replaces}, // a moment after a failure
+		"locking": {lookEvery, unchecked, calledOff, given, 20 * second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...)
@@ -602,7 +602,7 @@ func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 	r := newRig(t, true)
 	policy := people5m
-	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
+	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + backstop + second)}}
 	r.restart(policy).do(notHeld, people, need, got, crowded, told)
 	r.await(Rebooting, 5*time.Minute)
 }

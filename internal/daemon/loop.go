@@ -90,7 +90,7 @@ type Report struct {
 	Lock   bool   // a slot is needed, as in Policy
 	Status string // for people
 
-	heldBack string // by whom, which the log tells of as well
+	obstacle string // who holds the reboot back, which the log tells of as well
 }
 
 const (
@@ -109,7 +109,7 @@ func Run(ctx context.Context, s Settings, p Parts) error {
 		machine:  New(s.Policy, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
 		results:  make(chan Done),
 		blocked:  make(chan Blocked),
-		nap:      time.NewTimer(MaxNap),
+		nap:      time.NewTimer(maxNap),
 	}
 	return l.run(ctx)
 }
@@ -207,11 +207,11 @@ func (l *loop) step(work context.Context, event Event) State {
 	}
 	now := time.Now()
 	d := l.machine.Step(now, event)
-	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now), heldBack: l.machine.HeldBack(now)}
+	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now), obstacle: l.machine.shownObstacle(now)}
 	for _, move := range d.Moved {
 		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", report.Status)
 	}
-	if by := report.heldBack; by != "" && by != l.reported.heldBack {
+	if by := report.obstacle; by != "" && by != l.reported.obstacle {
 		l.parts.Log.Info("held back", "by", by, "status", report.Status)
 	}
 	if report != l.reported {

@@ -342,7 +342,7 @@ func TestLoginDelayIsExactlyFiveMinutes(t *testing.T) {
 		s.sleep(time.Nanosecond)
 		s.expectState(Rebooting)
 		want := []string{"0s local", "0s local", "0s schedule for 5m30s"}
-		for at := LookEvery; at <= 5*time.Minute; at += LookEvery {
+		for at := lookEvery; at <= 5*time.Minute; at += lookEvery {
 			want = append(want, at.String()+" local")
 		}
 		s.expectCalls(append(want, "5m0s reboot")...)
@@ -382,7 +382,7 @@ func TestSlotIsGivenBackWhenTheWindowShuts(t *testing.T) {
 		settings := locked(k)
 		settings.Policy.Window = &spans{{s.began, s.began.Add(150 * time.Second)}}
 		s.reload <- settings
-		s.sleep(LookEvery)
+		s.sleep(lookEvery)
 		if s.expectState(Waiting); k.is() != NotHeld || s.scheduled.Mark {
 			t.Error("the slot is held for a delay that the window ends")
 		}
@@ -441,7 +441,7 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 		"found at start":        {HeldThisBoot, func(s *site) { s.tell(Update{Source: Engine}) }, Settling},
 		"found from before":     {HeldSinceBefore, func(s *site) { s.tell(Update{Source: Engine}) }, Settling},
 		"reboot refused":        {NotHeld, func(s *site) { s.refuse = errRefused; s.tell(need) }, Releasing},
-		"still up after a time": {NotHeld, func(s *site) { s.tell(need); s.sleep(RebootGrace) }, Releasing},
+		"still up after a time": {NotHeld, func(s *site) { s.tell(need); s.sleep(rebootGrace) }, Releasing},
 		"update withdrawn": {NotHeld, func(s *site) {
 			s.local = people
 			s.tell(need)
@@ -460,7 +460,7 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 				}
 				// It does not go down after all.
 				s.set(func() { s.goingDown = func(context.Context) (bool, error) { return false, nil } })
-				s.sleep(MaxNap)
+				s.sleep(maxNap)
 				if !slices.ContainsFunc(s.called(), func(c string) bool { return strings.HasSuffix(c, "A release") }) {
 					t.Error("the slot is never given back")
 				}
@@ -499,7 +499,7 @@ func TestRebootOfUnknownOutcomeIsWaitedForAndThenTriedAgain(t *testing.T) {
 		s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)
 		s.run(locked(k))
 		s.tell(need)
-		s.sleep(RebootGrace - time.Nanosecond)
+		s.sleep(rebootGrace - time.Nanosecond)
 		if s.expectState(Rebooting); k.is() == NotHeld {
 			t.Error("the slot was given back although the host may be going down")
 		}

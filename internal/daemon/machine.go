@@ -137,18 +137,18 @@ type Policy struct {
 }
 
 const (
-	// MaxNap bounds every nap while something is pending.
-	MaxNap = time.Minute
-	// LookEvery is how often it is asked who is at work on this host.
-	LookEvery = 15 * time.Second
-	// FinalDelay bounds the users' delay once nothing can be postponed any more.
-	FinalDelay = time.Minute
-	// Backstop is how long after the users' delay logind reboots the host by
+	// maxNap bounds every nap while something is pending.
+	maxNap = time.Minute
+	// lookEvery is how often it is asked who is at work on this host.
+	lookEvery = 15 * time.Second
+	// finalDelay bounds the users' delay once nothing can be postponed any more.
+	finalDelay = time.Minute
+	// backstop is how long after the users' delay logind reboots the host by
 	// itself, in case that this process has died.
-	Backstop = 30 * time.Second
-	// RebootGrace is how long an accepted reboot may take to end this process.
+	backstop = 30 * time.Second
+	// rebootGrace is how long an accepted reboot may take to end this process.
 	// Inhibitor locks of type "delay" and slow services come before that.
-	RebootGrace = 15 * time.Minute
+	rebootGrace = 15 * time.Minute
 	// engineGrace is how long a start waits for update_engine's first word
 	// before it takes silence for "nothing pending".
 	engineGrace = 10 * time.Second
@@ -370,7 +370,7 @@ func (m *Machine) ended(now time.Time, d Done) {
 
 // saw notes who is at work on this host, or that nobody knows.
 func (m *Machine) saw(now time.Time, local Local, err error) {
-	m.local, m.localErr, m.lookAt = local, err, now.Add(LookEvery)
+	m.local, m.localErr, m.lookAt = local, err, now.Add(lookEvery)
 }
 
 // ours reports whether a shutdown is the reboot that we scheduled. The mark alone
@@ -460,7 +460,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Unlock
 		}
 	case Locking:
-		if m.mayGo(now) && m.heldBack(now) == "" {
+		if m.mayGo(now) && m.obstacle(now) == "" {
 			return Lock
 		}
 	case Preparing:
@@ -504,10 +504,10 @@ func (m *Machine) nap(now time.Time) time.Duration {
 		return 0
 	}
 	start, end := m.opening(now)
-	nap := MaxNap
+	nap := maxNap
 	for _, t := range []time.Time{
 		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
-		start, end, end.Add(-m.delay(now) - Backstop),
+		start, end, end.Add(-m.delay(now) - backstop),
 	} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d

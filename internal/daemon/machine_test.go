@@ -188,7 +188,7 @@ func (r *rig) one(ev Event) {
 		r.started = append(r.started, r.last.Start)
 		r.order = r.last.Order
 	}
-	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > MaxNap || zero != (r.last.Nap == 0) {
+	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > maxNap || zero != (r.last.Nap == 0) {
 		r.t.Errorf("in state %v the nap is %v", r.last.State, r.last.Nap)
 	}
 	if r.m.Status(r.now) == "" {
@@ -317,8 +317,8 @@ func TestTransitions(t *testing.T) {
 		{"users are logged in", toPreparing, []any{crowded}, Preparing, Schedule, false, "got the slot"},
 		{"users could not be told", toPreparing, []any{crowded, untold}, Releasing, Unschedule, false, "could not tell the users"},
 		{"users could not be told, and do not know of it any more", toPreparing, []any{crowded, untold, calledOff}, Releasing, Unlock, false, "could not tell the users"},
-		{"the delay is not over", toDelay, []any{time.Minute, crowded, LookEvery - second}, Preparing, None, false, "got the slot"},
-		{"the gates are asked again and again", toDelay, []any{LookEvery}, Preparing, Check, false, "got the slot"},
+		{"the delay is not over", toDelay, []any{time.Minute, crowded, lookEvery - second}, Preparing, None, false, "got the slot"},
+		{"the gates are asked again and again", toDelay, []any{lookEvery}, Preparing, Check, false, "got the slot"},
 		{"all have logged out", toDelay, []any{time.Minute, clear}, Rebooting, Reboot, false, "every gate is open"},
 		{"the delay is over", toDelay, []any{5 * time.Minute, crowded}, Rebooting, Reboot, false, "every gate is open"},
 		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Releasing, Unschedule, false, "taken the slot away"},
@@ -342,11 +342,11 @@ func TestTransitions(t *testing.T) {
 		{"the window shuts while logind is being asked: too late", toRebooting, []any{shuts, Tick{}}, Rebooting, None, false, "every gate is open"},
 		{"refused", toRebooting, []any{refused}, Releasing, Unlock, false, "refused: access denied"},
 		{"accepted", toRebooting, []any{accepted}, Rebooting, None, false, "every gate is open"},
-		{"accepted, not yet over", toAccepted, []any{RebootGrace - second}, Rebooting, None, false, "every gate is open"},
-		{"accepted, but it never ends", toAccepted, []any{RebootGrace}, Releasing, Unlock, false, "still up"},
-		{"accepted, never ends, withdrawn", toAccepted, []any{idle, RebootGrace, given}, Idle, None, false, "given back"},
+		{"accepted, not yet over", toAccepted, []any{rebootGrace - second}, Rebooting, None, false, "every gate is open"},
+		{"accepted, but it never ends", toAccepted, []any{rebootGrace}, Releasing, Unlock, false, "still up"},
+		{"accepted, never ends, withdrawn", toAccepted, []any{idle, rebootGrace, given}, Idle, None, false, "given back"},
 		{"unknown whether accepted", toRebooting, []any{silent}, Rebooting, None, false, "every gate is open"},
-		{"unknown whether accepted: bounded", toRebooting, []any{silent, RebootGrace}, Releasing, Unlock, false, "etcd is down"},
+		{"unknown whether accepted: bounded", toRebooting, []any{silent, rebootGrace}, Releasing, Unlock, false, "etcd is down"},
 
 		{"released, next try later", toReleasing, []any{given}, Waiting, None, false, "given back"},
 		{"released, withdrawn", toReleasing, []any{idle, given}, Idle, None, false, "given back"},
@@ -406,7 +406,7 @@ func TestTransitions(t *testing.T) {
 		{"reload while logind is being asked, which refuses", toRebooting, []any{reload, refused}, Releasing, Unlock, false, "refused"},
 		{"reload after logind refused", toRebooting, []any{reload, refused, given}, Left, None, false, "starting over; no slot is held"},
 		{"reload after logind accepted", toAccepted, []any{reload}, Rebooting, None, false, "every gate is open"},
-		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, RebootGrace, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, rebootGrace, given}, Left, None, false, "starting over; no slot is held"},
 		{"reload after logind accepted, then stop", toAccepted, []any{reload, stop}, Left, None, false, "logind was asked"},
 		{"reload while releasing", toReleasing, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
 		{"nothing happens any more", toIdle, []any{stop, need, time.Hour, reload, Blocked{}}, Left, None, false, "stopped; no slot is held"},
@@ -441,7 +441,7 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
 		{"refused", []any{need, free, refused}, Waiting, None, false},
 		{"refused, tried again", []any{need, free, refused, 5 * second}, Preparing, Check, false},
-		{"accepted but never ends", []any{need, free, accepted, RebootGrace}, Waiting, None, false},
+		{"accepted but never ends", []any{need, free, accepted, rebootGrace}, Waiting, None, false},
 		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
 		{"stop", []any{need, stop, checkDead}, Left, None, false},
 		{"stop during the delay", []any{need, Done{Effect: Check, Local: people}, told, stop}, Releasing, Unschedule, false},
@@ -464,7 +464,7 @@ func TestLockFromBeforeThisBootIsReleasedFirstWhateverElseIsPending(t *testing.T
 			r := newRig(t, true).do(window, pending, fromAgo)
 			r.expect(Settling, Unlock, false)
 			for range 50 { // etcd is down for long: nothing else is begun
-				r.do(notGiven, MaxNap, pending)
+				r.do(notGiven, maxNap, pending)
 			}
 			if n := r.count(Unlock); n != 51 || len(r.started) != 2+n {
 				t.Errorf("window %v, %+v: started %v", window, pending, r.started)
@@ -608,7 +608,7 @@ func TestUsersAreToldAgainBeforeAnotherAttempt(t *testing.T) {
 }
 
 // The machine counts its naps by the monotonic clock; the window alone looks at
-// the wall clock, and it is asked again within MaxNap whatever it said before.
+// the wall clock, and it is asked again within maxNap whatever it said before.
 func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 	opening := span{t0.Add(6 * time.Hour), t0.Add(7 * time.Hour)}
 	for _, c := range []struct {
@@ -637,7 +637,7 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 			}
 			wall.ahead += c.step
 			nap := r.last.Nap
-			if nap <= 0 || nap > MaxNap {
+			if nap <= 0 || nap > maxNap {
 				t.Fatalf("the nap is %v", nap)
 			}
 			r.do(nap)
@@ -753,7 +753,7 @@ func TestIdleAgainMeansThatTheNextUpdateStartsAfresh(t *testing.T) {
 }
 
 // The states in which nothing is waited for have no timer; every other asks
-// again within MaxNap. The bound itself is checked in every step of every test.
+// again within maxNap. The bound itself is checked in every step of every test.
 func TestIdleNeedsNoTimer(t *testing.T) {
 	for _, lock := range []bool{true, false} {
 		r := newRig(t, lock)
@@ -839,7 +839,7 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			needed + "users are logged in (ann, bob) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:01:01 UTC, or once they have left, unless they cancel it with shutdown -c; users and inhibitors can postpone it until Mon 2026-03-02 05:00:01 UTC"},
 		{"held back", []any{opens, 1 * second, notHeld, backup, need},
 			needed + "waiting since Mon 2026-03-02 04:00:01 UTC; held back by \"unattended backup\" (rsync, root): block inhibitor"},
-		{"calling off", []any{opens, 1 * second, notHeld, need, got, crowded, told, LookEvery, blockaded},
+		{"calling off", []any{opens, 1 * second, notHeld, need, got, crowded, told, lookEvery, blockaded},
 			needed + "calling off the reboot scheduled with logind since Mon 2026-03-02 04:00:16 UTC: held back by \"unattended backup\" (rsync, root): block inhibitor"},
 		{"withdrawn, not yet out", []any{opens, 1 * second, notHeld, need, got, idle},
 			"the reboot is not needed any more; asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},

@@ -132,9 +132,9 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 		return m.backOut("a reboot was called off")
 	case !m.open(now) || !m.due(now) || !m.fresh(now):
 		return Waiting, ""
-	case m.heldBack(now) != "" && m.mayHold:
-		return m.backOut("held back by " + m.heldBack(now))
-	case m.heldBack(now) != "":
+	case m.obstacle(now) != "" && m.mayHold:
+		return m.backOut("held back by " + m.obstacle(now))
+	case m.obstacle(now) != "":
 		return Waiting, ""
 	case m.policy.Lock:
 		return Locking, "the host may reboot now"
@@ -151,8 +151,8 @@ func (m *Machine) locking(now time.Time) (State, string) {
 		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
-	case m.heldBack(now) != "":
-		return m.backOut("held back by " + m.heldBack(now))
+	case m.obstacle(now) != "":
+		return m.backOut("held back by " + m.obstacle(now))
 	case d != nil && d.Err == nil:
 		m.taking.reset()
 		return Preparing, "got the slot"
@@ -195,7 +195,7 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	} else if gone && !m.final { // they are told that it cannot be cancelled any more
 		m.toldAt, m.rebootAt, m.told = time.Time{}, time.Time{}, false
 	}
-	if by := m.heldBack(now); by != "" {
+	if by := m.obstacle(now); by != "" {
 		return m.giveUp(now, errors.New("held back by "+by))
 	}
 	delay := m.delay(now)
@@ -205,9 +205,9 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	}
 	if !m.told {
 		m.toldAt, m.rebootAt, m.final = now, now.Add(delay), overdue
-		m.scheduled = m.rebootAt.Add(Backstop).Round(0).Truncate(time.Microsecond) // as precise as logind is
+		m.scheduled = m.rebootAt.Add(backstop).Round(0).Truncate(time.Microsecond) // as precise as logind is
 	}
-	m.checkAt = earliest(now.Add(LookEvery), m.rebootAt)
+	m.checkAt = earliest(now.Add(lookEvery), m.rebootAt)
 	return Preparing, ""
 }
 
@@ -217,12 +217,12 @@ func (m *Machine) rebooting(now time.Time) (State, string) {
 			return m.giveUp(now, fmt.Errorf("the reboot was refused: %w", d.Err))
 		}
 		m.lastErr = d.Err
-		m.graceEnd = now.Add(RebootGrace)
+		m.graceEnd = now.Add(rebootGrace)
 	}
 	if m.graceEnd.IsZero() || now.Before(m.graceEnd) {
 		return Rebooting, ""
 	}
-	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
+	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", rebootGrace)
 	if m.lastErr != nil {
 		err = fmt.Errorf("%w: %w", err, m.lastErr)
 	}

@@ -50,7 +50,7 @@ func TestScheduledRebootIsCalledOffBeforeTheSlotIsGivenBack(t *testing.T) {
 		"stopped":   func(s *site) { s.expectEnd(nil) },
 		"inhibited": func(s *site) {
 			s.set(func() { s.local.Inhibitors = backup.Inhibitors })
-			s.sleep(LookEvery)
+			s.sleep(lookEvery)
 		},
 		"moved to another lock": func(s *site) {
 			s.set(func() { s.local = Local{} })
@@ -139,7 +139,7 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 			t.Error("a slot is held beside the shutdown of somebody else")
 		}
 		s.set(func() { s.scheduled = Shutdown{} })
-		s.sleep(LookEvery)
+		s.sleep(lookEvery)
 		s.expectState(Preparing)
 		s.expectEnd(nil)
 	})
@@ -169,7 +169,7 @@ func TestCancelledRebootReleasesTheSlotAndIsTriedAgain(t *testing.T) {
 		s.warned(k)
 		s.sleep(time.Minute)
 		s.set(func() { s.scheduled = Shutdown{} }) // shutdown -c
-		s.sleep(LookEvery)
+		s.sleep(lookEvery)
 		if s.expectState(Waiting); k.is() != NotHeld {
 			t.Error("the slot is kept")
 		}

@@ -48,7 +48,7 @@ func (m *Machine) Status(now time.Time) string {
 		if start.After(now) {
 			text += " for the reboot window, which opens " + clock(start)
 		}
-		if by := m.HeldBack(now); by != "" {
+		if by := m.shownObstacle(now); by != "" {
 			text += "; held back by " + by + m.until(now)
 		}
 		text += m.taking.text(now) + m.reboot.text(now)
@@ -93,14 +93,14 @@ func (m *Machine) Status(now time.Time) string {
 	return text
 }
 
-// HeldBack says who holds the reboot back while nothing else does; empty when
+// shownObstacle says who holds the reboot back while nothing else does; empty when
 // nobody does.
-func (m *Machine) HeldBack(now time.Time) string {
-	outdated := now.After(m.lookAt.Add(MaxNap)) // from before the window opened
+func (m *Machine) shownObstacle(now time.Time) string {
+	outdated := now.After(m.lookAt.Add(maxNap)) // from before the window opened
 	if m.state != Waiting || !m.mayGo(now) || outdated && !m.cancelled(now) {
 		return ""
 	}
-	return m.heldBack(now)
+	return m.obstacle(now)
 }
 
 // until says how long people can postpone the reboot, if that is bounded.

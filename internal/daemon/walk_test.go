@@ -541,7 +541,7 @@ func (w *world) tell(ev Event) {
 	switch {
 	case !w.pending():
 		w.freeSince = time.Time{}
-	case w.freeSince.IsZero() && w.openUnder(ev):
+	case w.freeSince.IsZero() && w.open():
 		w.freeSince = w.now
 	}
 	before := w.m.state
@@ -571,10 +571,6 @@ func (w *world) tell(ev Event) {
 	w.left = d.State == Left
 }
 
-// openUnder is open with the policy that an event may bring: w.wall is the new
-// one's already.
-func (w *world) openUnder(Event) bool { return w.open() }
-
 // wasCancelled reports whether the check whose end this step learns has found
 // that somebody has cancelled or replaced our reboot.
 func (w *world) wasCancelled() bool {
@@ -582,7 +578,7 @@ func (w *world) wasCancelled() bool {
 		return false
 	}
 	s := w.checked.Local.Shutdown
-	return !(s.Mark && s.At.Equal(w.toldAt.Add(w.toldDelay+Backstop).Truncate(time.Microsecond)))
+	return !(s.Mark && s.At.Equal(w.toldAt.Add(w.toldDelay+backstop).Truncate(time.Microsecond)))
 }
 
 func (w *world) hear(u Update) {
@@ -651,11 +647,11 @@ func (w *world) decided(before State, d Decision) {
 		if w.now.Before(w.cancelledAt.Add(w.m.policy.LoginRetry)) && !w.overdue() {
 			w.fail("%v is started %v after a user has cancelled", d.Start, w.now.Sub(w.cancelledAt))
 		}
-		if d.Start == Lock && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= LookEvery || w.atWork()) {
+		if d.Start == Lock && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= lookEvery || w.atWork()) {
 			w.fail("lock is started, known since %v: %+v, %v", w.knownAt, w.known, w.knownErr)
 		}
 		if d.Start != Reboot && w.wall != nil && len(w.known.Users) > 0 && delay > 0 {
-			if _, end := w.wall.Next(w.now); !end.After(w.now.Add(delay + Backstop)) {
+			if _, end := w.wall.Next(w.now); !end.After(w.now.Add(delay + backstop)) {
 				w.fail("%v is started, and the window shuts within the users' delay", d.Start)
 			}
 		}
@@ -697,7 +693,7 @@ func (w *world) decided(before State, d Decision) {
 				w.fail("users are told twice")
 			}
 		}
-		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.now)-Backstop, final, false
+		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.now)-backstop, final, false
 		if short := w.policyDelay() - w.toldDelay; short > time.Microsecond || short < 0 || w.toldDelay <= 0 {
 			w.fail("users have %v, want %v", w.toldDelay, w.policyDelay())
 		}
@@ -757,7 +753,7 @@ func (w *world) policyDelay() time.Duration {
 
 // holds checks what must hold between two steps.
 func (w *world) holds(d Decision) {
-	if forever := d.State == Idle || d.State == Left; d.Nap < 0 || d.Nap > MaxNap || forever != (d.Nap == 0) {
+	if forever := d.State == Idle || d.State == Left; d.Nap < 0 || d.Nap > maxNap || forever != (d.Nap == 0) {
 		w.fail("the nap is %v in state %v", d.Nap, d.State)
 	}
 	if w.m.running != w.running {
@@ -788,7 +784,7 @@ func (w *world) holds(d Decision) {
 		if w.m.MayHold() && !w.open() {
 			w.fail("waits for the window while it may hold a slot")
 		}
-		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < LookEvery && w.m.due(w.now) && w.atWork() {
+		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < lookEvery && w.m.due(w.now) && w.atWork() {
 			w.fail("waits for somebody at work while it may hold a slot")
 		}
 		if !w.pending() || w.running != None {
@@ -804,7 +800,7 @@ func (w *world) holds(d Decision) {
 		if d.State == Locking && !w.cancelled && w.atWork() {
 			w.fail("queues while somebody is at work")
 		}
-		if d.State == Locking && !w.cancelled && !w.looking && w.now.Sub(w.knownAt) >= LookEvery {
+		if d.State == Locking && !w.cancelled && !w.looking && w.now.Sub(w.knownAt) >= lookEvery {
 			w.fail("queues without looking")
 		}
 	case Settling, Releasing:
@@ -821,7 +817,7 @@ func (w *world) holds(d Decision) {
 // the host reboots if it is to, and holds nothing if not, within a bounded
 // number of steps and a bounded time.
 func (w *world) live() error {
-	const steps, limit = 400, RebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
+	const steps, limit = 400, rebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
 	c := *w
 	m := *w.m
 	c.m, c.log = &m, append([]string(nil), w.log...)
