@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/systemd"
@@ -24,7 +26,12 @@ It reads no settings.`,
 				return err
 			}
 			defer conn.Close()
-			return updateengine.EmitNeedReboot(cmd.Context(), conn)
+			err = updateengine.EmitNeedReboot(cmd.Context(), conn)
+			if errors.Is(err, updateengine.ErrBusGone) {
+				a.note("%v", err)
+				return nil
+			}
+			return err
 		},
 	}
 }

@@ -154,13 +154,18 @@ func (c *Client) getStatus(ctx context.Context, name string) (Status, dbus.Seque
 	return status, call.ResponseSequence, nil
 }
 
+// ErrBusGone means that the bus took the signal and then went away, as it does when the host goes
+// down at once. If it did so for another reason, the daemon may not have asked who sent it.
+var ErrBusGone = errors.New("the bus took it, and then went away: either this host is going down already, or it has to be sent again")
+
 // EmitNeedReboot announces on conn that an update waits for a reboot, without
 // update_engine having said so.
 //
 // The daemon asks the bus who sent the signal, and the bus can only tell while
 // the sender is connected. So this waits until the bus has taken the signal,
 // and then stays for two seconds more: nothing comes back by which a sender
-// could know that it was asked about. The caller closes conn afterwards.
+// could know that it was asked about. Where the bus goes away meanwhile the error
+// matches [ErrBusGone]. The caller closes conn afterwards.
 func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	if err := conn.Emit(objectPath, signalName, int64(0), float64(0), NeedReboot, "", int64(0)); err != nil {
 		return fmt.Errorf("emit the reboot signal: %w", err)
@@ -181,7 +186,7 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	case <-linger.C:
 		return nil
 	case <-conn.Context().Done():
-		return errors.New("emit the reboot signal: the bus went away before the daemon could ask who sent it")
+		return fmt.Errorf("emit the reboot signal: %w", ErrBusGone)
 	case <-ctx.Done():
 		return fmt.Errorf("emit the reboot signal: left before the daemon could ask who sent it: %w", context.Cause(ctx))
 	}

@@ -502,7 +502,12 @@ func TestSendNeedRebootIsBelieved(t *testing.T) {
 		t.Errorf("not interrupted: %v", err)
 	}
 	e.expect(Requester, NeedReboot)
-	must(t, h.bus.Kill())
+	go func() { emitted <- EmitNeedReboot(t.Context(), conn) }()
+	e.expect(Requester, NeedReboot)
+	must(t, h.bus.Kill()) // as at a reboot
+	if err := <-emitted; !errors.Is(err, ErrBusGone) {
+		t.Errorf("where the bus goes away: %v", err)
+	}
 	<-conn.Context().Done()
 	if err := EmitNeedReboot(t.Context(), conn); err == nil {
 		t.Error("without a bus: no error")
