@@ -84,6 +84,8 @@ func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
 		return daemon.NotHeld, nil
 	case record.BootID == s.bootID:
 		return daemon.HeldThisBoot, nil
+	case record.BootID == "":
+		return daemon.HeldUnrecorded, nil
 	}
 	return daemon.HeldSinceBefore, nil
 }

@@ -54,16 +54,54 @@ func (m *Machine) delay(now time.Time) time.Duration {
 	return m.policy.LoginDelay
 }
 
-// deadline is when people cannot postpone the reboot any more; zero for never.
-func (m *Machine) deadline() time.Time {
-	if m.policy.MaxPostpone == 0 || m.freeSince.IsZero() {
-		return time.Time{}
+// count keeps the time for which people hold back the reboot. Waiting for a slot
+// is none of it. While the window is shut it goes on if they did so when it shut:
+// the host could have been done by then.
+func (m *Machine) count(now time.Time) {
+	switch {
+	case !m.pending() || !m.open(now):
+	case m.postponing(now):
+		if m.heldSince.IsZero() {
+			m.heldSince = now
+		}
+	case !m.heldSince.IsZero() && !m.outdated(now):
+		m.postponed += now.Sub(m.heldSince)
+		m.heldSince = time.Time{}
 	}
-	return m.freeSince.Add(m.policy.MaxPostpone)
 }
 
+// postponing reports whether people hold back the reboot: users, inhibitors, or
+// that somebody has cancelled it.
+func (m *Machine) postponing(now time.Time) bool {
+	atWork := len(m.local.Inhibitors) > 0 || len(m.local.Users) > 0 && !m.room(now)
+	return atWork && !m.outdated(now) || !m.toldAt.IsZero() || now.Before(m.againAt())
+}
+
+// outdated reports whether what is known of who is at work is from long ago.
+func (m *Machine) outdated(now time.Time) bool { return now.After(m.lookAt.Add(maxNap)) }
+
+// deadline is when people who hold the reboot back now cannot do so any more; zero
+// for never.
+func (m *Machine) deadline() time.Time {
+	if m.policy.MaxPostpone == 0 || m.heldSince.IsZero() {
+		return time.Time{}
+	}
+	return m.heldSince.Add(m.policy.MaxPostpone - m.postponed)
+}
+
+// overdue reports whether people have held the reboot back for as long as they can.
 func (m *Machine) overdue(now time.Time) bool {
-	return !m.deadline().IsZero() && !now.Before(m.deadline())
+	held := m.postponed
+	if !m.heldSince.IsZero() {
+		held += now.Sub(m.heldSince)
+	}
+	return m.policy.MaxPostpone > 0 && held >= m.policy.MaxPostpone
+}
+
+// drift is how far the wall clock has gone ahead of the time that passes since the
+// reboot was scheduled.
+func (m *Machine) drift(now time.Time) time.Duration {
+	return m.wall(now).Add(m.rebootAt.Sub(now) + backstop).Sub(m.scheduled).Truncate(time.Millisecond)
 }
 
 // againAt is when a reboot that a user has cancelled may be tried again.

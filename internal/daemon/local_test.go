@@ -69,7 +69,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWorkWithoutALock(t *testing.T) {
 	r.expect(Waiting, None, false)
 	r.do(Local{}, lookEvery)
 	r.expect(Preparing, Check, false)
-	r.do(Done{Effect: Check, Local: backup})
+	r.do(Done{Effect: Check, Local: &backup})
 	r.expect(Waiting, None, false)
 }
 
@@ -100,7 +100,7 @@ func TestLookedAtInTheQueue(t *testing.T) {
 		if r.last.Look {
 			t.Fatal("a second look is begun beside the first")
 		}
-		r.one(Done{Effect: Look})
+		r.one(Done{Effect: Look, Local: &Local{}})
 		r.expect(Locking, None, false)
 	}
 	if looks < 180 {
@@ -357,7 +357,7 @@ func (r *rig) await(state State, limit time.Duration) {
 		case r.now.After(end):
 			r.t.Fatalf("still in state %v: %v", r.last.State, r.m.Status(r.now))
 		case r.m.running == Check:
-			r.do(Done{Effect: Check, Holding: HeldThisBoot, Local: r.local})
+			r.do(Done{Effect: Check, Holding: HeldThisBoot, Local: &r.local})
 		default:
 			r.do(r.last.Nap)
 		}
@@ -415,7 +415,7 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 				r.do(got, crowded, told, cancels, lookEvery, crowded, given)
 				r.await(Locking, time.Hour)
 			}
-			r.do(got, Done{Effect: Check, Holding: HeldThisBoot, Local: people})
+			r.do(got, Done{Effect: Check, Holding: HeldThisBoot, Local: &people})
 			r.expect(Preparing, Schedule, false)
 			for _, part := range []string{"System reboot in 1 minute! locksmithd ", "postponed for 1440 minutes", "cannot be cancelled any more"} {
 				if !strings.Contains(r.order.Message, part) {
@@ -552,6 +552,17 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.do(time.Minute, calledOff)
 	r.expect(Settling, Unlock, false)
 
+	// Nor is one of which nobody knows since which boot it is held.
+	r = start(true).do(standing, from)
+	r.expect(Settling, None, false)
+	r.do(second)
+	r.expect(Settling, Unschedule, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot of ours is scheduled") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(calledOff)
+	r.expect(Settling, Unlock, false)
+
 	// Asked to stop, it tries no longer.
 	start(true).do(stop).expect(Starting, None, true)
 	r = start(true).do(stop, Done{Effect: Unschedule, Err: context.Canceled})
@@ -614,4 +625,178 @@ func TestLastWarningThatWasCutShortIsNoWarning(t *testing.T) {
 	r.expect(Preparing, Schedule, false)
 	r.do(shuts, Tick{}, opens, Done{Effect: Schedule, Err: context.Canceled})
 	r.expect(Releasing, Unschedule, false)
+}
+
+// What else comes to pass does not make a user's cancel unheard.
+func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
+	cut := Done{Effect: Check, Err: context.Canceled, Local: &people}
+	for name, script := range map[string][]any{
+		"etcd is silent":                     {cancels, lookEvery, lockDown, given},
+		"etcd is silent, and it is replaced": {replaces, lookEvery, lockDown, given, cancels},
+		"nobody answers":                     {cancels, lookEvery, unchecked, calledOff, given},
+		"nobody answers for some time":       {cancels, lookEvery, unchecked, standing, second, standing, 2 * second, calledOff, given},
+		"the slot is taken away":             {cancels, lookEvery, slotless},
+		"the window shuts":                   {cancels, shuts, second, calledOff, given, opens},
+		"the window shuts during the check":  {cancels, lookEvery, shuts, Tick{}, cut, given, opens},
+		"the check is cut short":             {cancels, lookEvery, shuts, Tick{}, checkDead, calledOff, given, opens},
+		"the update is withdrawn for now":    {cancels, idle, calledOff, given, need},
+		"an inhibitor comes":                 {cancels, lookEvery, blockaded, given},
+		"another lock":                       {cancels, reload, calledOff, given},
+		"another lock, logind is silent":     {cancels, reload, standing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...).do(script...)
+			if r.last.State == Left {
+				r.m = r.m.Restart(r.m.policy, r.now)
+				r.do(Tick{})
+				if r.m.running == Unschedule {
+					r.do(calledOff)
+				}
+				r.do(notHeld)
+			}
+			r.do(Tick{})
+			if r.m.state == Waiting && r.m.running == None {
+				if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
+					t.Errorf("the status is %q", s)
+				}
+			}
+			at := r.m.cancelledAt
+			if at.IsZero() {
+				t.Fatalf("in state %v nobody knows that it was cancelled", r.m.state)
+			}
+			r.await(Locking, 2*time.Hour)
+			if waited := r.now.Sub(at); waited < time.Hour || waited > time.Hour+maxNap {
+				t.Errorf("tried again after %v", waited)
+			}
+		})
+	}
+}
+
+// What we have called off ourselves, or may have, no user has cancelled.
+func TestOwnCallingOffIsNoCancel(t *testing.T) {
+	lost := Done{Effect: Unschedule, Err: errDown, Found: true}
+	for name, script := range map[string][]any{
+		"called off":                 {lookEvery, unchecked, calledOff, given},
+		"called off, the reply lost": {lookEvery, unchecked, lost, cancels, second, calledOff, given},
+		"etcd is silent":             {lookEvery, lockDown, calledOff, given},
+		"withdrawn and back":         {idle, calledOff, given, need},
+		"never scheduled":            {shuts, second, calledOff, given, opens, time.Minute, got, crowded, untold, cancels, calledOff, given},
+		"scheduled again":            {lookEvery, unchecked, calledOff, given, 20 * second, got, crowded, told, lookEvery, crowded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...).do(script...)
+			if !r.m.cancelledAt.IsZero() {
+				t.Errorf("taken for cancelled: %s", r.m.Status(r.now))
+			}
+		})
+	}
+}
+
+// Who waits for a slot is held up by other hosts, not by people on this one.
+func TestWaitingForASlotIsNoPostponing(t *testing.T) {
+	queue := func(r *rig, d time.Duration) {
+		r.expect(Locking, Lock, false)
+		for end := r.now.Add(d); r.now.Before(end); {
+			r.do(min(r.last.Nap, end.Sub(r.now)))
+		}
+	}
+	r := bounded(t).do(people, need)
+	queue(r, 25*time.Hour)
+	r.do(backup, lookEvery)
+	r.expect(Locking, None, true)
+	r.do(lockEnded)
+	r.expect(Waiting, None, false)
+	at := r.now
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(at.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+
+	// It adds up: ten hours, a day in the queue, and fourteen.
+	for end := at.Add(10 * time.Hour); r.now.Before(end); {
+		r.do(min(r.last.Nap, end.Sub(r.now)))
+	}
+	r.do(Local{}, lookEvery)
+	first := r.now.Sub(at)
+	queue(r, 25*time.Hour)
+	r.do(backup, lookEvery, lockEnded)
+	second := r.now
+	r.await(Locking, 25*time.Hour)
+	if postponed := first + r.now.Sub(second); postponed != 24*time.Hour {
+		t.Errorf("postponed for %v", postponed)
+	}
+
+	// What was postponed stays so.
+	queue(r, 25*time.Hour)
+	r.do(lookEvery, got, Done{Effect: Check, Holding: HeldThisBoot, Local: &people})
+	if !strings.Contains(r.order.Message, "It has been postponed for 1440 minutes") {
+		t.Errorf("the message is %q", r.order.Message)
+	}
+}
+
+// A reboot that is needed again was not postponed before.
+func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
+	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)
+	r.expect(Waiting, None, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+}
+
+// logind goes by the wall clock: what it has been told is wrong after a step.
+func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
+	for _, c := range []struct {
+		step time.Duration
+		off  bool
+	}{
+		{maxDrift, false}, {-maxDrift, false}, {maxDrift + second, true}, {-maxDrift - second, true}, {time.Minute, true}, {-365 * 24 * time.Hour, true},
+	} {
+		t.Run(c.step.String(), func(t *testing.T) {
+			r := newRig(t, true).do(toDelay...).do(lookEvery, crowded, stepped(c.step), lookEvery, crowded)
+			if !c.off {
+				r.expect(Preparing, None, false)
+				r.await(Rebooting, 5*time.Minute)
+				return
+			}
+			r.expect(Releasing, Unschedule, false)
+			if want := "the clock was stepped by " + c.step.String(); !strings.Contains(r.m.why, want) {
+				t.Errorf("why is %q", r.m.why)
+			}
+			r.do(calledOff, given, 5*second, got, crowded)
+			r.expect(Preparing, Schedule, false)
+			if want := r.now.Add(r.ahead + 5*time.Minute + backstop); !r.order.At.Equal(want) {
+				t.Errorf("scheduled for %v, want %v", r.order.At, want)
+			}
+			r.do(told)
+			r.await(Rebooting, 5*time.Minute)
+		})
+	}
+}
+
+// A look that was begun in the queue may end when all is over.
+func TestLateLookIsFollowedUp(t *testing.T) {
+	r := newRig(t, true).do(toLocking...)
+	r.now = r.now.Add(lookEvery)
+	if r.one(Tick{}); !r.last.Look {
+		t.Fatal("nobody is looked for")
+	}
+	r.do(got, crowded, told)
+	late := Done{Effect: Look, Local: &Local{Shutdown: r.scheduled}}
+	r.do(idle, calledOff, given)
+	r.expect(Idle, None, false)
+	r.one(late)
+	r.expect(Releasing, Unschedule, false)
+	r.do(calledOff)
+	r.expect(Idle, None, false)
+	if !r.m.cancelledAt.IsZero() {
+		t.Error("taken for cancelled")
+	}
+
+	// And one from before the reboot was scheduled tells of no cancel.
+	r = newRig(t, true).do(toLocking...)
+	r.now = r.now.Add(lookEvery)
+	r.one(Tick{})
+	r.do(got, crowded, told)
+	r.one(Done{Effect: Look, Local: &Local{}})
+	r.do(lookEvery, crowded)
+	r.expect(Preparing, None, false)
 }

@@ -94,7 +94,7 @@ type Report struct {
 }
 
 const (
-	effectTimeout = 30 * time.Second // of every effect but Lock, which waits as long as it takes
+	effectTimeout = 30 * time.Second // of every effect but Check, and Lock, which waits as long as it takes
 	leaveTimeout  = 5 * time.Second  // from being asked to leave to the end of Run
 	askTimeout    = time.Second      // for logind to say whether the host is going down
 )
@@ -240,9 +240,12 @@ func (l *loop) step(work context.Context, event Event) State {
 func (l *loop) start(work context.Context, e Effect, o Order) context.CancelFunc {
 	var ctx context.Context
 	var cancel context.CancelFunc
-	if e == Lock {
+	switch e {
+	case Lock:
 		ctx, cancel = context.WithCancel(work)
-	} else {
+	case Check:
+		ctx, cancel = context.WithTimeout(work, checkTimeout)
+	default:
 		ctx, cancel = context.WithTimeout(work, effectTimeout)
 	}
 	s := l.settings
@@ -273,13 +276,13 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Do
 	case Unlock:
 		d.Err = l.release(ctx, s)
 	case Look:
-		d.Local, d.Err = l.parts.Host.Local(ctx)
+		d.Local, d.Err = l.local(ctx)
 	case Check:
 		d = l.check(ctx, s)
 	case Schedule:
 		d.Err = l.schedule(ctx, o)
 	case Unschedule:
-		d.Err = l.unschedule(ctx, o)
+		d.Found, d.Err = l.unschedule(ctx, o)
 	case Reboot:
 		d.Err = l.parts.Host.Reboot(ctx, o.Force)
 	default:
@@ -288,13 +291,31 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Do
 	return d
 }
 
-// check asks every gate that needs I/O, the slot last: the others may take seconds
-// to answer, and only with the slot is anybody else's host at stake.
+// local asks who is at work; nil when logind does not say.
+func (l *loop) local(ctx context.Context) (*Local, error) {
+	local, err := l.parts.Host.Local(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &local, nil
+}
+
+// check asks every gate that needs I/O. The lock may take seconds to answer, in
+// which somebody may come to work or cancel: logind, which answers at once, is asked
+// again after it. Its first answer is for when the lock does not answer at all.
 func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 	d.Update = l.parts.AskEngine(ctx)
-	if d.Local, d.Err = l.parts.Host.Local(ctx); d.Err == nil && s.Policy.Lock {
-		d.Holding, d.Err = s.Lock.Holding(ctx)
+	if d.Local, d.Err = l.local(ctx); d.Err != nil || !s.Policy.Lock {
+		return d
 	}
+	if d.Holding, d.Err = s.Lock.Holding(ctx); d.Err != nil {
+		return d
+	}
+	again, err := l.local(ctx)
+	if err == nil {
+		d.Local = again
+	}
+	d.Err = err
 	return d
 }
 
@@ -318,30 +339,35 @@ func (l *loop) schedule(ctx context.Context, o Order) error {
 	return nil
 }
 
-// unschedule returns nil once no reboot that we scheduled stands. One that is
-// under way is not called off.
-func (l *loop) unschedule(ctx context.Context, o Order) error {
+// unschedule returns nil once no reboot that we scheduled stands, and whether
+// logind was asked to cancel it. One that is under way is not called off. logind
+// cancels whatever is scheduled: what somebody schedules between the last look and the
+// call that follows it goes as well.
+func (l *loop) unschedule(ctx context.Context, o Order) (found bool, err error) {
 	ours := func() (bool, error) {
 		s, err := l.parts.Scheduler.Scheduled(ctx)
 		return s.Mark && (o.At.IsZero() || s.At.Equal(o.At)), err
 	}
 	if stands, err := ours(); err != nil || !stands {
-		return err
+		return false, err
 	}
 	if l.isGoingDown(ctx) {
-		return errGoingDown
+		return false, errGoingDown
+	}
+	if stands, err := ours(); err != nil || !stands { // that may have taken a second
+		return false, err
 	}
 	cancelErr := l.parts.Scheduler.Cancel(ctx)
 	stands, err := ours()
 	switch {
 	case err != nil:
-		return errors.Join(cancelErr, err)
+		return true, errors.Join(cancelErr, err)
 	case stands && cancelErr != nil:
-		return cancelErr
+		return true, cancelErr
 	case stands:
-		return errors.New("logind has not cancelled the reboot that was scheduled")
+		return true, errors.New("logind has not cancelled the reboot that was scheduled")
 	}
-	return nil
+	return true, nil
 }
 
 // release gives the slot back, unless the host is going down: then the slot

@@ -222,6 +222,7 @@ type slot struct {
 	keep     error         // of Release
 	lostOnce bool          // the next Acquire takes the slot and fails with ErrUnknown
 	deaf     bool          // no call ends before its context
+	during   func()        // what happens while Holding is asked
 }
 
 func newSlot(s *site, name string, held Holding) *slot {
@@ -258,6 +259,9 @@ func (k *slot) begin(ctx context.Context, call string) error {
 func (k *slot) Holding(ctx context.Context) (Holding, error) {
 	if err := k.begin(ctx, "holding"); err != nil {
 		return NotHeld, err
+	}
+	if k.during != nil {
+		k.during()
 	}
 	return k.is(), nil
 }
@@ -314,7 +318,7 @@ func TestRebootWithTheLock(t *testing.T) {
 		s.run(locked(k))
 		s.sleep(time.Hour)
 		s.tell(need)
-		s.expectCalls("0s A holding", "1h0m0s local", "1h0m0s A acquire 4081.2.0", "1h0m0s local", "1h0m0s A holding", "1h0m0s reboot")
+		s.expectCalls("0s A holding", "1h0m0s local", "1h0m0s A acquire 4081.2.0", "1h0m0s local", "1h0m0s A holding", "1h0m0s local", "1h0m0s reboot")
 		s.expectState(Rebooting)
 		s.expectEnd(nil)
 		if k.is() == NotHeld {
@@ -364,7 +368,7 @@ func TestWindowIsMetWithinASecondOfItsOpening(t *testing.T) {
 			s.expectState(Waiting)
 			s.sleep(time.Second)
 			s.expectState(Rebooting)
-			s.expectCalls("0s A holding", wait.String()+" local", wait.String()+" A acquire 4081.2.0", wait.String()+" local", wait.String()+" A holding", wait.String()+" reboot")
+			s.expectCalls("0s A holding", wait.String()+" local", wait.String()+" A acquire 4081.2.0", wait.String()+" local", wait.String()+" A holding", wait.String()+" local", wait.String()+" reboot")
 			s.expectEnd(nil)
 		})
 	}
@@ -540,8 +544,8 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		k.set(func() { k.fail = nil })
 		s.sleep(time.Minute)
 		s.expectState(Rebooting)
-		tail := s.called()[len(s.called())-7:]
-		for i, want := range []string{"A holding", "A release", "local", "A acquire 4081.2.0", "local", "A holding", "reboot"} {
+		tail := s.called()[len(s.called())-8:]
+		for i, want := range []string{"A holding", "A release", "local", "A acquire 4081.2.0", "local", "A holding", "local", "reboot"} {
 			if !strings.HasSuffix(tail[i], " "+want) {
 				t.Errorf("call %q, want %s", tail[i], want)
 			}

@@ -50,8 +50,9 @@ type Holding int
 
 const (
 	NotHeld         Holding = iota
-	HeldSinceBefore         // taken before this boot, or by somebody who left no record
+	HeldSinceBefore         // taken before this boot
 	HeldThisBoot            // taken during this very boot
+	HeldUnrecorded          // by somebody who left no record of the boot
 )
 
 // An Event is what Step is told: one of [Tick], [Update], [Blocked], [Done],
@@ -79,8 +80,9 @@ type (
 		Unknown bool // Err leaves open whether it happened (Lock, Reboot); without it nothing has
 
 		Holding Holding // Inspect, and Check where a lock is wanted
-		Local   Local   // Look and Check
+		Local   *Local  // Look and Check: what logind answered, whatever else failed; nil when it did not
 		Update  *Update // Check: what update_engine answered; nil when it did not
+		Found   bool    // Unschedule: our reboot stood, and logind was asked to cancel it
 	}
 
 	// Repolicy: the policy is another one from now on; the lock is the same.
@@ -146,6 +148,12 @@ const (
 	// backstop is how long after the users' delay logind reboots the host by
 	// itself, in case that this process has died.
 	backstop = 30 * time.Second
+	// maxDrift is how far the wall clock may go off from the time that passes
+	// while a reboot is scheduled with logind, which goes by the wall clock.
+	maxDrift = 5 * time.Second
+	// checkTimeout bounds a Check. One that begins when the users' delay ends leaves,
+	// when it hangs, nearly as long again to call off what is scheduled.
+	checkTimeout = backstop / 2
 	// rebootGrace is how long an accepted reboot may take to end this process.
 	// Inhibitor locks of type "delay" and slow services come before that.
 	rebootGrace = 15 * time.Minute
@@ -183,6 +191,7 @@ type Move struct {
 type Machine struct {
 	policy Policy
 	rand   *rand.Rand
+	wall   func(time.Time) time.Time // what the wall clock shows at a time, without a monotonic reading
 
 	state   State
 	entered time.Time
@@ -206,9 +215,13 @@ type Machine struct {
 	localErr    error     // why local is not known
 	lookAt      time.Time // when local has to be asked for anew
 	mayStand    bool      // a reboot that we scheduled stands, or we cannot rule it out
-	scheduled   time.Time // for when we scheduled it; zero: for all we know, the process before this one did
-	freeSince   time.Time // since when only people may have held back the reboot: it is needed, and the window was open
-	cancelledAt time.Time // when a user cancelled it; zero: nobody did
+	scheduled   time.Time // for when, by the wall clock, we scheduled it; zero: for all we know, the process before this one did
+	announced   bool      // users were told of it, and we have not called it off: if it is gone, a user has cancelled it
+	cancelledAt time.Time // when that was seen; zero: never
+
+	// How long people have held back the reboot that is pending.
+	postponed time.Duration // until heldSince
+	heldSince time.Time     // since when they do so now; zero: they do not
 
 	// The effect in flight, and the Look that may be.
 	running Effect
@@ -237,7 +250,7 @@ type Machine struct {
 // spreads retries over time.
 func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 	return &Machine{
-		policy: policy, rand: rand,
+		policy: policy, rand: rand, wall: func(t time.Time) time.Time { return t.Round(0) },
 		state: Starting, entered: now, startedAt: now, why: "started",
 		mayHold:  policy.Lock, // by the process before this one, or by hand
 		mayStand: true,        // by the process before this one
@@ -255,8 +268,9 @@ func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
 	n := New(policy, now, m.rand)
 	n.engine, n.request, n.engineKnown = m.engine, m.request, m.engineKnown
 	n.pendingSince, n.version = m.pendingSince, m.version
-	n.mayStand, n.scheduled, n.looking = m.mayStand, m.scheduled, m.looking
-	n.freeSince, n.cancelledAt = m.freeSince, m.cancelledAt
+	n.wall, n.looking = m.wall, m.looking
+	n.mayStand, n.scheduled, n.announced, n.cancelledAt = m.mayStand, m.scheduled, m.announced, m.cancelledAt
+	n.postponed, n.heldSince = m.postponed, m.heldSince
 	return n
 }
 
@@ -266,14 +280,12 @@ func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
 // Step tells the machine that ev happened at now and returns what to do. The
 // loop must start and cancel what it is told to, and report each started
 // effect's end with exactly one Done. now is what time.Now says: delays are
-// measured with its monotonic reading, and only the window looks at its wall
-// clock, so that a step of the clock makes no delay shorter or longer.
+// measured with its monotonic reading, so that a step of the clock makes none of
+// them shorter or longer. Its wall clock is for the window, and for what is
+// scheduled with logind: that is called off when a check finds the clock stepped.
 func (m *Machine) Step(now time.Time, ev Event) Decision {
 	m.moved = nil
 	m.learn(now, ev)
-	if m.freeSince.IsZero() && m.pending() && m.open(now) {
-		m.freeSince = now
-	}
 	for range stateNames { // a step goes through no state twice
 		to, why := m.next(now)
 		if to == m.state {
@@ -282,6 +294,7 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 		m.enter(now, to, why)
 	}
 	m.done = nil
+	m.count(now)
 
 	d := Decision{State: m.state, Moved: m.moved}
 	want := m.want(now)
@@ -318,8 +331,10 @@ func (m *Machine) learn(now time.Time, ev Event) {
 	case Done:
 		if ev.Effect == Look {
 			m.looking = false
-			m.saw(now, ev.Local, ev.Err)
-			m.mayStand = m.mayStand || m.ours(ev.Local.Shutdown)
+			if m.saw(now, ev.Local, ev.Err); ev.Local != nil {
+				// That it is gone says nothing: the look may have begun before it was scheduled.
+				m.mayStand = m.mayStand || m.ours(ev.Local.Shutdown)
+			}
 			return
 		}
 		m.running, m.done = None, &ev
@@ -336,7 +351,7 @@ func (m *Machine) learn(now time.Time, ev Event) {
 }
 
 // ended folds the end of an effect into what is known. An error says nothing
-// about slot and schedule, except that of Lock: then it was not taken this time.
+// about the slot, except that of Lock: then it was not taken this time.
 func (m *Machine) ended(now time.Time, d Done) {
 	if d.Update != nil {
 		m.update(now, *d.Update)
@@ -352,25 +367,43 @@ func (m *Machine) ended(now time.Time, d Done) {
 		if m.etcd.note(now, d.Err, m.rand) {
 			m.mayHold = false
 		}
+	case Schedule:
+		m.announced = m.announced || d.Err == nil
 	case Unschedule:
+		if d.Found {
+			m.announced = false
+		}
 		if m.logind.note(now, d.Err, m.rand) {
-			m.mayStand = false
+			m.gone(now)
 		}
 	case Check:
-		if d.Err != nil {
-			return
+		if d.Local != nil {
+			m.saw(now, d.Local, nil)
+			if m.mayStand = m.ours(d.Local.Shutdown); !m.mayStand {
+				m.gone(now)
+			}
 		}
-		m.saw(now, d.Local, nil)
-		m.mayStand = m.ours(d.Local.Shutdown)
-		if m.policy.Lock {
+		if d.Err == nil && m.policy.Lock {
 			m.mayHold = d.Holding != NotHeld
 		}
 	}
 }
 
 // saw notes who is at work on this host, or that nobody knows.
-func (m *Machine) saw(now time.Time, local Local, err error) {
-	m.local, m.localErr, m.lookAt = local, err, now.Add(lookEvery)
+func (m *Machine) saw(now time.Time, local *Local, err error) {
+	m.local, m.localErr, m.lookAt = Local{}, err, now.Add(lookEvery)
+	if local != nil {
+		m.local = *local
+	}
+}
+
+// gone notes that no reboot of ours is scheduled. If it was not us who called it
+// off, a user did, and that counts whatever else has become of this attempt.
+func (m *Machine) gone(now time.Time) {
+	if m.announced && !m.overdue(now) {
+		m.cancelledAt = now
+	}
+	m.mayStand, m.announced = false, false
 }
 
 // ours reports whether a shutdown is the reboot that we scheduled. The mark alone
@@ -400,7 +433,8 @@ func (m *Machine) update(now time.Time, u Update) {
 	}
 	switch {
 	case !m.pending():
-		m.pendingSince, m.version, m.freeSince = time.Time{}, "", time.Time{}
+		m.pendingSince, m.version = time.Time{}, ""
+		m.postponed, m.heldSince = 0, time.Time{}
 	case !was:
 		m.pendingSince = now
 		fallthrough
@@ -507,7 +541,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	nap := maxNap
 	for _, t := range []time.Time{
 		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
-		start, end, end.Add(-m.delay(now) - backstop),
+		m.deadline(), start, end, end.Add(-m.delay(now) - backstop),
 	} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d

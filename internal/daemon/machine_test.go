@@ -33,6 +33,7 @@ var (
 	notHeld   = Done{Effect: Inspect}
 	fromAgo   = Done{Effect: Inspect, Holding: HeldSinceBefore}
 	fromNow   = Done{Effect: Inspect, Holding: HeldThisBoot}
+	from      = Done{Effect: Inspect, Holding: HeldUnrecorded}
 	noAnswer  = Done{Effect: Inspect, Err: errDown}
 	got       = Done{Effect: Lock}
 	noSlot    = Done{Effect: Lock, Err: errDown}
@@ -41,11 +42,12 @@ var (
 	given     = Done{Effect: Unlock}
 	notGiven  = Done{Effect: Unlock, Err: errDown}
 	clear     = Done{Effect: Check, Holding: HeldThisBoot}
-	crowded   = Done{Effect: Check, Holding: HeldThisBoot, Local: people}
-	blockaded = Done{Effect: Check, Holding: HeldThisBoot, Local: backup}
+	crowded   = Done{Effect: Check, Holding: HeldThisBoot, Local: &people}
+	blockaded = Done{Effect: Check, Holding: HeldThisBoot, Local: &backup}
 	slotless  = Done{Effect: Check, Holding: NotHeld}
 	retracted = Done{Effect: Check, Holding: HeldThisBoot, Update: &Update{Source: Engine}}
 	unchecked = Done{Effect: Check, Err: errDown}
+	lockDown  = Done{Effect: Check, Err: errDown, Local: &people} // logind answered, and etcd did not
 	checkDead = Done{Effect: Check, Err: context.Canceled}
 	told      = Done{Effect: Schedule}
 	untold    = Done{Effect: Schedule, Err: errRefused}
@@ -72,6 +74,8 @@ var (
 type windowIs bool
 
 type scheduledIs Shutdown
+
+type stepped time.Duration // of the wall clock
 
 var (
 	cancels  = scheduledIs{}
@@ -105,7 +109,8 @@ type rig struct {
 	local     Local
 	lookErr   error
 	scheduled Shutdown
-	order     Order // of the running effect
+	ahead     time.Duration // of the wall clock
+	order     Order         // of the running effect
 	last      Decision
 	started   []Effect
 	moves     []Move
@@ -123,6 +128,7 @@ func newRig(t *testing.T, lock bool) *rig {
 // restart replaces the machine by a new one that knows that nothing is scheduled.
 func (r *rig) restart(p Policy) *rig {
 	r.m = New(p, r.now, rand.New(rand.NewPCG(1, 2)))
+	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
 	return r.do(Tick{}, calledOff)
 }
 
@@ -139,6 +145,8 @@ func (r *rig) do(script ...any) *rig {
 			}
 		case scheduledIs:
 			r.scheduled = Shutdown(s)
+		case stepped:
+			r.ahead += time.Duration(s)
 		case error:
 			r.lookErr = s
 		case time.Duration:
@@ -151,10 +159,16 @@ func (r *rig) do(script ...any) *rig {
 			switch {
 			case s.Effect == Schedule && s.Err == nil:
 				r.scheduled = Shutdown{Type: "reboot", At: r.order.At, Mark: true}
-			case s.Effect == Unschedule && s.Err == nil && r.scheduled.Mark:
+			case s.Effect == Unschedule && s.Err == nil && r.scheduled.Mark && (r.order.At.IsZero() || r.scheduled.At.Equal(r.order.At)):
 				r.scheduled = Shutdown{}
-			case s.Effect == Check && s.Err == nil:
-				s.Local.Shutdown = r.scheduled
+				s.Found = true
+			case s.Effect == Check && (s.Err == nil || s.Local != nil):
+				var local Local
+				if s.Local != nil {
+					local = *s.Local
+				}
+				local.Shutdown = r.scheduled
+				s.Local = &local
 			}
 			r.step(s)
 		default:
@@ -173,7 +187,11 @@ func (r *rig) step(ev Event) {
 	}
 	local := r.local
 	local.Shutdown = r.scheduled
-	r.one(Done{Effect: Look, Local: local, Err: r.lookErr})
+	d := Done{Effect: Look, Local: &local, Err: r.lookErr}
+	if d.Err != nil {
+		d.Local = nil
+	}
+	r.one(d)
 	if first.Start != None && r.last.Start != None || first.Cancel && r.last.Cancel || r.last.Look {
 		r.t.Fatalf("%+v, and after a look %+v", first, r.last)
 	}
@@ -254,6 +272,8 @@ func TestTransitions(t *testing.T) {
 		{"held since before this boot, reboot pending", toStarting, []any{need, fromAgo}, Settling, Unlock, false, "before this boot"},
 		{"held since before this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromAgo}, Settling, Unlock, false, "before this boot"},
 		{"held since before this boot, window shut", toStarting, []any{shuts, fromAgo}, Settling, Unlock, false, "before this boot"},
+		{"held without a record", toStarting, []any{from}, Settling, Unlock, false, "not recorded since which boot"},
+		{"held without a record, reboot pending", toStarting, []any{need, from}, Settling, Unlock, false, "not recorded since which boot"},
 		{"held since this boot, reboot pending: goes on", toStarting, []any{need, fromNow}, Locking, Lock, false, "may reboot now"},
 		{"held since this boot, asked for by hand: goes on", toStarting, []any{asked, fromNow}, Locking, Lock, false, "may reboot now"},
 		{"held since this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
@@ -436,7 +456,7 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"an update, window shut", []any{shuts, need}, Waiting, None, false},
 		{"the window opens", []any{shuts, need, opens, time.Minute}, Preparing, Check, false},
 		{"every gate is open", []any{need, free}, Rebooting, Reboot, false},
-		{"users", []any{need, Done{Effect: Check, Local: people}}, Preparing, Schedule, false},
+		{"users", []any{need, Done{Effect: Check, Local: &people}}, Preparing, Schedule, false},
 		{"withdrawn", []any{need, idle, checkDead}, Idle, None, false},
 		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
 		{"refused", []any{need, free, refused}, Waiting, None, false},
@@ -444,8 +464,8 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"accepted but never ends", []any{need, free, accepted, rebootGrace}, Waiting, None, false},
 		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
 		{"stop", []any{need, stop, checkDead}, Left, None, false},
-		{"stop during the delay", []any{need, Done{Effect: Check, Local: people}, told, stop}, Releasing, Unschedule, false},
-		{"stopped during the delay", []any{need, Done{Effect: Check, Local: people}, told, stop, calledOff}, Left, None, false},
+		{"stop during the delay", []any{need, Done{Effect: Check, Local: &people}, told, stop}, Releasing, Unschedule, false},
+		{"stopped during the delay", []any{need, Done{Effect: Check, Local: &people}, told, stop, calledOff}, Left, None, false},
 		{"reload", []any{need, free, reload, refused}, Left, None, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -596,7 +616,7 @@ func TestUsersWhoLogOutDoNotDelayTheReboot(t *testing.T) {
 func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	for n := range 5 {
-		r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Local: Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
+		r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Local: &Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
 	}
 	r.expect(Rebooting, Reboot, false)
 }

@@ -22,6 +22,9 @@ func (m *Machine) next(now time.Time) (State, string) {
 			return m.resume("the slot was given back")
 		}
 	case Idle:
+		if m.mayStand { // a look that was begun long ago has found it
+			return m.backOut("a reboot of ours may be scheduled")
+		}
 		if m.pending() {
 			return Waiting, "a reboot is needed"
 		}
@@ -82,6 +85,8 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return m.resume("no slot is held")
 	case m.holding == HeldSinceBefore:
 		return Settling, "a slot is held from before this boot"
+	case m.holding == HeldUnrecorded:
+		return Settling, "a slot is held, and not recorded since which boot"
 	case m.mayGo(now) && !m.mayStand:
 		return Waiting, "a slot taken during this boot is still held, and the reboot may go ahead"
 	case m.open(now) && !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
@@ -190,7 +195,6 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 func (m *Machine) checked(now time.Time) (State, string) {
 	overdue := m.overdue(now)
 	if gone := m.told && !m.mayStand; gone && !overdue {
-		m.cancelledAt = now
 		return m.backOut("a user has cancelled the reboot")
 	} else if gone && !m.final { // they are told that it cannot be cancelled any more
 		m.toldAt, m.rebootAt, m.told = time.Time{}, time.Time{}, false
@@ -203,9 +207,12 @@ func (m *Machine) checked(now time.Time) (State, string) {
 		m.force = overdue
 		return Rebooting, "every gate is open"
 	}
+	if drift := m.drift(now); m.mayStand && drift.Abs() > maxDrift {
+		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift))
+	}
 	if !m.told {
 		m.toldAt, m.rebootAt, m.final = now, now.Add(delay), overdue
-		m.scheduled = m.rebootAt.Add(backstop).Round(0).Truncate(time.Microsecond) // as precise as logind is
+		m.scheduled = m.wall(now).Add(delay + backstop).Truncate(time.Microsecond) // as precise as logind is
 	}
 	m.checkAt = earliest(now.Add(lookEvery), m.rebootAt)
 	return Preparing, ""

@@ -153,7 +153,7 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 		}
 		theirs.Mark = true // and has the message that ours left
 		s.scheduled = theirs
-		if err := l.unschedule(t.Context(), Order{At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
+		if _, err := l.unschedule(t.Context(), Order{At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
 		s.lookErr = errDown
@@ -386,4 +386,128 @@ func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
 		}
 		s.expectEnd(nil)
 	})
+}
+
+// The lock may take its time to answer. What comes meanwhile counts.
+func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
+	theirs := Shutdown{Type: "poweroff", At: time.Now().Add(1000 * time.Hour)}
+	for name, c := range map[string]struct {
+		before Local
+		during func(*site)
+		by     string
+	}{
+		"cancelled": {people, func(s *site) { s.scheduled = Shutdown{} }, "a user, who cancelled it"},
+		"replaced":  {people, func(s *site) { s.scheduled = theirs }, "a user, who cancelled it"},
+		"shut down": {Local{}, func(s *site) { s.scheduled = theirs }, "a poweroff that somebody else has scheduled"},
+		"inhibited": {Local{}, func(s *site) { s.local = backup }, "unattended backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				k := newSlot(s, "A", NotHeld)
+				k.during = func() {
+					if s.state() != Preparing || c.before.Users != nil && time.Since(s.began) < 5*time.Minute {
+						return
+					}
+					time.Sleep(10 * time.Second)
+					s.set(func() { c.during(s) })
+				}
+				s.local = c.before
+				s.run(locked(k))
+				s.tell(need)
+				s.sleep(5*time.Minute + 30*time.Second - time.Nanosecond)
+				if s.did("reboot") || k.is() != NotHeld {
+					t.Errorf("held %v, calls:\n%s", k.is(), strings.Join(s.called(), "\n"))
+				}
+				s.expectState(Waiting)
+				if last := s.reported()[len(s.reported())-1].Status; !strings.Contains(last, "held back by ") || !strings.Contains(last, c.by) {
+					t.Errorf("the status is %q", last)
+				}
+				s.expectEnd(nil)
+			})
+		})
+	}
+}
+
+// A lock that does not answer in the last check must not have logind reboot the
+// host: there is time enough to call that off.
+func TestLastCheckThatHangsEndsBeforeLogindReboots(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		due := s.scheduled.At
+		s.sleep(5*time.Minute - time.Nanosecond)
+		k.set(func() { k.deaf = true })
+		s.sleep(time.Until(due) - maxDrift) // a clock that is off has logind reboot early
+		if s.scheduled.Type != "" {
+			t.Errorf("%v before logind reboots, our reboot is still scheduled; calls:\n%s", maxDrift, strings.Join(s.called(), "\n"))
+		}
+		if s.did("reboot") {
+			t.Error("rebooted without the lock's word")
+		}
+		k.set(func() { k.deaf = false })
+		s.expectEnd(nil)
+	})
+}
+
+// The users cancel, and etcd is down: the check fails, and the cancel counts.
+func TestCancelIsHeardWhenTheLockIsSilent(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.warned(k)
+		k.set(func() { k.fail = errDown })
+		s.set(func() { s.scheduled = Shutdown{} })
+		s.sleep(lookEvery)
+		k.set(func() { k.fail = nil })
+		s.sleep(55 * time.Minute)
+		s.expectState(Waiting)
+		if k.is() != NotHeld || !s.did("A release") {
+			t.Error("the slot is kept")
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// While logind is asked whether the host goes down, somebody schedules something else.
+func TestWhatOthersScheduleMeanwhileIsNotCancelled(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		ours := s.began.Add(time.Hour)
+		theirs := Shutdown{Type: "poweroff", At: s.began.Add(9 * time.Hour)}
+		l := &loop{parts: s.parts}
+		s.scheduled = Shutdown{Type: "reboot", At: ours, Mark: true}
+		s.goingDown = func(context.Context) (bool, error) {
+			s.set(func() { s.scheduled = theirs })
+			return false, nil
+		}
+		if found, err := l.unschedule(t.Context(), Order{At: ours}); found || err != nil || s.scheduled != theirs {
+			t.Errorf("%v, %v, scheduled %+v", found, err, s.scheduled)
+		}
+	})
+}
+
+// That logind was asked to cancel it is known even if it fails to.
+func TestUnscheduleTellsWhetherItFoundOurReboot(t *testing.T) {
+	for name, c := range map[string]struct {
+		set   func(*site)
+		found bool
+		fails bool
+	}{
+		"it stands":          {func(s *site) {}, true, false},
+		"it is gone":         {func(s *site) { s.scheduled = Shutdown{} }, false, false},
+		"it is of others":    {func(s *site) { s.scheduled.At = s.began }, false, false},
+		"logind is silent":   {func(s *site) { s.lookErr = errDown }, false, true},
+		"the reply is lost":  {func(s *site) { s.planErr, s.lost = errDown, true }, true, false},
+		"it is not done":     {func(s *site) { s.planErr = errDown }, true, true},
+		"the host goes down": {func(s *site) { s.goingDown = func(context.Context) (bool, error) { return true, nil } }, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Hour), Mark: true}
+				l := &loop{parts: s.parts}
+				c.set(s)
+				if found, err := l.unschedule(t.Context(), Order{At: s.began.Add(time.Hour)}); found != c.found || (err != nil) != c.fails {
+					t.Errorf("found %v, %v", found, err)
+				}
+			})
+		})
+	}
 }

@@ -96,8 +96,7 @@ func (m *Machine) Status(now time.Time) string {
 // shownObstacle says who holds the reboot back while nothing else does; empty when
 // nobody does.
 func (m *Machine) shownObstacle(now time.Time) string {
-	outdated := now.After(m.lookAt.Add(maxNap)) // from before the window opened
-	if m.state != Waiting || !m.mayGo(now) || outdated && !m.cancelled(now) {
+	if m.state != Waiting || !m.mayGo(now) || m.outdated(now) && !m.cancelled(now) {
 		return ""
 	}
 	return m.obstacle(now)

@@ -52,6 +52,8 @@ func TestRandomWalks(t *testing.T) {
 		"reboot after the delay", "reboot after the last minute", "reboot without a delay", "reboot in spite of inhibitors",
 		"cancelled by a user", "cancelled in vain", "replaced by a user", "told again", "lost reply of schedule", "lost reply of unschedule",
 		"logind rebooted", "started with a schedule", "queue left for somebody at work",
+		"cancel heard in a check that failed", "cancel heard when it was to be called off", "last word differs", "late look",
+		"logind rebooted early, the clock was stepped", "called off, the clock was stepped", "no record of the slot",
 	} {
 		if seen[what] < 3 {
 			t.Errorf("%q was met %d times in %d steps: not worth much", what, seen[what], walks*walkSteps)
@@ -72,11 +74,14 @@ type world struct {
 	now  time.Time
 	wall *skewed // what the machine's window is asked through; nil without a window
 
+	ahead time.Duration // of the wall clock
+
 	calm bool // little goes wrong, so that it gets far
 
 	// The truth.
 	held      bool // this host holds a slot
 	sinceBoot bool // and took it after it last booted
+	recorded  bool // and that is on record
 	etcdUp    bool
 	engine    bool // update_engine needs a reboot
 	logindUp  bool
@@ -90,9 +95,12 @@ type world struct {
 	running   Effect
 	cancelled bool
 	order     Order
-	granted   bool // Lock has taken the slot in this call, or Schedule has scheduled; nobody has heard of it yet
-	undone    bool // Unlock has given it back, or Unschedule cancelled; nobody has heard of it yet
-	looking   bool // a Look is running as well
+	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; nobody has heard of it yet
+	undone    bool    // Unlock has given it back, or Unschedule cancelled; nobody has heard of it yet
+	looking   bool    // a Look is running as well
+	look      answer  // what it has heard
+	pace      float64 // how soon it ends
+	check     answer  // what the running Check has heard
 
 	// What the machine may be held to.
 	left        bool
@@ -104,15 +112,30 @@ type world struct {
 	told        bool      // users have been, or were to be at the last moment
 	toldAt      time.Time // when that began
 	toldDelay   time.Duration
-	toldFinal   bool      // after the deadline
-	known       Local     // what a Look or Check has said last
-	knownErr    error     // or that it said nothing
-	knownAt     time.Time // when
-	freeSince   time.Time // since when only people may hold it back
-	cancelledAt time.Time // when it was seen that a user has cancelled
+	toldFinal   bool          // after the deadline
+	toldAhead   time.Duration // of the wall clock then
+	announced   bool          // Schedule has said that it went well, and nothing since that it is over
+	gone        time.Time     // when others then cancelled or replaced it; zero: not yet
+	known       Local         // what a Look or Check has said last
+	knownErr    error         // or that it said nothing
+	knownAt     time.Time     // when
+	postponed   time.Duration // for how long people have held it back, until heldSince
+	heldSince   time.Time     // since when they do now; zero: they do not
+	cancelledAt time.Time     // when it was seen that a user has cancelled
 
 	log []string // the last steps
 	err error
+}
+
+// answer is what an effect has heard so far: logind and the lock are asked one after
+// another, and other things happen in between.
+type answer struct {
+	step    int    // of asking
+	failed  bool   // somebody did not answer; nobody else is asked then
+	local   *Local // the last that logind said
+	at      time.Time
+	holding Holding
+	update  *Update
 }
 
 func newWorld(r *rand.Rand, seen coverage) *world {
@@ -149,7 +172,7 @@ func (w *world) policy() Policy {
 	w.wall = nil
 	if w.chance(0.8) {
 		period := 10*time.Minute + w.upTo(12*time.Hour)
-		w.wall = &skewed{Gate: &periodic{from: t0.Add(w.upTo(period)), period: period, length: time.Second + w.upTo(period-2*time.Second)}}
+		w.wall = &skewed{ahead: w.ahead, Gate: &periodic{from: t0.Add(w.upTo(period)), period: period, length: time.Second + w.upTo(period-2*time.Second)}}
 		p.Window = w.wall
 	}
 	return p
@@ -159,8 +182,10 @@ func (w *world) policy() Policy {
 func (w *world) boot() {
 	p := w.policy()
 	w.m = New(p, w.now, rand.New(rand.NewPCG(w.rand.Uint64(), 0)))
+	w.m.wall = func(t time.Time) time.Time { return t.Add(w.ahead) }
 	w.engineSaid, w.requested, w.looking = false, false, false
-	w.freeSince, w.cancelledAt = time.Time{}, time.Time{}
+	w.postponed, w.heldSince = 0, time.Time{}
+	w.announced, w.gone, w.cancelledAt = false, time.Time{}, time.Time{}
 	if w.planned {
 		w.seen["started with a schedule"]++
 	}
@@ -184,9 +209,35 @@ func (w *world) pending() bool { return w.engineSaid || w.requested }
 
 // overdue reports whether people cannot postpone the reboot any more.
 func (w *world) overdue() bool {
-	limit := w.m.policy.MaxPostpone
-	return limit > 0 && !w.freeSince.IsZero() && w.now.Sub(w.freeSince) >= limit
+	held := w.postponed
+	if !w.heldSince.IsZero() {
+		held += w.now.Sub(w.heldSince)
+	}
+	return w.m.policy.MaxPostpone > 0 && held >= w.m.policy.MaxPostpone
 }
+
+// count keeps the time for which people hold the reboot back, in an open window and
+// from there on.
+func (w *world) count(state State) {
+	known := !w.knownAt.IsZero() && !w.now.After(w.knownAt.Add(lookEvery+maxNap))
+	people := known && len(w.known.Inhibitors) > 0
+	if known && len(w.known.Users) > 0 && w.wall != nil {
+		_, end := w.wall.Next(w.now)
+		people = people || !end.After(w.now.Add(w.policyDelay()+backstop))
+	}
+	people = people || state == Preparing && (w.told || w.running == Schedule) ||
+		!w.cancelledAt.IsZero() && w.now.Before(w.cancelledAt.Add(w.m.policy.LoginRetry))
+	switch {
+	case !w.pending() || !w.open():
+	case people && w.heldSince.IsZero():
+		w.heldSince = w.now
+	case !people && known && !w.heldSince.IsZero():
+		w.postponed, w.heldSince = w.postponed+w.now.Sub(w.heldSince), time.Time{}
+	}
+}
+
+// clock is what logind goes by.
+func (w *world) clock() time.Time { return w.now.Add(w.ahead) }
 
 // atWork reports whether somebody is known to be at work, which holds a slot back.
 func (w *world) atWork() bool {
@@ -208,7 +259,7 @@ func (w *world) step() {
 		w.kill(w.chance(0.2))
 		return
 	}
-	if w.looking && w.chance(0.3) {
+	if w.looking && w.chance(w.pace) {
 		w.endLook()
 		return
 	}
@@ -269,15 +320,56 @@ func (w *world) meanwhile() {
 		w.local.Inhibitors = pick(w, nil, nil, backup.Inhibitors)
 	}
 	w.others()
-	if w.fault(0.01) && w.wall != nil {
+	if w.fault(0.01) || w.planned && w.chance(0.02) {
 		w.seen["clock stepped"]++
-		w.wall.ahead += pick[time.Duration](w, -1, 1) * pick(w, w.upTo(time.Minute), w.upTo(6*time.Hour), w.upTo(1000*time.Hour))
+		w.ahead += pick[time.Duration](w, -1, 1) * pick(w, w.upTo(10*time.Second), w.upTo(time.Minute), w.upTo(6*time.Hour), w.upTo(1000*time.Hour))
+		if w.wall != nil {
+			w.wall.ahead = w.ahead
+		}
 	}
 	if w.fault(0.01) && w.held {
 		w.seen["taken away"]++
 		w.held = false // unlocked by hand; an undecided transaction fails then
 	}
+	if w.fault(0.01) && w.held {
+		w.recorded = false // locked by hand with an old tool
+	}
+	if w.looking && w.look.step == 0 && w.chance(0.2) {
+		w.ask(&w.look)
+	}
+	if w.running == Check && w.chance(0.3) {
+		w.ask(&w.check)
+	}
 	w.commit()
+}
+
+// ask has an effect hear one more answer: a Look that of logind, a Check those of
+// update_engine and logind, of the lock, and of logind again.
+func (w *world) ask(a *answer) {
+	last := 1
+	if a == &w.check && w.m.policy.Lock {
+		last = 3
+	}
+	if a.step >= last || a.failed {
+		return
+	}
+	a.step++
+	switch {
+	case a.step == 2:
+		a.failed, a.holding = !w.etcdUp, w.holding()
+	case w.logindUp:
+		before := a.local
+		local := w.local
+		a.local, a.at = &local, w.now
+		if before != nil && before.Shutdown != local.Shutdown {
+			w.seen["last word differs"]++
+		}
+	default:
+		a.failed = true
+	}
+	if a.step == 1 && a == &w.check && w.chance(0.7) {
+		a.update = &Update{Source: Engine, Pending: w.engine}
+	}
 }
 
 // others lets people schedule and cancel shutdowns.
@@ -292,10 +384,18 @@ func (w *world) others() {
 			w.seen["replaced by a user"]++
 		}
 		// A message of ours may have been left for others to use.
-		w.local.Shutdown = Shutdown{Type: pick(w, "reboot", "poweroff"), At: w.now.Add(time.Second + w.upTo(time.Hour)).Round(0), Mark: w.chance(0.3)}
-		w.planned = false
+		w.dropped()
+		w.local.Shutdown = Shutdown{Type: pick(w, "reboot", "poweroff"), At: w.clock().Add(time.Second + w.upTo(time.Hour)), Mark: w.chance(0.3)}
 	case w.planned && w.chance(0.02), w.planned && w.overdue() && w.chance(0.5):
-		w.local.Shutdown, w.planned = Shutdown{}, false
+		w.dropped()
+	}
+}
+
+// dropped is what others do to what we scheduled.
+func (w *world) dropped() {
+	w.local.Shutdown, w.planned = Shutdown{}, false
+	if w.announced && w.gone.IsZero() {
+		w.gone = w.now
 	}
 }
 
@@ -303,13 +403,17 @@ func (w *world) others() {
 // goes down for it.
 func (w *world) fires() bool {
 	s := w.local.Shutdown
-	if s.Type == "" || s.At.After(w.now) {
+	if s.Type == "" || s.At.After(w.clock()) {
 		return false
 	}
 	if w.planned {
 		w.seen["logind rebooted"]++
-		if w.toldAt.IsZero() || s.At.Sub(w.toldAt) < w.toldDelay {
-			w.fail("logind reboots %v after users were told", s.At.Sub(w.toldAt))
+		after, drift := s.At.Add(-w.ahead).Sub(w.toldAt), w.ahead-w.toldAhead
+		switch early := w.toldAt.IsZero() || after < w.toldDelay; {
+		case early && drift > maxDrift: // nobody had the time to call it off: holds looks at that
+			w.seen["logind rebooted early, the clock was stepped"]++
+		case early:
+			w.fail("logind reboots %v after users were told", after)
 		}
 	}
 	w.local.Shutdown, w.planned = Shutdown{}, false
@@ -336,7 +440,7 @@ func (w *world) commit() {
 		}
 	case !w.etcdUp || !w.chance(0.3):
 	case w.running == Lock && !w.held && !w.granted:
-		w.held, w.sinceBoot, w.granted = true, true, true
+		w.held, w.sinceBoot, w.recorded, w.granted = true, true, true, true
 	case w.running == Unlock && w.held:
 		w.held, w.undone = false, true
 	}
@@ -354,9 +458,15 @@ func (w *world) result() Done {
 	case Schedule, Unschedule:
 		failed = !w.logindUp || w.fault(0.2)
 	case Check:
-		failed = failed || !w.logindUp
+		for failed = w.fault(0.2); !failed && !w.cancelled && w.check.step < 3; {
+			before := w.check.step
+			if w.ask(&w.check); w.check.step == before {
+				break
+			}
+		}
+		failed = failed || w.check.failed
 	}
-	if w.cancelled && w.chance(0.8) {
+	if w.cancelled && (w.running == Check || w.chance(0.8)) {
 		failed = true
 	}
 	if failed {
@@ -372,7 +482,7 @@ func (w *world) result() Done {
 		}
 	case Lock:
 		if !failed && !w.held {
-			w.held, w.sinceBoot = true, true
+			w.held, w.sinceBoot, w.recorded = true, true, true
 		}
 		d.Unknown = failed && (w.granted || w.chance(0.3))
 		if w.granted && failed {
@@ -398,6 +508,7 @@ func (w *world) result() Done {
 			w.seen["lost reply of schedule"]++
 		}
 	case Unschedule:
+		d.Found = w.undone || w.scheduledByUs() && (!failed || w.chance(0.3))
 		if !failed && w.scheduledByUs() {
 			w.local.Shutdown, w.planned = Shutdown{}, false
 		}
@@ -405,13 +516,7 @@ func (w *world) result() Done {
 			w.seen["lost reply of unschedule"]++
 		}
 	case Check:
-		if w.chance(0.7) {
-			d.Update = &Update{Source: Engine, Pending: w.engine}
-		}
-		d.Holding, d.Local = w.holding(), w.local
-		if failed {
-			d.Holding, d.Local = pick(w, NotHeld, d.Holding), pick(w, Local{}, w.local)
-		}
+		d.Update, d.Holding, d.Local = w.check.update, w.check.holding, w.check.local
 	case Reboot:
 		d.Unknown = failed && w.chance(0.5)
 	}
@@ -424,6 +529,9 @@ func (w *world) holding() Holding {
 		return pick(w, NotHeld, HeldThisBoot) // does not count
 	case !w.held:
 		return NotHeld
+	case !w.recorded:
+		w.seen["no record of the slot"]++
+		return HeldUnrecorded
 	case w.sinceBoot:
 		return HeldThisBoot
 	}
@@ -446,14 +554,23 @@ func (w *world) end(d Done) {
 		w.inspectOK = w.inspectOK || d.Err == nil
 	case Unlock, Unschedule:
 		w.undoFailed = d.Err != nil
+		if d.Found {
+			w.announced = false
+		}
 		if d.Effect == Unschedule && d.Err == nil && w.known.Shutdown.At.Equal(w.order.At) {
 			w.known.Shutdown = Shutdown{}
 		}
 	case Schedule:
 		w.told = d.Err == nil || w.toldFinal
-	case Check:
 		if d.Err == nil {
-			w.known, w.knownErr, w.knownAt = d.Local, nil, w.now
+			w.announced, w.gone = true, time.Time{}
+			if !w.planned {
+				w.gone = w.now
+			}
+		}
+	case Check:
+		if d.Local != nil {
+			w.known, w.knownErr, w.knownAt = *d.Local, nil, w.now
 		}
 		if d.Err == nil && !cancelled {
 			w.checked = &d
@@ -468,14 +585,21 @@ func (w *world) end(d Done) {
 
 // endLook reports the end of the running Look.
 func (w *world) endLook() {
-	d := Done{Effect: Look, Local: w.local}
+	w.ask(&w.look)
+	d := Done{Effect: Look, Local: w.look.local}
 	w.seen["end look"]++
-	if !w.logindUp || w.fault(0.1) {
+	if d.Local != nil && d.Local.Shutdown != w.local.Shutdown {
+		w.seen["late look"]++
+	}
+	w.known, w.knownErr, w.knownAt = Local{}, nil, w.now
+	if d.Local == nil || w.fault(0.1) {
 		w.seen["failed look"]++
-		d.Err = errRefused
+		d.Local, d.Err = nil, errRefused
+		w.knownErr = d.Err
+	} else {
+		w.known = *d.Local
 	}
 	w.looking = false
-	w.known, w.knownErr, w.knownAt = d.Local, d.Err, w.now
 	before := w.m.state
 	if w.tell(d); before == Locking && w.cancelled && w.atWork() {
 		w.seen["queue left for somebody at work"]++
@@ -485,10 +609,10 @@ func (w *world) endLook() {
 // kill ends the process without warning, or the host with it.
 func (w *world) kill(host bool) {
 	if w.running == Lock && w.etcdUp && w.chance(0.5) {
-		w.held, w.sinceBoot = true, true
+		w.held, w.sinceBoot, w.recorded = true, true, true
 	}
 	down := w.upTo(10 * time.Minute)
-	if !host && w.planned && !w.local.Shutdown.At.After(w.now.Add(down)) {
+	if !host && w.planned && !w.local.Shutdown.At.After(w.clock().Add(down)) {
 		w.seen["logind rebooted"]++
 		host = true
 	}
@@ -538,19 +662,12 @@ func (w *world) tell(ev Event) {
 	case Leave:
 		w.leave = &ev
 	}
-	switch {
-	case !w.pending():
-		w.freeSince = time.Time{}
-	case w.freeSince.IsZero() && w.open():
-		w.freeSince = w.now
+	if !w.pending() {
+		w.postponed, w.heldSince = 0, time.Time{}
 	}
-	before := w.m.state
-	cancelled := w.wasCancelled()
+	before, heard := w.m.state, w.m.cancelledAt
 	d := w.m.Step(w.now, ev)
-	if cancelled && !w.overdue() && before == Preparing && w.open() && w.pending() && w.leave == nil {
-		w.seen["cancelled by a user"]++
-		w.cancelledAt = w.now
-	}
+	w.heard(ev, w.m.cancelledAt != heard)
 	w.note("%T%+v -> %v, start %v %v, cancel %v, look %v, nap %v; held %v, open %v, pending %v, local %+v, planned %v, etcd up %v, overdue %v",
 		ev, ev, d.State, d.Start, d.Order.At, d.Cancel, d.Look, d.Nap, w.held, w.open(), w.pending(), w.local, w.planned, w.etcdUp, w.overdue())
 	w.moves(before, d)
@@ -559,27 +676,50 @@ func (w *world) tell(ev Event) {
 		w.told = false
 	}
 	if d.Start != None {
-		w.running, w.order = d.Start, d.Order
+		w.running, w.order, w.check = d.Start, d.Order, answer{}
 	}
 	if d.Cancel {
 		w.cancelled = true
 	}
 	if d.Look {
-		w.looking = true
+		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.02)
 	}
+	w.count(d.State)
 	w.holds(d)
 	w.left = d.State == Left
 }
 
+// heard checks that a cancel is heard from whatever answer tells of it, and never
+// where there was none.
+func (w *world) heard(ev Event, heard bool) {
+	d, ok := ev.(Done)
+	tells := ok && (d.Effect == Unschedule && d.Err == nil || d.Effect == Check && d.Local != nil && !w.ours(d.Local.Shutdown))
+	cancelled := tells && w.announced && !w.gone.IsZero()
+	if heard != (cancelled && !w.overdue()) {
+		w.fail("after %T%+v a user's cancel is heard: %v; cancelled %v, overdue %v", ev, ev, heard, cancelled, w.overdue())
+	}
+	if heard {
+		w.seen["cancelled by a user"]++
+		if d.Effect == Unschedule {
+			w.seen["cancel heard when it was to be called off"]++
+		} else if d.Err != nil {
+			w.seen["cancel heard in a check that failed"]++
+		}
+		w.cancelledAt = w.now
+	}
+	if tells {
+		w.announced, w.gone = false, time.Time{}
+	}
+}
+
+// ours tells what we scheduled last from anything else.
+func (w *world) ours(s Shutdown) bool {
+	return s.Mark && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+backstop).Truncate(time.Microsecond))
+}
+
 // wasCancelled reports whether the check whose end this step learns has found
 // that somebody has cancelled or replaced our reboot.
-func (w *world) wasCancelled() bool {
-	if w.checked == nil || !w.told || w.m.policy.Lock && w.checked.Holding == NotHeld {
-		return false
-	}
-	s := w.checked.Local.Shutdown
-	return !(s.Mark && s.At.Equal(w.toldAt.Add(w.toldDelay+backstop).Truncate(time.Microsecond)))
-}
+func (w *world) wasCancelled() bool { return w.told && !w.ours(w.checked.Local.Shutdown) }
 
 func (w *world) hear(u Update) {
 	switch u.Source {
@@ -637,7 +777,7 @@ func (w *world) decided(before State, d Decision) {
 	if d.Look && (w.looking || d.State != Waiting && d.State != Locking || !w.open() || !w.pending() || w.leave != nil) {
 		w.fail("a look in state %v, looking %v", d.State, w.looking)
 	}
-	if d.Start == Unlock && w.planned && w.sinceBoot {
+	if d.Start == Unlock && w.planned {
 		w.fail("the slot is given back and our reboot stands")
 	}
 	if d.Start == Unschedule && d.Order.At.IsZero() && d.State != Starting && d.State != Settling {
@@ -646,6 +786,9 @@ func (w *world) decided(before State, d Decision) {
 	if delay := w.policyDelay(); d.Start == Lock || d.Start == Schedule || d.Start == Reboot {
 		if w.now.Before(w.cancelledAt.Add(w.m.policy.LoginRetry)) && !w.overdue() {
 			w.fail("%v is started %v after a user has cancelled", d.Start, w.now.Sub(w.cancelledAt))
+		}
+		if !w.gone.IsZero() && !w.overdue() && (d.Start != Reboot || w.check.at.After(w.gone)) {
+			w.fail("%v is started, and nobody has heard that a user has cancelled", d.Start)
 		}
 		if d.Start == Lock && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= lookEvery || w.atWork()) {
 			w.fail("lock is started, known since %v: %+v, %v", w.knownAt, w.known, w.knownErr)
@@ -693,17 +836,18 @@ func (w *world) decided(before State, d Decision) {
 				w.fail("users are told twice")
 			}
 		}
-		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.now)-backstop, final, false
+		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.clock())-backstop, final, false
+		w.toldAhead = w.ahead
 		if short := w.policyDelay() - w.toldDelay; short > time.Microsecond || short < 0 || w.toldDelay <= 0 {
 			w.fail("users have %v, want %v", w.toldDelay, w.policyDelay())
 		}
 	case Reboot:
-		if lock && !w.held {
-			w.fail("reboot without the slot")
-		}
 		if w.checked == nil {
 			w.fail("reboot without a check right before")
 			break
+		}
+		if lock && w.checked.Holding == NotHeld {
+			w.fail("reboot without the slot")
 		}
 		if d.Order.Force != w.overdue() {
 			w.fail("force is %v, overdue %v", d.Order.Force, w.overdue())
@@ -734,6 +878,12 @@ func (w *world) decided(before State, d Decision) {
 		default:
 			w.seen["reboot after the delay"]++
 		}
+	}
+	if drift := w.ahead - w.toldAhead; w.checked != nil && w.told && w.ours(w.checked.Local.Shutdown) && drift.Abs() > maxDrift {
+		if d.State == Preparing {
+			w.fail("the clock was stepped by %v, and what is scheduled is left", drift)
+		}
+		w.seen["called off, the clock was stepped"]++
 	}
 	if d.State == Left && !w.left && w.planned && before != Rebooting && !w.leave.KeepLock && !w.undoFailed && w.m.mayStand && w.inspectOK {
 		w.fail("left with a reboot scheduled, without need")
@@ -845,26 +995,29 @@ func (w *world) live() error {
 			c.tell(Tick{})
 		case c.pending() && m.state == Rebooting, !c.pending() && m.state == Idle && !c.held:
 			return nil
-		case c.planned && !c.local.Shutdown.At.After(c.now):
+		case c.planned && !c.local.Shutdown.At.After(c.clock()):
 			return nil // logind reboots the host
 		case c.looking && c.chance(0.5):
+			local := c.local
 			c.looking = false
-			c.known, c.knownErr, c.knownAt = c.local, nil, c.now
-			c.tell(Done{Effect: Look, Local: c.local})
+			c.known, c.knownErr, c.knownAt = local, nil, c.now
+			c.tell(Done{Effect: Look, Local: &local})
 		case c.running != None && (c.running != Lock || c.cancelled || c.chance(0.5)):
 			c.now = c.now.Add(c.upTo(20 * time.Second))
-			d := Done{Effect: c.running, Holding: c.holding(), Local: c.local}
+			local := c.local
+			c.check.at = c.now
+			d := Done{Effect: c.running, Holding: c.holding(), Local: &local, Found: c.undone}
 			switch {
 			case c.cancelled:
-				d.Err, d.Unknown = context.Canceled, c.running == Lock
+				d.Err, d.Unknown, d.Local = context.Canceled, c.running == Lock, nil
 			case c.running == Lock && !c.held:
-				c.held, c.sinceBoot = true, true
+				c.held, c.sinceBoot, c.recorded = true, true, true
 			case c.running == Unlock:
 				c.held = false
 			case c.running == Schedule && !c.granted && c.local.Shutdown.Type == "":
 				c.schedule()
 			case c.running == Unschedule && c.scheduledByUs():
-				c.local.Shutdown, c.planned = Shutdown{}, false
+				c.local.Shutdown, c.planned, d.Found = Shutdown{}, false, true
 			}
 			c.end(d)
 		case m.state == Idle:
