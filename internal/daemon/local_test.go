@@ -458,6 +458,28 @@ func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r.expect(Rebooting, Reboot, false)
 }
 
+// Users who were told that it cannot be cancelled are told anew when it can be again.
+func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
+	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
+	r.expect(Preparing, Schedule, false)
+	p := r.m.policy
+	p.MaxPostpone = 0
+	r.do(untold, Repolicy{p}, lookEvery, crowded)
+	r.expect(Preparing, Schedule, false)
+	if !strings.Contains(r.order.Message, "System reboot in 5 minutes!") || !strings.Contains(r.order.Message, "shutdown -c") {
+		t.Errorf("the message is %q", r.order.Message)
+	}
+
+	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, told, cancels, lookEvery, crowded) // in vain
+	r.expect(Preparing, None, false)
+	r.do(Repolicy{p}, lookEvery, crowded)
+	r.expect(Releasing, Unlock, false)
+	r.do(given)
+	if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
+		t.Errorf("the status is %q", s)
+	}
+}
+
 // The deadline is no reason to reboot with the window shut, beside a shutdown
 // that somebody else has scheduled, or without knowing.
 func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {

@@ -398,9 +398,9 @@ func (m *Machine) saw(now time.Time, local *Local, err error) {
 }
 
 // gone notes that no reboot of ours is scheduled. If it was not us who called it
-// off, a user did, and that counts whatever else has become of this attempt.
+// off, a user did, and that is known whatever else has become of this attempt.
 func (m *Machine) gone(now time.Time) {
-	if m.announced && !m.overdue(now) {
+	if m.announced {
 		m.cancelledAt = now
 	}
 	m.mayStand, m.announced = false, false

@@ -194,9 +194,10 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 // checked goes on after a check that every gate but those on this host passed.
 func (m *Machine) checked(now time.Time) (State, string) {
 	overdue := m.overdue(now)
-	if gone := m.told && !m.mayStand; gone && !overdue {
+	if m.cancelled(now) {
 		return m.backOut("a user has cancelled the reboot")
-	} else if gone && !m.final { // they are told that it cannot be cancelled any more
+	}
+	if m.told && !m.mayStand && !(m.final && overdue) { // they are told anew: that it cannot be cancelled, or that it can
 		m.toldAt, m.rebootAt, m.told = time.Time{}, time.Time{}, false
 	}
 	if by := m.obstacle(now); by != "" {

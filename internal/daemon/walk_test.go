@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 )
 
 const (
-	walks     = 60
+	walks     = 100
 	walkSteps = 10_000 // of each
 	liveEvery = 20     // steps between two looks at whether there is still a way to the end
 )
@@ -108,9 +109,9 @@ type world struct {
 	checked     *Done  // the Check whose end this step learns
 	failed      Effect // whose failure this step learns, unless it was cancelled or its outcome is unknown
 	inspectOK   bool
-	undoFailed  bool      // Unlock or Unschedule has, and was not tried since
-	told        bool      // users have been, or were to be at the last moment
-	toldAt      time.Time // when that began
+	undoFailed  map[Effect]bool // Unlock or Unschedule has, and was not tried since
+	told        bool            // users have been, or were to be at the last moment
+	toldAt      time.Time       // when that began
 	toldDelay   time.Duration
 	toldFinal   bool          // after the deadline
 	toldAhead   time.Duration // of the wall clock then
@@ -167,7 +168,7 @@ func (w *world) policy() Policy {
 		Lock:        w.chance(0.8),
 		LoginDelay:  pick(w, 0, 20*time.Second, 2*time.Minute, 10*time.Minute),
 		LoginRetry:  pick(w, time.Minute, 10*time.Minute, time.Hour),
-		MaxPostpone: pick(w, 0, 5*time.Minute, 20*time.Minute, 6*time.Hour),
+		MaxPostpone: pick(w, 0, time.Minute, 10*time.Minute, 20*time.Minute, 6*time.Hour),
 	}
 	w.wall = nil
 	if w.chance(0.8) {
@@ -194,7 +195,7 @@ func (w *world) boot() {
 
 // fresh forgets what was true of the machine before.
 func (w *world) fresh() {
-	w.left, w.leave, w.checked, w.undoFailed, w.inspectOK = false, nil, nil, false, false
+	w.left, w.leave, w.checked, w.undoFailed, w.inspectOK = false, nil, nil, map[Effect]bool{}, false
 	w.running, w.cancelled, w.granted, w.undone = None, false, false, false
 	w.told, w.known, w.knownErr, w.knownAt = false, Local{}, nil, time.Time{}
 	if !w.m.policy.Lock {
@@ -313,7 +314,7 @@ func (w *world) meanwhile() {
 	if w.logindUp && w.fault(0.03) || !w.logindUp && w.chance(0.05) {
 		w.logindUp = !w.logindUp
 	}
-	if w.fault(0.05) {
+	if w.fault(0.05) || w.chance(0.01) {
 		w.local.Users = pick(w, nil, people.Users)
 	}
 	if w.fault(0.03) || w.chance(0.01) && len(w.local.Inhibitors) > 0 {
@@ -553,7 +554,7 @@ func (w *world) end(d Done) {
 	case Inspect:
 		w.inspectOK = w.inspectOK || d.Err == nil
 	case Unlock, Unschedule:
-		w.undoFailed = d.Err != nil
+		w.undoFailed[d.Effect] = d.Err != nil
 		if d.Found {
 			w.announced = false
 		}
@@ -682,7 +683,7 @@ func (w *world) tell(ev Event) {
 		w.cancelled = true
 	}
 	if d.Look {
-		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.02)
+		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.3, 0.3, 0.3, 0.05)
 	}
 	w.count(d.State)
 	w.holds(d)
@@ -695,8 +696,8 @@ func (w *world) heard(ev Event, heard bool) {
 	d, ok := ev.(Done)
 	tells := ok && (d.Effect == Unschedule && d.Err == nil || d.Effect == Check && d.Local != nil && !w.ours(d.Local.Shutdown))
 	cancelled := tells && w.announced && !w.gone.IsZero()
-	if heard != (cancelled && !w.overdue()) {
-		w.fail("after %T%+v a user's cancel is heard: %v; cancelled %v, overdue %v", ev, ev, heard, cancelled, w.overdue())
+	if heard != cancelled {
+		w.fail("after %T%+v a user's cancel is heard: %v; cancelled %v", ev, ev, heard, cancelled)
 	}
 	if heard {
 		w.seen["cancelled by a user"]++
@@ -832,7 +833,7 @@ func (w *world) decided(before State, d Decision) {
 		}
 		if w.told {
 			w.seen["told again"]++
-			if !final || w.toldFinal {
+			if final == w.toldFinal {
 				w.fail("users are told twice")
 			}
 		}
@@ -859,13 +860,13 @@ func (w *world) decided(before State, d Decision) {
 				w.fail("reboot in spite of inhibitors")
 			}
 		}
-		if gone := w.wasCancelled(); gone && w.overdue() {
+		if w.wasCancelled() && w.overdue() {
 			w.seen["cancelled in vain"]++
 			if local.Shutdown.Type != "" || !w.toldFinal && len(local.Users) > 0 && w.policyDelay() > 0 {
 				w.fail("a reboot that a user has cancelled without being answered, or %+v", local.Shutdown)
 			}
-		} else if gone || !w.told && local.Shutdown.Type != "" {
-			w.fail("reboot although a user has cancelled it, or %+v", local.Shutdown)
+		} else if local.Shutdown.Type != "" && !(w.told && w.ours(local.Shutdown)) {
+			w.fail("reboot beside %+v", local.Shutdown)
 		}
 		switch {
 		case len(local.Users) == 0:
@@ -885,10 +886,10 @@ func (w *world) decided(before State, d Decision) {
 		}
 		w.seen["called off, the clock was stepped"]++
 	}
-	if d.State == Left && !w.left && w.planned && before != Rebooting && !w.leave.KeepLock && !w.undoFailed && w.m.mayStand && w.inspectOK {
+	if d.State == Left && !w.left && w.planned && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.m.mayStand && w.inspectOK {
 		w.fail("left with a reboot scheduled, without need")
 	}
-	if d.State == Left && !w.left && w.held && lock && before != Rebooting && !w.leave.KeepLock && !w.undoFailed && w.inspectOK {
+	if d.State == Left && !w.left && w.held && lock && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.inspectOK {
 		w.fail("left with the slot, without need")
 	}
 }
@@ -970,6 +971,7 @@ func (w *world) live() error {
 	const steps, limit = 400, rebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
 	c := *w
 	m := *w.m
+	c.undoFailed = maps.Clone(w.undoFailed)
 	c.m, c.log = &m, append([]string(nil), w.log...)
 	c.rand = rand.New(rand.NewPCG(uint64(w.now.UnixNano()), 1))
 	c.seen = coverage{}
@@ -984,6 +986,7 @@ func (w *world) live() error {
 	for range steps {
 		switch {
 		case c.err != nil:
+			w.log = c.log
 			return c.err
 		case c.now.Sub(w.now) > limit:
 			return fmt.Errorf("no way to the end within %v: %v", limit, m.Status(c.now))
