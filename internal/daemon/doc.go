@@ -15,13 +15,22 @@
 //     can tell;
 //   - users who are logged in are told, through what logind shows as scheduled,
 //     have their delay, and can cancel the reboot, until what people may
-//     postpone is used up;
+//     postpone is used up, which waiting for a slot does not do; a cancel is heard
+//     up to the last answer of the last check, whatever else happens;
 //   - a slot is not given back while a reboot that was scheduled for it may
 //     stand, and what others have scheduled is neither replaced nor cancelled;
 //   - while anything is pending, the gates are asked again at least once a
 //     minute, so that a step of the clock cannot fool the daemon;
 //   - every state has a way out.
 //
-// Not guaranteed: anything about other hosts. That the fleet reboots one after
-// another is the lock's doing (package lock).
+// Not guaranteed:
+//   - anything about other hosts: that the fleet reboots one after another is the
+//     lock's doing (package lock);
+//   - the users' delay, and every gate, when the wall clock is put forward past the
+//     time that is scheduled, or the host slept until then: logind goes by that
+//     clock, and reboots at once. A smaller step, or one back, is found within one
+//     check, and the reboot called off;
+//   - what somebody schedules or cancels in the moment between the last answer and
+//     the call that follows it: logind has no way to compare and change at once;
+//   - that a process which is started anew knows of a cancel before it.
 package daemon

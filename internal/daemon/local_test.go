@@ -755,6 +755,18 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 	}
 }
 
+// Who holds the reboot back until the window shuts has postponed it to the next one.
+func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
+	r := bounded(t).do(backup, need, time.Hour, shuts, 30*time.Hour, opens, time.Minute)
+	r.expect(Locking, Lock, false)
+
+	r = bounded(t).do(need, lookEvery, shuts, lookEvery, lockEnded, 30*time.Hour, backup, opens, time.Minute)
+	r.expect(Waiting, None, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+}
+
 // A reboot that is needed again was not postponed before.
 func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
 	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)

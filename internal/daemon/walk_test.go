@@ -332,7 +332,7 @@ func (w *world) meanwhile() {
 		w.seen["taken away"]++
 		w.held = false // unlocked by hand; an undecided transaction fails then
 	}
-	if w.fault(0.01) && w.held {
+	if w.held && (w.fault(0.01) || w.planned && w.chance(0.05)) {
 		w.recorded = false // locked by hand with an old tool
 	}
 	if w.looking && w.look.step == 0 && w.chance(0.2) {

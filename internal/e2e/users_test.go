@@ -247,3 +247,25 @@ func TestRebootThatCannotBeCalledOffKeepsTheLock(t *testing.T) {
 	g.awaitHolders()
 	h.awaitIdle()
 }
+
+// Of a slot without a record of the boot nobody knows whether it is that of a reboot
+// that stands.
+func TestSlotWithoutARecordIsKeptWhileARebootStands(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHolding(t, g, g.conf())
+	h.awaitSchedule()
+	h.Daemon().Kill()
+	g.record(h.id, "")
+	h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
+	must(t, h.Configure(g.conf()+shutWindow()))
+	h.start()
+	h.awaitStatus("asking logind whether a reboot of ours is scheduled", "trying again", "not today")
+	h.awaitLog("a slot is held, and not recorded since which boot")
+	g.wantHeldThroughout(h.id)
+	h.Logind.Heal("CancelScheduledShutdown")
+	g.awaitHolders()
+	if s := h.Logind.Shutdown(); s.Type != "" {
+		t.Errorf("%+v is still scheduled", s)
+	}
+}
