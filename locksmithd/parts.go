@@ -170,7 +170,7 @@ func (h host) GoingDown(ctx context.Context) (bool, error) { return h.logind.Pre
 
 func (h host) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)
-	return daemon.Shutdown{Type: s.Type, At: s.At, Mark: s.Type == "reboot" && daemon.Marked(s.Message)}, err
+	return daemon.Shutdown{Type: s.Type, At: s.At, Mark: s.Type == "reboot" && daemon.Marked(s.Message, s.At)}, err
 }
 
 func (h host) Schedule(ctx context.Context, at time.Time, message string) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // obstacle says who on this host holds the reboot back, to be read after "held
@@ -128,18 +129,24 @@ const (
 	messageBy   = "! locksmithd "
 )
 
-// Marked reports whether a wall message is one of this program's.
-func Marked(message string) bool {
+// Marked reports whether a wall message is that of a reboot which this program scheduled for
+// at. The time has to be in it, because logind keeps a message for whoever schedules next.
+func Marked(message string, at time.Time) bool {
 	rest, ok := strings.CutPrefix(message, messageMark)
 	_, rest, by := strings.Cut(rest, "!")
-	return ok && by && strings.HasPrefix("!"+rest, messageBy)
+	return ok && by && strings.HasPrefix("!"+rest, messageFor(at))
+}
+
+// messageFor is what a message of ours says after the delay.
+func messageFor(at time.Time) string {
+	return messageBy + "reboots this host at " + clock(at.Add(-backstop))
 }
 
 // message tells users of the reboot.
 func (m *Machine) message() string {
-	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageBy + "reboots this host at " + clock(m.rebootAt)
+	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageFor(m.scheduled)
 	if m.version != "" {
-		text += ", for version " + m.version
+		text += ", for version " + printable(m.version)
 	}
 	if m.final {
 		return text + ". It has been postponed for " + spoken(m.policy.MaxPostpone) +
@@ -147,6 +154,16 @@ func (m *Machine) message() string {
 	}
 	return text + ". To cancel it, run: shutdown -c; it is tried again " + spoken(m.policy.LoginRetry) +
 		" later. To go now, log out, or run: systemctl reboot"
+}
+
+// printable replaces what a terminal could act upon.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // spoken writes a duration for people.

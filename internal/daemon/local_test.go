@@ -188,16 +188,36 @@ func TestScheduleSaysWhenAndWhy(t *testing.T) {
 	if r.order.Message != want {
 		t.Errorf("the message is\n%s\nwant\n%s", r.order.Message, want)
 	}
-	if !Marked(want) {
+	if !Marked(want, r.order.At) {
 		t.Error("the message is not recognised")
 	}
+	if Marked(want, r.order.At.Add(time.Minute)) {
+		t.Error("the message that logind kept for somebody else's reboot is taken for ours")
+	}
+}
+
+func TestWhatSomebodyCallsAVersionCannotHarmATerminal(t *testing.T) {
+	r := newRig(t, true).do(Update{Source: Requester, Pending: true, Version: "1\x1b[2J\nBroadcast\u202e"})
+	if text := r.m.message(); strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || !strings.Contains(text, "version 1?[2J?Broadcast?") {
+		t.Errorf("the message is %q", text)
+	}
+}
+
+// Whoever changes the message changes nothing else: the slot is given back only once the reboot is called off.
+func TestRebootThatWeScheduledIsOursWhateverItsMessage(t *testing.T) {
+	r := newRig(t, true).do(toPreparing...).do(crowded, told)
+	r.do(Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}})
+	r.do(lookEvery, Done{Effect: Check, Holding: HeldThisBoot, Local: &Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}}})
+	r.expect(Preparing, None, false)
+	r.do(Update{Source: Engine})
+	r.expect(Releasing, Unschedule, false)
 }
 
 func TestMessagesOfOthersAreNotTakenForOurs(t *testing.T) {
 	for _, message := range []string{
 		"", "System reboot in 5 minutes!", "System reboot in 5 minutes! bye", "System reboot in 5 minutes", "locksmithd", "maintenance! locksmithd ",
 	} {
-		if Marked(message) {
+		if Marked(message, t0) {
 			t.Errorf("%q is taken for ours", message)
 		}
 	}

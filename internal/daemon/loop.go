@@ -331,7 +331,7 @@ func (l *loop) schedule(ctx context.Context, o Order) error {
 		return fmt.Errorf("a %s is scheduled for %s already", before.Type, clock(before.At))
 	}
 	if err := l.parts.Scheduler.Schedule(ctx, o.At, o.Message); err != nil {
-		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.Mark || !after.At.Equal(o.At) {
+		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.ours(o.At) {
 			return err
 		}
 	}
@@ -346,7 +346,7 @@ func (l *loop) schedule(ctx context.Context, o Order) error {
 func (l *loop) unschedule(ctx context.Context, o Order) (found bool, err error) {
 	ours := func() (bool, error) {
 		s, err := l.parts.Scheduler.Scheduled(ctx)
-		return s.Mark && (o.At.IsZero() || s.At.Equal(o.At)), err
+		return s.ours(o.At), err
 	}
 	if stands, err := ours(); err != nil || !stands {
 		return false, err

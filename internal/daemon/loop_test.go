@@ -184,7 +184,7 @@ func (s *site) Schedule(_ context.Context, at time.Time, message string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.planErr == nil || s.lost {
-		s.scheduled, s.message = Shutdown{Type: "reboot", At: at, Mark: Marked(message)}, message
+		s.scheduled, s.message = Shutdown{Type: "reboot", At: at, Mark: Marked(message, at)}, message
 	}
 	return s.planErr
 }

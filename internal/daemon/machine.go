@@ -109,7 +109,7 @@ type Inhibitor struct{ Who, Why, User string }
 type Shutdown struct {
 	Type string    // "reboot", "poweroff", ...
 	At   time.Time // zero: it is under way
-	Mark bool      // its message is one of ours, though somebody else may have left it in place
+	Mark bool      // it has our message, which tells of its time
 }
 
 // A Source is who said that a reboot is needed.
@@ -406,13 +406,19 @@ func (m *Machine) gone(now time.Time) {
 	m.mayStand, m.announced = false, false
 }
 
-// ours reports whether a shutdown is the reboot that we scheduled. The mark alone
-// does not say so: logind keeps a message for whoever schedules next.
+// ours reports whether a shutdown is the reboot that we scheduled.
 func (m *Machine) ours(s Shutdown) bool {
-	if m.scheduled.IsZero() {
-		return s.Mark && m.mayStand
+	return s.ours(m.scheduled) && (m.mayStand || !m.scheduled.IsZero())
+}
+
+// ours reports whether a shutdown is the reboot that this program scheduled for a time, or
+// if that is zero, its process before this one. Of that only the message is left; of its own
+// it knows the microsecond, and anybody may have changed the message.
+func (s Shutdown) ours(at time.Time) bool {
+	if at.IsZero() {
+		return s.Mark
 	}
-	return s.Mark && s.At.Equal(m.scheduled)
+	return s.Type == "reboot" && s.At.Equal(at)
 }
 
 func (m *Machine) update(now time.Time, u Update) {
