@@ -612,6 +612,7 @@ func (w *world) kill(host bool) {
 	if w.running == Lock && w.etcdUp && w.chance(0.5) {
 		w.held, w.sinceBoot, w.recorded = true, true, true
 	}
+	w.logindUp = w.logindUp && !(w.planned && w.chance(0.3)) // what took the one may have hit the other
 	down := w.upTo(10 * time.Minute)
 	if !host && w.planned && !w.local.Shutdown.At.After(w.clock().Add(down)) {
 		w.seen["logind rebooted"]++
