@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/lock"
@@ -129,8 +131,11 @@ func unknown(err error) error {
 	return err
 }
 
-// host is the machine, as logind knows it.
-type host struct{ logind *systemd.Logind }
+// host is the machine, as logind and systemd know it.
+type host struct {
+	logind *systemd.Logind
+	conn   *dbus.Conn
+}
 
 var (
 	_ daemon.Host      = host{}
@@ -166,7 +171,16 @@ func (h host) Reboot(ctx context.Context, force bool) error {
 	return err
 }
 
-func (h host) GoingDown(ctx context.Context) (bool, error) { return h.logind.PreparingForShutdown(ctx) }
+// GoingDown also asks systemd itself, which shuts the host down without logind for
+// Ctrl-Alt-Del, say; one that does not answer adds nothing.
+func (h host) GoingDown(ctx context.Context) (bool, error) {
+	down, err := h.logind.PreparingForShutdown(ctx)
+	if err != nil || down {
+		return down, err
+	}
+	stopping, err := systemd.Stopping(ctx, h.conn)
+	return err == nil && stopping, nil
+}
 
 func (h host) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)

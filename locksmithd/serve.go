@@ -60,6 +60,13 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	defer conn.Close()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	// Of its own: anybody may flood the other one with signals, and logind's answers would
+	// wait behind them.
+	calls, err := systemd.ConnectSystemBus(ctx)
+	if err != nil {
+		return err
+	}
+	defer calls.Close()
 	engine := updateengine.New(conn, s.log, s.trust(cfg))
 	events, err := engine.Watch(ctx)
 	if err != nil {
@@ -72,7 +79,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 
 	reload := make(chan daemon.Settings)
 	go s.reload(ctx, stop, engine, reload)
-	machine := host{systemd.NewLogind(conn)}
+	machine := host{systemd.NewLogind(calls), calls}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:    updates(events, s.log),
 		AskEngine:  askEngine(engine, s.log),

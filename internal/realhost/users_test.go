@@ -1,6 +1,7 @@
 package realhost
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,28 @@ func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
 		t.Errorf("shutdown --show: %+v", r)
 	}
 	h.wantNoReboot(before)
+}
+
+// Logind knows nothing of a shutdown that it was not asked for; the slot covers that one as well.
+func TestAHostThatIsRebootedPastLogindKeepsItsSlotUntilItIsBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(1)
+	f.start()
+	h := f.hosts[0]
+	before := h.awaitUp()
+	h.login("op")
+	h.announce("4081.2.0")
+	h.awaitStatus("users are logged in (op)")
+	f.awaitHolders(h)
+	h.whileDown = func() {
+		if s, err := f.read(); err != nil || !slices.Equal(s.Holders, []string{h.id}) {
+			t.Errorf("while the host is down the semaphore is %+v, %v", s, err)
+		}
+	}
+	h.do("systemctl", "start", "--no-block", "reboot.target")
+	h.awaitReboot(before)
+	f.awaitHolders()
 }
 
 func TestABlockInhibitorHoldsTheRebootBackBeforeTheLock(t *testing.T) {

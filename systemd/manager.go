@@ -1,0 +1,32 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Stopping reports whether systemd is shutting the system down, whoever asked
+// for that: logind knows only of what it was asked for itself, and not of
+// Ctrl-Alt-Del or "systemctl start reboot.target". It is SystemState of
+// org.freedesktop.systemd1(5). It takes ten seconds at most.
+func Stopping(ctx context.Context, conn *dbus.Conn) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	call := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx,
+		"org.freedesktop.DBus.Properties.Get", 0, "org.freedesktop.systemd1.Manager", "SystemState")
+	var property dbus.Variant
+	var state string
+	err := call.Err
+	if err == nil {
+		err = store(call.Body, &property)
+	}
+	if err == nil {
+		err = store([]any{property.Value()}, &state)
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask systemd for the state of the system: %w", err)
+	}
+	return state == "stopping", nil
+}
