@@ -74,7 +74,7 @@ func TestAHostThatLosesPowerKeepsItsSlotUntilItIsBack(t *testing.T) {
 
 func TestAHostThatLosesPowerLosesItsSlotAfterItsTimeToLive(t *testing.T) {
 	t.Parallel()
-	f, first, second := cutWhileHolding(t, "LOCKSMITHD_LOCK_TTL=1m")
+	f, first, second := cutWhileHolding(t, "LOCKSMITHD_LOCK_TTL=2m")
 	before := second.awaitUp()
 	second.whileDown = func() {
 		if s, err := f.read(); err != nil || !slices.Equal(s.Holders, []string{second.id}) {

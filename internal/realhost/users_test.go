@@ -44,13 +44,13 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	f.add(2, "LOCKSMITHD_LOGIN_DELAY=20s", "LOCKSMITHD_LOGIN_RETRY=1m")
+	f.add(2)
 	f.start()
 	h, other := f.hosts[0], f.hosts[1]
 	before := h.awaitUp()
 	op := h.login("op")
 	h.announce("4081.2.0")
-	op.await("System reboot in 20 seconds!")
+	op.await("System reboot in 5 minutes!")
 	f.awaitHolders(h)
 	h.do("shutdown", "-c")
 	h.awaitStatus("cancelled")
@@ -61,6 +61,10 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 	other.announce("4081.2.0")
 	other.awaitReboot(otherBefore)
 	h.wantNoReboot(before)
+	// Their time counts from when they cancelled.
+	h.write("/etc/flatcar/update.conf", f.conf("LOCKSMITHD_LOGIN_DELAY=10s", "LOCKSMITHD_LOGIN_RETRY=1m"))
+	h.do("systemctl", "reload", "locksmithd")
+	op.await("System reboot in 10 seconds!")
 	h.awaitReboot(before)
 	h.awaitStatus("idle")
 	f.awaitHolders()
@@ -69,7 +73,7 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	f.add(1, window(-time.Hour, time.Hour+3*time.Minute))
+	f.add(1, window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
 	f.start()
 	h := f.hosts[0]
 	before := h.awaitUp()
