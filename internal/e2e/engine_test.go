@@ -71,14 +71,15 @@ func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
 	stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, bustest.Nobody, 100)
 	must(t, stranger.EmitStatus(needReboot))
 	h.awaitLog("level=WARN", "ignoring a status signal", "uid 65534")
-	// To this connection alone, past its match rules; it is the third on its bus.
-	const daemon = ":1.2"
-	must(t, stranger.SendStatus(daemon, needReboot))
+	// To these connections alone, past their match rules; they are the third and fourth on the bus.
+	const signals, calls = ":1.2", ":1.3"
+	must(t, stranger.SendStatus(signals, needReboot))
+	must(t, stranger.SendStatus(calls, needReboot))
 	must(t, stranger.EmitStatus(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "forged"}))
 	// A believed one later proves that these did nothing.
 	must(t, h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "genuine"}))
-	if call := h.awaitReboot(); call.Sender != daemon {
-		t.Errorf("locksmithd is %s on its bus", call.Sender)
+	if call := h.awaitReboot(); call.Sender != calls {
+		t.Errorf("locksmithd calls as %s, and hears signals as the one before", call.Sender)
 	}
 	h.awaitStatus("for version genuine")
 	if h.logged("from=idle") != 1 || h.logged("from=idle", "genuine") != 1 {
