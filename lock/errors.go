@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // PausedError says that nobody may take a slot now.
@@ -46,7 +48,7 @@ type CloneError struct {
 
 func (e *CloneError) Error() string {
 	return fmt.Sprintf("two hosts have the machine id %[1]s: this is %[2]s, but %[3]s has the lock or waits for it; if that is gone or was renamed, run locksmithctl unlock %[1]s, else see machine-id(5)",
-		clean(e.ID), e.Self.Hostname, e.Other.Hostname)
+		safetext.Clean(e.ID), e.Self.Hostname, e.Other.Hostname)
 }
 
 // cloneOf returns a CloneError if the document, of a holder or of one that waits, is certain to be of

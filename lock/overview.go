@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Overview is all that is known about a group at one moment.
@@ -97,7 +99,7 @@ func (l *Lock) queueIn(snap Snapshot) []string {
 type ChangedError struct{ ID string }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("the slot of %s was released or taken anew in the meantime", clean(e.ID))
+	return fmt.Sprintf("the slot of %s was released or taken anew in the meantime", safetext.Clean(e.ID))
 }
 
 // ReleaseRecord is like Release, for a holder as Overview has shown it: if anything about it has

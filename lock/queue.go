@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // The queue has two keys for a host that waits, both with its lease. P/queue/ID is its entry; entries
@@ -36,7 +38,7 @@ type Waiting struct {
 func (w Waiting) String() string {
 	place := "first in the queue"
 	if w.Ahead != "" {
-		place = "in the queue behind " + clean(w.Ahead)
+		place = "in the queue behind " + safetext.Clean(w.Ahead)
 	}
 	if w.Pause != nil {
 		return place + "; " + w.Pause.String()

@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Record says more about a holder, for people and for the holder itself. Only TTL has a part in who
@@ -119,7 +118,7 @@ func parseRecord(data []byte) (Record, bool) {
 	if decode(data, &r) != nil {
 		return Record{}, false
 	}
-	r.Hostname, r.BootID, r.By, r.Version, r.Since = clean(r.Hostname), clean(r.BootID), clean(r.By), clean(r.Version), moment(r.Since)
+	r.Hostname, r.BootID, r.By, r.Version, r.Since = safetext.Clean(r.Hostname), safetext.Clean(r.BootID), safetext.Clean(r.By), safetext.Clean(r.Version), moment(r.Since)
 	return r, true
 }
 
@@ -128,7 +127,7 @@ func parseWaiter(data []byte) (Record, bool) {
 	if decode(data, &d) != nil {
 		return Record{}, false
 	}
-	return Record{Hostname: clean(d.Hostname), BootID: clean(d.BootID), Since: moment(d.Since), Version: clean(d.Version)}, true
+	return Record{Hostname: safetext.Clean(d.Hostname), BootID: safetext.Clean(d.BootID), Since: moment(d.Since), Version: safetext.Clean(d.Version)}, true
 }
 
 func parsePause(data []byte, all bool) *Pause {
@@ -136,7 +135,7 @@ func parsePause(data []byte, all bool) *Pause {
 	if decode(data, &d) != nil {
 		return &Pause{All: all, Broken: true}
 	}
-	return &Pause{By: clean(d.By), Reason: clean(d.Reason), Since: moment(d.Since), Until: moment(d.Until), All: all}
+	return &Pause{By: safetext.Clean(d.By), Reason: safetext.Clean(d.Reason), Since: moment(d.Since), Until: moment(d.Until), All: all}
 }
 
 // moment returns t, or the zero Time where it cannot be written in every zone.
@@ -159,28 +158,4 @@ func decode(data []byte, into any) error {
 		return errors.New("it is not a JSON object")
 	}
 	return json.Unmarshal(data, into)
-}
-
-// maxText bounds, in bytes, how much of a text from etcd is shown.
-const maxText = 256
-
-// clean returns s, cut where it is long, with every character escaped that a terminal might act upon
-// or that could not be seen.
-func clean(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		if b.Len() >= maxText {
-			b.WriteString("...")
-			break
-		}
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	return b.String()
 }

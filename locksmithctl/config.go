@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -37,7 +38,7 @@ example set by a drop-in of its unit, are its own and not shown here.`,
 			table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(table, "SETTING\tVALUE\tFROM")
 			for _, s := range cfg.Settings {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, cmp.Or(printable(s.Value), "(none)"), printable(s.Origin.String()))
+				fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, cmp.Or(safetext.Clean(s.Value), "(none)"), safetext.Clean(s.Origin.String()))
 			}
 			table.Flush() // a strings.Builder takes everything
 			if printing := a.print(b.String()); printing != nil {

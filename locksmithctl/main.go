@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // version is set by the linker.
@@ -79,7 +81,7 @@ const maxNote = 8 << 10
 
 // note says something on standard error, in one line.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", cut(fmt.Sprintf(format, args...), maxNote))
+	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", safetext.Cut(fmt.Sprintf(format, args...), maxNote))
 }
 
 // getenv returns a variable of the environment, "" if it is not set.

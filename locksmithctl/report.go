@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -192,7 +193,7 @@ func statusText(o lock.Overview) string {
 		b.WriteString("\nMACHINE ID\n")
 	}
 	for _, id := range o.Semaphore.Holders {
-		b.WriteString(cut(id, maxID) + "\n")
+		b.WriteString(safetext.Cut(id, maxID) + "\n")
 	}
 	return b.String()
 }
@@ -207,7 +208,7 @@ func wideText(o lock.Overview, now time.Time) string {
 		b.WriteString("\n")
 		table := newTable(&b, "PLACE", "MACHINE ID", "HOSTNAME", "VERSION", "SINCE")
 		for i, w := range o.Queue {
-			table.row(fmt.Sprint(i+1), cut(w.ID, maxID), cut(w.Hostname, maxName), cut(w.Version, maxName), stamp(w.Since, now))
+			table.row(fmt.Sprint(i+1), safetext.Cut(w.ID, maxID), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), stamp(w.Since, now))
 		}
 		table.end()
 	}
@@ -219,7 +220,7 @@ func holdersTable(holders []lock.HolderInfo, now time.Time, idBytes int) string 
 	var b strings.Builder
 	table := newTable(&b, "MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY")
 	for _, h := range holders {
-		table.row(cut(h.ID, idBytes), hostname(h.Record.Hostname, h.Broken), cut(h.Record.Version, maxName), holderAge(h, now), cut(h.Record.By, maxName))
+		table.row(safetext.Cut(h.ID, idBytes), hostname(h.Record.Hostname, h.Broken), safetext.Cut(h.Record.Version, maxName), holderAge(h, now), safetext.Cut(h.Record.By, maxName))
 	}
 	table.end()
 	return b.String()
@@ -229,7 +230,7 @@ func hostname(name string, broken bool) string {
 	if broken {
 		return "(unreadable record)"
 	}
-	return cut(name, maxName)
+	return safetext.Cut(name, maxName)
 }
 
 // holderAge says since when a slot is held.
@@ -265,12 +266,12 @@ func pauseText(p *lock.Pause, now time.Time) string {
 	}
 	add(p.All, "all groups")
 	add(p.Broken, "what etcd has about it cannot be understood")
-	add(p.By != "", "by %s", cut(p.By, maxID))
+	add(p.By != "", "by %s", safetext.Cut(p.By, maxID))
 	add(!p.Since.IsZero(), "since %s (%s)", stamp(p.Since, now), age(now.Sub(p.Since)))
 	add(!p.Until.IsZero(), "until %s", stamp(p.Until, now))
 	text := strings.Join(parts, ", ")
 	if p.Reason != "" {
-		text += ": " + cut(p.Reason, maxReason)
+		text += ": " + safetext.Cut(p.Reason, maxReason)
 	}
 	return text
 }
@@ -299,9 +300,9 @@ func waiterNames(queue []lock.Waiter) string {
 // nameOf is how a sentence names a host.
 func nameOf(id, hostname string) string {
 	if hostname == "" {
-		return cut(id, maxID)
+		return safetext.Cut(id, maxID)
 	}
-	return fmt.Sprintf("%s (%s)", cut(hostname, maxName), cut(id, maxID))
+	return fmt.Sprintf("%s (%s)", safetext.Cut(hostname, maxName), safetext.Cut(id, maxID))
 }
 
 // some lists the first few, and how many there are beside.
@@ -313,7 +314,7 @@ func some(all []string) string {
 }
 
 func groupName(group string) string {
-	return cut(cmp.Or(group, "(default)"), maxID)
+	return safetext.Cut(cmp.Or(group, "(default)"), maxID)
 }
 
 // table has columns, with "-" in cells that are empty.

@@ -2,40 +2,8 @@ package main
 
 import (
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
-
-// printable returns s with every character escaped that a terminal might act
-// upon or that could not be seen: ids come out of a document that any client of
-// etcd can write.
-func printable(s string) string { return cut(s, math.MaxInt) }
-
-// cut is printable of s, and ends where it gets longer than most, in bytes.
-func cut(s string, most int) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		if b.Len() >= most {
-			b.WriteString("...")
-			break
-		}
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
 
 // How much of what others have written is shown, in bytes. The longest id that a
 // slot can be taken for has 256.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/internal/terminal"
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -126,9 +127,9 @@ func (p *progress) view(group, failure string, now time.Time, width, height int)
 	case p.last == nil && failure == "":
 		return fit(append(head, "", "asking etcd ..."), width, height)
 	case p.last == nil:
-		return fit(append(head, "", "nothing is known: "+cut(failure, maxNote)), width, height)
+		return fit(append(head, "", "nothing is known: "+safetext.Cut(failure, maxNote)), width, height)
 	case failure != "":
-		head = append(head, "OUT OF DATE: "+cut(failure, maxNote))
+		head = append(head, "OUT OF DATE: "+safetext.Cut(failure, maxNote))
 	}
 	o := p.last
 	head = append(head,
@@ -160,7 +161,7 @@ func (p *progress) queueLines(now time.Time) []string {
 		if !w.Since.IsZero() {
 			waits = age(now.Sub(w.Since))
 		}
-		table.row(fmt.Sprint(i+1), cut(w.ID, maxViewID), cut(w.Hostname, maxName), cut(w.Version, maxName), waits)
+		table.row(fmt.Sprint(i+1), safetext.Cut(w.ID, maxViewID), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), waits)
 	}
 	table.end()
 	return append([]string{""}, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")...)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Inhibitor is a program's wish that the host does not shut down, see
@@ -44,7 +46,7 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 			return nil, fmt.Errorf("list inhibitors: %w", err)
 		}
 		if (mode == "block" || mode == "block-weak") && hasShutdown(what) {
-			i.Who, i.Why, i.User = clean(i.Who), clean(i.Why), userName(uid)
+			i.Who, i.Why, i.User = safetext.Clean(i.Who), safetext.Clean(i.Why), userName(uid)
 			blocking = append(blocking, i)
 		}
 	}
@@ -72,7 +74,7 @@ func hasShutdown(what string) bool { return slices.Contains(strings.Split(what, 
 func userName(uid uint32) string {
 	number := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(number); err == nil {
-		return clean(u.Username)
+		return safetext.Clean(u.Username)
 	}
 	return number
 }

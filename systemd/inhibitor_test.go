@@ -68,7 +68,7 @@ func TestTextsOfOthersCannotHarmTheTerminal(t *testing.T) {
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
 	evil := "\x1b]0;x\a\n\u202eé" + strings.Repeat("y", 1000)
-	want := `\x1b]0;x\a\n\u202eé` + strings.Repeat("y", maxText-len(`\x1b]0;x\a\n\u202eé`)) + "..."
+	want := `\x1b]0;x\a\n\u202eé` + strings.Repeat("y", 256-len(`\x1b]0;x\a\n\u202eé`)) + "..."
 
 	logind.SetInhibitors(bustest.Inhibitor{Who: evil, Why: evil})
 	inhibitors, err := l.Inhibitors(t.Context())

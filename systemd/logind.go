@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // callTimeout bounds one call to logind.
@@ -83,12 +85,12 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 			err = store([]any{properties["Class"].Value(), properties["State"].Value(), properties["TTY"].Value()}, &class, &state, &s.TTY)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read session %s: %w", clean(s.ID), err)
+			return nil, fmt.Errorf("read session %s: %w", safetext.Clean(s.ID), err)
 		}
 		if state == "closing" || class != "user" && !strings.HasPrefix(class, "user-") {
 			continue
 		}
-		s.ID, s.User, s.TTY = clean(s.ID), clean(s.User), clean(s.TTY)
+		s.ID, s.User, s.TTY = safetext.Clean(s.ID), safetext.Clean(s.User), safetext.Clean(s.TTY)
 		people = append(people, s)
 	}
 	return people, nil
@@ -111,7 +113,7 @@ func (l *Logind) OwnSession(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the session of this process: %w", err)
 	}
-	return clean(id), nil
+	return safetext.Clean(id), nil
 }
 
 // property reads one property.

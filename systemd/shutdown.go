@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Flags of RebootWithFlags, see org.freedesktop.login1(5).
@@ -41,7 +43,7 @@ func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 	if err != nil {
 		return Shutdown{}, fmt.Errorf("ask logind for a scheduled shutdown: %w", err)
 	}
-	s.Type, s.Message = clean(s.Type), clean(s.Message)
+	s.Type, s.Message = safetext.Clean(s.Type), safetext.Clean(s.Message)
 	if usec > 0 && usec <= math.MaxInt64 {
 		s.At = time.UnixMicro(int64(usec))
 	}

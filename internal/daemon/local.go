@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // obstacle says who on this host holds the reboot back, to be read after "held
@@ -146,7 +147,7 @@ func messageFor(at time.Time) string {
 func (m *Machine) message() string {
 	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageFor(m.scheduled)
 	if m.version != "" {
-		text += ", for version " + printable(m.version)
+		text += ", for version " + safetext.Clean(m.version)
 	}
 	if m.final {
 		return text + ". It has been postponed for " + spoken(m.policy.MaxPostpone) +
@@ -154,16 +155,6 @@ func (m *Machine) message() string {
 	}
 	return text + ". To cancel it, run: shutdown -c; it is tried again " + spoken(m.policy.LoginRetry) +
 		" later. To go now, log out, or run: systemctl reboot"
-}
-
-// printable replaces what a terminal could act upon.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // spoken writes a duration for people.
