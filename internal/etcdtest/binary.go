@@ -28,9 +28,6 @@ const (
 	oldestSeries   = "3.4."
 )
 
-// Versions lists every version, for tests that range over them.
-func Versions() []Version { return []Version{Newest, Oldest} }
-
 // String is the version's name, fit for a subtest.
 func (v Version) String() string { return string(v) }
 
