@@ -15,7 +15,11 @@ func (m *Machine) obstacle(now time.Time) string {
 	_, end := m.opening(now)
 	switch {
 	case m.cancelled(now):
-		return fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
+		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
+		if l.Shutdown.Type != "" && !m.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
+			text += fmt.Sprintf(", if no longer held back by a %s that somebody else has scheduled for %s", l.Shutdown.Type, clock(l.Shutdown.At))
+		}
+		return text
 	case m.localErr != nil:
 		return fmt.Sprintf("logind, which does not say who is at work on this host: %v", m.localErr)
 	case l.Shutdown.Type != "" && l.Shutdown.At.IsZero():

@@ -251,6 +251,8 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 			r.expect(Waiting, None, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+clock(at)+"; trying again "+clock(at.Add(time.Hour))) {
 				t.Errorf("the status is %q", s)
+			} else if foreign := name == "replaced" || name == "cancelled and scheduled for another"; strings.Contains(s, "somebody else has scheduled") != foreign {
+				t.Errorf("the status is %q; somebody else has scheduled a shutdown: %v", s, foreign)
 			}
 			for r.last.State == Waiting {
 				r.do(r.last.Nap)
