@@ -154,6 +154,23 @@ func TestLogindReportsReboots(t *testing.T) {
 	}
 }
 
+// A fault that is healed while a call is under way: what is told of the call is what it was answered.
+func TestARebootIsToldAsItIsAnswered(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	logind := h.Logind(bus)
+	object := h.Connect(bus).Object(bustest.LogindName, bustest.LogindPath)
+	for range 2000 {
+		logind.Refuse("Reboot", "org.freedesktop.DBus.Error.AccessDenied", "no")
+		answer := object.Go("org.freedesktop.login1.Manager.Reboot", 0, nil, false)
+		call := <-logind.Reboots()
+		logind.Heal("Reboot")
+		if err := (<-answer.Done).Err; (err == nil) != call.Accepted {
+			t.Fatalf("told was %+v, and the answer was %v", call, err)
+		}
+	}
+}
+
 func TestStrangerIsAnotherUser(t *testing.T) {
 	h := bustest.For(t)
 	bus := h.Bus(bustest.System)

@@ -48,28 +48,34 @@ func (f *Faults) set(method string, new *fault) {
 	f.faults[method] = new
 }
 
-// faulty tells whether a method has a fault now.
-func (f *Faults) faulty(method string) bool {
+// at returns the fault that a method has now; nil for none.
+func (f *Faults) at(method string) *fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.faults[method] != nil
+	return f.faults[method]
 }
 
 // suffer returns what a call has to answer with, and nil if it may go on.
 func (f *Faults) suffer(method string) *dbus.Error {
 	for {
-		f.mu.Lock()
-		current := f.faults[method]
-		f.mu.Unlock()
+		current := f.at(method)
 		if current == nil {
 			return nil
 		}
-		if current.err != nil {
-			return current.err
+		if err := current.suffer(); err != nil {
+			return err
 		}
-		current.hung()
-		<-current.healed
 	}
+}
+
+// suffer returns what a call has to answer with, and nil, once it is healed, where it hung.
+func (f *fault) suffer() *dbus.Error {
+	if f.err != nil {
+		return f.err
+	}
+	f.hung()
+	<-f.healed
+	return nil
 }
 
 // healAll lets every call that hangs end.

@@ -263,7 +263,8 @@ func (l *Logind) Execute() error {
 	if s.Type != "reboot" {
 		return fmt.Errorf("execute a scheduled reboot: %q is scheduled", s.Type)
 	}
-	l.accept(RebootCall{Scheduled: true, At: time.Now(), Accepted: true})
+	l.tell(RebootCall{Scheduled: true, At: time.Now(), Accepted: true})
+	l.begin()
 	return nil
 }
 
@@ -347,17 +348,15 @@ func (l *Logind) rebootWithFlags(sender dbus.Sender, flags uint64) *dbus.Error {
 
 func (l *Logind) rebootCall(call RebootCall) *dbus.Error {
 	call.At = time.Now()
-	refusal := l.refusal(call.Flags)
-	call.Accepted = refusal == nil && !l.faulty("Reboot")
-	if call.Accepted {
-		l.accept(call)
-		return nil
-	}
+	fault, refusal := l.at("Reboot"), l.refusal(call.Flags)
+	call.Accepted = fault == nil && refusal == nil
 	l.tell(call)
-	if failure := l.suffer("Reboot"); failure != nil {
-		return failure
+	if fault != nil { // as it was told, though it may be healed since
+		if failure := fault.suffer(); failure != nil {
+			return failure
+		}
 	}
-	if refusal == nil { // it hung
+	if refusal == nil {
 		l.begin()
 	}
 	return refusal
@@ -375,12 +374,6 @@ func (l *Logind) refusal(flags uint64) *dbus.Error {
 		}
 	}
 	return nil
-}
-
-// accept begins a reboot.
-func (l *Logind) accept(call RebootCall) {
-	l.tell(call)
-	l.begin()
 }
 
 func (l *Logind) tell(call RebootCall) {
