@@ -209,7 +209,8 @@ func (c *lockClient) setMax(n int) output {
 // host is a machine that reboots now and then.
 type host struct {
 	lockClient
-	holding bool // as far as it knows
+	holding bool        // as far as it knows
+	through atomic.Bool // with its turn at the end of a window
 }
 
 func (h *host) start(ctx context.Context) {

@@ -229,8 +229,10 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	}
 	for _, h := range r.hosts { // they wait for their turn while there still are faults
 		clients.Go(func() {
+			h.through.Store(false)
 			work(h.act)
 			drained(h.drain(draining))
+			h.through.Store(true)
 		})
 	}
 	for _, o := range r.old {
@@ -265,7 +267,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 		giveUp()
 	}
 	timer := time.AfterFunc(r.Patience, giveUp)
-	slow := time.AfterFunc(r.Patience/4, func() { r.Logf("somebody still waits: %s", r.witness.waiting()) })
+	slow := time.AfterFunc(r.Patience/4, func() { r.Logf("somebody still waits: %s", r.waiting()) })
 	clients.Wait()
 	slow.Stop()
 	timer.Stop()

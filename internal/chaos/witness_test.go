@@ -2,11 +2,13 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -215,15 +217,26 @@ func (w *witness) forget() {
 	w.log = nil
 }
 
-// waiting says who waits for whom.
-func (w *witness) waiting() string {
+// waiting says who waits for whom, and whose place waits for nobody any more.
+func (r *run) waiting() string {
+	w := r.witness
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var s []string
 	for g, group := range w.groups {
-		if d := group.document; d != nil && len(group.queue) > 0 {
-			s = append(s, fmt.Sprintf("group %d has max %d, holders %s, the queue %v, paused %v", g, d.max, members(d.holders), group.queue, group.paused || w.all))
+		if group.document == nil || len(group.queue) == 0 {
+			continue
 		}
+		queue := slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a], group.queue[b]) })
+		for i, id := range queue {
+			for _, h := range r.hosts {
+				if h.group == g && h.name() == id && h.through.Load() {
+					queue[i] += " (left behind)"
+				}
+			}
+		}
+		s = append(s, fmt.Sprintf("group %d has max %d, holders %s, the queue %s, paused %v", g, group.document.max, members(group.document.holders),
+			strings.Join(queue, ", "), group.paused || w.all))
 	}
 	return strings.Join(s, "; ")
 }
