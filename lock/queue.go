@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"reflect"
@@ -119,15 +120,15 @@ type waiter struct {
 
 // place is a place in the queue.
 type place struct {
-	lease     int64 // 0: there is no place, nor can there be one
-	created   int64 // revision at which the entry was created
-	revision  int64 // of its last change; 0: there is none yet
-	indexed   bool
-	late      bool     // what makes the entry may be done once more, as long as the lease lives
-	head      bool     // nobody is, or can come, before it
-	dismissed []string // holders who have no place, as far as the head has looked
-	alive     context.Context
-	stop      func() // keeping the lease alive
+	lease    int64 // 0: there is no place, nor can there be one
+	created  int64 // revision at which the entry was created
+	revision int64 // of its last change; 0: there is none yet
+	indexed  bool
+	late     bool     // what makes the entry may be done once more, as long as the lease lives
+	head     bool     // nobody is, or can come, before it
+	holders  []string // of slots, as last seen: look reads their entries along
+	alive    context.Context
+	stop     func() // keeping the lease alive
 }
 
 // tell reports what is waited for, unless that is known.
@@ -164,6 +165,8 @@ func (w *waiter) try(ctx context.Context) error {
 			return err
 		}
 		if ahead == "" {
+			holders := w.holdersIn(snap)
+			w.holders = holders[:min(many, len(holders))]
 			break
 		}
 		if got, err := w.await(ctx, snap, ahead); got || err != nil {
@@ -293,8 +296,9 @@ func (w *waiter) keepAlive(ctx context.Context, lease int64) (alive context.Cont
 // indexed is what a key of the index holds: others in that range are nobody's place.
 var indexed = []byte("{}")
 
-// few bounds how many keys are read at once where one is most often enough.
-const few = 8
+// few bounds how many keys are read at once where one is most often enough, and many where that is not
+// so: etcd refuses a transaction of more than 128 operations (--max-txn-ops).
+const few, many = 8, 100
 
 // findAhead returns the key in the index to wait for, of the host right before this one; "" if it is
 // the first. It puts this host into the index first, if need be.
@@ -423,31 +427,34 @@ func (w *waiter) contend(ctx context.Context) error {
 	}
 }
 
-// dismiss deletes the entries of those who hold a slot, given a snapshot of the state: a client that knows
+// dismiss deletes the entries of those who hold a slot, given what look has read: a client that knows
 // only the document has taken it for a host that waits, and that one would learn of it only once its turn
 // comes, while this one may wait for that very slot.
 func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
-	var entries []Read
 	holders := w.holdersIn(snap)
+	var entries, unread []string
 	for _, id := range holders {
-		if !slices.Contains(w.dismissed, id) {
-			entries = append(entries, Read{Key: w.queueKey(id)})
+		entries = append(entries, w.queueKey(id))
+		if !slices.Contains(w.holders, id) {
+			unread = append(unread, w.queueKey(id))
 		}
 	}
-	if len(entries) > 0 {
-		found, err := w.store.Get(ctx, entries...)
+	for some := range slices.Chunk(unread, many) {
+		found, err := w.store.Get(ctx, keys(some...)...)
 		if err != nil {
 			return err
 		}
-		held := Cond{Key: w.semaphoreKey(), ModRevision: snap.Values[w.semaphoreKey()].ModRevision}
-		for key, entry := range found.Values {
-			_, _, err := w.store.Commit(ctx, []Cond{held, {Key: key, ModRevision: entry.ModRevision}}, []Op{{Key: key, Delete: true}})
-			if err != nil {
+		maps.Copy(snap.Values, found.Values)
+	}
+	held := Cond{Key: w.semaphoreKey(), ModRevision: snap.Values[w.semaphoreKey()].ModRevision}
+	for _, key := range entries {
+		if entry := snap.Values[key]; entry.ModRevision != 0 {
+			if _, _, err := w.store.Commit(ctx, []Cond{held, {Key: key, ModRevision: entry.ModRevision}}, []Op{{Key: key, Delete: true}}); err != nil {
 				return err
 			}
 		}
 	}
-	w.dismissed = holders
+	w.holders = holders
 	return nil
 }
 
@@ -463,6 +470,9 @@ func (w *waiter) look(ctx context.Context) (snap Snapshot, ahead string, err err
 	before.KeysOnly, before.CreatedBefore = true, w.created
 	for before.Limit = few; ; before.Limit *= few {
 		reads := w.state()
+		for _, id := range w.holders[:min(many, len(w.holders))] {
+			reads = append(reads, Read{Key: w.queueKey(id)})
+		}
 		if !w.head {
 			reads = append(reads, before)
 		}
@@ -475,7 +485,7 @@ func (w *waiter) look(ctx context.Context) (snap Snapshot, ahead string, err err
 		if w.head {
 			return snap, "", nil
 		}
-		others := slices.DeleteFunc(within(snap, before), func(key string) bool { return key == w.queueKey(w.id) })
+		others := slices.DeleteFunc(within(snap, before), func(key string) bool { return snap.Values[key].CreateRevision >= w.created })
 		if ahead, err = w.anyPlace(ctx, others); err != nil || ahead != "" || len(others) < before.Limit {
 			return snap, ahead, err
 		}
