@@ -330,7 +330,7 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 			ops: []Op{{Key: l.recordKey(h.id), Value: h.holderDoc}},
 		}
 		if entry.ModRevision != 0 {
-			c.ops = append(c.ops, Op{Key: l.queueKey(h.id), Delete: true}, Op{Key: l.orderKey(h.id, entry.CreateRevision), Delete: true})
+			c.ops = append(c.ops, l.unqueue(h.id, entry)...)
 		}
 		if h.record.TTL == 0 {
 			return c, nil

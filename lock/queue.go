@@ -62,6 +62,11 @@ func (l *Lock) orderKey(id string, created int64) string {
 	return fmt.Sprintf("%s/order/%016x/%s", l.prefix, math.MaxInt64-created, url.QueryEscape(id))
 }
 
+// unqueue deletes an entry, and what there is of it in the index.
+func (l *Lock) unqueue(id string, entry Value) []Op {
+	return []Op{{Key: l.queueKey(id), Delete: true}, {Key: l.orderKey(id, entry.CreateRevision), Delete: true}}
+}
+
 // Acquire takes a slot for id like TryAcquire, but waits in the queue for its turn, for a slot, and
 // for the end of a pause, as long as ctx lets it; holding a slot already is success. It waits by
 // watching, and through failures of the store, which do not end the wait; only a store that refuses,
@@ -230,22 +235,25 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 			w.created, w.revision = found.CreateRevision, found.ModRevision
 			return nil
 		}
-		op := Op{Key: key, Value: w.waiterDoc, Lease: w.lease}
+		ops := []Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}
+		useless := found.ModRevision != 0 && found.Lease == 0 // it would last for ever, and may be old
 		switch err := cloneOf(w.id, w.record, found); {
-		case found.ModRevision != 0 && found.Lease == 0: // no place: it would last for ever, and may be old
-			op = Op{Key: key, Delete: true}
+		case useless:
+			ops = w.unqueue(w.id, found)
 		case err != nil:
 			return err
+		case found.ModRevision != 0: // its key in the index must not outlive it
+			ops = append(ops, Op{Key: w.orderKey(w.id, found.CreateRevision), Value: indexed, Lease: w.lease})
 		}
 		// A try that is still under way compares the same, or what is not true any more.
-		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}}, []Op{op})
+		ok, now, err := w.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}}, ops)
 		switch {
-		case err == nil && ok && op.Delete:
+		case err == nil && ok && useless:
 			found = Value{}
 		case err == nil && ok:
 			w.created, w.revision = now.Revision, now.Revision
 			if found.CreateRevision != 0 {
-				w.created = found.CreateRevision
+				w.created, w.indexed = found.CreateRevision, true
 			}
 			return nil
 		case err == nil:
@@ -432,9 +440,8 @@ func (w *waiter) contend(ctx context.Context) error {
 // comes, while this one may wait for that very slot.
 func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
 	holders := w.holdersIn(snap)
-	var entries, unread []string
+	var unread []string
 	for _, id := range holders {
-		entries = append(entries, w.queueKey(id))
 		if !slices.Contains(w.holders, id) {
 			unread = append(unread, w.queueKey(id))
 		}
@@ -447,9 +454,10 @@ func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
 		maps.Copy(snap.Values, found.Values)
 	}
 	held := Cond{Key: w.semaphoreKey(), ModRevision: snap.Values[w.semaphoreKey()].ModRevision}
-	for _, key := range entries {
-		if entry := snap.Values[key]; entry.ModRevision != 0 {
-			if _, _, err := w.store.Commit(ctx, []Cond{held, {Key: key, ModRevision: entry.ModRevision}}, []Op{{Key: key, Delete: true}}); err != nil {
+	for _, id := range holders {
+		if entry := snap.Values[w.queueKey(id)]; entry.ModRevision != 0 {
+			conds := []Cond{held, {Key: w.queueKey(id), ModRevision: entry.ModRevision}}
+			if _, _, err := w.store.Commit(ctx, conds, w.unqueue(id, entry)); err != nil {
 				return err
 			}
 		}

@@ -1208,6 +1208,70 @@ func TestRestartedHostKeepsItsPlace(t *testing.T) {
 	})
 }
 
+// afterCommit calls then after each Commit.
+type afterCommit struct {
+	lock.Store
+	then func()
+}
+
+func (s afterCommit) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	defer s.then()
+	return s.Store.Commit(ctx, conds, ops, reads...)
+}
+
+// A process died in the queue, the next one of that host takes its place over and leaves at once: nobody
+// waits behind what the first one had in the index.
+func TestPlaceThatWasTakenOverEndsAsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		crashed := newFrozenStore(s)
+		before := enter(t, crashed, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		crashed.freeze()
+		ctx, leave := context.WithCancel(t.Context())
+		if err := newLock(t, afterCommit{s, leave}, "").Acquire(ctx, "a", lock.Record{}, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("a waits: %v", err)
+		}
+		holder.mustRelease(t)
+		if !b.got(t) {
+			t.Errorf("b waits, and nobody else does: %v", b.last())
+		}
+		before.leave()
+		crashed.thaw()
+		wantNothingLeft(t, s)
+	})
+}
+
+// The head dismisses from the queue who holds a slot already, and whose process has died.
+func TestDismissedPlaceEndsAsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		head := enter(t, s, "head", lock.Record{})
+		crashed := newFrozenStore(s)
+		before := enter(t, crashed, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		crashed.freeze()
+		if !holder.got(t) {
+			t.Fatal("the holder has no slot")
+		}
+		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`) // by an old client
+		synctest.Wait()
+		must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		if !head.got(t) {
+			t.Errorf("the head waits: %v", head.last())
+		}
+		head.mustRelease(t)
+		if !b.got(t) {
+			t.Errorf("b waits, and nobody else does: %v", b.last())
+		}
+		before.leave()
+		crashed.thaw()
+		wantNothingLeft(t, s)
+	})
+}
+
 // hostile are values that nobody should write.
 var hostile = map[string]string{
 	"not JSON": "{", "a list": "[]", "null": "null", "empty": "", "another type": `{"hostname":[1],"ttl":3}`,
