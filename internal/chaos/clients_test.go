@@ -39,6 +39,7 @@ type lockClient struct {
 	boot int
 	// undecided means that the Lock remembers a transaction of unknown outcome.
 	undecided bool
+	waitsFor  atomic.Pointer[string] // as it was last told, of a wait that has ended perhaps
 }
 
 func (c *client) name() string { return idName(c.id) }
@@ -165,7 +166,10 @@ func (c *lockClient) tryAcquire() output {
 
 func (c *lockClient) queue(limit time.Duration) output {
 	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
-		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), nil)
+		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), func(w lock.Waiting, err error) {
+			told := fmt.Sprintf("boot %d since %.1f ms: %v, %v", c.boot, float64(c.run.history.now())/1e6, w, err)
+			c.waitsFor.Store(&told)
+		})
 	})
 }
 

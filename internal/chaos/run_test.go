@@ -323,17 +323,20 @@ func (r *run) judge(report *Report) error {
 	if errors.Is(err, errUndecided) {
 		report.Undecided = append(report.Undecided, err.Error())
 	} else if err != nil {
-		report.History = append(report.History, err.Error(), "all of it is in "+r.dump(window))
+		report.History = append(report.History, err.Error())
 	}
 	for g := range states {
 		if err := r.witness.agrees(g, states[g]); err != nil && len(report.Liveness) == 0 {
 			r.problem("%v", err)
 		}
 	}
-	r.witness.forget()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	report.Revisions = append(report.Revisions, r.problems...)
+	r.mu.Unlock()
+	if report.wrong() {
+		r.Logf("all of it is in %s", r.dump(window))
+	}
+	r.witness.forget()
 	return nil
 }
 

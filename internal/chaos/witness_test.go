@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,13 +37,17 @@ type witness struct {
 type group struct {
 	document *document // nil while there is none
 	paused   bool
-	queue    map[string]int64 // create revision of each entry that has a lease
+	queue    map[string]entry // those that have a lease
+	index    map[string]int64 // of the queue: the lease of each key
 }
+
+// entry is one of the queue.
+type entry struct{ created, lease int64 }
 
 func newWitness(r *run, revision int64) *witness {
 	w := &witness{run: r, revision: revision, moved: make(chan struct{})}
 	for range r.Groups {
-		w.groups = append(w.groups, group{queue: map[string]int64{}})
+		w.groups = append(w.groups, group{queue: map[string]entry{}, index: map[string]int64{}})
 	}
 	return w
 }
@@ -130,17 +136,34 @@ func (w *witness) revise(events []*clientv3.Event) {
 		case keyKind == "holders" && put:
 			took[id] = w.taken(e.Kv)
 		case keyKind == "queue" && put && e.Kv.Lease != 0:
-			w.groups[g].queue[id] = e.Kv.CreateRevision
+			w.groups[g].queue[id] = entry{e.Kv.CreateRevision, e.Kv.Lease}
 		case keyKind == "queue":
 			delete(w.groups[g].queue, id)
+		case keyKind == "order" && put:
+			w.groups[g].index[id] = e.Kv.Lease
+		case keyKind == "order":
+			delete(w.groups[g].index, id)
 		}
 	}
 	for _, e := range events {
-		w.log = append(w.log, fmt.Sprintf("seen at %9.1f ms: revision %d %s %s %s", float64(w.run.history.now())/1e6, e.Kv.ModRevision, e.Type, e.Kv.Key, e.Kv.Value))
+		w.log = append(w.log, fmt.Sprintf("seen at %9.1f ms: revision %d %s %s %s (lease %x)", float64(w.run.history.now())/1e6, e.Kv.ModRevision, e.Type, e.Kv.Key, e.Kv.Value, e.Kv.Lease))
 	}
 	for g := range w.groups {
+		w.orphaned(events[0].Kv.ModRevision, g)
 		if w.groups[g].document != before[g].document {
 			w.compare(events[0].Kv.ModRevision, g, before[g], all, took)
+		}
+	}
+}
+
+// orphaned judges the index: a key in it that outlives its entry makes others wait for nobody.
+func (w *witness) orphaned(revision int64, g int) {
+	for key, lease := range w.groups[g].index {
+		number, id, _ := strings.Cut(key, "/")
+		n, err := strconv.ParseInt(number, 16, 64)
+		if want := (entry{math.MaxInt64 - n, lease}); err != nil || w.groups[g].queue[id] != want {
+			w.run.problem("revision %d of group %d: the index of the queue has %s with lease %x, but the entry is %+v", revision, g, key, lease, w.groups[g].queue[id])
+			delete(w.groups[g].index, key) // once is enough
 		}
 	}
 }
@@ -203,8 +226,8 @@ func (w *witness) compare(revision int64, g int, before group, all bool, took ma
 		wrong("a slot was taken during a pause")
 	}
 	place, queued := before.queue[id]
-	for other, created := range before.queue {
-		if took[id] == queue && other != id && (!queued || created < place) {
+	for other, entry := range before.queue {
+		if took[id] == queue && other != id && (!queued || entry.created < place.created) {
 			wrong("%s was in the queue before %s", other, id)
 		}
 	}
@@ -227,7 +250,7 @@ func (r *run) waiting() string {
 		if group.document == nil || len(group.queue) == 0 {
 			continue
 		}
-		queue := slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a], group.queue[b]) })
+		queue := slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a].created, group.queue[b].created) })
 		for i, id := range queue {
 			for _, h := range r.hosts {
 				if h.group == g && h.name() == id && h.through.Load() {
