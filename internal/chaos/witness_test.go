@@ -250,18 +250,18 @@ func (r *run) waiting() string {
 		if group.document == nil || len(group.queue) == 0 {
 			continue
 		}
-		queue := slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a].created, group.queue[b].created) })
-		for i, id := range queue {
+		s = append(s, fmt.Sprintf("group %d has max %d, holders %s, paused %v, and this queue:", g, group.document.max, members(group.document.holders), group.paused || w.all))
+		for _, id := range slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a].created, group.queue[b].created) }) {
+			told := "nobody"
 			for _, h := range r.hosts {
-				if h.group == g && h.name() == id && h.through.Load() {
-					queue[i] += " (left behind)"
+				if h.group == g && h.name() == id && !h.through.Load() && h.waitsFor.Load() != nil {
+					told = *h.waitsFor.Load()
 				}
 			}
+			s = append(s, fmt.Sprintf("%s, entered at revision %d: %s", id, group.queue[id].created, told))
 		}
-		s = append(s, fmt.Sprintf("group %d has max %d, holders %s, the queue %s, paused %v", g, group.document.max, members(group.document.holders),
-			strings.Join(queue, ", "), group.paused || w.all))
 	}
-	return strings.Join(s, "; ")
+	return strings.Join(s, "\n")
 }
 
 // agrees reports where a group is not in a state.
