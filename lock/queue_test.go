@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/locktest"
+	"github.com/locksmithd/locksmith/internal/randtest"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -85,12 +86,15 @@ func (h *waitingHost) mustRelease(t *testing.T) {
 	synctest.Wait()
 }
 
-func hostNames(n int) []string {
+// hostNames are in an order that is not the one in which they are sorted.
+func hostNames(t *testing.T, n int) []string {
+	t.Helper()
 	var ids []string
 	for i := range n {
 		ids = append(ids, fmt.Sprintf("host%03d", i))
 	}
-	rand.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	rng := rand.New(rand.NewPCG(randtest.Seed(t), 0))
+	rng.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	return ids
 }
 
@@ -140,7 +144,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 			writes := &countingStore{Store: s}
 			_, _, err := newLock(t, s, "").SetMax(t.Context(), slots)
 			must(t, err)
-			ids := hostNames(50)
+			ids := hostNames(t, 50)
 			var hosts []*waitingHost
 			for _, id := range ids {
 				hosts = append(hosts, enter(t, writes, id, lock.Record{Hostname: id}))
@@ -344,7 +348,7 @@ func TestStampedeOfLeavingHosts(t *testing.T) {
 		s := locktest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		var hosts []*waitingHost
-		for _, id := range hostNames(300) {
+		for _, id := range hostNames(t, 300) {
 			hosts = append(hosts, enter(t, s, id, lock.Record{}))
 		}
 		var stay []*waitingHost
@@ -1466,7 +1470,7 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 		want("nothing", 0, 0, false)
 		a := enter(t, s, "a", lock.Record{TTL: time.Minute})
 		want("lock", 1, 0, false)
-		for _, id := range hostNames(100) {
+		for _, id := range hostNames(t, 100) {
 			enter(t, s, id, lock.Record{})
 		}
 		want("a hundred hosts", 1, 100, false)
