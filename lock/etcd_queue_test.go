@@ -433,3 +433,28 @@ func TestThereMayBeMoreHoldersThanATransactionHasOperations(t *testing.T) {
 		}
 	})
 }
+
+func TestOneLostMessageDoesNotKeepAPlaceThatWasGivenUp(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s)
+		lockFor(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "holder")
+		waiting, leave := context.WithCancel(ctx)
+		w := startWaiting(waiting, t, newLock(t, connect(t, at(p.Endpoint())), ""), "a")
+		never := make(chan struct{})
+		defer close(never)
+		p.Next(etcdtest.Method(etcdtest.LeaseRevoke), etcdtest.Late(never))
+		leave()
+		if err := <-w.done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		client, err := s.Client()
+		must(t, err)
+		left, err := client.Get(ctx, prefix+"queue/", clientv3.WithPrefix())
+		must(t, err)
+		if len(left.Kvs) > 0 {
+			t.Errorf("a has left the queue, and is in it: %v", left.Kvs)
+		}
+	})
+}

@@ -352,8 +352,9 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 // byHand is for a slot that is taken whoever waits in the queue.
 func byHand(Snapshot) ([]Cond, error) { return nil, nil }
 
-// revokeTimeout bounds the tidying up after a call.
-const revokeTimeout = 2 * time.Second
+// revokeTimeout bounds the tidying up after a call. It is enough for a second try, by another member, where
+// the first has no answer: else one lost message would hold up the queue for as long as the lease lives.
+const revokeTimeout = 2 * attemptTimeout
 
 // revoke ends a lease that is not needed any more, even though ctx has ended perhaps. If it cannot,
 // the lease runs out by itself.
