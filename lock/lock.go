@@ -190,7 +190,13 @@ func (l *Lock) release(ctx context.Context, id string) (err error) {
 			return err
 		}
 	}
-	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
+	_, err = l.change(ctx, snap, reads, l.releasing(id, func(record Value) error { return cloneOf(id, l.self, record) }))
+	return err
+}
+
+// releasing gives the slot of id back, if its record is as it has to be.
+func (l *Lock) releasing(id string, check func(record Value) error) decision {
+	return func(v view) (*change, error) {
 		if v.undecided && !v.semaphore.Holds(id) {
 			return nil, nil
 		}
@@ -199,17 +205,15 @@ func (l *Lock) release(ctx context.Context, id string) (err error) {
 			return nil, err
 		}
 		record := v.Values[l.recordKey(id)]
-		if err := cloneOf(id, l.self, record); err != nil {
+		if err := check(record); err != nil {
 			return nil, err
 		}
-		return &change{next: next, conds: []Cond{{Key: l.recordKey(id), ModRevision: record.ModRevision}}, ops: l.forget(id)}, nil
-	})
-	return err
-}
-
-// forget deletes what is kept beside the document about a holder.
-func (l *Lock) forget(id string) []Op {
-	return []Op{{Key: l.recordKey(id), Delete: true}, {Key: l.aliveKey(id), Delete: true}}
+		return &change{
+			next:  next,
+			conds: []Cond{{Key: l.recordKey(id), ModRevision: record.ModRevision}},
+			ops:   []Op{{Key: l.recordKey(id), Delete: true}, {Key: l.aliveKey(id), Delete: true}},
+		}, nil
+	}
 }
 
 // Holder reports whether id holds a slot, and its record; r is the zero Record when there is none

@@ -107,19 +107,12 @@ func (e *ChangedError) Error() string {
 func (l *Lock) ReleaseRecord(ctx context.Context, h HolderInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := l.readAndChange(ctx, keys(l.semaphoreKey(), l.recordKey(h.ID)), func(v view) (*change, error) {
-		if v.undecided && !v.semaphore.Holds(h.ID) {
-			return nil, nil
+	err := l.readAndChange(ctx, keys(l.semaphoreKey(), l.recordKey(h.ID)), l.releasing(h.ID, func(record Value) error {
+		if record.ModRevision != h.revision {
+			return &ChangedError{h.ID}
 		}
-		next, err := v.semaphore.Release(h.ID)
-		if err != nil {
-			return nil, err
-		}
-		if v.Values[l.recordKey(h.ID)].ModRevision != h.revision {
-			return nil, &ChangedError{h.ID}
-		}
-		return &change{next: next, conds: []Cond{{Key: l.recordKey(h.ID), ModRevision: h.revision}}, ops: l.forget(h.ID)}, nil
-	})
+		return nil
+	}))
 	return l.outcome("release the slot of "+h.ID, err)
 }
 
