@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/locktest"
+	"github.com/locksmithd/locksmith/internal/randtest"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -719,14 +719,7 @@ func TestDocumentThatIsDeletedDuringAWaitIsCreated(t *testing.T) {
 // TestRandomFaults has several hosts lock and unlock, with faults at random, and checks after every
 // answer that it is true, and stays true whatever is still under way.
 func TestRandomFaults(t *testing.T) {
-	seed := rand.Uint64()
-	if given, ok := os.LookupEnv("LOCKSMITH_TEST_SEED"); ok {
-		var err error
-		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("LOCKSMITH_TEST_SEED=%d", seed)
+	seed := randtest.Seed(t)
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		faults := []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest, locktest.HoldRequest, locktest.CutOff, locktest.Refuse}

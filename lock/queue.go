@@ -205,7 +205,7 @@ func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
 		return err == nil, err
 	}
 	entry := snap.Values[w.queueKey(w.id)]
-	if w.evicted && isPlace(entry) {
+	if w.evicted && isPlace(entry) && entry.Lease != w.lease {
 		// Another process of this host has taken the place over. Taking it back would go on for ever;
 		// what becomes of it is for both.
 		if got, err := w.await(ctx, snap, w.queueKey(w.id)); got || err != nil {

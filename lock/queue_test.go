@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -1276,6 +1274,34 @@ func TestDismissedPlaceEndsAsOne(t *testing.T) {
 	})
 }
 
+// The place was lost in one outage, and the next one hides for longer than a call lasts that there is a
+// new one. It is this host's own, and not that of another process to be waited for.
+func TestPlaceAfterALostOneIsKnownAsItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		s.Break(locktest.ErrFault)
+		time.Sleep(2 * time.Minute) // longer than the lease of a place
+		s.FailCommits(locktest.CutOff)
+		s.Break(nil)
+		time.Sleep(30 * time.Second) // longer than a call
+		s.Deliver()
+		s.Break(nil)
+		time.Sleep(30 * time.Second)
+		c := enter(t, s, "c", lock.Record{})
+		if last := b.last(); last.Ahead != "" {
+			t.Errorf("b is alone in the queue, and waits %v", last)
+		}
+		holder.mustRelease(t)
+		if !b.got(t) || c.got(t) {
+			t.Errorf("the slot is free, and b waits %v", b.last())
+		}
+		b.leave()
+		c.leave()
+	})
+}
+
 // hostile are values that nobody should write.
 var hostile = map[string]string{
 	"not JSON": "{", "a list": "[]", "null": "null", "empty": "", "another type": `{"hostname":[1],"ttl":3}`,
@@ -1633,15 +1659,8 @@ func TestCompactionDuringAWaitLosesNothing(t *testing.T) {
 // nobody who stayed is overtaken, that max holds, and that in the end everyone gets a turn and nothing
 // is left.
 func TestRandomQueue(t *testing.T) {
-	seed := rand.Uint64()
-	if given, ok := os.LookupEnv("LOCKSMITH_TEST_SEED"); ok {
-		var err error
-		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("LOCKSMITH_TEST_SEED=%d", seed)
-	for round := range 20 {
+	seed := randtest.Seed(t)
+	for round := range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, uint64(round)))
 			faults := []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest, locktest.HoldRequest}
@@ -1689,6 +1708,14 @@ func TestRandomQueue(t *testing.T) {
 					s.Compact()
 				case n == 16:
 					s.Deliver()
+				case n == 17: // an outage, which cuts a transaction off or does not
+					s.Heal()
+					if s.FailCommits(locktest.CutOff); random.IntN(2) == 0 {
+						s.Break(locktest.ErrFault)
+					}
+					time.Sleep(time.Duration(random.IntN(150)) * time.Second)
+					s.Heal()
+					s.Break(nil)
 				default:
 					time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 				}
