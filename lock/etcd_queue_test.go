@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -456,5 +457,21 @@ func TestOneLostMessageDoesNotKeepAPlaceThatWasGivenUp(t *testing.T) {
 		if len(left.Kvs) > 0 {
 			t.Errorf("a has left the queue, and is in it: %v", left.Kvs)
 		}
+	})
+}
+
+// Such an id in a key would make a request that is larger than etcd takes.
+func TestHolderWhoseIDIsNoneStopsNobody(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		client, err := s.Client()
+		must(t, err)
+		document := lock.Semaphore{Max: 2, Holders: []string{"a", strings.Repeat("\u00e9", 400_000)}}
+		_, err = client.Put(ctx, defaultKey, string(document.Encode()))
+		must(t, err)
+		waits := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "b")
+		must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
+		waits.mustGet(t)
 	})
 }

@@ -35,16 +35,17 @@ type Waiting struct {
 	Pause *Pause
 }
 
-// String says in one sentence what is waited for.
+// String says in one sentence what is waited for. Who holds a slot is said by the head of the queue, which
+// alone knows it.
 func (w Waiting) String() string {
-	place := "first in the queue"
+	place, slots := "first in the queue", "; "+(&FullError{Semaphore: w.Semaphore}).Error()
 	if w.Ahead != "" {
-		place = "in the queue behind " + safetext.Clean(w.Ahead)
+		place, slots = "in the queue behind "+safetext.Clean(w.Ahead), ""
 	}
 	if w.Pause != nil {
 		return place + "; " + w.Pause.String()
 	}
-	return place + "; " + (&FullError{Semaphore: w.Semaphore}).Error()
+	return place + slots
 }
 
 func (l *Lock) queueRange() Read   { return below(l.prefix + "/queue/") }
@@ -170,7 +171,7 @@ func (w *waiter) try(ctx context.Context) error {
 			return err
 		}
 		if ahead == "" {
-			holders := w.holdersIn(snap)
+			holders := w.dismissable(snap)
 			w.holders = holders[:min(many, len(holders))]
 			break
 		}
@@ -439,7 +440,7 @@ func (w *waiter) contend(ctx context.Context) error {
 // only the document has taken it for a host that waits, and that one would learn of it only once its turn
 // comes, while this one may wait for that very slot.
 func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
-	holders := w.holdersIn(snap)
+	holders := w.dismissable(snap)
 	var unread []string
 	for _, id := range holders {
 		if !slices.Contains(w.holders, id) {
@@ -464,6 +465,11 @@ func (w *waiter) dismiss(ctx context.Context, snap Snapshot) error {
 	}
 	w.holders = holders
 	return nil
+}
+
+// dismissable returns the holders who may have an entry: an id that is none has not, however long it is.
+func (l *Lock) dismissable(snap Snapshot) []string {
+	return slices.DeleteFunc(l.holdersIn(snap), func(id string) bool { return ValidateID(id) != nil })
 }
 
 // state is all that the head has to know.

@@ -1302,6 +1302,33 @@ func TestPlaceAfterALostOneIsKnownAsItsOwn(t *testing.T) {
 	})
 }
 
+// The others may know nothing of it that is not an hour old.
+func TestWhoHoldsASlotIsSaidByTheHeadOfTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		admin := newLock(t, s, "")
+		_, err := admin.Pause(t.Context(), lock.PauseInfo{By: "ann"}, 0)
+		must(t, err)
+		a, b := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{})
+		if got := b.last().String(); !strings.HasPrefix(got, "in the queue behind a; paused by ann") {
+			t.Errorf("b says %q", got)
+		}
+		_, err = admin.Resume(t.Context())
+		must(t, err)
+		c := enter(t, s, "c", lock.Record{})
+		if !a.got(t) {
+			t.Fatal("a has no slot")
+		}
+		for h, want := range map[*waitingHost]string{b: "first in the queue; no slot is free: max is 1, held by a", c: "in the queue behind b"} {
+			if got := h.last().String(); got != want {
+				t.Errorf("%s says %q, want %q", h.id, got, want)
+			}
+		}
+		b.leave()
+		c.leave()
+	})
+}
+
 // hostile are values that nobody should write.
 var hostile = map[string]string{
 	"not JSON": "{", "a list": "[]", "null": "null", "empty": "", "another type": `{"hostname":[1],"ttl":3}`,
