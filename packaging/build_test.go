@@ -3,6 +3,7 @@ package packaging
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -167,6 +168,39 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 		if !bytes.Equal(x, y) {
 			t.Errorf("%s differs: sha256 %x and %x", name, sha256.Sum256(x), sha256.Sum256(y))
 		}
+	}
+}
+
+// Most licences ask that they go where the programs go.
+func TestNoPackageIsMadeWithoutTheLicencesOfWhatIsInIt(t *testing.T) {
+	b := packages(t)
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, script string }{
+		{"go does not run", "exit 1"},
+		{"go names some of the modules", `"$GO" "$@" | head -3; [ "$1" != list ]`},
+		{"a module has no licence", `"$GO" "$@"; [ "$1" != list ] || echo example.com/unlicensed v1.0.0 /nonexistent`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n"+test.script+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			environ := []string{"GO=" + goTool, "PATH=" + dir + ":" + os.Getenv("PATH")}
+			if err := b.run(environ, "packaging/build-deb", versionOf(t), "amd64", filepath.Join(dir, "deb")); err == nil {
+				t.Error("build-deb succeeds")
+			}
+			if err := b.run(environ, "packaging/build-sysext", versionOf(t), "amd64", dir); err == nil {
+				t.Error("build-sysext succeeds")
+			}
+			for _, name := range []string{"deb", "locksmith-" + versionOf(t) + "-x86-64.raw"} {
+				if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("there is the package %s (%v)", name, err)
+				}
+			}
+		})
 	}
 }
 
