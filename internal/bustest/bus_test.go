@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +168,43 @@ func TestARebootIsToldAsItIsAnswered(t *testing.T) {
 		logind.Heal("Reboot")
 		if err := (<-answer.Done).Err; (err == nil) != call.Accepted {
 			t.Fatalf("told was %+v, and the answer was %v", call, err)
+		}
+	}
+}
+
+// Whoever is told of a reboot may boot the host at once: what comes with the reboot is not late for that.
+func TestARebootHasBegunWhenItIsTold(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	logind := h.Logind(bus)
+	object := h.Connect(bus).Object(bustest.LogindName, bustest.LogindPath)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // it keeps logind busy, so that whatever it does takes its time
+		defer close(stopped)
+		for many := slices.Repeat([]bustest.Inhibitor{{What: "sleep"}}, 10); ; {
+			select {
+			case <-stop:
+				return
+			default:
+				logind.SetInhibitors(many...)
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for range 150 {
+		answer := object.Go("org.freedesktop.login1.Manager.Reboot", 0, nil, false)
+		<-logind.Reboots()
+		if s := logind.Shutdown(); s.Type != "reboot" {
+			t.Fatalf("told of a reboot, and what is under way is %+v", s)
+		}
+		if err := logind.SetPreparing(false); err != nil {
+			t.Fatal(err)
+		}
+		if err := (<-answer.Done).Err; err != nil {
+			t.Fatal(err)
+		}
+		if preparing, err := object.GetProperty("org.freedesktop.login1.Manager.PreparingForShutdown"); err != nil || preparing.Value() != false {
+			t.Fatalf("preparing after a boot: %v, %v", preparing, err)
 		}
 	}
 }

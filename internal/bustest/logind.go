@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -258,13 +259,12 @@ func (l *Logind) SetShutdown(s Shutdown) {
 // Execute does what is scheduled, as if its time had come.
 func (l *Logind) Execute() error {
 	l.mu.Lock()
-	s := l.shutdown
-	l.mu.Unlock()
-	if s.Type != "reboot" {
-		return fmt.Errorf("execute a scheduled reboot: %q is scheduled", s.Type)
+	defer l.mu.Unlock()
+	if l.shutdown.Type != "reboot" {
+		return fmt.Errorf("execute a scheduled reboot: %q is scheduled", l.shutdown.Type)
 	}
-	l.tell(RebootCall{Scheduled: true, At: time.Now(), Accepted: true})
 	l.begin()
+	l.tell(RebootCall{Scheduled: true, At: time.Now(), Accepted: true})
 	return nil
 }
 
@@ -317,16 +317,15 @@ func (l *Logind) Vanish(id string) error {
 // is as after a boot: nothing is scheduled.
 func (l *Logind) SetPreparing(preparing bool) error {
 	l.mu.Lock()
-	conn := l.conn
+	defer l.mu.Unlock()
 	l.preparing = preparing
 	if !preparing {
 		l.shutdown, l.message = Shutdown{}, ""
 	}
-	l.mu.Unlock()
-	if conn == nil {
+	if l.conn == nil {
 		return nil
 	}
-	return emit(conn, LogindPath, managerInterface+".PrepareForShutdown", preparing)
+	return emit(l.conn, LogindPath, managerInterface+".PrepareForShutdown", preparing)
 }
 
 func (l *Logind) reboot(sender dbus.Sender, interactive bool) *dbus.Error {
@@ -348,24 +347,27 @@ func (l *Logind) rebootWithFlags(sender dbus.Sender, flags uint64) *dbus.Error {
 
 func (l *Logind) rebootCall(call RebootCall) *dbus.Error {
 	call.At = time.Now()
+	l.mu.Lock()
 	fault, refusal := l.at("Reboot"), l.refusal(call.Flags)
-	call.Accepted = fault == nil && refusal == nil
-	l.tell(call)
-	if fault != nil { // as it was told, though it may be healed since
-		if failure := fault.suffer(); failure != nil {
-			return failure
-		}
+	if call.Accepted = fault == nil && refusal == nil; call.Accepted {
+		l.begin() // first: whoever is told of the call may boot the host at once
 	}
-	if refusal == nil {
+	l.tell(call)
+	l.mu.Unlock()
+	if fault == nil {
+		return refusal
+	}
+	failure := cmp.Or(fault.suffer(), refusal) // as it was told, though it may be healed since
+	if failure == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.begin()
 	}
-	return refusal
+	return failure
 }
 
-// refusal says what logind itself has against a shutdown with these flags.
+// refusal says what logind itself has against a shutdown with these flags; l.mu is held.
 func (l *Logind) refusal(flags uint64) *dbus.Error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, i := range l.inhibitors {
 		switch {
 		case !strings.Contains(i.What, "shutdown") || i.Mode == "delay" || flags&skipInhibitors != 0:
@@ -384,15 +386,12 @@ func (l *Logind) tell(call RebootCall) {
 }
 
 // begin shuts down. The real one shows what it does as if it were scheduled,
-// for a time that says nothing.
+// for a time that says nothing. l.mu is held.
 func (l *Logind) begin() {
-	l.mu.Lock()
-	conn := l.conn
 	l.preparing = true
 	l.shutdown = Shutdown{Type: "reboot", At: time.Unix(0, 0), Message: l.message}
-	l.mu.Unlock()
-	if conn != nil {
-		_ = conn.Emit(LogindPath, managerInterface+".PrepareForShutdown", true)
+	if l.conn != nil {
+		_ = l.conn.Emit(LogindPath, managerInterface+".PrepareForShutdown", true)
 	}
 }
 
@@ -400,11 +399,11 @@ func (l *Logind) scheduleShutdown(kind string, usec uint64) *dbus.Error {
 	if failure := l.suffer("ScheduleShutdown"); failure != nil {
 		return failure
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if refusal := l.refusal(0); refusal != nil {
 		return refusal
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.shutdown = Shutdown{Type: kind, At: time.UnixMicro(int64(usec)), Message: l.message}
 	select {
 	case l.schedules <- l.shutdown:
