@@ -2,14 +2,23 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
+
+// listTimeout bounds the call that lists inhibitors. It is shorter than others, since the
+// list only adds names to what is known by then, that somebody blocks a shutdown, and a
+// daemon that asks twice within one check has to hear of that all the same.
+const listTimeout = 4 * time.Second
 
 // Inhibitor is a program's wish that the host does not shut down, see
 // systemd-inhibit(1).
@@ -25,6 +34,9 @@ type Inhibitor struct {
 // is all there is, and means what block-weak means now: root may shut down all
 // the same. The mode delay is logind's business: it gives such a program some
 // seconds, and then goes on.
+//
+// Where logind says that a shutdown is blocked and its list cannot be had, there is
+// one inhibitor, which says so in the place of its reason.
 func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 	blocked, err := l.blocked(ctx)
 	if err != nil {
@@ -33,9 +45,28 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 	if !blocked {
 		return nil, nil
 	}
+	blocking, err := l.listBlocking(ctx)
+	// Of a lost connection, an answer that makes no sense and a caller who waits no
+	// longer the caller has to know.
+	var refusal dbus.Error
+	if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &refusal)) {
+		why := fmt.Sprintf("logind does not list who, see systemd-inhibit --list: %v", err)
+		return []Inhibitor{{Who: "unknown", Why: safetext.Clean(why), User: "unknown"}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list inhibitors: %w", err)
+	}
+	return blocking, nil
+}
+
+// listBlocking picks the inhibitors that block a shutdown from the list of all. Those of the
+// mode delay can make that so long that the answer is dropped, see maxMessage.
+func (l *Logind) listBlocking(ctx context.Context) ([]Inhibitor, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	var listed [][]any
 	if err := l.call(ctx, logindPath, logindManager+".ListInhibitors", nil, &listed); err != nil {
-		return nil, fmt.Errorf("list inhibitors: %w", err)
+		return nil, err
 	}
 	var blocking []Inhibitor
 	for _, row := range listed {
@@ -43,7 +74,7 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 		var what, mode string
 		var uid uint32
 		if err := store(row, &what, &i.Who, &i.Why, &mode, &uid, &i.PID); err != nil {
-			return nil, fmt.Errorf("list inhibitors: %w", err)
+			return nil, err
 		}
 		if (mode == "block" || mode == "block-weak") && hasShutdown(what) {
 			i.Who, i.Why, i.User = safetext.Clean(i.Who), safetext.Clean(i.Why), userName(uid)

@@ -1,10 +1,12 @@
 package systemd
 
 import (
+	"context"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -49,10 +51,11 @@ func TestInhibitorsAreThoseThatBlockAShutdown(t *testing.T) {
 }
 
 // Any local user may take inhibitors of the mode delay, as many and with as long
-// texts as it likes.
+// texts as it likes. They hide who blocks a shutdown, and not that somebody does.
 func TestInhibitorsThatOnlyDelayCannotDrownTheAnswer(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
+	must(t, logind.SetVersion(257))
 	many := make([]bustest.Inhibitor, 8192) // as many as logind takes
 	for i := range many {
 		many[i] = bustest.Inhibitor{Who: "mallory", Why: strings.Repeat("x", 2000), Mode: "delay", UID: 1000}
@@ -60,6 +63,57 @@ func TestInhibitorsThatOnlyDelayCannotDrownTheAnswer(t *testing.T) {
 	logind.SetInhibitors(many...)
 	if got, err := NewLogind(conn).Inhibitors(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("got %d, %v", len(got), err)
+	}
+	for _, mode := range []string{"block", "block-weak"} {
+		many[0] = bustest.Inhibitor{Who: "backup", Why: "nightly run", Mode: mode}
+		logind.SetInhibitors(many...)
+		got, err := NewLogind(conn).Inhibitors(t.Context())
+		if err != nil || !isUnnamed(got) {
+			t.Errorf("%s: got %+v, %v", mode, got, err)
+		}
+	}
+}
+
+// isUnnamed tells whether there is one inhibitor, of which logind does not say whose it is.
+func isUnnamed(i []Inhibitor) bool {
+	return len(i) == 1 && i[0].Who == "unknown" && i[0].User == "unknown" && strings.Contains(i[0].Why, "logind does not list who")
+}
+
+// What logind has said already counts, unless the caller waits no longer or the bus is gone.
+func TestListOfInhibitorsThatCannotBeHad(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		wait    time.Duration
+		fail    func(bus *bustest.Bus, logind *bustest.Logind)
+		unnamed bool
+	}{
+		{"it is refused", time.Minute, func(_ *bustest.Bus, logind *bustest.Logind) {
+			logind.Refuse("ListInhibitors", "org.freedesktop.DBus.Error.LimitsExceeded", "too many")
+		}, true},
+		{"logind dies meanwhile", time.Minute, func(_ *bustest.Bus, logind *bustest.Logind) {
+			hung := logind.Hang("ListInhibitors")
+			go func() { <-hung; _ = logind.Leave() }()
+		}, true},
+		{"the caller waits no longer", 50 * time.Millisecond, func(_ *bustest.Bus, logind *bustest.Logind) {
+			logind.Hang("ListInhibitors")
+		}, false},
+		{"the bus goes away meanwhile", time.Minute, func(bus *bustest.Bus, logind *bustest.Logind) {
+			hung := logind.Hang("ListInhibitors")
+			go func() { <-hung; _ = bus.Kill() }()
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bus, conn := systemBus(t)
+			logind := bustest.For(t).Logind(bus)
+			logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
+			test.fail(bus, logind)
+			ctx, cancel := context.WithTimeout(t.Context(), test.wait)
+			defer cancel()
+			got, err := NewLogind(conn).Inhibitors(ctx)
+			if test.unnamed != isUnnamed(got) || test.unnamed != (err == nil) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
 	}
 }
 
