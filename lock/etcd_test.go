@@ -708,9 +708,12 @@ func TestOldDocumentAndCompactionDoNotMakeAWaitSpin(t *testing.T) {
 func TestQuietWatchIsLeftAlone(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		p := etcdtest.MustRPCProxy(t, etcdtest.MustStart(t, v, etcdtest.Options{}))
+		store := connect(t, at(p.Endpoint()))
+		_, err := store.Get(bounded(t), lock.Read{Key: "k"}) // it is connected then
+		must(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // more than the time-outs of requests
 		defer cancel()
-		if _, err := connect(t, at(p.Endpoint())).Wait(ctx, lock.Watch{Key: "k", After: 1}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := store.Wait(ctx, lock.Watch{Key: "k", After: 1}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait returned %v", err)
 		}
 		if n := p.Calls(etcdtest.Watch); n != 1 {

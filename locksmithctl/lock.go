@@ -68,7 +68,7 @@ Until then, or "locksmithctl unlock", one host less can reboot.`,
 
 // mayHold says what to do if it is unknown whether id has a slot.
 func mayHold(id string) string {
-	return fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id)
+	return fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id))
 }
 
 // lockWaiting takes a slot in turn, and says what it waits for.

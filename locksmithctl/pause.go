@@ -172,7 +172,7 @@ func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
 	var texts []string
 	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
 		if err == nil && o.Pause != nil && !o.Pause.All {
-			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, groupName(group), o.Pause, group))
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, groupName(group), o.Pause, word(group)))
 		}
 		return err
 	})

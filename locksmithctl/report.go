@@ -53,12 +53,13 @@ type groupOverview struct {
 
 // report is what scripts read. Fields may be added, and stay what they are.
 type report struct {
-	Group     string        `json:"group" yaml:"group"`
-	Available int           `json:"available" yaml:"available"`
-	Max       int           `json:"max" yaml:"max"`
-	Paused    *pauseReport  `json:"paused" yaml:"paused"`
-	Holders   []holder      `json:"holders" yaml:"holders"`
-	Queue     []queueReport `json:"queue" yaml:"queue"`
+	Group     string          `json:"group" yaml:"group"`
+	Available int             `json:"available" yaml:"available"`
+	Max       int             `json:"max" yaml:"max"`
+	Paused    *pauseReport    `json:"paused" yaml:"paused"`
+	Holders   []holder        `json:"holders" yaml:"holders"`
+	Queue     []queueReport   `json:"queue" yaml:"queue"`
+	Progress  *progressReport `json:"progress,omitempty" yaml:"progress,omitempty"`
 }
 
 type pauseReport struct {
@@ -82,12 +83,18 @@ type holder struct {
 }
 
 type queueReport struct {
-	ID         string     `json:"id" yaml:"id"`
-	Hostname   string     `json:"hostname" yaml:"hostname"`
-	Since      *time.Time `json:"since" yaml:"since"`
-	Version    string     `json:"version" yaml:"version"`
-	Place      int        `json:"place" yaml:"place"`
-	Unreadable bool       `json:"unreadable" yaml:"unreadable"`
+	ID       string     `json:"id" yaml:"id"`
+	Hostname string     `json:"hostname" yaml:"hostname"`
+	Since    *time.Time `json:"since" yaml:"since"`
+	Version  string     `json:"version" yaml:"version"`
+	Place    int        `json:"place" yaml:"place"`
+}
+
+type progressReport struct {
+	Since   time.Time  `json:"since" yaml:"since"`
+	Reboots int        `json:"reboots" yaml:"reboots"`
+	PerHour *float64   `json:"per_hour" yaml:"per_hour"`
+	End     *time.Time `json:"end" yaml:"end"`
 }
 
 func newReport(group string, o lock.Overview) report {

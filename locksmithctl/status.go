@@ -57,6 +57,11 @@ The fields of -o json and -o yaml, to which later versions may add others:
     since       since when it waits, by that host's clock; null if unknown
     version     the version to be rebooted into; "" if unknown
     place       1 for the next one
+  progress      how the reboots go on, only with -watch
+    since       when the watching began
+    reboots     number of slots given back since then
+    per_hour    number of reboots in an hour, of late; null before the first
+    end         when nobody will wait or hold a slot any more; null if that cannot be estimated
 
 -all-groups makes a list of these of all groups, and -watch a document for each change, in
 JSON one a line.`,

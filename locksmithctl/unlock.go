@@ -54,7 +54,7 @@ may go down at the same time.`,
 				return err
 			}
 			return a.withLockAsItIs(func(s session) error {
-				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %[1]s" gives it back`, id))
+				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id)))
 			})
 		},
 	}

@@ -69,33 +69,60 @@ func (p *progress) pace(now time.Time) time.Duration {
 	return now.Sub(from) / time.Duration(n)
 }
 
+// perHour is how many hosts reboot in an hour; 0 if none did.
+func (p *progress) perHour(now time.Time) float64 {
+	if each := p.pace(now); each > 0 {
+		return float64(time.Hour) / float64(each)
+	}
+	return 0
+}
+
 // rate says how fast hosts reboot.
 func (p *progress) rate(now time.Time) string {
 	text := fmt.Sprintf("%d since %s", p.done, p.started.Format(time.TimeOnly))
-	if each := p.pace(now); each > 0 {
-		text += fmt.Sprintf(", %.1f an hour", float64(time.Hour)/float64(each))
+	if n := p.perHour(now); n > 0 {
+		text += fmt.Sprintf(", %.1f an hour", n)
 	}
 	return text
 }
 
-// end estimates when nobody will wait or hold a slot any more, if it goes on like that.
-func (p *progress) end(now time.Time) string {
+// remaining estimates how long it takes until nobody waits or holds a slot any more, if it goes on like
+// that. Otherwise why says why there is no end to be estimated.
+func (p *progress) remaining(now time.Time) (d time.Duration, why string) {
 	left := len(p.last.Holders) + len(p.last.Queue)
 	each := p.pace(now)
 	switch {
 	case left == 0:
-		return "nobody waits"
+		return 0, "nobody waits"
 	case p.last.Pause != nil:
-		return "not in sight while paused"
+		return 0, "not in sight while paused"
 	case p.last.Semaphore.Max == 0 && len(p.last.Queue) > 0:
-		return "not in sight while max is 0"
+		return 0, "not in sight while max is 0"
 	case each == 0:
-		return "to be estimated after the first reboot"
+		return 0, "to be estimated after the first reboot"
 	case each > longest/time.Duration(left):
-		return "not in sight"
+		return 0, "not in sight"
 	}
-	remaining := each * time.Duration(left)
+	return each * time.Duration(left), ""
+}
+
+func (p *progress) end(now time.Time) string {
+	remaining, why := p.remaining(now)
+	if why != "" {
+		return why
+	}
 	return fmt.Sprintf("in about %s, %s", age(remaining), now.Add(remaining).Format(layout))
+}
+
+func (p *progress) report(now time.Time) *progressReport {
+	r := &progressReport{Since: p.started.UTC(), Reboots: p.done}
+	if n := p.perHour(now); n > 0 {
+		r.PerHour = &n
+	}
+	if remaining, why := p.remaining(now); why == "" {
+		r.End = known(now.Add(remaining))
+	}
+	return r
 }
 
 // line tells a change.
@@ -266,15 +293,17 @@ func (a *app) shower(group string, format format) (show func(*sighting) error, d
 			return nil // what was written is of no account here, or nothing was for a long time
 		}
 		shown = &s.overview
+		now := a.now()
+		c := p.see(s.overview, now)
 		if format == formatJSON || format == formatYAML {
-			text, err := format.document(newReport(group, s.overview))
+			r := newReport(group, s.overview)
+			r.Progress = p.report(now)
+			text, err := format.document(r)
 			if err != nil {
 				return err
 			}
 			return a.print(text)
 		}
-		now := a.now()
-		c := p.see(s.overview, now)
 		return a.print(p.line(c, now))
 	}
 	out, ok := a.stdout.(*os.File)

@@ -4,6 +4,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +154,9 @@ func TestPaceAndEstimatedEnd(t *testing.T) {
 		next(time.Minute)
 	}
 	want(p, at, "60 since 12:00:00, 60.0 an hour", "in about 41m, Sat 2027-01-02 15:21:00 UTC")
+	if r := p.report(at); !r.Since.Equal(noon) || r.Reboots != 60 || *r.PerHour != 60 || !r.End.Equal(at.Add(41*time.Minute)) {
+		t.Errorf("for programs it is %+v", r)
+	}
 	// Where nothing happens any more, that shows.
 	want(p, at.Add(19*time.Minute), "60 since 12:00:00, 30.0 an hour", "in about 1h22m, Sat 2027-01-02 16:21:00 UTC")
 	want(p, at.Add(1e6*time.Hour), "60 since 12:00:00, 0.0 an hour", "not in sight")
@@ -167,6 +173,9 @@ func TestPaceAndEstimatedEnd(t *testing.T) {
 		p := &progress{}
 		p.see(o, noon)
 		want(p, noon, "0 since 12:00:00", end)
+		if r := p.report(noon); r.Reboots != 0 || r.PerHour != nil || r.End != nil {
+			t.Errorf("%s: for programs it is %+v", end, r)
+		}
 	}
 }
 
@@ -223,6 +232,48 @@ func TestAge(t *testing.T) {
 	} {
 		if got := age(d); got != want {
 			t.Errorf("age(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+// What is stable is what the help documents.
+func TestHelpNamesTheFieldsThatAreWritten(t *testing.T) {
+	var written []string
+	var walk func(reflect.Type, string)
+	walk = func(of reflect.Type, indent string) {
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct || of == reflect.TypeFor[time.Time]() {
+			return
+		}
+		for i := range of.NumField() {
+			json, yaml := of.Field(i).Tag.Get("json"), of.Field(i).Tag.Get("yaml")
+			if json != yaml {
+				t.Errorf("%s is %q in JSON and %q in YAML", of.Field(i).Name, json, yaml)
+			}
+			name, _, _ := strings.Cut(json, ",")
+			written = append(written, indent+name)
+			walk(of.Field(i).Type, indent+"  ")
+		}
+	}
+	walk(reflect.TypeFor[report](), "  ")
+	var documented []string
+	help := (&app{}).statusCommand().Long
+	for _, field := range regexp.MustCompile(`(?m)^( {2,4}[a-z_]+)  +\S`).FindAllStringSubmatch(help, -1) {
+		documented = append(documented, field[1])
+	}
+	if !slices.Equal(documented, written) {
+		t.Errorf("documented are\n%s\nand written are\n%s", strings.Join(documented, "\n"), strings.Join(written, "\n"))
+	}
+}
+
+func TestSuggestedCommandsAreQuoted(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "lb-1.example/x_y": `lb-1.example/x_y`, "prod db": `'prod db'`, "$(reboot)": `'$(reboot)'`, "it's": `'it'\''s'`, "a;b": `'a;b'`,
+	} {
+		if got := word(text); got != want {
+			t.Errorf("%q is written %s, want %s", text, got, want)
 		}
 	}
 }
