@@ -80,8 +80,8 @@ func (b *Bus) Address() string { return "unix:path=" + dbus.EscapeBusAddressValu
 // The caller closes it.
 func (b *Bus) Connect() (*dbus.Conn, error) { return connect(b.Address()) }
 
-func connect(address string) (*dbus.Conn, error) {
-	conn, err := dbus.Connect(address, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+func connect(address string, more ...dbus.ConnOption) (*dbus.Conn, error) {
+	conn, err := dbus.Connect(address, append(more, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus at %s: %w", address, err)
 	}

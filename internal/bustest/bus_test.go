@@ -2,6 +2,7 @@ package bustest_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/internal/randtest"
 )
 
 func TestMain(m *testing.M) {
@@ -125,6 +127,45 @@ func TestEngineIsSeenAsUpdateEngine(t *testing.T) {
 	}
 	if _, err := status(); err != nil {
 		t.Errorf("after it came back: %v", err)
+	}
+}
+
+// Who asks while another status is announced may get either one, but the older only ahead of the signal.
+func TestNoAnswerOfEngineIsOlderThanTheSignalBeforeIt(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	engine := h.Engine(bus)
+	conn := h.Connect(bus)
+	object := conn.Object(bustest.EngineName, bustest.EnginePath)
+	signals := make(chan *dbus.Signal, 10)
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)); err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
+	for round := range 300 {
+		calls := make(chan *dbus.Call, 20) // many at once, so that they get into each other's way
+		for range cap(calls) {
+			object.Go(bustest.EngineInterface+".GetStatus", 0, calls)
+		}
+		time.Sleep(time.Duration(random.IntN(400)) * time.Microsecond)
+		announced := bustest.Status{Operation: bustest.OperationDownloading, NewSize: int64(round)}
+		if err := engine.Announce(announced); err != nil {
+			t.Fatal(err)
+		}
+		signal := <-signals
+		for signal.Name != bustest.EngineSignal {
+			signal = <-signals
+		}
+		for range cap(calls) {
+			call := <-calls
+			if call.Err != nil {
+				t.Fatal(call.Err)
+			}
+			if call.ResponseSequence > signal.Sequence && call.Body[4] != announced.NewSize {
+				t.Fatalf("round %d: an answer behind the signal of %+v has %v", round, announced, call.Body)
+			}
+		}
 	}
 }
 

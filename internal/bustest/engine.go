@@ -39,16 +39,20 @@ func (s Status) values() []any {
 }
 
 // Engine stands in for update_engine. It is idle at first. The method name for
-// its Faults is "GetStatus". Its methods are safe for concurrent use.
+// its Faults is "GetStatus". Its methods are safe for concurrent use. As the real
+// one, which has one thread, it says things in the order in which they come to be:
+// no answer with a status comes behind the signal of the next.
 type Engine struct {
 	Faults
 	bus   *Bus
 	asked chan time.Time
 
-	mu     sync.Mutex
+	mu     sync.Mutex // held until what is said is on its way
 	status Status
 	conn   *dbus.Conn // nil while it is off the bus
 }
+
+var errAway = errors.New("update_engine is not on the bus")
 
 // NewEngine returns an Engine that is not on the bus yet: see Appear.
 func NewEngine(bus *Bus) *Engine {
@@ -66,11 +70,12 @@ func (e *Engine) Appear() error {
 	if e.conn != nil && e.conn.Connected() {
 		return errors.New("let update_engine appear: it is on the bus already")
 	}
-	conn, err := e.bus.Connect()
+	conn, err := connect(e.bus.Address(), dbus.WithIncomingInterceptor(replyMyself))
 	if err != nil {
 		return fmt.Errorf("let update_engine appear: %w", err)
 	}
-	err = conn.ExportMethodTable(map[string]any{"GetStatus": e.getStatus}, EnginePath, EngineInterface)
+	getStatus := func(call dbus.Message) *dbus.Error { return e.getStatus(conn, call) }
+	err = conn.ExportMethodTable(map[string]any{"GetStatus": getStatus}, EnginePath, EngineInterface)
 	if err == nil {
 		err = own(conn, EngineName)
 	}
@@ -96,11 +101,12 @@ func (e *Engine) Leave() error {
 
 // Release gives up the name and stays connected.
 func (e *Engine) Release() error {
-	conn, err := e.connection()
-	if err != nil {
-		return err
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conn == nil {
+		return errAway
 	}
-	if _, err := conn.ReleaseName(EngineName); err != nil {
+	if _, err := e.conn.ReleaseName(EngineName); err != nil {
 		return fmt.Errorf("release update_engine's name: %w", err)
 	}
 	return nil
@@ -121,43 +127,61 @@ func (e *Engine) Set(s Status) {
 
 // Announce changes the status and emits StatusUpdate.
 func (e *Engine) Announce(s Status) error {
-	e.Set(s)
-	return e.Emit(s.values()...)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status = s
+	return e.emit(s.values()...)
 }
 
 // Emit emits StatusUpdate with any values at all, and returns once the bus has
 // taken it. GetStatus does not change.
 func (e *Engine) Emit(values ...any) error {
-	conn, err := e.connection()
-	if err != nil {
-		return err
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.emit(values...)
+}
+
+// emit is Emit; e.mu is held.
+func (e *Engine) emit(values ...any) error {
+	if e.conn == nil {
+		return errAway
 	}
-	return emit(conn, EnginePath, EngineSignal, values...)
+	return emit(e.conn, EnginePath, EngineSignal, values...)
 }
 
 // Asked returns the times at which GetStatus was called, as they come. Times
 // that nobody takes are lost beyond the first thousand.
 func (e *Engine) Asked() <-chan time.Time { return e.asked }
 
-func (e *Engine) connection() (*dbus.Conn, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.conn == nil {
-		return nil, errors.New("update_engine is not on the bus")
+// replyMyself keeps godbus from sending the reply to GetStatus, which it does at
+// some time after getStatus has returned. It still sends errors.
+func replyMyself(m *dbus.Message) {
+	if m.Headers[dbus.FieldMember].Value() == "GetStatus" {
+		m.Flags |= dbus.FlagNoReplyExpected
 	}
-	return e.conn, nil
 }
 
-func (e *Engine) getStatus() (lastChecked int64, progress float64, operation, version string, size int64, failure *dbus.Error) {
+func (e *Engine) getStatus(conn *dbus.Conn, call dbus.Message) *dbus.Error {
 	select {
 	case e.asked <- time.Now():
 	default:
 	}
-	failure = e.suffer("GetStatus")
+	if failure := e.suffer("GetStatus"); failure != nil {
+		return failure
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.status
-	return s.LastChecked, s.Progress, s.Operation, s.NewVersion, s.NewSize, failure
+	values := e.status.values()
+	_ = conn.Send(&dbus.Message{
+		Type: dbus.TypeMethodReply,
+		Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldDestination: call.Headers[dbus.FieldSender],
+			dbus.FieldReplySerial: dbus.MakeVariant(call.Serial()),
+			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(values...)),
+		},
+		Body: values,
+	}, nil) // an error is that update_engine has left
+	return nil
 }
 
 // own takes a well-known name, and fails when somebody else has it.
