@@ -67,6 +67,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer calls.Close()
+	// The bus may drop one and not the other. The loss of the first one ends the daemon, so
+	// that of this one ends that.
+	defer context.AfterFunc(calls.Context(), func() { conn.Close() })()
 	engine := updateengine.New(conn, s.log, s.trust(cfg))
 	events, err := engine.Watch(ctx)
 	if err != nil {
