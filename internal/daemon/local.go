@@ -135,7 +135,8 @@ const (
 )
 
 // Marked reports whether a wall message is that of a reboot which this program scheduled for
-// at. The time has to be in it, because logind keeps a message for whoever schedules next.
+// at. The time has to be in it, because logind keeps a message for whoever schedules next; and
+// in UTC, because the next process may read it in another time zone.
 func Marked(message string, at time.Time) bool {
 	rest, ok := strings.CutPrefix(message, messageMark)
 	_, rest, by := strings.Cut(rest, "!")
@@ -144,12 +145,15 @@ func Marked(message string, at time.Time) bool {
 
 // messageFor is what a message of ours says after the delay.
 func messageFor(at time.Time) string {
-	return messageBy + "reboots this host at " + clock(at.Add(-backstop))
+	return messageBy + "reboots this host at " + at.Add(-backstop).UTC().Format(clockLayout)
 }
 
 // message tells users of the reboot.
 func (m *Machine) message() string {
 	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageFor(m.scheduled)
+	if local := clock(m.scheduled.Add(-backstop)); !strings.HasSuffix(text, local) {
+		text += " (" + local + ")"
+	}
 	if m.version != "" {
 		text += ", for version " + safetext.Clean(m.version)
 	}

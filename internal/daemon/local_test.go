@@ -196,6 +196,26 @@ func TestScheduleSaysWhenAndWhy(t *testing.T) {
 	}
 }
 
+// The time zone may be another one when the next process looks for what this one scheduled.
+func TestMessageIsOursInEveryTimeZone(t *testing.T) {
+	t.Cleanup(func() { time.Local = time.UTC })
+	time.Local = time.FixedZone("CET", 3600)
+	r := newRig(t, true).do(toPreparing...).do(20*second, crowded)
+	const want = "locksmithd reboots this host at Mon 2026-03-02 04:05:20 UTC (Mon 2026-03-02 05:05:20 CET), for version 4081.2.0."
+	if !strings.Contains(r.order.Message, want) {
+		t.Errorf("the message is\n%s\nwant something with\n%s", r.order.Message, want)
+	}
+	for _, zone := range []*time.Location{time.Local, time.UTC, time.FixedZone("NZDT", 13*3600)} {
+		time.Local = zone
+		if !Marked(r.order.Message, r.order.At) {
+			t.Errorf("the message is not recognised in %v", zone)
+		}
+		if Marked(r.order.Message, r.order.At.Add(time.Hour)) {
+			t.Errorf("in %v it is taken for ours an hour later", zone)
+		}
+	}
+}
+
 func TestWhatSomebodyCallsAVersionCannotHarmATerminal(t *testing.T) {
 	r := newRig(t, true).do(Update{Source: Requester, Pending: true, Version: "1\x1b[2J\nBroadcast\u202e"})
 	if text := r.m.message(); strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || !strings.Contains(text, `version 1\x1b[2J\nBroadcast\u202e`) {

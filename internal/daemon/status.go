@@ -110,5 +110,7 @@ func (m *Machine) until(now time.Time) string {
 	return "; users and inhibitors can postpone it until " + clock(m.deadline())
 }
 
+const clockLayout = "Mon 2006-01-02 15:04:05 MST"
+
 // clock formats a time for people on this host.
-func clock(t time.Time) string { return t.Local().Format("Mon 2006-01-02 15:04:05 MST") }
+func clock(t time.Time) string { return t.Local().Format(clockLayout) }
