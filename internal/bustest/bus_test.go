@@ -2,6 +2,7 @@ package bustest_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -247,6 +248,65 @@ func TestARebootHasBegunWhenItIsTold(t *testing.T) {
 		if preparing, err := object.GetProperty("org.freedesktop.login1.Manager.PreparingForShutdown"); err != nil || preparing.Value() != false {
 			t.Fatalf("preparing after a boot: %v, %v", preparing, err)
 		}
+	}
+}
+
+// As with the real one, an object that is not there is another error than one that has no such interface.
+func TestLogindKnowsNoSessionThatHasEnded(t *testing.T) {
+	h := bustest.For(t)
+	bus := h.Bus(bustest.System)
+	logind := h.Logind(bus)
+	conn := h.Connect(bus)
+	read := func(id string) string {
+		object := conn.Object(bustest.LogindName, bustest.LogindPath+"/session/"+dbus.ObjectPath(id))
+		err := object.Call("org.freedesktop.DBus.Properties.GetAll", 0, "org.freedesktop.login1.Session").Err
+		var answer dbus.Error
+		if errors.As(err, &answer) {
+			return answer.Name
+		}
+		return fmt.Sprint(err)
+	}
+	const fine, unknown = "<nil>", "org.freedesktop.DBus.Error.UnknownObject"
+	a, b := bustest.Session{ID: "a"}, bustest.Session{ID: "b"}
+	set := func(sessions ...bustest.Session) {
+		t.Helper()
+		if err := logind.SetSessions(sessions...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(wantA, wantB string) {
+		t.Helper()
+		if gotA, gotB := read("a"), read("b"); gotA != wantA || gotB != wantB {
+			t.Errorf("a: %s, want %s; b: %s, want %s", gotA, wantA, gotB, wantB)
+		}
+	}
+	set(a, b)
+	want(fine, fine)
+	set(b)
+	want(unknown, fine)
+	set(a, b)
+	want(fine, fine)
+	if err := logind.Vanish("b"); err != nil {
+		t.Fatal(err)
+	}
+	want(fine, unknown)
+	var listed [][]any
+	err := conn.Object(bustest.LogindName, bustest.LogindPath).Call("org.freedesktop.login1.Manager.ListSessions", 0).Store(&listed)
+	if err != nil || len(listed) != 2 {
+		t.Errorf("listed: %v, %v, want both", listed, err)
+	}
+	if err := logind.Vanish("c"); err == nil {
+		t.Error("a session vanished that never was")
+	}
+	// A call that hangs is answered with what is so when the answer is made.
+	hung := logind.Hang("Session")
+	answer := make(chan string, 1)
+	go func() { answer <- read("a") }()
+	<-hung
+	set(b)
+	logind.Heal("Session")
+	if got := <-answer; got != unknown {
+		t.Errorf("a, which ended while the call hung: %s, want %s", got, unknown)
 	}
 }
 

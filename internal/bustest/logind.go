@@ -38,6 +38,8 @@ type Session struct {
 	State  string
 	Remote bool
 	Lies   map[string]any // properties that are not what the rest says; nil for a missing one
+
+	vanished bool // see Vanish
 }
 
 // Inhibitor is an inhibitor as logind shows it. Zero values of What and Mode
@@ -116,10 +118,7 @@ func (l *Logind) Appear() error {
 		return fmt.Errorf("let logind appear: %w", err)
 	}
 	l.conn = conn
-	err = l.exportManager()
-	for _, s := range l.sessions {
-		err = errors.Join(err, l.export(s))
-	}
+	err = errors.Join(l.exportManager(), l.exportSessions())
 	if err == nil {
 		err = own(conn, LogindName)
 	}
@@ -279,22 +278,11 @@ func (l *Logind) SetOwnSession(id string) {
 func (l *Logind) SetSessions(sessions ...Session) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn != nil {
-		for _, s := range l.sessions {
-			if err := l.conn.Export(nil, sessionPath(s.ID), propertiesInterface); err != nil {
-				return fmt.Errorf("forget session %s: %w", s.ID, err)
-			}
-		}
-	}
 	l.sessions = slices.Clone(sessions)
 	if l.conn == nil {
 		return nil
 	}
-	var failed []error
-	for _, s := range l.sessions {
-		failed = append(failed, l.export(s))
-	}
-	return errors.Join(failed...)
+	return l.exportSessions()
 }
 
 // Vanish lets a session's object disappear while ListSessions still names it,
@@ -302,14 +290,13 @@ func (l *Logind) SetSessions(sessions ...Session) error {
 func (l *Logind) Vanish(id string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn == nil {
-		return errors.New("logind is not on the bus")
+	for i, s := range l.sessions {
+		if s.ID == id {
+			l.sessions[i].vanished = true
+			return nil
+		}
 	}
-	return l.conn.ExportMethodTable(map[string]any{
-		"GetAll": func(string) (map[string]dbus.Variant, *dbus.Error) {
-			return nil, dbus.NewError("org.freedesktop.DBus.Error.UnknownObject", []any{"Unknown object."})
-		},
-	}, sessionPath(id), propertiesInterface)
+	return fmt.Errorf("let session %s vanish: there is none", id)
 }
 
 // SetPreparing sets the property PreparingForShutdown and emits
@@ -536,21 +523,37 @@ func (l *Logind) inhibited(mode string) string {
 	return strings.Join(slices.Compact(what), ":")
 }
 
-// export puts a session's object on the bus.
-func (l *Logind) export(s Session) error {
-	properties := s.properties()
-	err := l.conn.ExportMethodTable(map[string]any{
-		"GetAll": func(string) (map[string]dbus.Variant, *dbus.Error) {
-			return properties, l.suffer("Session")
-		},
-		"Get": func(_, name string) (dbus.Variant, *dbus.Error) {
-			return properties[name], l.suffer("Session")
-		},
-	}, sessionPath(s.ID), propertiesInterface)
-	if err != nil {
-		return fmt.Errorf("show session %s: %w", s.ID, err)
+// exportSessions puts the objects of the sessions on the bus. They stay there: what
+// they answer depends on the sessions that there are by then. l.mu is held.
+func (l *Logind) exportSessions() error {
+	for _, s := range l.sessions {
+		err := l.conn.ExportMethodTable(map[string]any{
+			"GetAll": func(string) (map[string]dbus.Variant, *dbus.Error) { return l.session(s.ID) },
+			"Get": func(_, name string) (dbus.Variant, *dbus.Error) {
+				properties, failure := l.session(s.ID)
+				return properties[name], failure
+			},
+		}, sessionPath(s.ID), propertiesInterface)
+		if err != nil {
+			return fmt.Errorf("show session %s: %w", s.ID, err)
+		}
 	}
 	return nil
+}
+
+// session returns the properties of a session.
+func (l *Logind) session(id string) (map[string]dbus.Variant, *dbus.Error) {
+	if failure := l.suffer("Session"); failure != nil {
+		return nil, failure
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.sessions {
+		if s.ID == id && !s.vanished {
+			return s.properties(), nil
+		}
+	}
+	return nil, dbus.NewError("org.freedesktop.DBus.Error.UnknownObject", []any{"Unknown object."})
 }
 
 func (s Session) properties() map[string]dbus.Variant {
