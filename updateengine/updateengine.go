@@ -154,9 +154,10 @@ func (c *Client) getStatus(ctx context.Context, name string) (Status, dbus.Seque
 	return status, call.ResponseSequence, nil
 }
 
-// ErrBusGone means that the bus took the signal and then went away, as it does when the host goes
-// down at once. If it did so for another reason, the daemon may not have asked who sent it.
-var ErrBusGone = errors.New("the bus took it, and then went away: either this host is going down already, or it has to be sent again")
+// ErrBusGone means that the bus went away after it was sent the signal, as it does when the host
+// goes down at once. It may not have taken it, and if it went for another reason, the daemon may
+// not have asked who sent it.
+var ErrBusGone = errors.New("the bus may have taken it, and then went away: either this host is going down already, or it has to be sent again")
 
 // EmitNeedReboot announces on conn that an update waits for a reboot, without
 // update_engine having said so.
@@ -175,8 +176,12 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	// The bus works off a connection's messages in order: its answer to a
 	// later one proves that it has passed the signal on.
 	if err := conn.BusObject().CallWithContext(ctxCall, "org.freedesktop.DBus.GetId", 0).Err; err != nil {
-		if ctx.Err() != nil {
+		var answer dbus.Error
+		switch {
+		case ctx.Err() != nil:
 			err = context.Cause(ctx)
+		case !errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &answer): // the connection is lost
+			return fmt.Errorf("emit the reboot signal: %w", ErrBusGone)
 		}
 		return fmt.Errorf("emit the reboot signal: wait for the bus to take it: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -512,6 +513,46 @@ func TestSendNeedRebootIsBelieved(t *testing.T) {
 	if err := EmitNeedReboot(t.Context(), conn); err == nil {
 		t.Error("without a bus: no error")
 	}
+}
+
+// The bus goes away before it says that it has taken the signal.
+func TestSendNeedRebootToABusThatGoesAwayWithoutAnAnswer(t *testing.T) {
+	h := newHost(t, Trust{})
+	raw, err := net.Dial("unix", strings.TrimPrefix(h.bus.Address(), "unix:path="))
+	must(t, err)
+	asked := make(chan struct{})
+	conn, err := dbus.NewConn(&tapped{raw, []byte("GetId"), sync.OnceFunc(func() { close(asked) })})
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	must(t, conn.Auth(nil))
+	must(t, conn.Hello())
+	must(t, h.bus.Pause())
+	emitted := make(chan error, 1)
+	go func() { emitted <- EmitNeedReboot(t.Context(), conn) }()
+	select {
+	case <-asked:
+	case err := <-emitted:
+		t.Fatalf("ended before it has asked the bus: %v", err)
+	}
+	must(t, h.bus.Kill())
+	if err := <-emitted; !errors.Is(err, ErrBusGone) || !strings.Contains(err.Error(), "may have taken it") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// tapped tells when something that has a text in it was written.
+type tapped struct {
+	net.Conn
+	text    []byte
+	written func()
+}
+
+func (c *tapped) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if bytes.Contains(p, c.text) {
+		c.written()
+	}
+	return n, err
 }
 
 // userDatabase makes a root with these lines in its files.
