@@ -52,8 +52,8 @@ var ErrUnknown = errors.New("outcome unknown")
 // should end, for its service manager to start it anew.
 var ErrBusGone = errors.New("the connection to the system bus is lost")
 
-// errGoingDown is why a slot is not given back.
-var errGoingDown = errors.New("the host is going down and needs its slot for that")
+// errGoingDown is why nothing is undone any more.
+var errGoingDown = errors.New("the host is going down already")
 
 // Settings are what a new configuration can change.
 type Settings struct {
@@ -375,7 +375,7 @@ func (l *loop) unschedule(ctx context.Context, o Order) (found bool, err error) 
 // or one host with a broken logind would hold up the fleet.
 func (l *loop) release(ctx context.Context, s Settings) error {
 	if l.isGoingDown(ctx) {
-		return errGoingDown
+		return fmt.Errorf("%w, and needs its slot for that", errGoingDown)
 	}
 	return s.Lock.Release(ctx)
 }

@@ -462,6 +462,9 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 				if s.expectState(test.state); k.is() == NotHeld {
 					t.Error("the slot was given back while the host goes down")
 				}
+				if last := s.reported()[len(s.reported())-1].Status; !strings.Contains(last, "the host is going down already") {
+					t.Errorf("the status is %q", last)
+				}
 				// It does not go down after all.
 				s.set(func() { s.goingDown = func(context.Context) (bool, error) { return false, nil } })
 				s.sleep(maxNap)

@@ -343,6 +343,23 @@ func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 	})
 }
 
+// Where there is no lock nothing is said about a slot.
+func TestRebootUnderWayIsNotCalledOffWithoutALock(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		s.scheduled = Shutdown{Type: "reboot", Mark: true}
+		s.goingDown = func(context.Context) (bool, error) { return true, nil }
+		s.run(Settings{Policy: people5m})
+		s.tell(idle)
+		s.sleep(time.Hour)
+		s.expectState(Settling)
+		last := s.reported()[len(s.reported())-1].Status
+		if s.did("cancel") || !strings.HasSuffix(last, "the last attempt failed: the host is going down already") {
+			t.Errorf("the status is %q, calls:\n%s", last, strings.Join(s.called(), "\n"))
+		}
+		s.expectEnd(nil)
+	})
+}
+
 // logind says that it has cancelled the reboot, and it stands.
 func TestRebootThatStandsAfterItWasCancelledKeepsTheSlot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
