@@ -251,6 +251,7 @@ func (f *fleet) etcdDowntimes() []downtime {
 	const started, stopping = "39f53479d3a045ac8e11786248231fbf", "de5b426a63be47a7b6ac3eaac82e2f6f" // sd-messages.h
 	var all []downtime
 	for _, h := range f.hosts {
+		h.syncJournal()
 		var stopped time.Time
 		for line := range strings.Lines(h.do("journalctl", "--unit=etcd", "--output=json", "MESSAGE_ID="+started, "MESSAGE_ID="+stopping)) {
 			var entry struct {

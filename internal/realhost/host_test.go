@@ -386,6 +386,13 @@ func (h *host) journal() string {
 	return h.run("journalctl", "--boot", "--unit=locksmithd", "--output=cat", "--no-pager").stdout
 }
 
+// syncJournal waits until what was logged so far is in the journal: whoever logs goes on
+// before that.
+func (h *host) syncJournal() {
+	h.t.Helper()
+	h.do("journalctl", "--sync")
+}
+
 // awaitJournal waits for a line of locksmithd in the journal that has all the parts.
 func (h *host) awaitJournal(parts ...string) string {
 	h.t.Helper()

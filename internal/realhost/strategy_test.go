@@ -26,6 +26,7 @@ func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
 	h.wantCoordinator("reboot", "reboot-planned")
 
 	// What an operator looks at first.
+	h.syncJournal()
 	if status := h.do("systemctl", "status", "--no-pager", "--lines=50", "locksmithd"); !containsAll(status,
 		"Active: active (running)", `Status: "reboot needed since`, "which opens", "msg=waiting from=idle why=") {
 		t.Errorf("systemctl status shows\n%s", status)
@@ -43,8 +44,9 @@ func TestOffIsACleanFinish(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=off\n")
 	h.wantCoordinator("off", "disabled")
+	eventually(t, "the end of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" })
 	for property, want := range map[string]string{
-		"ActiveState": "inactive", "SubState": "dead", "Result": "success",
+		"SubState": "dead", "Result": "success",
 		"ExecMainCode":   "1", // CLD_EXITED
 		"ExecMainStatus": "0", "NRestarts": "0",
 	} {

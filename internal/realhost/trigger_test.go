@@ -30,6 +30,7 @@ func TestARebootSignalOfAnybodyElseIsRefusedWithUserAndProcess(t *testing.T) {
 	}
 	h.awaitStatus("idle")
 	h.wantNoReboot(before)
+	h.syncJournal()
 	if journal := h.journal(); strings.Contains(journal, "a reboot is needed") {
 		t.Errorf("it was believed:\n%s", journal)
 	}
