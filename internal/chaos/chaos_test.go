@@ -36,12 +36,13 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	t.Parallel()
 	c := config(t)
 	c.Dump = os.TempDir() // to be looked at
+	want := 1000          // operations, however slow the machine is
 	if s := os.Getenv("CHAOS_OPS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
 			t.Fatalf("CHAOS_OPS: %v", err)
 		}
-		c.Ops, c.Duration, c.Leases, c.Break = n, 0, true, nil
+		c.Ops, c.Duration, c.Leases, c.Break, want = n, 0, true, nil, n
 	}
 	if s := os.Getenv("CHAOS_DURATION"); s != "" {
 		d, err := time.ParseDuration(s)
@@ -57,5 +58,11 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	t.Log(report)
 	if report.wrong() {
 		t.Error("what is wrong is above")
+	}
+	if report.Elections == 0 || report.Unknown == 0 {
+		t.Error("the clients met no faults: nothing is shown by this run")
+	}
+	if report.Ops < want && !report.wrong() {
+		t.Errorf("there were %d operations in %v, want %d", report.Ops, report.Elapsed, want)
 	}
 }

@@ -197,14 +197,19 @@ func (c *cluster) disturb(rng *rand.Rand) {
 
 func streams(method string) bool { return method == etcdtest.Watch || method == etcdtest.KeepAlive }
 
-// torment has one fault after the other, until ctx ends, and mends each. The error is that of mending.
+// torment has one fault after the other, until ctx ends, and mends each. The error is that of mending. The
+// first one kills the leader, so that even a short run has met something.
 func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64) error {
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; first = false {
 		pace(ctx, time.Duration(50+rng.IntN(350))*time.Millisecond)
 		if ctx.Err() != nil {
 			break
 		}
-		name, mend, err := c.harm(ctx, rng, seen)
+		kind, leader := rng.IntN(12), rng.IntN(2) == 0
+		if first {
+			kind, leader = 0, true
+		}
+		name, mend, err := c.harm(ctx, rng, kind, leader, seen)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -223,20 +228,20 @@ func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64
 // mendTimeout bounds how long a cluster takes to be healthy again on a busy machine.
 const mendTimeout = 3 * time.Minute
 
-// harm makes a fault.
-func (c *cluster) harm(ctx context.Context, rng *rand.Rand, seen func() int64) (name string, mend func(context.Context) error, err error) {
+// harm makes a fault, to the leader or to anyone.
+func (c *cluster) harm(ctx context.Context, rng *rand.Rand, kind int, leader bool, seen func() int64) (name string, mend func(context.Context) error, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mendTimeout)
 	defer cancel()
 	order := rng.Perm(len(c.members))
-	if rng.IntN(2) == 0 { // the leader comes first
-		leader := c.leader(ctx)
-		i := max(0, slices.IndexFunc(order, func(i int) bool { return c.members[i].id == leader }))
+	if leader {
+		id := c.leader(ctx)
+		i := max(0, slices.IndexFunc(order, func(i int) bool { return c.members[i].id == id }))
 		order[0], order[i] = order[i], order[0]
 	}
 	victim, other, third := c.members[order[0]], c.members[order[1]], c.members[order[2]]
 	nothing := func(context.Context) error { return nil }
 	pass := func(context.Context) error { return victim.bytes.Pass() }
-	switch rng.IntN(12) {
+	switch kind {
 	case 0, 1:
 		victim.Kill()
 		return "member killed", victim.Restart, nil
