@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,39 @@ import (
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/lock"
 )
+
+// addAsDocumented adds a role with what docs/operations.md grants it, and a user of that name.
+func addAsDocumented(ctx context.Context, t *testing.T, root *clientv3.Client, role string) {
+	t.Helper()
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := regexp.MustCompile(`(?m)^    etcdctl role grant-permission ` + role + `( --prefix=true)? (read|readwrite) (\S+)$`)
+	grants := command.FindAllStringSubmatch(string(text), -1)
+	if len(grants) == 0 {
+		t.Fatalf("nothing is granted to %s", role)
+	}
+	_, err = root.RoleAdd(ctx, role)
+	for _, g := range grants {
+		end := ""
+		if g[1] != "" {
+			end = clientv3.GetPrefixRangeEnd(g[3])
+		}
+		permission := clientv3.PermissionType(clientv3.PermRead)
+		if g[2] == "readwrite" {
+			permission = clientv3.PermissionType(clientv3.PermReadWrite)
+		}
+		_, failed := root.RoleGrantPermission(ctx, role, g[3], end, permission)
+		err = errors.Join(err, failed)
+	}
+	_, failed := root.UserAdd(ctx, role, "sesame")
+	err = errors.Join(err, failed)
+	_, failed = root.UserGrantRole(ctx, role, role)
+	if err := errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented runs all that hosts and operators do
 // as a user who may read and write the keys that docs/operations.md names, and no
@@ -26,11 +60,15 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			password := passwordFile(t)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			err := server.EnableAuth(ctx,
-				etcdtest.User{Name: "locksmith", Password: "sesame", Prefix: keys + "/", Permission: clientv3.PermissionType(clientv3.PermReadWrite)},
-				etcdtest.User{Name: "locksmith-viewer", Password: "sesame", Prefix: keys + "/", Permission: clientv3.PermissionType(clientv3.PermRead)})
+			if err := server.EnableAuth(ctx); err != nil {
+				t.Fatal(err)
+			}
+			root, err := server.Client()
 			if err != nil {
 				t.Fatal(err)
+			}
+			for _, role := range []string{"locksmith", "locksmith-viewer", "locksmith-lb"} {
+				addAsDocumented(ctx, t, root, role)
 			}
 			user := func(args ...string) []string {
 				return append([]string{"-etcd-username=locksmith", "-etcd-password-file=" + password}, args...)
@@ -80,10 +118,6 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			can(viewer("status", "-all-groups"), "\n(default)  0 ")
 
 			// Its time is over: the head takes its slot away.
-			root, err := server.Client()
-			if err != nil {
-				t.Fatal(err)
-			}
 			alive, err := root.Get(ctx, keys+"/alive/dead")
 			if err != nil || len(alive.Kvs) != 1 {
 				t.Fatal(alive, err)
@@ -153,24 +187,8 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			watched.see("1 of 1 available; 0 waiting; reboots: ")
 
 			// A host that may use the lock of its group alone, and see whether all are paused.
-			if _, err := root.RoleAdd(ctx, "locksmith-lb"); err != nil {
-				t.Fatal(err)
-			}
-			lb := keys + "/groups/lb/"
-			if _, err := root.RoleGrantPermission(ctx, "locksmith-lb", lb, clientv3.GetPrefixRangeEnd(lb), clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := root.RoleGrantPermission(ctx, "locksmith-lb", keys+"/pause-all", "", clientv3.PermissionType(clientv3.PermRead)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := root.UserAdd(ctx, "lb", "sesame"); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := root.UserGrantRole(ctx, "lb", "locksmith-lb"); err != nil {
-				t.Fatal(err)
-			}
 			confined := func(args ...string) []string {
-				return append([]string{"-etcd-username=lb", "-etcd-password-file=" + password}, args...)
+				return append([]string{"-etcd-username=locksmith-lb", "-etcd-password-file=" + password}, args...)
 			}
 			can(confined("-group=lb", "lock", "a"), "")
 			e := start(t, server, confined("-group=lb", "lock", "-wait", "e")...)
