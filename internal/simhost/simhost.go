@@ -48,7 +48,7 @@ type Host struct {
 	daemon  *proc.Process // nil while it is down
 	log     bytes.Buffer
 	notices []string // what it told its service manager, sd_notify(3)
-	status  string   // the last STATUS= of it
+	status  string   // the last STATUS= of daemon
 	changed chan struct{}
 }
 
@@ -87,6 +87,9 @@ func New(o Options) (_ *Host, err error) {
 	if h.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
 		return nil, err
 	}
+	if err := passCredentials(h.notify); err != nil {
+		return nil, err
+	}
 	go h.listen(h.notify)
 	return h, nil
 }
@@ -118,7 +121,7 @@ func (h *Host) Start() error {
 	if err != nil {
 		return fmt.Errorf("start locksmithd: %w", err)
 	}
-	h.daemon = daemon
+	h.daemon, h.status = daemon, ""
 	h.change()
 	return nil
 }
@@ -175,7 +178,8 @@ func (h *Host) Log() string {
 	return h.log.String()
 }
 
-// Status returns the line that systemctl status would show.
+// Status returns the line that systemctl status would show: the last one of the
+// process that was started last.
 func (h *Host) Status() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -225,23 +229,51 @@ func (h *Host) newBootID() error {
 
 // listen receives what locksmithd tells its service manager.
 func (h *Host) listen(conn *net.UnixConn) {
-	buffer := make([]byte, 1<<16)
+	buffer, control := make([]byte, 1<<16), make([]byte, syscall.CmsgSpace(syscall.SizeofUcred))
 	for {
-		n, err := conn.Read(buffer)
+		n, c, _, _, err := conn.ReadMsgUnix(buffer, control)
 		if err != nil {
 			return // closed
 		}
 		h.mu.Lock()
+		// One that was killed may have left something unread, which is not for its successor.
+		current := h.daemon != nil && sender(control[:c]) == h.daemon.PID()
 		for line := range strings.Lines(string(buffer[:n])) {
 			line = strings.TrimSuffix(line, "\n")
 			h.notices = append(h.notices, line)
-			if status, ok := strings.CutPrefix(line, "STATUS="); ok {
+			if status, ok := strings.CutPrefix(line, "STATUS="); ok && current {
 				h.status = status
 			}
 		}
 		h.change()
 		h.mu.Unlock()
 	}
+}
+
+// passCredentials makes the kernel say of every message which process sent it.
+func passCredentials(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PASSCRED, 1)
+	})
+	return errors.Join(err, failed)
+}
+
+// sender returns the process id in the control data of a message, 0 if there is none.
+func sender(control []byte) int {
+	messages, err := syscall.ParseSocketControlMessage(control)
+	if err != nil || len(messages) != 1 {
+		return 0
+	}
+	credentials, err := syscall.ParseUnixCredentials(&messages[0])
+	if err != nil {
+		return 0
+	}
+	return int(credentials.Pid)
 }
 
 // logWriter adds to a host's log.
