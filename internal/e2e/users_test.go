@@ -53,8 +53,8 @@ func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 		}
 	}
 	h.wantNoReboot()
-	must(t, h.Logind.SetSessions())
 	left := time.Now()
+	must(t, h.Logind.SetSessions())
 	if call := h.awaitReboot(); call.At.Before(left) {
 		t.Error("it did not wait for the users to leave")
 	}
