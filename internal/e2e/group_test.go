@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -221,6 +222,31 @@ func (g *group) wantDocument(want string) {
 	g.t.Helper()
 	if got := g.get(g.key()); got != want {
 		g.t.Errorf("the document is %s, want %s", got, want)
+	}
+}
+
+// wantRecord checks what a host has written of itself under a key, at since or after.
+// Where by is "" the key is that of its place in the queue.
+func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
+	g.t.Helper()
+	hostname, err := os.Hostname()
+	must(g.t, err)
+	want := map[string]string{"hostname": hostname, "boot_id": h.bootID(), "version": needReboot.NewVersion}
+	if by != "" {
+		want["by"] = by
+	}
+	value := g.get(key)
+	var got map[string]string
+	if err := json.Unmarshal([]byte(value), &got); err != nil {
+		g.t.Fatalf("%s is %q: %v", key, value, err)
+	}
+	at, err := time.Parse(time.RFC3339, got["since"])
+	if err != nil || at.Before(since) || at.After(time.Now()) {
+		g.t.Errorf("%s is %s, and its since should be between %v and now", key, value, since)
+	}
+	delete(got, "since")
+	if !maps.Equal(got, want) {
+		g.t.Errorf("%s is %s, want a since and %v", key, value, want)
 	}
 }
 

@@ -123,7 +123,11 @@ func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
+		since := time.Now()
 		fleet := enqueueBehindOther(t, g, 3)
+		for _, h := range fleet {
+			g.wantRecord(g.queueKey(h.id), h, since, "")
+		}
 		g.unlock("other")
 		for i, h := range fleet {
 			h.awaitReboot()

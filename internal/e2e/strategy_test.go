@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
@@ -140,8 +141,10 @@ func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 		}
 		h := startHost(t, g.conf())
 		h.awaitIdle()
+		since := time.Now()
 		h.announce()
 		h.awaitReboot()
+		g.wantRecord(g.prefix+"/holders/"+h.id, h, since, "locksmithd")
 		taken := `{"semaphore":0,"max":1,"holders":["` + h.id + `"]}`
 		g.wantDocument(taken)
 		must(t, h.Halt())
