@@ -359,6 +359,16 @@ func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 	}
 }
 
+// LOCKSMITHD_MAX counts for a lock that is new.
+func TestNewLockHasTheSlotsThatAreSet(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startPending(t, g.conf("LOCKSMITHD_MAX=3"))
+	h.awaitReboot()
+	g.awaitHolders(h.id)
+	g.wantNever("another number of slots", func(s semaphore) bool { return s.Max != 3 || s.Semaphore != 3-len(s.Holders) })
+}
+
 // How an operator stops a fleet.
 func TestMaxZeroStopsEverybody(t *testing.T) {
 	t.Parallel()
