@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/bustest"
@@ -246,8 +247,19 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startWaiting(t, g, g.conf())
+		// Its place in the queue goes because it gives it up: it does not run out.
+		lease, stop := g.keepAlive(g.queueKey(h.id))
+		defer stop()
 		must(t, h.Engine.Announce(idle))
 		h.awaitIdle()
+		eventually(t, "the end of the lease of its place", func() bool {
+			left, err := g.client.TimeToLive(soon(t), lease)
+			must(t, err)
+			return left.TTL < 0
+		})
+		if keys := g.keys(); !slices.Equal(keys, []string{g.key()}) {
+			t.Errorf("left behind: %v", keys)
+		}
 		g.unlock("other")
 		// The slot is free, and somebody else takes it.
 		other := startHost(t, g.conf())

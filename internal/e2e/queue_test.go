@@ -102,7 +102,7 @@ func (g *group) wantOrder(want ...string) {
 
 // keepAlive keeps a key's lease alive until stop is called, so that it makes no
 // difference how long a test takes.
-func (g *group) keepAlive(key string) (stop func()) {
+func (g *group) keepAlive(key string) (lease clientv3.LeaseID, stop func()) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(g.t.Context())
 	response, err := g.client.Get(ctx, key)
@@ -110,13 +110,14 @@ func (g *group) keepAlive(key string) (stop func()) {
 	if len(response.Kvs) == 0 || response.Kvs[0].Lease == 0 {
 		g.t.Fatalf("no lease keeps %s", key)
 	}
-	kept, err := g.client.KeepAlive(ctx, clientv3.LeaseID(response.Kvs[0].Lease))
+	lease = clientv3.LeaseID(response.Kvs[0].Lease)
+	kept, err := g.client.KeepAlive(ctx, lease)
 	must(g.t, err)
 	go func() {
 		for range kept {
 		}
 	}()
-	return cancel
+	return lease, cancel
 }
 
 func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
@@ -180,7 +181,7 @@ func TestNewcomerDoesNotJumpAHeadOfTheQueueThatHangs(t *testing.T) {
 		g := newGroup(t, s)
 		head := enqueueBehindOther(t, g, 1)[0]
 		must(t, head.Daemon().Pause(soon(t)))
-		stop := g.keepAlive(g.queueKey(head.id))
+		_, stop := g.keepAlive(g.queueKey(head.id))
 		g.unlock("other")
 		newcomer := enqueue(t, g, g.conf())
 		newcomer.awaitStatus("in the queue behind " + head.id)
