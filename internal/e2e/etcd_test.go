@@ -95,6 +95,48 @@ func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 	})
 }
 
+// A host is cut off from etcd while what it waits for happens, and when it is back
+// etcd does not know of that change any more: it has to look, for nobody tells it.
+func TestEtcdCompactedWhileAWaitingHostIsCutOff(t *testing.T) {
+	t.Parallel()
+	for name, behind := range map[string]bool{"first in the queue": false, "behind another": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
+				g := newGroup(t, s)
+				p := etcdtest.MustProxy(t, s)
+				g.lock("other")
+				var ahead *host
+				if behind {
+					ahead = enqueue(t, g, g.conf())
+				}
+				h := enqueue(t, g, g.confAt(p.Endpoint()))
+				_, stop := g.keepAlive(g.queueKey(h.id))
+				defer stop()
+				if !behind {
+					h.awaitStatus("first in the queue", "held by other")
+				} else {
+					h.awaitStatus("in the queue behind " + ahead.id)
+				}
+				p.Refuse()
+				g.unlock("other")
+				if behind {
+					ahead.awaitReboot()
+					ahead.reboot()
+				}
+				g.awaitHolders()
+				now, err := g.client.Get(soon(t), g.key())
+				must(t, err)
+				_, err = g.client.Compact(soon(t), now.Header.Revision)
+				must(t, err)
+				must(t, p.Pass())
+				h.awaitReboot()
+				g.awaitHolders(h.id)
+			})
+		})
+	}
+}
+
 // etcd stands still (SIGSTOP) while a host waits, and goes on.
 func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
