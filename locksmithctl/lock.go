@@ -29,7 +29,8 @@ With -wait it waits in the queue for its turn, as hosts do, and for the end of a
 until it has the slot. When it is interrupted, or after -timeout, it leaves the queue.
 
 locksmithd releases the slot of its own machine when it starts, whoever took it.
-Until then, or "locksmithctl unlock", one host less can reboot.`,
+Until then, or "locksmithctl unlock", one host less can reboot: a slot that is taken
+like this has no time-to-live.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if timeout != 0 && !wait {

@@ -198,7 +198,11 @@ func (h host) obstacles(ctx context.Context) (obstacles []string, err error) {
 	}
 	var texts []string
 	for _, i := range inhibitors {
-		texts = append(texts, fmt.Sprintf("%s (%s), process %d of %s", i.Who, i.Why, i.PID, i.User))
+		text := fmt.Sprintf("%s (%s)", i.Who, i.Why)
+		if i.PID != 0 { // else logind does not list it
+			text += fmt.Sprintf(", process %d of %s", i.PID, i.User)
+		}
+		texts = append(texts, text)
 	}
 	if len(texts) > 0 {
 		obstacles = append(obstacles, "inhibited by "+some(texts))

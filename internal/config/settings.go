@@ -149,7 +149,7 @@ func Definitions() []Definition {
 			Flag:        "etcd-password",
 			Variable:    "LOCKSMITHD_ETCD_PASSWORD",
 			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
-			Description: "password for etcd; every user of the host can see it in a flag, but not in update.conf",
+			Description: "password for etcd; every user of the host can see it in a flag, so a file is better",
 			Secret:      true,
 		},
 		{
