@@ -62,7 +62,8 @@ func isolate() (status int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, errors.New("hosts with a real systemd need root: run make e2e as root")
 	}
-	for tool, pkg := range map[string]string{"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux", "ip": "iproute2"} {
+	for tool, pkg := range map[string]string{"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux",
+		"ip": "iproute2", "mksquashfs": "squashfs-tools"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, fmt.Errorf("%s is missing: apt-get install %s", tool, pkg)
 		}
