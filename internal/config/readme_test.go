@@ -63,12 +63,32 @@ func TestReadmeExampleForFlatcarLoads(t *testing.T) {
 	}
 }
 
+// shippedUnit is the unit that Flatcar ships, as far as hosts rely on it.
+const shippedUnit = `[Unit]
+After=update-engine.service
+ConditionVirtualization=!container
+ConditionPathExists=!/usr/.noupdate
+
+[Service]
+CPUWeight=10
+MemoryHigh=32M
+Environment=GOMAXPROCS=1
+EnvironmentFile=-/usr/share/flatcar/update.conf
+EnvironmentFile=-/etc/flatcar/update.conf
+ExecStart=/usr/lib/locksmith/locksmithd
+Restart=on-failure
+RestartSec=10s
+
+[Install]
+WantedBy=multi-user.target
+`
+
 func TestReadmeDropInIsValidToSystemd(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Fatalf("%v: install the package systemd", err)
 	}
-	unit, err := os.ReadFile("../../systemd/locksmithd.service")
+	ours, err := os.ReadFile("../../systemd/locksmithd.service")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,23 +96,43 @@ func TestReadmeDropInIsValidToSystemd(t *testing.T) {
 	if len(units) != 1 || len(units[0].Dropins) != 1 {
 		t.Fatalf("the example has units %+v, want one with one drop-in", units)
 	}
-	dropIn := units[0].Dropins[0]
+	name, dropIn := units[0].Name, units[0].Dropins[0]
 	root := newRoot(t, map[string]string{
-		"opt/bin/locksmithd": "#!/bin/true\n",
-		"bin/kill":           "#!/bin/true\n",
-		"usr/lib/systemd/system/" + units[0].Name:                   string(unit),
-		"etc/systemd/system/" + units[0].Name + ".d/" + dropIn.Name: dropIn.Contents,
-		"usr/lib/systemd/system/sysinit.target":                     "[Unit]\nDescription=sysinit\n",
-		"usr/lib/systemd/system/basic.target":                       "[Unit]\nDescription=basic\n",
-		"usr/lib/systemd/system/shutdown.target":                    "[Unit]\nDescription=shutdown\nDefaultDependencies=no\n",
+		"opt/bin/locksmithd":             "#!/bin/true\n",
+		"bin/kill":                       "#!/bin/true\n",
+		"usr/lib/systemd/system/" + name: shippedUnit,
+		"etc/systemd/system/" + name + ".d/" + dropIn.Name: dropIn.Contents,
+		"usr/lib/systemd/system/sysinit.target":            "[Unit]\nDescription=sysinit\n",
+		"usr/lib/systemd/system/basic.target":              "[Unit]\nDescription=basic\n",
+		"usr/lib/systemd/system/shutdown.target":           "[Unit]\nDescription=shutdown\nDefaultDependencies=no\n",
 	})
 	for _, program := range []string{"opt/bin/locksmithd", "bin/kill"} {
 		if err := os.Chmod(filepath.Join(root, program), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	out, err := exec.Command(analyze, "verify", "--man=no", "--root="+root, units[0].Name).CombinedOutput()
+	args := []string{"verify", "--man=no", "--root=" + root, name}
+	out, err := exec.Command(analyze, args...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+
+	// With debug messages it prints what it makes of the unit and the drop-in together.
+	cmd := exec.Command(analyze, args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_LEVEL=debug")
+	merged, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("systemd-analyze verify: %v", err)
+	}
+	for line := range strings.Lines(string(ours)) {
+		others, found := strings.CutPrefix(line, "After=")
+		if !found {
+			continue
+		}
+		for _, other := range strings.Fields(others) {
+			if !strings.Contains(string(merged), "\tAfter: "+other+" ") {
+				t.Errorf("with the drop-in the unit that Flatcar ships is not ordered after %s, as ours is:\n%s", other, merged)
+			}
+		}
 	}
 }
