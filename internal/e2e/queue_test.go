@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/randtest"
 )
 
 // queueKey is the key of a host's place in the queue.
@@ -336,6 +339,81 @@ func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
 				return s.Semaphore != s.Max-len(s.Holders)
 			})
 		})
+	}
+}
+
+// An operator turns the knob all the time while a fleet takes its updates: whoever takes
+// a slot finds one free by the max of that moment, and nobody is left behind.
+func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
+	t.Parallel()
+	n, updates := 12, 2
+	if raceDetector {
+		n, updates = 6, 1 // the programs are many times as large
+	}
+	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	g.lock("other") // until they all wait
+	var fleet []*host
+	for range n {
+		fleet = append(fleet, startPending(t, g.conf()))
+	}
+	g.awaitQueue(len(fleet))
+	g.unlock("other")
+	reboots := map[string]int{}
+	slots, left := 1, updates*n
+	for deadline := time.Now().Add(patience); left > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d reboots are still to come; so far: %v", left, reboots)
+		}
+		slots = 1 + (slots+random.IntN(3))%4 // another one of 1 to 4
+		fleet[random.IntN(len(fleet))].ctl("set-max", strconv.Itoa(slots))
+		for _, h := range fleet {
+			if len(h.Logind.Reboots()) == 0 {
+				continue
+			}
+			h.awaitReboot()
+			h.reboot()
+			left--
+			if reboots[h.id]++; reboots[h.id] < updates {
+				h.announce()
+			}
+			break // max is another one for each of them
+		}
+	}
+	for _, h := range fleet {
+		h.awaitIdle()
+		h.wantNoReboot()
+	}
+	g.wantEmpty()
+	raised, lowered, taken := 0, 0, map[string]int{}
+	before := semaphore{Max: 1}
+	for _, s := range g.seen() {
+		for _, id := range s.Holders {
+			if !slices.Contains(before.Holders, id) {
+				taken[id]++
+				if len(s.Holders) > min(before.Max, s.Max) {
+					t.Errorf("%s took a slot that was not free: %v became %v", id, before, s)
+				}
+			}
+		}
+		if s.Semaphore != s.Max-len(s.Holders) {
+			t.Errorf("the document contradicts itself: %v", s)
+		}
+		if s.Max > before.Max {
+			raised++
+		}
+		if s.Max < before.Max {
+			lowered++
+		}
+		before = s
+	}
+	for id, times := range reboots {
+		if taken[id] < times {
+			t.Errorf("host %s took a slot %d times and rebooted %d times", id, taken[id], times)
+		}
+	}
+	if t.Logf("max was raised %d times and lowered %d times", raised, lowered); raised == 0 || lowered == 0 {
+		t.Error("that was no test")
 	}
 }
 
