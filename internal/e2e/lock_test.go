@@ -158,8 +158,12 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 			release: func(h *host) error { return h.Logind.SetSessions() },
 		},
 		"while logind hangs": {
-			hold:    func(h *host) error { h.Logind.Hang("Reboot"); return nil },
-			release: func(h *host) error { h.Logind.Heal("Reboot"); return nil },
+			hold: func(h *host) error { h.Logind.Hang("Reboot"); return nil },
+			release: func(h *host) error {
+				h.Logind.Heal("Reboot")
+				eventually(h.t, "the reboot to begin", func() bool { return h.Logind.Shutdown().Type == "reboot" })
+				return nil
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
