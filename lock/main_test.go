@@ -9,7 +9,7 @@ import (
 // TestMain lets more tests run at once than there are processors, unless told otherwise: most of
 // their time is spent waiting for time-outs.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -53,6 +53,7 @@ func addAsDocumented(ctx context.Context, t *testing.T, root *clientv3.Client, r
 // as a user who may read and write the keys that docs/operations.md names, and no
 // others, and what only looks as one who may read them.
 func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
+	t.Parallel()
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()

@@ -20,6 +20,7 @@ const crowd = 16
 // TestConflictsAreRetried has many commands change the same document at once:
 // each is done, once, and at no revision do more hold a slot than there are.
 func TestConflictsAreRetried(t *testing.T) {
+	t.Parallel()
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()

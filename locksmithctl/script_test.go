@@ -66,12 +66,17 @@ const (
 //	huge FILE         make a file of 100 MB
 //	certificate NAME [expired]    make NAME.pem and NAME.key
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	runScripts(t, "testdata/script", etcdtest.Newest)
 }
 
 func TestScriptsOnEveryEtcd(t *testing.T) {
+	t.Parallel()
 	for _, v := range etcdtest.Versions() {
-		t.Run(v.String(), func(t *testing.T) { runScripts(t, "testdata/script/etcd", v) })
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			runScripts(t, "testdata/script/etcd", v)
+		})
 	}
 }
 

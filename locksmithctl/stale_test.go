@@ -10,6 +10,7 @@ import (
 // TestStaleReadsAreNotShown asks a member that has lost the others, and so may
 // not know what they have done since: it must not answer from what it has.
 func TestStaleReadsAreNotShown(t *testing.T) {
+	t.Parallel()
 	for _, v := range etcdtest.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()

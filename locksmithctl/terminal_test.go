@@ -30,6 +30,7 @@ func putKey(t *testing.T, server *etcdtest.Server, key, value string) {
 }
 
 func TestWatchWritesALineForEveryChange(t *testing.T) {
+	t.Parallel()
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	do(t, server, "status")
 	text := start(t, server, "status", "-watch")
@@ -96,6 +97,7 @@ const (
 )
 
 func TestWatchOnATerminalRedrawsInPlace(t *testing.T) {
+	t.Parallel()
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	do(t, server, "lock", "a")
 	r := startOnTerminal(t, server, "status", "-watch")
