@@ -74,7 +74,7 @@ test: all bin/demo bin/etcd
 e2e: ARCH = $(shell dpkg --print-architecture)
 e2e: NEXT = $(VERSION)+next
 e2e: bin/etcd
-	@scripts/need debootstrap iproute2 systemd-container util-linux
+	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
