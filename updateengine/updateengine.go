@@ -154,10 +154,12 @@ func (c *Client) getStatus(ctx context.Context, name string) (Status, dbus.Seque
 	return status, call.ResponseSequence, nil
 }
 
-// ErrBusGone means that the bus went away after it was sent the signal, as it does when the host
-// goes down at once. It may not have taken it, and if it went for another reason, the daemon may
-// not have asked who sent it.
-var ErrBusGone = errors.New("the bus may have taken it, and then went away: either this host is going down already, or it has to be sent again")
+// ErrBusGone means that the bus took the signal and then went away, as it does when the host goes
+// down at once. If it did so for another reason, the daemon may not have asked who sent it.
+var ErrBusGone = errors.New("the bus took it, and then went away: either this host is going down already, or it has to be sent again")
+
+// errUnanswered is the same, where nobody knows whether the bus took it.
+var errUnanswered = errors.New("the bus went away, and may have taken it: either this host is going down already, or it has to be sent again")
 
 // EmitNeedReboot announces on conn that an update waits for a reboot, without
 // update_engine having said so.
@@ -165,7 +167,7 @@ var ErrBusGone = errors.New("the bus may have taken it, and then went away: eith
 // The daemon asks the bus who sent the signal, and the bus can only tell while
 // the sender is connected. So this waits until the bus has taken the signal,
 // and then stays for two seconds more: nothing comes back by which a sender
-// could know that it was asked about. Where the bus goes away meanwhile the error
+// could know that it was asked about. Where the bus goes away in these the error
 // matches [ErrBusGone]. The caller closes conn afterwards.
 func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	if err := conn.Emit(objectPath, signalName, int64(0), float64(0), NeedReboot, "", int64(0)); err != nil {
@@ -181,7 +183,7 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 		case ctx.Err() != nil:
 			err = context.Cause(ctx)
 		case !errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &answer): // the connection is lost
-			return fmt.Errorf("emit the reboot signal: %w", ErrBusGone)
+			return fmt.Errorf("emit the reboot signal: %w", errUnanswered)
 		}
 		return fmt.Errorf("emit the reboot signal: wait for the bus to take it: %w", err)
 	}
