@@ -73,6 +73,13 @@ func (h *history) again(o *op, n int) (added []*op) {
 	return added
 }
 
+// drop forgets an operation.
+func (h *history) drop(o *op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = slices.DeleteFunc(h.ops, func(other *op) bool { return other == o })
+}
+
 // close says that operations of unknown outcome have no effect from now on.
 func (h *history) close(ops []*op) {
 	h.mu.Lock()
