@@ -18,7 +18,7 @@ import (
 func TestDeadlineEndsAnInhibitorThatOthersHide(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=10s\n")
+	h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=20s\n")
 	crowd := make([]bustest.Inhibitor, 200)
 	for i := range crowd {
 		crowd[i] = bustest.Inhibitor{Who: "mallory", Why: strings.Repeat("x", 2000), Mode: "delay", UID: 1000}

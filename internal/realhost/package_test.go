@@ -17,7 +17,7 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 	first.announce("4081.2.0")
 	first.awaitStatus("waiting for a slot", "held by "+other)
 	second.announce("4081.2.0")
-	second.awaitStatus("waiting for a slot")
+	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
 	before := first.awaitUp()
 	pid, version := first.unit("locksmithd", "MainPID"), first.do("locksmithctl", "-version")
 
