@@ -52,7 +52,7 @@ func (m *Machine) leaving() (State, string) {
 	}
 	switch {
 	case m.state == Rebooting && !m.leave.Reload:
-		return Left, end + "; logind was asked to reboot the host, a slot stays held until that is done"
+		return Left, end + "; logind was asked to reboot the host, and a slot that is held is kept for that"
 	case m.leave.KeepLock && m.MayHold():
 		return Left, end + "; the slot is kept, since the host is going down or nobody can tell"
 	case m.leave.KeepLock:
@@ -62,7 +62,7 @@ func (m *Machine) leaving() (State, string) {
 	case !m.mayHold && !m.mayStand:
 		return Left, end + "; no slot is held"
 	case m.mayStand && m.logind.err != nil:
-		return Left, fmt.Sprintf("%s; a reboot that was scheduled with logind may still stand, and keeps its slot: %v", end, m.logind.err)
+		return Left, fmt.Sprintf("%s; a reboot that was scheduled with logind may still stand, and a slot that is held is kept for it: %v", end, m.logind.err)
 	case m.state == Starting && m.policy.Lock && !m.inspected:
 		return Left, end + " before etcd said whether a slot is held"
 	case m.etcd.err != nil:
