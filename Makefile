@@ -1,7 +1,7 @@
 # make          builds bin/locksmithd and bin/locksmithctl
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
 # make test     every test but the real hosts; installs what it needs when run as root
-# make e2e      hosts with a real systemd in containers; needs root
+# make e2e      hosts with a real systemd in containers; needs root (SUITE="bookworm trixie trixie-polkit", or sid)
 # make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
 # make sysext   system extensions for Flatcar in dist/
@@ -68,8 +68,9 @@ test: all bin/demo bin/etcd
 	$(GO) test -p 1 $$($(GO) list ./... | grep -v internal/realhost)
 
 # The packages on hosts with a real systemd, in containers: this version's, and the
-# same as a later one for upgrades. The root of the hosts is made once, and kept in
+# same as a later one for upgrades. The roots of the hosts are made once, and kept in
 # the user's cache folder.
+SUITE ?= bookworm trixie trixie-polkit
 .PHONY: e2e
 e2e: ARCH = $(shell dpkg --print-architecture)
 e2e: NEXT = $(VERSION)+next
@@ -78,8 +79,11 @@ e2e: bin/etcd
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
-	LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
-		CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost $(E2EFLAGS)
+	@set -e; for suite in $(SUITE); do \
+		echo "== the hosts are $$suite"; \
+		LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
+			CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost -suite $$suite $(E2EFLAGS); \
+	done
 
 # All but the model, which has no goroutines and is slow under the detector, and
 # the chaos harness, whose clients would be too slow to meet each other; and what

@@ -308,7 +308,7 @@ func (h *host) wantNoReboot(before *boot) {
 
 func (h *host) readBootID(b *boot) string {
 	h.t.Helper()
-	r := runIn(h.t.Context(), b.leader, "cat", "/proc/sys/kernel/random/boot_id")
+	r := b.run(h.t.Context(), "cat", "/proc/sys/kernel/random/boot_id")
 	if r.status != 0 {
 		h.t.Fatalf("read the boot id of %s: %+v", h.name, r)
 	}
@@ -321,17 +321,28 @@ type result struct {
 	status         int
 }
 
-// runIn runs a program in the namespaces of a host's PID 1.
-func runIn(ctx context.Context, leader int, args ...string) result {
+// run runs a program on the host of the boot, in the namespaces of its PID 1 and in a
+// control group of its own tree, where logind can tell that it belongs to no session.
+func (b *boot) run(ctx context.Context, args ...string) result {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target=" + strconv.Itoa(leader),
+	path := filepath.Join(b.cgroup, "payload/system.slice/e2e.service")
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return result{stderr: err.Error(), status: -1}
+	}
+	group, err := os.Open(path)
+	if err != nil {
+		return result{stderr: err.Error(), status: -1}
+	}
+	defer group.Close()
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target=" + strconv.Itoa(b.leader),
 		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}, args...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	err = cmd.Run()
 	return result{stdout.String(), stderr.String(), proc.ExitStatus(err)}
 }
 
@@ -339,12 +350,12 @@ func runIn(ctx context.Context, leader int, args ...string) result {
 func (h *host) run(args ...string) result {
 	h.t.Helper()
 	h.mu.Lock()
-	leader := h.boots[len(h.boots)-1].leader
+	last := *h.boots[len(h.boots)-1]
 	h.mu.Unlock()
-	if leader == 0 {
+	if last.leader == 0 {
 		return result{stderr: h.name + " is down", status: -1}
 	}
-	return runIn(h.t.Context(), leader, args...)
+	return last.run(h.t.Context(), args...)
 }
 
 // runAs runs a program as a user of the host, with the groups of that user.

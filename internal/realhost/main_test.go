@@ -38,6 +38,7 @@ const (
 // TestMain runs the tests as the first process of namespaces of their own.
 func TestMain(m *testing.M) {
 	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
+	suite := flag.String("suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
 	// Most of the time they wait.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
@@ -45,7 +46,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	status, err := 0, error(nil)
 	if root := os.Getenv(rootVariable); root == "" {
-		status, err = isolate()
+		status, err = isolate(*suite)
 	} else if err = setUp(root); err == nil {
 		status = m.Run()
 		err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")
@@ -57,8 +58,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// isolate runs this program again in namespaces of its own.
-func isolate() (status int, err error) {
+// isolate runs this program again in namespaces of its own, with hosts of a suite.
+func isolate(suite string) (status int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, errors.New("hosts with a real systemd need root: run make e2e as root")
 	}
@@ -71,7 +72,7 @@ func isolate() (status int, err error) {
 	if os.Getenv("LOCKSMITH_DEB") == "" || os.Getenv("LOCKSMITH_NEXT_DEB") == "" {
 		return 0, errors.New("LOCKSMITH_DEB and LOCKSMITH_NEXT_DEB do not name the packages to test: run make e2e")
 	}
-	root, err := cachedRoot()
+	root, err := cachedRoot(suite)
 	if err != nil {
 		return 0, err
 	}

@@ -6,25 +6,46 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
 
-// packages are what a host has beside the distribution's minimum.
-const packages = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps"
+// suite is what the hosts of a run are made of.
+type suite struct {
+	release  string // of Debian
+	packages string // beside the distribution's minimum
+}
 
-// cachedRoot returns the folder of a root file system with the packages of this
-// machine's distribution, from the mirror that apt uses here. It is made when there
-// is none yet, below the user's cache folder.
-func cachedRoot() (string, error) {
+// suites are the hosts that -suite can choose. docs/compatibility.md says which systemd
+// each has, and what is tried on it.
+var suites = map[string]suite{
+	"bookworm": {"bookworm", common + ",dbus"},
+	"trixie":   {"trixie", common + ",dbus"},
+	// The other bus, and somebody to ask for what logind does not allow by itself.
+	"trixie-polkit": {"trixie", common + ",dbus-broker,polkitd"},
+	"sid":           {"sid", common + ",dbus"},
+}
+
+const common = "systemd,systemd-sysv,libpam-systemd,iproute2,procps"
+
+// cachedRoot returns the folder of a root file system of a suite, from the mirror that
+// apt uses here. It is made when there is none yet, below the user's cache folder. To
+// have a newer one, remove it.
+func cachedRoot(name string) (string, error) {
+	suite, ok := suites[name]
+	if !ok {
+		return "", fmt.Errorf("there is no suite %q, only %q", name, slices.Sorted(maps.Keys(suites)))
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find the cache for the root of the hosts: %w", err)
 	}
-	mirror, suite, err := distribution()
+	mirror, err := mirror()
 	if err != nil {
 		return "", fmt.Errorf("make the root of the hosts: %w", err)
 	}
@@ -33,7 +54,7 @@ func cachedRoot() (string, error) {
 		return "", err
 	}
 	// One at a time: who comes second finds it made.
-	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := os.OpenFile(filepath.Join(cache, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", err
 	}
@@ -41,8 +62,8 @@ func cachedRoot() (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	key := sha256.Sum256([]byte(strings.Join([]string{mirror, suite, packages}, "\n")))
-	root := filepath.Join(cache, fmt.Sprintf("%s-%x", suite, key[:8]))
+	key := sha256.Sum256([]byte(strings.Join([]string{mirror, suite.release, suite.packages}, "\n")))
+	root := filepath.Join(cache, fmt.Sprintf("%s-%x", name, key[:8]))
 	if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {
 		return root, err
 	}
@@ -50,31 +71,32 @@ func cachedRoot() (string, error) {
 	if err := os.RemoveAll(making); err != nil {
 		return "", err
 	}
-	fmt.Fprintf(os.Stderr, "making the root of the hosts, once: %s from %s\n", suite, mirror)
-	out, err := exec.Command("debootstrap", "--variant=minbase", "--include="+packages, suite, making, mirror).CombinedOutput()
+	fmt.Fprintf(os.Stderr, "making the root of the hosts, once: %s from %s\n", suite.release, mirror)
+	out, err := exec.Command("debootstrap", "--variant=minbase", "--include="+suite.packages, suite.release, making, mirror).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("make the root of the hosts: debootstrap: %w\n%s", err, tail(out))
 	}
 	return root, os.Rename(making, root)
 }
 
-// distribution returns the mirror and the suite of this machine's own packages.
-func distribution() (mirror, suite string, err error) {
+// mirror returns where this machine's own packages come from. A mirror of Debian serves
+// every release.
+func mirror() (string, error) {
 	out, err := exec.Command("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME").Output()
 	if err != nil {
-		return "", "", fmt.Errorf("read /etc/os-release: %w", err)
+		return "", fmt.Errorf("read /etc/os-release: %w", err)
 	}
-	suite = strings.TrimSpace(string(out))
+	release := strings.TrimSpace(string(out))
 	out, err = exec.Command("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages").Output()
 	if err != nil {
-		return "", "", fmt.Errorf("ask apt for its mirror: %w", err)
+		return "", fmt.Errorf("ask apt for its mirror: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		if uri, ok := strings.CutPrefix(strings.TrimSpace(line), suite+" main "); ok {
-			return uri, suite, nil
+		if uri, ok := strings.CutPrefix(strings.TrimSpace(line), release+" main "); ok {
+			return uri, nil
 		}
 	}
-	return "", "", fmt.Errorf("apt knows no mirror of %q with component main: run apt-get update", suite)
+	return "", fmt.Errorf("apt knows no mirror of %q with component main: run apt-get update", release)
 }
 
 // tail returns the last lines of some output.
