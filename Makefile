@@ -100,6 +100,7 @@ lint: bin/staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
 	bin/staticcheck ./...
+	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
 	shellcheck .ci/run scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
 
 .PHONY: bench

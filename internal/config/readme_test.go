@@ -45,24 +45,6 @@ func readmeExample(t *testing.T) butane {
 	return b
 }
 
-func TestReadmeExampleForFlatcarLoads(t *testing.T) {
-	conf := ""
-	for _, f := range readmeExample(t).Storage.Files {
-		if f.Path == "/etc/flatcar/update.conf" {
-			conf = f.Contents.Inline
-		}
-	}
-	// The certificate is the one thing that the example cannot bring along.
-	conf = strings.ReplaceAll(conf, "/etc/ssl/certs/etcd-ca.pem", newCertificates(t).ca)
-	c, err := Load(Options{Program: Daemon, Root: newRoot(t, map[string]string{etc: conf})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Strategy != StrategyEtcdLock || len(c.Etcd.Endpoints) != 2 || c.Window.String() != "Mon-Fri 04:00 for 2h" || len(c.Warnings) > 0 {
-		t.Errorf("the example gives %+v", c)
-	}
-}
-
 // shippedUnit is the unit that Flatcar ships, as far as hosts rely on it.
 const shippedUnit = `[Unit]
 After=update-engine.service
