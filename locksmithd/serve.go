@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
@@ -32,6 +33,27 @@ type server struct {
 	// live on while that stays the same: it may have a transaction to resolve.
 	slot     *slot
 	slotFrom *config.Config
+
+	status status
+}
+
+// status is what the line of systemctl status is made of: what the daemon does, and, until
+// the next reload, that the last one was refused.
+type status struct {
+	sync.Mutex
+	doing, refused string
+}
+
+// show changes the status line, and sends it.
+func (s *server) show(change func(*status)) {
+	s.status.Lock()
+	defer s.status.Unlock()
+	change(&s.status)
+	line := s.status.doing
+	if s.status.refused != "" {
+		line += "; the new configuration is refused, the old one stays in force: " + s.status.refused
+	}
+	s.warn(s.notify.Status(line))
 }
 
 // serve runs the daemon until ctx ends or it cannot go on.
@@ -169,11 +191,13 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 		switch {
 		case err != nil:
 			s.log.Error("the new configuration is refused, the old one stays in force", "error", err)
+			s.show(func(status *status) { status.refused = err.Error() })
 		case cfg.Strategy == config.StrategyOff:
 			stop(errOff)
 			return
 		default:
 			s.accept(cfg)
+			s.show(func(status *status) { status.refused = "" })
 			engine.SetTrust(s.trust(cfg))
 			select {
 			case to <- settings:
@@ -195,7 +219,7 @@ func (s *server) reporter(file *coordinator.File) func(daemon.Report) {
 			strategy = config.StrategyEtcdLock
 		}
 		s.warn(file.Set(string(strategy), coordinatorState(r.State)))
-		s.warn(s.notify.Status(r.Status))
+		s.show(func(status *status) { status.doing = r.Status })
 		if !ready {
 			ready = true
 			s.warn(s.notify.Ready())

@@ -127,10 +127,14 @@ func Load(o Options) (*Config, error) { return NewLoader(o).Load() }
 // environment for it, if at the first load both have the same value. Variables that
 // differ, or are not in a file, were set in another way, and go on to win over
 // the files.
+//
+// A Load after the first one refuses what would drop settings that are in force because
+// their file is missing or empty, or the lock because no strategy is set any more.
 type Loader struct {
 	options Options
 	environ map[string]string
 	started bool
+	inForce map[string]resolved // what the last Load without an error found
 }
 
 // NewLoader returns a Loader. It reads nothing yet.
@@ -175,7 +179,11 @@ func (l *Loader) Load() (*Config, error) {
 		settings[d.Name] = r
 		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin})
 	}
-	return c, c.check(settings, l.options)
+	if err := errors.Join(c.check(settings, l.options), l.lost(settings, files)); err != nil {
+		return c, err
+	}
+	l.inForce = settings
+	return c, nil
 }
 
 // resolve finds the value of a setting that is in force.

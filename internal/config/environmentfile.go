@@ -35,6 +35,7 @@ type environmentFile struct {
 	// assignments, in the order of the file; the last of a name wins.
 	assignments []assignment
 	ignored     []ignoredLine
+	missing     bool // there is no such file
 }
 
 // lookup returns the assignment of name that is in force.
@@ -53,7 +54,7 @@ func (f environmentFile) lookup(name string) (assignment, bool) {
 func readEnvironmentFile(path string) (environmentFile, error) {
 	data, err := readSmallFile(path, maxFileSize)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return environmentFile{}, nil
+		return environmentFile{missing: true}, nil
 	}
 	if err != nil {
 		return environmentFile{}, err

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -195,11 +196,41 @@ func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
 	if !containsAll(h.Status(), "waiting for a slot", "held by other") {
 		t.Errorf("the status is %q", h.Status())
 	}
+	h.awaitStatus("waiting for a slot", "the new configuration is refused", "LOCKSMITHD_ETCD_KEYFILE")
 	old.unlock("other")
 	h.awaitReboot()
 	old.awaitHolders(h.id)
 	if keys := new.keys(); len(keys) > 0 {
 		t.Errorf("the refused group was used: %v", keys)
+	}
+}
+
+// A host that waits for the lock does not forget it, and reboot, because its
+// update.conf is gone or being written: not before the file says so.
+func TestSIGHUPWithoutUpdateConfKeepsTheLock(t *testing.T) {
+	t.Parallel()
+	s := sharedEtcd(t, etcdtest.Newest)
+	for name, spoil := range map[string]func(path string) error{
+		"gone":      os.Remove,
+		"truncated": func(path string) error { return os.Truncate(path, 0) },
+		"cut off":   func(path string) error { return os.WriteFile(path, []byte("GROUP=stable\n"), 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, s)
+			h := startWaiting(t, g, g.conf())
+			must(t, spoil(h.Path("etc/flatcar/update.conf")))
+			h.signal(syscall.SIGHUP)
+			h.awaitLog("level=ERROR", "the new configuration is refused", "REBOOT_STRATEGY=reboot")
+			h.awaitStatus("waiting for a slot", "held by other", "the new configuration is refused", "REBOOT_STRATEGY=reboot")
+			h.wantNoReboot()
+			h.reload("REBOOT_STRATEGY=reboot\n")
+			h.awaitReboot()
+			if strings.Contains(h.Status(), "refused") {
+				t.Errorf("the status is %q after a reload that was accepted", h.Status())
+			}
+			g.wantNever("it took a slot", holds(h.id))
+		})
 	}
 }
 
