@@ -53,6 +53,13 @@ bin/etcd: tools/go.mod tools/go.sum
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
 
+# Ignition reads disks with libblkid, through C.
+bin/ignition-apply: tools/provision/go.mod tools/provision/go.sum
+	@scripts/need gcc libblkid-dev
+	cd tools/provision && CGO_ENABLED=1 $(GO) build -o ../../$@ github.com/coreos/ignition/v2/internal
+bin/butane: tools/provision/go.mod tools/provision/go.sum
+	cd tools/provision && CGO_ENABLED=0 $(GO) build -o ../../$@ github.com/coreos/butane/internal
+
 .PHONY: tools
 tools: bin/etcd bin/staticcheck
 
@@ -74,7 +81,7 @@ SUITE ?= bookworm trixie trixie-polkit
 .PHONY: e2e
 e2e: ARCH = $(shell dpkg --print-architecture)
 e2e: NEXT = $(VERSION)+next
-e2e: bin/etcd
+e2e: bin/etcd bin/ignition-apply bin/butane
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
