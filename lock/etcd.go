@@ -328,9 +328,19 @@ func value(kv *mvccpb.KeyValue) Value {
 	return Value{Data: kv.Value, ModRevision: kv.ModRevision, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
 }
 
-// retry runs do until it succeeds, is refused, or has failed too often.
+// retry runs do until it succeeds, is refused, or has failed too often. Beside the tries after the first
+// that got no answer it finds out why.
 func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error {
+	probing, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var failed failures
+	var found <-chan causes
+	explained := func(failed failures) error {
+		if found == nil {
+			return failed
+		}
+		return (<-found).explain(failed)
+	}
 	for attempt := 1; ; attempt++ {
 		err := e.once(ctx, do)
 		if err == nil || settled(err) || errors.Is(err, context.Canceled) {
@@ -338,14 +348,22 @@ func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error
 		}
 		failed = failed.with(err)
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-			return failed.with(ctx.Err()) // etcd knows the deadline as well, and may be quicker
+			return explained(failed.with(ctx.Err())) // etcd knows the deadline as well, and may be quicker
 		}
 		if ctx.Err() != nil || attempt == attempts {
-			return failed
+			return explained(failed)
+		}
+		if _, unanswered := errors.AsType[*noAnswerError](err); unanswered && found == nil {
+			found = e.config.startProbe(probing)
 		}
 		sleep(ctx, backoff(attempt, 200*time.Millisecond, time.Second))
 	}
 }
+
+// noAnswerError is a failure in which it may well be that no etcd was reached.
+type noAnswerError struct{ error }
+
+func (e *noAnswerError) Unwrap() error { return e.error }
 
 // settled reports whether err is an answer and not a failure.
 func settled(err error) bool {
@@ -413,7 +431,7 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 	if err := e.config.pairs(); err != nil {
 		return nil, nil, err
 	}
-	tlsConfig, password, err := e.files()
+	tlsConfig, password, err := e.files(at)
 	if err != nil {
 		return nil, at, err
 	}
@@ -457,9 +475,9 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 }
 
 // files reads what the next connection needs.
-func (e *Etcd) files() (*tls.Config, string, error) {
+func (e *Etcd) files(endpoints []string) (*tls.Config, string, error) {
 	password := ""
-	tlsConfig, err := e.config.tlsConfig()
+	tlsConfig, err := e.config.tlsConfig(endpoints)
 	if err == nil {
 		password, err = e.config.password()
 	}
@@ -520,7 +538,7 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 			}
 			return fmt.Errorf("etcd %w: the user name or password%s of %s is wrong", ErrRefused, in, e.user())
 		case errors.Is(err, rpctypes.ErrUserEmpty) && e.config.Username == "":
-			return fmt.Errorf("etcd %w: it demands a user; set -%s and -%s", ErrRefused, OptionUsername, OptionPassword)
+			return fmt.Errorf("etcd %w: it demands a user; set %s", ErrRefused, e.config.names(OptionUsername, OptionPassword))
 		case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthOldRevision):
 			// Users were set up in etcd after the log-in; the next one helps.
 			return fmt.Errorf("etcd at %s: %s", at, message)
@@ -528,13 +546,12 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 			return fmt.Errorf("etcd %w: %s", ErrRefused, message)
 		}
 	case codes.Unimplemented:
-		return fmt.Errorf("%w: the server at %s is no etcd of version 3: %s", ErrRefused, at, message)
+		return fmt.Errorf("%w: the server at %s is not etcd, or older than version 3: %s; %s", ErrRefused, at, message, e.config.check("host and port"))
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("no answer in time from etcd at %s", at)
+		return &noAnswerError{fmt.Errorf("no answer in time from etcd at %s", at)}
+	case codes.Unavailable:
+		return &noAnswerError{fmt.Errorf("etcd at %s: %s", at, message)}
 	default:
-		if secure(at) && (strings.Contains(message, "broken pipe") || strings.Contains(message, "connection reset") || strings.Contains(message, "EOF")) {
-			message += " (as when etcd demands a client certificate and gets none that it knows)"
-		}
 		return fmt.Errorf("etcd at %s: %s", at, message)
 	}
 }
@@ -560,7 +577,7 @@ func describe(err error) (codes.Code, string) {
 		return e.Code(), strings.TrimPrefix(e.Error(), "etcdserver: ")
 	}
 	s := status.Convert(err)
-	message := s.Message()
+	message, _, _ := strings.Cut(s.Message(), "\n") // a web server's page follows
 	if _, inner, ok := strings.Cut(message, `desc = "`); ok {
 		message = strings.TrimSuffix(inner, `"`)
 	}

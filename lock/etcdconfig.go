@@ -3,6 +3,7 @@ package lock
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +23,42 @@ type EtcdConfig struct {
 	// Endpoints are client URLs of members of the cluster: http or https, the same for all of them.
 	// Without a port it is the one of the scheme, 80 or 443.
 	Endpoints []string
-	// CAFile has the certificates that vouch for the servers; the system's roots when it is empty.
+	// CAFile has the certificates that vouch for the servers; the system's roots when it is empty. Neither
+	// it nor the next two files are read where the endpoints are http.
 	CAFile string
 	// CertFile and KeyFile identify this client, if both are set.
 	CertFile, KeyFile string
 	// Username and Password identify this client, if both are set. PasswordFile has the password, and
 	// maybe a line break after it, where Password is empty.
 	Username, Password, PasswordFile string
+
+	// Names are what messages call the options, such as "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf" for
+	// OptionEndpoint. One that is not here is called as on the command line.
+	Names map[string]string
+	// DefaultEndpoint says that nobody has set Endpoints, which is worth a word when they do not work.
+	DefaultEndpoint bool
+}
+
+// wrong says what is wrong with an option.
+func (c EtcdConfig) wrong(option string, err error) error {
+	return &OptionError{Option: option, Name: c.name(option), Err: err}
+}
+
+// name is what messages call an option.
+func (c EtcdConfig) name(option string) string {
+	if name := c.Names[option]; name != "" {
+		return name
+	}
+	return "-" + option
+}
+
+// names names two options that belong together, and where both are set only once.
+func (c EtcdConfig) names(a, b string) string {
+	first, second := c.name(a), c.name(b)
+	if i := strings.Index(first, " in "); i > 0 && strings.HasSuffix(second, first[i:]) {
+		first = first[:i]
+	}
+	return first + " and " + second
 }
 
 // The options of [EtcdConfig], as [OptionError] names them.
@@ -46,10 +76,11 @@ const (
 // it: nothing was sent to etcd.
 type OptionError struct {
 	Option string // one of the Option constants
+	Name   string // what the configuration calls it
 	Err    error  // what is wrong and would be right, without the name of the option
 }
 
-func (e *OptionError) Error() string { return "option -" + e.Option + ": " + e.Err.Error() }
+func (e *OptionError) Error() string { return e.Name + ": " + e.Err.Error() }
 
 func (e *OptionError) Unwrap() error { return e.Err }
 
@@ -62,23 +93,24 @@ const maxFile = 1 << 20
 // Validate reads the files and reports the first thing that is wrong, as an [*OptionError]. It does
 // not connect.
 func (c EtcdConfig) Validate() error {
-	if _, err := c.endpoints(); err != nil {
+	endpoints, err := c.endpoints()
+	if err != nil {
 		return err
 	}
 	if err := c.pairs(); err != nil {
 		return err
 	}
-	if _, err := c.tlsConfig(); err != nil {
+	if _, err := c.tlsConfig(endpoints); err != nil {
 		return err
 	}
-	_, err := c.password()
+	_, err = c.password()
 	return err
 }
 
 // pairs refuses halves of what only works in pairs.
 func (c EtcdConfig) pairs() error {
 	if c.Password != "" && c.PasswordFile != "" {
-		return &OptionError{OptionPasswordFile, fmt.Errorf("is set though -%s is set; set one of them", OptionPassword)}
+		return c.wrong(OptionPasswordFile, fmt.Errorf("is set though -%s is set; set one of them", OptionPassword))
 	}
 	for _, pair := range []struct{ given, missing, option, other string }{
 		{c.CertFile, c.KeyFile, OptionKeyFile, OptionCertFile},
@@ -88,7 +120,7 @@ func (c EtcdConfig) pairs() error {
 		{c.PasswordFile, c.Username, OptionUsername, OptionPasswordFile},
 	} {
 		if pair.given != "" && pair.missing == "" {
-			return &OptionError{pair.option, fmt.Errorf("is missing though -%s is set; set both or neither", pair.other)}
+			return c.wrong(pair.option, fmt.Errorf("is missing though -%s is set; set both or neither", pair.other))
 		}
 	}
 	return nil
@@ -100,18 +132,18 @@ func (c EtcdConfig) endpoints() ([]string, error) {
 	for _, given := range c.Endpoints {
 		endpoint, err := normalize(given)
 		if err != nil {
-			return nil, &OptionError{OptionEndpoint, err}
+			return nil, c.wrong(OptionEndpoint, err)
 		}
 		if len(endpoints) > 0 && secure(endpoint) != secure(endpoints[0]) {
 			// The etcd client speaks to all of them as it does to the first.
-			return nil, &OptionError{OptionEndpoint, fmt.Errorf("%q and %q mix http and https; use the same for all", c.Endpoints[0], given)}
+			return nil, c.wrong(OptionEndpoint, fmt.Errorf("%q and %q mix http and https; use the same for all", c.Endpoints[0], given))
 		}
 		if !slices.Contains(endpoints, endpoint) {
 			endpoints = append(endpoints, endpoint)
 		}
 	}
 	if len(endpoints) == 0 {
-		return nil, &OptionError{OptionEndpoint, errors.New("is missing; give the URL of an etcd member, such as http://127.0.0.1:2379")}
+		return nil, c.wrong(OptionEndpoint, errors.New("is missing; give the URL of an etcd member, such as http://127.0.0.1:2379"))
 	}
 	return endpoints, nil
 }
@@ -159,17 +191,20 @@ func redact(endpoint string) string {
 	return endpoint
 }
 
-// tlsConfig reads the files.
-func (c EtcdConfig) tlsConfig() (*tls.Config, error) {
+// tlsConfig reads the files; nil where the endpoints, as returned by the method endpoints, are http.
+func (c EtcdConfig) tlsConfig(endpoints []string) (*tls.Config, error) {
+	if !secure(endpoints[0]) {
+		return nil, nil
+	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		pem, err := readFile(c.CAFile)
+		data, err := readFile(c.CAFile)
 		if err != nil {
-			return nil, &OptionError{OptionCAFile, err}
+			return nil, c.wrong(OptionCAFile, err)
 		}
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &OptionError{OptionCAFile, fmt.Errorf("%s has no certificate in it; it must be in PEM format", c.CAFile)}
+		if !config.RootCAs.AppendCertsFromPEM(data) {
+			return nil, c.wrong(OptionCAFile, fmt.Errorf("%s has no certificate in it; it must be in PEM format", c.CAFile))
 		}
 	}
 	if c.CertFile == "" {
@@ -177,25 +212,48 @@ func (c EtcdConfig) tlsConfig() (*tls.Config, error) {
 	}
 	cert, err := readFile(c.CertFile)
 	if err != nil {
-		return nil, &OptionError{OptionCertFile, err}
+		return nil, c.wrong(OptionCertFile, err)
 	}
 	key, err := readFile(c.KeyFile)
 	if err != nil {
-		return nil, &OptionError{OptionKeyFile, err}
+		return nil, c.wrong(OptionKeyFile, err)
+	}
+	switch has := blocks(key); {
+	case !slices.Contains(blocks(cert), "CERTIFICATE"):
+		return nil, c.wrong(OptionCertFile, fmt.Errorf("%s has no certificate in it; it must be in PEM format", c.CertFile))
+	case slices.ContainsFunc(has, func(kind string) bool { return strings.Contains(kind, "ENCRYPTED") }):
+		return nil, c.wrong(OptionKeyFile, fmt.Errorf("the key in %s has a passphrase, which nobody can be asked for; it must be without one, as openssl pkey writes it", c.KeyFile))
+	case !slices.ContainsFunc(has, func(kind string) bool { return strings.HasSuffix(kind, "PRIVATE KEY") }):
+		return nil, c.wrong(OptionKeyFile, fmt.Errorf("%s has no private key in it, for the certificate in %s; it must be in PEM format", c.KeyFile, c.CertFile))
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, &OptionError{OptionCertFile, fmt.Errorf("%s with the key %s: %s", c.CertFile, c.KeyFile, strings.TrimPrefix(err.Error(), "tls: "))}
+		return nil, c.wrong(OptionCertFile, fmt.Errorf("%s with the key %s: %s", c.CertFile, c.KeyFile, strings.TrimPrefix(err.Error(), "tls: ")))
 	}
 	now, from, until := time.Now(), pair.Leaf.NotBefore, pair.Leaf.NotAfter
 	switch {
 	case now.After(until):
-		return nil, &OptionError{OptionCertFile, fmt.Errorf("the certificate in %s expired at %s", c.CertFile, until.Format(time.RFC3339))}
+		return nil, c.wrong(OptionCertFile, fmt.Errorf("the certificate in %s expired at %s", c.CertFile, until.Format(time.RFC3339)))
 	case now.Before(from):
-		return nil, &OptionError{OptionCertFile, fmt.Errorf("the certificate in %s is not valid before %s; is this host's clock right?", c.CertFile, from.Format(time.RFC3339))}
+		return nil, c.wrong(OptionCertFile, fmt.Errorf("the certificate in %s is not valid before %s; is this host's clock right?", c.CertFile, from.Format(time.RFC3339)))
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
+}
+
+// blocks returns what kinds of things a PEM file has in it; "ENCRYPTED" among them where a passphrase
+// protects one.
+func blocks(data []byte) (kinds []string) {
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return kinds
+		}
+		kinds = append(kinds, block.Type)
+		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // RFC 1421, as openssl rsa -des writes
+			kinds = append(kinds, "ENCRYPTED")
+		}
+	}
 }
 
 // password reads the file, if there is one.
@@ -205,14 +263,14 @@ func (c EtcdConfig) password() (string, error) {
 	}
 	data, err := readFile(c.PasswordFile)
 	if err != nil {
-		return "", &OptionError{OptionPasswordFile, err}
+		return "", c.wrong(OptionPasswordFile, err)
 	}
 	password := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	switch {
 	case password == "":
-		return "", &OptionError{OptionPasswordFile, fmt.Errorf("%s is empty; it must have a password in it", c.PasswordFile)}
+		return "", c.wrong(OptionPasswordFile, fmt.Errorf("%s is empty; it must have a password in it", c.PasswordFile))
 	case !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl):
-		return "", &OptionError{OptionPasswordFile, fmt.Errorf("%s has more than a line of text in it; it must have a password only", c.PasswordFile)}
+		return "", c.wrong(OptionPasswordFile, fmt.Errorf("%s has more than a line of text in it; it must have a password only", c.PasswordFile))
 	}
 	return password, nil
 }

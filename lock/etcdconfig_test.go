@@ -155,6 +155,10 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 		"text":   []byte("hello"),
 		"broken": []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
 		"huge":   nil,
+
+		"broken key":     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+		"passphrase":     []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"),
+		"old passphrase": []byte("-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n"),
 	})
 	must(t, os.Truncate(path("huge"), 100<<20))
 	must(t, os.Mkdir(path("folder"), 0o700))
@@ -175,7 +179,12 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 		{"", path("missing"), good.KeyFile, lock.OptionCertFile, []string{path("missing"), "no such file"}},
 		{"", good.CertFile, path("missing"), lock.OptionKeyFile, []string{path("missing"), "no such file"}},
 		{"", path("text"), good.KeyFile, lock.OptionCertFile, []string{path("text")}},
-		{"", good.CertFile, path("text"), lock.OptionCertFile, []string{path("text"), good.CertFile}},
+		{"", good.KeyFile, good.CertFile, lock.OptionCertFile, []string{good.KeyFile, "no certificate"}},
+		{"", good.CertFile, path("text"), lock.OptionKeyFile, []string{path("text"), "no private key", good.CertFile}},
+		{"", good.CertFile, good.CertFile, lock.OptionKeyFile, []string{good.CertFile, "no private key"}},
+		{"", good.CertFile, path("passphrase"), lock.OptionKeyFile, []string{path("passphrase"), "passphrase", "openssl pkey"}},
+		{"", good.CertFile, path("old passphrase"), lock.OptionKeyFile, []string{path("old passphrase"), "passphrase"}},
+		{"", good.CertFile, path("broken key"), lock.OptionCertFile, []string{path("broken key"), good.CertFile}},
 		{"", good.CertFile, other.KeyFile, lock.OptionCertFile, []string{good.CertFile, other.KeyFile, "does not match"}},
 		{"", expired.CertFile, expired.KeyFile, lock.OptionCertFile, []string{expired.CertFile, "expired at 2020-02-03T04:05:06Z"}},
 		{"", early.CertFile, early.KeyFile, lock.OptionCertFile, []string{early.CertFile, "not valid before 2120-02-03T04:05:06Z"}},
@@ -183,6 +192,10 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 		c := at("https://127.0.0.1:2379")
 		c.CAFile, c.CertFile, c.KeyFile = test.ca, test.cert, test.key
 		wantOptionError(t, c.Validate(), test.option, test.says...)
+		c.Endpoints = []string{"http://127.0.0.1:2379"}
+		if err := c.Validate(); err != nil {
+			t.Errorf("files that http does not use are refused: %v", err)
+		}
 	}
 }
 
@@ -191,6 +204,14 @@ func TestChainAndSeveralAuthoritiesInAFileWork(t *testing.T) {
 	path := files(t, map[string][]byte{"both": append(contentOf(t, other.File()), contentOf(t, ca.File())...)})
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
 	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: path("both")}
+	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
+}
+
+func TestFilesAreNotReadForHTTP(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	c := at(s.Endpoint())
+	c.CAFile, c.CertFile, c.KeyFile = "/missing/ca", "/missing/cert", "/missing/key"
 	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
 }
 
@@ -287,7 +308,7 @@ func TestWaitSurvivesRenewedCertificates(t *testing.T) {
 		must(t, os.Remove(c.KeyFile))
 		w.mustReport(t, c.KeyFile)
 		must(t, os.WriteFile(c.CAFile, nil, 0o600))
-		w.mustReport(t, "etcd at "+s.Endpoint()+": option -etcd-cafile: "+c.CAFile+" has no certificate")
+		w.mustReport(t, "etcd at "+s.Endpoint()+": -etcd-cafile: "+c.CAFile+" has no certificate")
 
 		install(newServer, newClient)
 		must(t, newLock(t, connect(t, c), "").Release(ctx, "a"))

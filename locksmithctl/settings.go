@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
@@ -103,11 +101,8 @@ func (s session) drift(o lock.Overview) string {
 // explain adds to an error of the lock what to think of it, and what to do if it
 // is unknown what happened.
 func (s session) explain(err error, unknown string) error {
-	switch {
-	case errors.Is(err, lock.ErrUnknown):
+	if errors.Is(err, lock.ErrUnknown) {
 		return fmt.Errorf("%w; %s", err, unknown)
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w: etcd at %s cannot be reached, or is too busy", err, strings.Join(s.settings.Etcd.Endpoints, ", "))
 	}
 	return err
 }

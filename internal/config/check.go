@@ -44,7 +44,7 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, checkGroup(settings[nameGroup]))
 		c.Etcd, err = parseEtcd(settings)
 		errs = append(errs, err)
-		c.Warnings = append(c.Warnings, unusedFiles(settings)...)
+		c.Warnings = append(c.Warnings, unusedFiles(settings, c.Etcd)...)
 		c.Warnings = append(c.Warnings, exposed(settings, o.Program)...)
 	}
 	c.Max = 1
@@ -183,6 +183,12 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 		Password: settings[namePassword].value,
 
 		PasswordFile: settings[namePasswordFile].value,
+
+		Names:           map[string]string{},
+		DefaultEndpoint: settings[nameEndpoint].origin.Kind == FromDefault,
+	}
+	for _, name := range []string{nameEndpoint, nameCAFile, nameCertFile, nameKeyFile, nameUsername, namePassword, namePasswordFile} {
+		c.Names[name] = settings[name].called()
 	}
 	for item := range strings.SplitSeq(settings[nameEndpoint].value, ",") {
 		if item = strings.TrimSpace(item); item != "" {
@@ -193,7 +199,10 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 	// What is right is for package lock to say. It stops at the first that is
 	// wrong, so it is asked about one file or pair at a time.
 	errs := []error{checkEndpoints(settings, c.Endpoints)}
-	anywhere := []string{settings[nameEndpoint].Default}
+	anywhere := []string{"https://127.0.0.1:2379"}
+	if unencrypted(c) {
+		anywhere = []string{"http://127.0.0.1:2379"} // where files do not count
+	}
 	errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CAFile: c.CAFile}))
 	if err := bothOrNeither(settings[nameCertFile], settings[nameKeyFile]); err != nil {
 		errs = append(errs, err)
@@ -201,6 +210,21 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 		errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CertFile: c.CertFile, KeyFile: c.KeyFile}))
 	}
 	return c, errors.Join(append(errs, checkUser(settings, c))...)
+}
+
+// called returns what messages of package lock call the setting: how it is set, or where it could be. It
+// has no line number, since the connection to etcd need not change when the file does elsewhere.
+func (r resolved) called() string {
+	switch o := r.origin; {
+	case o.Kind == FromDefault:
+		return r.Variable + " in " + updateConf()[0]
+	case o.Kind == FromFlag:
+		return o.Name
+	case o.Kind == FromFile:
+		return o.Name + " in " + o.File
+	default:
+		return o.String()
+	}
 }
 
 func checkUser(settings map[string]resolved, c lock.EtcdConfig) error {
@@ -237,11 +261,16 @@ func exposed(settings map[string]resolved, program Program) []string {
 	return warnings
 }
 
+// unencrypted reports whether connections to etcd use no TLS.
+func unencrypted(c lock.EtcdConfig) bool {
+	return len(c.Endpoints) > 0 && strings.HasPrefix(strings.ToLower(c.Endpoints[0]), "http:")
+}
+
 // unusedFiles returns a warning for each file that an unencrypted connection does not use.
-func unusedFiles(settings map[string]resolved) []string {
+func unusedFiles(settings map[string]resolved, c lock.EtcdConfig) []string {
 	var warnings []string
 	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile} {
-		if endpoint := settings[nameEndpoint]; settings[name].value != "" && strings.HasPrefix(endpoint.value, "http:") {
+		if endpoint := settings[nameEndpoint]; settings[name].value != "" && unencrypted(c) {
 			warnings = append(warnings, fmt.Sprintf("%s: it has no effect, because the connection to %s is not encrypted: write https there", settings[name].subject(), endpoint.shown()))
 		}
 	}

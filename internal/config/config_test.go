@@ -64,7 +64,9 @@ func TestDefaults(t *testing.T) {
 		if c.Strategy != StrategyReboot || c.Window != nil || c.Group != "" || c.Debug || !slices.Equal(c.TriggerGroups, []string{"wheel", "sudo"}) {
 			t.Errorf("%s: defaults are %+v", program, c)
 		}
-		if program == CLI && !reflect.DeepEqual(c.Etcd, lock.EtcdConfig{Endpoints: []string{"http://127.0.0.1:2379"}}) {
+		names := c.Etcd.Names
+		c.Etcd.Names = nil
+		if program == CLI && (!reflect.DeepEqual(c.Etcd, lock.EtcdConfig{Endpoints: []string{"http://127.0.0.1:2379"}, DefaultEndpoint: true}) || names[lock.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf") {
 			t.Errorf("default etcd settings are %+v", c.Etcd)
 		}
 		if len(c.Settings) != len(Definitions()) || len(c.Warnings) != 0 {
@@ -285,6 +287,7 @@ func TestTriggerGroups(t *testing.T) {
 func TestWrongSettingsAreRefusedByName(t *testing.T) {
 	dir := newRoot(t, map[string]string{"garbage.pem": "garbage"})
 	garbage := filepath.Join(dir, "garbage.pem")
+	const https = "LOCKSMITHD_ENDPOINT=https://10.0.0.1:2379\n"
 	tests := []struct {
 		name string
 		conf string
@@ -318,9 +321,9 @@ func TestWrongSettingsAreRefusedByName(t *testing.T) {
 		{"no endpoint", "LOCKSMITHD_ENDPOINT=' , '\n", []string{`LOCKSMITHD_ENDPOINT=" , " (CONF:1): |http://127.0.0.1:2379`}},
 		{"certificate without its key", "LOCKSMITHD_ETCD_CERTFILE=/cert.pem\n", []string{`LOCKSMITHD_ETCD_CERTFILE="/cert.pem" (CONF:1): |without LOCKSMITHD_ETCD_KEYFILE`}},
 		{"key without its certificate", "LOCKSMITHD_ETCD_KEYFILE=/key.pem\n", []string{`LOCKSMITHD_ETCD_KEYFILE="/key.pem" (CONF:1): |without LOCKSMITHD_ETCD_CERTFILE`}},
-		{"missing CA", "LOCKSMITHD_ETCD_CAFILE=/does/not/exist.pem\n", []string{`LOCKSMITHD_ETCD_CAFILE="/does/not/exist.pem" (CONF:1): |no such file`}},
-		{"CA that is none", "LOCKSMITHD_ETCD_CAFILE=" + garbage + "\n", []string{`LOCKSMITHD_ETCD_CAFILE="` + garbage + `" (CONF:1): |certificate`}},
-		{"certificate that is none", "LOCKSMITHD_ETCD_CERTFILE=" + garbage + "\nLOCKSMITHD_ETCD_KEYFILE=" + garbage + "\n", []string{`LOCKSMITHD_ETCD_CERTFILE="` + garbage + `" (CONF:1): |` + garbage}},
+		{"missing CA", "LOCKSMITHD_ETCD_CAFILE=/does/not/exist.pem\n" + https, []string{`LOCKSMITHD_ETCD_CAFILE="/does/not/exist.pem" (CONF:1): |no such file`}},
+		{"CA that is none", "LOCKSMITHD_ETCD_CAFILE=" + garbage + "\n" + https, []string{`LOCKSMITHD_ETCD_CAFILE="` + garbage + `" (CONF:1): |certificate`}},
+		{"certificate that is none", "LOCKSMITHD_ETCD_CERTFILE=" + garbage + "\nLOCKSMITHD_ETCD_KEYFILE=" + garbage + "\n" + https, []string{`LOCKSMITHD_ETCD_CERTFILE="` + garbage + `" (CONF:1): |` + garbage}},
 		{"user without a password", "LOCKSMITHD_ETCD_USERNAME=root\n", []string{`LOCKSMITHD_ETCD_USERNAME="root" (CONF:1): |without LOCKSMITHD_ETCD_PASSWORD`}},
 		{"password without a user", "LOCKSMITHD_ETCD_PASSWORD=geheim\n", []string{`LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:1): |without LOCKSMITHD_ETCD_USERNAME`}},
 		{"time-to-live of 59s", "LOCKSMITHD_LOCK_TTL=59s\n", []string{`LOCKSMITHD_LOCK_TTL="59s" (CONF:1): |from 1m to 8760h`}},
@@ -386,6 +389,27 @@ func TestErrorsNameFlagsAndVariablesAsTheyWereGiven(t *testing.T) {
 	}
 }
 
+// What package lock says about a failed connection has the settings' names as they were given.
+func TestEtcdOptionsAreCalledAsTheyWereGiven(t *testing.T) {
+	root := newRoot(t, map[string]string{etc: "LOCKSMITHD_ENDPOINT=https://a:1\nLOCKSMITHD_ETCD_USERNAME=\n"})
+	c := mustLoad(t, func() (*Config, error) {
+		return Load(Options{Program: CLI, Root: root, Flags: []Flag{{"etcd-username", "u"}}, Environ: []string{"LOCKSMITHCTL_ETCD_PASSWORD=p"}})
+	})
+	for option, want := range map[string]string{
+		lock.OptionEndpoint: "LOCKSMITHD_ENDPOINT in " + filepath.Join(root, etc),
+		lock.OptionUsername: "-etcd-username",
+		lock.OptionPassword: "environment LOCKSMITHCTL_ETCD_PASSWORD",
+		lock.OptionCAFile:   "LOCKSMITHD_ETCD_CAFILE in /etc/flatcar/update.conf",
+	} {
+		if got := c.Etcd.Names[option]; got != want {
+			t.Errorf("option %s is called %q, want %q", option, got, want)
+		}
+	}
+	if c.Etcd.DefaultEndpoint {
+		t.Error("the endpoint counts as the default")
+	}
+}
+
 // What a command does not use cannot stop it: a slot can be unlocked although the
 // window is wrong, and a daemon that never uses etcd starts although a file for it is missing.
 func TestOnlyWhatIsUsedIsChecked(t *testing.T) {
@@ -399,7 +423,7 @@ func TestOnlyWhatIsUsedIsChecked(t *testing.T) {
 		}
 	}
 
-	broken := "LOCKSMITHD_ETCD_CAFILE=/missing\nLOCKSMITHD_GROUP=..\n"
+	broken := "LOCKSMITHD_ENDPOINT=https://a:1\nLOCKSMITHD_ETCD_CAFILE=/missing\nLOCKSMITHD_GROUP=..\n"
 	for strategy, want := range map[string]int{"reboot": 0, "off": 0, "": 0, "etcd-lock": 2} {
 		root := newRoot(t, map[string]string{etc: broken + "REBOOT_STRATEGY=" + strategy + "\n"})
 		_, err := Load(Options{Program: Daemon, Root: root})

@@ -104,10 +104,14 @@ func TestCombinationsOfCertificatesAndUser(t *testing.T) {
 
 func TestCertificatesWithoutEncryptionAreWarnedAbout(t *testing.T) {
 	c := newCertificates(t)
-	config := mustLoad(t, func() (*Config, error) {
-		return Load(Options{Program: CLI, Root: t.TempDir(), Flags: []Flag{{"etcd-cafile", c.ca}}})
-	})
-	if w := config.Warnings; len(w) != 1 || !strings.HasPrefix(w[0], `-etcd-cafile="`+c.ca+`" (command line): it has no effect`) || !strings.Contains(w[0], "http://127.0.0.1:2379") {
-		t.Errorf("warnings %q", w)
+	for _, ca := range []string{c.ca, "/missing", "/etc"} {
+		for _, endpoint := range []string{"http://127.0.0.1:2379", " HTTP://127.0.0.1:2379"} {
+			config := mustLoad(t, func() (*Config, error) {
+				return Load(Options{Program: CLI, Root: t.TempDir(), Flags: []Flag{{"endpoint", endpoint}, {"etcd-cafile", ca}, {"etcd-certfile", c.expired}, {"etcd-keyfile", "/missing"}}})
+			})
+			if w := config.Warnings; len(w) != 3 || !strings.HasPrefix(w[0], `-etcd-cafile="`+ca+`" (command line): it has no effect`) || !strings.Contains(w[0], endpoint) {
+				t.Errorf("warnings %q", w)
+			}
+		}
 	}
 }

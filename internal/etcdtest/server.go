@@ -228,6 +228,9 @@ func (s *Server) process() *proc.Process {
 // Endpoint is the URL for clients.
 func (s *Server) Endpoint() string { return s.scheme() + s.address }
 
+// PeerEndpoint is the URL for other members, which clients have no business with.
+func (s *Server) PeerEndpoint() string { return "http://" + s.peer }
+
 func (s *Server) scheme() string {
 	if s.o.TLS != nil {
 		return "https://"
