@@ -22,8 +22,8 @@ const (
 // ConnectSystemBus returns a connection of its own to the system bus: the one
 // that DBUS_SYSTEM_BUS_ADDRESS names, or else the usual socket. Signals on it
 // are delivered in the order in which the bus sent them. Messages that could
-// harm this process are dropped unseen, whoever sent them, and it cannot
-// receive file descriptors, with which others could fill its table of them.
+// harm this process are dropped unseen, whoever sent them, and so are file
+// descriptors, with which others could fill its table of them.
 //
 // The connection outlives ctx, which bounds connecting only (as does a limit of
 // ten seconds). The caller closes it.

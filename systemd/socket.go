@@ -33,6 +33,10 @@ const (
 // So once authentication is over, socket reads whole messages, and drops those
 // that are too big or that godbus cannot decode. Reading is for one goroutine,
 // as is writing; godbus keeps to that.
+//
+// It also agrees to take file descriptors, because dbus-broker cuts off whoever asks it
+// GetConnectionCredentials and does not: it sends one of the process along. None
+// arrives, as the kernel closes those for which a read has no room.
 type socket struct {
 	net.Conn
 	framed bool   // authentication is over: only messages come now
@@ -46,6 +50,10 @@ func (s *socket) Write(p []byte) (int, error) {
 	// The client's last line of authentication. godbus starts its reader only
 	// after it has written this.
 	if !s.framed && bytes.HasPrefix(p, []byte("BEGIN")) {
+		if err := s.negotiate(); err != nil {
+			s.Close()
+			return 0, err
+		}
 		s.framed = true
 	}
 	n, err := s.Conn.Write(p)
@@ -54,6 +62,29 @@ func (s *socket) Write(p []byte) (int, error) {
 		s.Close()
 	}
 	return n, err
+}
+
+// negotiate tells the bus that it may send file descriptors. A bus that has none to send
+// answers ERROR, see "Authentication Protocol" in the D-Bus specification.
+func (s *socket) negotiate() error {
+	if _, err := io.WriteString(s.Conn, "NEGOTIATE_UNIX_FD\r\n"); err != nil {
+		return err
+	}
+	var line []byte
+	for !bytes.HasSuffix(line, []byte("\r\n")) {
+		if len(line) > 1024 {
+			return fmt.Errorf("authenticate with the bus: it answers NEGOTIATE_UNIX_FD with %q", line)
+		}
+		var next [1]byte
+		if _, err := io.ReadFull(s.Conn, next[:]); err != nil {
+			return err
+		}
+		line = append(line, next[0])
+	}
+	if !bytes.HasPrefix(line, []byte("AGREE_UNIX_FD")) && !bytes.HasPrefix(line, []byte("ERROR")) {
+		return fmt.Errorf("authenticate with the bus: it answers NEGOTIATE_UNIX_FD with %q", line)
+	}
+	return nil
 }
 
 func (s *socket) Read(p []byte) (int, error) {
