@@ -1,10 +1,12 @@
 package lock
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net/url"
 	"time"
 )
@@ -282,6 +284,7 @@ func newHost(id string, r Record) (*host, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, fmt.Errorf("take a slot: %w", err)
 	}
+	r.Owner = cmp.Or(r.Owner, rand.Text())
 	holder, waiter, err := r.encode()
 	if err != nil {
 		return nil, fmt.Errorf("take a slot for %s: %w", id, err)
@@ -516,7 +519,7 @@ func permanent(err error) bool {
 // half of it at random so that hosts that failed together do not come back together.
 func backoff(n int, first, limit time.Duration) time.Duration {
 	d := min(first<<min(n, 16), limit)
-	return d - rand.N(d/2+1)
+	return d - mathrand.N(d/2+1)
 }
 
 // sleep waits for d, or until ctx ends.

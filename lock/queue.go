@@ -28,9 +28,11 @@ import (
 type Waiting struct {
 	// Semaphore is as last seen. Only the head of the queue sees every change.
 	Semaphore Semaphore
-	// Ahead is the id that is right before this host in the queue; "" at the head, and its own id where
-	// another process of this host has taken its place over.
+	// Ahead is the id that is right before this host in the queue; "" at the head, and beside another process.
 	Ahead string
+	// Beside says that another process has the place in the queue of this id, and this one waits for what
+	// becomes of that.
+	Beside bool
 	// Pause is not nil while nobody may take a slot.
 	Pause *Pause
 }
@@ -39,7 +41,10 @@ type Waiting struct {
 // alone knows it.
 func (w Waiting) String() string {
 	place, slots := "first in the queue", "; "+(&FullError{Semaphore: w.Semaphore}).Error()
-	if w.Ahead != "" {
+	switch {
+	case w.Beside:
+		place, slots = "another process is in the queue for this machine, and this one waits beside it", ""
+	case w.Ahead != "":
 		place, slots = "in the queue behind "+safetext.Clean(w.Ahead), ""
 	}
 	if w.Pause != nil {
@@ -71,8 +76,15 @@ func (l *Lock) unqueue(id string, entry Value) []Op {
 // Acquire takes a slot for id like TryAcquire, but waits in the queue for its turn, for a slot, and
 // for the end of a pause, as long as ctx lets it; holding a slot already is success. It waits by
 // watching, and through failures of the store, which do not end the wait; only a store that refuses,
-// a document that cannot be understood or another host with the same id does. When it returns, id does
-// not wait in the queue any more, or will not within a minute if the store cannot be reached.
+// a document that cannot be understood or another host with the same id does. When it returns, this call
+// has no place in the queue any more, or will not within a minute if the store cannot be reached.
+//
+// The place of an id belongs to one process, or to one after the other, by the Owner of the Record. A
+// process that is started again with the Owner of the one before takes its place over. A process with
+// another Owner waits beside it: it neither moves nor ends that place, has the slot once the id has it,
+// and enters the queue itself, at the end, when the place is gone without a slot. A wait that ends
+// because ctx was cancelled with the cause [ErrKeepPlace] leaves its place for a process that is to take
+// it over, for 40 s at least.
 //
 // waiting, if not nil, is called in the goroutine of the caller: when the wait begins and whenever
 // what it waits for is seen to be another, with a nil error; and after each failure of the store, with
@@ -93,9 +105,12 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Wa
 		case err == nil:
 			return nil
 		case errors.Is(err, errLostPlace):
+			w.evicted = w.evicted || w.revision != 0
 			w.leave(ctx)
-			w.evicted = true
 		case ctx.Err() != nil || permanent(err):
+			if context.Cause(ctx) == ErrKeepPlace {
+				w.lease = 0 // to run out by itself
+			}
 			return l.outcome("take a slot for "+id, err)
 		default:
 			w.waiting(w.last, l.outcome("take a slot for "+id, err))
@@ -105,6 +120,10 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Wa
 		}
 	}
 }
+
+// ErrKeepPlace is the cause to cancel the context of Acquire with, where another process is to take the place
+// in the queue over.
+var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
 // errLostPlace means that the entry in the queue is gone or another's.
 var errLostPlace = errors.New("the place in the queue is lost")
@@ -120,7 +139,7 @@ type waiter struct {
 	last     Waiting
 	told     bool // of last, and of no failure since
 	failures int  // since something worked
-	evicted  bool // there was a place, and it was lost
+	evicted  bool // there was a place, and it was lost, perhaps to another process of the same owner
 	place
 }
 
@@ -160,7 +179,7 @@ func (w *waiter) leave(ctx context.Context) {
 
 // try goes on until there is a slot or an error.
 func (w *waiter) try(ctx context.Context) error {
-	if w.revision == 0 {
+	for w.revision == 0 {
 		if got, err := w.arrive(ctx); got || err != nil {
 			return err
 		}
@@ -182,7 +201,8 @@ func (w *waiter) try(ctx context.Context) error {
 	return w.contend(ctx)
 }
 
-// arrive takes a free slot if nobody waits, and otherwise enters the queue.
+// arrive takes a free slot if nobody waits, and otherwise enters the queue, or waits until there is
+// something new to be seen of another process that is in it for the same id.
 func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -206,19 +226,21 @@ func (w *waiter) arrive(ctx context.Context) (got bool, err error) {
 		return err == nil, err
 	}
 	entry := snap.Values[w.queueKey(w.id)]
-	if w.evicted && isPlace(entry) && entry.Lease != w.lease {
-		// Another process of this host has taken the place over. Taking it back would go on for ever;
-		// what becomes of it is for both.
-		if got, err := w.await(ctx, snap, w.queueKey(w.id)); got || err != nil {
-			return got, err
-		}
-		return false, errLostPlace // still
+	if w.another(entry) {
+		return w.await(ctx, snap, w.queueKey(w.id))
 	}
 	return false, w.enqueue(ctx, entry)
 }
 
-// enqueue makes an entry in the queue, or takes over the one that this host has, which it left when
-// it was started anew.
+// another reports whether an entry is the place of another process. Two of one owner, though there should
+// not be two, do not take it from each other for ever.
+func (w *waiter) another(entry Value) bool {
+	r, _ := parseWaiter(entry.Data)
+	return isPlace(entry) && entry.Lease != w.lease && (r.Owner != w.record.Owner || w.evicted)
+}
+
+// enqueue makes an entry in the queue, or takes over the one that an earlier process of the same owner
+// has left. It does nothing where another process was quicker.
 func (w *waiter) enqueue(ctx context.Context, found Value) error {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -237,12 +259,14 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 			return nil
 		}
 		ops := []Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}
-		useless := found.ModRevision != 0 && found.Lease == 0 // it would last for ever, and may be old
+		useless := found.ModRevision != 0 && !isPlace(found) // it may last for ever, and be old
 		switch err := cloneOf(w.id, w.record, found); {
 		case useless:
 			ops = w.unqueue(w.id, found)
 		case err != nil:
 			return err
+		case w.another(found):
+			return nil
 		case found.ModRevision != 0: // its key in the index must not outlive it
 			ops = append(ops, Op{Key: w.orderKey(w.id, found.CreateRevision), Value: indexed, Lease: w.lease})
 		}
@@ -372,8 +396,9 @@ func idOf(key string) string {
 	return last
 }
 
-// await waits, behind another host, until that key, the own entry or a pause has changed. It returns
-// true if there is a slot already: somebody took it for this host by hand, and the host ahead may wait
+// await waits, behind another host, until that key, the own entry or a pause has changed; where that key
+// is of the own entry, another process has it, and the document counts as well. It returns true if there
+// is a slot already: the other process has taken it, or somebody by hand, and the host ahead may wait
 // for that one.
 func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bool, err error) {
 	s, _, err := w.parse(snap)
@@ -384,7 +409,12 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 		err := cloneOf(w.id, w.record, snap.Values[w.recordKey(w.id)])
 		return err == nil, err
 	}
-	w.tell(Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)})
+	now := Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)}
+	if ahead == w.queueKey(w.id) {
+		now.Ahead, now.Beside = "", true
+		ahead = w.semaphoreKey()
+	}
+	w.tell(now)
 	var watches []Watch
 	for _, key := range []string{ahead, w.queueKey(w.id), w.pauseKey(), pauseAllKey} {
 		watches = append(watches, Watch{Key: key, After: snap.Revision})

@@ -595,12 +595,72 @@ func TestLockByHandIsRefusedWhereACloneWaits(t *testing.T) {
 	})
 }
 
-// Of two processes of one host that wait, the newer one has the place, and the older one waits for it: they do
-// not take it from each other for ever.
-func TestTwoProcessesOfOneHostShareAPlace(t *testing.T) {
+// Two processes of one host wait, such as its daemon, and somebody with locksmithctl lock -wait: the place is
+// that of the first one, whatever becomes of the second one.
+func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
+	r := lock.Record{Hostname: "web-1", BootID: "1"}
+	old := []byte(`{"hostname":"web-1","boot_id":"1"}`) // as a version without owners writes it
+	for name, test := range map[string]struct {
+		then  func(t *testing.T, s *locktest.Memory, first, second *waitingHost)
+		queue []string
+		got   bool // both have the slot
+	}{
+		"and the second leaves": {func(t *testing.T, _ *locktest.Memory, _, second *waitingHost) {
+			second.leave()
+			<-second.done
+		}, []string{"x", "b"}, false},
+		"and the first leaves": {func(t *testing.T, _ *locktest.Memory, first, _ *waitingHost) {
+			first.leave()
+			<-first.done
+		}, []string{"b", "x"}, false},
+		"and the first has its turn": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+			must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		}, []string{"b"}, true},
+		"and it is locked by hand": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+			put(t, s, defaultKey, `{"semaphore":-1,"max":1,"holders":["a","x"]}`)
+		}, []string{"b"}, true},
+		"and both are there for long": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+			calls := s.Calls()
+			time.Sleep(30 * time.Minute)
+			if n := s.Calls() - calls; n > 20 {
+				t.Errorf("half an hour of waiting took %d calls", n)
+			}
+		}, []string{"x", "b"}, false},
+		"and a third of a version without owners takes over": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+			lease, err := s.Grant(t.Context(), time.Hour)
+			must(t, err)
+			_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/x", Value: old, Lease: lease}})
+			must(t, err)
+		}, []string{"x", "b"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := locktest.NewMemory()
+				enter(t, s, "a", lock.Record{})
+				first := enter(t, s, "x", r)
+				enter(t, s, "b", lock.Record{})
+				second := enter(t, s, "x", r)
+				if w := second.last(); !w.Beside || w.Ahead != "" || !strings.Contains(w.String(), "another process") {
+					t.Errorf("the second process waits: %v", w)
+				}
+				test.then(t, s, first, second)
+				synctest.Wait()
+				if q := queueIDs(t, s); !slices.Equal(q, test.queue) {
+					t.Errorf("the queue is %v, want %v", q, test.queue)
+				}
+				if test.got && (!first.got(t) || !second.got(t)) {
+					t.Errorf("x has its slot, and the first process waits: %v, the second: %v", first.last(), second.last())
+				}
+			})
+		})
+	}
+}
+
+// There should not be two with one owner. They do not take the place from each other for ever.
+func TestTwoProcessesOfOneOwnerShareAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := locktest.NewMemory()
-		r := lock.Record{Hostname: "web-1", BootID: "1"}
+		r := lock.Record{Hostname: "web-1", BootID: "1", Owner: "daemon"}
 		a := enter(t, s, "a", lock.Record{})
 		older := enter(t, s, "x", r)
 		b := enter(t, s, "b", lock.Record{})
@@ -618,20 +678,38 @@ func TestTwoProcessesOfOneHostShareAPlace(t *testing.T) {
 			t.Errorf("x has no slot: the older process waits: %v, the newer one: %v", older.last(), newer.last())
 		}
 	})
+}
+
+func TestPlaceThatIsKeptIsTakenOverByItsOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := locktest.NewMemory()
+		r := lock.Record{Owner: "daemon"}
 		a := enter(t, s, "a", lock.Record{})
-		older := enter(t, s, "x", lock.Record{})
-		newer := enter(t, s, "x", lock.Record{})
-		newer.leave()
-		<-newer.done
+		ctx, stop := context.WithCancelCause(t.Context())
+		done := make(chan error)
+		go func() { done <- newLock(t, s, "").Acquire(ctx, "x", r, nil) }()
 		synctest.Wait()
-		if q := queueIDs(t, s); !slices.Equal(q, []string{"x"}) {
-			t.Errorf("the newer process is gone, and the queue is %v", q)
+		b := enter(t, s, "b", lock.Record{})
+		stop(lock.ErrKeepPlace)
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ends with %v", err)
 		}
-		if a.mustRelease(t); !older.got(t) {
-			t.Errorf("x has no slot, and waits: %v", older.last())
+		time.Sleep(40 * time.Second)
+		stranger := enter(t, s, "x", lock.Record{})
+		again := enter(t, s, "x", r)
+		time.Sleep(10 * time.Minute)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"x", "b"}) {
+			t.Errorf("the queue is %v", q)
 		}
+		if a.mustRelease(t); !again.got(t) || !stranger.got(t) || b.got(t) {
+			t.Errorf("x has no slot, and waits: %v", again.last())
+		}
+		again.mustRelease(t)
+		if !b.got(t) {
+			t.Errorf("b waits: %v", b.last())
+		}
+		b.mustRelease(t)
+		wantNothingLeft(t, s)
 	})
 }
 
@@ -1185,10 +1263,10 @@ func TestRestartedHostKeepsItsPlace(t *testing.T) {
 		s := locktest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		crashed := newFrozenStore(s)
-		before := enter(t, crashed, "a", lock.Record{Hostname: "a", BootID: "1"})
+		before := enter(t, crashed, "a", lock.Record{Hostname: "a", BootID: "1", Owner: "daemon"})
 		b := enter(t, s, "b", lock.Record{Hostname: "b", BootID: "1"})
 		crashed.freeze() // as good as killed
-		again := enter(t, s, "a", lock.Record{Hostname: "a", BootID: "1"})
+		again := enter(t, s, "a", lock.Record{Hostname: "a", BootID: "1", Owner: "daemon"})
 		time.Sleep(10 * time.Minute)
 		if q := queueIDs(t, s); !slices.Equal(q, []string{"a", "b"}) {
 			t.Errorf("the queue is %v", q)
@@ -1228,11 +1306,11 @@ func TestPlaceThatWasTakenOverEndsAsOne(t *testing.T) {
 		s := locktest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		crashed := newFrozenStore(s)
-		before := enter(t, crashed, "a", lock.Record{})
+		before := enter(t, crashed, "a", lock.Record{Owner: "daemon"})
 		b := enter(t, s, "b", lock.Record{})
 		crashed.freeze()
 		ctx, leave := context.WithCancel(t.Context())
-		if err := newLock(t, afterCommit{s, leave}, "").Acquire(ctx, "a", lock.Record{}, nil); !errors.Is(err, context.Canceled) {
+		if err := newLock(t, afterCommit{s, leave}, "").Acquire(ctx, "a", lock.Record{Owner: "daemon"}, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("a waits: %v", err)
 		}
 		holder.mustRelease(t)

@@ -19,6 +19,10 @@ type Record struct {
 	Since    time.Time
 	By       string // what took the slot, such as the name of the program
 	Version  string
+	// Owner is a random token that tells whose a place in the queue is: who waits with the token of an
+	// entry takes it over, anybody else waits beside it. Where it is empty, each wait has one of its own.
+	// It is not written into the record of a slot.
+	Owner string
 	// TTL is how long after it was taken the slot may be taken away again, from a host that has not
 	// come back; 0 is never. Hosts that wait take it away, so it comes true once one does.
 	TTL time.Duration
@@ -58,6 +62,7 @@ type (
 		BootID   string    `json:"boot_id"`
 		Since    time.Time `json:"since"`
 		Version  string    `json:"version,omitempty"`
+		Owner    string    `json:"owner,omitempty"`
 	}
 	pauseDocument struct {
 		By     string    `json:"by"`
@@ -108,7 +113,7 @@ func (r Record) encode() (holder, waiter []byte, err error) {
 	if holder, err = json.Marshal(r); err != nil {
 		return nil, nil, fmt.Errorf("encode record: %w", err)
 	}
-	waiter, err = json.Marshal(waiterDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, Version: r.Version})
+	waiter, err = json.Marshal(waiterDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, Version: r.Version, Owner: r.Owner})
 	return holder, waiter, err
 }
 
@@ -127,7 +132,7 @@ func parseWaiter(data []byte) (Record, bool) {
 	if decode(data, &d) != nil {
 		return Record{}, false
 	}
-	return Record{Hostname: safetext.Clean(d.Hostname), BootID: safetext.Clean(d.BootID), Since: moment(d.Since), Version: safetext.Clean(d.Version)}, true
+	return Record{Hostname: safetext.Clean(d.Hostname), BootID: safetext.Clean(d.BootID), Since: moment(d.Since), Version: safetext.Clean(d.Version), Owner: d.Owner}, true
 }
 
 func parsePause(data []byte, all bool) *Pause {

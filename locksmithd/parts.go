@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ type slot struct {
 	id     string // of this machine
 	bootID string
 	ttl    time.Duration
+	owner  string // of the place in the queue
 	log    *slog.Logger
 
 	fenced bool // nothing that an earlier process here sent to etcd can happen any more
@@ -48,7 +50,7 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, ttl: cfg.LockTTL, log: log}, nil
+	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, ttl: cfg.LockTTL, owner: rand.Text(), log: log}, nil
 }
 
 // identify tells the lock which host this is, by the name that it has now: it
@@ -59,7 +61,7 @@ func (s *slot) identify() (lock.Record, error) {
 		return lock.Record{}, fmt.Errorf("find the name of this host: %w", err)
 	}
 	s.lock.Identify(hostname, s.bootID)
-	return lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", TTL: s.ttl}, nil
+	return lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", TTL: s.ttl, Owner: s.owner}, nil
 }
 
 // LogValue says what to give locksmithctl to free the slot by hand.
