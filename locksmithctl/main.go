@@ -13,13 +13,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,7 +47,55 @@ func main() {
 
 // run runs one command and returns the exit status.
 func run(p process) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	stdout, stderr := &output{Writer: p.stdout}, &output{Writer: p.stderr}
+	p.stdout, p.stderr = stdout, stderr
+	code := execute(p)
+	if err := cmp.Or(stdout.failed(), stderr.failed()); err != nil && code == 0 {
+		fmt.Fprintf(stderr, "locksmithctl: write the output: %v\n", err)
+		return 1
+	}
+	return code
+}
+
+// output remembers the first write that failed: not everything that writes says so.
+type output struct {
+	io.Writer
+
+	mu  sync.Mutex
+	err error
+}
+
+func (o *output) Write(data []byte) (int, error) {
+	n, err := o.Writer.Write(data)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
+func (o *output) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// file returns the file that w writes to, if it is one.
+func file(w io.Writer) (*os.File, bool) {
+	if o, ok := w.(*output); ok {
+		w = o.Writer
+	}
+	f, ok := w.(*os.File)
+	return f, ok
+}
+
+// ends are the signals that end a command, but those that were ignored when it was started, as by nohup(1),
+// or by a shell for what runs in the background of a script. Go would heed them again.
+func ends() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+}
+
+func execute(p process) int {
+	ctx, stop := signal.NotifyContext(context.Background(), ends()...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal does not wait for anything
 

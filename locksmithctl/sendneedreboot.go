@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"time"
 
+	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/systemd"
@@ -27,11 +30,24 @@ It reads no settings.`,
 			}
 			defer conn.Close()
 			err = updateengine.EmitNeedReboot(cmd.Context(), conn)
-			if errors.Is(err, updateengine.ErrBusGone) {
+			switch {
+			case errors.Is(err, updateengine.ErrBusGone):
 				a.note("%v", err)
+				return nil
+			case cmd.Context().Err() != nil && goingDown(cmd.Context(), conn):
+				a.note("interrupted by the shutdown of this host, which has begun")
 				return nil
 			}
 			return err
 		},
 	}
+}
+
+// goingDown reports whether this host shuts down, as far as that can be found out in a second, though ctx
+// has ended.
+func goingDown(ctx context.Context, conn *dbus.Conn) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	down, err := systemd.GoingDown(ctx, conn)
+	return err == nil && down
 }

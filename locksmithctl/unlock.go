@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -131,7 +130,7 @@ func these(n int) string {
 
 // confirm asks on the terminal, and fails unless the answer is yes.
 func (a *app) confirm(ctx context.Context, question string) error {
-	asks, ok := a.stderr.(*os.File)
+	asks, ok := file(a.stderr)
 	if !ok || a.stdin == nil || !terminal.Is(a.stdin) || !terminal.Is(asks) {
 		return errors.New("unlock: nothing was changed: there is no terminal to ask on; -yes frees them without asking")
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -306,7 +305,7 @@ func (a *app) shower(group string, format format) (show func(*sighting) error, d
 		}
 		return a.print(p.line(c, now))
 	}
-	out, ok := a.stdout.(*os.File)
+	out, ok := file(a.stdout)
 	if !ok || format == formatJSON || format == formatYAML || !terminal.Redraws(out, a.getenv) {
 		return plain, func() error { return nil }, nil
 	}

@@ -29,15 +29,16 @@ func main() {
 }
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
-	options, show, err := parseFlags(args, stdout)
+	options, answer, err := parseFlags(args)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
 	case err != nil:
 		fmt.Fprintf(stderr, "%s%v; locksmithd -help shows the flags\n", prefix(environ), err)
 		return 2
-	case show:
-		fmt.Fprintf(stdout, "locksmithd version %s\n", version)
+	case answer != "":
+		if _, err := io.WriteString(stdout, answer); err != nil {
+			fmt.Fprintf(stderr, "%swrite the output: %v\n", prefix(environ), err)
+			return 1
+		}
 		return 0
 	}
 	// From here on SIGHUP is a request and not the end.
@@ -82,8 +83,9 @@ func prefix(environ []string) string {
 }
 
 // parseFlags reads the command line. The flags are those of the settings, with
-// one dash or two, and --root, --version. Usage goes to stdout, and only if asked for.
-func parseFlags(args []string, stdout io.Writer) (o config.Options, showVersion bool, err error) {
+// one dash or two, and --root, --version. Whoever asks for help or the version gets an answer, and no daemon.
+func parseFlags(args []string) (o config.Options, answer string, err error) {
+	showVersion := false
 	o.Program = config.Daemon
 	flags := flag.NewFlagSet("locksmithd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // it would add the usage to every mistake
@@ -107,11 +109,15 @@ func parseFlags(args []string, stdout io.Writer) (o config.Options, showVersion 
 	err = flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(stdout, "usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
-		flags.SetOutput(stdout)
+		var b strings.Builder
+		b.WriteString("usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
+		flags.SetOutput(&b)
 		flags.PrintDefaults()
+		return o, b.String(), nil
 	case err == nil && flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q: only flags are taken", flags.Arg(0))
+	case err == nil && showVersion:
+		answer = "locksmithd version " + version + "\n"
 	}
-	return o, showVersion, err
+	return o, answer, err
 }

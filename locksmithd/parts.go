@@ -173,16 +173,7 @@ func (h host) Reboot(ctx context.Context, force bool) error {
 	return err
 }
 
-// GoingDown also asks systemd itself, which shuts the host down without logind for
-// Ctrl-Alt-Del, say; one that does not answer adds nothing.
-func (h host) GoingDown(ctx context.Context) (bool, error) {
-	down, err := h.logind.PreparingForShutdown(ctx)
-	if err != nil || down {
-		return down, err
-	}
-	stopping, err := systemd.Stopping(ctx, h.conn)
-	return err == nil && stopping, nil
-}
+func (h host) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, h.conn) }
 
 func (h host) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)

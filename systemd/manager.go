@@ -7,6 +7,17 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
+// GoingDown reports whether this host is shutting down already, as logind knows, or else systemd, which
+// shuts the host down without logind for Ctrl-Alt-Del, say. A systemd that does not answer adds nothing.
+func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
+	down, err := NewLogind(conn).PreparingForShutdown(ctx)
+	if err != nil || down {
+		return down, err
+	}
+	stopping, err := Stopping(ctx, conn)
+	return err == nil && stopping, nil
+}
+
 // Stopping reports whether systemd is shutting the system down, whoever asked
 // for that: logind knows only of what it was asked for itself, and not of
 // Ctrl-Alt-Del or "systemctl start reboot.target". It is SystemState of

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"os"
 	"os/exec"
 	"strings"
@@ -41,5 +42,21 @@ func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 	g.awaitHolders()
 	if !daemon.Running() {
 		t.Errorf("it ended: %v", daemon.Err())
+	}
+}
+
+// Who asks in a script must not take no answer for one.
+func TestDaemonsAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0) // see full(4)
+	must(t, err)
+	defer full.Close()
+	for _, flag := range []string{"-help", "--help", "-version"} {
+		cmd := exec.Command(locksmithd(), flag)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		if err := cmd.Run(); proc.ExitStatus(err) != 1 || !strings.Contains(stderr.String(), "locksmithd: write the output: ") {
+			t.Errorf("%s ends with %v and says %q", flag, err, stderr.String())
+		}
 	}
 }
