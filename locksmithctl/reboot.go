@@ -13,7 +13,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
-	"github.com/locksmithd/locksmith/window"
 )
 
 func (a *app) rebootCommand() *cobra.Command {
@@ -138,7 +137,7 @@ func (a *app) giveBack(ctx context.Context, s session, h host, id string, taken 
 
 // host is what decides on this host whether it may reboot.
 type host struct {
-	window *window.Window // nil for none
+	window *config.Window // nil for none
 	now    func() time.Time
 	force  bool // nothing is asked
 

@@ -24,6 +24,7 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 		Flags:   a.flags,
 		Environ: a.environ,
 		Check:   check,
+		Warn:    func(w string) { a.note("warning: %s", w) },
 	})
 	if err != nil {
 		return cfg, settingsError{err}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/window"
 )
 
 // openings is how many are shown.
@@ -38,7 +37,7 @@ opens, in the window's time zone.`,
 // layout is how systemd writes times as well.
 const layout = "Mon 2006-01-02 15:04:05 MST"
 
-func windowText(w *window.Window, now time.Time) string {
+func windowText(w *config.Window, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Window: %s\n", w)
 	start, end := w.Next(now)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 )
 
 // toJournal tells whether standard error goes to the journal, see
@@ -16,10 +17,17 @@ func toJournal(environ []string) bool {
 
 // newLogger returns a logger that writes lines to w. Where w goes to the
 // journal a line begins with its priority, as sd-daemon(3) describes, so that
-// journalctl -p works, and has no time, because the journal adds that.
-func newLogger(w io.Writer, level slog.Leveler, environ []string) *slog.Logger {
+// journalctl -p works, and has no time, because the journal adds that. Elsewhere the time
+// is in the zone that zone returns.
+func newLogger(w io.Writer, level slog.Leveler, zone func() *time.Location, environ []string) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if !toJournal(environ) {
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				a.Value = slog.TimeValue(a.Value.Time().In(zone()))
+			}
+			return a
+		}
 		return slog.New(slog.NewTextHandler(w, o))
 	}
 	o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {

@@ -50,17 +50,18 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	// for a clean end. Go does not heed that systemd has SIGPIPE ignored already.
 	signal.Ignore(syscall.SIGPIPE)
 
+	s := &server{root: options.Root, hangup: hangup, level: new(slog.LevelVar)}
+	s.log = newLogger(stderr, s.level, s.location, environ)
 	options.Environ = environ
-	loader := config.NewLoader(options)
-	cfg, err := loader.Load()
+	options.Warn = func(text string) { s.log.Warn(text) }
+	s.loader = config.NewLoader(options)
+	cfg, err := s.loader.Load()
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintf(stderr, "%s%s\n", prefix(environ), strings.TrimSpace(line))
 		}
 		return 1
 	}
-	level := new(slog.LevelVar)
-	s := &server{loader: loader, root: options.Root, hangup: hangup, log: newLogger(stderr, level, environ), level: level}
 	err = s.serve(ctx, cfg)
 	switch {
 	case err == nil:

@@ -9,10 +9,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -35,6 +38,15 @@ type server struct {
 	slotFrom *config.Config
 
 	status status
+	zone   atomic.Pointer[zone.Zone] // of the host; nil until there is a configuration
+}
+
+// location returns the host's time zone as it is now.
+func (s *server) location() *time.Location {
+	if z := s.zone.Load(); z != nil {
+		return z.Location()
+	}
+	return time.Local
 }
 
 // status is what the line of systemctl status is made of: what the daemon does, and, until
@@ -145,14 +157,15 @@ func (s *server) accept(cfg *config.Config) {
 	if cfg.Debug {
 		s.level.Set(slog.LevelDebug)
 	}
+	s.zone.Store(cfg.Zone)
 	for _, w := range cfg.Warnings {
 		s.log.Warn(w)
 	}
 }
 
 func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
-	d := daemon.Settings{Policy: daemon.Policy{LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
-	if cfg.Window != nil { // a nil *Window in the interface would not be nil
+	d := daemon.Settings{Policy: daemon.Policy{Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
+	if cfg.Window != nil { // a nil pointer in the interface would not be nil
 		d.Policy.Window = cfg.Window
 	}
 	if cfg.Strategy != config.StrategyEtcdLock {

@@ -51,6 +51,24 @@ func (w *Window) String() string {
 // of them can contain it.
 const separator = " for "
 
+// In returns the window with the same starts and length on the clock of another zone, which
+// must not be nil.
+func (w *Window) In(loc *time.Location) *Window {
+	other := *w
+	other.loc = loc
+	return &other
+}
+
+// Zone returns the name of the time zone that is part of the window's start, or "".
+func (w *Window) Zone() string {
+	name, ok := strings.CutPrefix(w.starts, zonePrefix)
+	if !ok {
+		return ""
+	}
+	name, _, _ = strings.Cut(name, " ")
+	return name
+}
+
 // Open reports whether the window is open at t. The start of an opening
 // belongs to it, its end does not.
 func (w *Window) Open(t time.Time) bool {

@@ -13,7 +13,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/locksmithd/locksmith/lock"
-	"github.com/locksmithd/locksmith/window"
 )
 
 // check sets the fields of c from the settings, and says what is wrong with them.
@@ -35,8 +34,7 @@ func (c *Config) check(settings map[string]resolved, o Options) error {
 		errs = append(errs, err)
 	}
 	if o.Check&PartWindow != 0 {
-		c.Window, err = parseWindow(settings[nameWindowStart], settings[nameWindowLength], settings[nameWindowTimezone])
-		errs = append(errs, err)
+		errs = append(errs, c.parseWindow(settings[nameWindowStart], settings[nameWindowLength], settings[nameWindowTimezone], o.Warn))
 	}
 	usesEtcd := o.Program == CLI || c.Strategy == StrategyEtcdLock
 	if o.Check&PartEtcd != 0 && usesEtcd {
@@ -104,33 +102,6 @@ func parseStrategy(r resolved) (Strategy, error) {
 		return s, nil
 	}
 	return "", r.refuse("it is no strategy: write %s, %s or %s", StrategyEtcdLock, StrategyReboot, StrategyOff)
-}
-
-// parseWindow returns nil for no window.
-func parseWindow(start, length, zone resolved) (*window.Window, error) {
-	loc, zoneErr := time.LoadLocation(zone.value)
-	if zoneErr != nil {
-		zoneErr = zone.refuse("it is no time zone: write the IANA name of a time zone that this host knows, such as Europe/Berlin, or %s for its own", localTime)
-		loc = time.UTC // to see what else is wrong
-	}
-	if start.value == "" && length.value == "" {
-		return nil, zoneErr
-	}
-	if err := bothOrNeither(start, length); err != nil {
-		return nil, errors.Join(zoneErr, err)
-	}
-	w, err := window.Parse(start.value, length.value, loc)
-	var lengthErr *window.LengthError
-	switch {
-	case errors.As(err, &lengthErr):
-		err = length.refuse("%w", err)
-	case err != nil:
-		err = start.refuse("%w", err)
-	}
-	if err = errors.Join(zoneErr, err); err != nil {
-		return nil, err
-	}
-	return w, nil
 }
 
 func checkGroup(r resolved) error {

@@ -23,8 +23,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock"
-	"github.com/locksmithd/locksmith/window"
 )
 
 // Program is a program that is configured.
@@ -79,6 +79,9 @@ type Options struct {
 	// Check are the parts to check, 0 for all. The daemon's PartEtcd and PartLock are
 	// checked only if the strategy is etcd-lock; under others it never uses etcd.
 	Check Part
+	// Warn is called with a sentence when something that was right when it was loaded cannot be
+	// used any more, at any time and by any goroutine. It may be nil.
+	Warn func(string)
 }
 
 // Config are the effective settings.
@@ -87,7 +90,9 @@ type Config struct {
 	// StrategySet says that Strategy was chosen, and is not the default.
 	StrategySet bool
 	// Window is nil if there is none: reboots may happen at any time.
-	Window *window.Window
+	Window *Window
+	// Zone is the host's time zone, for times that people read.
+	Zone *zone.Zone
 	// Group is empty for the default group.
 	Group string
 	Etcd  lock.EtcdConfig
@@ -171,6 +176,10 @@ func (l *Loader) Load() (*Config, error) {
 
 	settings := map[string]resolved{}
 	c := &Config{Warnings: files.warnings()}
+	zone, warning := l.hostZone(files)
+	if c.Zone = zone; warning != "" {
+		c.Warnings = append(c.Warnings, warning)
+	}
 	for _, d := range Definitions() {
 		r := l.resolve(d, files)
 		if d.Name == namePasswordFile && r.origin.Kind == FromCredential && settings[namePassword].value != "" {

@@ -259,10 +259,79 @@ func TestWindowTimezone(t *testing.T) {
 	if at := time.Date(2024, 5, 1, 19, 30, 0, 0, time.UTC); !c.Window.Open(at) || c.Window.Open(at.Add(9*time.Hour)) {
 		t.Error("the window is not that of Tokyo")
 	}
-	root = newRoot(t, map[string]string{etc: "REBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=1h\n"})
-	c = mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root}) })
-	if at := time.Date(2024, 5, 1, 4, 30, 0, 0, time.Local); !c.Window.Open(at) {
-		t.Error("the window is not in local time")
+}
+
+// The window is on the clock that the host has now, whichever zone and rules it had when the
+// settings were loaded.
+func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
+	root := newRoot(t, map[string]string{etc: "REBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=1h\n"})
+	host := func(name string) {
+		t.Helper()
+		path := filepath.Join(root, "etc/localtime")
+		if err := os.Symlink(filepath.Join("/usr/share/zoneinfo", name), path+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	berlin := time.Date(2024, 1, 1, 3, 30, 0, 0, time.UTC)
+	tokyo := time.Date(2024, 1, 1, 19, 30, 0, 0, time.UTC)
+
+	host("Europe/Berlin")
+	for _, program := range []Program{Daemon, CLI} {
+		host("Europe/Berlin")
+		c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: program, Root: root}) })
+		if !c.Window.Open(berlin) || c.Window.Open(tokyo) {
+			t.Errorf("%s: the window is not in local time", program)
+		}
+		host("Asia/Tokyo")
+		if c.Window.Open(berlin) || !c.Window.Open(tokyo) {
+			t.Errorf("%s: the window has not followed", program)
+		}
+		if start, _ := c.Window.Next(berlin); start.Format("15:04 MST") != "04:00 JST" {
+			t.Errorf("%s: the window opens next %v", program, start)
+		}
+	}
+}
+
+// TZ in update.conf is the daemon's zone, as systemd gives it to it, and so that of locksmithctl's
+// window. That of a shell is not.
+func TestWindowIsInTheTimeZoneOfTheDaemon(t *testing.T) {
+	const conf = "REBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=1h\n"
+	for _, test := range []struct {
+		name, conf string
+		program    Program
+		environ    string
+		want       string
+		warning    string
+	}{
+		{"nothing", "", Daemon, "", "UTC", ""},
+		{"file", "TZ=Asia/Tokyo\n", Daemon, "TZ=Asia/Tokyo", "JST", ""},
+		{"file that has changed", "TZ=Asia/Tokyo\n", Daemon, "", "JST", ""},
+		{"drop-in", "", Daemon, "TZ=:Asia/Tokyo", "JST", ""},
+		{"empty drop-in", "", Daemon, "TZ=", "UTC", ""},
+		{"file", "TZ=Asia/Tokyo\n", CLI, "", "JST", ""},
+		{"shell", "", CLI, "TZ=Asia/Tokyo", "UTC", ""},
+		{"shell and file", "TZ=Europe/Berlin\n", CLI, "TZ=Asia/Tokyo", "CET", ""},
+		{"unknown", "TZ=Tokyo\n", Daemon, "", "UTC", `TZ="Tokyo" (ETC:1): it is not a time zone, and UTC counts`},
+		{"rules", "TZ=CET-1CEST,M3.5.0,M10.5.0\n", CLI, "", "UTC", `TZ="CET-1CEST,M3.5.0,M10.5.0" (ETC:1): it is not a time zone, and UTC counts`},
+		{"setting", "TZ=Asia/Tokyo\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Europe/Berlin\n", CLI, "", "CET", ""},
+		{"setting of the start", "TZ=Asia/Tokyo\nLOCKSMITHD_REBOOT_WINDOW_START=CRON_TZ=Europe/Berlin 0 4 * * *\n", CLI, "", "CET", ""},
+		{"the start says UTC where the host has none", "LOCKSMITHD_REBOOT_WINDOW_START=CRON_TZ=UTC 0 4 * * *\n", CLI, "", "UTC", ""},
+	} {
+		root := newRoot(t, map[string]string{etc: test.conf + conf})
+		c := mustLoad(t, func() (*Config, error) {
+			return Load(Options{Program: test.program, Root: root, Environ: []string{test.environ}})
+		})
+		start, _ := c.Window.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
+		if got := start.Format("15:04 MST"); got != "04:00 "+test.want {
+			t.Errorf("%s, %s: the window opens %s, want %s", test.program, test.name, got, test.want)
+		}
+		warnings := strings.ReplaceAll(strings.Join(c.Warnings, "\n"), filepath.Join(root, etc), "ETC")
+		if (warnings == "") != (test.warning == "") || !strings.HasPrefix(warnings, test.warning) {
+			t.Errorf("%s, %s: the warnings are %q, want %q", test.program, test.name, warnings, test.warning)
+		}
 	}
 }
 

@@ -15,9 +15,9 @@ func (m *Machine) obstacle(now time.Time) string {
 	_, end := m.opening(now)
 	switch {
 	case m.cancelled(now):
-		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
+		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", m.policy.clock(m.cancelledAt), m.policy.clock(m.againAt()))
 		if l.Shutdown.Type != "" && !m.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
-			text += fmt.Sprintf(", if no longer held back by a %s that somebody else has scheduled for %s", l.Shutdown.Type, clock(l.Shutdown.At))
+			text += fmt.Sprintf(", if no longer held back by a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.policy.clock(l.Shutdown.At))
 		}
 		return text
 	case m.localErr != nil:
@@ -25,7 +25,7 @@ func (m *Machine) obstacle(now time.Time) string {
 	case l.Shutdown.Type != "" && l.Shutdown.At.IsZero():
 		return fmt.Sprintf("a %s that is under way", l.Shutdown.Type)
 	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):
-		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, clock(l.Shutdown.At))
+		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.policy.clock(l.Shutdown.At))
 	case m.mayStand && m.state != Preparing:
 		return "a reboot that was scheduled earlier and called off"
 	case len(l.Inhibitors) > 0 && !m.overdue(now):
@@ -36,7 +36,7 @@ func (m *Machine) obstacle(now time.Time) string {
 		return fmt.Sprintf("%q (%s, %s): block inhibitor%s", first.Why, first.Who, first.User, more)
 	case len(l.Users) > 0 && !m.room(now):
 		return fmt.Sprintf("users who are logged in (%s): the reboot window shuts %s, before the %v that they have would be over",
-			names(l.Users), clock(end), m.delay(now))
+			names(l.Users), m.policy.clock(end), m.delay(now))
 	}
 	return ""
 }
@@ -151,7 +151,7 @@ func messageFor(at time.Time) string {
 // message tells users of the reboot.
 func (m *Machine) message() string {
 	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageFor(m.scheduled)
-	if local := clock(m.scheduled.Add(-backstop)); !strings.HasSuffix(text, local) {
+	if local := m.policy.clock(m.scheduled.Add(-backstop)); !strings.HasSuffix(text, local) {
 		text += " (" + local + ")"
 	}
 	if m.version != "" {

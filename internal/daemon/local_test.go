@@ -269,7 +269,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 			at := r.now
 			r.do(given)
 			r.expect(Waiting, None, false)
-			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+clock(at)+"; trying again "+clock(at.Add(time.Hour))) {
+			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+r.m.policy.clock(at)+"; trying again "+r.m.policy.clock(at.Add(time.Hour))) {
 				t.Errorf("the status is %q", s)
 			} else if foreign := name == "replaced" || name == "cancelled and scheduled for another"; strings.Contains(s, "somebody else has scheduled") != foreign {
 				t.Errorf("the status is %q; somebody else has scheduled a shutdown: %v", s, foreign)
@@ -771,7 +771,7 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 	r.do(lockEnded)
 	r.expect(Waiting, None, false)
 	at := r.now
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(at.Add(24*time.Hour))) {
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.policy.clock(at.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
 
@@ -804,7 +804,7 @@ func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 
 	r = bounded(t).do(need, lookEvery, shuts, lookEvery, lockEnded, 30*time.Hour, backup, opens, time.Minute)
 	r.expect(Waiting, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.policy.clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
 }
@@ -813,7 +813,7 @@ func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
 	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)
 	r.expect(Waiting, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.policy.clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
 }

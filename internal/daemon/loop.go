@@ -280,7 +280,7 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Do
 	case Check:
 		d = l.check(ctx, s)
 	case Schedule:
-		d.Err = l.schedule(ctx, o)
+		d.Err = l.schedule(ctx, s, o)
 	case Unschedule:
 		d.Found, d.Err = l.unschedule(ctx, o)
 	case Reboot:
@@ -322,13 +322,13 @@ func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 // schedule schedules the reboot, unless something is scheduled: nobody else's
 // plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
 // their order, so that whoever asks then hears the truth.
-func (l *loop) schedule(ctx context.Context, o Order) error {
+func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 	before, err := l.parts.Scheduler.Scheduled(ctx)
 	switch {
 	case err != nil:
 		return err
 	case before.Type != "":
-		return fmt.Errorf("a %s is scheduled for %s already", before.Type, clock(before.At))
+		return fmt.Errorf("a %s is scheduled for %s already", before.Type, s.Policy.clock(before.At))
 	}
 	if err := l.parts.Scheduler.Schedule(ctx, o.At, o.Message); err != nil {
 		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.ours(o.At) {

@@ -132,6 +132,8 @@ type Gate interface {
 type Policy struct {
 	Lock   bool // a slot is needed (strategy etcd-lock)
 	Window Gate // nil: always open
+	// Zone returns the time zone of the times that people read; nil: as it was at the start.
+	Zone func() *time.Location
 
 	LoginDelay  time.Duration // from telling users to the reboot; 0: they are not told
 	LoginRetry  time.Duration // from a user's cancelling the reboot to the next attempt

@@ -965,3 +965,17 @@ func (g *skewed) Next(t time.Time) (start, end time.Time) {
 	start, end = g.Gate.Next(t.Add(g.ahead))
 	return start.Add(-g.ahead), end.Add(-g.ahead)
 }
+
+// An administrator may change the host's time zone while the daemon runs.
+func TestTimesForPeopleAreInTheTimeZoneOfTheMoment(t *testing.T) {
+	zone := time.FixedZone("CET", 3600)
+	policy := testPolicy
+	policy.Zone = func() *time.Location { return zone }
+	m := New(policy, t0, rand.New(rand.NewPCG(1, 0)))
+	for _, name := range []string{"CET", "JST"} {
+		zone = time.FixedZone(name, 3600)
+		if s := m.Status(t0); !strings.Contains(s, " "+name) || strings.Contains(s, "UTC") {
+			t.Errorf("the status is %q, want one in %s", s, name)
+		}
+	}
+}

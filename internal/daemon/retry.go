@@ -39,9 +39,9 @@ func (r *retry) note(now time.Time, err error, rand *rand.Rand) bool {
 	return true
 }
 
-// text says when it is tried again and what failed last; the error comes last,
+// text says, with times as clock writes them, when it is tried again and what failed last; the error comes last,
 // since whoever shows the status may cut it short.
-func (r *retry) text(now time.Time) string {
+func (r *retry) text(now time.Time, clock func(time.Time) string) string {
 	if r.err == nil {
 		return ""
 	}

@@ -148,7 +148,7 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 		theirs := Shutdown{Type: "poweroff", At: s.began.Add(9 * time.Hour)}
 		l := &loop{parts: s.parts}
 		s.scheduled = theirs
-		if err := l.schedule(t.Context(), Order{At: s.began.Add(time.Hour)}); err == nil || s.scheduled != theirs {
+		if err := l.schedule(t.Context(), Settings{}, Order{At: s.began.Add(time.Hour)}); err == nil || s.scheduled != theirs {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
 		theirs.Mark = true // and has the message that ours left
@@ -157,7 +157,7 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
 		s.lookErr = errDown
-		if err := l.schedule(t.Context(), Order{At: s.began}); err == nil || s.did("schedule for 0s") {
+		if err := l.schedule(t.Context(), Settings{}, Order{At: s.began}); err == nil || s.did("schedule for 0s") {
 			t.Errorf("scheduled without looking: %v", err)
 		}
 	})

@@ -6,14 +6,14 @@ import (
 )
 
 // Status says in one line, for systemctl status, what the daemon waits for,
-// since when and until when. Times are local.
+// since when and until when, in the policy's time zone.
 func (m *Machine) Status(now time.Time) string {
 	var text string
 	switch {
 	case m.state == Left:
 		return m.why
 	case m.pending():
-		text = "reboot needed since " + clock(m.pendingSince)
+		text = "reboot needed since " + m.policy.clock(m.pendingSince)
 		if m.version != "" {
 			text += " for version " + m.version
 		}
@@ -22,7 +22,7 @@ func (m *Machine) Status(now time.Time) string {
 		text = "the reboot is not needed any more; "
 	}
 
-	entered := clock(m.entered)
+	entered := m.policy.clock(m.entered)
 	since := " since " + entered
 	start, end := m.opening(now)
 	switch m.state {
@@ -31,31 +31,31 @@ func (m *Machine) Status(now time.Time) string {
 		case m.mayStand && m.logind.err == nil:
 			text += "starting: asking logind whether a reboot is scheduled" + since
 		case m.inspected:
-			text += "a slot is held; waiting for update_engine until " + clock(m.startedAt.Add(engineGrace))
+			text += "a slot is held; waiting for update_engine until " + m.policy.clock(m.startedAt.Add(engineGrace))
 		default:
-			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now)
+			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now, m.policy.clock)
 		}
 	case Settling:
 		if m.mayHold && (!m.mayStand || m.covered()) {
-			text += "giving back the slot that was held at start" + since + m.etcd.text(now)
+			text += "giving back the slot that was held at start" + since + m.etcd.text(now, m.policy.clock)
 		} else {
-			text += "asking logind whether a reboot of ours is scheduled from before the start" + since + m.logind.text(now)
+			text += "asking logind whether a reboot of ours is scheduled from before the start" + since + m.logind.text(now, m.policy.clock)
 		}
 	case Idle:
 		text += "idle: no reboot is needed" + since
 	case Waiting:
 		text += "waiting" + since
 		if start.After(now) {
-			text += " for the reboot window, which opens " + clock(start)
+			text += " for the reboot window, which opens " + m.policy.clock(start)
 		}
 		if by := m.shownObstacle(now); by != "" {
 			text += "; held back by " + by + m.until(now)
 		}
-		text += m.taking.text(now) + m.reboot.text(now)
+		text += m.taking.text(now, m.policy.clock) + m.reboot.text(now, m.policy.clock)
 	case Locking:
 		text += "waiting for a slot" + since
 		if !end.IsZero() {
-			text += " until the reboot window shuts " + clock(end)
+			text += " until the reboot window shuts " + m.policy.clock(end)
 		}
 		if m.blockedBy != "" {
 			text += ": " + m.blockedBy
@@ -65,10 +65,10 @@ func (m *Machine) Status(now time.Time) string {
 		case m.rebootAt.IsZero():
 			text += "asking once more whether the host may reboot" + since
 		case !m.told:
-			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", names(m.local.Users), clock(m.rebootAt))
+			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", names(m.local.Users), m.policy.clock(m.rebootAt))
 		default:
 			text += fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left",
-				names(m.local.Users), clock(m.toldAt), clock(m.rebootAt))
+				names(m.local.Users), m.policy.clock(m.toldAt), m.policy.clock(m.rebootAt))
 			if m.final {
 				text += "; it cannot be cancelled any more"
 			} else {
@@ -78,14 +78,14 @@ func (m *Machine) Status(now time.Time) string {
 	case Rebooting:
 		text += "rebooting: logind was asked " + entered
 		if !m.graceEnd.IsZero() {
-			text += ", trying again " + clock(m.graceEnd)
+			text += ", trying again " + m.policy.clock(m.graceEnd)
 		}
 	case Releasing:
 		doing := "giving the slot back"
 		if m.mayStand {
 			doing = "calling off the reboot scheduled with logind"
 		}
-		text += doing + since + ": " + m.why + m.logind.text(now) + m.etcd.text(now)
+		text += doing + since + ": " + m.why + m.logind.text(now, m.policy.clock) + m.etcd.text(now, m.policy.clock)
 	}
 	if m.lastErr != nil {
 		text += fmt.Sprintf(" (%v)", m.lastErr)
@@ -107,10 +107,16 @@ func (m *Machine) until(now time.Time) string {
 	if m.deadline().IsZero() || m.overdue(now) {
 		return ""
 	}
-	return "; users and inhibitors can postpone it until " + clock(m.deadline())
+	return "; users and inhibitors can postpone it until " + m.policy.clock(m.deadline())
 }
 
 const clockLayout = "Mon 2006-01-02 15:04:05 MST"
 
 // clock formats a time for people on this host.
-func clock(t time.Time) string { return t.Local().Format(clockLayout) }
+func (p Policy) clock(t time.Time) string {
+	loc := time.Local
+	if p.Zone != nil {
+		loc = p.Zone()
+	}
+	return t.In(loc).Format(clockLayout)
+}

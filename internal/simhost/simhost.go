@@ -114,8 +114,10 @@ func (h *Host) Start() error {
 		"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address(),
 		"NOTIFY_SOCKET=" + h.notify.LocalAddr().String(),
 		"GOMAXPROCS=1",
-		"TZ=" + os.Getenv("TZ"),
 	}, h.o.Env...)
+	if tz, ok := os.LookupEnv("TZ"); ok { // else it is the host's
+		cmd.Env = append([]string{"TZ=" + tz}, cmd.Env...)
+	}
 	cmd.Stdout, cmd.Stderr = (*logWriter)(h), (*logWriter)(h)
 	daemon, err := proc.Start(cmd)
 	if err != nil {
