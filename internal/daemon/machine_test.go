@@ -969,8 +969,7 @@ func (g *skewed) Next(t time.Time) (start, end time.Time) {
 // An administrator may change the host's time zone while the daemon runs.
 func TestTimesForPeopleAreInTheTimeZoneOfTheMoment(t *testing.T) {
 	zone := time.FixedZone("CET", 3600)
-	policy := testPolicy
-	policy.Zone = func() *time.Location { return zone }
+	policy := Policy{Zone: func() *time.Location { return zone }}
 	m := New(policy, t0, rand.New(rand.NewPCG(1, 0)))
 	for _, name := range []string{"CET", "JST"} {
 		zone = time.FixedZone(name, 3600)
