@@ -68,7 +68,7 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 				// What locksmithd does: it looks whether it holds a slot, waits for one, looks again, and
 				// after the reboot it looks and gives it back.
 				mine := newLock(t, connect(t, at(p.Endpoint())), "")
-				mine.Identify("me", "1")
+				mine.Identify(lock.Record{Hostname: "me", BootID: "1"}, nil)
 				record := lock.Record{Hostname: "me", BootID: "1", TTL: test.ttl}
 				_, _, err := mine.Holder(ctx, "me")
 				must(t, err)
@@ -90,7 +90,7 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 					t.Fatal(held, err)
 				}
 				again := newLock(t, connect(t, at(p.Endpoint())), "")
-				again.Identify("me", "2")
+				again.Identify(lock.Record{Hostname: "me", BootID: "2"}, nil)
 				if held, r, err := again.Holder(ctx, "me"); err != nil || !held || r.BootID != "1" {
 					t.Fatal(held, r, err)
 				}

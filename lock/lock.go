@@ -59,6 +59,7 @@ type Lock struct {
 	prefix string
 	max    int    // of a document that is created
 	self   Record // who the caller is, as far as it said
+	disk   []string
 
 	// looked is what Holder has read, for a Release that follows.
 	looked Snapshot
@@ -82,11 +83,12 @@ func New(store Store, group string, max int) (*Lock, error) {
 	return &Lock{store: store, prefix: prefix(group), max: max, unresolved: noRevision, queueLease: queueLease}, nil
 }
 
-// Identify says which host this Lock acts for. From then on Holder and Release look whether what
-// an id holds was taken by that host, and if it was by another one, which has the same machine id,
-// return a [*CloneError]. Without it anybody's slot can be looked up and released.
-func (l *Lock) Identify(hostname, bootID string) {
-	l.self = Record{Hostname: hostname, BootID: bootID}
+// Identify says which host this Lock acts for, with the tokens that earlier boots left on its disk. From
+// then on Holder and Release look whether what an id holds was taken by that host, and if it was by
+// another one, which has the same machine id, return a [*CloneError]. Without it anybody's slot can be
+// looked up and released.
+func (l *Lock) Identify(self Record, disk []string) {
+	l.self, l.disk = self, disk
 }
 
 // ValidateGroup refuses names whose key would not be the group's own, and names that cannot be
@@ -192,7 +194,7 @@ func (l *Lock) release(ctx context.Context, id string) (err error) {
 			return err
 		}
 	}
-	_, err = l.change(ctx, snap, reads, l.releasing(id, func(record Value) error { return cloneOf(id, l.self, record) }))
+	_, err = l.change(ctx, snap, reads, l.releasing(id, func(record Value) error { return l.cloneOf(id, l.self, record) }))
 	return err
 }
 
@@ -246,7 +248,7 @@ func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err 
 		return false, Record{}, nil
 	}
 	record := snap.Values[l.recordKey(id)]
-	if err := cloneOf(id, l.self, record); err != nil {
+	if err := l.cloneOf(id, l.self, record); err != nil {
 		return false, Record{}, err
 	}
 	l.looked = snap
@@ -312,10 +314,10 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 	now, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
 		if v.semaphore.Holds(h.id) {
 			already = !v.undecided
-			return nil, cloneOf(h.id, h.record, v.Values[l.recordKey(h.id)])
+			return nil, l.cloneOf(h.id, h.record, v.Values[l.recordKey(h.id)])
 		}
 		entry := v.Values[l.queueKey(h.id)]
-		if err := cloneOf(h.id, h.record, entry); err != nil && isPlace(entry) {
+		if err := l.cloneOf(h.id, h.record, entry); err != nil && isPlace(entry) {
 			return nil, err
 		}
 		if p := l.pauseIn(v.Snapshot); p != nil {

@@ -260,7 +260,7 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 		}
 		ops := []Op{{Key: key, Value: w.waiterDoc, Lease: w.lease}}
 		useless := found.ModRevision != 0 && !isPlace(found) // it may last for ever, and be old
-		switch err := cloneOf(w.id, w.record, found); {
+		switch err := w.cloneOf(w.id, w.record, found); {
 		case useless:
 			ops = w.unqueue(w.id, found)
 		case err != nil:
@@ -406,7 +406,7 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 		return false, err
 	}
 	if s.Holds(w.id) {
-		err := cloneOf(w.id, w.record, snap.Values[w.recordKey(w.id)])
+		err := w.cloneOf(w.id, w.record, snap.Values[w.recordKey(w.id)])
 		return err == nil, err
 	}
 	now := Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)}

@@ -1205,57 +1205,98 @@ func TestTimeToLiveShorterThanARebootIsRefused(t *testing.T) {
 	}
 }
 
-func TestClonedMachineIDIsRefused(t *testing.T) {
-	one := lock.Record{Hostname: "web1", BootID: "1"}
-	for _, test := range []struct {
-		other lock.Record
-		clone bool
+// Each of these finds a slot, or a place in the queue, under its machine id.
+func TestClonesAreRefusedAndRenamedHostsAreNot(t *testing.T) {
+	web1 := lock.Record{Hostname: "web1", BootID: "1"}
+	with := func(name, hardware, token string) lock.Record {
+		return lock.Record{Hostname: name, BootID: "1", Hardware: hardware, Token: token}
+	}
+	for what, test := range map[string]struct {
+		found    lock.Record
+		hostname string
+		hardware string
+		disk     string // the tokens on it
+		sameBoot bool
+		apart    string // what tells them apart; "" if it is the same host
 	}{
-		{lock.Record{Hostname: "web2", BootID: "2"}, true},
-		{lock.Record{Hostname: "web1", BootID: "2"}, false}, // after a reboot
-		{lock.Record{Hostname: "web2", BootID: "1"}, false}, // renamed
-		{lock.Record{Hostname: "", BootID: "2"}, false},
-		{lock.Record{Hostname: "localhost", BootID: "2"}, false},
-		{lock.Record{Hostname: "localhost.localdomain", BootID: "2"}, false},
+		"another name":             {found: web1, hostname: "web2", apart: "name"},
+		"after a reboot":           {found: web1, hostname: "web1"},
+		"renamed during this boot": {found: web1, hostname: "web2", sameBoot: true},
+		"without a name":           {found: web1},
+		"localhost":                {found: web1, hostname: "localhost"},
+		"localhost with a domain":  {found: web1, hostname: "localhost.localdomain"},
+		"record of an older version, after its update": {found: web1, hostname: "web1", hardware: "vm-1", disk: "t1"},
+		"record of an older version, of another":       {found: web1, hostname: "web2", hardware: "vm-1", disk: "t1", apart: "name"},
+
+		"renamed VM":                                    {found: with("web1", "vm-1", "t1"), hostname: "web1.example.com", hardware: "vm-1", disk: "t1"},
+		"renamed, with a later token":                   {found: with("web1", "", "t1"), hostname: "web1.example.com", disk: "t2 t1"},
+		"renamed, and its disk is read-only":            {found: with("web1", "vm-1", ""), hostname: "web1.example.com", hardware: "vm-1"},
+		"renamed PXE host without a disk":               {found: with("web1", "vm-1", "t1"), hostname: "web1.example.com", hardware: "vm-1"},
+		"renamed board":                                 {found: with("web1", "", "t1"), hostname: "web1.example.com", disk: "t1"},
+		"renamed board without a disk":                  {found: with("web1", "", "t1"), hostname: "web1.example.com", apart: "name"},
+		"board without a disk":                          {found: with("web1", "", "t1"), hostname: "web1"},
+		"board with a root file system for each update": {found: with("web1", "", "t2"), hostname: "web1", disk: "t1"},
+		"locked by an unprivileged user":                {found: with("web1", "", ""), hostname: "web1", hardware: "vm-1", disk: "t1"},
+
+		"cloned image":                               {found: with("web1", "vm-1", "t1"), hostname: "web2", hardware: "vm-2", apart: "hardware and name"},
+		"cloned image with a name in it":             {found: with("web1", "vm-1", "t1"), hostname: "web1", hardware: "vm-2", apart: "hardware"},
+		"cloned image without a name":                {found: with("localhost", "vm-1", "t1"), hostname: "localhost", hardware: "vm-2", apart: "hardware"},
+		"cloned disk of an earlier slot":             {found: with("web1", "vm-1", "t2"), hostname: "web2", hardware: "vm-2", disk: "t1", apart: "hardware and disk and name"},
+		"disk that was copied while it had the slot": {found: with("web1", "vm-1", "t1"), hostname: "web2", hardware: "vm-2", disk: "t1", apart: "hardware and name"},
+		"disk that was moved to another machine":     {found: with("web1", "vm-1", "t1"), hostname: "web1", hardware: "vm-2", disk: "t1"},
+		"cloned boards":                              {found: with("web1", "", "t2"), hostname: "web2", disk: "t1", apart: "disk and name"},
+		"clones whose firmware has the same example": {found: with("web1", "vm-1", "t2"), hostname: "web2", hardware: "vm-1", disk: "t1", apart: "disk and name"},
+		"disk that was set back to a snapshot":       {found: with("web1", "vm-1", "t2"), hostname: "web1", hardware: "vm-1", disk: "t1"},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx := t.Context()
-			isClone := func(what string, err error) {
-				t.Helper()
-				var clone *lock.CloneError
-				if got := errors.As(err, &clone); got != test.clone {
-					t.Errorf("%+v: %s returned %v", test.other, what, err)
-				} else if got && (!strings.Contains(err.Error(), "web1") || !strings.Contains(err.Error(), "web2") || !strings.Contains(err.Error(), "unlock x")) {
-					t.Errorf("%s says %v", what, err)
-				}
+		t.Run(what, func(t *testing.T) {
+			other := lock.Record{Hostname: test.hostname, BootID: "2", Hardware: test.hardware}
+			if test.sameBoot {
+				other.BootID = test.found.BootID
 			}
-			s := locktest.NewMemory()
-			holder := enter(t, s, "other", lock.Record{})
-			a := enter(t, s, "x", one)
-			clone := newLock(t, s, "")
-			clone.Identify(test.other.Hostname, test.other.BootID)
-			if test.clone { // both wait
-				isClone("acquire", clone.Acquire(ctx, "x", test.other, nil))
-			}
-			holder.mustRelease(t)
-			if !a.got(t) {
-				t.Fatal("the first one has no slot")
-			}
-			_, err := clone.TryAcquire(ctx, "x", test.other)
-			isClone("lock", err)
-			isClone("acquire", clone.Acquire(ctx, "x", test.other, nil))
-			_, _, err = clone.Holder(ctx, "x")
-			isClone("holder", err)
-			isClone("release", clone.Release(ctx, "x"))
-			if held := slices.Contains(holdersIn(t, s), "x"); held != test.clone {
-				t.Errorf("%+v: held is %v", test.other, held)
-			}
-			if test.clone { // the way out, for people
-				must(t, newLock(t, s, "").Release(ctx, "x"))
-			}
-			wantNothingLeft(t, s)
+			synctest.Test(t, func(t *testing.T) { testFoundSlot(t, test.found, other, strings.Fields(test.disk), test.apart) })
 		})
 	}
+}
+
+// testFoundSlot has another host with the machine id of one do all that a host does with its slot.
+func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart string) {
+	ctx := t.Context()
+	wantAnswer := func(what string, err error) {
+		t.Helper()
+		var clone *lock.CloneError
+		switch isClone := errors.As(err, &clone); {
+		case isClone != (apart != ""):
+			t.Errorf("%s returned %v", what, err)
+		case isClone && (!strings.Contains(err.Error(), "this is "+other.Hostname+", but "+one.Hostname+" has the lock") ||
+			!strings.Contains(err.Error(), "differ in "+apart+";") || !strings.Contains(err.Error(), "unlock x,")):
+			t.Errorf("%s says %v", what, err)
+		}
+	}
+	s := locktest.NewMemory()
+	holder := enter(t, s, "other", lock.Record{})
+	a := enter(t, s, "x", one)
+	second := newLock(t, s, "")
+	second.Identify(other, disk)
+	if apart != "" { // both wait
+		wantAnswer("acquire", second.Acquire(ctx, "x", other, nil))
+	}
+	holder.mustRelease(t)
+	if !a.got(t) {
+		t.Fatal("the first one has no slot")
+	}
+	_, err := second.TryAcquire(ctx, "x", other)
+	wantAnswer("lock", err)
+	wantAnswer("acquire", second.Acquire(ctx, "x", other, nil))
+	_, _, err = second.Holder(ctx, "x")
+	wantAnswer("holder", err)
+	wantAnswer("release", second.Release(ctx, "x"))
+	if held := slices.Contains(holdersIn(t, s), "x"); held != (apart != "") {
+		t.Errorf("held is %v", held)
+	}
+	if apart != "" { // the way out, for people
+		must(t, newLock(t, s, "").Release(ctx, "x"))
+	}
+	wantNothingLeft(t, s)
 }
 
 func TestRestartedHostKeepsItsPlace(t *testing.T) {
@@ -1549,7 +1590,7 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 	for name, release := range map[string]func(*lock.Lock, lock.HolderInfo) error{
 		"what was shown": func(l *lock.Lock, h lock.HolderInfo) error { return l.ReleaseRecord(ctx, h) },
 		"what this host has": func(l *lock.Lock, _ lock.HolderInfo) error {
-			l.Identify("a", "1")
+			l.Identify(lock.Record{Hostname: "a", BootID: "1"}, nil)
 			return l.Release(ctx, "a")
 		},
 	} {

@@ -16,9 +16,13 @@ import (
 type Record struct {
 	Hostname string
 	BootID   string
-	Since    time.Time
-	By       string // what took the slot, such as the name of the program
-	Version  string
+	// Hardware and Token tell a host that its reboot renamed from another one with its machine id. Both
+	// are "" where they are not known, and mean nothing but that they are the same or not: the one is of
+	// the hardware, the other one was written to the host's disk before the slot was taken.
+	Hardware, Token string
+	Since           time.Time
+	By              string // what took the slot, such as the name of the program
+	Version         string
 	// Owner is a random token that tells whose a place in the queue is: who waits with the token of an
 	// entry takes it over, anybody else waits beside it. Where it is empty, each wait has one of its own.
 	// It is not written into the record of a slot.
@@ -52,6 +56,8 @@ type (
 	recordDocument struct {
 		Hostname string    `json:"hostname"`
 		BootID   string    `json:"boot_id"`
+		Hardware string    `json:"hardware,omitempty"`
+		Token    string    `json:"token,omitempty"`
 		Since    time.Time `json:"since"`
 		By       string    `json:"by"`
 		Version  string    `json:"version,omitempty"`
@@ -60,6 +66,8 @@ type (
 	waiterDocument struct {
 		Hostname string    `json:"hostname"`
 		BootID   string    `json:"boot_id"`
+		Hardware string    `json:"hardware,omitempty"`
+		Token    string    `json:"token,omitempty"`
 		Since    time.Time `json:"since"`
 		Version  string    `json:"version,omitempty"`
 		Owner    string    `json:"owner,omitempty"`
@@ -74,7 +82,7 @@ type (
 
 // MarshalJSON writes the document that is in etcd. Times beyond the year 9999 are an error.
 func (r Record) MarshalJSON() ([]byte, error) {
-	d := recordDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, By: r.By, Version: r.Version}
+	d := recordDocument{Hostname: r.Hostname, BootID: r.BootID, Hardware: r.Hardware, Token: r.Token, Since: r.Since, By: r.By, Version: r.Version}
 	if r.TTL != 0 {
 		d.TTL = r.TTL.String()
 	}
@@ -87,7 +95,7 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &d); err != nil {
 		return err
 	}
-	*r = Record{Hostname: d.Hostname, BootID: d.BootID, Since: d.Since, By: d.By, Version: d.Version}
+	*r = Record{Hostname: d.Hostname, BootID: d.BootID, Hardware: d.Hardware, Token: d.Token, Since: d.Since, By: d.By, Version: d.Version}
 	if d.TTL == "" {
 		return nil
 	}
@@ -113,7 +121,7 @@ func (r Record) encode() (holder, waiter []byte, err error) {
 	if holder, err = json.Marshal(r); err != nil {
 		return nil, nil, fmt.Errorf("encode record: %w", err)
 	}
-	waiter, err = json.Marshal(waiterDocument{Hostname: r.Hostname, BootID: r.BootID, Since: r.Since, Version: r.Version, Owner: r.Owner})
+	waiter, err = json.Marshal(waiterDocument{Hostname: r.Hostname, BootID: r.BootID, Hardware: r.Hardware, Token: r.Token, Since: r.Since, Version: r.Version, Owner: r.Owner})
 	return holder, waiter, err
 }
 
@@ -123,7 +131,10 @@ func parseRecord(data []byte) (Record, bool) {
 	if decode(data, &r) != nil {
 		return Record{}, false
 	}
-	r.Hostname, r.BootID, r.By, r.Version, r.Since = safetext.Clean(r.Hostname), safetext.Clean(r.BootID), safetext.Clean(r.By), safetext.Clean(r.Version), moment(r.Since)
+	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version} {
+		*text = safetext.Clean(*text)
+	}
+	r.Since = moment(r.Since)
 	return r, true
 }
 
@@ -132,7 +143,11 @@ func parseWaiter(data []byte) (Record, bool) {
 	if decode(data, &d) != nil {
 		return Record{}, false
 	}
-	return Record{Hostname: safetext.Clean(d.Hostname), BootID: safetext.Clean(d.BootID), Since: moment(d.Since), Version: safetext.Clean(d.Version), Owner: d.Owner}, true
+	return Record{
+		Hostname: safetext.Clean(d.Hostname), BootID: safetext.Clean(d.BootID),
+		Hardware: safetext.Clean(d.Hardware), Token: safetext.Clean(d.Token),
+		Since: moment(d.Since), Version: safetext.Clean(d.Version), Owner: d.Owner,
+	}, true
 }
 
 func parsePause(data []byte, all bool) *Pause {

@@ -43,11 +43,11 @@ like this has no time-to-live.`,
 			if err := lock.ValidateID(id); err != nil {
 				return usageError{err}
 			}
-			record, err := a.record(id)
-			if err != nil {
-				return err
-			}
 			return a.withLock(func(s session) error {
+				record, err := a.record(s, id)
+				if err != nil {
+					return err
+				}
 				if wait {
 					return a.lockWaiting(cmd.Context(), s, id, record, time.Duration(timeout))
 				}

@@ -85,7 +85,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, h host, wait bool, tim
 	if err != nil {
 		return err
 	}
-	record, err := a.record(id)
+	record, err := a.record(s, id)
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/identity"
 	"github.com/locksmithd/locksmith/lock"
-	"github.com/locksmithd/locksmith/systemd"
 )
 
 // settingsError says what is wrong with the settings, a line for each.
@@ -125,18 +124,32 @@ func named(id string) error {
 	return nil
 }
 
-// record says who took a slot for id, and when. Name and boot are known of this
-// host only: another one would take itself for a clone of this. There is no
-// time-to-live, because an operator may well keep a slot for longer.
-func (a *app) record(id string) (lock.Record, error) {
-	r := lock.Record{Since: a.now().UTC().Truncate(time.Second), By: "locksmithctl"}
+// identify tells the lock which host this is, if id is this machine's, and returns a record for id that
+// says so. Of other hosts nothing is known here: they would take this one for a clone.
+func (a *app) identify(s session, id string) (r lock.Record, this bool, err error) {
 	if self, err := config.MachineID(a.root); err != nil || self != id {
-		return r, nil
+		return lock.Record{}, false, nil
 	}
-	var err error
-	if r.Hostname, err = os.Hostname(); err != nil {
-		return r, fmt.Errorf("find the name of this host: %w", err)
+	r, disk, err := identity.Self(a.root)
+	if err != nil {
+		return lock.Record{}, false, err
 	}
-	r.BootID, err = systemd.BootID(a.root)
-	return r, err
+	s.Identify(r, disk)
+	return r, true, nil
+}
+
+// record says who takes a slot for id, and when. There is no time-to-live, because an operator may well
+// keep a slot for longer.
+func (a *app) record(s session, id string) (lock.Record, error) {
+	r, this, err := a.identify(s, id)
+	if err != nil {
+		return r, err
+	}
+	r.Since, r.By = a.now().UTC().Truncate(time.Second), "locksmithctl"
+	if this && a.euid == 0 { // nobody else can write it
+		if r.Token, err = identity.NewToken(a.root); err != nil {
+			a.note("a reboot that renames this host may make it look like another one with its machine id: %v", err)
+		}
+	}
+	return r, nil
 }

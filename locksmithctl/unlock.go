@@ -24,7 +24,8 @@ func (a *app) unlockCommand() *cobra.Command {
 		Use:   "unlock [ID | -expired | -older-than TIME] [-yes]",
 		Short: "Give a slot of the lock back",
 		Long: `unlock gives back the slot of the machine with this id, by default this machine. It
-fails if that machine holds none.
+fails if that machine holds none. Without an id it also fails if another host with the
+machine id of this one holds it: with the id it does not ask who that is.
 
 With -expired it gives back the slots of those whose time-to-live is over, and with
 -older-than of those who hold theirs for so long, by the clock of this host and that of
@@ -53,6 +54,11 @@ may go down at the same time.`,
 				return err
 			}
 			return a.withLockAsItIs(func(s session) error {
+				if len(args) == 0 {
+					if _, _, err := a.identify(s, id); err != nil {
+						return err
+					}
+				}
 				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id)))
 			})
 		},

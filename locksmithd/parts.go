@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/identity"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -27,6 +27,7 @@ type slot struct {
 	group  string // "" is the default group
 	id     string // of this machine
 	bootID string
+	root   string
 	ttl    time.Duration
 	owner  string // of the place in the queue
 	log    *slog.Logger
@@ -50,18 +51,18 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, ttl: cfg.LockTTL, owner: rand.Text(), log: log}, nil
+	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, root: root, ttl: cfg.LockTTL, owner: rand.Text(), log: log}, nil
 }
 
-// identify tells the lock which host this is, by the name that it has now: it
-// may have had another one a moment after it came up.
+// identify tells the lock which host this is, by what is known of it now: it may have had another name
+// a moment after it came up.
 func (s *slot) identify() (lock.Record, error) {
-	hostname, err := os.Hostname()
+	self, disk, err := identity.Self(s.root)
 	if err != nil {
-		return lock.Record{}, fmt.Errorf("find the name of this host: %w", err)
+		return lock.Record{}, err
 	}
-	s.lock.Identify(hostname, s.bootID)
-	return lock.Record{Hostname: hostname, BootID: s.bootID, Since: time.Now().UTC(), By: "locksmithd", TTL: s.ttl, Owner: s.owner}, nil
+	s.lock.Identify(self, disk)
+	return self, nil
 }
 
 // LogValue says what to give locksmithctl to free the slot by hand.
@@ -100,7 +101,11 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 	if err != nil {
 		return err
 	}
-	record.Version = version
+	if record.Token, err = identity.NewToken(s.root); err != nil {
+		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
+	}
+	record.Since, record.By, record.Version, record.TTL = time.Now().UTC(), "locksmithd", version, s.ttl
+	record.Owner = s.owner
 	return unknown(s.lock.Acquire(ctx, s.id, record, func(w lock.Waiting, err error) {
 		if err != nil {
 			s.log.Warn("still waiting for a slot", "error", err)

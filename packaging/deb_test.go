@@ -95,6 +95,8 @@ state
 		{"purged it leaves nothing but what is not its own", `
 touch /deb/before
 package -i /deb/old.deb
+mkdir /var/lib/locksmith
+touch /var/lib/locksmith/token
 package -P locksmith
 find / -xdev -newer /deb/before \( -iname '*locksmith*' -o -lname '*locksmith*' -o -name update.conf \)
 cat /etc/flatcar/update.conf
@@ -140,7 +142,7 @@ func TestMaintainerScriptsAskARunningSystemd(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c",
-				`mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$@"`, "sh", script}, strings.Fields(test.args)...)...)
+				`mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir -p /run/systemd/system && exec "$@"`, "sh", script}, strings.Fields(test.args)...)...)
 			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 			out, err := cmd.CombinedOutput()
 			if err != nil || string(out) != test.want {

@@ -30,12 +30,15 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 		// A later file wins over an earlier one, and a missing one is no error.
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/usr/share/flatcar/update.conf"},
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/etc/flatcar/update.conf"},
+		// Without the folder, as on a read-only disk, the daemon starts as well.
+		{Section: "Service", Name: "ExecStartPre", Value: "-+/bin/mkdir -p -m 700 /var/lib/locksmith"},
 		{Section: "Service", Name: "ExecStart", Value: "/usr/lib/locksmith/locksmithd"},
 		{Section: "Service", Name: "ExecReload", Value: "/bin/kill -HUP $MAINPID"},
 		// Half of it is how often an idle daemon wakes.
 		{Section: "Service", Name: "WatchdogSec", Value: "5min"},
 		{Section: "Service", Name: "Restart", Value: "on-failure"},
 		{Section: "Service", Name: "RestartSec", Value: "10s"},
+		{Section: "Service", Name: "ReadWritePaths", Value: "-/var/lib/locksmith"},
 		{Section: "Install", Name: "WantedBy", Value: "multi-user.target"},
 	}
 	file, err := os.Open(unitFile)
@@ -73,6 +76,7 @@ func TestUnitFileIsValidToSystemd(t *testing.T) {
 	for name, content := range map[string]string{
 		"usr/lib/locksmith/locksmithd":           "#!/bin/true\n",
 		"bin/kill":                               "#!/bin/true\n",
+		"bin/mkdir":                              "#!/bin/true\n",
 		"usr/lib/systemd/system/" + unitFile:     string(data),
 		"usr/lib/systemd/system/sysinit.target":  "[Unit]\nDescription=sysinit\n",
 		"usr/lib/systemd/system/basic.target":    "[Unit]\nDescription=basic\n",

@@ -220,7 +220,7 @@ type host struct {
 func (h *host) start(ctx context.Context) {
 	h.lockClient.start(ctx)
 	r := h.record(holder)
-	h.lock.Identify(r.Hostname, r.BootID)
+	h.lock.Identify(r, nil)
 	h.holding = false
 }
 

@@ -593,7 +593,7 @@ func documents(t *testing.T, s lock.Store) {
 func holders(t *testing.T, s lock.Store) {
 	l, _ := newLock(t, s)
 	ctx := t.Context()
-	record := lock.Record{Hostname: "h", BootID: "b", Since: time.Unix(1700000000, 0).UTC(), By: "test", Version: "1"}
+	record := lock.Record{Hostname: "h", BootID: "b", Hardware: "w", Token: "t", Since: time.Unix(1700000000, 0).UTC(), By: "test", Version: "1"}
 	for i := range 2 {
 		already, err := l.TryAcquire(ctx, "a", record)
 		if err != nil || already != (i > 0) {

@@ -209,7 +209,7 @@ func (f *fleet) boot(i, reboots int) (*host, error) {
 		By:       "locksmithd",
 		Version:  "4230.2.1",
 	}
-	l.Identify(r.Hostname, r.BootID)
+	l.Identify(r, nil)
 	return &host{fleet: f, id: fmt.Sprintf("%032x", i+1), record: r, store: store, lock: l}, nil
 }
 

@@ -1,0 +1,117 @@
+package lock
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// CloneError says that two hosts have the same machine id, and both want to reboot.
+type CloneError struct {
+	ID string
+	// Self is the host that was refused; Other has the slot, or waits for one.
+	Self, Other Record
+	// Differ names what told them apart: hardware, disk, name.
+	Differ []string
+}
+
+func (e *CloneError) Error() string {
+	name := func(r Record) string { return cmp.Or(r.Hostname, "a host without a name") }
+	return fmt.Sprintf("two hosts have the machine id %[1]s: this is %[2]s, but %[3]s has the lock or waits for it, and they differ in %[4]s; if %[3]s is gone, or is this host by an older name, run locksmithctl unlock %[1]s, else give this host an id of its own, see machine-id(5)",
+		safetext.Clean(e.ID), name(e.Self), name(e.Other), strings.Join(e.Differ, " and "))
+}
+
+// cloneOf returns a CloneError if the document, of a holder or of one that waits, is of another host
+// than self. One that cannot be understood is nobody else's.
+func (l *Lock) cloneOf(id string, self Record, document Value) error {
+	other, ok := parseRecord(document.Data)
+	if !ok {
+		return nil
+	}
+	c := compare(self, l.disk, other)
+	if c.same() {
+		return nil
+	}
+	return &CloneError{ID: id, Self: self, Other: other, Differ: c.differ()}
+}
+
+// A match is whether a fact about two hosts is the same.
+type match int
+
+const (
+	unknown match = iota // at least one of them does not say
+	equal
+	differs
+)
+
+// matching compares texts that are "" where nothing is known.
+func matching(a, b string) match {
+	switch {
+	case a == "" || b == "":
+		return unknown
+	case a == b:
+		return equal
+	}
+	return differs
+}
+
+// comparison is what is known of two hosts with one machine id.
+type comparison struct {
+	boot, hardware, disk, name match
+}
+
+// compare compares this host, which has tokens of earlier boots on its disk, with the one that wrote a
+// record. A token of this boot says nothing: a record of this boot is known by the boot id.
+func compare(self Record, disk []string, other Record) comparison {
+	c := comparison{boot: differs, hardware: matching(self.Hardware, other.Hardware), name: matching(name(self), name(other))}
+	if self.BootID == other.BootID {
+		c.boot = equal
+	}
+	switch {
+	case other.Token == "" || len(disk) == 0:
+	case slices.Contains(disk, other.Token):
+		c.disk = equal
+	default:
+		c.disk = differs
+	}
+	return c
+}
+
+// name returns the hostname, or "" where it does not tell a host from others.
+func name(r Record) string {
+	if strings.HasPrefix(r.Hostname, "localhost") {
+		return ""
+	}
+	return r.Hostname
+}
+
+// same reports whether both are one host; docs/design.md has the reasons. Disk and hardware outlive a new
+// name. Where they contradict each other, or say too little, the names decide, and where these say
+// nothing there is no reason to stop a fleet.
+func (c comparison) same() bool {
+	switch {
+	case c.boot == equal,
+		c.hardware == equal && c.disk != differs,
+		c.hardware == unknown && c.disk == equal:
+		return true
+	case c.hardware == differs && c.disk != equal:
+		return false
+	}
+	return c.name != differs
+}
+
+// differ names what is not the same.
+func (c comparison) differ() (names []string) {
+	for _, fact := range []struct {
+		name string
+		is   match
+	}{{"hardware", c.hardware}, {"disk", c.disk}, {"name", c.name}} {
+		if fact.is == differs {
+			names = append(names, fact.name)
+		}
+	}
+	return names
+}
