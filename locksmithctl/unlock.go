@@ -81,10 +81,10 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		return s.explain(err, "")
 	}
 	now := a.now()
-	what := "expired"
+	none := noneExpired(o.Holders)
 	chosen := func(h lock.HolderInfo) bool { return h.Expired }
 	if age > 0 {
-		what = fmt.Sprintf("held for %v or longer", age)
+		none = fmt.Sprintf("no slot is held for %v or longer", age)
 		// A time that is yet to come says nothing: the clock of this host or of the other one is wrong.
 		aged := func(h lock.HolderInfo) bool {
 			return !h.Record.Since.IsZero() && !h.Record.Since.After(now.Add(maxSkew))
@@ -97,7 +97,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 	}
 	victims := slices.DeleteFunc(o.Holders, func(h lock.HolderInfo) bool { return !chosen(h) })
 	if len(victims) == 0 {
-		a.note("no slot is %s", what)
+		a.note("%s", none)
 		return nil
 	}
 	if err := a.print(holdersTable(victims, now, maxID)); err != nil {
@@ -125,6 +125,21 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		return fmt.Errorf("unlock: %d of %s not freed", kept, count(len(victims), "slot"))
 	}
 	return nil
+}
+
+// noneExpired says why none of these slots is expired.
+func noneExpired(holders []lock.HolderInfo) string {
+	lasting := slices.DeleteFunc(slices.Clone(holders), func(h lock.HolderInfo) bool { return h.Record.TTL != 0 })
+	switch len(lasting) {
+	case 0:
+		if len(holders) == 0 {
+			return "no slot is held"
+		}
+		return "no slot is expired yet"
+	case len(holders):
+		return fmt.Sprintf(`no slot can expire, for none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, names(lasting))
+	}
+	return fmt.Sprintf(`no slot is expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, names(lasting))
 }
 
 func these(n int) string {
