@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -19,9 +22,10 @@ func (a *app) sendNeedRebootCommand() *cobra.Command {
 		Long: `send-need-reboot announces on the system bus that this host needs a reboot, as
 update_engine does after an update. locksmithd then reboots it under the strategy and
 in the window that are set. It takes two seconds, in which locksmithd asks the bus
-who it is: root, or a user in one of the groups of LOCKSMITHD_TRIGGER_GROUPS.
+who it is: root, or a user in one of the groups of LOCKSMITHD_TRIGGER_GROUPS. Anybody
+else is not believed, so nothing is sent, and the exit status is 1.
 
-It reads no settings.`,
+Root needs no settings for it, and of other users it reads that one.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := systemd.ConnectSystemBus(cmd.Context())
@@ -29,6 +33,9 @@ It reads no settings.`,
 				return err
 			}
 			defer conn.Close()
+			if err := a.mayAnnounce(cmd.Context(), conn); err != nil {
+				return err
+			}
 			err = updateengine.EmitNeedReboot(cmd.Context(), conn)
 			switch {
 			case errors.Is(err, updateengine.ErrBusGone):
@@ -41,6 +48,27 @@ It reads no settings.`,
 			return err
 		},
 	}
+}
+
+// mayAnnounce returns an error if locksmithd is known not to believe this process.
+func (a *app) mayAnnounce(ctx context.Context, conn *dbus.Conn) error {
+	if a.euid == 0 {
+		return nil
+	}
+	cfg, err := a.settings(config.PartTrigger)
+	if err != nil {
+		a.note("warning: whether locksmithd believes this user is not known: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return nil
+	}
+	believed, user, err := updateengine.Trust{Groups: cfg.TriggerGroups, Root: a.root}.Believes(ctx, conn)
+	switch {
+	case err != nil:
+		a.note("warning: whether locksmithd believes this user is not known: %v", err)
+	case !believed:
+		groups := setting(cfg, "trigger-groups")
+		return fmt.Errorf("nothing was sent, for locksmithd would not believe %s: root may announce a reboot, and who is in a group of LOCKSMITHD_TRIGGER_GROUPS, which is %q (%s)", user, groups.Value, groups.Origin)
+	}
+	return nil
 }
 
 // goingDown reports whether this host shuts down, as far as that can be found out in a second, though ctx

@@ -77,14 +77,20 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 	return err
 }
 
-// declaredMax returns the setting for the number of slots; ok is false if none is set.
-func declaredMax(cfg *config.Config) (setting config.Setting, ok bool) {
+// declaredMax returns the setting for the number of slots, and false if none is set.
+func declaredMax(cfg *config.Config) (config.Setting, bool) {
+	s := setting(cfg, "max")
+	return s, s.Origin.Kind != "" && s.Origin.Kind != config.FromDefault
+}
+
+// setting returns the setting of that name.
+func setting(cfg *config.Config, name string) config.Setting {
 	for _, s := range cfg.Settings {
-		if s.Name == "max" {
-			return s, s.Origin.Kind != config.FromDefault
+		if s.Name == name {
+			return s
 		}
 	}
-	return config.Setting{}, false
+	return config.Setting{Name: name}
 }
 
 // drift says that the number of slots is not the declared one; "" if it is, or none

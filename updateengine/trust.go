@@ -64,10 +64,29 @@ func readCredentials(ctx context.Context, conn *dbus.Conn, sender string) (crede
 	return c, nil
 }
 
+// Believes tells whether a client whose process is root's believes the process behind conn, going by what
+// the bus knows of that, and names its user. An error means that it could not be found out.
+func (t Trust) Believes(ctx context.Context, conn *dbus.Conn) (believed bool, user string, err error) {
+	c, err := readCredentials(ctx, conn, conn.Names()[0])
+	if err != nil {
+		return false, "", err
+	}
+	believed, err = t.includes(c)
+	return believed, t.userOf(c), err
+}
+
 // believes tells whether a process with these credentials may announce a
 // reboot. An error means that it could not be found out.
 func (t Trust) believes(c credentials) (bool, error) {
-	if c.uid == 0 || int64(c.uid) == int64(os.Geteuid()) {
+	if int64(c.uid) == int64(os.Geteuid()) {
+		return true, nil
+	}
+	return t.includes(c)
+}
+
+// includes is believes for root, and the members of the groups.
+func (t Trust) includes(c credentials) (bool, error) {
+	if c.uid == 0 {
 		return true, nil
 	}
 	if len(t.Groups) == 0 {
@@ -152,13 +171,17 @@ func (t Trust) lookup(files []string) ([][]string, error) {
 // describe names a sender for the operator. Only the user id is certain: the
 // process may have changed its name, or be gone and its number taken.
 func (t Trust) describe(c credentials) string {
-	user, _, err := t.account(c.uid)
-	if err != nil || user == "" {
-		user = "?"
-	}
 	process := "?"
 	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.pid)); err == nil && c.pid != 0 {
 		process = strings.TrimSpace(string(comm))
 	}
-	return fmt.Sprintf("user %q (uid %d), process %q (pid %d)", user, c.uid, process, c.pid)
+	return fmt.Sprintf("%s, process %q (pid %d)", t.userOf(c), process, c.pid)
+}
+
+func (t Trust) userOf(c credentials) string {
+	user, _, err := t.account(c.uid)
+	if err != nil || user == "" {
+		user = "?"
+	}
+	return fmt.Sprintf("user %q (uid %d)", user, c.uid)
 }
