@@ -367,7 +367,7 @@ const revokeTimeout = 2 * attemptTimeout
 
 // revoke ends a lease that is not needed any more, even though ctx has ended perhaps. If it cannot,
 // the lease runs out by itself.
-func revoke(ctx context.Context, store Store, lease int64) {
+func revoke(ctx context.Context, store Leases, lease int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	_ = store.Revoke(ctx, lease)

@@ -86,7 +86,8 @@ func (l *Lock) unqueue(id string, entry Value) []Op {
 // because ctx was cancelled with the cause [ErrKeepPlace] leaves its place for a process that is to take
 // it over, for 40 s at least.
 //
-// waiting, if not nil, is called in the goroutine of the caller: when the wait begins and whenever
+// waiting, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: while it
+// does not, the place in the queue is not kept alive, and lost within a minute. It is called when the wait begins and whenever
 // what it waits for is seen to be another, with a nil error; and after each failure of the store, with
 // the error and what was last waited for, which is the zero Waiting as long as there was nothing.
 func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Waiting, error)) error {
@@ -113,7 +114,8 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Wa
 			}
 			return l.outcome("take a slot for "+id, err)
 		default:
-			w.waiting(w.last, l.outcome("take a slot for "+id, err))
+			failure := l.outcome("take a slot for "+id, err)
+			w.outside(func() { waiting(w.last, failure) })
 			w.told = false
 			sleep(ctx, backoff(w.failures, 250*time.Millisecond, 10*time.Second))
 			w.failures++
@@ -145,15 +147,13 @@ type waiter struct {
 
 // place is a place in the queue.
 type place struct {
-	lease    int64 // 0: there is no place, nor can there be one
+	session
 	created  int64 // revision at which the entry was created
 	revision int64 // of its last change; 0: there is none yet
 	indexed  bool
 	late     bool     // what makes the entry may be done once more, as long as the lease lives
 	head     bool     // nobody is, or can come, before it
 	holders  []string // of slots, as last seen: look reads their entries along
-	alive    context.Context
-	stop     func() // keeping the lease alive
 }
 
 // tell reports what is waited for, unless that is known.
@@ -161,19 +161,14 @@ func (w *waiter) tell(now Waiting) {
 	w.failures = 0
 	if !w.told || !reflect.DeepEqual(w.last, now) {
 		w.last, w.told = now, true
-		w.waiting(now, nil)
+		w.outside(func() { w.waiting(now, nil) })
 	}
 }
 
 // leave gives the place in the queue up. Whoever has a slot has none, and only a lease that nothing
 // lives with any more: that runs out by itself, rather than delay whoever got the slot.
 func (w *waiter) leave(ctx context.Context) {
-	if w.stop != nil {
-		w.stop()
-	}
-	if w.lease != 0 {
-		revoke(ctx, w.store, w.lease)
-	}
+	w.session.end(ctx, w.store)
 	w.place = place{}
 }
 
@@ -246,12 +241,11 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 	defer cancel()
 	key := w.queueKey(w.id)
 	if w.lease == 0 {
-		lease, err := w.store.Grant(limited, w.queueLease)
+		s, err := newSession(ctx, limited, w.store, w.queueLease)
 		if err != nil {
 			return err
 		}
-		w.lease = lease
-		w.alive, w.stop = w.keepAlive(ctx, lease)
+		w.session = s
 	}
 	for failures := 0; ; {
 		if found.Lease == w.lease { // an earlier try has worked after all
@@ -296,34 +290,6 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 			found = now.Values[key]
 		}
 	}
-}
-
-// keepAlive keeps the lease until stop is called. alive ends with errLostPlace when the lease has run
-// out, as it does when this process stood still for too long.
-func (w *waiter) keepAlive(ctx context.Context, lease int64) (alive context.Context, stop func()) {
-	alive, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		every := w.queueLease / 3
-		next := every
-		for {
-			sleep(alive, next)
-			if alive.Err() != nil {
-				return
-			}
-			err := w.store.KeepAlive(alive, lease)
-			next = every
-			switch {
-			case errors.Is(err, ErrNoLease):
-				cancel(errLostPlace)
-				return
-			case err != nil:
-				next = every / 10
-			}
-		}
-	}()
-	return alive, func() { cancel(nil); <-done }
 }
 
 // indexed is what a key of the index holds: others in that range are nobody's place.

@@ -316,6 +316,44 @@ func TestHungHeadFallsOutAndQueuesAgainAtTheEnd(t *testing.T) {
 	})
 }
 
+// Whoever waits is stuck in what it was told, as on a terminal that was stopped with Ctrl-S, while the rest of its
+// process goes on.
+func TestHeadThatIsStuckOutsideOfItsWaitFallsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		a := enter(t, s, "a", lock.Record{})
+		stuck := make(chan struct{})
+		done := make(chan error)
+		go func() {
+			first := true
+			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(lock.Waiting, error) {
+				if first {
+					first = false
+					<-stuck
+				}
+			})
+		}()
+		synctest.Wait()
+		c := enter(t, s, "c", lock.Record{})
+		a.mustRelease(t)
+		time.Sleep(time.Minute)
+		if !c.got(t) {
+			t.Fatalf("a slot is free, and c waits: %v", c.last())
+		}
+		d := enter(t, s, "d", lock.Record{})
+		close(stuck)
+		time.Sleep(10 * time.Minute)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"d", "b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		c.mustRelease(t)
+		d.mustRelease(t)
+		if err := <-done; err != nil {
+			t.Errorf("b: %v", err)
+		}
+	})
+}
+
 func TestWaitIsKeptAliveForAsLongAsItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := locktest.NewMemory()

@@ -27,6 +27,8 @@ slot already, that is success as well.
 
 With -wait it waits in the queue for its turn, as hosts do, and for the end of a pause,
 until it has the slot. When it is interrupted, or after -timeout, it leaves the queue.
+Where another process is in the queue for the same machine, such as its locksmithd, it
+waits beside that, and leaves it its place.
 
 locksmithd releases the slot of its own machine when it starts, whoever took it.
 Until then, or "locksmithctl unlock", one host less can reboot: a slot that is taken
@@ -76,6 +78,7 @@ func mayHold(id string) string {
 func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock.Record, timeout time.Duration) error {
 	limited, cancel := withTimeout(ctx, timeout)
 	defer cancel()
+	note, written := a.notesBeside()
 	told, last := "", "etcd has not answered yet"
 	err := s.Acquire(limited, id, record, func(w lock.Waiting, err error) {
 		if limited.Err() != nil {
@@ -91,9 +94,10 @@ func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock
 		}
 		if text != told {
 			told = text
-			a.note("%s", text)
+			note(text)
 		}
 	})
+	written()
 	switch {
 	case err == nil:
 		return nil
@@ -103,4 +107,38 @@ func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock
 		return fmt.Errorf("take a slot for %s: not within %v: %s", id, timeout, last)
 	}
 	return err
+}
+
+// notesBeside returns a note that does not wait for the terminal: who stops that, with Ctrl-S, stops neither the
+// wait nor the hosts that wait behind. Of what could not be written meanwhile the last is kept. written waits
+// for what is left to be written, for a second at most.
+func (a *app) notesBeside() (note func(text string), written func()) {
+	texts, done := make(chan string, 16), make(chan struct{})
+	go func() {
+		defer close(done)
+		for text := range texts {
+			a.note("%s", text)
+		}
+	}()
+	note = func(text string) {
+		for {
+			select {
+			case texts <- text:
+				return
+			default:
+			}
+			select {
+			case <-texts: // the oldest
+			default:
+			}
+		}
+	}
+	written = func() {
+		close(texts)
+		select {
+		case <-done:
+		case <-time.After(time.Second):
+		}
+	}
+	return note, written
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/internal/ptytest"
@@ -130,6 +131,31 @@ func TestWatchOnATerminalRedrawsInPlace(t *testing.T) {
 			t.Errorf("%v writes %q", args, seen)
 		}
 	}
+}
+
+// Ctrl-S stops the terminal, and with it whoever writes to it: the first in the queue takes its slot all the
+// same, and holds nobody up.
+func TestLockThatWaitsOnAStoppedTerminalTakesItsSlot(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	do(t, server, "lock", "a")
+	b := startOnTerminal(t, server, "lock", "-wait", "b")
+	b.see("waiting: first in the queue; no slot is free: max is 1, held by a")
+	b.enter("\x13")
+	do(t, server, "pause", "-reason", "so that there is something to say") // which blocks
+	do(t, server, "resume")
+	c := start(t, server, "lock", "-wait", "c")
+	c.see("waiting: in the queue behind b")
+	do(t, server, "unlock", "a")
+	select {
+	case <-b.Done():
+	case <-time.After(patience):
+		t.Fatal("the slot is free, and b waits for its terminal")
+	}
+	b.end(0)
+	c.see("waiting: first in the queue; no slot is free: max is 1, held by b")
+	do(t, server, "unlock", "b")
+	c.end(0)
 }
 
 // An answer that comes from elsewhere may be meant for something else, and a question
