@@ -31,7 +31,9 @@ at before the slot is taken, and again right before the reboot; a slot that was 
 for a reboot that then does not happen is given back. locksmithd gives it back after
 the reboot.
 
-With -force none of that is asked. The lock, and a pause of it, count all the same.
+With -force none of that is asked. The lock, and a pause of it, count all the same. Where
+logind lets nobody pass an inhibitor, as it does since systemd 257, systemd itself is asked
+for the reboot.
 
 It fails if no slot is free or the lock is paused. With -wait it waits in the queue for
 its turn, as hosts do, and for the end of a pause; when it is interrupted, or after
@@ -119,7 +121,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, h host, wait bool, tim
 
 // giveBack gives a slot back after a reboot was refused, and returns why it was.
 func (a *app) giveBack(ctx context.Context, s session, h host, id string, taken lock.Record, refused error) error {
-	if down, err := h.logind.PreparingForShutdown(ctx); err == nil && down {
+	if down, err := systemd.GoingDown(ctx, h.conn); err == nil && down {
 		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, refused)
 	}
 	held, record, err := s.Holder(ctx, id)

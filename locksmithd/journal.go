@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -69,6 +70,20 @@ func (j journal) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (j journal) WithGroup(name string) slog.Handler {
 	return journal{j.debug.WithGroup(name), j.info.WithGroup(name), j.warn.WithGroup(name), j.err.WithGroup(name)}
+}
+
+// announce logs a message as an emergency, which the journal shows on the terminals of all
+// who are logged in, see ForwardToWall= in journald.conf(5). That needs no privilege, no
+// device and no other program, and nobody's terminal holds this process up.
+func announce(w io.Writer, environ []string, message string) error {
+	line := message + "\n"
+	if toJournal(environ) {
+		line = "<0>" + line
+	}
+	if _, err := io.WriteString(w, line); err != nil {
+		return fmt.Errorf("tell the users who are logged in: %w", err)
+	}
+	return nil
 }
 
 // prefixed puts a prefix before each write; a slog handler writes a line at a

@@ -122,6 +122,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		AskEngine:  askEngine(engine, s.log),
 		Host:       machine,
 		Scheduler:  machine,
+		Announce:   func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
 		Reload:     reload,
 		Report:     s.reporter(file),
 		Alive:      func() { s.warn(s.notify.Ping()) },

@@ -26,17 +26,20 @@ const (
 
 // Names of errors that are answers of their own.
 const (
+	errAccessDenied    = "org.freedesktop.DBus.Error.AccessDenied"
+	errInteractive     = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
 	errInvalidArgs     = "org.freedesktop.DBus.Error.InvalidArgs"
 	errUnknownMethod   = "org.freedesktop.DBus.Error.UnknownMethod"
 	errUnknownObject   = "org.freedesktop.DBus.Error.UnknownObject"
 	errUnknownProperty = "org.freedesktop.DBus.Error.UnknownProperty"
+	errBlocked         = "org.freedesktop.login1.BlockedByInhibitorLock"
 	errNoSuchSession   = "org.freedesktop.login1.NoSuchSession"
 	errNoSessionForPID = "org.freedesktop.login1.NoSessionForPID"
 )
 
-// ErrRefused marks an answer in which logind itself said no: nothing was
+// ErrRefused marks an answer in which logind, or systemd, itself said no: nothing was
 // started. Any other error of a call means that the outcome is unknown.
-var ErrRefused = errors.New("refused by logind")
+var ErrRefused = errors.New("refused")
 
 // Logind talks to systemd-logind, see org.freedesktop.login1(5). It is safe
 // for concurrent use. Each call to logind takes ten seconds at most.
@@ -143,12 +146,16 @@ func store(values []any, pointers ...any) error {
 	return nil
 }
 
-// call makes one bounded call and marks errors that logind (or the bus, before
-// logind saw the call) answered with.
 func (l *Logind) call(ctx context.Context, path dbus.ObjectPath, method string, args []any, results ...any) error {
+	return call(ctx, l.conn.Object(logindName, path), method, args, results...)
+}
+
+// call makes one bounded call and marks errors that the peer (or the bus, before
+// the peer saw the call) answered with.
+func call(ctx context.Context, object dbus.BusObject, method string, args []any, results ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	call := l.conn.Object(logindName, path).CallWithContext(ctx, method, 0, args...)
+	call := object.CallWithContext(ctx, method, 0, args...)
 	if call.Err == nil {
 		return store(call.Body, results...)
 	}

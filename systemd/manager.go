@@ -7,6 +7,12 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
+const (
+	managerName      = "org.freedesktop.systemd1"
+	managerPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
+	managerInterface = "org.freedesktop.systemd1.Manager"
+)
+
 // GoingDown reports whether this host is shutting down already, as logind knows, or else systemd, which
 // shuts the host down without logind for Ctrl-Alt-Del, say. A systemd that does not answer adds nothing.
 func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
@@ -25,8 +31,8 @@ func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
 func Stopping(ctx context.Context, conn *dbus.Conn) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	call := conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").CallWithContext(ctx,
-		"org.freedesktop.DBus.Properties.Get", 0, "org.freedesktop.systemd1.Manager", "SystemState")
+	call := conn.Object(managerName, managerPath).CallWithContext(ctx,
+		"org.freedesktop.DBus.Properties.Get", 0, managerInterface, "SystemState")
 	var property dbus.Variant
 	var state string
 	err := call.Err
@@ -40,4 +46,16 @@ func Stopping(ctx context.Context, conn *dbus.Conn) (bool, error) {
 		return false, fmt.Errorf("ask systemd for the state of the system: %w", err)
 	}
 	return state == "stopping", nil
+}
+
+// startReboot has systemd itself reboot the machine, as "systemctl start reboot.target"
+// does. It asks nobody, and gives inhibitors of the mode delay no time. The job cannot be
+// cancelled, as that of a reboot through logind cannot.
+func startReboot(ctx context.Context, conn *dbus.Conn) error {
+	var job dbus.ObjectPath
+	err := call(ctx, conn.Object(managerName, managerPath), managerInterface+".StartUnit", []any{"reboot.target", "replace-irreversibly"}, &job)
+	if err != nil {
+		return fmt.Errorf("have systemd start reboot.target: %w", err)
+	}
+	return nil
 }

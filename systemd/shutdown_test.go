@@ -167,26 +167,35 @@ func TestRebootHeedsInhibitorsUnlessForced(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		version   int
+		rule      bool // polkit lets root skip inhibitors
 		inhibitor bustest.Inhibitor
 		force     bool
 		accepted  bool
 		flags     uint64 // of the call that is accepted
+		unit      string // systemd is asked to start it
 	}{
-		{"without RebootWithFlags", 245, theirs, false, true, 0},
-		{"without RebootWithFlags, forced", 245, theirs, true, true, 0},
-		{"another user's", 252, theirs, false, false, 0},
-		{"another user's, forced", 252, theirs, true, true, 0},
-		{"of root, which this logind ignores", 252, ours, false, true, 1},
-		{"strong", 257, ours, false, false, 0},
-		{"strong, forced", 257, ours, true, true, 16},
-		{"weak", 257, weak, false, false, 0},
-		{"weak, forced", 257, weak, true, true, 16},
-		{"none", 257, bustest.Inhibitor{Mode: "delay"}, false, true, 1},
+		{"without RebootWithFlags", 245, false, theirs, false, true, 0, ""},
+		{"without RebootWithFlags, forced", 245, false, theirs, true, true, 0, ""},
+		{"another user's", 252, false, theirs, false, false, 0, ""},
+		{"another user's, forced", 252, false, theirs, true, true, 0, ""},
+		{"of root, which this logind ignores", 252, false, ours, false, true, 1, ""},
+		{"strong", 257, false, ours, false, false, 0, ""},
+		{"strong, forced", 257, false, ours, true, true, 0, "reboot.target"},
+		{"strong, forced, by a rule of polkit's", 257, true, ours, true, true, 16, ""},
+		{"weak", 257, false, weak, false, false, 0, ""},
+		{"weak, forced", 257, false, weak, true, true, 16, ""},
+		{"none", 257, false, bustest.Inhibitor{Mode: "delay"}, false, true, 1, ""},
+		{"none, forced", 257, false, bustest.Inhibitor{Mode: "delay"}, true, true, 16, ""},
+		{"strong, newer", 262, false, ours, false, false, 0, ""},
+		{"strong, newer, forced", 262, false, ours, true, true, 0, "reboot.target"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bus, conn := systemBus(t)
 			logind := bustest.For(t).Logind(bus)
 			must(t, logind.SetVersion(test.version))
+			if test.rule {
+				logind.LetRootSkip()
+			}
 			logind.SetInhibitors(test.inhibitor)
 			err := NewLogind(conn).Reboot(t.Context(), test.force)
 			if accepted := err == nil; accepted != test.accepted || err != nil && !errors.Is(err, ErrRefused) {
@@ -198,10 +207,57 @@ func TestRebootHeedsInhibitorsUnlessForced(t *testing.T) {
 					accepted = append(accepted, call)
 				}
 			}
-			if test.accepted && (len(accepted) != 1 || accepted[0].Flags != test.flags || accepted[0].Interactive) {
+			if test.accepted && (len(accepted) != 1 || accepted[0].Flags != test.flags || accepted[0].Unit != test.unit || accepted[0].Interactive) {
 				t.Errorf("accepted: %+v", accepted)
 			}
 		})
+	}
+}
+
+// Only an inhibitor is passed over, not whatever else logind has against a reboot.
+func TestAnotherRefusalOfAForcedRebootIsNotPassedOver(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	must(t, logind.SetVersion(257))
+	refused := func(why string) {
+		t.Helper()
+		if err := l.Reboot(t.Context(), true); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: got %v", why, err)
+		}
+		for len(logind.Reboots()) > 0 {
+			if call := <-logind.Reboots(); call.Unit != "" {
+				t.Errorf("%s: %+v", why, call)
+			}
+		}
+	}
+	logind.Refuse("Reboot", accessDenied, "not you")
+	logind.SetInhibitors(bustest.Inhibitor{Who: "film", What: "sleep"}, bustest.Inhibitor{Who: "modem", Mode: "delay"})
+	refused("no inhibitor blocks")
+	logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
+	logind.Refuse("Reboot", "org.freedesktop.login1.OperationInProgress", "already")
+	refused("one is under way")
+	logind.Heal("Reboot")
+	logind.Refuse("BlockInhibited", accessDenied, "not you")
+	refused("logind does not say whether an inhibitor blocks")
+}
+
+// What systemd answers is as good as logind's: a no is a no, and silence leaves it open.
+func TestSystemdsAnswerToAForcedRebootCounts(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	must(t, logind.SetVersion(257))
+	logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
+	logind.Refuse("StartUnit", "org.freedesktop.systemd1.TransactionIsDestructive", "poweroff.target is on its way")
+	if err := l.Reboot(t.Context(), true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "poweroff.target is on its way") {
+		t.Errorf("refused: got %v", err)
+	}
+	logind.Hang("StartUnit")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := l.Reboot(ctx, true); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
+		t.Errorf("no answer: got %v", err)
 	}
 }
 

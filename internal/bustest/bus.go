@@ -201,7 +201,7 @@ const openRules = `<policy context="default">
 `
 
 // Rules for the same cases as the system.conf that dbus-daemon is shipped with
-// has, and after them those of the two services.
+// has, and after them those of the services.
 const systemRules = `<type>system</type>
 <policy context="default">
 <allow user="*"/>
@@ -223,6 +223,8 @@ const systemRules = `<type>system</type>
 <allow own="com.coreos.update1"/>
 <allow send_destination="com.coreos.update1"/>
 <allow own="org.freedesktop.login1"/>
+<allow own="org.freedesktop.systemd1"/>
 <allow send_destination="org.freedesktop.login1"/>
+<allow send_destination="org.freedesktop.systemd1"/>
 </policy>
 `

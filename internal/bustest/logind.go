@@ -21,8 +21,13 @@ const (
 	LogindName = "org.freedesktop.login1"
 	LogindPath = dbus.ObjectPath("/org/freedesktop/login1")
 
-	managerInterface    = "org.freedesktop.login1.Manager"
-	sessionInterface    = "org.freedesktop.login1.Session"
+	managerInterface = "org.freedesktop.login1.Manager"
+	sessionInterface = "org.freedesktop.login1.Session"
+
+	// systemd's, see StartUnit.
+	systemdName         = "org.freedesktop.systemd1"
+	systemdPath         = dbus.ObjectPath("/org/freedesktop/systemd1")
+	systemdInterface    = "org.freedesktop.systemd1.Manager"
 	propertiesInterface = "org.freedesktop.DBus.Properties"
 )
 
@@ -61,6 +66,7 @@ type RebootCall struct {
 	Interactive bool
 	Flags       uint64 // of RebootWithFlags
 	Scheduled   bool   // it was scheduled before, see Execute
+	Unit        string // systemd was asked to start this, and not logind
 	Sender      string // unique name on the bus
 	At          time.Time
 	Accepted    bool // neither a fault nor an inhibitor was in the way when it came
@@ -72,11 +78,12 @@ const (
 	skipInhibitors      = 1 << 4 // from version 257 on
 )
 
-// Logind stands in for systemd-logind, whose callers are all root to it. The
+// Logind stands in for systemd-logind, whose callers are all root to it, and for as much
+// of systemd itself as reboots a host. The
 // method names for its Faults are those of the manager ("ListSessions",
 // "ScheduleShutdown") and of its properties ("PreparingForShutdown"), "Reboot"
-// for RebootWithFlags as well, and "Session" for reading the properties of a
-// session. Its methods are safe for concurrent use.
+// for RebootWithFlags as well, "StartUnit" for systemd's, and "Session" for reading the
+// properties of a session. Its methods are safe for concurrent use.
 type Logind struct {
 	Faults
 	bus       *Bus
@@ -92,6 +99,8 @@ type Logind struct {
 	shutdown   Shutdown
 	message    string // it stays when the shutdown is cancelled
 	preparing  bool
+	rule       bool // polkit lets root skip inhibitors
+	stopping   bool // systemd reboots
 	lies       map[string][]any
 }
 
@@ -120,7 +129,7 @@ func (l *Logind) Appear() error {
 	l.conn = conn
 	err = errors.Join(l.exportManager(), l.exportSessions())
 	if err == nil {
-		err = own(conn, LogindName)
+		err = errors.Join(own(conn, LogindName), own(conn, systemdName))
 	}
 	if err != nil {
 		conn.Close()
@@ -141,7 +150,9 @@ func (l *Logind) Leave() error {
 	// The bus notices the end of a connection only some time later.
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_ = l.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.ReleaseName", 0, LogindName).Err // the bus may be down
+	for _, name := range []string{LogindName, systemdName} {
+		_ = l.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.ReleaseName", 0, name).Err // the bus may be down
+	}
 	err := l.conn.Close()
 	l.conn = nil
 	return err
@@ -159,12 +170,20 @@ func (l *Logind) Reboots() <-chan RebootCall { return l.reboots }
 
 // SetVersion makes it behave as the logind of a systemd version does, in what
 // differs: before 246 there is no RebootWithFlags, from 257 on inhibitors block
-// root as well, and there is the mode block-weak. It is 252 at first.
+// root as well, also one who asks to skip them, and there is the mode block-weak. From 258
+// on the refusals have a name of their own. It is 252 at first.
 func (l *Logind) SetVersion(version int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.version = version
 	return l.exportManager()
+}
+
+// LetRootSkip installs a rule of polkit's by which root may skip inhibitors from 257 on.
+func (l *Logind) LetRootSkip() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rule = true
 }
 
 // Answer makes a method of the manager, or the reading of a property, answer
@@ -205,6 +224,14 @@ func (l *Logind) exportManager() error {
 	}
 	if err := l.conn.ExportMethodTable(map[string]any{"Get": l.managerProperty}, LogindPath, propertiesInterface); err != nil {
 		return fmt.Errorf("show logind's properties: %w", err)
+	}
+	for iface, methods := range map[string]map[string]any{
+		systemdInterface:    {"StartUnit": l.startUnit},
+		propertiesInterface: {"Get": l.systemdProperty},
+	} {
+		if err := l.conn.ExportMethodTable(methods, systemdPath, iface); err != nil {
+			return fmt.Errorf("show systemd: %w", err)
+		}
 	}
 	return nil
 }
@@ -307,7 +334,7 @@ func (l *Logind) SetPreparing(preparing bool) error {
 	defer l.mu.Unlock()
 	l.preparing = preparing
 	if !preparing {
-		l.shutdown, l.message = Shutdown{}, ""
+		l.shutdown, l.message, l.stopping = Shutdown{}, "", false
 	}
 	if l.conn == nil {
 		return nil
@@ -353,12 +380,52 @@ func (l *Logind) rebootCall(call RebootCall) *dbus.Error {
 	return failure
 }
 
-// refusal says what logind itself has against a shutdown with these flags; l.mu is held.
+// startUnit is systemd's, which asks neither logind nor inhibitors.
+func (l *Logind) startUnit(sender dbus.Sender, unit, mode string) (dbus.ObjectPath, *dbus.Error) {
+	if unit != "reboot.target" || mode != "replace-irreversibly" {
+		return "", dbus.NewError("org.freedesktop.systemd1.NoSuchUnit", []any{"Unit " + unit + " not found."})
+	}
+	l.mu.Lock()
+	fault := l.at("StartUnit")
+	l.stopping = l.stopping || fault == nil
+	l.tell(RebootCall{Unit: unit, Sender: string(sender), At: time.Now(), Accepted: fault == nil})
+	l.mu.Unlock()
+	if fault != nil {
+		if failure := fault.suffer(); failure != nil {
+			return "", failure
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.stopping = true
+	}
+	return systemdPath + "/job/1", nil
+}
+
+func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Error) {
+	if iface != systemdInterface || property != "SystemState" {
+		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopping || l.preparing {
+		return dbus.MakeVariant("stopping"), nil
+	}
+	return dbus.MakeVariant("running"), nil
+}
+
+// refusal says what logind itself has against a shutdown with these flags, as tried on
+// 252, 257 and 262; l.mu is held.
 func (l *Logind) refusal(flags uint64) *dbus.Error {
 	for _, i := range l.inhibitors {
+		skip := flags&skipInhibitors != 0
 		switch {
-		case !strings.Contains(i.What, "shutdown") || i.Mode == "delay" || flags&skipInhibitors != 0:
-		case i.Mode == "block" && l.version >= 257, flags&rootCheckInhibitors != 0 && i.UID != 0: // its own are not in root's way
+		case !strings.Contains(i.What, "shutdown") || i.Mode == "delay":
+		case l.version >= 257 && i.Mode == "block" && skip && !l.rule:
+			return dbus.NewError("org.freedesktop.DBus.Error.AccessDenied", []any{"Permission denied"})
+		case skip:
+		case l.version == 257 && i.Mode == "block":
+			return dbus.NewError("org.freedesktop.DBus.Error.AccessDenied", []any{"Access denied due to active block inhibitor"})
+		case i.Mode == "block" && l.version > 257, flags&rootCheckInhibitors != 0 && i.UID != 0: // its own are not in root's way
 			return dbus.NewError("org.freedesktop.login1.BlockedByInhibitorLock", []any{"Operation denied due to active block inhibitor"})
 		}
 	}

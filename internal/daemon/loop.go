@@ -72,6 +72,8 @@ type Parts struct {
 	AskEngine func(ctx context.Context) *Update
 	Host      Host
 	Scheduler Scheduler
+	// Announce shows a message to everybody who is logged in, and waits for nobody.
+	Announce func(message string)
 	// Reload delivers new settings, already checked.
 	Reload <-chan Settings
 	// Report is called from the loop when the state or its description has changed.
@@ -321,7 +323,9 @@ func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 
 // schedule schedules the reboot, unless something is scheduled: nobody else's
 // plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
-// their order, so that whoever asks then hears the truth.
+// their order, so that whoever asks then hears the truth. Where logind schedules nothing,
+// users are told without it if they can cancel nothing any more: their delay is then for
+// this process alone to keep.
 func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 	before, err := l.parts.Scheduler.Scheduled(ctx)
 	switch {
@@ -332,6 +336,9 @@ func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 	}
 	if err := l.parts.Scheduler.Schedule(ctx, o.At, o.Message); err != nil {
 		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.ours(o.At) {
+			if o.Final {
+				l.parts.Announce(o.Message)
+			}
 			return err
 		}
 	}

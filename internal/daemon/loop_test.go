@@ -58,6 +58,7 @@ func newSite(t *testing.T) *site {
 		AskEngine: func(context.Context) *Update { return s.engine() },
 		Host:      s,
 		Scheduler: s,
+		Announce:  func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
 		Reload:    s.reload,
 		Report:    func(r Report) { s.set(func() { s.reports = append(s.reports, r) }) },
 		Alive:     func() { s.set(func() { s.alive++ }) },

@@ -180,6 +180,7 @@ type Order struct {
 	Version string    // Lock: of the update
 	At      time.Time // Schedule, and Unschedule: of our reboot, zero when any that bears our mark is ours
 	Message string    // Schedule: for users
+	Final   bool      // Schedule: they are told, whether logind schedules it or not
 	Force   bool      // Reboot: inhibitors do not count
 }
 
@@ -317,7 +318,7 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 }
 
 func (m *Machine) order() Order {
-	return Order{Version: m.version, At: m.scheduled, Message: m.message(), Force: m.force}
+	return Order{Version: m.version, At: m.scheduled, Message: m.message(), Final: m.final, Force: m.force}
 }
 
 // learn folds ev into what is known.

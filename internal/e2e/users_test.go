@@ -157,13 +157,11 @@ func TestInhibitorDuringTheUsersDelayCallsTheRebootOff(t *testing.T) {
 	h.wantNoReboot()
 }
 
-// Past the deadline neither inhibitors nor users hold it back.
+// Past the deadline neither inhibitors nor users hold it back. Users are told, by logind or,
+// where that schedules nothing because of the inhibitor, without it.
 func TestDeadlineEndsWhatUsersAndInhibitorsCanPostpone(t *testing.T) {
 	t.Parallel()
-	for version, logged := range map[int]string{
-		252: "cannot be cancelled any more",
-		257: "active block inhibitor", // nobody can be told then
-	} {
+	for _, version := range []int{252, 257, 262} {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -175,11 +173,24 @@ func TestDeadlineEndsWhatUsersAndInhibitorsCanPostpone(t *testing.T) {
 			h.start()
 			h.awaitStatus("held back by", "unattended backup", "users and inhibitors can postpone it until")
 			h.wantNoReboot()
-			if !h.awaitReboot().Accepted {
-				t.Error("logind has refused it because of the inhibitor")
+			const told = "System reboot in 2 seconds!"
+			if version < 257 {
+				if s := h.awaitSchedule(); !strings.HasPrefix(s.Message, told) {
+					t.Errorf("users are told %q", s.Message)
+				}
+			}
+			call := h.awaitReboot()
+			for !call.Accepted { // logind refuses before systemd is asked
+				call = h.awaitReboot()
+			}
+			if bySystemd := call.Unit != ""; bySystemd != (version >= 257) {
+				t.Errorf("rebooted by %+v", call)
 			}
 			g.wantHeldThroughout(h.id)
-			h.awaitLog(logged)
+			h.awaitLog(told, "cannot be cancelled any more")
+			if announced := strings.Contains(h.Log(), "\n"+told); announced != (version >= 257) {
+				t.Errorf("told without logind: %v", announced)
+			}
 		})
 	}
 }
