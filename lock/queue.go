@@ -28,6 +28,8 @@ import (
 type Waiting struct {
 	// Semaphore is as last seen. Only the head of the queue sees every change.
 	Semaphore Semaphore
+	// Records are of the holders, by id, as far as there are any and this host is the head of the queue.
+	Records map[string]Record
 	// Ahead is the id that is right before this host in the queue; "" at the head, and beside another process.
 	Ahead string
 	// Beside says that another process has the place in the queue of this id, and this one waits for what
@@ -40,7 +42,10 @@ type Waiting struct {
 // String says in one sentence what is waited for. Who holds a slot is said by the head of the queue, which
 // alone knows it.
 func (w Waiting) String() string {
-	place, slots := "first in the queue", "; "+(&FullError{Semaphore: w.Semaphore}).Error()
+	place, slots := "first in the queue", fmt.Sprintf("; no slot is free: max is %d, held by %s", w.Semaphore.Max, w.Holders())
+	if w.Semaphore.Max == 0 {
+		slots = "; " + (&FullError{Semaphore: w.Semaphore}).Error()
+	}
 	switch {
 	case w.Beside:
 		place, slots = "another process is in the queue for this machine, and this one waits beside it", ""
@@ -51,6 +56,33 @@ func (w Waiting) String() string {
 		return place + "; " + w.Pause.String()
 	}
 	return place + slots
+}
+
+// maxHolders is how many holders of slots a sentence names.
+const maxHolders = 5
+
+// Holders names those who hold a slot, as last seen, and says since when, where a record does; "nobody" if
+// there is none.
+func (w Waiting) Holders() string {
+	var texts []string
+	for i, id := range w.Semaphore.Holders {
+		if i == maxHolders {
+			texts = append(texts, fmt.Sprintf("%d more", len(w.Semaphore.Holders)-i))
+			break
+		}
+		text := safetext.Clean(id)
+		if r := w.Records[id]; r.Hostname != "" {
+			text += " (" + r.Hostname + ")"
+		}
+		if r := w.Records[id]; !r.Since.IsZero() {
+			text += " since " + r.Since.Local().Format(time.DateTime)
+		}
+		texts = append(texts, text)
+	}
+	if len(texts) == 0 {
+		return "nobody"
+	}
+	return strings.Join(texts, ", ")
 }
 
 func (l *Lock) queueRange() Read   { return below(l.prefix + "/queue/") }
@@ -544,13 +576,13 @@ func (w *waiter) watchSlots(ctx context.Context, snap Snapshot) (got bool, err e
 			if removed, err := w.removeExpired(ctx, now); removed || err != nil {
 				return false, err
 			}
-			w.tell(Waiting{Semaphore: full.Semaphore})
+			w.tell(Waiting{Semaphore: full.Semaphore, Records: w.recordsIn(snap)})
 		case errors.As(err, &paused):
 			s, _, err := w.parse(now)
 			if err != nil {
 				return false, err
 			}
-			w.tell(Waiting{Semaphore: s, Pause: &paused.Pause})
+			w.tell(Waiting{Semaphore: s, Records: w.recordsIn(snap), Pause: &paused.Pause})
 		default:
 			return false, err
 		}
@@ -598,6 +630,17 @@ func (w *waiter) take(ctx context.Context, snap Snapshot) (now Snapshot, got boo
 func (l *Lock) holdersIn(snap Snapshot) []string {
 	s, _, _ := l.parse(snap)
 	return s.Holders
+}
+
+// recordsIn returns the records of holders, by id.
+func (l *Lock) recordsIn(snap Snapshot) map[string]Record {
+	records := map[string]Record{}
+	for _, id := range l.holdersIn(snap) {
+		if r, ok := parseRecord(snap.Values[l.recordKey(id)].Data); ok {
+			records[id] = r
+		}
+	}
+	return records
 }
 
 // mortals returns the holders whose slot has a time-to-live.

@@ -106,7 +106,12 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 	}
 	record.Since, record.By, record.Version, record.TTL = time.Now().UTC(), "locksmithd", version, s.ttl
 	record.Owner = s.owner
+	held := "" // as last logged
 	return unknown(s.lock.Acquire(ctx, s.id, record, func(w lock.Waiting, err error) {
+		if now := w.Holders(); err == nil && now != held {
+			held = now
+			s.log.Info("waiting for a slot", "holders", now, "behind", w.Ahead)
+		}
 		if err != nil {
 			s.log.Warn("still waiting for a slot", "error", err)
 			blocked(err.Error())

@@ -49,6 +49,30 @@ func enqueue(t testing.TB, g *group, conf string) *host {
 	return h
 }
 
+// Who looks into the journal afterwards finds who held the slot that a host waited for, and is not flooded.
+func TestJournalSaysWhoHoldsTheSlotThatIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	g.recordOf("other", "web-7", "boot")
+	if !g.lock("other") {
+		t.Fatal("no slot is free")
+	}
+	since := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC).Local().Format(time.DateTime)
+	first, second := enqueue(t, g, g.conf()), enqueue(t, g, g.conf())
+	first.awaitLog("level=INFO", `msg="waiting for a slot"`, `holders="other (web-7) since `+since+`"`, `behind=""`)
+	first.awaitStatus("held by other (web-7) since " + since)
+	second.awaitLog("level=INFO", `msg="waiting for a slot"`, `holders=other`, "behind="+first.id)
+	g.swap(func(s *semaphore) bool { s.Holders = []string{"another"}; return true })
+	first.awaitLog(`msg="waiting for a slot"`, "holders=another")
+	for h, want := range map[*host]int{first: 2, second: 1} {
+		if got := h.logged(`msg="waiting for a slot"`); got != want {
+			t.Errorf("%d lines say who holds the slot, want %d:\n%s", got, want, h.Log())
+		}
+	}
+	g.unlock("another")
+	first.awaitReboot()
+}
+
 // enqueueBehindOther lets "other" take the slot, and n hosts queue for it one after
 // another.
 func enqueueBehindOther(t testing.TB, g *group, n int) []*host {
