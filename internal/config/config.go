@@ -14,12 +14,10 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -109,8 +107,8 @@ type Config struct {
 	// Settings are all of them, in the order of Definitions.
 	Settings []Setting
 	// Warnings are sentences about what looks like a mistake but is not an
-	// error: names in update.conf that are not settings but nearly so, and
-	// files that are not used, or that others can read.
+	// error: lines of update.conf and variables that are not settings but nearly
+	// so, and files that are not used, or that others can read.
 	Warnings []string
 }
 
@@ -175,7 +173,7 @@ func (l *Loader) Load() (*Config, error) {
 	}
 
 	settings := map[string]resolved{}
-	c := &Config{Warnings: files.warnings()}
+	c := &Config{Warnings: l.lookalikes(files)}
 	zone, warning := l.hostZone(files)
 	if c.Zone = zone; warning != "" {
 		c.Warnings = append(c.Warnings, warning)
@@ -295,33 +293,4 @@ func (files confFiles) lookup(name string) (assignment, string, bool) {
 		}
 	}
 	return assignment{}, "", false
-}
-
-// words finds what could be names of variables.
-func words() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z0-9_]+`) }
-
-// warnings returns a sentence for each line that looks like a setting but is none.
-func (files confFiles) warnings() []string {
-	var warnings []string
-	for _, f := range files {
-		for _, a := range f.assignments {
-			meant := nearest(a.name)
-			switch {
-			case isVariable(a.name):
-			case meant != "":
-				warnings = append(warnings, fmt.Sprintf("%s:%d: %s is not a setting of this file, did you mean %s?", f.path, a.line, a.name, meant))
-			case strings.HasPrefix(strings.ToUpper(a.name), "LOCKSMITH"), strings.HasPrefix(strings.ToUpper(a.name), "REBOOT_"):
-				warnings = append(warnings, fmt.Sprintf("%s:%d: %s is not a setting of this file", f.path, a.line, a.name))
-			}
-		}
-		for _, line := range f.ignored {
-			for _, word := range words().FindAllString(line.text, -1) {
-				if isVariable(word) {
-					warnings = append(warnings, fmt.Sprintf("%s:%d: this line is passed over and does not set %s: write %[3]s=VALUE, with nothing before it", f.path, line.line, word))
-					break
-				}
-			}
-		}
-	}
-	return warnings
 }

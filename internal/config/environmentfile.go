@@ -21,10 +21,11 @@ const maxFileSize = 1 << 20
 type assignment struct {
 	name, value string
 	line        int
+	raw         string // the value as it is written
 }
 
-// ignoredLine is a line that systemd passes over: it has no "=", or what stands
-// before it is not the name of a variable.
+// ignoredLine is a line that systemd passes over: a comment, or one that has no "=", or
+// before it what is not the name of a variable.
 type ignoredLine struct {
 	text string
 	line int
@@ -35,6 +36,7 @@ type environmentFile struct {
 	// assignments, in the order of the file; the last of a name wins.
 	assignments []assignment
 	ignored     []ignoredLine
+	comments    []ignoredLine
 	missing     bool // there is no such file
 }
 
@@ -141,7 +143,7 @@ func parseEnvironmentFile(data []byte) (environmentFile, error) {
 			return f, nil
 		}
 		if c == '#' || c == ';' {
-			r.until("\r\n")
+			f.comments = append(f.comments, ignoredLine{line: r.line, text: string(r.until("\r\n"))})
 			continue
 		}
 		line := r.line
@@ -150,7 +152,9 @@ func parseEnvironmentFile(data []byte) (environmentFile, error) {
 			f.ignored = append(f.ignored, ignoredLine{text: name, line: line})
 			continue
 		}
+		start := r.pos
 		value := r.value()
+		raw := string(data[start:r.pos])
 		if !validUTF8(name) || !validUTF8(value) {
 			return environmentFile{}, fmt.Errorf("line %d is not UTF-8", line)
 		}
@@ -158,7 +162,7 @@ func parseEnvironmentFile(data []byte) (environmentFile, error) {
 			f.ignored = append(f.ignored, ignoredLine{text: name, line: line})
 			continue
 		}
-		f.assignments = append(f.assignments, assignment{name: name, value: value, line: line})
+		f.assignments = append(f.assignments, assignment{name: name, value: value, line: line, raw: raw})
 	}
 }
 

@@ -92,7 +92,7 @@ func TestEnvironmentFileKnowsItsLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []assignment{{"A", "1", 3}, {"B", "x\ny", 4}, {"D", "4", 8}, {"A", "5", 10}}
+	want := []assignment{{"A", "1", 3, "1"}, {"B", "x\ny", 4, "'x\ny'"}, {"D", "4", 8, "\\\n4"}, {"A", "5", 10, "5"}}
 	if len(f.assignments) != len(want) {
 		t.Fatalf("got %v, want %v", f.assignments, want)
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/locksmithd/locksmith/lock"
@@ -314,23 +313,6 @@ func (r resolved) shown() string {
 	return r.value
 }
 
-// nearest returns the variable that was probably meant by name, or "". The
-// distance from LOCKSMITHCTL_ to LOCKSMITHD_ is just near enough.
-func nearest(name string) string {
-	best, bestDistance := "", 4
-	if len(name) > 100 {
-		return best // no variable is nearly as long
-	}
-	for _, d := range Definitions() {
-		for _, candidate := range d.variables() {
-			if distance := editDistance(strings.ToUpper(name), candidate); distance < bestDistance {
-				best, bestDistance = candidate, distance
-			}
-		}
-	}
-	return best
-}
-
 // editDistance returns how many insertions, deletions and changes of a byte make b
 // of a.
 func editDistance(a, b string) int {
@@ -351,11 +333,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// isVariable says whether name is one that update.conf may set.
-func isVariable(name string) bool {
-	return slices.ContainsFunc(Definitions(), func(d Definition) bool {
-		return slices.Contains(d.variables(), name)
-	})
 }

@@ -103,3 +103,16 @@ func TestOldWindowVariablesCount(t *testing.T) {
 	h.awaitStatus("for the reboot window, which opens")
 	h.wantNoReboot()
 }
+
+// What was meant as a setting and is none does not count, and is said.
+func TestLineThatOnlyLooksLikeASettingIsWarnedAbout(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "GROUP=stable\nREBOOT-STRATEGY=off\n"+shutWindow(), withEnv("LOCKSMITH_STRATEGY=off"))
+	h.awaitLog("level=WARN", "update.conf:2: ", "does not set REBOOT_STRATEGY: write REBOOT_STRATEGY=VALUE")
+	h.awaitLog("level=WARN", "LOCKSMITH_STRATEGY (environment)", "did you mean REBOOT_STRATEGY?")
+	h.awaitIdle()
+	r := h.run(locksmithctl(), "config")
+	if !containsAll(r.stderr, "warning: ", "update.conf:2: ", "write REBOOT_STRATEGY=VALUE") {
+		t.Errorf("locksmithctl config: %+v", r)
+	}
+}

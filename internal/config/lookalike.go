@@ -1,0 +1,333 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// What looks like a setting and is none gets a warning, which names the file, the line, and what
+// to write. It never counts as a setting: what is in force depends on what systemd reads alone.
+
+const (
+	maxWarnings = 20   // about look-alikes, and a line that counts the rest
+	maxName     = 64   // bytes that a warning repeats of a name
+	maxText     = 4096 // bytes of a value or line that are looked at
+)
+
+// oldFiles are where the files were before Flatcar. A link to the new ones is fine.
+var oldFiles = [...]string{"/etc/coreos/update.conf", "/usr/share/coreos/update.conf"}
+
+// lookalikes returns a warning for everything in the files and the environment that looks like a
+// setting but is none.
+func (l *Loader) lookalikes(files confFiles) []string {
+	var warnings []string
+	v := newVocabulary()
+	for _, f := range files {
+		warnings = append(warnings, v.lookalikes(f)...)
+	}
+	for _, path := range oldFiles {
+		if w := v.unread(files, filepath.Join(l.options.Root, path)); w != "" {
+			warnings = append(warnings, w)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.environ)) {
+		if _, _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
+			continue
+		}
+		if w := v.lookalike(l.options.Program, name, l.environ[name]); w != "" {
+			warnings = append(warnings, w)
+		}
+	}
+	if n := len(warnings) - maxWarnings; n > 0 {
+		warnings = append(warnings[:maxWarnings], fmt.Sprintf("%d more lines look like settings and are none", n))
+	}
+	return warnings
+}
+
+func (v vocabulary) lookalikes(f confFile) []string {
+	warnings := map[int][]string{} // by line
+	warn := func(line int, format string, args ...any) {
+		warnings[line] = append(warnings[line], fmt.Sprintf("%s:%d: ", f.path, line)+fmt.Sprintf(format, args...))
+	}
+	for _, a := range f.assignments {
+		variable, meant := v.has(a.name), ""
+		if !variable {
+			meant = v.intended(a.name)
+		}
+		switch glued := v.in(a.value, "="); {
+		case len(glued) > 0 && a.name == "Environment":
+			warn(a.line, "Environment= belongs into a unit, and does not set %s here: write %s=VALUE", strings.Join(glued, ", "), glued[0])
+		case len(glued) > 0:
+			warn(a.line, "%s does not set %s, which has become part of its value: write %s=VALUE on a line of its own, and close quotes before it",
+				short(a.name), strings.Join(glued, ", "), glued[0])
+		case variable && strings.Contains(a.raw, `\n`):
+			warn(a.line, `the value of %s has a \n in it, which does not end the line: end it there, or leave that out`, a.name)
+		case meant != "":
+			warn(a.line, "%s is not a setting of this file, did you mean %s?", short(a.name), meant)
+		case !variable && (strings.HasPrefix(strings.ToUpper(a.name), "LOCKSMITH") || strings.HasPrefix(strings.ToUpper(a.name), "REBOOT_")):
+			warn(a.line, "%s is not a setting of this file", short(a.name))
+		}
+	}
+	inSection := false
+	for _, i := range f.ignored {
+		key := yamlKey(i.text)
+		inSection = inSection || key == "LOCKSMITH"
+		found := v.in(normal(i.text), "")
+		if len(found) == 0 && (inSection || strings.Contains(key, "_")) { // "group:" alone is another program's
+			if meant := v.intended("LOCKSMITHD_" + key); meant != "" {
+				found = []string{meant}
+			}
+		}
+		switch {
+		case len(found) == 0:
+		case key != "":
+			warn(i.line, "this line looks like YAML, is passed over and does not set %s: write %[1]s=VALUE", found[0])
+		case !strings.Contains(i.text, found[0]):
+			warn(i.line, "this line is passed over and does not set %s: write %[1]s=VALUE, with the name just so", found[0])
+		default:
+			warn(i.line, "this line is passed over and does not set %s: write %[1]s=VALUE, with nothing before it", found[0])
+		}
+	}
+	for _, c := range f.comments {
+		// One behind a text is where a line was appended without a line break before it.
+		if name := v.glued(c.text); name != "" {
+			warn(c.line, "%s is part of a comment, and is not set: write %[1]s=VALUE on a line of its own", name)
+		}
+	}
+	var sorted []string
+	for _, line := range slices.Sorted(maps.Keys(warnings)) {
+		sorted = append(sorted, warnings[line]...)
+	}
+	return sorted
+}
+
+// unread returns a warning if path is a file of its own, which nobody reads, and has settings
+// that are not in force.
+func (v vocabulary) unread(files confFiles, path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	for _, f := range files {
+		if read, err := os.Stat(f.path); err == nil && os.SameFile(info, read) {
+			return ""
+		}
+	}
+	old, err := readEnvironmentFile(path)
+	if err != nil {
+		return "" // it cannot have been meant
+	}
+	var names []string
+	line := 0
+	for _, a := range old.assignments {
+		now, _, ok := files.lookup(a.name)
+		if v.has(a.name) && !slices.Contains(names, a.name) && !(ok && now.value == a.value) {
+			if names = append(names, a.name); line == 0 {
+				line = a.line
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d: this file is not read, and does not set %s: write it into %s", path, line, strings.Join(names, ", "), files[0].path)
+}
+
+// lookalike returns a warning if a variable of the program's environment looks like a setting
+// but is none.
+func (v vocabulary) lookalike(p Program, name, value string) string {
+	ours := strings.HasPrefix(name, "LOCKSMITHD_") || strings.HasPrefix(name, "LOCKSMITHCTL_")
+	if !ours && !strings.HasPrefix(name, "LOCKSMITH_") && !strings.HasPrefix(name, "REBOOT_") {
+		return ""
+	}
+	meant := ""
+	if !v.has(name) {
+		meant = v.intended(name)
+	}
+	for _, d := range Definitions() {
+		right := d.Variable
+		if p == CLI && d.CLIVariable != "" {
+			right = d.CLIVariable
+		}
+		switch {
+		case name == right, name == d.Fallback:
+			if glued := v.in(value, "="); len(glued) > 0 {
+				return fmt.Sprintf("%s (environment): %s has become part of its value: write one assignment in each pair of quotes", name, strings.Join(glued, ", "))
+			}
+			return ""
+		case name == d.Variable, name == d.CLIVariable, meant == d.Variable && meant != "":
+			meant = right
+		}
+	}
+	switch {
+	case meant != "":
+		return fmt.Sprintf("%s (environment): %s does not read it, did you mean %s?", short(name), p, meant)
+	case ours:
+		return fmt.Sprintf("%s (environment): %s does not read it", short(name), p)
+	}
+	return ""
+}
+
+func short(name string) string {
+	if len(name) > maxName {
+		return name[:maxName] + "..."
+	}
+	return name
+}
+
+func clip(text string) string { return text[:min(len(text), maxText)] }
+
+// normal writes what may be names as variables are written.
+func normal(text string) string {
+	return strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
+}
+
+// yamlKey returns the key, as variables are written, of a line such as "reboot-strategy: off", or "".
+func yamlKey(line string) string {
+	key, rest, ok := strings.Cut(line, ":")
+	if !ok || rest != "" && !strings.ContainsAny(rest[:1], " \t\"'") {
+		return ""
+	}
+	key = normal(strings.Trim(strings.TrimSpace(strings.TrimPrefix(key, "-")), `"'`))
+	if !validName(key) {
+		return ""
+	}
+	return key
+}
+
+// word is a variable of update.conf.
+type word struct {
+	name string
+	ours bool   // it has our prefix
+	rest string // what is behind that
+}
+
+// vocabulary are the variables of update.conf, longer ones before those that they end with.
+type vocabulary []word
+
+func newVocabulary() vocabulary {
+	var v vocabulary
+	for _, d := range Definitions() {
+		for _, name := range d.variables() {
+			ours, rest := cutPrefix(name)
+			v = append(v, word{name, ours, rest})
+		}
+	}
+	slices.SortStableFunc(v, func(a, b word) int { return len(b.name) - len(a.name) })
+	return v
+}
+
+func (v vocabulary) has(name string) bool {
+	return slices.ContainsFunc(v, func(w word) bool { return w.name == name })
+}
+
+// in returns the variables in a text that end a word and have end behind them, each once
+// and in their order.
+func (v vocabulary) in(text, end string) []string {
+	var names []string
+	for rest := clip(text); rest != ""; {
+		at, length := v.find(rest, end)
+		if at < 0 {
+			break
+		}
+		if name := rest[at : at+length]; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		rest = rest[at+length:]
+	}
+	return names
+}
+
+// find returns where the first variable in a text that ends a word and has end behind it begins, and
+// its length.
+func (v vocabulary) find(text, end string) (at, length int) {
+	at = -1
+	for _, w := range v {
+		for from := 0; ; {
+			i := strings.Index(text[from:], w.name+end)
+			if i < 0 {
+				break
+			}
+			i += from
+			from = i + len(w.name)
+			if end == "" && from < len(text) && (validName("_" + text[from:from+1])) {
+				continue // a longer word
+			}
+			// Of a name and one that it ends with, the longer one begins first.
+			if at < 0 || i < at {
+				at, length = i, len(w.name)
+			}
+			break
+		}
+	}
+	return at, length
+}
+
+// glued returns a variable that is set right behind another word, or "".
+func (v vocabulary) glued(text string) string {
+	for text = clip(text); ; {
+		at, length := v.find(text, "=")
+		switch {
+		case at < 0:
+			return ""
+		case at > 0 && validName("_"+text[at-1:at]):
+			return text[at : at+length]
+		}
+		text = text[at+length:]
+	}
+}
+
+// intended returns the variable that was probably meant by a name that is none, or "". Other
+// versions and configuration formats have names such as LOCKSMITH_STRATEGY, etcd_endpoints
+// or window_start. What stands behind the prefix is compared, in any case, relative to
+// its length. A name without a prefix of ours is another program's, unless it
+// resembles REBOOT_STRATEGY or so.
+func (v vocabulary) intended(name string) string {
+	if len(name) > 2*maxName {
+		return "" // no variable is nearly as long
+	}
+	name = strings.ToUpper(name)
+	ours, rest := cutPrefix(name)
+	prefixed := ours || strings.HasPrefix(rest, "REBOOT_")
+	one := strings.TrimSuffix(rest, "S")
+	similar := []func(word) bool{
+		func(w word) bool { return one == strings.TrimSuffix(w.rest, "S") },
+		func(w word) bool { return strings.HasSuffix(name, w.name) }, // behind another word
+		func(w word) bool { return strings.HasSuffix(one, "_"+strings.TrimSuffix(w.rest, "S")) },
+		func(w word) bool { return strings.HasSuffix(w.rest, "_"+rest) && 3*len(rest) >= len(w.rest) },
+	}
+	for i, is := range similar {
+		for _, w := range v {
+			if (prefixed || !w.ours || i == 1) && is(w) {
+				return w.name
+			}
+		}
+	}
+	best, bestDistance := "", 5
+	for _, w := range v {
+		if prefixed || !w.ours {
+			d := editDistance(rest, w.rest)
+			nearer := d < bestDistance || d == bestDistance && w.ours == ours
+			if nearer && 5*d <= 2*max(len(rest), len(w.rest)) {
+				best, bestDistance = w.name, d
+			}
+		}
+	}
+	return best
+}
+
+// cutPrefix returns a name without a prefix such as LOCKSMITHD_, and whether it had one, be it
+// misspelt.
+func cutPrefix(name string) (prefixed bool, rest string) {
+	prefix, rest, ok := strings.Cut(name, "_")
+	for _, p := range []string{"LOCKSMITHD", "LOCKSMITHCTL", "LOCKSMITH"} {
+		if ok && len(prefix) <= 2*len(p) && editDistance(prefix, p) <= 2 {
+			return true, rest
+		}
+	}
+	return false, name
+}
