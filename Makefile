@@ -60,6 +60,9 @@ bin/ignition-apply: tools/provision/go.mod tools/provision/go.sum
 bin/butane: tools/provision/go.mod tools/provision/go.sum
 	cd tools/provision && CGO_ENABLED=0 $(GO) build -o ../../$@ github.com/coreos/butane/internal
 
+# With it a test fails where a part is missing that it needs, and is not left out.
+REQUIRE_ALL := LOCKSMITH_REQUIRE_ALL=1
+
 .PHONY: tools
 tools: bin/etcd bin/staticcheck
 
@@ -72,7 +75,7 @@ demo: all bin/demo bin/etcd
 .PHONY: test
 test: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server libpam-systemd systemd systemd-container util-linux $(PACKERS)
-	$(GO) test -p 1 $$($(GO) list ./... | grep -v internal/realhost)
+	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v internal/realhost)
 
 # The packages on hosts with a real systemd, in containers: this version's, and the
 # same as a later one for upgrades. The roots of the hosts are made once, and kept in
@@ -89,7 +92,7 @@ e2e: bin/etcd bin/ignition-apply bin/butane
 	@set -e; for suite in $(SUITE); do \
 		echo "== the hosts are $$suite"; \
 		LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
-			CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost -suite $$suite $(E2EFLAGS); \
+			$(REQUIRE_ALL) CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost -suite $$suite $(E2EFLAGS); \
 	done
 
 # All but the model, which has no goroutines and is slow under the detector, and
@@ -99,7 +102,7 @@ e2e: bin/etcd bin/ignition-apply bin/butane
 .PHONY: race
 race: all bin/demo bin/etcd
 	@scripts/need dbus-daemon etcd-server libpam-systemd systemd systemd-container util-linux gcc
-	CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost -e packaging -e '/man$$')
+	$(REQUIRE_ALL) CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost -e packaging -e '/man$$')
 
 .PHONY: lint
 lint: bin/staticcheck
@@ -110,9 +113,11 @@ lint: bin/staticcheck
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
 	shellcheck .ci/run scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
 
+# What is missing here, and cannot be installed, is named, and the benchmarks that need it
+# are left out.
 .PHONY: bench
 bench: all bin/etcd
-	@scripts/need dbus-daemon etcd-server
+	-@scripts/need dbus-daemon etcd-server
 	$(GO) test -run '^$$' -bench . ./...
 
 # The lock under faults, checked: make chaos OPS=100000 SEED=1 DURATION=30m

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // newGenerator builds the two programs that the pages are made from.
@@ -26,17 +27,19 @@ func newGenerator(t *testing.T) generator {
 // rendered returns a page as a reader sees it, white space made one blank.
 func rendered(t *testing.T, page string) string {
 	t.Helper()
+	realpart.Must(t, realpart.Tool("mandoc", "mandoc"))
 	cmd := exec.Command("mandoc", "-Tascii")
 	cmd.Stdin = strings.NewReader(page)
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("mandoc: %v: install the package mandoc", err)
+		t.Fatalf("mandoc: %v", err)
 	}
 	overstrike := regexp.MustCompile(`.\x08`)
 	return strings.Join(strings.Fields(overstrike.ReplaceAllString(string(out), "")), " ")
 }
 
 func TestPagesAreRightToMandoc(t *testing.T) {
+	realpart.Must(t, realpart.Tool("mandoc", "mandoc"))
 	dir := t.TempDir()
 	if err := newGenerator(t).write(dir); err != nil {
 		t.Fatal(err)

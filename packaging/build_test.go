@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // commitDate is what git archive would write into the sources that the tests build.
@@ -42,6 +44,7 @@ func TestMain(m *testing.M) {
 // packages builds everything, once for all tests.
 func packages(t *testing.T) built {
 	t.Helper()
+	realpart.Must(t, realpart.Tool("dpkg-deb", "dpkg"), realpart.Tool("mksquashfs", "squashfs-tools"))
 	b, err := first()
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // Each shell loads the installed file and completes a word as a user would.
@@ -41,6 +43,10 @@ print -r -- ${${(z)out%%>*}[-1]}
 set -p fish_complete_path $SHARE/fish/vendor_completions.d
 complete -C $argv[1] | cut -f 1
 `
+	completes := error(nil)
+	if _, err := os.Stat("/usr/share/bash-completion/bash_completion"); err != nil {
+		completes = &realpart.Missing{Part: "bash-completion", Remedy: "apt-get install bash-completion"}
+	}
 	shells := map[string][]string{
 		"bash": {"--norc", "-c", bash, "bash"},
 		"zsh":  {"-f", "-c", zsh, "zsh"},
@@ -55,11 +61,12 @@ complete -C $argv[1] | cut -f 1
 	} {
 		for shell, args := range shells {
 			t.Run(shell+" "+test.line, func(t *testing.T) {
+				realpart.Must(t, realpart.Tool(shell, shell), completes)
 				cmd := exec.Command(shell, append(slices.Clone(args), test.line)...)
 				cmd.Env = append(os.Environ(), "SHARE="+share, "PATH="+filepath.Join(b.dir, "bin")+":"+os.Getenv("PATH"), "HOME="+t.TempDir(), "TERM=dumb")
 				out, err := cmd.Output()
 				if err != nil {
-					t.Fatalf("run %s: %v: install the packages bash-completion, zsh and fish", shell, err)
+					t.Fatalf("run %s: %v", shell, err)
 				}
 				if got := strings.TrimSpace(string(out)); got != test.want {
 					t.Errorf("it completes to %q, want %q", got, test.want)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // debian runs a shell script in a root that has what this machine has, which is
@@ -13,9 +15,7 @@ import (
 // is gone afterwards. The packages are /deb/old.deb and /deb/new.deb.
 func debian(t *testing.T, script string) (string, error) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("dpkg has to install: run this test as root")
-	}
+	realpart.Must(t, realpart.Root("dpkg"))
 	deb := packages(t).path("locksmith_" + versionOf(t) + "_" + strings.TrimSpace(output(t, "dpkg", "--print-architecture")) + ".deb")
 	// The options of a mount have commas between them, and so has the name of a test.
 	dir, err := os.MkdirTemp(folder, "debian")
@@ -115,6 +115,7 @@ dpkg -s locksmith > /deb/log 2>&1 || echo unknown
 // What the scripts ask of a running systemd is watched here; that it then does so, the
 // tests on hosts with a real one show.
 func TestMaintainerScriptsAskARunningSystemd(t *testing.T) {
+	realpart.Must(t, realpart.Root("mounts"))
 	for _, test := range []struct{ script, args, want string }{
 		{"postinst", "configure", "systemctl --system daemon-reload\ndeb-systemd-invoke start locksmithd.service\n"},
 		{"postinst", "configure 0.7.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\n"},

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // flatcar is a root directory that has what a Flatcar host has where the extension
@@ -42,9 +44,10 @@ func flatcar(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+	realpart.Must(t, realpart.Tool("systemd-sysext", "systemd"))
 	sysext, err := exec.LookPath("systemd-sysext")
 	if err != nil {
-		t.Fatalf("%v: install the package systemd", err)
+		t.Fatal(err)
 	}
 	needed := regexp.MustCompile(`/\S+`).FindAllString(output(t, "ldd", sysext), -1)
 	for _, name := range append(needed, sysext) {
@@ -66,9 +69,7 @@ func flatcar(t *testing.T) string {
 // Nobody else sees these, and they go with the script.
 func inRoot(t *testing.T, root, script string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("systemd-sysext has to mount: run this test as root")
-	}
+	realpart.Must(t, realpart.Root("systemd-sysext"))
 	const mounts = `set -eu
 cd "$1"
 mount --bind . .

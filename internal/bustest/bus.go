@@ -18,6 +18,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // daemonBinary is where the distributions install the bus.
@@ -49,8 +50,8 @@ type Bus struct {
 
 // Start starts a bus. Close ends it.
 func Start(policy Policy) (*Bus, error) {
-	if _, err := os.Stat(daemonBinary); err != nil {
-		return nil, fmt.Errorf("start a bus: %w (it is in the package dbus-daemon, or dbus)", err)
+	if _, err := os.Stat(daemonBinary); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("start a bus: %w", &realpart.Missing{Part: daemonBinary, Remedy: "apt-get install dbus-daemon"})
 	}
 	// Not below a test's own folder, which is closed to other users, and
 	// short: the path of a socket has 108 bytes at most.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/bustest"
 	"github.com/locksmithd/locksmith/internal/randtest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 func TestMain(m *testing.M) {
@@ -44,9 +45,7 @@ func TestBusListensAtOneAddressAcrossRestarts(t *testing.T) {
 
 func TestCloseLeavesNothingBehind(t *testing.T) {
 	bus, err := bustest.Start(bustest.Open)
-	if err != nil {
-		t.Fatal(err)
-	}
+	realpart.Must(t, err)
 	socket := strings.TrimPrefix(bus.Address(), "unix:path=")
 	if err := bus.Close(); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // strangerVariable tells this program, run again, that it is a Stranger, and
@@ -44,8 +46,8 @@ type order struct {
 // database does not have: Nobody is always there. The program must call
 // RunStranger first thing, a test binary in its TestMain.
 func NewStranger(bus *Bus, uid, gid uint32, groups ...uint32) (*Stranger, error) {
-	if os.Geteuid() != 0 {
-		return nil, errors.New("start a stranger: only root can start a process of another user, run this as root")
+	if err := realpart.Root("a process of another user"); err != nil {
+		return nil, fmt.Errorf("start a stranger: %w", err)
 	}
 	// By this path, because another user may not search the folders that lead
 	// to the binary of a test.

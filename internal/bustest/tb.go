@@ -1,13 +1,18 @@
 package bustest
 
-import "github.com/godbus/dbus/v5"
+import (
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
+)
 
 // TB is what the helpers for tests need of a *testing.T, *testing.B or
-// *testing.F. Missing parts fail the test, they never skip it.
+// *testing.F.
 type TB interface {
 	Helper()
 	Cleanup(func())
 	Fatal(args ...any)
+	Skip(args ...any)
 }
 
 // T makes buses and peers for a test, and closes them when it ends.
@@ -63,7 +68,5 @@ func (t T) Stranger(b *Bus, uid, gid uint32, groups ...uint32) *Stranger {
 
 func (t T) must(err error) {
 	t.tb.Helper()
-	if err != nil {
-		t.tb.Fatal(err)
-	}
+	realpart.Must(t.tb, err)
 }

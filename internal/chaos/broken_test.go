@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/realpart"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -43,9 +44,7 @@ func TestBugIsFound(t *testing.T) {
 				c.Patience, c.Ops, c.WindowOps, c.Duration = test.patience, 20_000, 1000, time.Minute
 				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces{s}) }
 				report, err := Run(t.Context(), c)
-				if err != nil {
-					t.Fatal(err)
-				}
+				realpart.Must(t, err)
 				t.Log(report)
 				if len(test.by(report)) > 0 {
 					return

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/randtest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -52,9 +53,7 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 		c.Duration = d
 	}
 	report, err := Run(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	realpart.Must(t, err)
 	t.Log(report)
 	if report.wrong() {
 		t.Error("what is wrong is above")

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // butane is what the test needs of the example for Flatcar in the README.
@@ -66,10 +68,7 @@ WantedBy=multi-user.target
 `
 
 func TestReadmeDropInIsValidToSystemd(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Fatalf("%v: install the package systemd", err)
-	}
+	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
 	ours, err := os.ReadFile("../../systemd/locksmithd.service")
 	if err != nil {
 		t.Fatal(err)
@@ -94,13 +93,13 @@ func TestReadmeDropInIsValidToSystemd(t *testing.T) {
 		}
 	}
 	args := []string{"verify", "--man=no", "--root=" + root, name}
-	out, err := exec.Command(analyze, args...).CombinedOutput()
+	out, err := exec.Command("systemd-analyze", args...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 
 	// With debug messages it prints what it makes of the unit and the drop-in together.
-	cmd := exec.Command(analyze, args...)
+	cmd := exec.Command("systemd-analyze", args...)
 	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_LEVEL=debug")
 	merged, err := cmd.Output()
 	if err != nil {

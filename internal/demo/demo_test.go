@@ -23,6 +23,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/internal/proc"
 	"github.com/locksmithd/locksmith/internal/ptytest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
@@ -59,22 +60,21 @@ func runTests(m *testing.M) int {
 		err = fillBin()
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return realpart.Status(err)
 	}
 	return m.Run()
 }
 
 // fillBin makes the folder that the Makefile would.
 func fillBin() error {
+	etcd, err := etcdtest.Binary(etcdtest.Newest)
+	if err != nil {
+		return err
+	}
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=demo", "-o", bin, "../../locksmithd", "../../locksmithctl")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
-	}
-	etcd, err := etcdtest.Binary(etcdtest.Newest)
-	if err != nil {
-		return err
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/bustest"
 	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/internal/realpart"
 	"github.com/locksmithd/locksmith/internal/simhost"
 )
 
@@ -56,7 +57,7 @@ func newHost(t testing.TB, conf string, options ...option) *host {
 		set(&o)
 	}
 	sim, err := simhost.New(o)
-	must(t, err)
+	realpart.Must(t, err)
 	h := &host{Host: sim, t: t, id: o.MachineID}
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {

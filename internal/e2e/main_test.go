@@ -13,6 +13,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/bustest"
 	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // patience is how long anything may take that happens when all is well. Only a
@@ -89,9 +90,7 @@ func sharedEtcd(t testing.TB, v etcdtest.Version) *etcdtest.Server {
 		return s
 	}
 	binary, err := etcdtest.Binary(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	realpart.Must(t, err)
 	dir := filepath.Join(bin, "etcd-"+v.String())
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // Version is one of the etcd versions that locksmith is tested against.
@@ -34,7 +36,7 @@ func (v Version) String() string { return string(v) }
 // Binary is the path of v's etcd: for Newest $LOCKSMITH_ETCD, or else bin/etcd
 // in the folder of the module that holds the working directory; for Oldest
 // /usr/bin/etcd. It is an error, which says what to install, when the program
-// is missing or of another version.
+// is missing, a *realpart.Missing, or of another version.
 func Binary(v Version) (string, error) {
 	switch v {
 	case Newest:
@@ -69,7 +71,7 @@ func newestBinary() (string, error) {
 func checkBinary(path, remedy string, wanted func(version string) bool, want string) (string, error) {
 	is, err := versionOf(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("find etcd %s: %s is missing, run `%s`: %w", want, path, remedy, err)
+		return "", fmt.Errorf("find etcd %s: %w", want, &realpart.Missing{Part: path, Remedy: remedy})
 	}
 	if err != nil {
 		return "", err

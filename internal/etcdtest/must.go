@@ -3,6 +3,8 @@ package etcdtest
 import (
 	"context"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // patience is how long the Must functions wait for etcd. Far more than it
@@ -16,6 +18,7 @@ type T interface {
 	Cleanup(func())
 	Failed() bool
 	Fatal(args ...any)
+	Skip(args ...any)
 	Logf(format string, args ...any)
 	TempDir() string
 }
@@ -32,9 +35,7 @@ func MustStart(t T, v Version, o Options) *Server {
 func MustStartCluster(t T, v Version, n int, o Options) []*Server {
 	t.Helper()
 	binary, err := Binary(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	realpart.Must(t, err)
 	o.Binary = binary
 	if o.Dir == "" {
 		o.Dir = t.TempDir()

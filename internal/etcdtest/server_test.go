@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 func TestKilledServerKeepsItsDataAndEndpoint(t *testing.T) {
@@ -106,7 +107,7 @@ func TestPauseOfAServerThatIsGoneIsAnError(t *testing.T) {
 func TestStartShowsTheLogOfAServerThatEnds(t *testing.T) {
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
 		binary, err := etcdtest.Binary(v)
-		must(t, err)
+		realpart.Must(t, err)
 		_, err = etcdtest.Start(ctx, etcdtest.Options{Binary: binary, Dir: t.TempDir(), Args: []string{"--no-such-flag"}})
 		if err == nil || !strings.Contains(err.Error(), "no-such-flag") {
 			t.Errorf("start: %v, want an error with etcd's words about no-such-flag", err)
@@ -249,7 +250,7 @@ func TestUsersMayDoWhatTheyWereGranted(t *testing.T) {
 
 func TestBinaryIsOfTheRightVersion(t *testing.T) {
 	oldest, err := etcdtest.Binary(etcdtest.Oldest)
-	must(t, err)
+	realpart.Must(t, err)
 	for _, c := range []struct {
 		name, path string
 		want       string
@@ -333,6 +334,8 @@ func onThreadThatEnds(f func()) {
 const parentPausesVariable = "ETCDTEST_PARENT_PAUSES"
 
 func TestServerDiesWithItsParent(t *testing.T) {
+	_, err := etcdtest.Binary(etcdtest.Newest)
+	realpart.Must(t, err)
 	for _, c := range []struct{ name, pauses string }{{"running", ""}, {"paused", "yes"}} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -21,23 +21,19 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // Rebooted is the status with which a container ends that wants to be booted again.
 const Rebooted = 133
 
-// Require returns the version of this machine's systemd. What is missing to boot it
-// fails the test.
+// Require returns the version of this machine's systemd. The test needs
+// what boots it.
 func Require(t *testing.T) (version int) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("a container with a real systemd needs root: run the tests as root")
-	}
-	for _, tool := range []string{"systemd-nspawn", "systemctl", "unshare", "mount", "env", "dbus-daemon"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatal(tool + " is missing: install the packages systemd-container, systemd, util-linux, coreutils and dbus-daemon")
-		}
-	}
+	realpart.Must(t, realpart.Root("a container with a real systemd"), realpart.Tool("systemd-nspawn", "systemd-container"),
+		realpart.Tool("systemctl", "systemd"), realpart.Tool("unshare", "util-linux"), realpart.Tool("dbus-daemon", "dbus-daemon"))
 	out, err := exec.Command("systemctl", "--version").Output()
 	if err != nil {
 		t.Fatalf("ask systemctl for its version: %v", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // bin is the folder of locksmithctl, the transpilers and what lays their output on a root.
@@ -65,6 +66,7 @@ func build(programs map[string]string) error {
 //	                what it prints is put on standard output without the settings that nobody has set
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	realpart.Must(t, realpart.Root("chroot"))
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -111,6 +113,7 @@ etcd-cafile /etc/ssl/certs/etcd-ca.pem /etc/flatcar/update.conf:4
 
 func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
 	t.Parallel()
+	realpart.Must(t, realpart.Root("chroot"))
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package realhost
 
 import (
 	"bytes"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // patience is how long anything may take that happens when all is well. Only a
@@ -52,25 +52,23 @@ func TestMain(m *testing.M) {
 		err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		status = 1
+		status = realpart.Status(err)
 	}
 	os.Exit(status)
 }
 
 // isolate runs this program again in namespaces of its own, with hosts of a suite.
 func isolate(suite string) (status int, err error) {
-	if os.Geteuid() != 0 {
-		return 0, errors.New("hosts with a real systemd need root: run make e2e as root")
-	}
-	for tool, pkg := range map[string]string{"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux",
-		"ip": "iproute2", "mksquashfs": "squashfs-tools"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return 0, fmt.Errorf("%s is missing: apt-get install %s", tool, pkg)
-		}
-	}
 	if os.Getenv("LOCKSMITH_DEB") == "" || os.Getenv("LOCKSMITH_NEXT_DEB") == "" {
-		return 0, errors.New("LOCKSMITH_DEB and LOCKSMITH_NEXT_DEB do not name the packages to test: run make e2e")
+		return 0, &realpart.Missing{Part: "the package to test (LOCKSMITH_DEB, LOCKSMITH_NEXT_DEB)", Remedy: "make e2e, as root"}
+	}
+	for _, err := range []error{
+		realpart.Root("hosts with a real systemd"), realpart.Tool("debootstrap", "debootstrap"), realpart.Tool("systemd-nspawn", "systemd-container"),
+		realpart.Tool("nsenter", "util-linux"), realpart.Tool("ip", "iproute2"), realpart.Tool("mksquashfs", "squashfs-tools"),
+	} {
+		if err != nil {
+			return 0, err
+		}
 	}
 	root, err := cachedRoot(suite)
 	if err != nil {

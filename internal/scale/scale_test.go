@@ -11,13 +11,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 func TestEveryHostOfAFleetRebootsInTurn(t *testing.T) {
 	binary, err := etcdtest.Binary(etcdtest.Newest)
-	if err != nil {
-		t.Fatal(err)
-	}
+	realpart.Must(t, err)
 	for _, c := range []struct{ hosts, max int }{{1, 1}, {10, 1}, {50, 1}, {50, 3}, {2, 3}} {
 		t.Run(fmt.Sprintf("%d hosts, max %d", c.hosts, c.max), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/realpart"
 	"github.com/locksmithd/locksmith/internal/simhost"
 )
 
@@ -31,9 +32,7 @@ func TestMain(m *testing.M) {
 // What a process that was killed said last is read when the next one runs already.
 func TestStatusIsOfTheProcessThatWasStartedLast(t *testing.T) {
 	h, err := simhost.New(simhost.Options{Locksmithd: "/proc/self/exe", Dir: t.TempDir(), MachineID: "host", Env: []string{chatty + "=yes"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	realpart.Must(t, err)
 	defer h.Close()
 	stop := make(chan struct{})
 	busy := sync.WaitGroup{}
