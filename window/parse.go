@@ -29,7 +29,7 @@ func lengthErrorf(format string, args ...any) error {
 //
 // A start is one of these, told apart by shape; several are separated by ";":
 //
-//	04:00             every day, 24 hours, 4:00 means the same
+//	04:00             every day, 24 hours; 4:00 and 004:0 mean the same
 //	Sat 04:00         on one day of the week: Sun to Sat or the full name, in any case
 //	Mon,Wed 04:00     on several days
 //	Mon-Fri 04:00     on a range of days, which may run past the end of the week
@@ -149,7 +149,8 @@ func parseStart(text string) (canonical, expr string, err error) {
 	return expr, expr, nil
 }
 
-func timeOfDay() *regexp.Regexp { return regexp.MustCompile(`^([01]?[0-9]|2[0-3]):([0-5][0-9])$`) }
+// timeOfDay is two whole numbers, as 0.7 read them, without a sign.
+func timeOfDay() *regexp.Regexp { return regexp.MustCompile(`^0*([01]?[0-9]|2[0-3]):0*([0-5]?[0-9])$`) }
 
 // parseClock reads [DAYS] HH:MM.
 func parseClock(fields []string) (canonical, expr string, err error) {
@@ -167,7 +168,7 @@ func parseClock(fields []string) (canonical, expr string, err error) {
 			return "", "", err
 		}
 	}
-	canonical = fmt.Sprintf("%02s:%s", hm[1], hm[2])
+	canonical = fmt.Sprintf("%02s:%02s", hm[1], hm[2])
 	if days != everyDay {
 		canonical = days.String() + " " + canonical
 	}
