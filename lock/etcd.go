@@ -152,7 +152,15 @@ func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read
 // Wait implements [Store].
 func (e *Etcd) Wait(ctx context.Context, watches ...Watch) (Snapshot, error) {
 	var snap Snapshot
+	again := false
 	err := e.retry(ctx, func(client *clientv3.Client) (err error) {
+		if again {
+			// All has to be read: a watch that went on from its revision would hear nothing where etcd was
+			// restored from a backup meanwhile, which gives its revisions out a second time.
+			_, err = revision(ctx, client, watches[0].Key)
+			return err
+		}
+		again = true
 		snap, err = watch(ctx, client, watches)
 		return err
 	})
@@ -193,6 +201,10 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 		// An error of Send is only that the stream has ended; Recv says why.
 		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
 	}
+	var newest int64
+	for _, w := range watches {
+		newest = max(newest, w.After)
+	}
 	for created := 0; ; {
 		resp, err := stream.Recv()
 		switch {
@@ -203,9 +215,17 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 		case resp.Canceled:
 			return Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
 		case resp.Created:
-			if created++; created == len(watches) {
-				overdue.Stop()
+			if created++; created < len(watches) {
+				break
 			}
+			// A member may be behind the others for a moment, but etcd as a whole is only if it was
+			// restored from a backup: there is nothing to be heard of a revision that it has yet to reach.
+			if resp.Header.Revision < newest {
+				if now, err := revision(ctx, client, watches[0].Key); err != nil || now < newest {
+					return Snapshot{}, err
+				}
+			}
+			overdue.Stop()
 		}
 		if len(resp.Events) == 0 {
 			continue
@@ -221,6 +241,17 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 		}
 		return snap, nil
 	}
+}
+
+// revision returns which one etcd has come to. The key is one that this client may read.
+func revision(ctx context.Context, client *clientv3.Client, key string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	resp, err := client.Get(ctx, key, clientv3.WithKeysOnly())
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
 }
 
 // Grant implements [Store].

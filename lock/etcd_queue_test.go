@@ -475,3 +475,63 @@ func TestHolderWhoseIDIsNoneStopsNobody(t *testing.T) {
 		waits.mustGet(t)
 	})
 }
+
+// Etcd is restored from a backup, and its revisions are given out a second time: who waits in the middle of the queue
+// must not go on from one of the first time.
+func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
+	for name, writes := range map[string]int{"it has yet to reach the revision": 0, "it is past the revision again": 100} {
+		t.Run(name, func(t *testing.T) {
+			eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+				ctx := bounded(t)
+				s := etcdtest.MustStart(t, v, etcdtest.Options{})
+				p := etcdtest.MustProxy(t, s)
+				write := func(times int) {
+					client, err := s.Client()
+					must(t, err)
+					for i := range times {
+						_, err := client.Put(ctx, "other", fmt.Sprint(i))
+						must(t, err)
+					}
+				}
+				a := newLock(t, connect(t, at(s.Endpoint())), "")
+				lockFor(ctx, t, a, "a")
+				waits := map[string]wait{}
+				for _, id := range []string{"b", "c", "d"} {
+					waits[id] = startWaiting(ctx, t, newLock(t, connect(t, at(p.Endpoint())), ""), id)
+				}
+				must(t, s.Stop(ctx))
+				must(t, s.Save())
+				must(t, s.Restart(ctx))
+				write(10)
+				looked := func() { // at a revision that is lost later
+					for _, w := range waits {
+						for told := false; !told; {
+							select {
+							case err := <-w.told:
+								told = err == nil
+							case <-ctx.Done():
+								t.Fatal("somebody is not told of a pause")
+							}
+						}
+					}
+				}
+				mustPause(t)(a.Pause(ctx, lock.PauseInfo{}, 0))
+				looked()
+				_, err := a.Resume(ctx)
+				must(t, err)
+				looked()
+				must(t, p.BlackHole()) // a moment, as short as one attempt
+				s.Kill()
+				must(t, s.Restore())
+				must(t, s.Restart(ctx))
+				write(writes)
+				must(t, p.Pass())
+				must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
+				for _, id := range []string{"b", "c", "d"} {
+					waits[id].mustGet(t)
+					must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, id))
+				}
+			})
+		})
+	}
+}

@@ -29,7 +29,9 @@ type Store interface {
 	// then has the keys that are known to have changed, the zero Value for one that was deleted, and
 	// Revision is that of the change. Changes that came close together may be reported as one, with
 	// the last of them, and others that it was to wait for may have been made as well. Where the store
-	// does not remember any more what happened since, Values is nil, and the keys have to be read.
+	// cannot tell what happened since, Values is nil, and the keys have to be read: it does not remember
+	// any more, it has not come to that revision, as after it was restored from a backup, or it had to be
+	// connected anew, and may have been restored.
 	Wait(ctx context.Context, watches ...Watch) (Snapshot, error)
 
 	Leases

@@ -153,7 +153,7 @@ func startCluster(ctx context.Context, n int, o Options, version string) (_ []*S
 func (s *Server) setArgs(cluster, version string) error {
 	s.args = []string{
 		"--name=" + s.name,
-		"--data-dir=" + filepath.Join(s.dir(), "data"),
+		"--data-dir=" + s.data(),
 		"--listen-client-urls=" + s.Endpoint(),
 		"--advertise-client-urls=" + s.Endpoint(),
 		"--listen-peer-urls=http://" + s.peer,

@@ -41,6 +41,7 @@ func Contract(t *testing.T, open func(*testing.T) lock.Store) {
 		{"a wait for several keys returns for each of them", waitForSeveral},
 		{"a wait for a range returns for its keys and no others", waitForRange},
 		{"a wait does not lose a change of another key", waitKeepsOthers},
+		{"a wait from a revision that is yet to come has to read", waitForFuture},
 		{"a wait ends with its context", waitEnds},
 		{"ranges are read in order and no further than the limit", ranges},
 		{"the newest of those created before are found", createdBefore},
@@ -247,6 +248,17 @@ func waitForOther(t *testing.T, s lock.Store) {
 	mustCommit(t, s, nil, lock.Op{Key: k, Value: []byte("2")})
 	snap, err := s.Wait(ctx, lock.Watch{Key: k, After: before.Revision})
 	if err != nil || string(snap.Values[k].Data) != "2" || len(snap.Values) != 1 {
+		t.Errorf("wait returned %v, %v", snap, err)
+	}
+}
+
+func waitForFuture(t *testing.T, s lock.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k := key(t, "a")
+	now := get(t, s, k).Revision
+	snap, err := s.Wait(ctx, watch(k, now), watch(key(t, "b"), now+1000))
+	if err != nil || snap.Values != nil {
 		t.Errorf("wait returned %v, %v", snap, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -48,6 +49,7 @@ type Memory struct {
 	leases   map[int64]*lease
 	granted  int64 // leases so far
 
+	restored  int   // times
 	compacted int64 // changes up to this revision are not remembered
 
 	faults  []Fault       // for the Commits to come, one each
@@ -136,6 +138,43 @@ func (m *Memory) Compact() {
 	m.wake()
 }
 
+// Backup is what a Memory had at some time.
+type Backup struct {
+	revision int64
+	values   map[string]lock.Value
+	leases   map[int64]time.Duration
+}
+
+// Backup returns what there is, for Restore.
+func (m *Memory) Backup() Backup {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := Backup{m.revision, maps.Clone(m.values), map[int64]time.Duration{}}
+	for id, l := range m.leases {
+		b.leases[id] = l.ttl
+	}
+	return b
+}
+
+// Restore puts everything back as it was, and with it the revision. As in etcd, the leases that there were begin
+// anew, all others are gone, and whoever waits has to read.
+func (m *Memory) Restore(b Backup) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, l := range m.leases {
+		l.end.Stop()
+		delete(m.leases, id)
+	}
+	for id, ttl := range b.leases {
+		m.addLease(id, ttl)
+	}
+	m.revision, m.compacted = b.revision, b.revision
+	m.values, m.touched = maps.Clone(b.values), map[string]int64{}
+	m.held, m.delayed = nil, nil // no member that had them is left
+	m.restored++
+	m.wake()
+}
+
 // Leases is the number of leases that have not run out.
 func (m *Memory) Leases() int {
 	m.mu.Lock()
@@ -207,9 +246,13 @@ func (m *Memory) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls++
+	restored := m.restored
 	for {
 		if ctx.Err() != nil {
 			return lock.Snapshot{}, ctx.Err()
+		}
+		if restored != m.restored && !m.deaf {
+			return lock.Snapshot{}, nil
 		}
 		if m.broken != nil {
 			return lock.Snapshot{}, m.broken
@@ -230,7 +273,7 @@ func (m *Memory) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot
 // changes returns what has changed for the first of the watches that has any, as etcd does.
 func (m *Memory) changes(watches []lock.Watch) (lock.Snapshot, bool) {
 	for _, w := range watches {
-		if w.After < m.compacted {
+		if w.After < m.compacted || w.After > m.revision {
 			return lock.Snapshot{}, true
 		}
 		snap := lock.Snapshot{Values: map[string]lock.Value{}}
@@ -262,12 +305,20 @@ func (m *Memory) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
 	m.granted++
 	id := m.granted
 	ttl = (ttl + time.Second - 1).Truncate(time.Second)
-	m.leases[id] = &lease{ttl, time.AfterFunc(ttl, func() {
+	m.addLease(id, ttl)
+	return id, nil
+}
+
+func (m *Memory) addLease(id int64, ttl time.Duration) {
+	l := &lease{ttl: ttl}
+	l.end = time.AfterFunc(ttl, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.endLease(id)
-	})}
-	return id, nil
+		if m.leases[id] == l {
+			m.endLease(id)
+		}
+	})
+	m.leases[id] = l
 }
 
 // KeepAlive implements lock.Store.
