@@ -15,9 +15,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// listTimeout bounds the call that lists inhibitors. It is shorter than others, since the
-// list only adds names to what is known by then, that somebody blocks a shutdown, and a
-// daemon that asks twice within one check has to hear of that all the same.
+// listTimeout bounds looking at all sessions, and the call that lists inhibitors. It is
+// shorter than others, since users choose how long these take, and a daemon that asks twice
+// within one check has to hear the rest.
 const listTimeout = 4 * time.Second
 
 // Inhibitor is a program's wish that the host does not shut down, see
@@ -60,7 +60,7 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 }
 
 // listBlocking picks the inhibitors that block a shutdown from the list of all. Those of the
-// mode delay can make that so long that the answer is dropped, see maxMessage.
+// mode delay can make that so long that the answer is not read, see maxMessage.
 func (l *Logind) listBlocking(ctx context.Context) ([]Inhibitor, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()

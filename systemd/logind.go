@@ -35,6 +35,7 @@ const (
 	errBlocked         = "org.freedesktop.login1.BlockedByInhibitorLock"
 	errNoSuchSession   = "org.freedesktop.login1.NoSuchSession"
 	errNoSessionForPID = "org.freedesktop.login1.NoSessionForPID"
+	errUnreadable      = "com.github.locksmithd.Unreadable" // of ours, for an answer that was dropped, see socket
 )
 
 // ErrRefused marks an answer in which logind, or systemd, itself said no: nothing was
@@ -65,9 +66,19 @@ type Session struct {
 // not closing. Gettys, display managers and cron jobs are not among them. A
 // session that ends while it is being looked at is left out; any other
 // trouble is an error, because then nobody knows who is logged in.
+//
+// Users choose how many sessions they have, and what some properties of theirs are. So
+// only those properties are read that they cannot fill, and if there are so many sessions
+// that the list of them cannot be read, the result is one session of somebody unnamed.
 func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	var listed [][]any
-	if err := l.call(ctx, logindPath, logindManager+".ListSessions", nil, &listed); err != nil {
+	err := l.call(ctx, logindPath, logindManager+".ListSessions", nil, &listed)
+	if answered(err, errUnreadable) {
+		return []Session{{User: "somebody: logind lists too many sessions, see loginctl"}}, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}
 	var people []Session
@@ -78,35 +89,52 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 		if err := store(row, &s.ID, &s.UID, &s.User, &seat, &path); err != nil {
 			return nil, fmt.Errorf("list sessions: %w", err)
 		}
-		var properties map[string]dbus.Variant
-		err := l.call(ctx, path, "org.freedesktop.DBus.Properties.GetAll", []any{logindSession}, &properties)
+		atWork, err := l.atWork(ctx, path)
+		if err == nil && atWork {
+			s.TTY, err = property[string](ctx, l, path, logindSession, "TTY")
+		}
 		if answered(err, errUnknownObject, errNoSuchSession) {
 			continue
-		}
-		var class, state string
-		if err == nil {
-			err = store([]any{properties["Class"].Value(), properties["State"].Value(), properties["TTY"].Value()}, &class, &state, &s.TTY)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read session %s: %w", safetext.Clean(s.ID), err)
 		}
-		if state == "closing" || class != "user" && !strings.HasPrefix(class, "user-") {
-			continue
+		if atWork {
+			s.ID, s.User, s.TTY = safetext.Clean(s.ID), safetext.Clean(s.User), safetext.Clean(s.TTY)
+			people = append(people, s)
 		}
-		s.ID, s.User, s.TTY = safetext.Clean(s.ID), safetext.Clean(s.User), safetext.Clean(s.TTY)
-		people = append(people, s)
 	}
 	return people, nil
 }
 
+// atWork tells whether a session is a person's, and has not ended but for what was left
+// running: of those there may be thousands.
+func (l *Logind) atWork(ctx context.Context, path dbus.ObjectPath) (bool, error) {
+	state, err := property[string](ctx, l, path, logindSession, "State")
+	if err != nil || state == "closing" {
+		return false, err
+	}
+	class, err := property[string](ctx, l, path, logindSession, "Class")
+	return class == "user" || strings.HasPrefix(class, "user-"), err
+}
+
+// errElsewhere are names of errors by which logind says that a process is in no session
+// that it knows of. Since systemd 257 it says the second one for a process outside of its
+// own tree of control groups, as one that was entered from outside a container; the others
+// are what systemd has for a group that is none of a session, and for a process that is gone.
+var errElsewhere = []string{
+	errNoSessionForPID, "System.Error.EUNATCH", "System.Error.ENXIO", "System.Error.ENODATA", "System.Error.ENOMEDIUM",
+	"System.Error.ESRCH", "org.freedesktop.DBus.Error.UnixProcessIdUnknown",
+}
+
 // OwnSession returns the id of the session that this process belongs to, ""
-// when it belongs to none, as a service does. What was started with sudo
-// belongs to the session of whoever started it.
+// when it belongs to none, as a service does, or when logind cannot tell. What was
+// started with sudo belongs to the session of whoever started it.
 func (l *Logind) OwnSession(ctx context.Context) (string, error) {
 	var path dbus.ObjectPath
 	// 0 is the caller, see sd_pid_get_session(3).
 	err := l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{uint32(0)}, &path)
-	if answered(err, errNoSessionForPID) {
+	if answered(err, errElsewhere...) {
 		return "", nil
 	}
 	var id string
@@ -165,8 +193,9 @@ func call(ctx context.Context, object dbus.BusObject, method string, args []any,
 	}
 	switch answer.Name {
 	// The bus says these for a peer that died or never answered.
+	// And the last one for what was answered and not read.
 	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Timeout",
-		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Disconnected":
+		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Disconnected", errUnreadable:
 		return fmt.Errorf("%s: %w", answer.Name, call.Err)
 	}
 	return fmt.Errorf("%w: %s: %w", ErrRefused, answer.Name, call.Err)

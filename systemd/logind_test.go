@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,35 @@ func TestSessionThatEndsMeanwhileIsLeftOut(t *testing.T) {
 	got, err := NewLogind(conn).Sessions(t.Context())
 	if err != nil || len(got) != 1 || got[0].User != "ann" {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// Users choose what some properties of their sessions are, and how many sessions they have.
+func TestNobodyCanHideWhoIsLoggedIn(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	must(t, logind.SetSessions(
+		bustest.Session{ID: "1", UID: 500, Name: "core", TTY: "pts/0", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}},
+		bustest.Session{ID: "2", UID: 501, Name: "ann", State: "closing", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}},
+	))
+	got, err := l.Sessions(t.Context())
+	if want := []Session{{ID: "1", User: "core", UID: 500, TTY: "pts/0"}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("with a long display: %+v, %v", got, err)
+	}
+	many := make([]bustest.Session, 1500)
+	for i := range many {
+		many[i] = bustest.Session{ID: strconv.Itoa(i), UID: 500, Name: strings.Repeat("x", 200), State: "closing"}
+	}
+	must(t, logind.SetSessions(many...))
+	got, err = l.Sessions(t.Context())
+	if err != nil || len(got) != 1 || !strings.Contains(got[0].User, "too many sessions") {
+		t.Errorf("more than can be listed: %+v, %v", got, err)
+	}
+	// What was left running by those who are gone is looked at, and is nobody.
+	must(t, logind.SetSessions(many[:500]...))
+	if got, err := l.Sessions(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("many that are closing: %d, %v", len(got), err)
 	}
 }
 

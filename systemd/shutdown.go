@@ -39,6 +39,9 @@ func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 	}
 	if err == nil {
 		s.Message, err = property[string](ctx, l, logindPath, logindManager, "WallMessage")
+		if answered(err, errUnreadable) { // whoever set it may have written a book
+			s.Message, err = "(too long to be read)", nil
+		}
 	}
 	if err != nil {
 		return Shutdown{}, fmt.Errorf("ask logind for a scheduled shutdown: %w", err)

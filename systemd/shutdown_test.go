@@ -32,6 +32,11 @@ func TestScheduledShutdownIsShown(t *testing.T) {
 	if err != nil || s.Type != "poweroff" || !s.At.Equal(at) || s.Message != "disks are swapped" {
 		t.Errorf("got %+v, %v", s, err)
 	}
+	// One that is too long to be read hides nothing else.
+	logind.SetShutdown(bustest.Shutdown{Type: "poweroff", At: at, Message: strings.Repeat("x", 300<<10)})
+	if s, err := l.Scheduled(t.Context()); err != nil || s.Type != "poweroff" || !s.At.Equal(at) {
+		t.Errorf("with a long message: %+v, %v", s, err)
+	}
 	// A message that stayed behind does not make a shutdown.
 	logind.SetShutdown(bustest.Shutdown{Message: "disks are swapped"})
 	if s, err := l.Scheduled(t.Context()); err != nil || s != (Shutdown{}) {
@@ -276,6 +281,12 @@ func TestOwnSession(t *testing.T) {
 	must(t, logind.Vanish("c2"))
 	if id, err := l.OwnSession(t.Context()); err == nil {
 		t.Errorf("a session that is not there: %q", id)
+	}
+	for _, name := range []string{"System.Error.EUNATCH", "System.Error.ENXIO", "org.freedesktop.DBus.Error.UnixProcessIdUnknown"} {
+		logind.Refuse("GetSessionByPID", name, "Protocol driver not attached")
+		if id, err := l.OwnSession(t.Context()); err != nil || id != "" {
+			t.Errorf("%s: %q, %v", name, id, err)
+		}
 	}
 	logind.Refuse("GetSessionByPID", accessDenied, "no")
 	if id, err := l.OwnSession(t.Context()); err == nil {

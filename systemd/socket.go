@@ -31,8 +31,9 @@ const (
 // keys are booleans, for example).
 //
 // So once authentication is over, socket reads whole messages, and drops those
-// that are too big or that godbus cannot decode. Reading is for one goroutine,
-// as is writing; godbus keeps to that.
+// that are too big or that godbus cannot decode. Where such a message answers a call, the
+// caller gets an error instead, by the name errUnreadable, and does not wait in vain.
+// Reading is for one goroutine, as is writing; godbus keeps to that.
 //
 // It also agrees to take file descriptors, because dbus-broker cuts off whoever asks it
 // GetConnectionCredentials and does not: it sends one of the process along. None
@@ -119,19 +120,75 @@ func (s *socket) next() error {
 	body := int64(order.Uint32(head[4:]))
 	fields := (int64(order.Uint32(head[12:])) + 7) &^ 7
 	rest := fields + body
+	keep := rest
 	if rest > maxMessage {
-		_, err := io.CopyN(io.Discard, s.Conn, rest)
-		return err
+		keep = min(fields, maxMessage) // they say which call it answers
 	}
-	frame := make([]byte, fixedHeader+rest)
+	frame := make([]byte, fixedHeader+keep)
 	copy(frame, head[:])
 	if _, err := io.ReadFull(s.Conn, frame[fixedHeader:]); err != nil {
 		return err
 	}
-	if decodable(frame) {
-		s.frame = frame
+	if _, err := io.CopyN(io.Discard, s.Conn, rest-keep); err != nil {
+		return err
+	}
+	why := fmt.Sprintf("the answer has more than %d bytes", maxMessage)
+	if keep == rest {
+		if decodable(frame) {
+			s.frame = frame
+			return nil
+		}
+		why = "the answer cannot be decoded"
+	}
+	if kind := dbus.Type(head[1]); kind != dbus.TypeMethodReply && kind != dbus.TypeError {
+		return nil
+	}
+	if serial, ok := replySerial(order, frame[fixedHeader:fixedHeader+min(keep, fields)]); ok {
+		s.frame = unreadable(serial, why)
 	}
 	return nil
+}
+
+// replySerial finds the serial number of the call that a message answers, in its header
+// fields: each begins at a multiple of eight bytes, and is a code and a variant.
+func replySerial(order binary.ByteOrder, fields []byte) (uint32, bool) {
+	const aligned = 4 // code, length of the signature, the signature of one type, its end
+	for len(fields) >= aligned+4 && fields[1] == 1 {
+		code, kind, value := dbus.HeaderField(fields[0]), fields[2], fields[aligned:]
+		size := 4
+		switch kind {
+		case 'u':
+			if code == dbus.FieldReplySerial {
+				return order.Uint32(value), true
+			}
+		case 's', 'o':
+			size += int(min(order.Uint32(value), maxMessage)) + 1
+		case 'g':
+			size = 1 + int(value[0]) + 1
+		default:
+			return 0, false
+		}
+		fields = fields[min(len(fields), (aligned+size+7)&^7):]
+	}
+	return 0, false
+}
+
+// unreadable is the error that a caller gets for an answer that is dropped.
+func unreadable(serial uint32, why string) []byte {
+	message := &dbus.Message{
+		Type: dbus.TypeError,
+		Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldReplySerial: dbus.MakeVariant(serial),
+			dbus.FieldErrorName:   dbus.MakeVariant(errUnreadable),
+			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(why)),
+		},
+		Body: []any{why},
+	}
+	var frame bytes.Buffer
+	if err := message.EncodeTo(&frame, binary.LittleEndian); err != nil {
+		panic(fmt.Sprintf("systemd: %v", err)) // it consists of what is here
+	}
+	return frame.Bytes()
 }
 
 // decodable tells whether godbus can decode a message, by letting it try. It
