@@ -164,12 +164,17 @@ func (s *server) accept(cfg *config.Config) {
 	}
 }
 
+// spread is how long after their window has opened hosts without a lock begin to reboot. Short, for a window is
+// an operator's word; and yet such hosts are not all told to go down in the same millisecond.
+const spread = time.Minute
+
 func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	d := daemon.Settings{Policy: daemon.Policy{Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
 		d.Policy.Window = cfg.Window
 	}
 	if cfg.Strategy != config.StrategyEtcdLock {
+		d.Policy.Spread = spread
 		return d, nil
 	}
 	if s.slot == nil || cfg.Group != s.slotFrom.Group || cfg.Max != s.slotFrom.Max || cfg.LockTTL != s.slotFrom.LockTTL || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {

@@ -125,7 +125,7 @@ func (m *Machine) cancelled(now time.Time) bool {
 
 // due reports whether the next attempt may begin.
 func (m *Machine) due(now time.Time) bool {
-	return !now.Before(m.taking.at) && !now.Before(m.reboot.at)
+	return !now.Before(m.taking.at) && !now.Before(m.reboot.at) && !now.Before(m.begin(now))
 }
 
 // messageMark and messageBy are how a message of ours begins, around the delay.

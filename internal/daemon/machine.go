@@ -132,6 +132,10 @@ type Gate interface {
 type Policy struct {
 	Lock   bool // a slot is needed (strategy etcd-lock)
 	Window Gate // nil: always open
+
+	// Spread is how long after the window has opened this host may begin, by lot, so that hosts that no lock
+	// puts in order do not all begin at once; less in a short window. 0: it begins when the window opens.
+	Spread time.Duration
 	// Zone returns the time zone of the times that people read; nil: as it was at the start.
 	Zone func() *time.Location
 
@@ -241,6 +245,7 @@ type Machine struct {
 	force    bool      // Rebooting: inhibitors do not count
 	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
 
+	share   float64 // of Policy.Spread that is this host's, from 0 to 1
 	leave   *Leave
 	etcd    retry // of Inspect and Unlock: these must succeed before anything else
 	logind  retry // of Unschedule: so must this
@@ -254,7 +259,7 @@ type Machine struct {
 func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 	return &Machine{
 		policy: policy, rand: rand, wall: func(t time.Time) time.Time { return t.Round(0) },
-		state: Starting, entered: now, startedAt: now, why: "started",
+		state: Starting, entered: now, startedAt: now, why: "started", share: rand.Float64(),
 		mayHold:  policy.Lock, // by the process before this one, or by hand
 		mayStand: true,        // by the process before this one
 		etcd:     retry{first: time.Second, limit: time.Minute},
@@ -271,7 +276,7 @@ func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
 	n := New(policy, now, m.rand)
 	n.engine, n.request, n.engineKnown = m.engine, m.request, m.engineKnown
 	n.pendingSince, n.version = m.pendingSince, m.version
-	n.wall, n.looking = m.wall, m.looking
+	n.wall, n.looking, n.share = m.wall, m.looking, m.share
 	n.mayStand, n.scheduled, n.announced, n.cancelledAt = m.mayStand, m.scheduled, m.announced, m.cancelledAt
 	n.postponed, n.heldSince = m.postponed, m.heldSince
 	return n
@@ -550,7 +555,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	nap := maxNap
 	for _, t := range []time.Time{
 		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
-		m.deadline(), start, end, end.Add(-m.delay(now) - backstop),
+		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - backstop),
 	} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d
@@ -566,4 +571,16 @@ func (m *Machine) opening(now time.Time) (start, end time.Time) {
 		return time.Time{}, time.Time{}
 	}
 	return m.policy.Window.Next(now)
+}
+
+// begin returns when this host may begin in the opening that contains now or comes next; zero for no matter
+// when. Users' time, and a try or two, have to fit behind it.
+func (m *Machine) begin(now time.Time) time.Time {
+	if m.policy.Window == nil || m.policy.Spread == 0 {
+		return time.Time{}
+	}
+	start, end := m.opening(now)
+	length := end.Sub(start)
+	most := min(m.policy.Spread, length/10, length-m.policy.LoginDelay-2*backstop)
+	return start.Add(time.Duration(m.share * float64(max(0, most))))
 }

@@ -696,6 +696,51 @@ func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	}
 }
 
+// No lock puts hosts with strategy reboot in order: the lot does, once for each process.
+func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
+	open := t0.Add(time.Hour)
+	for _, c := range []struct{ length, delay, spread, most time.Duration }{
+		{4 * time.Hour, 5 * time.Minute, time.Minute, time.Minute},
+		{5 * time.Minute, 0, time.Minute, 30 * time.Second},
+		{10 * second, 0, time.Minute, 0},                   // to leave time for the reboot
+		{6 * time.Minute, 5 * time.Minute, time.Minute, 0}, // users' time just fits
+		{4 * time.Hour, 5 * time.Minute, 0, 0},
+	} {
+		policy := Policy{Window: &spans{{open, open.Add(c.length)}}, LoginDelay: c.delay, Spread: c.spread}
+		begun := map[time.Duration]bool{}
+		const hosts = 20
+		for seed := range uint64(hosts) {
+			r := &rig{t: t, now: t0}
+			r.m = New(policy, r.now, rand.New(rand.NewPCG(seed, 0)))
+			r.do(Tick{}, calledOff, need)
+			begins := r.m.begin(t0)
+			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.clock(begins)) != (c.most > 0) {
+				t.Errorf("the status says %s", status)
+			}
+			for r.last.State == Waiting {
+				r.do(r.last.Nap)
+			}
+			r.expect(Preparing, Check, false)
+			begun[r.now.Sub(open)] = true
+			if c.spread > 0 && r.now != begins {
+				t.Errorf("it begins at %v, and not at %v as it says", r.now, begins)
+			}
+		}
+		for after := range begun {
+			if after < 0 || after > c.most {
+				t.Errorf("in a window of %v a host begins after %v, want %v at most", c.length, after, c.most)
+			}
+		}
+		if c.most > 0 && len(begun) < hosts || c.most == 0 && len(begun) > 1 {
+			t.Errorf("in a window of %v, %d hosts begin at %d times", c.length, hosts, len(begun))
+		}
+		// In the midst of it nobody waits.
+		r := &rig{t: t, now: open.Add(c.most)}
+		r.m = New(policy, r.now, rand.New(rand.NewPCG(1, 0)))
+		r.do(Tick{}, calledOff, need).expect(Preparing, Check, false)
+	}
+}
+
 // Holding already is what Lock calls success, and what etcd said last is not
 // forgotten when the next attempt fails.
 func TestHoldingAlreadyIsSuccess(t *testing.T) {

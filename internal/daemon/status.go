@@ -48,6 +48,9 @@ func (m *Machine) Status(now time.Time) string {
 		if start.After(now) {
 			text += " for the reboot window, which opens " + m.policy.clock(start)
 		}
+		if begin := m.begin(now); begin.After(now) && begin.After(start) {
+			text += "; this host begins " + m.policy.clock(begin) + ", since hosts without a lock do not all begin when the window opens"
+		}
 		if by := m.shownObstacle(now); by != "" {
 			text += "; held back by " + by + m.until(now)
 		}
