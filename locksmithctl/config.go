@@ -19,12 +19,14 @@ func (a *app) configCommand() *cobra.Command {
 		Use:   "config",
 		Short: "Show every setting and where it comes from",
 		Long: `config shows the settings as locksmithctl sees them, and where each comes from: a file
-with the line, the environment, a flag, or the default. It fails, and says why, if one
-of them is wrong; settings for etcd are checked under every strategy. Under etcd-lock, and if
-LOCKSMITHD_MAX is set, it says if the lock has another number of slots.
+with the line, a drop-in of locksmithd's unit, the environment, a flag, or the default. It
+fails, and says why, if one of them is wrong; settings for etcd are checked under every
+strategy. Under etcd-lock, and if LOCKSMITHD_MAX is set, it says if the lock has another
+number of slots.
 
-locksmithd reads the same files. Its flags and environment, LOCKSMITHD_ENDPOINT for
-example set by a drop-in of its unit, are its own and not shown here.`,
+Without flags, and variables of locksmithctl's own, these are the settings of locksmithd on
+this host, once it was started again after a change of its unit. A password in the unit
+is not taken from there.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.settings(0)

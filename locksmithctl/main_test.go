@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"locksmithctl": func() { os.Exit(run(scriptedProcess())) },
+		"locksmithd":   showDaemonSettings,
 	})
 }
 

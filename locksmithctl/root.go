@@ -6,11 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // app is one run of the program.
@@ -19,6 +21,9 @@ type app struct {
 	root  string        // directory that stands for "/"
 	flags []config.Flag // for settings, in the order of the command line
 	log   *slog.Logger  // debug output
+
+	service func() *systemd.Service // how systemd starts locksmithd here; found once, nil if that is not known
+	noted   []string                // what settings has noted
 }
 
 // usageError says that the command line is wrong.
@@ -32,7 +37,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `locksmithctl shows and changes the lock under which the hosts of a fleet reboot,
 one after another.
 
-Settings come from, strongest first: flags, the environment,
+Settings come from, strongest first: flags, the environment, and what locksmithd on this
+host has: flags, environment and EnvironmentFile= of its unit and drop-ins,
 /etc/flatcar/update.conf, /usr/share/flatcar/update.conf. So without flags it uses
 the lock that locksmithd on this host uses.
 
@@ -51,6 +57,9 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 	root.SetErr(a.stderr)
 	root.SetUsageFunc(usage)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		a.service = sync.OnceValue(func() *systemd.Service { return a.findService(cmd.Context()) })
+	}
 	root.SetVersionTemplate("locksmithctl version {{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2 // what cobra uses for its own messages
 
@@ -63,7 +72,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 			f.NoOptDefVal = "true"
 		}
 	}
-	root.PersistentFlags().StringVar(&a.root, "root", "", "`DIR` below which machine-id and update.conf are")
+	root.PersistentFlags().StringVar(&a.root, "root", "", "`DIR` below which machine-id, update.conf and locksmithd's unit are")
 	root.PersistentFlags().Bool("version", false, "print the version and exit")
 
 	root.AddCommand(

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/identity"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // settingsError says what is wrong with the settings, a line for each.
@@ -24,7 +27,14 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 		Environ: a.environ,
 		Check:   check,
 		Warn:    func(w string) { a.note("warning: %s", w) },
+		Service: a.service(),
 	})
+	for _, n := range cfg.Notes {
+		if !slices.Contains(a.noted, n) {
+			a.noted = append(a.noted, n)
+			a.note("%s", n)
+		}
+	}
 	if err != nil {
 		return cfg, settingsError{err}
 	}
@@ -38,6 +48,40 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+const (
+	daemonUnit = "locksmithd.service"
+	// unitTimeout is how long systemd may take to say how it starts locksmithd.
+	unitTimeout = time.Second
+)
+
+// findService finds how systemd starts locksmithd on this host: from systemd, or, below another root or
+// where it does not answer, from the files of the unit. It returns nil where there is no such
+// unit, as on an operator's own machine, and also where its files cannot be read, of which
+// it warns.
+func (a *app) findService(ctx context.Context) *systemd.Service {
+	if a.root == "" {
+		if service, err := loadedService(ctx); err == nil {
+			return service
+		}
+	}
+	service, err := systemd.ReadService(a.root, daemonUnit)
+	if err != nil {
+		a.note("warning: settings of locksmithd may not be known here: %v", err)
+	}
+	return service
+}
+
+func loadedService(ctx context.Context) (*systemd.Service, error) {
+	ctx, cancel := context.WithTimeout(ctx, unitTimeout)
+	defer cancel()
+	conn, err := systemd.ConnectSystemBus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return systemd.LoadedService(ctx, conn, daemonUnit)
 }
 
 // session is the use of one group's lock.

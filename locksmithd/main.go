@@ -90,21 +90,7 @@ func parseFlags(args []string) (o config.Options, answer string, err error) {
 	o.Program = config.Daemon
 	flags := flag.NewFlagSet("locksmithd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // it would add the usage to every mistake
-	for _, d := range config.Definitions() {
-		if d.Flag == "" {
-			continue
-		}
-		set := func(value string) error {
-			o.Flags = append(o.Flags, config.Flag{Name: d.Flag, Value: value})
-			return nil
-		}
-		usage := fmt.Sprintf("%s (%s)", d.Description, d.Variable)
-		if d.Switch {
-			flags.BoolFunc(d.Flag, usage, set)
-		} else {
-			flags.Func(d.Flag, usage, set)
-		}
-	}
+	config.AddFlags(flags, &o.Flags)
 	flags.StringVar(&o.Root, "root", "", "`directory` below which machine-id, update.conf and the coordinator file are")
 	flags.BoolVar(&showVersion, "version", false, "print the version and exit")
 	err = flags.Parse(args)

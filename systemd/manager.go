@@ -29,23 +29,20 @@ func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
 // Ctrl-Alt-Del or "systemctl start reboot.target". It is SystemState of
 // org.freedesktop.systemd1(5). It takes ten seconds at most.
 func Stopping(ctx context.Context, conn *dbus.Conn) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	call := conn.Object(managerName, managerPath).CallWithContext(ctx,
-		"org.freedesktop.DBus.Properties.Get", 0, managerInterface, "SystemState")
-	var property dbus.Variant
 	var state string
-	err := call.Err
-	if err == nil {
-		err = store(call.Body, &property)
-	}
-	if err == nil {
-		err = store([]any{property.Value()}, &state)
-	}
-	if err != nil {
+	if err := managerProperty(ctx, conn, managerPath, managerInterface, "SystemState", &state); err != nil {
 		return false, fmt.Errorf("ask systemd for the state of the system: %w", err)
 	}
 	return state == "stopping", nil
+}
+
+// managerProperty reads a property of one of the service manager's objects.
+func managerProperty(ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, iface, name string, to any) error {
+	var v dbus.Variant
+	if err := call(ctx, conn.Object(managerName, path), "org.freedesktop.DBus.Properties.Get", []any{iface, name}, &v); err != nil {
+		return err
+	}
+	return store([]any{v.Value()}, to)
 }
 
 // startReboot has systemd itself reboot the machine, as "systemctl start reboot.target"

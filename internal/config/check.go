@@ -201,6 +201,9 @@ func (r resolved) called() string {
 func checkUser(settings map[string]resolved, c lock.EtcdConfig) error {
 	password, file := settings[namePassword], settings[namePasswordFile]
 	switch {
+	case password.withheld != "" && c.Username != "" && c.PasswordFile == "":
+		return settings[nameUsername].refuse("locksmithd has the password from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
+			password.withheld, file.Variable, file.Flag)
 	case c.PasswordFile == "":
 		return bothOrNeither(settings[nameUsername], password)
 	case c.Password != "":
@@ -293,7 +296,7 @@ func bothOrNeither(a, b resolved) error {
 	// Name the missing one as it is written where the other is.
 	missing := b.Variable
 	switch {
-	case a.origin.Kind == FromFlag:
+	case strings.HasPrefix(a.origin.Name, "-"):
 		missing = "-" + b.Flag
 	case a.origin.Kind == FromEnvironment && a.origin.Name == a.CLIVariable:
 		missing = b.CLIVariable

@@ -23,6 +23,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // Program is a program that is configured.
@@ -74,6 +75,9 @@ type Options struct {
 	Flags []Flag
 	// Environ has entries of the form NAME=value, as os.Environ returns them.
 	Environ []string
+	// Service is how systemd starts the daemon on this host, for locksmithctl, which takes
+	// the daemon's settings from there; nil if that is not known.
+	Service *systemd.Service
 	// Check are the parts to check, 0 for all. The daemon's PartEtcd and PartLock are
 	// checked only if the strategy is etcd-lock; under others it never uses etcd.
 	Check Part
@@ -110,6 +114,9 @@ type Config struct {
 	// error: lines of update.conf and variables that are not settings but nearly
 	// so, and files that are not used, or that others can read.
 	Warnings []string
+	// Notes are sentences for whoever runs locksmithctl: where its environment differs from the daemon's
+	// settings that are checked, and which of them counts.
+	Notes []string
 }
 
 // updateConf are the configuration files, strongest first. A host may set
@@ -138,6 +145,13 @@ type Loader struct {
 	environ map[string]string
 	started bool
 	inForce map[string]resolved // what the last Load without an error found
+
+	// Of the daemon as systemd starts it, where locksmithctl has it as daemon.
+	origins   map[string]Origin // of variables of environ
+	flagsFrom string            // which unit file has the flags
+
+	daemon *Loader  // of locksmithctl; nil if it is not known how systemd starts the daemon
+	notes  []string // of the Load that runs
 }
 
 // NewLoader returns a Loader. It reads nothing yet.
@@ -164,16 +178,20 @@ func (l *Loader) Load() (*Config, error) {
 	if err != nil {
 		return &Config{}, err
 	}
-	if l.options.Program == Daemon && !l.started {
-		l.started = true
-		maps.DeleteFunc(l.environ, func(name, value string) bool {
-			a, _, ok := files.lookup(name)
-			return ok && a.value == value
-		})
+	var warnings []string
+	if l.options.Program == CLI && l.options.Service != nil {
+		if l.daemon, warnings, err = daemonOnHost(l.options); err != nil {
+			return &Config{}, err
+		}
+		l.daemon.start(files)
 	}
+	if l.options.Program == Daemon {
+		l.start(files)
+	}
+	l.notes = nil
 
 	settings := map[string]resolved{}
-	c := &Config{Warnings: l.lookalikes(files)}
+	c := &Config{Warnings: append(l.lookalikes(files), warnings...)}
 	zone, warning := l.hostZone(files)
 	if c.Zone = zone; warning != "" {
 		c.Warnings = append(c.Warnings, warning)
@@ -186,11 +204,24 @@ func (l *Loader) Load() (*Config, error) {
 		settings[d.Name] = r
 		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin})
 	}
+	c.Notes = l.notes
 	if err := errors.Join(c.check(settings, l.options), l.lost(settings, files)); err != nil {
 		return c, err
 	}
 	l.inForce = settings
 	return c, nil
+}
+
+// start leaves to the files what systemd put from them into the daemon's environment.
+func (l *Loader) start(files confFiles) {
+	if l.started {
+		return
+	}
+	l.started = true
+	maps.DeleteFunc(l.environ, func(name, value string) bool {
+		a, _, ok := files.lookup(name)
+		return ok && a.value == value
+	})
 }
 
 // resolve finds the value of a setting that is in force.
@@ -205,7 +236,14 @@ func (l *Loader) resolve(d Definition, files confFiles) resolved {
 		if !d.List {
 			given = given[len(given)-1:]
 		}
-		return d.resolved(strings.Join(given, ","), Origin{Kind: FromFlag, Name: "-" + d.Flag})
+		from := Origin{Kind: FromFlag, Name: "-" + d.Flag}
+		if l.flagsFrom != "" {
+			from.Kind, from.File = FromUnit, l.flagsFrom
+		}
+		return d.resolved(strings.Join(given, ","), from)
+	}
+	if l.daemon != nil {
+		return l.resolveOnHost(d, files)
 	}
 
 	r := d.resolved("", Origin{})
@@ -246,6 +284,9 @@ func (l *Loader) variable(d Definition, name string, files confFiles) (string, O
 		inEnviron = d.CLIVariable
 	}
 	if value, ok := l.environ[inEnviron]; ok {
+		if from, known := l.origins[inEnviron]; known {
+			return value, from, true
+		}
 		return value, Origin{Kind: FromEnvironment, Name: inEnviron}, true
 	}
 	if a, path, ok := files.lookup(name); ok {

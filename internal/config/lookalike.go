@@ -34,12 +34,17 @@ func (l *Loader) lookalikes(files confFiles) []string {
 			warnings = append(warnings, w)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.environ)) {
-		if _, _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
+	for _, program := range []*Loader{l, l.daemon} {
+		if program == nil {
 			continue
 		}
-		if w := v.lookalike(l.options.Program, name, l.environ[name]); w != "" {
-			warnings = append(warnings, w)
+		for _, name := range slices.Sorted(maps.Keys(program.environ)) {
+			if _, _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
+				continue
+			}
+			if w := v.lookalike(program.options.Program, name, program.environ[name], program.origins[name].place()); w != "" {
+				warnings = append(warnings, w)
+			}
 		}
 	}
 	if n := len(warnings) - maxWarnings; n > 0 {
@@ -139,7 +144,7 @@ func (v vocabulary) unread(files confFiles, path string) string {
 
 // lookalike returns a warning if a variable of the program's environment looks like a setting
 // but is none.
-func (v vocabulary) lookalike(p Program, name, value string) string {
+func (v vocabulary) lookalike(p Program, name, value, place string) string {
 	ours := strings.HasPrefix(name, "LOCKSMITHD_") || strings.HasPrefix(name, "LOCKSMITHCTL_")
 	if !ours && !strings.HasPrefix(name, "LOCKSMITH_") && !strings.HasPrefix(name, "REBOOT_") {
 		return ""
@@ -156,7 +161,7 @@ func (v vocabulary) lookalike(p Program, name, value string) string {
 		switch {
 		case name == right, name == d.Fallback:
 			if glued := v.in(value, "="); len(glued) > 0 {
-				return fmt.Sprintf("%s (environment): %s has become part of its value: write one assignment in each pair of quotes", name, strings.Join(glued, ", "))
+				return fmt.Sprintf("%s (%s): %s has become part of its value: write one assignment in each pair of quotes", name, place, strings.Join(glued, ", "))
 			}
 			return ""
 		case name == d.Variable, name == d.CLIVariable, meant == d.Variable && meant != "":
@@ -165,9 +170,9 @@ func (v vocabulary) lookalike(p Program, name, value string) string {
 	}
 	switch {
 	case meant != "":
-		return fmt.Sprintf("%s (environment): %s does not read it, did you mean %s?", short(name), p, meant)
+		return fmt.Sprintf("%s (%s): %s does not read it, did you mean %s?", short(name), place, p, meant)
 	case ours:
-		return fmt.Sprintf("%s (environment): %s does not read it", short(name), p)
+		return fmt.Sprintf("%s (%s): %s does not read it", short(name), place, p)
 	}
 	return ""
 }

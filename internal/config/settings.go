@@ -213,6 +213,7 @@ type Kind string
 const (
 	FromFlag        Kind = "flag"
 	FromEnvironment Kind = "environment"
+	FromUnit        Kind = "unit"
 	FromFile        Kind = "file"
 	FromCredential  Kind = "credential"
 	FromDefault     Kind = "default"
@@ -225,17 +226,18 @@ type Origin struct {
 	// empty, unless the default is in force because of an empty value; then
 	// Name, File and Line are those of that value.
 	Name string
-	// File and Line (from 1) are empty unless the value comes from a file.
+	// File and Line (from 1) are empty unless the value comes from a file. With FromUnit, File
+	// says which of the unit's files it is, and there is no Line.
 	File string
 	Line int
 }
 
 // String returns the place as one text: "flag -group", "environment
-// LOCKSMITHD_GROUP", "/etc/flatcar/update.conf:3", "credential
+// LOCKSMITHD_GROUP", "drop-in 10-group.conf", "/etc/flatcar/update.conf:3", "credential
 // locksmithd.etcd-key" or "default".
 func (o Origin) String() string {
 	switch {
-	case o.Kind == FromFile:
+	case o.Kind == FromFile, o.Kind == FromUnit:
 		return o.place()
 	case o.Kind == FromDefault && o.Name == "":
 		return "default"
@@ -248,6 +250,8 @@ func (o Origin) String() string {
 // place returns the place without the name.
 func (o Origin) place() string {
 	switch {
+	case o.File != "" && o.Line == 0:
+		return o.File
 	case o.File != "":
 		return fmt.Sprintf("%s:%d", o.File, o.Line)
 	case strings.HasPrefix(o.Name, "-"):
@@ -276,6 +280,8 @@ type resolved struct {
 	Definition
 	value  string
 	origin Origin
+	// withheld is where the daemon has a secret that locksmithctl does not take, or empty.
+	withheld string
 }
 
 // maxShown bounds, in bytes, how much of a wrong value an error repeats.

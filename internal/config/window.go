@@ -32,7 +32,10 @@ func (w *Window) String() string { return w.window.String() }
 // cannot be used. TZ is for the C library and Go, not a setting, but systemd gives the
 // daemon the one that update.conf has. That of the shell that runs locksmithctl is the user's.
 func (l *Loader) hostZone(files confFiles) (z *zone.Zone, warning string) {
-	tz, from, set := "", Origin{}, false
+	if l.daemon != nil {
+		return l.daemon.hostZone(files)
+	}
+	tz, from, set := "", l.origins["TZ"], false
 	if l.options.Program == Daemon {
 		tz, set = l.environ["TZ"]
 	}
@@ -45,7 +48,7 @@ func (l *Loader) hostZone(files confFiles) (z *zone.Zone, warning string) {
 			warning = fmt.Sprintf("%v: the host's time zone is taken to be UTC: set it with timedatectl", err)
 		}
 	} else if z, err = zone.Env(tz, l.options.Root, l.options.Warn); err != nil {
-		r := resolved{Definition{Variable: "TZ"}, tz, from}
+		r := resolved{Definition: Definition{Variable: "TZ"}, value: tz, origin: from}
 		warning = r.subject() + ": it is not a time zone, and UTC counts: write the IANA name of one that this host knows, such as Europe/Berlin"
 	}
 	return z, warning

@@ -56,3 +56,30 @@ func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 	h.do("locksmithctl", "unlock", other)
 	h.awaitReboot(before)
 }
+
+// Everybody on the host sees the lock that the daemon uses, where only drop-ins say which one that is.
+func TestStatusOfAHostWithADropInShowsTheLockOfItsDaemon(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	h := newHost(t, "GROUP=stable\n")
+	f.hosts = append(f.hosts, h)
+	h.write("/etc/systemd/system/locksmithd.service.d/10-etcd.conf", "[Service]\nEnvironment=REBOOT_STRATEGY=etcd-lock LOCKSMITHD_ENDPOINT="+f.endpoints[0]+"\n")
+	h.write("/etc/systemd/system/locksmithd.service.d/20-group.conf", "[Service]\nExecStart=\nExecStart=/usr/lib/locksmith/locksmithd -group="+f.group+"\n")
+	f.start()
+	h.announce("4081.2.0")
+	before := h.awaitReboot(h.awaitUp())
+	h.awaitStatus("idle")
+	h.do("locksmithctl", "set-max", "7")
+	for _, user := range []string{"root", "joe"} {
+		r := h.runAs(user, "locksmithctl", "status")
+		if r.status != 0 || r.stdout != "Available: 7\nMax: 7\n" || r.stderr != "" {
+			t.Errorf("%s, boot %d: %+v", user, before.n, r)
+		}
+	}
+	config := h.do("locksmithctl", "config")
+	for _, want := range []string{`(?m)^strategy +etcd-lock +drop-in 10-etcd.conf$`, `(?m)^group +` + f.group + ` +drop-in 20-group.conf$`} {
+		if !regexp.MustCompile(want).MatchString(config) {
+			t.Errorf("there is no %s in\n%s", want, config)
+		}
+	}
+}

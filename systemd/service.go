@@ -1,0 +1,110 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Service is how systemd starts a service, as far as its environment and arguments are
+// concerned; see systemd.exec(5) and systemd.service(5).
+type Service struct {
+	// ManagerEnvironment has entries NAME=VALUE that every service gets.
+	ManagerEnvironment []string
+	// PassEnvironment are names of variables that it gets from the environment that systemd itself
+	// was started with, which only root can read.
+	PassEnvironment []string
+	// Environment has entries NAME=VALUE, a name once.
+	Environment []string
+	// EnvironmentFiles override Environment, a later one those before it.
+	EnvironmentFiles []EnvironmentFile
+	// UnsetEnvironment has names, and entries NAME=VALUE, of what is taken out in the end.
+	UnsetEnvironment []string
+	// Command are the arguments of ExecStart=, the program first. $NAME in them stands for a variable.
+	Command []string
+
+	origins map[string]string // of a variable, of the command as ""
+}
+
+// EnvironmentFile is a pattern of paths, see glob(7).
+type EnvironmentFile struct {
+	Path     string
+	Optional bool // it may be missing or broken
+}
+
+// Origin says which unit file sets a variable of Environment: "drop-in 10-etcd.conf" or "unit NAME".
+// With an empty name it is about Command.
+func (s *Service) Origin(variable string) string { return s.origins[variable] }
+
+// LoadedService asks systemd how it starts a service. It returns nil if there is no such service, or
+// it is masked. Anybody may ask. Where systemd does not say which file something is from, the files
+// are looked at as they are now; those that cannot be read say nothing.
+func LoadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service, error) {
+	s, err := loadedService(ctx, conn, name)
+	if err != nil {
+		return nil, fmt.Errorf("ask systemd how it starts %s: %w", name, err)
+	}
+	return s, nil
+}
+
+func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service, error) {
+	const unit, service = managerName + ".Unit", managerName + ".Service"
+	var path dbus.ObjectPath
+	if err := call(ctx, conn.Object(managerName, managerPath), managerInterface+".LoadUnit", []any{name}, &path); err != nil {
+		return nil, err
+	}
+	var (
+		loadState, fragment string
+		dropIns             []string
+		s                   Service
+		files               [][]any
+		commands            [][]any
+	)
+	for _, p := range []struct {
+		path        dbus.ObjectPath
+		iface, name string
+		to          any
+	}{
+		{path, unit, "LoadState", &loadState},
+		{path, unit, "FragmentPath", &fragment},
+		{path, unit, "DropInPaths", &dropIns},
+		{managerPath, managerInterface, "Environment", &s.ManagerEnvironment},
+		{path, service, "PassEnvironment", &s.PassEnvironment},
+		{path, service, "Environment", &s.Environment},
+		{path, service, "EnvironmentFiles", &files},
+		{path, service, "UnsetEnvironment", &s.UnsetEnvironment},
+		{path, service, "ExecStart", &commands},
+	} {
+		if err := managerProperty(ctx, conn, p.path, p.iface, p.name, p.to); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		if loadState != "loaded" {
+			return nil, nil
+		}
+	}
+	for _, file := range files {
+		var f EnvironmentFile
+		if err := store(file, &f.Path, &f.Optional); err != nil {
+			return nil, fmt.Errorf("EnvironmentFiles: %w", err)
+		}
+		s.EnvironmentFiles = append(s.EnvironmentFiles, f)
+	}
+	if len(commands) > 0 {
+		if len(commands[0]) < 2 {
+			return nil, fmt.Errorf("ExecStart: the answer has %d parts", len(commands[0]))
+		}
+		if err := store(commands[0][1:2], &s.Command); err != nil {
+			return nil, fmt.Errorf("ExecStart: %w", err)
+		}
+	}
+
+	written := unitSettings{name: name}
+	for _, file := range append([]string{fragment}, dropIns...) {
+		if data, err := readUnitFile(file); err == nil {
+			written.read(data, file)
+		}
+	}
+	s.origins = written.origins
+	return &s, nil
+}

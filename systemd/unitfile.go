@@ -1,0 +1,325 @@
+package systemd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+)
+
+// unitDirs are where systemd looks for unit files, strongest first, see systemd.unit(5).
+func unitDirs() []string {
+	return []string{
+		"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/run/systemd/generator.early",
+		"/etc/systemd/system", "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
+		"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/generator.late",
+	}
+}
+
+// ReadService finds how a service is started by its unit file and the drop-ins below root, where
+// systemd cannot be asked. It returns nil if there is no such unit file, or it is masked. An error
+// names the file that cannot be read.
+//
+// What depends on the running system it does not know: the environment of systemd itself, drop-ins for other
+// names of the unit, and specifiers other than %%, %H, %m, %n, %N and %p, which stay as they are.
+func ReadService(root, name string) (*Service, error) {
+	var fragment string
+	for _, dir := range unitDirs() {
+		if path := filepath.Join(root, dir, name); exists(path) {
+			fragment = path
+			break
+		}
+	}
+	if fragment == "" {
+		return nil, nil
+	}
+	dropIns := map[string]string{} // by their names, of which the first one hides others
+	for _, kind := range []string{name + ".d", filepath.Ext(name)[1:] + ".d"} {
+		for _, dir := range unitDirs() {
+			paths, err := filepath.Glob(filepath.Join(globEscape(filepath.Join(root, dir, kind)), "*.conf"))
+			if err != nil {
+				return nil, err
+			}
+			for _, path := range paths {
+				if _, hidden := dropIns[filepath.Base(path)]; !hidden {
+					dropIns[filepath.Base(path)] = path
+				}
+			}
+		}
+	}
+	names := []string{}
+	for n := range dropIns {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+
+	settings := unitSettings{name: name, root: root}
+	for i, path := range append([]string{fragment}, inOrder(names, dropIns)...) {
+		data, err := readUnitFile(inRoot(root, path))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		if i == 0 && len(data) == 0 { // masked
+			return nil, nil
+		}
+		settings.read(data, path)
+	}
+	return &settings.Service, nil
+}
+
+func inOrder(names []string, paths map[string]string) []string {
+	ordered := make([]string, len(names))
+	for i, n := range names {
+		ordered[i] = paths[n]
+	}
+	return ordered
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// inRoot follows a link whose target is an absolute path below root.
+func inRoot(root, path string) string {
+	for range 8 {
+		target, err := os.Readlink(path)
+		if err != nil || target == os.DevNull {
+			break
+		}
+		if filepath.IsAbs(target) {
+			path = filepath.Join(root, target)
+		} else {
+			path = filepath.Join(filepath.Dir(path), target)
+		}
+	}
+	return path
+}
+
+func globEscape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// maxUnitFile bounds what is read of a unit file, in bytes.
+const maxUnitFile = 1 << 20
+
+// readUnitFile returns a file's content, which is empty for /dev/null.
+func readUnitFile(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would have it wait
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxUnitFile+1))
+	switch {
+	case err != nil:
+		return nil, withoutPath(err)
+	case len(data) > maxUnitFile:
+		return nil, fmt.Errorf("it is larger than %d bytes", maxUnitFile)
+	}
+	return data, nil
+}
+
+func withoutPath(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}
+
+// unitSettings collects the settings of a unit file and its drop-ins, which are read in the order in
+// which they count. What systemd would pass over is passed over.
+type unitSettings struct {
+	Service
+	name, root string
+}
+
+// read adds the settings of one file, see systemd.syntax(7).
+func (s *unitSettings) read(data []byte, path string) {
+	if s.origins == nil {
+		s.origins = map[string]string{}
+	}
+	origin := "drop-in " + filepath.Base(path)
+	if filepath.Base(path) == s.name {
+		origin = "unit " + s.name
+	}
+	section, pending := "", ""
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimRight(line, "\r\n")
+		if trimmed := strings.TrimLeft(line, " \t"); trimmed != "" && strings.ContainsRune("#;", rune(trimmed[0])) {
+			continue // also between a line and its continuation
+		}
+		line = pending + line
+		if pending = ""; endsInBackslash(line) {
+			pending = line[:len(line)-1] + " "
+			continue
+		}
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+			continue
+		}
+		if key, value, ok := strings.Cut(line, "="); ok && section == "[Service]" {
+			s.set(strings.TrimSpace(key), strings.TrimSpace(value), origin)
+		}
+	}
+}
+
+// endsInBackslash says whether the line goes on: an escaped backslash is none.
+func endsInBackslash(line string) bool {
+	return (len(line)-len(strings.TrimRight(line, `\`)))%2 == 1
+}
+
+func (s *unitSettings) set(key, value, origin string) {
+	switch key {
+	case "Environment":
+		if value == "" {
+			s.Environment = nil
+		}
+		for _, word := range s.words(value) {
+			name, _, ok := strings.Cut(word, "=")
+			if !ok || !variableName(name) {
+				continue
+			}
+			s.Environment = slices.DeleteFunc(s.Environment, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+			s.Environment = append(s.Environment, word)
+			s.origins[name] = origin
+		}
+	case "EnvironmentFile":
+		path, optional := strings.CutPrefix(value, "-")
+		if path = s.expand(path); value == "" {
+			s.EnvironmentFiles = nil
+		} else if filepath.IsAbs(path) {
+			s.EnvironmentFiles = append(s.EnvironmentFiles, EnvironmentFile{path, optional})
+		}
+	case "PassEnvironment":
+		s.PassEnvironment = s.add(s.PassEnvironment, value)
+	case "UnsetEnvironment":
+		s.UnsetEnvironment = s.add(s.UnsetEnvironment, value)
+	case "ExecStart":
+		s.Command = nil // of several only a oneshot service makes use
+		if words := s.words(strings.TrimLeft(value, "-:+!|")); len(words) > 0 {
+			s.Command, s.origins[""] = words, origin
+		}
+	}
+}
+
+func (s *unitSettings) add(list []string, value string) []string {
+	if value == "" {
+		return nil
+	}
+	return append(list, s.words(value)...)
+}
+
+// expand replaces specifiers.
+func (s *unitSettings) expand(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	file := func(path string) string {
+		data, _ := readUnitFile(inRoot(s.root, filepath.Join(s.root, path)))
+		return strings.TrimSpace(string(data))
+	}
+	prefix := strings.TrimSuffix(s.name, filepath.Ext(s.name))
+	return strings.NewReplacer("%%", "%", "%n", s.name, "%N", prefix, "%p", prefix,
+		"%H", file("/etc/hostname"), "%m", file("/etc/machine-id")).Replace(text)
+}
+
+// words splits a value at white space outside of quotes, see "Quoting" in systemd.syntax(7). What
+// comes after a mistake is left out.
+func (s *unitSettings) words(text string) []string {
+	var words []string
+	for {
+		text = strings.TrimLeft(text, " \t\r\n")
+		if text == "" {
+			return words
+		}
+		word, rest, ok := cutWord(text)
+		if !ok {
+			return words
+		}
+		words, text = append(words, s.expand(word)), rest
+	}
+}
+
+func cutWord(text string) (word, rest string, ok bool) {
+	var b strings.Builder
+	quote := byte(0)
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\':
+			value, n := unescape(text[i:])
+			if n == 0 {
+				return "", "", false
+			}
+			b.WriteString(value)
+			i += n - 1
+		case c == quote:
+			quote = 0
+		case quote != 0:
+			b.WriteByte(c)
+		case c == '\'' || c == '"':
+			quote = c
+		case strings.IndexByte(" \t\r\n", c) >= 0:
+			return b.String(), text[i:], true
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), "", quote == 0
+}
+
+// unescape returns what an escape sequence at the beginning of text stands for, and its length, 0 if
+// it is none.
+func unescape(text string) (value string, length int) {
+	if len(text) < 2 {
+		return "", 0
+	}
+	if i := strings.IndexByte(`abfnrtvs\"'`, text[1]); i >= 0 {
+		return "\a\b\f\n\r\t\v \\\"'"[i : i+1], 2
+	}
+	number := func(from, digits, base int) (uint64, bool) {
+		if len(text) < from+digits {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(text[from:from+digits], base, 32)
+		return n, err == nil && n != 0
+	}
+	switch text[1] {
+	case 'x':
+		if n, ok := number(2, 2, 16); ok {
+			return string([]byte{byte(n)}), 4
+		}
+	case 'u':
+		if n, ok := number(2, 4, 16); ok {
+			return string(utf8.AppendRune(nil, rune(n))), 6
+		}
+	case 'U':
+		if n, ok := number(2, 8, 16); ok && n <= utf8.MaxRune {
+			return string(utf8.AppendRune(nil, rune(n))), 10
+		}
+	default:
+		if n, ok := number(1, 3, 8); ok && n < 256 {
+			return string([]byte{byte(n)}), 4
+		}
+	}
+	return "", 0
+}
+
+// variableName says whether systemd takes name for that of a variable.
+func variableName(name string) bool {
+	for i, c := range name {
+		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
