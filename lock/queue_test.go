@@ -1298,7 +1298,8 @@ func TestClonesAreRefusedAndRenamedHostsAreNot(t *testing.T) {
 
 // testFoundSlot has another host with the machine id of one do all that a host does with its slot.
 func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart string) {
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // none of it waits
+	defer cancel()
 	wantAnswer := func(what string, err error) {
 		t.Helper()
 		var clone *lock.CloneError

@@ -102,6 +102,11 @@ func (h *Host) Configure(updateConf string) error {
 	return os.WriteFile(h.Path("etc/flatcar/update.conf"), []byte(updateConf), 0o644)
 }
 
+// Rename gives the host a name of its own; without one it has that of the machine.
+func (h *Host) Rename(hostname string) error {
+	return os.WriteFile(h.Path("proc/sys/kernel/hostname"), []byte(hostname+"\n"), 0o644)
+}
+
 // Start starts locksmithd, as systemd does at boot or after a failure.
 func (h *Host) Start() error {
 	h.mu.Lock()
