@@ -10,7 +10,8 @@
 // happens in a later step, with anything in between, so that each of its comparisons counts. What
 // goes wrong is bounded by a budget: replies that never come (the transaction has happened, never
 // does, or does so at any later time), daemons that are killed and start again without a memory,
-// hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment.
+// hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment, hosts that come up
+// by another name, and disks that are copied to another host with the same id.
 //
 // # What is checked
 //
@@ -45,8 +46,8 @@
 //
 // More than three hosts, more faults than the budget, the code itself, etcd losing data, broken
 // values and entries without a lease, clocks and how long anything takes, several groups. With records
-// that old tools leave behind, and with cloned hosts that do not say their names, the protocol has
-// limits that the tests pin. Some comparisons and watches make nothing safer in the model and are
+// that old tools leave behind, with cloned hosts of which neither name nor hardware is known, and with renamed
+// ones of which nothing else is, the protocol has limits that the tests pin. Some comparisons and watches make nothing safer in the model and are
 // kept all the same: of record and alive key one would do when an expired holder is removed, but
 // both are free in the same transaction; without the comparison a straggler could put an old lease
 // on an entry, which is repaired at once but may cost the place in the queue; the head, which watches

@@ -37,6 +37,12 @@ var worlds = []Config{
 	{Name: "time-to-live, dead hosts", Max: 1, TTL: true, Dead: true, Budget: Budget{Lost: 1, Crashes: 2}},
 	{Name: "cloned id", Max: 1, IDs: cloned, Budget: Budget{Lost: 1, Unlocks: 1}},
 	{Name: "cloned id, max 2", Max: 2, IDs: cloned, Budget: Budget{Crashes: 1, Leaves: 1}},
+	{Name: "renamed", Max: 1, Budget: Budget{Crashes: 1, Renames: 2}},
+	{Name: "renamed, cloned id", Max: 1, IDs: cloned, Budget: Budget{Renames: 2, Copies: 1}},
+	{Name: "renamed, cloned id, crashes", Hosts: 2, Max: 2, IDs: [nHosts]uint8{0, 0, 1}, Budget: Budget{Lost: 1, Crashes: 1, Renames: 1, Copies: 1}},
+	{Name: "renamed, cloned id without a disk", Max: 1, IDs: cloned, NoDisk: true, Budget: Budget{Crashes: 1, Renames: 1}},
+	{Name: "renamed, cloned id without known hardware", Max: 1, IDs: cloned, NoHardware: true, Budget: Budget{Crashes: 1, Renames: 1}},
+	{Name: "cloned id without a name", Max: 1, IDs: cloned, NoName: true, Budget: Budget{Crashes: 1}},
 }
 
 // largeWorlds take minutes.
@@ -143,6 +149,10 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			"acts on a slot that it does not have", 6},
 		{"the check before the reboot does not check for clones", CheckNoCloneCheck, Config{Max: 1, IDs: cloned, Budget: Budget{Unlocks: 1}},
 			"although its slot was taken away", 6},
+		{"a renamed host is taken for another one", KnownByName, Config{Max: 1, Budget: Budget{Renames: 1}},
+			"a slot stays held", 14},
+		{"a copied disk is taken for the host", KnownByDisk, Config{Max: 2, IDs: cloned, Budget: Budget{Copies: 1}},
+			"two hosts act on one slot", 5},
 		{"there is no check before the reboot", NoCheck, Config{Max: 1, Budget: Budget{Unlocks: 1}},
 			"although its slot was taken away", 4},
 		{"the next in the queue takes itself for the head", FollowIsHead, Config{Max: 1, Budget: Budget{Leases: 1, OldTakes: 1}},
@@ -178,6 +188,7 @@ func TestRenamingHostsChangesNothing(t *testing.T) {
 		{Max: 2, TTL: true, Budget: Budget{Crashes: 1}},
 		{Max: 1, IDs: cloned, Budget: Budget{Lost: 1}},
 		{Max: 1, Budget: Budget{OldLock: 1}},
+		{Max: 1, IDs: cloned, Budget: Budget{Copies: 1, Renames: 1}},
 		{Max: 1, Bug: EnqueueNoLease, Budget: Budget{Leaves: 1}},
 		{Max: 1, Bug: TakeNoOwnEntry, Budget: Budget{Leases: 1, OldTakes: 1}},
 		{Max: 1, Bug: ReleaseNoCloneCheck, IDs: cloned, Budget: Budget{Crashes: 1}},
@@ -232,8 +243,14 @@ func TestKnownLimits(t *testing.T) {
 		in     Config
 		breaks string
 	}{
-		{"hosts with one id that do not say their names cannot be told apart", Config{Max: 2, IDs: cloned, Hidden: true},
+		{"hosts with one id that do not say their names cannot be told apart", Config{Max: 2, IDs: cloned, NoHardware: true, NoDisk: true, NoName: true},
 			"two hosts act on one slot"},
+		{"a host that nothing but its name is known of, and that its reboot renames", Config{Max: 1, NoHardware: true, NoDisk: true, Budget: Budget{Renames: 1}},
+			"a slot stays held"},
+		{"a disk that was copied while it held a slot, where no hardware is known", Config{Max: 2, IDs: cloned, NoHardware: true, Budget: Budget{Copies: 1}},
+			"two hosts act on one slot"},
+		{"a host that comes up renamed, and with a disk that is not the one of its slot",
+			Config{Hosts: 2, Max: 2, IDs: [nHosts]uint8{0, 0, 1}, Replaced: true, Budget: Budget{Crashes: 1, Renames: 1, Copies: 1}}, "a slot stays held"},
 		{"a record left over by an old tool counts for an old tool's lock", Config{Max: 1, TTL: true, Budget: Budget{OldUnlock: 1, OldLock: 1}},
 			"its time-to-live had not run out"},
 	} {

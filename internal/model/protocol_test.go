@@ -13,21 +13,26 @@ type Budget struct {
 	Locks     uint8 // by hand, of a host's id, on that host
 	OldUnlock uint8 // the same by a tool that knows only the document
 	OldLock   uint8 // by hand, of a host's id, by a tool that knows only the document
+	Renames   uint8 // hosts that their reboot gives another name
+	Copies    uint8 // hosts that come up with a copy of the disk of another one that has their id
 	OldTakes  uint8 // slots taken by a client that knows only the document, each given back
 }
 
 // A Config is one bounded world.
 type Config struct {
-	Name   string
-	Hosts  int           // that want to reboot, once each; at most 3
-	IDs    [nHosts]uint8 // of the hosts
-	Max    uint8
-	TTL    bool // every host asks for a time-to-live
-	Dead   bool // a host that crashed never comes back
-	Queue  bool // there is no fast path: every host queues
-	Hidden bool // hosts with the same id cannot be told apart: neither says its name
-	Budget Budget
-	Bug    Bug
+	Name  string
+	Hosts int           // that want to reboot, once each; at most 3
+	IDs   [nHosts]uint8 // of the hosts
+	Max   uint8
+	TTL   bool // every host asks for a time-to-live
+	Dead  bool // a host that crashed never comes back
+	Queue bool // there is no fast path: every host queues
+	// What is not known of hosts with the same id.
+	NoHardware, NoDisk, NoName bool
+	// Replaced: a host may also come up with a copy while something of its own is in etcd.
+	Replaced bool
+	Budget   Budget
+	Bug      Bug
 
 	named bool // states that differ only in names are different
 }
@@ -75,6 +80,10 @@ const (
 	ReleaseNoCloneCheck
 	// CheckNoCloneCheck: the check before the reboot does not.
 	CheckNoCloneCheck
+	// KnownByName: a host is known by nothing but its name.
+	KnownByName
+	// KnownByDisk: whoever has the token on its disk is the host.
+	KnownByDisk
 	// NoCheck: there is no check before the reboot.
 	NoCheck
 	// FollowIsHead: whoever sees the entry before its own go takes itself for the head.
@@ -164,8 +173,29 @@ func (m *model) compares(k kind) (keys uint8) {
 	return keys
 }
 
-// another reports whether what is written names another host than i.
-func (m *model) another(e entry, i uint8) bool { return e.exist && e.host != i && !m.Hidden }
+// another reports whether what is written is of another host than i: the table in docs/design.md.
+func (m *model) another(e entry, i uint8) bool {
+	mine := e.host == i
+	renamed := !m.NoName && (!mine || e.old)
+	disk := !m.NoDisk && has(e.disks, i)
+	noDisk := !m.NoDisk && !has(e.disks, i)
+	switch {
+	case !e.exist, mine && e.boot:
+		return false
+	case m.bug(KnownByName):
+	case m.bug(KnownByDisk) && disk:
+		return false
+	case m.NoHardware:
+		if disk {
+			return false
+		}
+	case mine && !noDisk:
+		return false
+	case !mine && !disk:
+		return true
+	}
+	return renamed
+}
 
 // Writes. Each loses the transactions that compared what it changes, and tells those who watch.
 
@@ -314,7 +344,7 @@ func (m *model) endLease(s *state, i uint8, revoked bool) {
 // broken by that.
 func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 	id := m.IDs[t.host]
-	e := entry{id: id, host: t.host, boot: t.boot, exist: true}
+	e := entry{id: id, host: t.host, boot: t.boot, exist: true, facts: t.facts}
 	switch {
 	case t.lost:
 		return false, ""
@@ -380,10 +410,10 @@ func (m *model) send(s *state, i uint8, k kind) *txn {
 	switch k {
 	case enqueue, takeover:
 		h.lease = true
-		h.tx.kept, h.tx.boot = true, true
+		h.tx.kept, h.tx.boot, h.tx.disks = true, true, 1<<i
 	case dismiss:
 	case fast, take:
-		h.tx.boot = true
+		h.tx.boot, h.tx.disks = true, 1<<i
 		fallthrough
 	default:
 		h.tx.holders, h.tx.max = s.holders, s.max
@@ -577,20 +607,55 @@ func (m *model) forget(s *state, i uint8) {
 	s.hosts[i] = host{pc: start, mode: s.hosts[i].mode}
 }
 
-// boot makes what host i wrote be from an earlier boot.
-func (m *model) boot(s *state, i uint8) {
+// boot makes what host i wrote be from an earlier boot, and of its earlier name if it is renamed.
+func (m *model) boot(s *state, i uint8, renamed bool) {
 	for n := range s.rec {
-		if s.rec[n].host == i {
-			s.rec[n].boot = false
-		}
-		if s.queue[n].host == i {
-			s.queue[n].boot = false
+		for _, e := range []*entry{&s.rec[n], &s.queue[n]} {
+			if e.exist && e.host == i {
+				e.boot, e.old = false, e.old || renamed
+			}
 		}
 	}
 	for n := range s.net {
-		if s.net[n].host == i {
-			s.net[n].boot = false
+		if t := &s.net[n]; t.kind != none && t.host == i {
+			t.boot, t.old = false, t.old || renamed && t.disks != 0
 		}
+	}
+	sortNet(&s.net)
+}
+
+// wrote reports whether host i has anything in etcd, or under way.
+func (s *state) wrote(i uint8) bool {
+	for n := range s.rec {
+		if s.rec[n].exist && s.rec[n].host == i || s.queue[n].exist && s.queue[n].host == i {
+			return true
+		}
+	}
+	for _, t := range s.net {
+		if t.kind != none && t.host == i {
+			return true
+		}
+	}
+	return s.hosts[i].tx.kind != none
+}
+
+// copyDisk gives host i the disk of host j, with the tokens on it.
+func (m *model) copyDisk(s *state, i, j uint8) {
+	put := func(f *facts) {
+		f.disks &^= 1 << i
+		if has(f.disks, j) {
+			f.disks |= 1 << i
+		}
+	}
+	for n := range s.rec {
+		put(&s.rec[n].facts)
+		put(&s.queue[n].facts)
+	}
+	for n := range s.net {
+		put(&s.net[n].facts)
+	}
+	for n := range s.hosts {
+		put(&s.hosts[n].tx.facts)
 	}
 	sortNet(&s.net)
 }

@@ -73,6 +73,7 @@ type txn struct {
 	kept    bool  // its host keeps the lease of the entry alive
 	blind   bool  // compares nothing (a deliberate bug)
 	lost    bool  // it can never happen any more: what it compares has moved, or its lease is gone
+	facts
 }
 
 // An entry of the queue, or a holder's record.
@@ -82,6 +83,13 @@ type entry struct {
 	boot  bool // written in the boot in which its host is now
 	kept  bool // entry: the lease is kept alive
 	exist bool
+	facts
+}
+
+// facts are what became of a host since it wrote something.
+type facts struct {
+	old   bool  // it has another name now
+	disks uint8 // hosts that have the token on their disk
 }
 
 // A host is one machine, with what its daemon remembers.
@@ -151,9 +159,17 @@ func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
 		}
 		return to
 	}
+	machines := func(m uint8) (to uint8) {
+		for i := range uint8(nHosts) {
+			if has(m, i) {
+				to |= 1 << p[i]
+			}
+		}
+		return to
+	}
 	one := func(e entry) entry {
 		if e.exist {
-			e.id, e.host = q[e.id], p[e.host]
+			e.id, e.host, e.disks = q[e.id], p[e.host], machines(e.disks)
 		}
 		return e
 	}
@@ -161,7 +177,7 @@ func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
 		if t.kind == none {
 			return t
 		}
-		t.host, t.holders = p[t.host], set(t.holders)
+		t.host, t.holders, t.disks = p[t.host], set(t.holders), machines(t.disks)
 		if t.named() && !t.lost {
 			t.target = q[t.target]
 		}
@@ -210,11 +226,11 @@ func (t txn) encode(b []byte) []byte {
 	if t.kind == none {
 		return append(b, 0xff, 0, 0, 0)
 	}
-	return append(b, uint8(t.kind)<<4|t.host, t.holders|t.max<<4, t.target, bit(t.boot, t.kept, t.blind, t.lost))
+	return append(b, uint8(t.kind)<<4|t.host, t.holders|t.max<<4, t.target, bit(t.boot, t.kept, t.blind, t.lost, t.old)|t.disks<<5)
 }
 
 func (e entry) encode(b []byte) []byte {
-	return append(b, e.id|e.host<<2|bit(e.boot, e.kept, e.exist)<<4)
+	return append(b, e.id|e.host<<2|bit(e.boot, e.kept, e.exist, e.old)<<4, e.disks)
 }
 
 // local is what a host is, apart from who it is; it orders hosts, as far as it goes.

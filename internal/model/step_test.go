@@ -25,7 +25,10 @@ const (
 	loseReplyLease // and gives up its lease with it
 	kill
 	crash
-	hang // so long that the lease ends
+	crashRenamed
+	rename   // a host comes up after its reboot, by another name
+	copyDisk // a host is put down, and comes up with the disk of another one
+	hang     // so long that the lease ends
 	leave
 	leaveQuietly // the lease cannot be revoked
 	comeBack
@@ -130,7 +133,14 @@ func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
 	case checked:
 		h.pc = down
 	case down:
-		m.boot(&next, i)
+		if s.left.Renames > 0 {
+			renamed := *s
+			renamed.left.Renames--
+			m.boot(&renamed, i, true)
+			renamed.hosts[i] = host{pc: start, mode: done}
+			emit(step{action: rename, host: i}, renamed, "")
+		}
+		m.boot(&next, i, false)
 		next.hosts[i] = host{pc: start, mode: done}
 	case refused:
 		if m.conflict(s, i) {
@@ -187,11 +197,27 @@ func (m *model) hostFaults(s *state, i uint8, emit func(step, state, string)) {
 		next := *s
 		next.left.Crashes--
 		m.forget(&next, i)
-		m.boot(&next, i)
+		renamed := next
+		m.boot(&next, i, false)
 		if m.Dead {
 			next.hosts[i] = host{pc: dead}
 		}
 		emit(step{action: crash, host: i}, next, "")
+		if s.left.Renames > 0 && !m.Dead {
+			renamed.left.Renames--
+			m.boot(&renamed, i, true)
+			emit(step{action: crashRenamed, host: i}, renamed, "")
+		}
+	}
+	for j := range uint8(nHosts) {
+		if s.left.Copies > 0 && up && j != i && m.IDs[j] == m.IDs[i] && (m.Replaced || !s.wrote(i)) {
+			next := *s
+			next.left.Copies--
+			m.forget(&next, i)
+			m.boot(&next, i, false)
+			m.copyDisk(&next, i, j)
+			emit(step{action: copyDisk, host: i, arg: j}, next, "")
+		}
 	}
 	if s.left.Leases > 0 && h.lease {
 		next := *s
@@ -298,7 +324,7 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 				next.left.Locks--
 				m.lockByHand(&next, id)
 				m.deleteEntry(&next, id)
-				m.putRecord(&next, id, entry{id: id, host: m.hostOf(id), boot: true, exist: true})
+				m.putRecord(&next, id, entry{id: id, host: m.hostOf(id), boot: true, exist: true, facts: facts{disks: 1 << m.hostOf(id)}})
 				if m.TTL {
 					next.alive |= 1 << id
 					next.asked |= 1 << id
@@ -429,6 +455,12 @@ func (m *model) label(st step, s *state) string {
 		return name + "'s daemon is killed"
 	case crash:
 		return name + " crashes"
+	case crashRenamed:
+		return name + " crashes, and comes up by another name"
+	case rename:
+		return name + " is up again, by another name"
+	case copyDisk:
+		return name + " comes up with the disk of " + hostNames[st.arg]
 	case hang:
 		return name + " hangs until its lease ends"
 	case leave:
