@@ -154,10 +154,12 @@ var (
 	_ daemon.Scheduler = host{}
 )
 
+// Local returns an error only where logind does not even say what is scheduled: then it would
+// take no reboot, either. What users can keep it from saying is bounded as users are.
 func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
 	sessions, err := h.logind.Sessions(ctx)
 	if err != nil {
-		return daemon.Local{}, err
+		local.Unclear, local.Users = err, []string{"somebody"}
 	}
 	for _, s := range sessions {
 		if !slices.Contains(local.Users, s.User) {
@@ -165,9 +167,7 @@ func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
 		}
 	}
 	inhibitors, err := h.logind.Inhibitors(ctx)
-	if err != nil {
-		return daemon.Local{}, err
-	}
+	local.Unclear = errors.Join(local.Unclear, err)
 	for _, i := range inhibitors {
 		local.Inhibitors = append(local.Inhibitors, daemon.Inhibitor{Who: i.Who, Why: i.Why, User: i.User})
 	}

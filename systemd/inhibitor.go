@@ -15,7 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// listTimeout bounds looking at all sessions, and the call that lists inhibitors. It is
+// listTimeout bounds looking at all sessions, and each of the two looks at inhibitors. It is
 // shorter than others, since users choose how long these take, and a daemon that asks twice
 // within one check has to hear the rest.
 const listTimeout = 4 * time.Second
@@ -88,6 +88,8 @@ func (l *Logind) listBlocking(ctx context.Context) ([]Inhibitor, error) {
 // spares the list: every local user may take thousands of inhibitors of the
 // mode delay, with texts of any length.
 func (l *Logind) blocked(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	strong, err := property[string](ctx, l, logindPath, logindManager, "BlockInhibited")
 	if err != nil || hasShutdown(strong) {
 		return err == nil, err

@@ -21,13 +21,15 @@ func (m *Machine) obstacle(now time.Time) string {
 		}
 		return text
 	case m.localErr != nil:
-		return fmt.Sprintf("logind, which does not say who is at work on this host: %v", m.localErr)
+		return unclear(m.localErr)
 	case l.Shutdown.Type != "" && l.Shutdown.At.IsZero():
 		return fmt.Sprintf("a %s that is under way", l.Shutdown.Type)
 	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):
 		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.policy.clock(l.Shutdown.At))
 	case m.mayStand && m.state != Preparing:
 		return "a reboot that was scheduled earlier and called off"
+	case l.Unclear != nil && !m.overdue(now):
+		return unclear(l.Unclear)
 	case len(l.Inhibitors) > 0 && !m.overdue(now):
 		first, more := l.Inhibitors[0], ""
 		if n := len(l.Inhibitors) - 1; n > 0 {
@@ -39,6 +41,10 @@ func (m *Machine) obstacle(now time.Time) string {
 			names(l.Users), m.policy.clock(end), m.delay(now))
 	}
 	return ""
+}
+
+func unclear(err error) string {
+	return fmt.Sprintf("logind, which does not say who is at work on this host: %v", err)
 }
 
 // room reports whether the window stays open for the users' delay, and until
@@ -76,10 +82,10 @@ func (m *Machine) count(now time.Time) {
 	}
 }
 
-// postponing reports whether people hold back the reboot: users, inhibitors, or
-// that somebody has cancelled it.
+// postponing reports whether people hold back the reboot: users, inhibitors, some of either
+// whom logind does not name, or that somebody has cancelled it.
 func (m *Machine) postponing(now time.Time) bool {
-	atWork := len(m.local.Inhibitors) > 0 || len(m.local.Users) > 0 && !m.room(now)
+	atWork := m.local.Unclear != nil || len(m.local.Inhibitors) > 0 || len(m.local.Users) > 0 && !m.room(now)
 	return atWork && !m.outdated(now) || !m.toldAt.IsZero() || now.Before(m.againAt())
 }
 

@@ -23,6 +23,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 		{"a shutdown of somebody else", []any{foreign}, "a poweroff that somebody else has scheduled for Mon 2026-03-02 05:00:00 UTC"},
 		{"a reboot with our message by somebody else", []any{Local{Shutdown: Shutdown{Type: "reboot", At: t0.Add(time.Hour), Mark: true}}}, "a reboot that somebody else has scheduled"},
 		{"a reboot under way", []any{Local{Shutdown: Shutdown{Type: "reboot", Mark: true}}}, "a reboot that is under way"},
+		{"logind does not say who is at work", []any{Local{Unclear: errNonsense}}, "logind, which does not say who is at work on this host: nonsense"},
 		{"logind answers nonsense", []any{errNonsense}, "logind, which does not say who is at work on this host: nonsense"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -99,6 +99,7 @@ type (
 type Local struct {
 	Users      []string    // login names of the people logged in
 	Inhibitors []Inhibitor // block inhibitors for shutdown
+	Unclear    error       // why these are not known, though logind answers; somebody may be at work then
 	Shutdown   Shutdown    // what is scheduled
 }
 

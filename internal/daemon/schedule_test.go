@@ -388,21 +388,25 @@ type stubborn struct{ *site }
 func (stubborn) Cancel(context.Context) error { return nil }
 
 func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		settings := locked(newSlot(s, "A", NotHeld))
-		settings.Policy.MaxPostpone = time.Hour
-		s.local = backup
-		s.run(settings)
-		s.tell(need)
-		s.sleep(time.Hour - time.Second)
-		s.expectState(Waiting)
-		s.sleep(time.Second)
-		s.expectState(Rebooting)
-		if last := s.called()[len(s.called())-1]; last != "1h0m0s reboot by force" {
-			t.Errorf("the last call is %q", last)
-		}
-		s.expectEnd(nil)
-	})
+	for name, local := range map[string]Local{"an inhibitor": backup, "nobody knows": {Unclear: errNonsense}} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				settings := locked(newSlot(s, "A", NotHeld))
+				settings.Policy.MaxPostpone = time.Hour
+				s.local = local
+				s.run(settings)
+				s.tell(need)
+				s.sleep(time.Hour - time.Second)
+				s.expectState(Waiting)
+				s.sleep(time.Second)
+				s.expectState(Rebooting)
+				if last := s.called()[len(s.called())-1]; last != "1h0m0s reboot by force" {
+					t.Errorf("the last call is %q", last)
+				}
+				s.expectEnd(nil)
+			})
+		})
+	}
 }
 
 // Where logind schedules nothing because of an inhibitor, users are told all that is left to

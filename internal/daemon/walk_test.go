@@ -222,7 +222,7 @@ func (w *world) overdue() bool {
 // from there on.
 func (w *world) count(state State) {
 	known := !w.knownAt.IsZero() && !w.now.After(w.knownAt.Add(lookEvery+maxNap))
-	people := known && len(w.known.Inhibitors) > 0
+	people := known && blocks(w.known)
 	if known && len(w.known.Users) > 0 && w.wall != nil {
 		_, end := w.wall.Next(w.now)
 		people = people || !end.After(w.now.Add(w.policyDelay()+backstop))
@@ -243,8 +243,11 @@ func (w *world) clock() time.Time { return w.now.Add(w.ahead) }
 
 // atWork reports whether somebody is known to be at work, which holds a slot back.
 func (w *world) atWork() bool {
-	return w.knownErr != nil || w.known.Shutdown.Type != "" || len(w.known.Inhibitors) > 0 && !w.overdue()
+	return w.knownErr != nil || w.known.Shutdown.Type != "" || blocks(w.known) && !w.overdue()
 }
+
+// blocks reports whether there is, or may be, what holds a slot back until the deadline.
+func blocks(l Local) bool { return len(l.Inhibitors) > 0 || l.Unclear != nil }
 
 // step lets one thing happen.
 func (w *world) step() {
@@ -320,6 +323,9 @@ func (w *world) meanwhile() {
 	}
 	if w.fault(0.03) || w.chance(0.01) && len(w.local.Inhibitors) > 0 {
 		w.local.Inhibitors = pick(w, nil, nil, backup.Inhibitors)
+	}
+	if w.fault(0.02) || w.chance(0.01) && w.local.Unclear != nil {
+		w.local.Unclear = pick(w, nil, nil, errNonsense)
 	}
 	w.others()
 	if w.fault(0.01) || w.planned && w.chance(0.02) {
@@ -856,7 +862,7 @@ func (w *world) decided(before State, d Decision) {
 			w.fail("force is %v, overdue %v", d.Order.Force, w.overdue())
 		}
 		local := w.checked.Local
-		if len(local.Inhibitors) > 0 {
+		if blocks(*local) {
 			w.seen["reboot in spite of inhibitors"]++
 			if !w.overdue() {
 				w.fail("reboot in spite of inhibitors")
@@ -979,7 +985,7 @@ func (w *world) live() error {
 	c.seen = coverage{}
 	m.rand = c.rand
 	m.policy.Window, c.wall = nil, nil
-	c.etcdUp, c.logindUp, c.local.Users, c.local.Inhibitors, c.engine = true, true, nil, nil, c.engineSaid
+	c.etcdUp, c.logindUp, c.local.Users, c.local.Inhibitors, c.local.Unclear, c.engine = true, true, nil, nil, nil, c.engineSaid
 	if !c.planned {
 		c.local.Shutdown = Shutdown{}
 	}
