@@ -357,6 +357,42 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 	})
 }
 
+// What docs/operations.md says about those who have no permission: before 3.6 they can keep leases alive.
+func TestLeasesAreNoSignOfLife(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		a := connect(t, at(s.Endpoint()))
+		lockFor(ctx, t, newLock(t, a, ""), "a")
+		startWaiting(ctx, t, newLock(t, a, ""), "b")
+		snap, err := a.Get(ctx, lock.Read{Key: root + "queue/b"})
+		must(t, err)
+		lease := snap.Values[root+"queue/b"].Lease
+		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "other", Password: "secret", Prefix: "other/", Permission: readWrite}))
+		client, err := s.Client()
+		must(t, err)
+		status, err := client.Status(ctx, s.Endpoint())
+		must(t, err)
+		open := strings.HasPrefix(status.Version, "3.4.") || strings.HasPrefix(status.Version, "3.5.")
+		for _, user := range []string{"", "other"} {
+			c := at(s.Endpoint())
+			outsider := connect(t, c)
+			if user != "" {
+				c.Username, c.Password = user, "secret"
+				outsider = connect(t, c)
+				_, err := outsider.Get(ctx, lock.Read{Key: "other/x"}) // which has more time for the log-in
+				must(t, err)
+			}
+			if err := outsider.KeepAlive(ctx, lease); (err == nil) != open {
+				t.Errorf("etcd %s: user %q keeps a lease alive: %v", status.Version, user, err)
+			}
+			if err := outsider.Revoke(ctx, lease); err == nil {
+				t.Errorf("etcd %s: user %q has revoked a lease", status.Version, user)
+			}
+		}
+	})
+}
+
 // BenchmarkPlace measures how long it takes etcd to find the one before in a long queue, by the index
 // and by the entries, and in proportion to reading one key.
 func BenchmarkPlace(b *testing.B) {

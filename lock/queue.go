@@ -173,6 +173,7 @@ type waiter struct {
 	last     Waiting
 	told     bool // of last, and of no failure since
 	failures int  // since something worked
+	aged     map[string]aged
 	evicted  bool // there was a place, and it was lost, perhaps to another process of the same owner
 	place
 }
@@ -186,6 +187,17 @@ type place struct {
 	late     bool     // what makes the entry may be done once more, as long as the lease lives
 	head     bool     // nobody is, or can come, before it
 	holders  []string // of slots, as last seen: look reads their entries along
+	near     bool     // few are before it, by the index
+	stuck    stuck
+}
+
+// stuck is an entry at the head of the queue that leaves a free slot alone, as first seen. Whoever lives and is the
+// head takes one in seconds. A lease is no sign of life: before etcd 3.7 anybody who can connect to it can
+// keep every lease alive.
+type stuck struct {
+	key             string
+	entry, document int64 // revisions
+	since           time.Time
 }
 
 // tell reports what is waited for, unless that is known.
@@ -355,6 +367,7 @@ func (w *waiter) findAhead(ctx context.Context) (Snapshot, string, error) {
 			return snap, "", errLostPlace
 		}
 		found := within(snap, next)
+		w.near = len(found) < few
 		for _, key := range found {
 			if v := snap.Values[key]; v.Lease != 0 && bytes.Equal(v.Data, indexed) {
 				return snap, key, nil
@@ -408,17 +421,61 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 		return err == nil, err
 	}
 	now := Waiting{Semaphore: s, Ahead: idOf(ahead), Pause: w.pauseIn(snap)}
-	if ahead == w.queueKey(w.id) {
+	atMost := rereadPlaceAfter
+	if w.near {
+		atMost = rereadAfter
+	}
+	_, full := s.Acquire(w.id)
+	switch {
+	case ahead == w.queueKey(w.id):
 		now.Ahead, now.Beside = "", true
 		ahead = w.semaphoreKey()
+	case full != nil || now.Pause != nil:
+		w.stuck = stuck{}
+	default:
+		if removed, err := w.removeStuck(ctx, snap); removed || err != nil {
+			return false, err
+		}
+		atMost = stuckAfter
 	}
 	w.tell(now)
 	var watches []Watch
 	for _, key := range []string{ahead, w.queueKey(w.id), w.pauseKey(), pauseAllKey} {
 		watches = append(watches, Watch{Key: key, After: snap.Revision})
 	}
-	_, err = w.watch(ctx, rereadPlaceAfter, watches...)
+	_, err = w.watch(ctx, atMost, watches...)
 	return false, err
+}
+
+// removeStuck deletes the entry at the head of the queue if it has left a free slot alone for too long, given a
+// snapshot in which a slot is free and nothing is paused. It returns true if there may be another head.
+func (w *waiter) removeStuck(ctx context.Context, snap Snapshot) (removed bool, err error) {
+	before := w.queueRange()
+	before.KeysOnly, before.CreatedBefore = true, w.created
+	queue, err := w.store.Get(ctx, before)
+	if err != nil {
+		return false, err
+	}
+	found := slices.SortedFunc(maps.Keys(queue.Values), func(a, b string) int {
+		return cmp.Compare(queue.Values[a].CreateRevision, queue.Values[b].CreateRevision)
+	})
+	head, entry, err := w.firstPlace(ctx, found)
+	if err != nil || head == "" {
+		return false, err
+	}
+	now := stuck{key: head, entry: entry.ModRevision, document: snap.Values[w.semaphoreKey()].ModRevision, since: w.stuck.since}
+	if now != w.stuck {
+		now.since = time.Now()
+		w.stuck = now
+	}
+	if time.Since(now.since) < stuckAfter {
+		return false, nil
+	}
+	w.stuck = stuck{}
+	_, _, err = w.store.Commit(ctx, []Cond{
+		{Key: w.semaphoreKey(), ModRevision: now.document}, {Key: w.pauseKey()}, {Key: pauseAllKey}, {Key: head, ModRevision: now.entry},
+	}, w.unqueue(idOf(head), entry))
+	return true, err
 }
 
 // watch waits for changes, for so long at most, and as long as the place is not lost. What it returns
@@ -528,26 +585,26 @@ func (w *waiter) look(ctx context.Context) (snap Snapshot, ahead string, err err
 			return snap, "", nil
 		}
 		others := slices.DeleteFunc(within(snap, before), func(key string) bool { return snap.Values[key].CreateRevision >= w.created })
-		if ahead, err = w.anyPlace(ctx, others); err != nil || ahead != "" || len(others) < before.Limit {
+		if ahead, _, err = w.firstPlace(ctx, others); err != nil || ahead != "" || len(others) < before.Limit {
 			return snap, ahead, err
 		}
 	}
 }
 
-// anyPlace returns one of the entries that is a place in the queue; "" if none is.
-func (w *waiter) anyPlace(ctx context.Context, among []string) (string, error) {
+// firstPlace returns the first of the entries that is a place in the queue; "" if none is.
+func (w *waiter) firstPlace(ctx context.Context, among []string) (string, Value, error) {
 	for some := range slices.Chunk(among, few) {
 		snap, err := w.store.Get(ctx, keys(some...)...)
 		if err != nil {
-			return "", err
+			return "", Value{}, err
 		}
-		for key, v := range snap.Values {
-			if isPlace(v) {
-				return key, nil
+		for _, key := range some {
+			if v := snap.Values[key]; isPlace(v) {
+				return key, v, nil
 			}
 		}
 	}
-	return "", nil
+	return "", Value{}, nil
 }
 
 // watchSlots waits at the head for a slot, given a snapshot of the state, and takes it. It returns
@@ -658,15 +715,39 @@ func (l *Lock) expired(snap Snapshot) []string {
 	})
 }
 
+// aged is a slot with a time-to-live, as this host has first seen it.
+type aged struct {
+	record, alive int64 // revisions
+	since         time.Time
+}
+
+// overdue returns the holders who are expired, and those whose time-to-live has passed while this host looked
+// on, whatever keeps the lease of it alive.
+func (w *waiter) overdue(snap Snapshot) []string {
+	seen := map[string]aged{}
+	ids := slices.DeleteFunc(w.mortals(snap), func(id string) bool {
+		record, alive := snap.Values[w.recordKey(id)], snap.Values[w.aliveKey(id)]
+		now := aged{record: record.ModRevision, alive: alive.ModRevision, since: w.aged[id].since}
+		if now != w.aged[id] {
+			now.since = time.Now()
+		}
+		seen[id] = now
+		r, _ := parseRecord(record.Data)
+		return alive.ModRevision != 0 && time.Since(now.since) < r.TTL
+	})
+	w.aged = seen
+	return ids
+}
+
 // removeExpired takes the slots of those away whose time is up, given a snapshot of the state. It
 // returns true if there were any: then the state has to be read again.
 func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for _, id := range w.expired(snap) {
+	for _, id := range w.overdue(snap) {
 		found = true
 		_, err := w.change(ctx, snap, w.state(), func(v view) (*change, error) {
-			if !slices.Contains(w.expired(v.Snapshot), id) {
+			if !slices.Contains(w.overdue(v.Snapshot), id) {
 				return nil, nil
 			}
 			next, err := v.semaphore.Release(id)
@@ -677,9 +758,9 @@ func (w *waiter) removeExpired(ctx context.Context, snap Snapshot) (found bool, 
 				next: next,
 				conds: []Cond{
 					{Key: w.recordKey(id), ModRevision: v.Values[w.recordKey(id)].ModRevision},
-					{Key: w.aliveKey(id)},
+					{Key: w.aliveKey(id), ModRevision: v.Values[w.aliveKey(id)].ModRevision},
 				},
-				ops: []Op{{Key: w.recordKey(id), Delete: true}},
+				ops: []Op{{Key: w.recordKey(id), Delete: true}, {Key: w.aliveKey(id), Delete: true}},
 			}, nil
 		})
 		if err != nil {

@@ -175,6 +175,15 @@ func (m *Memory) Restore(b Backup) {
 	m.wake()
 }
 
+// KeepAll has every lease run from now on, as anybody can in etcd before 3.7.
+func (m *Memory) KeepAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.leases {
+		l.end.Reset(l.ttl)
+	}
+}
+
 // Leases is the number of leases that have not run out.
 func (m *Memory) Leases() int {
 	m.mu.Lock()
