@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ func TestBugIsFound(t *testing.T) {
 		{"not comparing whether there is a pause", func(s lock.Store) lock.Store { return overlooksPauses{s} }, revisions, normal},
 		{"overlooking who was in the queue before", func(s lock.Store) lock.Store { return jumpsTheQueue{s} }, revisions, normal},
 		{"leaving the lease of a pause behind", func(s lock.Store) lock.Store { return keepsLeases{s, new(sync.Map)} }, liveness, normal},
+		{"not writing what tells a renamed host from another one", func(s lock.Store) lock.Store { return forgetsFacts{s} }, revisions, normal},
 		{"watching without hearing", func(s lock.Store) lock.Store { return deaf{s} }, liveness, short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -160,6 +162,21 @@ func (s keepsLeases) Revoke(ctx context.Context, lease int64) error {
 		return nil
 	}
 	return s.Store.Revoke(ctx, lease)
+}
+
+// forgetsFacts writes neither hardware nor token.
+type forgetsFacts struct{ lock.Store }
+
+func (s forgetsFacts) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	ops = slices.Clone(ops)
+	for i, op := range ops {
+		var r lock.Record
+		if strings.Contains(op.Key, "/holders/") && !op.Delete && json.Unmarshal(op.Value, &r) == nil {
+			r.Hardware, r.Token = "", ""
+			ops[i].Value, _ = json.Marshal(r) // it was read from JSON
+		}
+	}
+	return s.Store.Commit(ctx, conds, ops, reads...)
 }
 
 type deaf struct{ lock.Store }

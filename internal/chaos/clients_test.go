@@ -37,6 +37,8 @@ type lockClient struct {
 	tap  *tap
 	lock *lock.Lock
 	boot int
+	// tokens are on the disk of the host.
+	tokens []string
 	// undecided means that the Lock remembers a transaction of unknown outcome.
 	undecided bool
 	waitsFor  atomic.Pointer[string] // as it was last told, of a wait that has ended perhaps
@@ -88,8 +90,18 @@ func (c *lockClient) die() {
 	_ = c.etcd.Close() // says only that it was closed
 }
 
+// record is of a host of which the hardware is known, the disk, or both, and which has another name after
+// every second crash.
 func (c *lockClient) record(by kind) lock.Record {
-	return lock.Record{Hostname: c.name() + ".example.com", BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by)}
+	r := lock.Record{Hostname: fmt.Sprintf("%s-%d.example.com", c.name(), c.boot/2), BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by)}
+	if c.id%3 != 0 {
+		r.Hardware = "hardware of " + c.name()
+	}
+	if c.id%3 != 1 {
+		r.Token = fmt.Sprintf("%s-%d", c.name(), len(c.tokens))
+		c.tokens = append(c.tokens, r.Token)
+	}
+	return r
 }
 
 // do makes a call and writes it into the history. One in a few has very little time.
@@ -219,8 +231,8 @@ type host struct {
 
 func (h *host) start(ctx context.Context) {
 	h.lockClient.start(ctx)
-	r := h.record(holder)
-	h.lock.Identify(r, nil)
+	disk := slices.Clone(h.tokens)
+	h.lock.Identify(h.record(holder), disk)
 	h.holding = false
 }
 
@@ -244,6 +256,9 @@ func (h *host) act(ctx context.Context) {
 }
 
 func (h *host) call() {
+	if h.rng.IntN(50) == 0 {
+		h.cloned()
+	}
 	switch n := h.rng.IntN(100); {
 	case n < 6:
 		h.status()
@@ -262,6 +277,28 @@ func (h *host) call() {
 		h.learn(h.queue(time.Duration(20+h.rng.IntN(2500))*time.Millisecond), true)
 	default:
 		h.learn(h.tryAcquire(), true)
+	}
+}
+
+// cloned has another host with the id of this one come up, whose disk is a copy from before. It must not
+// find, nor give back, a slot.
+func (h *host) cloned() {
+	l, err := lock.New(h.tap, groupName(h.group), 1)
+	if err != nil {
+		panic(err) // the name is one that is allowed
+	}
+	r := lock.Record{Hostname: "clone.example.com", BootID: "boot of a clone", Token: "token of a clone"}
+	if h.id%3 != 0 {
+		r.Hardware = "hardware of a clone"
+	}
+	l.Identify(r, []string{"an older token"})
+	ctx, cancel := context.WithTimeout(h.tap.life, callTimeout)
+	defer cancel()
+	if held, found, err := l.Holder(ctx, h.name()); held || err == nil && found != (lock.Record{}) {
+		h.run.problem("a clone of %s in group %d takes the slot for its own: %+v, %v", h.name(), h.group, found, err)
+	}
+	if err := l.Release(ctx, h.name()); err == nil {
+		h.run.problem("a clone of %s in group %d gave its slot back", h.name(), h.group)
 	}
 }
 
