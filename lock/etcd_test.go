@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -978,19 +979,28 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 	}
 }
 
-// TestSystemRootsVouchForTheServer has itself run once more as a process of its own, since a process
-// reads the system's roots only once.
+// TestSystemRootsVouchForTheServer has itself run once more as a process of its own, with other roots, which
+// an update renews while it runs.
 func TestSystemRootsVouchForTheServer(t *testing.T) {
 	const prefix = "LOCKSMITH_TEST_TLS_"
 	if endpoint := os.Getenv(prefix + "ENDPOINT"); endpoint != "" {
 		c := at(endpoint)
 		c.CAFile, c.CertFile, c.KeyFile = os.Getenv(prefix+"CA"), os.Getenv(prefix+"CERT"), os.Getenv(prefix+"KEY")
-		_, err := newLock(t, connect(t, c), "").Status(bounded(t))
-		switch {
-		case c.CAFile == "" && err != nil:
+		e := connect(t, c)
+		l := newLock(t, e, "")
+		unknown := func(when string) {
+			if _, err := l.Status(bounded(t)); err == nil || !strings.Contains(err.Error(), "x509: certificate signed by unknown authority") {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		unknown("before the system's roots have it")
+		renewed, err := os.ReadFile(os.Getenv(prefix + "ROOTS"))
+		must(t, err)
+		must(t, os.WriteFile(os.Getenv("SSL_CERT_FILE"), renewed, 0o644))
+		if c.CAFile != "" {
+			unknown("beside a CA file, the system's roots are asked")
+		} else if _, err := l.Status(bounded(t)); err != nil {
 			t.Error(err)
-		case c.CAFile != "" && (err == nil || !strings.Contains(err.Error(), "x509: certificate signed by unknown authority")):
-			t.Errorf("beside a CA file, the system's roots are asked: %v", err)
 		}
 		return
 	}
@@ -1009,7 +1019,9 @@ func TestSystemRootsVouchForTheServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &test.tls})
 			cmd := exec.CommandContext(bounded(t), os.Args[0], "-test.run=^TestSystemRootsVouchForTheServer$")
-			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+ca.File(), prefix+"ENDPOINT="+s.Endpoint(),
+			roots := filepath.Join(t.TempDir(), "roots.pem")
+			must(t, os.WriteFile(roots, nil, 0o644))
+			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+roots, prefix+"ROOTS="+ca.File(), prefix+"ENDPOINT="+s.Endpoint(),
 				prefix+"CA="+test.ca, prefix+"CERT="+test.pair.CertFile, prefix+"KEY="+test.pair.KeyFile)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
