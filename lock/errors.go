@@ -11,6 +11,9 @@ type PausedError struct {
 
 func (e *PausedError) Error() string { return e.Pause.String() }
 
+// pauseLayout names the zone, since the host's may be another one by the time that somebody reads it.
+const pauseLayout = time.DateTime + " MST"
+
 // String says in one sentence who pauses whom since when, and why.
 func (p *Pause) String() string {
 	text := "paused"
@@ -24,10 +27,10 @@ func (p *Pause) String() string {
 		text += " by " + p.By
 	}
 	if !p.Since.IsZero() {
-		text += " since " + p.Since.Local().Format(time.DateTime)
+		text += " since " + p.Since.Local().Format(pauseLayout)
 	}
 	if !p.Until.IsZero() {
-		text += " until " + p.Until.Local().Format(time.DateTime)
+		text += " until " + p.Until.Local().Format(pauseLayout)
 	}
 	if p.Reason != "" {
 		text += ": " + p.Reason

@@ -42,7 +42,7 @@ func (l *Loader) lookalikes(files confFiles) []string {
 			if _, _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
 				continue
 			}
-			if w := v.lookalike(program.options.Program, name, program.environ[name], program.origins[name].place()); w != "" {
+			if w := v.lookalike(program, name); w != "" {
 				warnings = append(warnings, w)
 			}
 		}
@@ -142,9 +142,10 @@ func (v vocabulary) unread(files confFiles, path string) string {
 	return fmt.Sprintf("%s:%d: this file is not read, and does not set %s: write it into %s", path, line, strings.Join(names, ", "), files[0].path)
 }
 
-// lookalike returns a warning if a variable of the program's environment looks like a setting
+// lookalike returns a warning if a variable of a program's environment looks like a setting
 // but is none.
-func (v vocabulary) lookalike(p Program, name, value, place string) string {
+func (v vocabulary) lookalike(l *Loader, name string) string {
+	program, place := l.options.Program, l.origins[name].place()
 	ours := strings.HasPrefix(name, "LOCKSMITHD_") || strings.HasPrefix(name, "LOCKSMITHCTL_")
 	if !ours && !strings.HasPrefix(name, "LOCKSMITH_") && !strings.HasPrefix(name, "REBOOT_") {
 		return ""
@@ -155,12 +156,12 @@ func (v vocabulary) lookalike(p Program, name, value, place string) string {
 	}
 	for _, d := range Definitions() {
 		right := d.Variable
-		if p == CLI && d.CLIVariable != "" {
+		if program == CLI && d.CLIVariable != "" {
 			right = d.CLIVariable
 		}
 		switch {
 		case name == right, name == d.Fallback:
-			if glued := v.in(value, "="); len(glued) > 0 {
+			if glued := v.in(l.environ[name], "="); len(glued) > 0 {
 				return fmt.Sprintf("%s (%s): %s has become part of its value: write one assignment in each pair of quotes", name, place, strings.Join(glued, ", "))
 			}
 			return ""
@@ -168,11 +169,14 @@ func (v vocabulary) lookalike(p Program, name, value, place string) string {
 			meant = right
 		}
 	}
+	_, set := l.environ[meant]
 	switch {
+	case set: // an environment for both programs
+		return ""
 	case meant != "":
-		return fmt.Sprintf("%s (%s): %s does not read it, did you mean %s?", short(name), place, p, meant)
+		return fmt.Sprintf("%s (%s): %s does not read it, did you mean %s?", short(name), place, program, meant)
 	case ours:
-		return fmt.Sprintf("%s (%s): %s does not read it", short(name), place, p)
+		return fmt.Sprintf("%s (%s): %s does not read it", short(name), place, program)
 	}
 	return ""
 }

@@ -199,6 +199,11 @@ func TestVariablesOfTheEnvironmentThatNobodyReadsAreWarnedAbout(t *testing.T) {
 			t.Errorf("%s, %s: the warnings are\n%s\nwant\n%s", test.program, test.environ, got, want)
 		}
 	}
+	for _, program := range []Program{Daemon, CLI} {
+		if got := lookalikes(t, t.TempDir(), Options{Program: program, Environ: []string{"LOCKSMITHD_GROUP=a", "LOCKSMITHCTL_GROUP=b"}}); got != "" {
+			t.Errorf("%s: an environment for both programs: %s", program, got)
+		}
+	}
 	got := lookalikes(t, t.TempDir(), Options{Program: Daemon, Environ: []string{"LOCKSMITHD_GROUP=lb LOCKSMITHD_MAX=2"}})
 	if want := "LOCKSMITHD_GROUP (environment): LOCKSMITHD_MAX has become part of its value: write one assignment in each pair of quotes"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
