@@ -50,6 +50,14 @@ bin/share: bin/locksmithd bin/locksmithctl
 # What only building and testing needs, built from the tools module.
 bin/etcd: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ go.etcd.io/etcd/server/v3
+bin/etcd-3.6: tools/etcd36/go.mod tools/etcd36/go.sum
+	cd tools/etcd36 && CGO_ENABLED=0 $(GO) build -o ../../$@ go.etcd.io/etcd/server/v3
+bin/etcd-3.5: scripts/fetch-etcd
+	@scripts/need dpkg
+	scripts/fetch-etcd trixie $@
+bin/etcd-3.4: scripts/fetch-etcd
+	@scripts/need dpkg
+	scripts/fetch-etcd bookworm $@
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
 
@@ -63,8 +71,11 @@ bin/butane: tools/provision/go.mod tools/provision/go.sum
 # With it a test fails where a part is missing that it needs, and is not left out.
 REQUIRE_ALL := LOCKSMITH_REQUIRE_ALL=1
 
+# Every version that locksmith is tested against.
+ETCDS := bin/etcd bin/etcd-3.6 bin/etcd-3.5 bin/etcd-3.4
+
 .PHONY: tools
-tools: bin/etcd bin/staticcheck
+tools: $(ETCDS) bin/staticcheck
 
 .PHONY: demo
 demo: all bin/demo bin/etcd
@@ -73,8 +84,8 @@ demo: all bin/demo bin/etcd
 
 # One package at a time: they start processes of their own, and have deadlines.
 .PHONY: test
-test: all bin/demo bin/etcd
-	@scripts/need dbus-daemon etcd-server libpam-systemd systemd systemd-container util-linux $(PACKERS)
+test: all bin/demo $(ETCDS)
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS)
 	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v internal/realhost)
 
 # The packages on hosts with a real systemd, in containers: this version's, and the
@@ -98,10 +109,10 @@ e2e: bin/etcd bin/ignition-apply bin/butane
 # All but the model, which has no goroutines and is slow under the detector, and
 # the chaos harness, whose clients would be too slow to meet each other; and what
 # builds packages and manual pages, one step after another. It uses the newest etcd
-# only: which one answers is all the same to our goroutines.
+# only: the version makes no difference to our goroutines.
 .PHONY: race
 race: all bin/demo bin/etcd
-	@scripts/need dbus-daemon etcd-server libpam-systemd systemd systemd-container util-linux gcc
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux gcc
 	$(REQUIRE_ALL) CGO_ENABLED=1 $(GO) test -race -p 1 $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost -e packaging -e '/man$$')
 
 .PHONY: lint
@@ -111,13 +122,13 @@ lint: bin/staticcheck
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
-	shellcheck .ci/run scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
+	shellcheck .ci/run scripts/fetch-etcd scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
 
 # What is missing here, and cannot be installed, is named, and the benchmarks that need it
 # are left out.
 .PHONY: bench
-bench: all bin/etcd
-	-@scripts/need dbus-daemon etcd-server
+bench: all $(ETCDS)
+	-@scripts/need dbus-daemon
 	$(GO) test -run '^$$' -bench . ./...
 
 # The lock under faults, checked: make chaos OPS=100000 SEED=1 DURATION=30m

@@ -50,7 +50,7 @@ func TestBusKilledEndsTheDaemonOnceForSystemdToRestartIt(t *testing.T) {
 // the slot is kept, and the next daemon goes on with it.
 func TestBusKilledWhileHoldingTheLockKeepsItForTheNextStart(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHolding(t, g, g.conf())
 		must(t, h.Bus.Kill())

@@ -1,6 +1,6 @@
 // Package e2e has no code, only tests: of the real programs, each a process as
-// on a host, against real etcd processes (the newest release and the oldest one
-// that is supported) and a real dbus-daemon on which update_engine and logind
+// on a host, against real etcd processes (of every version that is supported)
+// and a real dbus-daemon on which update_engine and logind
 // follow a script.
 //
 // What only a process can show belongs here: exit statuses, files, signals,

@@ -40,7 +40,7 @@ func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 // GetStatus goes on to answer idle, and that takes nothing back.
 func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHost(t, g.conf())
 		h.awaitIdle()
@@ -244,7 +244,7 @@ func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
 
 func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startWaiting(t, g, g.conf())
 		// Its place in the queue goes because it gives it up: it does not run out.
@@ -272,7 +272,7 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 
 func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHolding(t, g, g.conf())
 		must(t, h.Engine.Announce(idle))

@@ -14,7 +14,7 @@ const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
 // logind's refusal is logged, the lock released, and it is tried again later.
 func TestRebootRefusedByLogindReleasesTheLockAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
 		h.Logind.Refuse("Reboot", accessDenied, "not today")
@@ -50,7 +50,7 @@ func TestRebootRefusedByLogindIsTriedAgainWithoutALock(t *testing.T) {
 // logind gives no answer: it may reboot the host or not, so the lock is kept.
 func TestRebootThatLogindDoesNotAnswerKeepsTheLock(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
 		h.Logind.Hang("Reboot")
@@ -68,7 +68,7 @@ func TestRebootThatLogindDoesNotAnswerKeepsTheLock(t *testing.T) {
 // and who is logged in. No slot is taken meanwhile.
 func TestLogindAbsentIsWaitedForWithoutTheLock(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
 		must(t, h.Logind.Leave())

@@ -117,7 +117,19 @@ func closeServers() {
 // forEachEtcd runs a test against the shared etcd of each version.
 func forEachEtcd(t *testing.T, f func(t *testing.T, s *etcdtest.Server)) {
 	t.Helper()
-	for _, v := range etcdtest.Versions() {
+	forEtcds(t, etcdtest.Versions(), f)
+}
+
+// forOldestAndNewestEtcd is forEachEtcd for what is about the bus or signals, and shows
+// nothing that depends on the version between.
+func forOldestAndNewestEtcd(t *testing.T, f func(t *testing.T, s *etcdtest.Server)) {
+	t.Helper()
+	forEtcds(t, etcdtest.OldestAndNewest(), f)
+}
+
+func forEtcds(t *testing.T, versions []etcdtest.Version, f func(t *testing.T, s *etcdtest.Server)) {
+	t.Helper()
+	for _, v := range versions {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			f(t, sharedEtcd(t, v))

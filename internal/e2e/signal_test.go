@@ -135,7 +135,7 @@ func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
 // SIGHUP reads the configuration again, and the daemon goes on with the new one.
 func TestSIGHUPMovesToTheNewGroup(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		old, new := newGroup(t, s), newGroup(t, s)
 		h := startWaiting(t, old, old.conf())
 		h.reload(new.conf())
@@ -149,7 +149,7 @@ func TestSIGHUPMovesToTheNewGroup(t *testing.T) {
 // A slot of the old group is given back before one of the new group is taken.
 func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		old, new := newGroup(t, s), newGroup(t, s)
 		h := startHolding(t, old, old.conf())
 		h.reload(new.conf())
@@ -265,7 +265,7 @@ func TestSIGHUPFollowsTheFileWhereTheEnvironmentCameFromIt(t *testing.T) {
 // off is a clean finish by SIGHUP as well; a slot is given back.
 func TestSIGHUPToOffFinishesCleanlyAndReleasesTheLock(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHolding(t, g, g.conf())
 		h.reload("REBOOT_STRATEGY=off\n")

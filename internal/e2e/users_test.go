@@ -115,7 +115,7 @@ func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
 // A block inhibitor holds the reboot back before a slot is taken, and in the queue.
 func TestInhibitorHoldsTheRebootBackWithoutTheLock(t *testing.T) {
 	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
 		h.Logind.SetInhibitors(someBackup)

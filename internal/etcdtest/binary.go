@@ -14,72 +14,69 @@ import (
 	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
-// Version is one of the etcd versions that locksmith is tested against.
+// Version is one of the etcd versions that locksmith is tested against: the two numbers of
+// a series, which are also the name of a subtest.
 type Version string
 
+// The series, the newest first. docs/compatibility.md says what is tried with which.
 const (
-	// Newest is the etcd server that tools/go.mod pins, built by `make tools`.
-	Newest Version = "newest"
-	// Oldest is etcd 3.4, as in Debian's package etcd-server.
-	Oldest Version = "oldest"
+	V37 Version = "3.7"
+	V36 Version = "3.6"
+	V35 Version = "3.5"
+	V34 Version = "3.4"
+
+	Newest = V37
+	Oldest = V34
 )
 
-const (
-	newestVariable = "LOCKSMITH_ETCD"
-	oldestPath     = "/usr/bin/etcd"
-	oldestSeries   = "3.4."
-)
+// newestVariable names another program for the newest version.
+const newestVariable = "LOCKSMITH_ETCD"
+
+// binaries says where make puts an etcd, below the module's folder, and which module pins
+// its version. Without one it is what a release of Debian has of the series.
+var binaries = map[Version]struct{ path, module string }{
+	V37: {"bin/etcd", "tools"},
+	V36: {"bin/etcd-3.6", "tools/etcd36"},
+	V35: {"bin/etcd-3.5", ""},
+	V34: {"bin/etcd-3.4", ""},
+}
 
 // String is the version's name, fit for a subtest.
 func (v Version) String() string { return string(v) }
 
-// Binary is the path of v's etcd: for Newest $LOCKSMITH_ETCD, or else bin/etcd
-// in the folder of the module that holds the working directory; for Oldest
-// /usr/bin/etcd. It is an error, which says what to install, when the program
-// is missing, a *realpart.Missing, or of another version.
+// Binary is the path of v's etcd, which make puts in bin/; for Newest it is $LOCKSMITH_ETCD
+// if that is set. It is a *realpart.Missing where the program is missing or of another
+// version.
 func Binary(v Version) (string, error) {
-	switch v {
-	case Newest:
-		return newestBinary()
-	case Oldest:
-		return checkBinary(oldestPath, "apt-get install etcd-server", func(is string) bool {
-			return strings.HasPrefix(is, oldestSeries)
-		}, oldestSeries+"x")
-	default:
+	b, ok := binaries[v]
+	if !ok {
 		return "", fmt.Errorf("find etcd: no version %q, only %v", string(v), Versions())
 	}
-}
-
-func newestBinary() (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	pinned, err := pinnedVersion(filepath.Join(root, "tools", "go.mod"))
-	if err != nil {
-		return "", err
+	path, want := filepath.Join(root, b.path), string(v)+".x"
+	if other := os.Getenv(newestVariable); v == Newest && other != "" {
+		path = other
 	}
-	path := os.Getenv(newestVariable)
-	if path == "" {
-		path = filepath.Join(root, "bin", "etcd")
+	right := func(is string) bool { return strings.HasPrefix(is, string(v)+".") }
+	if b.module != "" {
+		if want, err = pinnedVersion(filepath.Join(root, b.module, "go.mod")); err != nil {
+			return "", err
+		}
+		right = func(is string) bool { return is == want }
 	}
-	return checkBinary(path, "make tools", func(is string) bool { return is == pinned }, pinned)
-}
-
-// checkBinary is path when it is an etcd of the wanted version; remedy is the
-// command that brings it about.
-func checkBinary(path, remedy string, wanted func(version string) bool, want string) (string, error) {
 	is, err := versionOf(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("find etcd %s: %w", want, &realpart.Missing{Part: path, Remedy: remedy})
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		is = "not there"
+	case err != nil:
 		return "", err
+	case right(is):
+		return path, nil
 	}
-	if !wanted(is) {
-		return "", fmt.Errorf("find etcd %s: %s is %s, run `%s`", want, path, is, remedy)
-	}
-	return path, nil
+	return "", fmt.Errorf("find etcd: %w", &realpart.Missing{Part: fmt.Sprintf("etcd %s (%s is %s)", want, path, is), Remedy: "make tools"})
 }
 
 // versionOf asks the etcd at path for its version, such as "3.4.23".

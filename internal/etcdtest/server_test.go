@@ -256,7 +256,7 @@ func TestBinaryIsOfTheRightVersion(t *testing.T) {
 		want       string
 	}{
 		{"of another version", oldest, "is 3.4."},
-		{"missing", filepath.Join(t.TempDir(), "etcd"), "is missing"},
+		{"missing", filepath.Join(t.TempDir(), "etcd"), "is not there"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("LOCKSMITH_ETCD", c.path)
