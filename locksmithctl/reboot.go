@@ -26,7 +26,7 @@ func (a *app) rebootCommand() *cobra.Command {
 		Long: `reboot takes a slot of the lock for this machine and reboots it now, if its reboot
 window is open and nobody is at work on it: no program inhibits a shutdown (see
 systemd-inhibit), no shutdown is scheduled, and nobody is logged in but in the session
-that reboot is run in. Otherwise it fails, and says what is in the way. That is looked
+that reboot is run in, also through sudo or run0. Otherwise it fails, and says what is in the way. That is looked
 at before the slot is taken, and again right before the reboot; a slot that was taken
 for a reboot that then does not happen is given back. locksmithd gives it back after
 the reboot.
@@ -208,19 +208,13 @@ func (h host) obstacles(ctx context.Context) (obstacles []string, err error) {
 	if len(texts) > 0 {
 		obstacles = append(obstacles, "inhibited by "+some(texts))
 	}
-	own, err := h.logind.OwnSession(ctx)
-	if err != nil {
-		return nil, err
-	}
-	sessions, err := h.logind.Sessions(ctx)
+	sessions, err := h.logind.OtherSessions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	texts = nil
 	for _, s := range sessions {
-		if s.ID != own {
-			texts = append(texts, sessionText(s))
-		}
+		texts = append(texts, sessionText(s))
 	}
 	if len(texts) > 0 {
 		obstacles = append(obstacles, "logged in: "+some(texts))

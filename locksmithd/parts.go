@@ -167,7 +167,12 @@ func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
 		}
 	}
 	inhibitors, err := h.logind.Inhibitors(ctx)
-	local.Unclear = errors.Join(local.Unclear, err)
+	switch {
+	case err != nil && local.Unclear != nil:
+		local.Unclear = fmt.Errorf("%w; %w", local.Unclear, err)
+	case err != nil:
+		local.Unclear = err
+	}
 	for _, i := range inhibitors {
 		local.Inhibitors = append(local.Inhibitors, daemon.Inhibitor{Who: i.Who, Why: i.Why, User: i.User})
 	}

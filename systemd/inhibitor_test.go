@@ -161,7 +161,7 @@ func TestNonsenseFromLogindIsAnError(t *testing.T) {
 	inhibitors := func(l *Logind) (any, error) { return l.Inhibitors(t.Context()) }
 	scheduled := func(l *Logind) (any, error) { return l.Scheduled(t.Context()) }
 	preparing := func(l *Logind) (any, error) { return l.PreparingForShutdown(t.Context()) }
-	own := func(l *Logind) (any, error) { return l.OwnSession(t.Context()) }
+	own := func(l *Logind) (any, error) { return l.OtherSessions(t.Context()) }
 	cancel := func(l *Logind) (any, error) { return nil, l.Cancel(t.Context()) }
 	type strangeInhibitor struct {
 		What, Who, Why string

@@ -127,24 +127,52 @@ var errElsewhere = []string{
 	"System.Error.ESRCH", "org.freedesktop.DBus.Error.UnixProcessIdUnknown",
 }
 
-// OwnSession returns the id of the session that this process belongs to, ""
-// when it belongs to none, as a service does, or when logind cannot tell. What was
-// started with sudo belongs to the session of whoever started it.
-func (l *Logind) OwnSession(ctx context.Context) (string, error) {
+// sessionOf returns the session that a process belongs to, the zero one when it
+// belongs to none, as a service does, or when logind cannot tell. 0 is this process, see
+// sd_pid_get_session(3).
+func (l *Logind) sessionOf(ctx context.Context, pid uint32) (s Session, err error) {
 	var path dbus.ObjectPath
-	// 0 is the caller, see sd_pid_get_session(3).
-	err := l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{uint32(0)}, &path)
+	err = l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{pid}, &path)
 	if answered(err, errElsewhere...) {
-		return "", nil
+		return Session{}, nil
 	}
-	var id string
 	if err == nil {
-		id, err = property[string](ctx, l, path, logindSession, "Id")
+		s.ID, err = property[string](ctx, l, path, logindSession, "Id")
+	}
+	if err == nil {
+		s.TTY, err = property[string](ctx, l, path, logindSession, "TTY")
 	}
 	if err != nil {
-		return "", fmt.Errorf("find the session of this process: %w", err)
+		return Session{}, err
 	}
-	return safetext.Clean(id), nil
+	s.ID, s.TTY = safetext.Clean(s.ID), safetext.Clean(s.TTY)
+	return s, nil
+}
+
+// OtherSessions returns what Sessions does without those of whoever runs this process. These
+// are the session that it belongs to, as what was started with sudo does, and, since run0(1)
+// gives what it starts one of its own, those that it was started from: one is on the same
+// terminal, or the terminal's other end is held by a process of it.
+func (l *Logind) OtherSessions(ctx context.Context) ([]Session, error) {
+	all, err := l.Sessions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var own []Session
+	for next := []uint32{0}; len(next) > 0; next = next[1:] {
+		s, err := l.sessionOf(ctx, next[0])
+		if err != nil {
+			return nil, fmt.Errorf("find the session of process %d (0 is this one): %w", next[0], err)
+		}
+		if s.ID == "" || slices.Contains(own, s) {
+			continue
+		}
+		own = append(own, s)
+		next = append(next, masters("/proc", s.TTY)...)
+	}
+	return slices.DeleteFunc(all, func(s Session) bool {
+		return slices.ContainsFunc(own, func(o Session) bool { return s.ID == o.ID || s.TTY != "" && s.TTY == o.TTY })
+	}), nil
 }
 
 // property reads one property.

@@ -110,8 +110,8 @@ func TestLogindAbsentIsAnError(t *testing.T) {
 	if shutdown, err := l.Scheduled(t.Context()); err == nil {
 		t.Errorf("Scheduled: %v and no error", shutdown)
 	}
-	if id, err := l.OwnSession(t.Context()); err == nil {
-		t.Errorf("OwnSession: %q and no error", id)
+	if sessions, err := l.OtherSessions(t.Context()); err == nil {
+		t.Errorf("OtherSessions: %v and no error", sessions)
 	}
 }
 

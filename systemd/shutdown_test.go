@@ -3,11 +3,15 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/internal/ptytest"
 )
 
 func must(t *testing.T, err error) {
@@ -152,7 +156,7 @@ func TestNoAnswerAboutAScheduleLeavesItOpen(t *testing.T) {
 		"CancelScheduledShutdown": func(ctx context.Context, l *Logind) error { return l.Cancel(ctx) },
 		"ScheduledShutdown":       func(ctx context.Context, l *Logind) error { _, err := l.Scheduled(ctx); return err },
 		"BlockInhibited":          func(ctx context.Context, l *Logind) error { _, err := l.Inhibitors(ctx); return err },
-		"GetSessionByPID":         func(ctx context.Context, l *Logind) error { _, err := l.OwnSession(ctx); return err },
+		"GetSessionByPID":         func(ctx context.Context, l *Logind) error { _, err := l.OtherSessions(ctx); return err },
 	} {
 		t.Run(method, func(t *testing.T) {
 			bus, conn := systemBus(t)
@@ -266,30 +270,78 @@ func TestSystemdsAnswerToAForcedRebootCounts(t *testing.T) {
 	}
 }
 
-func TestOwnSession(t *testing.T) {
+func TestOtherSessionsAreThoseOfOthers(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	if id, err := l.OwnSession(t.Context()); err != nil || id != "" {
-		t.Errorf("a service: %q, %v", id, err)
-	}
-	must(t, logind.SetSessions(bustest.Session{ID: "1"}, bustest.Session{ID: "c2"}))
-	logind.SetOwnSession("c2")
-	if id, err := l.OwnSession(t.Context()); err != nil || id != "c2" {
-		t.Errorf("got %q, %v", id, err)
-	}
-	must(t, logind.Vanish("c2"))
-	if id, err := l.OwnSession(t.Context()); err == nil {
-		t.Errorf("a session that is not there: %q", id)
-	}
-	for _, name := range []string{"System.Error.EUNATCH", "System.Error.ENXIO", "org.freedesktop.DBus.Error.UnixProcessIdUnknown"} {
-		logind.Refuse("GetSessionByPID", name, "Protocol driver not attached")
-		if id, err := l.OwnSession(t.Context()); err != nil || id != "" {
-			t.Errorf("%s: %q, %v", name, id, err)
+	program, _ := ptytest.Open(t)
+	pty, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", program.Fd()))
+	must(t, err)
+	pty = strings.TrimPrefix(pty, "/dev/")
+	must(t, logind.SetSessions(
+		bustest.Session{ID: "1", Name: "ann", TTY: "tty1"},
+		bustest.Session{ID: "2", Name: "root", TTY: "tty2"},
+		bustest.Session{ID: "3", Name: "root", TTY: pty},
+		bustest.Session{ID: "4", Name: "bob"},
+		bustest.Session{ID: "5", Name: "cron", Class: "background"},
+		bustest.Session{ID: "6", Name: "root", TTY: "tty2", Class: "background-light"},
+	))
+	want := func(why string, ids ...string) {
+		t.Helper()
+		others, err := l.OtherSessions(t.Context())
+		var got []string
+		for _, s := range others {
+			got = append(got, s.ID)
+		}
+		if err != nil || !slices.Equal(got, ids) {
+			t.Errorf("%s: %q, %v, want %q", why, got, err, ids)
 		}
 	}
+	want("a service", "1", "2", "3", "4")
+	logind.SetOwnSession("4")
+	want("a session without a terminal", "1", "2", "3")
+	logind.SetOwnSession("2")
+	want("a session with one", "1", "3", "4")
+	logind.SetOwnSession("6")
+	want("by run0 on the caller's terminal", "1", "3", "4")
+	logind.SetOwnSession("3")
+	want("on a terminal of which nobody knows who holds it", "1", "2", "4")
+	logind.SetSessionOf(uint32(os.Getpid()), "2") // which has its other end
+	want("by run0 on a terminal of its own", "1", "4")
+	logind.SetOwnSession("")
+	for _, name := range []string{"System.Error.EUNATCH", "System.Error.ENXIO", "org.freedesktop.DBus.Error.UnixProcessIdUnknown"} {
+		logind.Refuse("GetSessionByPID", name, "Protocol driver not attached")
+		want(name, "1", "2", "3", "4")
+	}
 	logind.Refuse("GetSessionByPID", accessDenied, "no")
-	if id, err := l.OwnSession(t.Context()); err == nil {
-		t.Errorf("refused: %q", id)
+	if others, err := l.OtherSessions(t.Context()); err == nil {
+		t.Errorf("refused: %v", others)
+	}
+	logind.Heal("GetSessionByPID")
+	logind.SetOwnSession("1")
+	must(t, logind.Vanish("1"))
+	if others, err := l.OtherSessions(t.Context()); err == nil {
+		t.Errorf("a session that is not there: %v", others)
+	}
+}
+
+// Containers number their terminals for themselves.
+func TestTerminalOfAContainerIsAnother(t *testing.T) {
+	proc := t.TempDir()
+	for pid, namespace := range map[string]string{"self": "mnt:[1]", "7": "mnt:[1]", "8": "mnt:[2]", "9": "mnt:[1]", "10": "mnt:[1]"} {
+		must(t, os.MkdirAll(proc+"/"+pid+"/ns", 0o755))
+		must(t, os.MkdirAll(proc+"/"+pid+"/fdinfo", 0o755))
+		must(t, os.Symlink(namespace, proc+"/"+pid+"/ns/mnt"))
+		number := map[string]string{"9": "31", "10": "1"}[pid]
+		if number == "" {
+			number = "3"
+		}
+		must(t, os.WriteFile(proc+"/"+pid+"/fdinfo/5", []byte("pos:\t0\nflags:\t02\ntty-index:\t"+number+"\n"), 0o644))
+	}
+	if got := masters(proc, "pts/3"); !slices.Equal(got, []uint32{7}) {
+		t.Errorf("got %v", got)
+	}
+	if got := masters(proc, "tty3"); len(got) > 0 {
+		t.Errorf("no pseudo-terminal: %v", got)
 	}
 }

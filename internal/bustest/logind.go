@@ -94,7 +94,8 @@ type Logind struct {
 	version    int
 	conn       *dbus.Conn // nil while it is off the bus
 	sessions   []Session
-	own        string // session of all callers
+	own        string            // session of all callers
+	processes  map[uint32]string // sessions of others
 	inhibitors []Inhibitor
 	shutdown   Shutdown
 	message    string // it stays when the shutdown is cancelled
@@ -112,6 +113,7 @@ func NewLogind(bus *Bus) *Logind {
 		schedules: make(chan Shutdown, 1024),
 		version:   252,
 		lies:      map[string][]any{},
+		processes: map[uint32]string{},
 	}
 }
 
@@ -299,6 +301,13 @@ func (l *Logind) SetOwnSession(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.own = id
+}
+
+// SetSessionOf says which session a process belongs to that is not the caller.
+func (l *Logind) SetSessionOf(pid uint32, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.processes[pid] = id
 }
 
 // SetSessions replaces all sessions.
@@ -496,17 +505,21 @@ func (l *Logind) listInhibitors() ([]Inhibitor, *dbus.Error) {
 	return append([]Inhibitor{}, l.inhibitors...), nil
 }
 
-// sessionByPID takes every process for one of the callers'.
-func (l *Logind) sessionByPID(uint32) (dbus.ObjectPath, *dbus.Error) {
+// sessionByPID takes 0 for the caller, whose process it does not ask for.
+func (l *Logind) sessionByPID(pid uint32) (dbus.ObjectPath, *dbus.Error) {
 	if failure := l.suffer("GetSessionByPID"); failure != nil {
 		return "", failure
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.own == "" {
+	id := l.own
+	if pid != 0 {
+		id = l.processes[pid]
+	}
+	if id == "" {
 		return "", dbus.NewError("org.freedesktop.login1.NoSessionForPID", []any{"Caller does not belong to any known session."})
 	}
-	return sessionPath(l.own), nil
+	return sessionPath(id), nil
 }
 
 type listedSession struct {
