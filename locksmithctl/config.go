@@ -36,6 +36,9 @@ is not taken from there.`,
 			if len(cfg.Settings) == 0 {
 				return err
 			}
+			if service := a.service(); service != nil && service.Masked {
+				a.note("%s is masked: locksmithd does not run on this host, and nobody uses these settings but locksmithctl", daemonUnit)
+			}
 			var b strings.Builder
 			table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(table, "SETTING\tVALUE\tFROM")

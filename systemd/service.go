@@ -10,6 +10,8 @@ import (
 // Service is how systemd starts a service, as far as its environment and arguments are
 // concerned; see systemd.exec(5) and systemd.service(5).
 type Service struct {
+	// Masked says that nothing starts it; the rest is unset then.
+	Masked bool
 	// ManagerEnvironment has entries NAME=VALUE that every service gets.
 	ManagerEnvironment []string
 	// PassEnvironment are names of variables that it gets from the environment that systemd itself
@@ -37,8 +39,7 @@ type EnvironmentFile struct {
 // With an empty name it is about Command.
 func (s *Service) Origin(variable string) string { return s.origins[variable] }
 
-// LoadedService asks systemd how it starts a service. It returns nil if there is no such service, or
-// it is masked. Anybody may ask. Where systemd does not say which file something is from, the files
+// LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Anybody may ask. Where systemd does not say which file something is from, the files
 // are looked at as they are now; those that cannot be read say nothing.
 func LoadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service, error) {
 	s, err := loadedService(ctx, conn, name)
@@ -79,7 +80,11 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 		if err := managerProperty(ctx, conn, p.path, p.iface, p.name, p.to); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
-		if loadState != "loaded" {
+		switch loadState {
+		case "loaded":
+		case "masked":
+			return &Service{Masked: true}, nil
+		default:
 			return nil, nil
 		}
 	}

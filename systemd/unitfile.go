@@ -24,8 +24,8 @@ func unitDirs() []string {
 }
 
 // ReadService finds how a service is started by its unit file and the drop-ins below root, where
-// systemd cannot be asked. It returns nil if there is no such unit file, or it is masked. An error
-// names the file that cannot be read.
+// systemd cannot be asked. It returns nil if there is no such unit file. An error names the file that
+// cannot be read.
 //
 // What depends on the running system it does not know: the environment of systemd itself, drop-ins for other
 // names of the unit, and specifiers other than %%, %H, %m, %n, %N and %p, which stay as they are.
@@ -66,8 +66,8 @@ func ReadService(root, name string) (*Service, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
-		if i == 0 && len(data) == 0 { // masked
-			return nil, nil
+		if i == 0 && len(data) == 0 {
+			return &Service{Masked: true}, nil
 		}
 		settings.read(data, path)
 	}

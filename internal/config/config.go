@@ -179,7 +179,7 @@ func (l *Loader) Load() (*Config, error) {
 		return &Config{}, err
 	}
 	var warnings []string
-	if l.options.Program == CLI && l.options.Service != nil {
+	if l.options.Program == CLI && l.options.Service != nil && !l.options.Service.Masked {
 		if l.daemon, warnings, err = daemonOnHost(l.options); err != nil {
 			return &Config{}, err
 		}

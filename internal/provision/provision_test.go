@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -155,9 +154,10 @@ func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
 }
 
 // makeHost makes the root of a Flatcar host, as far as settings are concerned: with the unit and
-// the links that are there, our locksmithctl, the certificates that examples name, and time zones.
+// the links that are there, our locksmithctl, the certificates that examples name, time zones, and an
+// empty file for /dev/null, to which the link of a masked unit leads.
 func makeHost(root string) error {
-	for _, dir := range []string{"etc/flatcar", "etc/ssl/certs", "usr/share/flatcar", "usr/bin", "usr/lib/systemd/system"} {
+	for _, dir := range []string{"dev", "etc/flatcar", "etc/ssl/certs", "usr/share/flatcar", "usr/bin", "usr/lib/systemd/system"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return err
 		}
@@ -165,10 +165,20 @@ func makeHost(root string) error {
 	if err := os.Symlink("flatcar", filepath.Join(root, "etc/coreos")); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil {
+		return err
+	}
+	// Not copied: what was just written cannot be run while another test starts a process.
+	if err := os.Link(filepath.Join(bin, "locksmithctl"), filepath.Join(root, "usr/bin/locksmithctl")); err != nil {
+		return err
+	}
+	goroot, err := output(exec.Command("go", "env", "GOROOT"))
+	if err != nil {
+		return err
+	}
 	for from, to := range map[string]string{
-		filepath.Join(bin, "locksmithctl"):                          "usr/bin/locksmithctl",
-		"testdata/locksmithd.service":                               "usr/lib/systemd/system/locksmithd.service",
-		filepath.Join(runtime.GOROOT(), "lib", "time/zoneinfo.zip"): "usr/share/zoneinfo.zip",
+		"testdata/locksmithd.service": "usr/lib/systemd/system/locksmithd.service",
+		filepath.Join(strings.TrimSpace(string(goroot)), "lib", "time", "zoneinfo.zip"): "usr/share/zoneinfo.zip",
 	} {
 		data, err := os.ReadFile(from)
 		if err == nil {
@@ -237,7 +247,7 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 // config runs "locksmithctl config" in a root, and returns the settings that somebody has set, a line
 // each, with single blanks.
 func config(root string) (settings, stderr string, status int, err error) {
-	cmd := exec.Command("chroot", root, "/usr/bin/locksmithctl", "-root=/", "config")
+	cmd := exec.Command("chroot", root, "/usr/bin/locksmithctl", "config")
 	cmd.Env = []string{"ZONEINFO=/usr/share/zoneinfo.zip"}
 	var errors bytes.Buffer
 	cmd.Stderr = &errors

@@ -62,10 +62,15 @@ systemd:
 	h.powerOn()
 	h.awaitUp()
 	h.awaitStatus("idle")
-	if got := h.do("locksmithctl", "config"); !containsAll(got, "etcd-lock", "/etc/flatcar/update.conf:3") {
+	if got := h.do("locksmithctl", "config"); !containsAll(got, "etcd-lock", "/etc/flatcar/update.conf:3", f.group, "drop-in 10-etcd.conf") {
 		t.Errorf("locksmithctl config prints\n%s", got)
 	}
 	w := f.oneAtATime(nil)
 	f.roll()
 	w.check(t, 1)
+
+	h.do("systemctl", "mask", "--runtime", "--now", "locksmithd")
+	if r := h.run("locksmithctl", "config"); r.status != 0 || !strings.Contains(r.stderr, "locksmithd.service is masked") {
+		t.Errorf("with a masked unit locksmithctl config says %+v", r)
+	}
 }
