@@ -84,3 +84,17 @@ func TestStartWithoutFilesIsAccepted(t *testing.T) {
 		t.Errorf("the strategy is %q", c.Strategy)
 	}
 }
+
+// A file may be read while it is being written: no beginning of it loses the lock.
+func TestNoBeginningOfAFileLosesTheLock(t *testing.T) {
+	const conf = "# update_engine's\nGROUP=stable\nREBOOT_STRATEGY=\"etcd-lock\"\nLOCKSMITHD_GROUP=lb\nLOCKSMITHD_ENDPOINT=http://10.0.0.1:2379\n"
+	root := newRoot(t, map[string]string{etc: conf})
+	l := NewLoader(Options{Program: Daemon, Root: root})
+	mustLoad(t, l.Load)
+	for n := range conf {
+		writeFile(t, filepath.Join(root, etc), conf[:n])
+		if c, err := l.Load(); err == nil && c.Strategy != StrategyEtcdLock {
+			t.Errorf("%q is accepted as strategy %s", conf[:n], c.Strategy)
+		}
+	}
+}
