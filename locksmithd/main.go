@@ -29,7 +29,7 @@ func main() {
 }
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
-	options, answer, err := parseFlags(args)
+	options, answer, callsOff, err := parseFlags(args)
 	switch {
 	case err != nil:
 		fmt.Fprintf(stderr, "%s%v; locksmithd -help shows the flags\n", prefix(environ), err)
@@ -52,6 +52,13 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 
 	s := &server{root: options.Root, hangup: hangup, level: new(slog.LevelVar)}
 	s.log = newLogger(stderr, s.level, s.location, environ)
+	if callsOff {
+		if err := callOff(ctx, options.Root, s.log); err != nil {
+			s.log.Error("locksmithd ends", "error", err)
+			return 1
+		}
+		return 0
+	}
 	options.Environ = environ
 	options.Warn = func(text string) { s.log.Warn(text) }
 	s.loader = config.NewLoader(options)
@@ -84,8 +91,8 @@ func prefix(environ []string) string {
 }
 
 // parseFlags reads the command line. The flags are those of the settings, with
-// one dash or two, and --root, --version. Whoever asks for help or the version gets an answer, and no daemon.
-func parseFlags(args []string) (o config.Options, answer string, err error) {
+// one dash or two, and --root, --version, --call-off. Whoever asks for help or the version gets an answer, and no daemon.
+func parseFlags(args []string) (o config.Options, answer string, callsOff bool, err error) {
 	showVersion := false
 	o.Program = config.Daemon
 	flags := flag.NewFlagSet("locksmithd", flag.ContinueOnError)
@@ -93,6 +100,7 @@ func parseFlags(args []string) (o config.Options, answer string, err error) {
 	config.AddFlags(flags, &o.Flags)
 	flags.StringVar(&o.Root, "root", "", "`directory` below which machine-id, update.conf and the coordinator file are")
 	flags.BoolVar(&showVersion, "version", false, "print the version and exit")
+	flags.BoolVar(&callsOff, "call-off", false, "call off a reboot that a locksmithd which has ended left scheduled, and exit: for ExecStopPost= of its unit")
 	err = flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -100,11 +108,11 @@ func parseFlags(args []string) (o config.Options, answer string, err error) {
 		b.WriteString("usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
 		flags.SetOutput(&b)
 		flags.PrintDefaults()
-		return o, b.String(), nil
+		return o, b.String(), false, nil
 	case err == nil && flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q: only flags are taken", flags.Arg(0))
 	case err == nil && showVersion:
 		answer = "locksmithd version " + version + "\n"
 	}
-	return o, answer, err
+	return o, answer, callsOff, err
 }

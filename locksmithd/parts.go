@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,7 +36,7 @@ type slot struct {
 
 var _ daemon.Locker = (*slot)(nil)
 
-func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
+func newSlot(cfg *config.Config, root, owner string, log *slog.Logger) (*slot, error) {
 	id, err := config.MachineID(root)
 	if err != nil {
 		return nil, err
@@ -51,7 +50,7 @@ func newSlot(cfg *config.Config, root string, log *slog.Logger) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, root: root, ttl: cfg.LockTTL, owner: rand.Text(), log: log}, nil
+	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, root: root, ttl: cfg.LockTTL, owner: owner, log: log}, nil
 }
 
 // identify tells the lock which host this is, by what is known of it now: it may have had another name
@@ -107,6 +106,8 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 	record.Since, record.By, record.Version, record.TTL = time.Now().UTC(), "locksmithd", version, s.ttl
 	record.Owner = s.owner
 	held := "" // as last logged
+	ctx, stop := keepingPlace(ctx)
+	defer stop()
 	return unknown(s.lock.Acquire(ctx, s.id, record, func(w lock.Waiting, err error) {
 		if now := w.Holders(); err == nil && now != held {
 			held = now
@@ -119,6 +120,19 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 		}
 		blocked(w.String())
 	}))
+}
+
+// keepingPlace translates the cause that ends a context into the lock's.
+func keepingPlace(ctx context.Context) (context.Context, func()) {
+	translated, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if errors.Is(cause, daemon.ErrKeepPlace) {
+			cause = lock.ErrKeepPlace
+		}
+		cancel(cause)
+	})
+	return translated, func() { stop(); cancel(nil) }
 }
 
 func (s *slot) Release(ctx context.Context) error {
@@ -181,7 +195,11 @@ func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
 }
 
 func (h host) Reboot(ctx context.Context, force bool) error {
-	err := h.logind.Reboot(ctx, force)
+	return maybeDone(h.logind.Reboot(ctx, force))
+}
+
+// maybeDone marks the error of a call that was not refused, and may be carried out.
+func maybeDone(err error) error {
 	if err != nil && !errors.Is(err, systemd.ErrRefused) {
 		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
 	}
@@ -192,11 +210,13 @@ func (h host) GoingDown(ctx context.Context) (bool, error) { return systemd.Goin
 
 func (h host) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)
-	return daemon.Shutdown{Type: s.Type, At: s.At, Mark: s.Type == "reboot" && daemon.Marked(s.Message, s.At)}, err
+	return daemon.Shutdown{Type: s.Type, At: s.At}, err
 }
 
+func (h host) Instance(ctx context.Context) (string, error) { return h.logind.Instance(ctx) }
+
 func (h host) Schedule(ctx context.Context, at time.Time, message string) error {
-	return h.logind.Schedule(ctx, at, message)
+	return maybeDone(h.logind.Schedule(ctx, at, message))
 }
 
 func (h host) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx) }

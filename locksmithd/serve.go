@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -15,6 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -36,6 +39,7 @@ type server struct {
 	// live on while that stays the same: it may have a transaction to resolve.
 	slot     *slot
 	slotFrom *config.Config
+	owner    string // of a place in the queue; "" until it is known
 
 	status status
 	zone   atomic.Pointer[zone.Zone] // of the host; nil until there is a configuration
@@ -86,6 +90,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer file.Close()
+	memory := s.memory()
+	kept := s.remembered(memory)
+	s.own(kept)
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -118,11 +125,17 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	go s.reload(ctx, stop, engine, reload)
 	machine := host{systemd.NewLogind(calls), calls}
 	err = daemon.Run(ctx, settings, daemon.Parts{
-		Updates:    updates(events, s.log),
-		AskEngine:  askEngine(engine, s.log),
-		Host:       machine,
-		Scheduler:  machine,
-		Announce:   func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
+		Updates:   updates(events, s.log),
+		AskEngine: askEngine(engine, s.log),
+		Host:      machine,
+		Scheduler: machine,
+		Announce:  func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
+		Kept:      kept,
+		Keep: func(k state.Kept) error {
+			k.Owner = s.owner
+			return memory.Write(k)
+		},
+		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
 		Report:     s.reporter(file),
 		Alive:      func() { s.warn(s.notify.Ping()) },
@@ -135,6 +148,38 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return s.off(file)
 	}
 	return err
+}
+
+// memory is the file in which the daemon keeps what the next one has to know of this boot.
+func (s *server) memory() *state.File {
+	id, err := systemd.BootID(s.root)
+	if err != nil {
+		s.log.Warn("the next locksmithd on this host will not know what this one has begun", "error", err)
+	}
+	return state.New(s.root, id)
+}
+
+// remembered returns what the daemon before this one has kept; nil when nobody knows.
+func (s *server) remembered(memory *state.File) *state.Kept {
+	kept, err := memory.Read()
+	switch {
+	case err == nil:
+		return &kept
+	case !errors.Is(err, state.ErrNone):
+		s.log.Warn("it is not known what an earlier locksmithd of this boot has begun: a reboot that is scheduled may be its own, and keeps its slot", "error", err)
+	}
+	return nil
+}
+
+// own makes a place in the queue that the daemon before this one has left this one's.
+func (s *server) own(kept *state.Kept) {
+	if kept != nil {
+		s.owner = kept.Owner
+	}
+	s.owner = cmp.Or(s.owner, crand.Text())
+	if s.slot != nil {
+		s.slot.owner = s.owner
+	}
 }
 
 // off says that this daemon does nothing, and ends as systemd expects of a
@@ -178,7 +223,7 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 		return d, nil
 	}
 	if s.slot == nil || cfg.Group != s.slotFrom.Group || cfg.Max != s.slotFrom.Max || cfg.LockTTL != s.slotFrom.LockTTL || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
-		slot, err := newSlot(cfg, s.root, s.log)
+		slot, err := newSlot(cfg, s.root, s.owner, s.log)
 		if err != nil {
 			return d, err
 		}

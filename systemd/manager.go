@@ -14,14 +14,13 @@ const (
 )
 
 // GoingDown reports whether this host is shutting down already, as logind knows, or else systemd, which
-// shuts the host down without logind for Ctrl-Alt-Del, say. A systemd that does not answer adds nothing.
+// shuts the host down without logind for Ctrl-Alt-Del, say. Only where both say so it does not.
 func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
 	down, err := NewLogind(conn).PreparingForShutdown(ctx)
 	if err != nil || down {
 		return down, err
 	}
-	stopping, err := Stopping(ctx, conn)
-	return err == nil && stopping, nil
+	return Stopping(ctx, conn)
 }
 
 // Stopping reports whether systemd is shutting the system down, whoever asked
@@ -55,4 +54,30 @@ func startReboot(ctx context.Context, conn *dbus.Conn) error {
 		return fmt.Errorf("have systemd start reboot.target: %w", err)
 	}
 	return nil
+}
+
+// Restarting reports whether systemd ends the unit of this process in order to start it again,
+// as "systemctl restart" has it do. It takes ten seconds at most.
+func Restarting(ctx context.Context, conn *dbus.Conn) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var unit dbus.ObjectPath
+	err := call(ctx, conn.Object(managerName, managerPath), managerInterface+".GetUnitByPID", []any{uint32(0)}, &unit) // 0 is the caller
+	var job []any
+	if err == nil {
+		err = managerProperty(ctx, conn, unit, managerName+".Unit", "Job", &job)
+	}
+	var id uint32
+	var path dbus.ObjectPath
+	if err == nil {
+		err = store(job, &id, &path)
+	}
+	var kind string
+	if err == nil && id != 0 {
+		err = managerProperty(ctx, conn, path, managerName+".Job", "JobType", &kind)
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask systemd whether it starts this unit again: %w", err)
+	}
+	return kind != "" && kind != "stop", nil
 }

@@ -3,46 +3,51 @@ package systemd
 import (
 	"testing"
 
-	"github.com/godbus/dbus/v5"
-
 	"github.com/locksmithd/locksmith/internal/bustest"
 )
 
-// manager has the one property that is asked for.
-type manager struct{ state any }
-
-func (m *manager) Get(iface, name string) (dbus.Variant, *dbus.Error) {
-	if iface != "org.freedesktop.systemd1.Manager" || name != "SystemState" {
-		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", nil)
-	}
-	return dbus.MakeVariant(m.state), nil
-}
+const refusal = "org.freedesktop.DBus.Error.AccessDenied"
 
 func TestSystemThatIsStoppingIsKnownWithoutLogind(t *testing.T) {
-	bus := bustest.For(t).Bus(bustest.Open)
-	conn, err := dbus.Connect(bus.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	bus := bustest.For(t).Bus(bustest.System)
+	conn := bustest.For(t).Connect(bus)
 	if _, err := Stopping(t.Context(), conn); err == nil {
 		t.Error("nobody is there, and there is no error")
 	}
-	m := &manager{}
-	if err := conn.Export(m, "/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.RequestName("org.freedesktop.systemd1", dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatal(err)
-	}
-	for state, want := range map[string]bool{"running": false, "degraded": false, "starting": false, "stopping": true} {
-		m.state = state
+	m := bustest.For(t).Logind(bus)
+	for _, want := range []bool{false, true, false} {
+		m.SetStopping(want)
 		if stopping, err := Stopping(t.Context(), conn); err != nil || stopping != want {
-			t.Errorf("%s: %v, %v", state, stopping, err)
+			t.Errorf("%v, %v, want %v", stopping, err, want)
+		}
+		if down, err := GoingDown(t.Context(), conn); err != nil || down != want {
+			t.Errorf("going down: %v, %v, want %v", down, err, want)
 		}
 	}
-	m.state = 7
-	if _, err := Stopping(t.Context(), conn); err == nil {
-		t.Error("a number is no state")
+	m.Refuse("SystemState", refusal, "not today")
+	if _, err := GoingDown(t.Context(), conn); err == nil {
+		t.Error("a refusal is no answer")
+	}
+}
+
+func TestJobOfTheOwnUnitTellsARestart(t *testing.T) {
+	bus := bustest.For(t).Bus(bustest.System)
+	conn := bustest.For(t).Connect(bus)
+	if _, err := Restarting(t.Context(), conn); err == nil {
+		t.Error("nobody is there, and there is no error")
+	}
+	m := bustest.For(t).Logind(bus)
+	for job, want := range map[string]bool{"": false, "stop": false, "start": true, "restart": true, "try-restart": true, "reload-or-start": true} {
+		m.SetUnitJob(job)
+		if restarting, err := Restarting(t.Context(), conn); err != nil || restarting != want {
+			t.Errorf("job %q: %v, %v", job, restarting, err)
+		}
+	}
+	for _, part := range []string{"GetUnitByPID", "Job", "JobType"} {
+		m.Refuse(part, refusal, "not today")
+		if _, err := Restarting(t.Context(), conn); err == nil {
+			t.Errorf("%s is refused, and there is no error", part)
+		}
+		m.Heal(part)
 	}
 }

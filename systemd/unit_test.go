@@ -36,10 +36,14 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 		{Section: "Service", Name: "ExecStartPre", Value: "-+/bin/mkdir -p -m 700 /var/lib/locksmith"},
 		{Section: "Service", Name: "ExecStart", Value: "/usr/lib/locksmith/locksmithd"},
 		{Section: "Service", Name: "ExecReload", Value: "/bin/kill -HUP $MAINPID"},
+		{Section: "Service", Name: "ExecStopPost", Value: "/usr/lib/locksmith/locksmithd --call-off"},
 		// Half of it is how often an idle daemon wakes.
 		{Section: "Service", Name: "WatchdogSec", Value: "5min"},
 		{Section: "Service", Name: "Restart", Value: "on-failure"},
 		{Section: "Service", Name: "RestartSec", Value: "10s"},
+		// What the daemon keeps over a restart is still there then.
+		{Section: "Service", Name: "RuntimeDirectory", Value: "update-engine locksmith"},
+		{Section: "Service", Name: "RuntimeDirectoryPreserve", Value: "yes"},
 		{Section: "Service", Name: "ReadWritePaths", Value: "-/var/lib/locksmith"},
 		{Section: "Install", Name: "WantedBy", Value: "multi-user.target"},
 	}

@@ -35,7 +35,7 @@ const (
 	Open Policy = iota
 	// System is the distributions' default for the system bus: anybody may
 	// connect and emit signals, but names and methods are closed, apart from
-	// the holes that update_engine and logind bring along. The user who
+	// the holes that update_engine, logind and systemd bring along. The user who
 	// started the bus is in the place of root.
 	System
 )

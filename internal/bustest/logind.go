@@ -28,6 +28,8 @@ const (
 	systemdName         = "org.freedesktop.systemd1"
 	systemdPath         = dbus.ObjectPath("/org/freedesktop/systemd1")
 	systemdInterface    = "org.freedesktop.systemd1.Manager"
+	unitPath            = systemdPath + "/unit/locksmithd_2eservice"
+	jobPath             = systemdPath + "/job/7"
 	propertiesInterface = "org.freedesktop.DBus.Properties"
 )
 
@@ -82,7 +84,8 @@ const (
 // of systemd itself as reboots a host. The
 // method names for its Faults are those of the manager ("ListSessions",
 // "ScheduleShutdown") and of its properties ("PreparingForShutdown"), "Reboot"
-// for RebootWithFlags as well, "StartUnit" for systemd's, and "Session" for reading the
+// for RebootWithFlags as well, "StartUnit", "GetUnitByPID", "SystemState", "Job" and
+// "JobType" for systemd's, and "Session" for reading the
 // properties of a session. Its methods are safe for concurrent use.
 type Logind struct {
 	Faults
@@ -100,8 +103,9 @@ type Logind struct {
 	shutdown   Shutdown
 	message    string // it stays when the shutdown is cancelled
 	preparing  bool
-	rule       bool // polkit lets root skip inhibitors
-	stopping   bool // systemd reboots
+	rule       bool   // polkit lets root skip inhibitors
+	stopping   bool   // systemd reboots
+	job        string // of the callers' unit
 	lies       map[string][]any
 }
 
@@ -158,6 +162,19 @@ func (l *Logind) Leave() error {
 	err := l.conn.Close()
 	l.conn = nil
 	return err
+}
+
+// Restart ends it and starts it anew. What is scheduled it restores as the real one does: before
+// version 257 not at all, and from then on with every blank of the message escaped.
+func (l *Logind) Restart() error {
+	err := l.Leave()
+	l.mu.Lock()
+	l.message = strings.ReplaceAll(l.message, " ", `x20`)
+	if l.shutdown.Message = l.message; l.version < 257 {
+		l.shutdown, l.message = Shutdown{}, ""
+	}
+	l.mu.Unlock()
+	return errors.Join(err, l.Appear())
 }
 
 // Close takes it off the bus for good.
@@ -228,11 +245,16 @@ func (l *Logind) exportManager() error {
 		return fmt.Errorf("show logind's properties: %w", err)
 	}
 	for iface, methods := range map[string]map[string]any{
-		systemdInterface:    {"StartUnit": l.startUnit},
+		systemdInterface:    {"StartUnit": l.startUnit, "GetUnitByPID": l.unitByPID},
 		propertiesInterface: {"Get": l.systemdProperty},
 	} {
 		if err := l.conn.ExportMethodTable(methods, systemdPath, iface); err != nil {
 			return fmt.Errorf("show systemd: %w", err)
+		}
+	}
+	for _, path := range []dbus.ObjectPath{unitPath, jobPath} {
+		if err := l.conn.ExportMethodTable(map[string]any{"Get": l.systemdProperty}, path, propertiesInterface); err != nil {
+			return fmt.Errorf("show systemd's units: %w", err)
 		}
 	}
 	return nil
@@ -410,16 +432,53 @@ func (l *Logind) startUnit(sender dbus.Sender, unit, mode string) (dbus.ObjectPa
 	return systemdPath + "/job/1", nil
 }
 
+// SetUnitJob sets the job that systemd has for the one unit that all callers belong to, such as
+// "restart"; "" for none.
+func (l *Logind) SetUnitJob(kind string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.job = kind
+}
+
+// SetStopping has systemd shut the system down without logind, as for Ctrl-Alt-Del, or not.
+func (l *Logind) SetStopping(stopping bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopping = stopping
+}
+
+func (l *Logind) unitByPID(uint32) (dbus.ObjectPath, *dbus.Error) {
+	return unitPath, l.suffer("GetUnitByPID")
+}
+
 func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Error) {
-	if iface != systemdInterface || property != "SystemState" {
-		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
+	if failure := l.suffer(property); failure != nil {
+		return dbus.Variant{}, failure
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopping || l.preparing {
-		return dbus.MakeVariant("stopping"), nil
+	switch iface + "." + property {
+	case systemdInterface + ".SystemState":
+		if l.stopping || l.preparing {
+			return dbus.MakeVariant("stopping"), nil
+		}
+		return dbus.MakeVariant("running"), nil
+	case systemdName + ".Unit.Job":
+		if l.job == "" {
+			return dbus.MakeVariant(jobRef{0, "/"}), nil
+		}
+		return dbus.MakeVariant(jobRef{7, jobPath}), nil
+	case systemdName + ".Job.JobType":
+		if l.job != "" {
+			return dbus.MakeVariant(l.job), nil
+		}
 	}
-	return dbus.MakeVariant("running"), nil
+	return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
+}
+
+type jobRef struct {
+	ID   uint32
+	Path dbus.ObjectPath
 }
 
 // refusal says what logind itself has against a shutdown with these flags, as tried on

@@ -103,11 +103,15 @@ func (m *Machine) deadline() time.Time {
 
 // overdue reports whether people have held the reboot back for as long as they can.
 func (m *Machine) overdue(now time.Time) bool {
-	held := m.postponed
-	if !m.heldSince.IsZero() {
-		held += now.Sub(m.heldSince)
+	return m.policy.MaxPostpone > 0 && m.postponedUntil(now) >= m.policy.MaxPostpone
+}
+
+// postponedUntil is for how long people have held the reboot back.
+func (m *Machine) postponedUntil(now time.Time) time.Duration {
+	if m.heldSince.IsZero() {
+		return m.postponed
 	}
-	return m.policy.MaxPostpone > 0 && held >= m.policy.MaxPostpone
+	return m.postponed + now.Sub(m.heldSince)
 }
 
 // drift is how far the wall clock has gone ahead of the time that passes since the
@@ -134,32 +138,9 @@ func (m *Machine) due(now time.Time) bool {
 	return !now.Before(m.taking.at) && !now.Before(m.reboot.at) && !now.Before(m.begin(now))
 }
 
-// messageMark and messageBy are how a message of ours begins, around the delay.
-const (
-	messageMark = "System reboot in "
-	messageBy   = "! locksmithd "
-)
-
-// Marked reports whether a wall message is that of a reboot which this program scheduled for
-// at. The time has to be in it, because logind keeps a message for whoever schedules next; and
-// in UTC, because the next process may read it in another time zone.
-func Marked(message string, at time.Time) bool {
-	rest, ok := strings.CutPrefix(message, messageMark)
-	_, rest, by := strings.Cut(rest, "!")
-	return ok && by && strings.HasPrefix("!"+rest, messageFor(at))
-}
-
-// messageFor is what a message of ours says after the delay.
-func messageFor(at time.Time) string {
-	return messageBy + "reboots this host at " + at.Add(-backstop).UTC().Format(clockLayout)
-}
-
 // message tells users of the reboot.
 func (m *Machine) message() string {
-	text := messageMark + spoken(m.rebootAt.Sub(m.toldAt)) + messageFor(m.scheduled)
-	if local := m.policy.clock(m.scheduled.Add(-backstop)); !strings.HasSuffix(text, local) {
-		text += " (" + local + ")"
-	}
+	text := fmt.Sprintf("System reboot in %s! locksmithd reboots this host at %s", spoken(m.rebootAt.Sub(m.toldAt)), m.policy.clock(m.scheduled.Add(-backstop)))
 	if m.version != "" {
 		text += ", for version " + safetext.Clean(m.version)
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/state"
 )
 
 // A Locker is the lock, as this host sees it. Except where noted, an error
@@ -17,7 +19,8 @@ type Locker interface {
 	// Acquire waits for a slot and takes it; holding one already is success.
 	// blocked is told what it waits for. It ends soon after ctx does. An error
 	// that matches ErrUnknown leaves open whether the slot was taken; any other
-	// says that this call took none.
+	// says that this call took none. It gives its place in the queue up, unless ctx
+	// was cancelled with the cause ErrKeepPlace.
 	Acquire(ctx context.Context, version string, blocked func(by string)) error
 	// Release gives the slot back; having none is success.
 	Release(ctx context.Context) error
@@ -31,7 +34,7 @@ type Host interface {
 	// an inhibitor blocks it, except by force. An error that matches ErrUnknown
 	// leaves open whether it was.
 	Reboot(ctx context.Context, force bool) error
-	// GoingDown reports whether the host is shutting down already.
+	// GoingDown reports whether the host is shutting down already. An error means that it may be.
 	GoingDown(ctx context.Context) (bool, error)
 }
 
@@ -39,7 +42,10 @@ type Host interface {
 // its time comes. An error leaves everything open.
 type Scheduler interface {
 	Scheduled(ctx context.Context) (Shutdown, error)
-	// Schedule tells users that the host reboots, and replaces what is scheduled.
+	// Instance names the one that answers now: one that is started anew has another name.
+	Instance(ctx context.Context) (string, error)
+	// Schedule tells users that the host reboots, and replaces what is scheduled. An error
+	// that matches ErrUnknown leaves open whether it was scheduled, or will be.
 	Schedule(ctx context.Context, at time.Time, message string) error
 	// Cancel drops what is scheduled; nothing being so is success.
 	Cancel(ctx context.Context) error
@@ -47,6 +53,10 @@ type Scheduler interface {
 
 // ErrUnknown marks errors that leave open whether the thing was done.
 var ErrUnknown = errors.New("outcome unknown")
+
+// ErrKeepPlace is why the context of Acquire ends when the next process is to have its place in
+// the queue.
+var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
 // ErrBusGone is returned by Run when the bus connection is lost. The process
 // should end, for its service manager to start it anew.
@@ -74,6 +84,12 @@ type Parts struct {
 	Scheduler Scheduler
 	// Announce shows a message to everybody who is logged in, and waits for nobody.
 	Announce func(message string)
+	// Kept is what the process before this one has kept of this boot; nil when nobody knows.
+	Kept *state.Kept
+	// Keep replaces that. It is called from the loop, before what it tells of is begun.
+	Keep func(state.Kept) error
+	// Restarting reports whether this process is ended for another to be started at once.
+	Restarting func(ctx context.Context) (bool, error)
 	// Reload delivers new settings, already checked.
 	Reload <-chan Settings
 	// Report is called from the loop when the state or its description has changed.
@@ -108,7 +124,7 @@ func Run(ctx context.Context, s Settings, p Parts) error {
 	l := &loop{
 		parts:    p,
 		settings: s,
-		machine:  New(s.Policy, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
+		machine:  New(s.Policy, p.Kept, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
 		results:  make(chan Done),
 		blocked:  make(chan Blocked),
 		nap:      time.NewTimer(maxNap),
@@ -123,9 +139,11 @@ type loop struct {
 	results  chan Done
 	blocked  chan Blocked
 	nap      *time.Timer
-	cancel   context.CancelFunc // of the running effect
+	cancel   context.CancelCauseFunc // of the running effect
 
 	reported Report
+	kept     *state.Kept // what was kept last; nil before that
+	keepErr  error       // why what is to be kept is not
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -191,7 +209,10 @@ func (l *loop) run(ctx context.Context) error {
 			next, event = &s, Leave{Reload: true}
 		case <-stopped:
 			timeUp = time.After(leaveTimeout)
-			event = Leave{KeepLock: l.machine.MayHold() && l.mayGoDown(work)}
+			event = Leave{
+				KeepLock:  l.machine.MayHold() && l.mayGoDown(work),
+				KeepPlace: l.machine.Queues() && l.isRestarted(work),
+			}
 			stopped, reload, next = nil, nil, nil
 		case <-timeUp:
 			l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
@@ -220,8 +241,12 @@ func (l *loop) step(work context.Context, event Event) State {
 		l.reported = report
 		l.parts.Report(report)
 	}
-	if d.Cancel {
-		l.cancel()
+	l.keep(l.machine.Kept(now))
+	switch {
+	case d.Cancel && d.KeepPlace:
+		l.cancel(ErrKeepPlace)
+	case d.Cancel:
+		l.cancel(nil)
 	}
 	if d.Start != None {
 		l.cancel = l.start(work, d.Start, d.Order)
@@ -237,23 +262,44 @@ func (l *loop) step(work context.Context, event Event) State {
 	return d.State
 }
 
+// keep writes down what the next process has to know, if that has changed.
+func (l *loop) keep(k state.Kept) {
+	if l.kept != nil && *l.kept == k {
+		return
+	}
+	before := l.keepErr
+	if l.keepErr = l.parts.Keep(k); l.keepErr == nil {
+		l.kept = &k
+	} else if before == nil {
+		l.parts.Log.Warn("a restart of the daemon would forget what is going on, and users cannot be told of a reboot", "error", l.keepErr)
+	}
+}
+
 // start runs an effect beside the loop, which gets its Done. It returns what
 // cancels the effect.
-func (l *loop) start(work context.Context, e Effect, o Order) context.CancelFunc {
-	var ctx context.Context
-	var cancel context.CancelFunc
+func (l *loop) start(work context.Context, e Effect, o Order) context.CancelCauseFunc {
+	ctx, cancel := context.WithCancelCause(work)
+	stop := func() {}
 	switch e {
 	case Lock:
-		ctx, cancel = context.WithCancel(work)
 	case Check:
-		ctx, cancel = context.WithTimeout(work, checkTimeout)
+		ctx, stop = context.WithTimeout(ctx, checkTimeout)
 	default:
-		ctx, cancel = context.WithTimeout(work, effectTimeout)
+		ctx, stop = context.WithTimeout(ctx, effectTimeout)
 	}
-	s := l.settings
+	s, keepErr := l.settings, l.keepErr
 	go func() {
-		defer cancel()
-		done := l.perform(ctx, s, e, o)
+		defer cancel(nil)
+		defer stop()
+		var done Done
+		if e == Schedule && keepErr != nil { // the next process would take it for somebody else's
+			done.Err = keepErr
+			if o.Final {
+				l.parts.Announce(o.Message)
+			}
+		} else {
+			done = l.perform(ctx, s, e, o)
+		}
 		done.Effect = e
 		done.Unknown = errors.Is(done.Err, ErrUnknown)
 		select {
@@ -281,10 +327,13 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Do
 		d.Local, d.Err = l.local(ctx)
 	case Check:
 		d = l.check(ctx, s)
+		d.Logind = l.instance(ctx)
 	case Schedule:
 		d.Err = l.schedule(ctx, s, o)
+		d.Logind = l.instance(ctx)
 	case Unschedule:
-		d.Found, d.Err = l.unschedule(ctx, o)
+		d.Found, d.Err = l.unschedule(ctx, s, o)
+		d.Logind = l.instance(ctx)
 	case Reboot:
 		d.Err = l.parts.Host.Reboot(ctx, o.Force)
 	default:
@@ -300,6 +349,15 @@ func (l *loop) local(ctx context.Context) (*Local, error) {
 		return nil, err
 	}
 	return &local, nil
+}
+
+// instance names the logind that answers; "" when nobody knows.
+func (l *loop) instance(ctx context.Context) string {
+	name, err := l.parts.Scheduler.Instance(ctx)
+	if err != nil {
+		l.parts.Log.Debug("cannot tell whether logind was started anew", "error", err)
+	}
+	return name
 }
 
 // check asks every gate that needs I/O. The lock may take seconds to answer, in
@@ -346,20 +404,35 @@ func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 	return nil
 }
 
-// unschedule returns nil once no reboot that we scheduled stands, and whether
-// logind was asked to cancel it. One that is under way is not called off. logind
-// cancels whatever is scheduled: what somebody schedules between the last look and the
-// call that follows it goes as well.
-func (l *loop) unschedule(ctx context.Context, o Order) (found bool, err error) {
+// unschedule returns nil once no reboot can come that we have scheduled, or asked for, and
+// whether logind was asked to cancel one. One that is under way is not called off, nor is one
+// that may be somebody else's. logind cancels whatever is scheduled: what somebody schedules
+// between the last look and the call that follows it goes as well.
+func (l *loop) unschedule(ctx context.Context, s Settings, o Order) (found bool, err error) {
+	if o.Asked { // it takes calls in their order: what it says now, it says after that one
+		switch down, err := l.parts.Host.GoingDown(ctx); {
+		case err != nil:
+			return false, fmt.Errorf("it is not known whether the reboot that logind was asked for is under way: %w", err)
+		case down:
+			return false, errGoingDown
+		}
+	}
+	var standing Shutdown
 	ours := func() (bool, error) {
-		s, err := l.parts.Scheduler.Scheduled(ctx)
-		return s.ours(o.At), err
+		standing, err = l.parts.Scheduler.Scheduled(ctx)
+		return standing.ours(o.At), err
+	}
+	if !o.Stands {
+		return false, nil
 	}
 	if stands, err := ours(); err != nil || !stands {
 		return false, err
 	}
 	if l.isGoingDown(ctx) {
 		return false, errGoingDown
+	}
+	if o.At.IsZero() {
+		return false, fmt.Errorf("a reboot is scheduled for %s, and %w: it is left alone, and a slot of this boot is kept for it; shutdown -c cancels it", s.Policy.clock(standing.At), errNobodyKnows)
 	}
 	if stands, err := ours(); err != nil || !stands { // that may have taken a second
 		return false, err
@@ -405,4 +478,15 @@ func (l *loop) mayGoDown(ctx context.Context) bool {
 		return true
 	}
 	return down
+}
+
+// isRestarted reports whether the service manager says that it starts the daemon again.
+func (l *loop) isRestarted(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	restarted, err := l.parts.Restarting(ctx)
+	if err != nil {
+		l.parts.Log.Warn("cannot tell whether the daemon is started again: its place in the queue is given up", "error", err)
+	}
+	return restarted
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/locktest"
+	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -27,20 +28,24 @@ type site struct {
 	stop    context.CancelFunc
 	ended   chan error // Run's result
 
-	mu        sync.Mutex
-	calls     []string // what was asked of the parts, with the time since the start
-	reports   []Report
-	lines     []map[string]string // of the log
-	alive     int
-	local     Local    // who is at work, but for what is scheduled
-	scheduled Shutdown // what is
-	message   string   // that users got with it
-	lookErr   error    // what Local answers
-	planErr   error    // what Schedule and Cancel answer
-	lost      bool     // but they do what they are asked to
-	refuse    error    // what Reboot answers
-	goingDown func(context.Context) (bool, error)
-	engine    func() *Update // what update_engine answers
+	mu         sync.Mutex
+	calls      []string // what was asked of the parts, with the time since the start
+	reports    []Report
+	lines      []map[string]string // of the log
+	alive      int
+	local      Local    // who is at work, but for what is scheduled
+	scheduled  Shutdown // what is
+	message    string   // that users got with it
+	lookErr    error    // what Local answers
+	planErr    error    // what Schedule and Cancel answer
+	lost       bool     // but they do what they are asked to
+	refuse     error    // what Reboot answers
+	kept       state.Kept
+	keepErr    error  // what Keep answers
+	logind     string // the name of the logind that answers
+	restarting bool
+	goingDown  func(context.Context) (bool, error)
+	engine     func() *Update // what update_engine answers
 }
 
 func newSite(t *testing.T) *site {
@@ -50,6 +55,7 @@ func newSite(t *testing.T) *site {
 		updates:   make(chan Update),
 		reload:    make(chan Settings),
 		ended:     make(chan error, 1),
+		logind:    ":1.1",
 		goingDown: func(context.Context) (bool, error) { return false, nil },
 		engine:    func() *Update { return nil },
 	}
@@ -59,11 +65,25 @@ func newSite(t *testing.T) *site {
 		Host:      s,
 		Scheduler: s,
 		Announce:  func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
-		Reload:    s.reload,
-		Report:    func(r Report) { s.set(func() { s.reports = append(s.reports, r) }) },
-		Alive:     func() { s.set(func() { s.alive++ }) },
-		Log:       slog.New(s),
-		Seed:      1,
+		Kept:      &state.Kept{},
+		Restarting: func(context.Context) (bool, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.restarting, s.planErr
+		},
+		Keep: func(k state.Kept) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.keepErr == nil {
+				s.kept = k
+			}
+			return s.keepErr
+		},
+		Reload: s.reload,
+		Report: func(r Report) { s.set(func() { s.reports = append(s.reports, r) }) },
+		Alive:  func() { s.set(func() { s.alive++ }) },
+		Log:    slog.New(s),
+		Seed:   1,
 	}
 	return s
 }
@@ -180,12 +200,18 @@ func (s *site) Scheduled(context.Context) (Shutdown, error) {
 	return s.scheduled, s.lookErr
 }
 
+func (s *site) Instance(context.Context) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logind, nil
+}
+
 func (s *site) Schedule(_ context.Context, at time.Time, message string) error {
 	s.note("schedule for " + at.Sub(s.began).String())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.planErr == nil || s.lost {
-		s.scheduled, s.message = Shutdown{Type: "reboot", At: at, Mark: Marked(message, at)}, message
+		s.scheduled, s.message = Shutdown{Type: "reboot", At: at}, message
 	}
 	return s.planErr
 }
@@ -223,6 +249,7 @@ type slot struct {
 	keep     error         // of Release
 	lostOnce bool          // the next Acquire takes the slot and fails with ErrUnknown
 	deaf     bool          // no call ends before its context
+	ended    error         // why Acquire ended before its time
 	during   func()        // what happens while Holding is asked
 }
 
@@ -282,6 +309,7 @@ func (k *slot) Acquire(ctx context.Context, version string, blocked func(string)
 		select {
 		case <-free:
 		case <-ctx.Done():
+			k.set(func() { k.ended = context.Cause(ctx) })
 			return ctx.Err()
 		}
 	}
@@ -381,14 +409,14 @@ func TestSlotIsGivenBackWhenTheWindowShuts(t *testing.T) {
 		s.local = people
 		s.run(locked(k))
 		s.tell(need)
-		if s.expectState(Preparing); k.is() == NotHeld || !s.scheduled.Mark {
+		if s.expectState(Preparing); k.is() == NotHeld || s.scheduled.Type == "" {
 			t.Error("the slot is not held, or nothing scheduled")
 		}
 		settings := locked(k)
 		settings.Policy.Window = &spans{{s.began, s.began.Add(150 * time.Second)}}
 		s.reload <- settings
 		s.sleep(lookEvery)
-		if s.expectState(Waiting); k.is() != NotHeld || s.scheduled.Mark {
+		if s.expectState(Waiting); k.is() != NotHeld || s.scheduled.Type != "" {
 			t.Error("the slot is held for a delay that the window ends")
 		}
 		s.expectEnd(nil)
@@ -518,6 +546,67 @@ func TestRebootOfUnknownOutcomeIsWaitedForAndThenTriedAgain(t *testing.T) {
 		s.sleep(time.Minute)
 		s.expectState(Rebooting)
 		s.expectEnd(nil)
+	})
+}
+
+// A call that logind did not answer may still be before it: the slot is given back only once
+// logind, and systemd, have said that the host does not go down.
+func TestSlotIsKeptUntilLogindSaysWhatBecameOfTheReboot(t *testing.T) {
+	for name, settings := range map[string]func(*slot) Settings{
+		"with a lock":    locked,
+		"without a lock": func(*slot) Settings { return Settings{Policy: people5m} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, s *site) {
+				k := newSlot(s, "A", NotHeld)
+				s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)
+				s.run(settings(k))
+				s.tell(need)
+				s.set(func() { s.goingDown = func(context.Context) (bool, error) { return false, errDown } })
+				s.sleep(24 * time.Hour)
+				if s.expectState(Releasing); s.did("A release") {
+					t.Error("the slot was given back although the host may be going down")
+				}
+				last := s.reported()[len(s.reported())-1].Status
+				for _, part := range []string{"asking logind and systemd whether the reboot that logind was asked for is under way", "a slot that is held is kept until logind answers", "systemctl restart systemd-logind"} {
+					if !strings.Contains(last, part) {
+						t.Errorf("the status is %q, without %q", last, part)
+					}
+				}
+				s.set(func() { s.refuse, s.goingDown = nil, func(context.Context) (bool, error) { return false, nil } })
+				s.sleep(20 * time.Minute)
+				s.expectState(Rebooting)
+				s.expectEnd(nil)
+			})
+		})
+	}
+}
+
+// The next process asks as well.
+func TestSlotIsKeptByTheProcessAfterTheOneThatAskedForTheReboot(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", NotHeld)
+		s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)
+		s.run(locked(k))
+		s.tell(need)
+		s.expectState(Rebooting)
+		s.expectEnd(nil)
+
+		again := newSite(t)
+		again.parts.Kept, k.s = &s.kept, again
+		again.goingDown = func(context.Context) (bool, error) { return false, errDown }
+		again.run(locked(k))
+		again.tell(idle)
+		again.sleep(time.Hour)
+		if again.expectState(Settling); k.is() == NotHeld {
+			t.Error("the slot was given back although the host may be going down")
+		}
+		again.set(func() { again.goingDown = func(context.Context) (bool, error) { return false, nil } })
+		again.sleep(time.Minute)
+		if again.expectState(Idle); k.is() != NotHeld {
+			t.Error("the slot is kept")
+		}
+		again.expectEnd(nil)
 	})
 }
 
@@ -1031,7 +1120,7 @@ func TestReportComesOnlyWithAChange(t *testing.T) {
 			}
 			states = append(states, r.State.String())
 		}
-		if want := "starting starting idle waiting waiting locking locking"; strings.Join(states, " ") != want {
+		if want := "starting idle waiting waiting locking locking"; strings.Join(states, " ") != want {
 			t.Errorf("reports of %v, want %s", states, want)
 		}
 		s.expectEnd(nil)

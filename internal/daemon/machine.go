@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/state"
 )
 
 // A State is where the daemon stands between "nothing to do" and "rebooting".
@@ -36,7 +38,7 @@ const (
 	Look              // ask who is at work on this host; the only effect that may run beside another one
 	Check             // ask every gate that needs I/O: update_engine, who is at work, the lock
 	Schedule          // schedule the reboot with logind, which tells users
-	Unschedule        // make sure that no reboot is scheduled by us
+	Unschedule        // make sure that no reboot comes which we have scheduled, or asked for
 	Reboot            // ask logind
 )
 
@@ -77,12 +79,13 @@ type (
 	Done struct {
 		Effect  Effect
 		Err     error
-		Unknown bool // Err leaves open whether it happened (Lock, Reboot); without it nothing has
+		Unknown bool // Err leaves open whether it happened (Lock, Schedule, Reboot); without it nothing has
 
 		Holding Holding // Inspect, and Check where a lock is wanted
 		Local   *Local  // Look and Check: what logind answered, whatever else failed; nil when it did not
 		Update  *Update // Check: what update_engine answered; nil when it did not
 		Found   bool    // Unschedule: our reboot stood, and logind was asked to cancel it
+		Logind  string  // Schedule, Unschedule, Check: which logind answered; another one has been started since. "" when nobody knows
 	}
 
 	// Repolicy: the policy is another one from now on; the lock is the same.
@@ -90,8 +93,9 @@ type (
 
 	// Leave: the process is asked to go, or to start over with a new configuration.
 	Leave struct {
-		Reload   bool // start over; a slot is not kept for the next configuration
-		KeepLock bool // the host is going down already: the slot covers that reboot too
+		Reload    bool // start over; a slot is not kept for the next configuration
+		KeepLock  bool // the host is going down already: the slot covers that reboot too
+		KeepPlace bool // another process is started at once: the place in the queue is for that
 	}
 )
 
@@ -110,7 +114,6 @@ type Inhibitor struct{ Who, Why, User string }
 type Shutdown struct {
 	Type string    // "reboot", "poweroff", ...
 	At   time.Time // zero: it is under way
-	Mark bool      // it has our message, which tells of its time
 }
 
 // A Source is who said that a reboot is needed.
@@ -161,6 +164,9 @@ const (
 	// checkTimeout bounds a Check. One that begins when the users' delay ends leaves,
 	// when it hangs, nearly as long again to call off what is scheduled.
 	checkTimeout = backstop / 2
+	// callGrace is how long a call that logind has not answered may still be carried out, by
+	// a logind that answers others by now: polkit may be asked for 25 s in between.
+	callGrace = time.Minute
 	// rebootGrace is how long an accepted reboot may take to end this process.
 	// Inhibitor locks of type "delay" and slow services come before that.
 	rebootGrace = 15 * time.Minute
@@ -178,12 +184,16 @@ type Decision struct {
 	Look   bool          // start a Look now, beside the running effect
 	Nap    time.Duration // send a Tick after this long; 0: no timer is needed
 	Order  Order
+
+	KeepPlace bool // with Cancel: the place in the queue is not given up
 }
 
 // An Order is what an effect has to know; only the fields of its effect count.
 type Order struct {
 	Version string    // Lock: of the update
-	At      time.Time // Schedule, and Unschedule: of our reboot, zero when any that bears our mark is ours
+	Stands  bool      // Unschedule: a reboot of ours may be scheduled
+	At      time.Time // Schedule, and Unschedule: of our reboot; zero when any may be ours
+	Asked   bool      // Unschedule: a reboot that logind was asked for at once may be under way
 	Message string    // Schedule: for users
 	Final   bool      // Schedule: they are told, whether logind schedules it or not
 	Force   bool      // Reboot: inhibitors do not count
@@ -223,13 +233,17 @@ type Machine struct {
 	localErr    error     // why local is not known
 	lookAt      time.Time // when local has to be asked for anew
 	mayStand    bool      // a reboot that we scheduled stands, or we cannot rule it out
-	scheduled   time.Time // for when, by the wall clock, we scheduled it; zero: for all we know, the process before this one did
+	scheduled   time.Time // for when, by the wall clock, we scheduled it; zero: any that stands may be ours
 	announced   bool      // users were told of it, and we have not called it off: if it is gone, a user has cancelled it
+	logindName  string    // of the logind that has it
 	cancelledAt time.Time // when that was seen; zero: never
+	askedAt     time.Time // when logind was asked to reboot, as long as it may still do so; zero: it was not
+	settledAt   time.Time // from then on no call that logind did not answer can still be carried out
 
 	// How long people have held back the reboot that is pending.
-	postponed time.Duration // until heldSince
-	heldSince time.Time     // since when they do so now; zero: they do not
+	postponed    time.Duration // until heldSince
+	heldSince    time.Time     // since when they do so now; zero: they do not
+	postponedFor string        // the version that it was for; "" when that is not known
 
 	// The effect in flight, and the Look that may be.
 	running Effect
@@ -255,18 +269,23 @@ type Machine struct {
 	lastErr error // that did not stop us: a reboot that was not answered
 }
 
-// New returns a machine in state Starting. now is the time of the start; rand
-// spreads retries over time.
-func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
+// New returns a machine in state Starting. kept is what the process before this one has
+// left, nil when nobody knows. now is the time of the start; rand spreads retries over time.
+func New(policy Policy, kept *state.Kept, now time.Time, rand *rand.Rand) *Machine {
+	m := newMachine(policy, now, rand)
+	m.remember(kept, now)
+	return m
+}
+
+func newMachine(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 	return &Machine{
 		policy: policy, rand: rand, wall: func(t time.Time) time.Time { return t.Round(0) },
 		state: Starting, entered: now, startedAt: now, why: "started", share: rand.Float64(),
-		mayHold:  policy.Lock, // by the process before this one, or by hand
-		mayStand: true,        // by the process before this one
-		etcd:     retry{first: time.Second, limit: time.Minute},
-		logind:   retry{first: time.Second, limit: time.Minute},
-		taking:   retry{first: 5 * time.Second, limit: time.Minute},
-		reboot:   retry{first: 5 * time.Second, limit: 15 * time.Minute},
+		mayHold: policy.Lock, // by the process before this one, or by hand
+		etcd:    retry{first: time.Second, limit: time.Minute},
+		logind:  retry{first: time.Second, limit: time.Minute},
+		taking:  retry{first: 5 * time.Second, limit: time.Minute},
+		reboot:  retry{first: 5 * time.Second, limit: 15 * time.Minute},
 	}
 }
 
@@ -274,17 +293,21 @@ func New(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 // of the update and of logind what m knew: update_engine repeats itself, people
 // do not.
 func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
-	n := New(policy, now, m.rand)
+	n := newMachine(policy, now, m.rand)
 	n.engine, n.request, n.engineKnown = m.engine, m.request, m.engineKnown
 	n.pendingSince, n.version = m.pendingSince, m.version
 	n.wall, n.looking, n.share = m.wall, m.looking, m.share
-	n.mayStand, n.scheduled, n.announced, n.cancelledAt = m.mayStand, m.scheduled, m.announced, m.cancelledAt
-	n.postponed, n.heldSince = m.postponed, m.heldSince
+	n.mayStand, n.scheduled, n.announced, n.logindName = m.mayStand, m.scheduled, m.announced, m.logindName
+	n.cancelledAt, n.askedAt, n.settledAt = m.cancelledAt, m.askedAt, m.settledAt
+	n.postponed, n.heldSince, n.postponedFor = m.postponed, m.heldSince, m.postponedFor
 	return n
 }
 
 // MayHold reports whether this host holds a slot or may do so.
 func (m *Machine) MayHold() bool { return m.mayHold || m.running == Lock }
+
+// Queues reports whether this host waits for a slot.
+func (m *Machine) Queues() bool { return m.running == Lock }
 
 // Step tells the machine that ev happened at now and returns what to do. The
 // loop must start and cancel what it is told to, and report each started
@@ -311,10 +334,13 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	case m.running == None && want != None:
 		m.running, m.stopped = want, false
 		m.mayStand = m.mayStand || want == Schedule
+		if want == Reboot {
+			m.askedAt = now
+		}
 		d.Start, d.Order = want, m.order()
 	case m.running != None && want != m.running && !m.stopped:
 		m.stopped = true
-		d.Cancel = true
+		d.Cancel, d.KeepPlace = true, m.leave != nil && m.leave.KeepPlace
 	}
 	if m.wantLook(now) {
 		m.looking, d.Look = true, true
@@ -324,7 +350,7 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 }
 
 func (m *Machine) order() Order {
-	return Order{Version: m.version, At: m.scheduled, Message: m.message(), Final: m.final, Force: m.force}
+	return Order{Version: m.version, Stands: m.mayStand, At: m.scheduled, Asked: !m.askedAt.IsZero(), Message: m.message(), Final: m.final, Force: m.force}
 }
 
 // learn folds ev into what is known.
@@ -377,19 +403,28 @@ func (m *Machine) ended(now time.Time, d Done) {
 			m.mayHold = false
 		}
 	case Schedule:
-		m.announced = m.announced || d.Err == nil
+		if d.Err == nil {
+			m.announced, m.logindName = true, d.Logind
+		} else if d.Unknown {
+			m.settledAt = now.Add(callGrace)
+		}
 	case Unschedule:
 		if d.Found {
 			m.announced = false
 		}
 		if m.logind.note(now, d.Err, m.rand) {
-			m.gone(now)
+			m.gone(now, d.Logind)
+			m.askedAt = time.Time{}
+		}
+	case Reboot:
+		if d.Err != nil && !d.Unknown {
+			m.askedAt = time.Time{}
 		}
 	case Check:
 		if d.Local != nil {
 			m.saw(now, d.Local, nil)
-			if m.mayStand = m.ours(d.Local.Shutdown); !m.mayStand {
-				m.gone(now)
+			if m.mayStand = m.ours(d.Local.Shutdown) || now.Before(m.settledAt); !m.mayStand {
+				m.gone(now, d.Logind)
 			}
 		}
 		if d.Err == nil && m.policy.Lock {
@@ -406,28 +441,30 @@ func (m *Machine) saw(now time.Time, local *Local, err error) {
 	}
 }
 
-// gone notes that no reboot of ours is scheduled. If it was not us who called it
-// off, a user did, and that is known whatever else has become of this attempt.
-func (m *Machine) gone(now time.Time) {
-	if m.announced {
+// gone notes that a logind says that no reboot of ours is scheduled. If it was not us who
+// called it off, a user did, and that is known whatever else has become of this attempt;
+// unless logind was started anew, which loses what is scheduled before systemd 257.
+func (m *Machine) gone(now time.Time, logind string) {
+	restarted := logind != "" && m.logindName != "" && logind != m.logindName
+	if m.announced && !restarted {
 		m.cancelledAt = now
 	}
 	m.mayStand, m.announced = false, false
 }
 
-// ours reports whether a shutdown is the reboot that we scheduled.
+// mayReboot reports whether logind may reboot the host because we asked it to, now or later.
+func (m *Machine) mayReboot() bool { return m.mayStand || !m.askedAt.IsZero() }
+
+// ours reports whether a shutdown is the reboot that we scheduled, or may be.
 func (m *Machine) ours(s Shutdown) bool {
 	return s.ours(m.scheduled) && (m.mayStand || !m.scheduled.IsZero())
 }
 
 // ours reports whether a shutdown is the reboot that this program scheduled for a time, or
-// if that is zero, its process before this one. Of that only the message is left; of its own
-// it knows the microsecond, and anybody may have changed the message.
+// may be, if the time is zero: nobody knows it then. What users are told tells nothing: anybody
+// can change it, and logind does at a restart.
 func (s Shutdown) ours(at time.Time) bool {
-	if at.IsZero() {
-		return s.Mark
-	}
-	return s.Type == "reboot" && s.At.Equal(at)
+	return s.Type == "reboot" && (at.IsZero() || s.At.Equal(at))
 }
 
 func (m *Machine) update(now time.Time, u Update) {
@@ -447,17 +484,30 @@ func (m *Machine) update(now time.Time, u Update) {
 		m.engineKnown = true
 	}
 	switch {
-	case !m.pending():
+	case !m.pending() && (was || u.Source == Engine):
 		m.pendingSince, m.version = time.Time{}, ""
-		m.postponed, m.heldSince = 0, time.Time{}
+		m.postponeAnew("")
+	case !m.pending():
 	case !was:
 		m.pendingSince = now
 		fallthrough
 	default:
-		if u.Pending && u.Version != "" {
+		// While update_engine has an update, that is what the reboot is for.
+		if u.Pending && u.Version != "" && (u.Source == Engine || !m.engine || m.version == "") {
 			m.version = u.Version
 		}
+		if m.version != "" && m.version != m.postponedFor {
+			if m.postponedFor != "" {
+				m.postponeAnew(m.version)
+			}
+			m.postponedFor = m.version
+		}
 	}
+}
+
+// postponeAnew forgets how long people held the reboot back for another version.
+func (m *Machine) postponeAnew(version string) {
+	m.postponed, m.heldSince, m.postponedFor = 0, time.Time{}, version
 }
 
 func (m *Machine) pending() bool { return m.engine || m.request }
@@ -494,7 +544,7 @@ func (m *Machine) want(now time.Time) Effect {
 		case m.leave != nil:
 		case m.running != None:
 			return m.running
-		case m.mayStand && !now.Before(m.logind.at):
+		case m.mayReboot() && m.settled(now):
 			return Unschedule
 		case m.policy.Lock && !m.inspected && !now.Before(m.etcd.at):
 			return Inspect
@@ -503,9 +553,9 @@ func (m *Machine) want(now time.Time) Effect {
 		switch {
 		case m.running != None:
 			return m.running
-		case m.mayStand && !now.Before(m.logind.at):
+		case m.mayReboot() && m.settled(now):
 			return Unschedule
-		case m.mayHold && (!m.mayStand || m.covered()) && !now.Before(m.etcd.at):
+		case m.mayHold && (!m.mayReboot() || m.covered()) && !now.Before(m.etcd.at):
 			return Unlock
 		}
 	case Locking:
@@ -528,6 +578,11 @@ func (m *Machine) want(now time.Time) Effect {
 		}
 	}
 	return None
+}
+
+// settled reports whether logind can be asked what has become of our calls.
+func (m *Machine) settled(now time.Time) bool {
+	return !now.Before(m.logind.at) && !now.Before(m.settledAt)
 }
 
 // covered reports whether the slot that we hold cannot be that of a reboot which
@@ -555,7 +610,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	start, end := m.opening(now)
 	nap := maxNap
 	for _, t := range []time.Time{
-		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
+		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.settledAt, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
 		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - backstop),
 	} {
 		if d := t.Sub(now); d > 0 && d < nap {

@@ -127,7 +127,7 @@ func newRig(t *testing.T, lock bool) *rig {
 
 // restart replaces the machine by a new one that knows that nothing is scheduled.
 func (r *rig) restart(p Policy) *rig {
-	r.m = New(p, r.now, rand.New(rand.NewPCG(1, 2)))
+	r.m = New(p, nil, r.now, rand.New(rand.NewPCG(1, 2)))
 	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
 	return r.do(Tick{}, calledOff)
 }
@@ -158,8 +158,8 @@ func (r *rig) do(script ...any) *rig {
 			}
 			switch {
 			case s.Effect == Schedule && s.Err == nil:
-				r.scheduled = Shutdown{Type: "reboot", At: r.order.At, Mark: true}
-			case s.Effect == Unschedule && s.Err == nil && r.scheduled.Mark && (r.order.At.IsZero() || r.scheduled.At.Equal(r.order.At)):
+				r.scheduled = Shutdown{Type: "reboot", At: r.order.At}
+			case s.Effect == Unschedule && s.Err == nil && r.order.Stands && !r.order.At.IsZero() && r.scheduled.ours(r.order.At):
 				r.scheduled = Shutdown{}
 				s.Found = true
 			case s.Effect == Check && (s.Err == nil || s.Local != nil):
@@ -363,10 +363,12 @@ func TestTransitions(t *testing.T) {
 		{"refused", toRebooting, []any{refused}, Releasing, Unlock, false, "refused: access denied"},
 		{"accepted", toRebooting, []any{accepted}, Rebooting, None, false, "every gate is open"},
 		{"accepted, not yet over", toAccepted, []any{rebootGrace - second}, Rebooting, None, false, "every gate is open"},
-		{"accepted, but it never ends", toAccepted, []any{rebootGrace}, Releasing, Unlock, false, "still up"},
-		{"accepted, never ends, withdrawn", toAccepted, []any{idle, rebootGrace, given}, Idle, None, false, "given back"},
+		{"accepted, but it never ends", toAccepted, []any{rebootGrace}, Releasing, Unschedule, false, "still up"},
+		{"accepted, never ends, and logind says so", toAccepted, []any{rebootGrace, calledOff}, Releasing, Unlock, false, "still up"},
+		{"accepted, never ends, withdrawn", toAccepted, []any{idle, rebootGrace, calledOff, given}, Idle, None, false, "given back"},
 		{"unknown whether accepted", toRebooting, []any{silent}, Rebooting, None, false, "every gate is open"},
-		{"unknown whether accepted: bounded", toRebooting, []any{silent, rebootGrace}, Releasing, Unlock, false, "etcd is down"},
+		{"unknown whether accepted: bounded", toRebooting, []any{silent, rebootGrace}, Releasing, Unschedule, false, "etcd is down"},
+		{"unknown whether accepted, and never known", toRebooting, []any{silent, rebootGrace, standing, second, standing}, Releasing, None, false, "etcd is down"},
 
 		{"released, next try later", toReleasing, []any{given}, Waiting, None, false, "given back"},
 		{"released, withdrawn", toReleasing, []any{idle, given}, Idle, None, false, "given back"},
@@ -426,7 +428,7 @@ func TestTransitions(t *testing.T) {
 		{"reload while logind is being asked, which refuses", toRebooting, []any{reload, refused}, Releasing, Unlock, false, "refused"},
 		{"reload after logind refused", toRebooting, []any{reload, refused, given}, Left, None, false, "starting over; no slot is held"},
 		{"reload after logind accepted", toAccepted, []any{reload}, Rebooting, None, false, "every gate is open"},
-		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, rebootGrace, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, rebootGrace, calledOff, given}, Left, None, false, "starting over; no slot is held"},
 		{"reload after logind accepted, then stop", toAccepted, []any{reload, stop}, Left, None, false, "logind was asked"},
 		{"reload while releasing", toReleasing, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
 		{"nothing happens any more", toIdle, []any{stop, need, time.Hour, reload, Blocked{}}, Left, None, false, "stopped; no slot is held"},
@@ -461,7 +463,7 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
 		{"refused", []any{need, free, refused}, Waiting, None, false},
 		{"refused, tried again", []any{need, free, refused, 5 * second}, Preparing, Check, false},
-		{"accepted but never ends", []any{need, free, accepted, rebootGrace}, Waiting, None, false},
+		{"accepted but never ends", []any{need, free, accepted, rebootGrace, calledOff}, Waiting, None, false},
 		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
 		{"stop", []any{need, stop, checkDead}, Left, None, false},
 		{"stop during the delay", []any{need, Done{Effect: Check, Local: &people}, told, stop}, Releasing, Unschedule, false},
@@ -796,7 +798,7 @@ func TestEtcdDownAtBootKeepsTrying(t *testing.T) {
 func TestRetriesAreSpread(t *testing.T) {
 	seen := map[time.Time]bool{}
 	for seed := range uint64(20) {
-		m := New(Policy{Lock: true}, t0, rand.New(rand.NewPCG(seed, 0)))
+		m := New(Policy{Lock: true}, nil, t0, rand.New(rand.NewPCG(seed, 0)))
 		for _, ev := range []Event{Tick{}, calledOff, noAnswer} {
 			m.Step(t0, ev)
 		}
@@ -1015,7 +1017,7 @@ func (g *skewed) Next(t time.Time) (start, end time.Time) {
 func TestTimesForPeopleAreInTheTimeZoneOfTheMoment(t *testing.T) {
 	zone := time.FixedZone("CET", 3600)
 	policy := Policy{Zone: func() *time.Location { return zone }}
-	m := New(policy, t0, rand.New(rand.NewPCG(1, 0)))
+	m := New(policy, nil, t0, rand.New(rand.NewPCG(1, 0)))
 	for _, name := range []string{"CET", "JST"} {
 		zone = time.FixedZone(name, 3600)
 		if s := m.Status(t0); !strings.Contains(s, " "+name) || strings.Contains(s, "UTC") {

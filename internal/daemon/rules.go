@@ -8,21 +8,21 @@ import (
 
 // next returns the state to be in, given what is known, and why.
 func (m *Machine) next(now time.Time) (State, string) {
-	if to, why := m.leaving(); to != m.state {
+	if to, why := m.leaving(now); to != m.state {
 		return to, why
 	}
 	switch m.state {
 	case Starting:
 		return m.starting(now)
 	case Settling, Releasing:
-		if !m.mayHold && !m.mayStand {
+		if !m.mayHold && !m.mayReboot() {
 			if m.done != nil && m.done.Effect == Unschedule {
 				return m.resume("no reboot of ours is scheduled with logind")
 			}
 			return m.resume("the slot was given back")
 		}
 	case Idle:
-		if m.mayStand { // a look that was begun long ago has found it
+		if m.mayReboot() { // a look that was begun long ago has found it
 			return m.backOut("a reboot of ours may be scheduled")
 		}
 		if m.pending() {
@@ -42,7 +42,7 @@ func (m *Machine) next(now time.Time) (State, string) {
 
 // leaving ends the machine once it is asked to: at once when the host is going
 // down or there is nothing to undo, else after one attempt at that.
-func (m *Machine) leaving() (State, string) {
+func (m *Machine) leaving(now time.Time) (State, string) {
 	if m.leave == nil || m.state == Left {
 		return m.state, ""
 	}
@@ -59,10 +59,12 @@ func (m *Machine) leaving() (State, string) {
 		return Left, end + "; no slot is held"
 	case m.running != None || m.state == Rebooting:
 		return m.state, "" // its end, or the reboot's, comes first
-	case !m.mayHold && !m.mayStand:
+	case !m.mayHold && !m.mayReboot():
 		return Left, end + "; no slot is held"
-	case m.mayStand && m.logind.err != nil:
-		return Left, fmt.Sprintf("%s; a reboot that was scheduled with logind may still stand, and a slot that is held is kept for it: %v", end, m.logind.err)
+	case m.mayReboot() && m.logind.err != nil:
+		return Left, fmt.Sprintf("%s; a reboot that logind was asked for may still come, and a slot that is held is kept for it: %v", end, m.logind.err)
+	case !m.leave.Reload && m.mayReboot() && now.Before(m.settledAt):
+		return Left, end + "; logind has not answered a call and may carry it out yet, and a slot that is held is kept for that"
 	case m.state == Starting && m.policy.Lock && !m.inspected:
 		return Left, end + " before etcd said whether a slot is held"
 	case m.etcd.err != nil:
@@ -75,7 +77,7 @@ func (m *Machine) leaving() (State, string) {
 
 func (m *Machine) starting(now time.Time) (State, string) {
 	switch {
-	case m.mayStand && m.logind.err == nil:
+	case m.mayReboot() && m.logind.err == nil && !now.Before(m.settledAt):
 		return Starting, "" // logind is asked first
 	case !m.policy.Lock:
 		return m.resume("started")
@@ -87,7 +89,7 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return Settling, "a slot is held from before this boot"
 	case m.holding == HeldUnrecorded:
 		return Settling, "a slot is held, and not recorded since which boot"
-	case m.mayGo(now) && !m.mayStand:
+	case m.mayGo(now) && !m.mayReboot():
 		return Waiting, "a slot taken during this boot is still held, and the reboot may go ahead"
 	case m.open(now) && !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
 		return Starting, ""
@@ -98,8 +100,8 @@ func (m *Machine) starting(now time.Time) (State, string) {
 // resume returns the state in which nothing is held.
 func (m *Machine) resume(why string) (State, string) {
 	switch {
-	case m.mayStand:
-		return Settling, why + "; logind does not say whether a reboot is scheduled"
+	case m.mayReboot():
+		return Settling, why + "; a reboot that logind was asked for before the start may still come"
 	case m.pending():
 		return Waiting, why + "; a reboot is needed"
 	}
@@ -108,7 +110,7 @@ func (m *Machine) resume(why string) (State, string) {
 
 // backOut leaves a state in which there may be something to undo.
 func (m *Machine) backOut(why string) (State, string) {
-	if m.mayHold || m.mayStand {
+	if m.mayHold || m.mayReboot() {
 		return Releasing, why
 	}
 	return m.resume(why)
@@ -133,7 +135,7 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 	switch {
 	case !m.pending() || m.mayHold && !m.open(now):
 		return m.backOut(m.shut())
-	case m.mayStand:
+	case m.mayReboot():
 		return m.backOut("a reboot was called off")
 	case !m.open(now) || !m.due(now) || !m.fresh(now):
 		return Waiting, ""

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/state"
 )
 
 // did reports whether a call was made, whenever.
@@ -39,9 +41,15 @@ func (s *site) warned(k *slot) {
 	s.run(locked(k))
 	s.tell(need)
 	s.expectState(Preparing)
-	if !s.scheduled.Mark {
+	if s.scheduled.Type == "" {
 		s.t.Fatal("nothing is scheduled")
 	}
+}
+
+// left has a process before the loop leave a reboot that it has scheduled.
+func (s *site) left(at time.Time) {
+	s.scheduled = Shutdown{Type: "reboot", At: at}
+	s.parts.Kept = &state.Kept{Scheduled: state.Scheduled{Type: "reboot", Usec: at.UnixMicro(), Told: true, Logind: s.logind}}
 }
 
 func TestScheduledRebootIsCalledOffBeforeTheSlotIsGivenBack(t *testing.T) {
@@ -63,7 +71,7 @@ func TestScheduledRebootIsCalledOffBeforeTheSlotIsGivenBack(t *testing.T) {
 				k := newSlot(s, "A", NotHeld)
 				s.warned(k)
 				end(s)
-				if s.scheduled.Mark || k.is() != NotHeld {
+				if s.scheduled.Type != "" || k.is() != NotHeld {
 					t.Errorf("scheduled %+v, held %v", s.scheduled, k.is())
 				}
 				s.expectOrder("A holding", "cancel", "A release")
@@ -151,9 +159,7 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 		if err := l.schedule(t.Context(), Settings{}, Order{At: s.began.Add(time.Hour)}); err == nil || s.scheduled != theirs {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
-		theirs.Mark = true // and has the message that ours left
-		s.scheduled = theirs
-		if _, err := l.unschedule(t.Context(), Order{At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
+		if _, err := l.unschedule(t.Context(), Settings{}, Order{Stands: true, At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
 		s.lookErr = errDown
@@ -218,11 +224,11 @@ func TestRestartDuringTheUsersDelayBeginsAnew(t *testing.T) {
 		if err := <-s.ended; err != ErrBusGone {
 			t.Fatal(err)
 		}
-		if !s.scheduled.Mark || k.is() == NotHeld {
+		if s.scheduled.Type == "" || k.is() == NotHeld {
 			t.Error("without a bus nothing can be called off")
 		}
 		again := newSite(t)
-		again.local, again.scheduled = people, s.scheduled
+		again.local, again.scheduled, again.parts.Kept = people, s.scheduled, &s.kept
 		k.s = again
 		again.sleep(10 * time.Second)
 		again.run(locked(k))
@@ -239,7 +245,7 @@ func TestRestartDuringTheUsersDelayBeginsAnew(t *testing.T) {
 func TestRestartOfTheDaemonDuringTheUsersDelayInAShutWindow(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", HeldThisBoot)
-		s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Minute), Mark: true}
+		s.left(s.began.Add(time.Minute))
 		settings := locked(k)
 		settings.Policy.Window = &spans{}
 		s.run(settings)
@@ -253,7 +259,7 @@ func TestRestartOfTheDaemonDuringTheUsersDelayInAShutWindow(t *testing.T) {
 func TestStartWithoutLogind(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", HeldThisBoot)
-		s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Hour), Mark: true}
+		s.left(s.began.Add(time.Hour))
 		s.lookErr = errDown
 		s.run(locked(k))
 		s.tell(need)
@@ -331,7 +337,7 @@ func (h *hangingHost) Local(ctx context.Context) (Local, error) {
 func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", HeldThisBoot)
-		s.scheduled = Shutdown{Type: "reboot", Mark: true}
+		s.parts.Kept, s.scheduled = nil, Shutdown{Type: "reboot"}
 		s.goingDown = func(context.Context) (bool, error) { return true, nil }
 		s.run(locked(k))
 		s.tell(idle)
@@ -346,7 +352,7 @@ func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 // Where there is no lock nothing is said about a slot.
 func TestRebootUnderWayIsNotCalledOffWithoutALock(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		s.scheduled = Shutdown{Type: "reboot", Mark: true}
+		s.parts.Kept, s.scheduled = nil, Shutdown{Type: "reboot"}
 		s.goingDown = func(context.Context) (bool, error) { return true, nil }
 		s.run(Settings{Policy: people5m})
 		s.tell(idle)
@@ -525,12 +531,12 @@ func TestWhatOthersScheduleMeanwhileIsNotCancelled(t *testing.T) {
 		ours := s.began.Add(time.Hour)
 		theirs := Shutdown{Type: "poweroff", At: s.began.Add(9 * time.Hour)}
 		l := &loop{parts: s.parts}
-		s.scheduled = Shutdown{Type: "reboot", At: ours, Mark: true}
+		s.scheduled = Shutdown{Type: "reboot", At: ours}
 		s.goingDown = func(context.Context) (bool, error) {
 			s.set(func() { s.scheduled = theirs })
 			return false, nil
 		}
-		if found, err := l.unschedule(t.Context(), Order{At: ours}); found || err != nil || s.scheduled != theirs {
+		if found, err := l.unschedule(t.Context(), Settings{}, Order{Stands: true, At: ours}); found || err != nil || s.scheduled != theirs {
 			t.Errorf("%v, %v, scheduled %+v", found, err, s.scheduled)
 		}
 	})
@@ -553,10 +559,10 @@ func TestUnscheduleTellsWhetherItFoundOurReboot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
-				s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Hour), Mark: true}
+				s.scheduled = Shutdown{Type: "reboot", At: s.began.Add(time.Hour)}
 				l := &loop{parts: s.parts}
 				c.set(s)
-				if found, err := l.unschedule(t.Context(), Order{At: s.began.Add(time.Hour)}); found != c.found || (err != nil) != c.fails {
+				if found, err := l.unschedule(t.Context(), Settings{}, Order{Stands: true, At: s.began.Add(time.Hour)}); found != c.found || (err != nil) != c.fails {
 					t.Errorf("found %v, %v", found, err)
 				}
 			})

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -28,7 +29,7 @@ func (m *Machine) Status(now time.Time) string {
 	switch m.state {
 	case Starting:
 		switch {
-		case m.mayStand && m.logind.err == nil:
+		case m.mayReboot() && m.logind.err == nil && !now.Before(m.settledAt):
 			text += "starting: asking logind whether a reboot is scheduled" + since
 		case m.inspected:
 			text += "a slot is held; waiting for update_engine until " + m.policy.clock(m.startedAt.Add(engineGrace))
@@ -36,10 +37,10 @@ func (m *Machine) Status(now time.Time) string {
 			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now, m.policy.clock)
 		}
 	case Settling:
-		if m.mayHold && (!m.mayStand || m.covered()) {
+		if m.mayHold && (!m.mayReboot() || m.covered()) {
 			text += "giving back the slot that was held at start" + since + m.etcd.text(now, m.policy.clock)
 		} else {
-			text += "asking logind whether a reboot of ours is scheduled from before the start" + since + m.logind.text(now, m.policy.clock)
+			text += "asking logind whether a reboot of ours is to come from before the start" + since + m.logindText(now)
 		}
 	case Idle:
 		text += "idle: no reboot is needed" + since
@@ -85,15 +86,34 @@ func (m *Machine) Status(now time.Time) string {
 		}
 	case Releasing:
 		doing := "giving the slot back"
-		if m.mayStand {
+		switch {
+		case !m.askedAt.IsZero():
+			doing = "asking logind and systemd whether the reboot that logind was asked for is under way"
+		case m.mayStand:
 			doing = "calling off the reboot scheduled with logind"
 		}
-		text += doing + since + ": " + m.why + m.logind.text(now, m.policy.clock) + m.etcd.text(now, m.policy.clock)
+		text += doing + since + ": " + m.why + m.logindText(now) + m.etcd.text(now, m.policy.clock)
 	}
 	if m.lastErr != nil {
 		text += fmt.Sprintf(" (%v)", m.lastErr)
 	}
 	return text
+}
+
+// logindText says what comes of asking logind whether a reboot of ours comes, and what to do
+// when that is never known.
+func (m *Machine) logindText(now time.Time) string {
+	switch {
+	case !m.mayReboot():
+		return ""
+	case now.Before(m.settledAt):
+		return fmt.Sprintf("; logind has not answered a call, and may carry it out until %s", m.policy.clock(m.settledAt))
+	case m.logind.err == nil:
+		return ""
+	case errors.Is(m.logind.err, errNobodyKnows), errors.Is(m.logind.err, errGoingDown):
+		return m.logind.text(now, m.policy.clock)
+	}
+	return m.logind.text(now, m.policy.clock) + "; a slot that is held is kept until logind answers: if it does not, run systemctl restart systemd-logind"
 }
 
 // shownObstacle says who holds the reboot back while nothing else does; empty when

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/randtest"
+	"github.com/locksmithd/locksmith/internal/state"
 )
 
 const (
@@ -54,6 +55,7 @@ func TestRandomWalks(t *testing.T) {
 		"cancelled by a user", "cancelled in vain", "replaced by a user", "told again", "lost reply of schedule", "lost reply of unschedule",
 		"logind rebooted", "started with a schedule", "queue left for somebody at work",
 		"cancel heard in a check that failed", "cancel heard when it was to be called off", "last word differs", "late look",
+		"logind restarted", "logind lost what was scheduled", "started with nothing kept", "scheduled late", "rebooted as asked", "another version postponed anew",
 		"logind rebooted early, the clock was stepped", "called off, the clock was stepped", "no record of the slot",
 	} {
 		if seen[what] < 3 {
@@ -88,6 +90,14 @@ type world struct {
 	logindUp  bool
 	local     Local // who is at work, and what is scheduled
 	planned   bool  // what is scheduled, we did schedule
+	late      Order // of a call to schedule that logind carries out later, if it does so before lateEnd
+	lateEnd   time.Time
+	queued    bool        // logind has a call for a reboot before it
+	force     bool        // of that
+	down      bool        // it has accepted that, and the host goes down, if nothing comes between
+	instance  int         // of logind: how often it was started
+	needsSlot bool        // what it was asked for was for a reboot with the slot, which nobody has taken away since
+	kept      *state.Kept // what the next process will know; nil: nothing
 
 	// What the machine has been told about the update.
 	engineSaid, requested bool
@@ -104,25 +114,28 @@ type world struct {
 	check     answer  // what the running Check has heard
 
 	// What the machine may be held to.
-	left        bool
-	leave       *Leave
-	checked     *Done  // the Check whose end this step learns
-	failed      Effect // whose failure this step learns, unless it was cancelled or its outcome is unknown
-	inspectOK   bool
-	undoFailed  map[Effect]bool // Unlock or Unschedule has, and was not tried since
-	told        bool            // users have been, or were to be at the last moment
-	toldAt      time.Time       // when that began
-	toldDelay   time.Duration
-	toldFinal   bool          // after the deadline
-	toldAhead   time.Duration // of the wall clock then
-	announced   bool          // Schedule has said that it went well, and nothing since that it is over
-	gone        time.Time     // when others then cancelled or replaced it; zero: not yet
-	known       Local         // what a Look or Check has said last
-	knownErr    error         // or that it said nothing
-	knownAt     time.Time     // when
-	postponed   time.Duration // for how long people have held it back, until heldSince
-	heldSince   time.Time     // since when they do now; zero: they do not
-	cancelledAt time.Time     // when it was seen that a user has cancelled
+	left         bool
+	leave        *Leave
+	checked      *Done  // the Check whose end this step learns
+	failed       Effect // whose failure this step learns, unless it was cancelled or its outcome is unknown
+	inspectOK    bool
+	undoFailed   map[Effect]bool // Unlock or Unschedule has, and was not tried since
+	told         bool            // users have been, or were to be at the last moment
+	toldAt       time.Time       // when that began
+	toldDelay    time.Duration
+	toldFinal    bool          // after the deadline
+	toldAhead    time.Duration // of the wall clock then
+	announced    bool          // Schedule has said that it went well, and nothing since that it is over
+	announcedBy  int           // the logind that said so
+	gone         time.Time     // when others then cancelled or replaced it; zero: not yet
+	known        Local         // what a Look or Check has said last
+	knownErr     error         // or that it said nothing
+	knownAt      time.Time     // when
+	version      string        // of the update, as last heard
+	postponedFor string        // the version that people have held back
+	postponed    time.Duration // for how long, until heldSince
+	heldSince    time.Time     // since when they do now; zero: they do not
+	cancelledAt  time.Time     // when it was seen that a user has cancelled
 
 	log []string // the last steps
 	err error
@@ -180,17 +193,29 @@ func (w *world) policy() Policy {
 	return p
 }
 
-// boot starts a process that knows nothing.
+// boot starts a process that knows what the one before it has kept.
 func (w *world) boot() {
-	p := w.policy()
-	w.m = New(p, w.now, rand.New(rand.NewPCG(w.rand.Uint64(), 0)))
+	w.m = newMachine(w.policy(), w.now, rand.New(rand.NewPCG(w.rand.Uint64(), 0)))
 	w.m.wall = func(t time.Time) time.Time { return t.Add(w.ahead) }
-	w.engineSaid, w.requested, w.looking = false, false, false
-	w.postponed, w.heldSince = 0, time.Time{}
-	w.announced, w.gone, w.cancelledAt = false, time.Time{}, time.Time{}
+	w.m.remember(w.kept, w.now)
 	if w.planned {
 		w.seen["started with a schedule"]++
 	}
+	if w.kept == nil {
+		w.seen["started with nothing kept"]++
+		w.kept = new(state.Kept)
+		w.announced, w.gone, w.cancelledAt = false, time.Time{}, time.Time{}
+	}
+	if w.announced != w.kept.Scheduled.Told {
+		w.fail("announced %v, and kept is %+v", w.announced, w.kept)
+	}
+	if cancelled := w.m.cancelledAt; cancelled.IsZero() != w.cancelledAt.IsZero() || cancelled.After(w.now) {
+		w.fail("a user has cancelled at %v, and the new process says %v", w.cancelledAt, cancelled)
+	}
+	w.cancelledAt = w.m.cancelledAt
+	w.engineSaid, w.requested, w.looking = false, !w.kept.Request.Since.IsZero(), false
+	w.version = w.kept.Request.Version
+	w.postponed, w.heldSince, w.postponedFor = w.kept.Postponed.For, time.Time{}, w.kept.Postponed.Version
 	w.fresh()
 }
 
@@ -200,7 +225,7 @@ func (w *world) fresh() {
 	w.running, w.cancelled, w.granted, w.undone = None, false, false, false
 	w.told, w.known, w.knownErr, w.knownAt = false, Local{}, nil, time.Time{}
 	if !w.m.policy.Lock {
-		w.held = false // another configuration's slot is nobody's business here
+		w.held, w.needsSlot = false, false // another configuration's slot is nobody's business here
 	}
 	w.tell(Tick{})
 }
@@ -283,7 +308,7 @@ func (w *world) step() {
 		}
 		w.tell(Tick{})
 	case p < 0.88:
-		w.tell(Update{Source: Engine, Pending: w.engine, Version: pick(w, "", "1.2.3")})
+		w.tell(Update{Source: Engine, Pending: w.engine, Version: pick(w, "", "1.2.3", "1.2.3", "1.2.3", "1.2.4")})
 	case p < 0.90:
 		w.tell(Update{Source: Requester, Pending: w.chance(0.8)})
 	case p < 0.91:
@@ -337,7 +362,23 @@ func (w *world) meanwhile() {
 	}
 	if w.fault(0.01) && w.held {
 		w.seen["taken away"]++
-		w.held = false // unlocked by hand; an undecided transaction fails then
+		w.held, w.needsSlot = false, false // unlocked by hand; an undecided transaction fails then
+	}
+	if (w.planned || w.queued) && w.chance(0.01) {
+		w.restartLogind()
+	}
+	switch {
+	case !w.logindUp || w.now.After(w.lateEnd):
+		w.late = Order{}
+	case !w.late.At.IsZero() && w.local.Shutdown.Type == "" && w.chance(0.3):
+		w.seen["scheduled late"]++
+		w.schedule(w.late)
+	}
+	if w.chance(0.3) {
+		w.answerReboot()
+	}
+	if w.down && w.chance(0.02) {
+		w.down = false // the service manager did not do it
 	}
 	if w.held && (w.fault(0.01) || w.planned && w.chance(0.05)) {
 		w.recorded = false // locked by hand with an old tool
@@ -391,9 +432,8 @@ func (w *world) others() {
 		if w.planned {
 			w.seen["replaced by a user"]++
 		}
-		// A message of ours may have been left for others to use.
 		w.dropped()
-		w.local.Shutdown = Shutdown{Type: pick(w, "reboot", "poweroff"), At: w.clock().Add(time.Second + w.upTo(time.Hour)), Mark: w.chance(0.3)}
+		w.local.Shutdown = Shutdown{Type: pick(w, "reboot", "poweroff"), At: w.clock().Add(time.Second + w.upTo(time.Hour))}
 	case w.planned && w.chance(0.02), w.planned && w.overdue() && w.chance(0.5):
 		w.dropped()
 	}
@@ -410,12 +450,19 @@ func (w *world) dropped() {
 // fires lets logind do what is scheduled and due, and reports whether the host
 // goes down for it.
 func (w *world) fires() bool {
+	if w.down && w.chance(0.1) {
+		w.seen["rebooted as asked"]++
+		w.goesDown()
+		w.kill(true)
+		return true
+	}
 	s := w.local.Shutdown
 	if s.Type == "" || s.At.After(w.clock()) {
 		return false
 	}
 	if w.planned {
 		w.seen["logind rebooted"]++
+		w.goesDown()
 		after, drift := s.At.Add(-w.ahead).Sub(w.toldAt), w.ahead-w.toldAhead
 		switch early := w.toldAt.IsZero() || after < w.toldDelay; {
 		case early && drift > maxDrift: // nobody had the time to call it off: holds looks at that
@@ -429,10 +476,32 @@ func (w *world) fires() bool {
 	return true
 }
 
-// scheduledByUs tells, as the loop does, whether what is scheduled is ours.
+// goesDown is when logind does what we have asked it for, for which the host has its slot.
+func (w *world) goesDown() {
+	if w.needsSlot && !w.held {
+		w.fail("the host goes down because we asked for it, and has no slot")
+	}
+}
+
+// scheduledByUs tells, as the loop does, whether what is scheduled is to be cancelled.
 func (w *world) scheduledByUs() bool {
-	s := w.local.Shutdown
-	return s.Mark && (w.order.At.IsZero() || s.At.Equal(w.order.At))
+	return w.order.Stands && !w.order.At.IsZero() && w.local.Shutdown.ours(w.order.At)
+}
+
+// undecided tells, as the loop does, that logind cannot say that nothing of ours comes.
+func (w *world) undecided() bool {
+	if w.order.Asked {
+		w.answerReboot() // calls are answered in their order
+	}
+	return !w.logindUp || w.order.Asked && w.down || w.order.Stands && w.order.At.IsZero() && w.local.Shutdown.Type == "reboot"
+}
+
+// answerReboot has logind take the call for a reboot, if there is one.
+func (w *world) answerReboot() {
+	if w.queued && w.logindUp {
+		w.queued = false
+		w.down = w.down || w.force || len(w.local.Inhibitors) == 0
+	}
 }
 
 // commit lets a transaction of the running effect happen.
@@ -442,20 +511,34 @@ func (w *world) commit() {
 		switch {
 		case !w.logindUp || !w.chance(0.3):
 		case w.running == Schedule && w.local.Shutdown.Type == "" && !w.granted:
-			w.schedule()
-		case w.running == Unschedule && w.scheduledByUs():
+			w.schedule(w.order)
+			w.granted = true
+		case w.running == Unschedule && !w.undecided() && w.scheduledByUs():
 			w.local.Shutdown, w.planned, w.undone = Shutdown{}, false, true
 		}
 	case !w.etcdUp || !w.chance(0.3):
 	case w.running == Lock && !w.held && !w.granted:
 		w.held, w.sinceBoot, w.recorded, w.granted = true, true, true, true
-	case w.running == Unlock && w.held:
+	case w.running == Unlock && w.held && !(w.down && w.logindUp):
 		w.held, w.undone = false, true
 	}
 }
 
-func (w *world) schedule() {
-	w.local.Shutdown, w.planned, w.granted = Shutdown{Type: "reboot", At: w.order.At, Mark: true}, true, true
+func (w *world) schedule(o Order) {
+	w.local.Shutdown, w.planned, w.late = Shutdown{Type: "reboot", At: o.At}, true, Order{}
+	w.needsSlot = w.m.policy.Lock && w.held
+}
+
+// restartLogind restarts logind, which loses what it was asked for, and, before systemd 257,
+// what is scheduled.
+func (w *world) restartLogind() {
+	w.seen["logind restarted"]++
+	w.instance++
+	w.queued, w.late = false, Order{}
+	if w.planned && w.chance(0.5) {
+		w.seen["logind lost what was scheduled"]++
+		w.local.Shutdown, w.planned = Shutdown{}, false
+	}
 }
 
 // result draws an end of the running effect that its contract allows.
@@ -463,8 +546,12 @@ func (w *world) result() Done {
 	d := Done{Effect: w.running}
 	failed := !w.etcdUp || w.fault(0.2)
 	switch w.running {
-	case Schedule, Unschedule:
+	case Schedule:
 		failed = !w.logindUp || w.fault(0.2)
+	case Unschedule:
+		failed = w.undecided() || w.fault(0.2)
+	case Unlock:
+		failed = failed || w.down && w.logindUp
 	case Check:
 		for failed = w.fault(0.2); !failed && !w.cancelled && w.check.step < 3; {
 			before := w.check.step
@@ -511,9 +598,13 @@ func (w *world) result() Done {
 		case !failed && !w.granted && w.local.Shutdown.Type != "":
 			d.Err = errors.New("something else is scheduled")
 		case !failed && !w.granted:
-			w.schedule()
+			w.schedule(w.order)
 		case failed && w.granted:
+			d.Unknown = w.chance(0.5) // or it is read that it stands, and cancelled
 			w.seen["lost reply of schedule"]++
+		case failed && w.chance(0.5):
+			d.Unknown = true
+			w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
 		}
 	case Unschedule:
 		d.Found = w.undone || w.scheduledByUs() && (!failed || w.chance(0.3))
@@ -526,8 +617,18 @@ func (w *world) result() Done {
 	case Check:
 		d.Update, d.Holding, d.Local = w.check.update, w.check.holding, w.check.local
 	case Reboot:
-		d.Unknown = failed && w.chance(0.5)
+		asked := w.queued
+		w.answerReboot()
+		switch {
+		case !w.logindUp, w.fault(0.2):
+			d.Err, d.Unknown = errDown, true
+		case asked && !w.down, w.fault(0.6) && !w.down:
+			d.Err, w.queued = errRefused, false
+		default:
+			d.Err = nil
+		}
 	}
+	d.Logind = fmt.Sprint(w.instance)
 	return d
 }
 
@@ -571,7 +672,7 @@ func (w *world) end(d Done) {
 	case Schedule:
 		w.told = d.Err == nil || w.toldFinal
 		if d.Err == nil {
-			w.announced, w.gone = true, time.Time{}
+			w.announced, w.announcedBy, w.gone = true, w.instance, time.Time{}
 			if !w.planned {
 				w.gone = w.now
 			}
@@ -619,21 +720,40 @@ func (w *world) kill(host bool) {
 	if w.running == Lock && w.etcdUp && w.chance(0.5) {
 		w.held, w.sinceBoot, w.recorded = true, true, true
 	}
-	w.logindUp = w.logindUp && !(w.planned && w.chance(0.3)) // what took the one may have hit the other
+	if w.running == Schedule && !w.granted && !w.planned {
+		w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
+	}
+	if w.running == Unschedule { // nobody will know who has cancelled it
+		w.announced = false
+	}
+	w.logindUp = w.logindUp && !((w.planned || w.queued) && w.chance(0.3)) // what took the one may have hit the other
+	if !host && (w.planned || w.queued) && w.chance(0.3) {
+		w.restartLogind()
+	}
 	down := w.upTo(10 * time.Minute)
-	if !host && w.planned && !w.local.Shutdown.At.After(w.clock().Add(down)) {
+	switch {
+	case host:
+	case w.planned && !w.local.Shutdown.At.After(w.clock().Add(down)):
 		w.seen["logind rebooted"]++
+		w.goesDown()
+		host = true
+	case w.down && w.chance(0.5):
+		w.goesDown()
 		host = true
 	}
 	w.now = w.now.Add(down)
 	if host {
 		w.seen["host rebooted"]++
 		w.sinceBoot = false
-		w.local, w.planned = Local{}, false
+		w.local, w.planned, w.late = Local{}, false, Order{}
+		w.queued, w.down = false, false
 	} else {
 		w.seen["process killed"]++
 	}
-	w.note("killed, host %v", host)
+	if host || w.chance(0.1) {
+		w.kept = nil // or somebody wiped it
+	}
+	w.note("killed, host %v, kept %+v", host, w.kept)
 	w.boot()
 }
 
@@ -671,9 +791,6 @@ func (w *world) tell(ev Event) {
 	case Leave:
 		w.leave = &ev
 	}
-	if !w.pending() {
-		w.postponed, w.heldSince = 0, time.Time{}
-	}
 	before, heard := w.m.state, w.m.cancelledAt
 	d := w.m.Step(w.now, ev)
 	w.heard(ev, w.m.cancelledAt != heard)
@@ -694,6 +811,12 @@ func (w *world) tell(ev Event) {
 		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.3, 0.3, 0.3, 0.05)
 	}
 	w.count(d.State)
+	if d.Start == Reboot {
+		w.queued, w.force = true, d.Order.Force
+		w.needsSlot = w.m.policy.Lock && w.held
+	}
+	kept := w.m.Kept(w.now)
+	w.kept = &kept
 	w.holds(d)
 	w.left = d.State == Left
 }
@@ -703,7 +826,7 @@ func (w *world) tell(ev Event) {
 func (w *world) heard(ev Event, heard bool) {
 	d, ok := ev.(Done)
 	tells := ok && (d.Effect == Unschedule && d.Err == nil || d.Effect == Check && d.Local != nil && !w.ours(d.Local.Shutdown))
-	cancelled := tells && w.announced && !w.gone.IsZero()
+	cancelled := tells && w.announced && !w.gone.IsZero() && w.announcedBy == w.instance
 	if heard != cancelled {
 		w.fail("after %T%+v a user's cancel is heard: %v; cancelled %v", ev, ev, heard, cancelled)
 	}
@@ -723,7 +846,7 @@ func (w *world) heard(ev Event, heard bool) {
 
 // ours tells what we scheduled last from anything else.
 func (w *world) ours(s Shutdown) bool {
-	return s.Mark && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+backstop).Truncate(time.Microsecond))
+	return s.Type == "reboot" && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+backstop).Truncate(time.Microsecond))
 }
 
 // wasCancelled reports whether the check whose end this step learns has found
@@ -731,6 +854,7 @@ func (w *world) ours(s Shutdown) bool {
 func (w *world) wasCancelled() bool { return w.told && !w.ours(w.checked.Local.Shutdown) }
 
 func (w *world) hear(u Update) {
+	was := w.pending()
 	switch u.Source {
 	case Engine:
 		if w.engineSaid && !u.Pending {
@@ -739,6 +863,19 @@ func (w *world) hear(u Update) {
 		w.engineSaid = u.Pending
 	case Requester:
 		w.requested = u.Pending
+	}
+	switch {
+	case !w.pending() && (was || u.Source == Engine):
+		w.version, w.postponed, w.heldSince, w.postponedFor = "", 0, time.Time{}, ""
+	case w.pending() && u.Pending && u.Version != "":
+		w.version = u.Version
+	}
+	if w.pending() && w.version != "" && w.version != w.postponedFor {
+		if w.postponedFor != "" {
+			w.seen["another version postponed anew"]++
+			w.postponed, w.heldSince = 0, time.Time{}
+		}
+		w.postponedFor = w.version
 	}
 }
 
@@ -789,9 +926,6 @@ func (w *world) decided(before State, d Decision) {
 	if d.Start == Unlock && w.planned {
 		w.fail("the slot is given back and our reboot stands")
 	}
-	if d.Start == Unschedule && d.Order.At.IsZero() && d.State != Starting && d.State != Settling {
-		w.fail("what others have scheduled may be cancelled")
-	}
 	if delay := w.policyDelay(); d.Start == Lock || d.Start == Schedule || d.Start == Reboot {
 		if w.now.Before(w.cancelledAt.Add(w.m.policy.LoginRetry)) && !w.overdue() {
 			w.fail("%v is started %v after a user has cancelled", d.Start, w.now.Sub(w.cancelledAt))
@@ -841,7 +975,7 @@ func (w *world) decided(before State, d Decision) {
 		}
 		if w.told {
 			w.seen["told again"]++
-			if final == w.toldFinal {
+			if final == w.toldFinal && !w.wasCancelled() {
 				w.fail("users are told twice")
 			}
 		}
@@ -894,10 +1028,10 @@ func (w *world) decided(before State, d Decision) {
 		}
 		w.seen["called off, the clock was stepped"]++
 	}
-	if d.State == Left && !w.left && w.planned && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.m.mayStand && w.inspectOK {
+	if d.State == Left && !w.left && w.planned && !w.m.settledAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.m.mayStand && w.inspectOK {
 		w.fail("left with a reboot scheduled, without need")
 	}
-	if d.State == Left && !w.left && w.held && lock && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.inspectOK {
+	if d.State == Left && !w.left && w.held && lock && !w.m.settledAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.inspectOK {
 		w.fail("left with the slot, without need")
 	}
 }
@@ -918,13 +1052,13 @@ func (w *world) holds(d Decision) {
 	if w.m.running != w.running {
 		w.fail("the machine says that %v is running, and %v is", w.m.running, w.running)
 	}
-	if w.planned && !w.m.mayStand {
+	if (w.planned || !w.late.At.IsZero()) && !w.m.mayStand {
 		w.fail("our reboot stands and the machine rules it out")
 	}
 	if w.m.looking != w.looking {
 		w.fail("the machine says %v about a look, and it is %v", w.m.looking, w.looking)
 	}
-	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && w.running != Unlock && w.running != Unschedule {
+	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && !w.m.settledAt.After(w.now) && w.running != Unlock && w.running != Unschedule {
 		w.fail("asked to leave, it goes on with %v", w.running)
 	}
 	if w.m.policy.Lock && w.held && !w.m.MayHold() {
@@ -936,7 +1070,7 @@ func (w *world) holds(d Decision) {
 	idling := w.running == None || w.cancelled
 	switch d.State {
 	case Idle:
-		if w.m.MayHold() || w.m.mayStand || w.pending() {
+		if w.m.MayHold() || w.m.mayReboot() || w.pending() {
 			w.fail("idle, may hold %v, may stand %v, pending %v", w.m.MayHold(), w.m.mayStand, w.pending())
 		}
 	case Waiting:
@@ -963,7 +1097,7 @@ func (w *world) holds(d Decision) {
 			w.fail("queues without looking")
 		}
 	case Settling, Releasing:
-		if idling && w.leave == nil && !w.m.etcd.at.After(w.now) && !w.m.logind.at.After(w.now) {
+		if idling && w.leave == nil && !w.m.etcd.at.After(w.now) && !w.m.logind.at.After(w.now) && !w.m.settledAt.After(w.now) {
 			w.fail("%v waits for nothing", d.State)
 		}
 	}
@@ -989,6 +1123,8 @@ func (w *world) live() error {
 	if !c.planned {
 		c.local.Shutdown = Shutdown{}
 	}
+	c.late = Order{}
+	c.answerReboot()
 	c.note("the world turns kind")
 
 	for range steps {
@@ -1006,7 +1142,7 @@ func (w *world) live() error {
 			c.tell(Tick{})
 		case c.pending() && m.state == Rebooting, !c.pending() && m.state == Idle && !c.held:
 			return nil
-		case c.planned && !c.local.Shutdown.At.After(c.clock()):
+		case c.down, c.planned && !c.local.Shutdown.At.After(c.clock()):
 			return nil // logind reboots the host
 		case c.looking && c.chance(0.5):
 			local := c.local
@@ -1017,7 +1153,7 @@ func (w *world) live() error {
 			c.now = c.now.Add(c.upTo(20 * time.Second))
 			local := c.local
 			c.check.at = c.now
-			d := Done{Effect: c.running, Holding: c.holding(), Local: &local, Found: c.undone}
+			d := Done{Effect: c.running, Holding: c.holding(), Local: &local, Found: c.undone, Logind: fmt.Sprint(c.instance)}
 			switch {
 			case c.cancelled:
 				d.Err, d.Unknown, d.Local = context.Canceled, c.running == Lock, nil
@@ -1026,7 +1162,9 @@ func (w *world) live() error {
 			case c.running == Unlock:
 				c.held = false
 			case c.running == Schedule && !c.granted && c.local.Shutdown.Type == "":
-				c.schedule()
+				c.schedule(c.order)
+			case c.running == Unschedule && c.undecided():
+				d.Err = errRefused
 			case c.running == Unschedule && c.scheduledByUs():
 				c.local.Shutdown, c.planned, d.Found = Shutdown{}, false, true
 			}

@@ -40,7 +40,6 @@ type Host struct {
 	Bus    *bustest.Bus
 	Engine *bustest.Engine
 	Logind *bustest.Logind
-
 	o      Options
 	notify *net.UnixConn
 
@@ -133,9 +132,12 @@ func (h *Host) Start() error {
 	return nil
 }
 
-// Boot is Start after a reboot: the boot id is a new one and update_engine has
-// nothing to report.
+// Boot is Start after a reboot: the boot id is a new one, update_engine has
+// nothing to report, and /run is empty but for the coordinator file's folder.
 func (h *Host) Boot() error {
+	if err := os.RemoveAll(h.Path("run/locksmith")); err != nil {
+		return err
+	}
 	if err := h.newBootID(); err != nil {
 		return err
 	}

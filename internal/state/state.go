@@ -1,0 +1,163 @@
+// Package state owns /run/locksmith/state.json, in which the daemon keeps over a restart
+// of itself what nobody else on the host knows: for this boot, and no longer.
+//
+// It guarantees that a reader sees the old content or the new, never a part, whenever a
+// process is killed, and that a file of another boot, or one that cannot be understood,
+// is never taken for a state. It does not guard against two writers: only the holder of
+// the coordinator file writes, and what runs once that one has ended.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// DefaultPath is where the file is on a host.
+const DefaultPath = "/run/locksmith/state.json"
+
+// maxSize is more than any state has, in bytes.
+const maxSize = 64 << 10
+
+// Kept is what a restart of the daemon does not forget. Times are by the wall clock. The
+// zero Kept says that there is nothing to remember.
+type Kept struct {
+	Scheduled Scheduled `json:"scheduled,omitzero"`
+	// Asked is when logind was asked to reboot at once; zero when it was not, or has said
+	// that it does not.
+	Asked time.Time `json:"asked,omitzero"`
+	// Request is a reboot that somebody asked for by hand.
+	Request Request `json:"request,omitzero"`
+	// Cancelled is when a user was seen to have cancelled the reboot.
+	Cancelled time.Time `json:"cancelled,omitzero"`
+	Postponed Postponed `json:"postponed,omitzero"`
+	// Owner is the token by which a place in the queue is known to be the daemon's.
+	Owner string `json:"owner,omitempty"`
+}
+
+// Scheduled is a reboot that the daemon has scheduled with logind, or was about to; the
+// zero one is none.
+type Scheduled struct {
+	Type string `json:"type"` // always "reboot"
+	// Usec is its time in microseconds since 1970, as logind has it; 0 when nobody knows it,
+	// so that any reboot may be this one.
+	Usec   int64  `json:"usec,omitempty"`
+	Told   bool   `json:"told,omitempty"`   // users were told of it, and nobody has begun to call it off
+	Logind string `json:"logind,omitempty"` // the name on the bus of the logind that has it
+}
+
+// Request is a reboot that was asked for by hand; the zero one is none.
+type Request struct {
+	Since   time.Time `json:"since"`
+	Version string    `json:"version,omitempty"`
+}
+
+// Postponed is how long people have held back the reboot for a version.
+type Postponed struct {
+	For     time.Duration `json:"for_ns"`
+	Version string        `json:"version,omitempty"`
+}
+
+// document is the content of the file.
+type document struct {
+	Boot string `json:"boot_id"`
+	Kept
+}
+
+// ErrNone says that nothing was kept during this boot, or that it has been removed.
+var ErrNone = errors.New("there is no state of this boot")
+
+// File is the file of one boot. Not safe for concurrent use.
+type File struct{ path, boot string }
+
+// New returns the file below root for the boot with that id.
+func New(root, boot string) *File { return &File{path: filepath.Join(root, DefaultPath), boot: boot} }
+
+// Path is where the file is.
+func (f *File) Path() string { return f.path }
+
+// Read returns what was kept. The error is ErrNone, or says what is wrong with the file.
+func (f *File) Read() (Kept, error) {
+	var d document
+	data, err := f.content()
+	if errors.Is(err, fs.ErrNotExist) {
+		return Kept{}, ErrNone
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &d)
+	}
+	switch {
+	case err != nil:
+		return Kept{}, fmt.Errorf("read %s: %w", f.path, err)
+	case d.Boot == "":
+		return Kept{}, fmt.Errorf("read %s: it does not say of which boot it is", f.path)
+	case d.Boot != f.boot:
+		return Kept{}, ErrNone
+	}
+	d.Request.Version, d.Postponed.Version = safetext.Clean(d.Request.Version), safetext.Clean(d.Postponed.Version)
+	d.Postponed.For = max(0, d.Postponed.For)
+	return d.Kept, nil
+}
+
+// content returns what a plain file holds. O_NONBLOCK keeps a named pipe from holding us up.
+func (f *File) content() ([]byte, error) {
+	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a plain file")
+	case info.Size() > maxSize:
+		return nil, fmt.Errorf("it has %d bytes, which is more than any that locksmithd writes", info.Size())
+	}
+	return io.ReadAll(io.LimitReader(file, maxSize))
+}
+
+// Write replaces what is kept. On error the old content is still there.
+func (f *File) Write(k Kept) error {
+	data, err := json.Marshal(document{Boot: f.boot, Kept: k})
+	if err == nil {
+		err = f.replace(append(data, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.path, err)
+	}
+	return nil
+}
+
+func (f *File) replace(data []byte) error {
+	dir := filepath.Dir(f.path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	// The name is fixed: there is one writer, and what a killed one left is cleared away.
+	temporary := filepath.Join(dir, "."+filepath.Base(f.path)+".new")
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	next, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(data)
+	if err = errors.Join(err, next.Close()); err == nil {
+		err = os.Rename(temporary, f.path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package state
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var full = Kept{
+	Scheduled: Scheduled{Type: "reboot", Usec: 1772424030123456, Told: true, Logind: ":1.7"},
+	Asked:     time.Date(2026, 3, 2, 4, 0, 1, 0, time.UTC),
+	Request:   Request{Since: time.Date(2026, 3, 2, 4, 0, 2, 3, time.UTC), Version: "4081.2.0"},
+	Cancelled: time.Date(2026, 3, 2, 4, 0, 3, 0, time.UTC),
+	Postponed: Postponed{For: 90 * time.Minute, Version: "4081.2.0"},
+	Owner:     "7QW3XS",
+}
+
+func write(t *testing.T, f *File, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(f.Path()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.Path(), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsWrittenIsReadDuringTheSameBootOnly(t *testing.T) {
+	root := t.TempDir()
+	f := New(root, "boot-1")
+	if _, err := f.Read(); !errors.Is(err, ErrNone) {
+		t.Errorf("without a file: %v", err)
+	}
+	for _, k := range []Kept{full, {}} {
+		if err := f.Write(k); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := New(root, "boot-1").Read(); err != nil || !reflect.DeepEqual(got, k) {
+			t.Errorf("read %+v, %v, want %+v", got, err, k)
+		}
+		if got, err := New(root, "boot-2").Read(); !errors.Is(err, ErrNone) || got != (Kept{}) {
+			t.Errorf("in another boot read %+v, %v", got, err)
+		}
+	}
+	entries, err := os.ReadDir(filepath.Dir(f.Path()))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the file: %v, %v", entries, err)
+	}
+	if info, err := os.Stat(f.Path()); err != nil || info.Mode() != 0o600 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+}
+
+func TestWhatCannotBeUnderstoodIsAnErrorThatNamesTheFile(t *testing.T) {
+	for name, content := range map[string]string{
+		"empty":        "",
+		"cut":          `{"boot_id":"boot-1","scheduled":{"type":"reb`,
+		"no object":    `[]`,
+		"wrong types":  `{"boot_id":"boot-1","asked":12}`,
+		"without boot": `{"scheduled":{"type":"reboot","usec":1}}`,
+		"huge":         `{"boot_id":"boot-1"}` + strings.Repeat(" ", maxSize),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := New(t.TempDir(), "boot-1")
+			write(t, f, content)
+			if got, err := f.Read(); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), f.Path()) || got != (Kept{}) {
+				t.Errorf("read %+v, %v", got, err)
+			}
+			if err := f.Write(full); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := f.Read(); err != nil || got != full {
+				t.Errorf("after a write: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoPlainFileIsAnError(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":   func(path string) error { return os.Symlink("/etc/hostname", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := New(t.TempDir(), "boot-1")
+			write(t, f, "")
+			if err := errors.Join(os.Remove(f.Path()), make(f.Path())); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Read(); err == nil || errors.Is(err, ErrNone) {
+				t.Errorf("read: %v", err)
+			}
+		})
+	}
+}
+
+func TestTextsOfOthersCannotHarmATerminal(t *testing.T) {
+	f := New(t.TempDir(), "boot-1")
+	write(t, f, `{"boot_id":"boot-1","request":{"since":"2026-03-02T04:00:00Z","version":"\u001b[31m"},"postponed":{"for_ns":-5}}`)
+	got, err := f.Read()
+	if want := `\x1b[31m`; err != nil || got.Request.Version != want || got.Postponed.For != 0 {
+		t.Errorf("read %+v, %v", got, err)
+	}
+}
+
+func TestAFailedWriteLeavesTheOldContent(t *testing.T) {
+	f := New(t.TempDir(), "boot-1")
+	if err := f.Write(full); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody can write where a folder has the name of the new file, root included.
+	blocked := filepath.Join(filepath.Dir(f.Path()), ".state.json.new", "x")
+	if err := os.MkdirAll(blocked, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Write(Kept{}); err == nil {
+		t.Error("it could be written")
+	}
+	if got, err := f.Read(); err != nil || got != full {
+		t.Errorf("read %+v, %v", got, err)
+	}
+}

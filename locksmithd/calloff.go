@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/state"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+const (
+	callOffTimeout = 45 * time.Second // of all tries
+	callOffEvery   = time.Second
+)
+
+// callOff makes sure that a daemon which has ended leaves no reboot scheduled with logind, as one
+// does that was killed, or that logind did not answer. It is for ExecStopPost= of the unit. A
+// host that goes down is left alone, and so is a reboot that may be somebody else's.
+func callOff(ctx context.Context, root string, log *slog.Logger) error {
+	boot, err := systemd.BootID(root)
+	if err != nil {
+		return err
+	}
+	memory := state.New(root, boot)
+	kept, err := memory.Read()
+	switch {
+	case errors.Is(err, state.ErrNone):
+		return nil
+	case err != nil:
+		return fmt.Errorf("it is not known whether locksmithd has scheduled a reboot: %w", err)
+	case kept.Scheduled.Usec == 0:
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callOffTimeout)
+	defer cancel()
+	for {
+		off, err := tryCallOff(ctx, memory, kept)
+		if err == nil {
+			if off {
+				log.Info("the reboot that was scheduled with logind is called off", "for", time.UnixMicro(kept.Scheduled.Usec))
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the reboot that locksmithd scheduled for %v may still stand, and a slot is kept for it; shutdown -c cancels it: %w", time.UnixMicro(kept.Scheduled.Usec), err)
+		case <-time.After(callOffEvery):
+		}
+	}
+}
+
+// tryCallOff reports whether it has called off a reboot that stood.
+func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool, error) {
+	conn, err := systemd.ConnectSystemBus(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	h := host{systemd.NewLogind(conn), conn}
+	ours := func() (bool, error) {
+		s, err := h.Scheduled(ctx)
+		return s.Type == kept.Scheduled.Type && s.At.Equal(time.UnixMicro(kept.Scheduled.Usec)), err
+	}
+	if stands, err := ours(); err != nil || !stands {
+		return false, err // that it is gone the next daemon sees for itself
+	}
+	if down, err := h.GoingDown(ctx); err == nil && down {
+		return false, nil
+	}
+	kept.Scheduled.Told = false // or the next daemon took it for a user's doing
+	if err := memory.Write(kept); err != nil {
+		return false, err
+	}
+	if err := h.Cancel(ctx); err != nil {
+		return false, err
+	}
+	switch stands, err := ours(); {
+	case err != nil:
+		return false, err
+	case stands:
+		return false, errors.New("logind has not cancelled the reboot that was scheduled")
+	}
+	kept.Scheduled = state.Scheduled{}
+	return true, memory.Write(kept)
+}

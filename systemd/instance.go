@@ -1,0 +1,18 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+)
+
+// Instance returns the name that the bus gave to the logind that has its well-known name now.
+// One that is started anew gets another.
+func (l *Logind) Instance(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var name string
+	if err := l.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetNameOwner", 0, logindName).Store(&name); err != nil {
+		return "", fmt.Errorf("ask the bus for logind's name: %w", err)
+	}
+	return name, nil
+}
