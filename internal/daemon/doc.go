@@ -18,7 +18,8 @@
 //     postpone is used up, which waiting for a slot does not do; a cancel is heard
 //     up to the last answer of the last check, whatever else happens;
 //   - a slot is not given back while a reboot that was scheduled for it may
-//     stand, and what others have scheduled is neither replaced nor cancelled;
+//     stand, or one that logind was asked for may come, whichever process of this boot
+//     did that; what others have scheduled is neither replaced nor cancelled;
 //   - while anything is pending, the gates are asked again at least once a
 //     minute, so that a step of the clock cannot fool the daemon;
 //   - every state has a way out.
@@ -32,5 +33,6 @@
 //     check, and the reboot called off;
 //   - what somebody schedules or cancels in the moment between the last answer and
 //     the call that follows it: logind has no way to compare and change at once;
-//   - that a process which is started anew knows of a cancel before it.
+//   - that a process which is started anew knows who cancelled a reboot, when the one
+//     before it ended while it was itself calling that off: users are told again.
 package daemon
