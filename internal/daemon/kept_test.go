@@ -106,12 +106,16 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	}
 	// A call to schedule that was under way when the process died may yet be carried out.
 	r = newRig(t, true).do(toPreparing...).do(crowded).again().do(need, fromNow)
-	r.expect(Settling, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "logind has not answered a call, and may carry it out until "+clock(r.now.Add(callGrace))) {
+	r.expect(Starting, None, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "a slot is held; logind has not answered a call, and may carry it out until "+clock(r.now.Add(callGrace))) {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(callGrace)
-	r.expect(Settling, Unschedule, false)
+	r.expect(Starting, Unschedule, false)
+	r.do(calledOff)
+	if r.expect(Locking, Lock, false); r.count(Unlock) > 0 {
+		t.Error("the slot is given back, and taken again")
+	}
 }
 
 // A logind that was started anew, and has lost what was scheduled, is no user.

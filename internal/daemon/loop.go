@@ -230,6 +230,7 @@ func (l *loop) step(work context.Context, event Event) State {
 	}
 	now := time.Now()
 	d := l.machine.Step(now, event)
+	l.keep(l.machine.Kept(now)) // before anybody hears of it
 	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now), obstacle: l.machine.shownObstacle(now)}
 	for _, move := range d.Moved {
 		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", report.Status)
@@ -241,7 +242,6 @@ func (l *loop) step(work context.Context, event Event) State {
 		l.reported = report
 		l.parts.Report(report)
 	}
-	l.keep(l.machine.Kept(now))
 	switch {
 	case d.Cancel && d.KeepPlace:
 		l.cancel(ErrKeepPlace)

@@ -77,8 +77,8 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 
 func (m *Machine) starting(now time.Time) (State, string) {
 	switch {
-	case m.mayReboot() && m.logind.err == nil && !now.Before(m.settledAt):
-		return Starting, "" // logind is asked first
+	case m.mayReboot() && m.logind.err == nil && (!now.Before(m.settledAt) || m.inspected && m.holding == HeldThisBoot):
+		return Starting, "" // logind is asked first, and a slot of this boot is kept until it can be
 	case !m.policy.Lock:
 		return m.resume("started")
 	case !m.inspected:

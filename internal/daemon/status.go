@@ -31,6 +31,8 @@ func (m *Machine) Status(now time.Time) string {
 		switch {
 		case m.mayReboot() && m.logind.err == nil && !now.Before(m.settledAt):
 			text += "starting: asking logind whether a reboot is scheduled" + since
+		case m.inspected && m.mayReboot():
+			text += "a slot is held" + m.logindText(now)
 		case m.inspected:
 			text += "a slot is held; waiting for update_engine until " + m.policy.clock(m.startedAt.Add(engineGrace))
 		default:

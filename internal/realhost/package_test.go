@@ -26,7 +26,8 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 		t.Errorf("after the upgrade it is still %s", now)
 	}
 	eventually(t, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
-	first.awaitStatus("waiting for a slot", "in the queue behind "+second.id)
+	first.awaitStatus("waiting for a slot", "held by "+other) // and has kept its place
+	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
 	first.wantNoReboot(before)
 	if got := first.unit("locksmithd", "Result"); got != "success" {
 		t.Errorf("the result of locksmithd is %q", got)
