@@ -247,7 +247,8 @@ type Machine struct {
 
 	// The effect in flight, and the Look that may be.
 	running Effect
-	stopped bool // and has been cancelled
+	began   time.Time
+	stopped bool // it has been cancelled
 	looking bool
 	done    *Done // its result, during the step that learns it
 
@@ -332,7 +333,7 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	want := m.want(now)
 	switch {
 	case m.running == None && want != None:
-		m.running, m.stopped = want, false
+		m.running, m.began, m.stopped = want, now, false
 		m.mayStand = m.mayStand || want == Schedule
 		if want == Reboot {
 			m.askedAt = now
@@ -423,7 +424,7 @@ func (m *Machine) ended(now time.Time, d Done) {
 	case Check:
 		if d.Local != nil {
 			m.saw(now, d.Local, nil)
-			if m.mayStand = m.ours(d.Local.Shutdown) || now.Before(m.settledAt); !m.mayStand {
+			if m.mayStand = m.ours(d.Local.Shutdown) || m.began.Before(m.settledAt); !m.mayStand {
 				m.gone(now, d.Logind)
 			}
 		}

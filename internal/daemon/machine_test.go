@@ -713,7 +713,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		const hosts = 20
 		for seed := range uint64(hosts) {
 			r := &rig{t: t, now: t0}
-			r.m = New(policy, r.now, rand.New(rand.NewPCG(seed, 0)))
+			r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(seed, 0)))
 			r.do(Tick{}, calledOff, need)
 			begins := r.m.begin(t0)
 			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.clock(begins)) != (c.most > 0) {
@@ -738,7 +738,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		}
 		// In the midst of it nobody waits.
 		r := &rig{t: t, now: open.Add(c.most)}
-		r.m = New(policy, r.now, rand.New(rand.NewPCG(1, 0)))
+		r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(1, 0)))
 		r.do(Tick{}, calledOff, need).expect(Preparing, Check, false)
 	}
 }

@@ -1123,6 +1123,9 @@ func (w *world) live() error {
 	if !c.planned {
 		c.local.Shutdown = Shutdown{}
 	}
+	if c.planned && m.mayStand && m.scheduled.IsZero() { // as the status line says
+		c.local.Shutdown, c.planned = Shutdown{}, false
+	}
 	c.late = Order{}
 	c.answerReboot()
 	c.note("the world turns kind")
