@@ -150,6 +150,7 @@ func makeSite(root string) error {
 		chroot ` + site + ` dpkg --install ` + packageFile + `
 		cp ../../bin/etcd ` + site + `/usr/local/bin/etcd
 		CGO_ENABLED=0 go build -o ` + site + `/usr/local/sbin/updateengine ./updateengine
+		CGO_ENABLED=0 go build -o ` + site + `/usr/local/bin/longsession ./longsession
 		cp -r testdata/site/. ` + site + `
 		chroot ` + site + ` sh -ec '
 			groupadd wheel

@@ -41,6 +41,20 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	}
 }
 
+// Users cannot hide behind what logind says of their session.
+func TestAUserWhoseSessionIsTooLongToReadIsToldAndHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "REBOOT_STRATEGY=reboot\nLOCKSMITHD_LOGIN_DELAY=20s\n")
+	before := h.awaitUp()
+	op := h.login("op")
+	op.enter("longsession &")
+	op.await("the session has a long display")
+	h.announce("4081.2.0")
+	h.awaitStatus("users are logged in (op)")
+	op.await("System reboot in 20 seconds!")
+	h.awaitReboot(before)
+}
+
 func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
