@@ -8,6 +8,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -61,8 +62,8 @@ func (e *DocumentError) Unwrap() error { return e.Err }
 type Lock struct {
 	store  Store
 	prefix string
-	max    int    // of a document that is created
-	self   Record // who the caller is, as far as it said
+	max    atomic.Int64 // of a document that is created
+	self   Record       // who the caller is, as far as it said
 	disk   []string
 
 	// looked is what Holder has read, for a Release that follows.
@@ -81,10 +82,17 @@ func New(store Store, group string, max int) (*Lock, error) {
 	if err := ValidateGroup(group); err != nil {
 		return nil, err
 	}
+	l := &Lock{store: store, prefix: prefix(group), unresolved: noRevision, queueLease: queueLease}
+	return l, l.Declare(max)
+}
+
+// Declare is for another max than that of New. It may be called at any time, also beside another call.
+func (l *Lock) Declare(max int) error {
 	if _, err := newSemaphore(0).SetMax(max); err != nil {
-		return nil, err
+		return err
 	}
-	return &Lock{store: store, prefix: prefix(group), max: max, unresolved: noRevision, queueLease: queueLease}, nil
+	l.max.Store(int64(max))
+	return nil
 }
 
 // Identify says which host this Lock acts for, with the tokens that earlier boots left on its disk. From
@@ -492,7 +500,7 @@ func (l *Lock) reread(ctx context.Context, reads []Read, failures *int) (Snapsho
 func (l *Lock) parse(snap Snapshot) (Semaphore, int64, error) {
 	v := snap.Values[l.semaphoreKey()]
 	if v.ModRevision == 0 {
-		return newSemaphore(l.max), 0, nil
+		return newSemaphore(int(l.max.Load())), 0, nil
 	}
 	s, err := ParseSemaphore(v.Data)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -27,11 +28,14 @@ type slot struct {
 	id     string // of this machine
 	bootID string
 	root   string
-	ttl    time.Duration
 	owner  string // of the place in the queue
 	log    *slog.Logger
 
 	fenced bool // nothing that an earlier process here sent to etcd can happen any more
+
+	mu    sync.Mutex
+	ttl   time.Duration
+	begin context.CancelCauseFunc // anew a wait that goes on; or nil
 }
 
 var _ daemon.Locker = (*slot)(nil)
@@ -62,6 +66,28 @@ func (s *slot) identify() (lock.Record, error) {
 	}
 	s.lock.Identify(self, disk)
 	return self, nil
+}
+
+// set applies the settings that need no other lock. What is held stays as it is, and a wait goes on in its place.
+func (s *slot) set(cfg *config.Config) error {
+	if err := s.lock.Declare(cfg.Max); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ttl != cfg.LockTTL && s.begin != nil {
+		s.begin(lock.ErrKeepPlace)
+	}
+	s.ttl = cfg.LockTTL
+	return nil
+}
+
+// current is ctx until set changes something for a wait, and the time-to-live.
+func (s *slot) current(ctx context.Context) (context.Context, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, s.begin = context.WithCancelCause(ctx)
+	return ctx, s.ttl
 }
 
 // LogValue says what to give locksmithctl to free the slot by hand.
@@ -103,12 +129,11 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 	if record.Token, err = identity.NewToken(s.root); err != nil {
 		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
 	}
-	record.Since, record.By, record.Version, record.TTL = time.Now().UTC(), "locksmithd", version, s.ttl
-	record.Owner = s.owner
+	record.Since, record.By, record.Version, record.Owner = time.Now().UTC(), "locksmithd", version, s.owner
 	held := "" // as last logged
 	ctx, stop := keepingPlace(ctx)
 	defer stop()
-	return unknown(s.lock.Acquire(ctx, s.id, record, func(w lock.Waiting, err error) {
+	waiting := func(w lock.Waiting, err error) {
 		if now := w.Holders(); err == nil && now != held {
 			held = now
 			s.log.Info("waiting for a slot", "holders", now, "behind", w.Ahead)
@@ -119,7 +144,15 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 			return
 		}
 		blocked(w.String())
-	}))
+	}
+	for {
+		current, ttl := s.current(ctx)
+		record.TTL = ttl
+		err := s.lock.Acquire(current, s.id, record, waiting)
+		if err == nil || ctx.Err() != nil || context.Cause(current) != lock.ErrKeepPlace {
+			return unknown(err)
+		}
+	}
 }
 
 // keepingPlace translates the cause that ends a context into the lock's.

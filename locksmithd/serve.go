@@ -222,12 +222,14 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 		d.Policy.Spread = spread
 		return d, nil
 	}
-	if s.slot == nil || cfg.Group != s.slotFrom.Group || cfg.Max != s.slotFrom.Max || cfg.LockTTL != s.slotFrom.LockTTL || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
+	if s.slot == nil || cfg.Group != s.slotFrom.Group || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
 		slot, err := newSlot(cfg, s.root, s.owner, s.log)
 		if err != nil {
 			return d, err
 		}
 		s.slot, s.slotFrom = slot, cfg
+	} else if err := s.slot.set(cfg); err != nil {
+		return d, err
 	}
 	d.Policy.Lock, d.Lock = true, s.slot
 	return d, nil

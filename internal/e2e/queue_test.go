@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -322,6 +323,40 @@ func TestHeadOfTheQueueIsKilledBetweenTheTransactionAndItsReply(t *testing.T) {
 		g.wantEmpty()
 		g.wantNever("two holders of one slot", severalHolders)
 	})
+}
+
+// Neither the number of slots of a lock that is yet to be created nor the time-to-live of the next slot is another lock.
+func TestReloadOfMaxAndTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	fleet := enqueueBehindOther(t, g, 3)
+	first, second, third := fleet[0], fleet[1], fleet[2]
+	first.reload(g.conf("LOCKSMITHD_MAX=5", "LOCKSMITHD_LOCK_TTL=2h"))
+	first.awaitLog("the new configuration is in force")
+	second.reload(g.conf("LOCKSMITHD_LOCK_TTL=3h"))
+	second.awaitLog("the new configuration is in force")
+	first.awaitStatus("first in the queue")
+	second.awaitStatus("in the queue behind " + first.id)
+	third.awaitStatus("in the queue behind " + second.id)
+	g.unlock("other")
+	first.awaitReboot()
+	g.wantTimeToLive(first.id, "2h0m0s")
+	first.reload(g.conf()) // of one that holds a slot: it keeps that, and what it was taken with
+	first.reboot()
+	second.awaitReboot()
+	g.wantTimeToLive(second.id, "3h0m0s")
+	third.wantNoReboot()
+	g.wantOrder("other", first.id, second.id)
+}
+
+// wantTimeToLive checks what the slot of a host was taken with.
+func (g *group) wantTimeToLive(id, want string) {
+	g.t.Helper()
+	response, err := g.client.Get(g.t.Context(), g.prefix+"/holders/"+id)
+	must(g.t, err)
+	if len(response.Kvs) != 1 || !strings.Contains(string(response.Kvs[0].Value), `"ttl":"`+want+`"`) {
+		g.t.Errorf("the record is %v, want the time-to-live %s", response.Kvs, want)
+	}
 }
 
 func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
