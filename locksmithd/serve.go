@@ -79,7 +79,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	file, err := coordinator.Open(filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy))
+	file, err := coordinator.Open(ctx, filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy), s.log)
 	if cfg.Strategy == config.StrategyOff {
 		if err != nil { // somebody else is the coordinator, and rightly so
 			s.log.Warn("the coordinator file is left as it is", "error", err)

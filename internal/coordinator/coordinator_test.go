@@ -2,9 +2,11 @@ package coordinator
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,8 +22,11 @@ import (
 const holderVariable = "COORDINATOR_HOLDER"
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(lockerVariable); path != "" {
+		lockAndBecome(path, os.Getenv("BECOME"))
+	}
 	if path := os.Getenv(holderVariable); path != "" {
-		f, err := Open(path, "reboot")
+		f, err := start(path)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -33,9 +39,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// start opens the file as the daemon does that starts.
+func start(path string) (*File, error) {
+	return Open(context.Background(), path, "reboot", slog.New(slog.DiscardHandler))
+}
+
 func open(t *testing.T, path string) *File {
 	t.Helper()
-	f, err := Open(path, "etcd-lock")
+	f, err := Open(t.Context(), path, "etcd-lock", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,10 +137,12 @@ func TestCannotStartWhileAnotherCoordinatorHoldsTheFile(t *testing.T) {
 		if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Open(path, "reboot")
 		var held *HeldError
-		if !errors.As(err, &held) || held.Name != test.name || held.Path != path {
-			t.Errorf("got %v, %v, want a HeldError naming %q", f, err, test.name)
+		synctest.Test(t, func(t *testing.T) { // it waits a while
+			_, err = start(path)
+		})
+		if !errors.As(err, &held) || held.Name != test.name || held.Path != path || held.PID != os.Getpid() {
+			t.Errorf("got %v, want a HeldError naming %q", err, test.name)
 		} else if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), test.name) {
 			t.Errorf("the message names not all: %v", err)
 		}
@@ -159,7 +172,7 @@ func TestFileIsTakenOverFromADeadCoordinator(t *testing.T) {
 		t.Fatalf("the holder says %q, %v", line, err)
 	}
 	var held *HeldError
-	if _, err := Open(path, "reboot"); !errors.As(err, &held) {
+	if _, err := start(path); !errors.As(err, &held) {
 		t.Errorf("while it lives: %v", err)
 	}
 	// What a coordinator leaves that dies while it writes.
@@ -225,7 +238,7 @@ func TestFileIsAlwaysWholeAndAlwaysLocked(t *testing.T) {
 	})
 	watch(func() {
 		var held *HeldError
-		if other, err := Open(path, "reboot"); !errors.As(err, &held) || held.Name != name {
+		if other, err := start(path); !errors.As(err, &held) || held.Name != name {
 			t.Errorf("a second coordinator: %v, %v", other, err)
 		}
 	})
@@ -248,7 +261,7 @@ func TestOnlyOneOfManyOpensWins(t *testing.T) {
 		var openers sync.WaitGroup
 		for i := range files {
 			openers.Go(func() {
-				f, err := Open(path, "reboot")
+				f, err := start(path)
 				var held *HeldError
 				if err != nil && !errors.As(err, &held) {
 					t.Error(err)
@@ -292,7 +305,7 @@ func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		go func() {
-			_, err := Open(path, "reboot")
+			_, err := start(path)
 			done <- err
 		}()
 		select {
@@ -312,7 +325,7 @@ func TestFolderThatCannotBeMadeIsAnError(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(filepath.Join(file, "update-engine", "coordinator.conf"), "reboot"); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := start(filepath.Join(file, "update-engine", "coordinator.conf")); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("got %v", err)
 	}
 }

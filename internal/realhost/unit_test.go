@@ -83,3 +83,32 @@ func TestStatusOfAHostWithADropInShowsTheLockOfItsDaemon(t *testing.T) {
 		}
 	}
 }
+
+// In the sandbox the daemon does not see other users' processes, and yet tells them from root's.
+func TestALockOnTheCoordinatorFileIsRootsToTake(t *testing.T) {
+	t.Parallel()
+	const path = "/run/update-engine/coordinator.conf"
+	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
+	h.awaitStatus("idle")
+	hold := func(user string, command ...string) {
+		h.do("systemctl", "stop", "locksmithd")
+		h.do(append([]string{"systemd-run", "--unit=hold-" + user, "--uid=" + user}, command...)...)
+		eventually(t, "the lock of "+user, func() bool { return h.run("flock", "-n", path, "true").status == 1 })
+	}
+
+	hold("joe", "flock", path, "sleep", "1000")
+	h.do("systemctl", "start", "locksmithd")
+	h.awaitJournal("the lock on the coordinator file is of a user who can be no reboot coordinator")
+	if h.run("flock", "-n", path, "true").status != 1 {
+		t.Error("the daemon does not hold the lock")
+	}
+
+	hold("root", "flock", path, "sleep", "1000")
+	if r := h.run("systemctl", "start", "locksmithd"); r.status == 0 {
+		t.Errorf("it starts beside another coordinator: %+v", r)
+	}
+	h.awaitJournal(path+" is locked by process ", " of root, and the file names the reboot coordinator")
+	h.do("systemctl", "stop", "hold-root")
+	h.do("systemctl", "restart", "locksmithd")
+	h.awaitStatus("idle")
+}

@@ -1,0 +1,158 @@
+package coordinator
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// HeldError says that another program has the lock, which may be a coordinator.
+type HeldError struct {
+	Path string
+	Name string // NAME= in the file; empty when it does not say, or is not known to be the holder's
+	PID  int    // of the process that took the lock; 0 when it is not known
+
+	// writer says that it has the file open for writing, and so is a coordinator; root that it is root's.
+	writer, root bool
+}
+
+func (e *HeldError) Error() string {
+	const only = "only one reboot coordinator may run on a host"
+	process := "a process that is not known"
+	if e.PID != 0 {
+		process = fmt.Sprintf("process %d", e.PID)
+		if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", e.PID)); err == nil {
+			process += fmt.Sprintf(" (%s)", safetext.Clean(strings.TrimSpace(string(comm))))
+		}
+	}
+	find := fmt.Sprintf("as root, \"lslocks\" and \"fuser -v %s\" show who it is", e.Path)
+	if e.root {
+		process += " of root"
+	}
+	switch {
+	case e.writer:
+		return fmt.Sprintf("%s is held by the reboot coordinator %q, %s: only one may run on a host", e.Path, cmp.Or(e.Name, "unknown"), process)
+	case e.Name != "":
+		return fmt.Sprintf("%s is locked by %s, and the file names the reboot coordinator %q: %s; %s", e.Path, process, e.Name, only, find)
+	}
+	return fmt.Sprintf("%s is locked by %s: %s; %s", e.Path, process, only, find)
+}
+
+// judge says who holds the lock on the file; nil if only users do who can be no coordinator.
+//
+// A coordinator is root's, or it could not replace the file. It has written the file, and so
+// has it open for writing, which nobody else can. Whoever has it open for reading only may be a
+// coordinator if all processes that took a lock are root's, or if that cannot be known.
+// A process that took the lock and is gone has left it to one that it started: then it is no coordinator's.
+func judge(file *os.File, path string) *HeldError {
+	held := &HeldError{Path: path}
+	pids := holders(file)
+	if len(pids) > 0 {
+		held.PID = pids[0]
+	}
+	writing, err := openForWriting(file)
+	if writing {
+		held.writer, held.Name = true, nameIn(file)
+	}
+	if writing || err != nil || len(pids) == 0 {
+		return held
+	}
+	for _, pid := range pids {
+		if rootHas(pid) {
+			held.root, held.PID, held.Name = true, pid, nameIn(file)
+			return held
+		}
+	}
+	return nil
+}
+
+// openForWriting reports whether any process has the file, which we have open for reading,
+// open for writing. Only if nobody has, the kernel grants a lease to read, see fcntl(2).
+func openForWriting(file *os.File) (bool, error) {
+	switch _, _, err := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_RDLCK); err {
+	case 0:
+		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_UNLCK) // as closing it does
+		return false, nil
+	case syscall.EAGAIN:
+		return true, nil
+	default:
+		return false, err
+	}
+}
+
+// holders returns the processes that have taken a flock(2) on the file, as proc_locks(5) tells. Those in
+// other containers are not among them.
+func holders(file *os.File) []int {
+	info, err := file.Stat()
+	if err != nil {
+		return nil
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return nil
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	major := stat.Dev>>8&0xfff | stat.Dev>>32&^0xfff // see makedev(3)
+	minor := stat.Dev&0xff | stat.Dev>>12&^0xff
+	id := fmt.Sprintf("%02x:%02x:%d", major, minor, stat.Ino)
+	var pids []int
+	for line := range strings.Lines(string(locks)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != id { // one that waits has "->" there
+			continue
+		}
+		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// rootHas reports whether a process is root's, who started it, and not only root's by a
+// set-user-ID program. The sandbox of our unit hides other users' processes; but prlimit(2) is allowed on
+// those alone that are ours in every respect.
+func rootHas(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err == nil {
+		for line := range strings.Lines(string(status)) {
+			if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+				return strings.Fields(ids)[0] == "0"
+			}
+		}
+		return true // it does not say
+	}
+	limit := func(pid int) error {
+		if _, _, err := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, 0, 0, 0); err != 0 {
+			return err
+		}
+		return nil
+	}
+	switch err := limit(pid); {
+	case limit(0) != nil: // not even on this process: it is forbidden altogether
+		return true
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ESRCH):
+		return false
+	}
+	return true
+}
+
+// nameIn returns what the coordinator calls itself in the file, empty when that does not say.
+func nameIn(file *os.File) string {
+	head, err := io.ReadAll(io.NewSectionReader(file, 0, 4096))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(head)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "NAME="); ok {
+			return value
+		}
+	}
+	return ""
+}
