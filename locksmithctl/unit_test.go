@@ -120,6 +120,7 @@ ConditionVirtualization=
 [Service]
 Type=oneshot
 Restart=no
+ExecStopPost=
 StandardOutput=truncate:/out/daemon
 `)
 	m.Write("/etc/systemd/system/test.service", `[Unit]

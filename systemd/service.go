@@ -2,7 +2,9 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -39,8 +41,9 @@ type EnvironmentFile struct {
 // With an empty name it is about Command.
 func (s *Service) Origin(variable string) string { return s.origins[variable] }
 
-// LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Anybody may ask. Where systemd does not say which file something is from, the files
-// are looked at as they are now; those that cannot be read say nothing.
+// LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Anybody
+// may ask. systemd does not say which file something is from: for that the files are looked at as they are
+// now, and those that cannot be read say nothing.
 func LoadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service, error) {
 	s, err := loadedService(ctx, conn, name)
 	if err != nil {
@@ -62,7 +65,7 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 		files               [][]any
 		commands            [][]any
 	)
-	for _, p := range []struct {
+	properties := []struct {
 		path        dbus.ObjectPath
 		iface, name string
 		to          any
@@ -76,17 +79,26 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 		{path, service, "EnvironmentFiles", &files},
 		{path, service, "UnsetEnvironment", &s.UnsetEnvironment},
 		{path, service, "ExecStart", &commands},
-	} {
-		if err := managerProperty(ctx, conn, p.path, p.iface, p.name, p.to); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.name, err)
-		}
-		switch loadState {
-		case "loaded":
-		case "masked":
-			return &Service{Masked: true}, nil
-		default:
-			return nil, nil
-		}
+	}
+	errs := make([]error, len(properties))
+	var asked sync.WaitGroup
+	for i, p := range properties { // all at once: one after another takes several times as long
+		asked.Go(func() {
+			if err := managerProperty(ctx, conn, p.path, p.iface, p.name, p.to); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", p.name, err)
+			}
+		})
+	}
+	asked.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	switch loadState {
+	case "loaded":
+	case "masked":
+		return &Service{Masked: true}, nil
+	default:
+		return nil, nil
 	}
 	for _, file := range files {
 		var f EnvironmentFile
