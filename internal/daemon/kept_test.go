@@ -217,16 +217,27 @@ func TestNothingIsScheduledThatCannotBeKept(t *testing.T) {
 func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", NotHeld)
+		keep := s.parts.Keep
+		s.parts.Keep = func(k state.Kept) error {
+			time.Sleep(time.Millisecond) // whoever does not wait for it goes on meanwhile
+			return keep(k)
+		}
 		s.parts.Scheduler = asks{s, func(at time.Time) {
 			if got := s.kept.Scheduled; got != (state.Scheduled{Type: "reboot", Usec: at.UnixMicro()}) {
 				t.Errorf("kept is %+v", got)
 			}
 		}}
-		s.warned(k)
+		s.local = people
+		s.run(locked(k))
+		s.sleep(time.Second)
+		s.tell(need)
+		s.sleep(time.Second)
+		s.expectState(Preparing)
 		if got, want := s.kept.Scheduled, (state.Scheduled{Type: "reboot", Usec: s.scheduled.At.UnixMicro(), Told: true, Logind: ":1.1"}); got != want {
 			t.Errorf("kept is %+v, want %+v", got, want)
 		}
 		s.tell(idle)
+		s.sleep(time.Second)
 		s.expectState(Idle)
 		if got := s.kept; got != (state.Kept{}) {
 			t.Errorf("kept is %+v", got)

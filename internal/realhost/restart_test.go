@@ -46,7 +46,7 @@ func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T
 			op.await("System reboot in 1 minute!")
 			pid := h.unit("locksmithd", "MainPID")
 			h.do("systemctl", "restart", "systemd-logind")
-			h.do("systemctl", "kill", "--signal=KILL", "locksmithd")
+			h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
 			if name == "in time" {
 				eventually(t, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
 				h.awaitStatus("users are logged in (op)")
@@ -76,7 +76,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 	if s := h.scheduled(); !strings.Contains(s, "Reboot scheduled for") {
 		t.Errorf("shutdown --show: %s", s)
 	}
-	h.do("systemctl", "kill", "--signal=KILL", "locksmithd")
+	h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
 	h.awaitJournal("the reboot that was scheduled with logind is called off")
 	eventually(t, "the end of the unit", func() bool { return h.unit("locksmithd", "ActiveState") == "failed" })
 	if s := h.scheduled(); !strings.Contains(s, "No scheduled shutdown") {
