@@ -142,6 +142,9 @@ type unitSettings struct {
 	name, root string
 }
 
+// blanks are what separates words.
+const blanks = " \t\r\n"
+
 // read adds the settings of one file, see systemd.syntax(7).
 func (s *unitSettings) read(data []byte, path string) {
 	if s.origins == nil {
@@ -152,9 +155,8 @@ func (s *unitSettings) read(data []byte, path string) {
 		origin = "unit " + s.name
 	}
 	section, pending := "", ""
-	for line := range strings.Lines(string(data)) {
-		line = strings.TrimRight(line, "\r\n")
-		if trimmed := strings.TrimLeft(line, " \t"); trimmed != "" && strings.ContainsRune("#;", rune(trimmed[0])) {
+	for line := range strings.SplitSeq(strings.NewReplacer("\r\n", "\n", "\n\r", "\n", "\r", "\n").Replace(string(data)), "\n") {
+		if trimmed := strings.TrimLeft(line, blanks); trimmed != "" && strings.ContainsRune("#;", rune(trimmed[0])) {
 			continue // also between a line and its continuation
 		}
 		line = pending + line
@@ -162,13 +164,15 @@ func (s *unitSettings) read(data []byte, path string) {
 			pending = line[:len(line)-1] + " "
 			continue
 		}
-		line = strings.TrimSpace(line)
+		line = strings.Trim(line, blanks)
 		if strings.HasPrefix(line, "[") {
 			section = line
 			continue
 		}
 		if key, value, ok := strings.Cut(line, "="); ok && section == "[Service]" {
-			s.set(strings.TrimSpace(key), strings.TrimSpace(value), origin)
+			if !s.set(strings.Trim(key, blanks), strings.Trim(value, blanks), origin) {
+				return
+			}
 		}
 	}
 }
@@ -178,15 +182,18 @@ func endsInBackslash(line string) bool {
 	return (len(line)-len(strings.TrimRight(line, `\`)))%2 == 1
 }
 
-func (s *unitSettings) set(key, value, origin string) {
+// set takes over one setting. It returns false after a mistake for which systemd does not read the rest of the
+// file.
+func (s *unitSettings) set(key, value, origin string) bool {
 	switch key {
 	case "Environment":
 		if value == "" {
 			s.Environment = nil
 		}
-		for _, word := range s.words(value) {
-			name, _, ok := strings.Cut(word, "=")
-			if !ok || !variableName(name) {
+		words, _ := s.words(value, strict)
+		for _, word := range words {
+			name, value, ok := strings.Cut(word, "=")
+			if !ok || !variableName(name) || !utf8.ValidString(value) {
 				continue
 			}
 			s.Environment = slices.DeleteFunc(s.Environment, func(e string) bool { return strings.HasPrefix(e, name+"=") })
@@ -198,25 +205,41 @@ func (s *unitSettings) set(key, value, origin string) {
 		if path = s.expand(path); value == "" {
 			s.EnvironmentFiles = nil
 		} else if filepath.IsAbs(path) {
-			s.EnvironmentFiles = append(s.EnvironmentFiles, EnvironmentFile{path, optional})
+			s.EnvironmentFiles = append(s.EnvironmentFiles, EnvironmentFile{filepath.Clean(path), optional})
 		}
 	case "PassEnvironment":
-		s.PassEnvironment = s.add(s.PassEnvironment, value)
+		s.PassEnvironment = s.add(s.PassEnvironment, value, literal, variableName)
 	case "UnsetEnvironment":
-		s.UnsetEnvironment = s.add(s.UnsetEnvironment, value)
+		s.UnsetEnvironment = s.add(s.UnsetEnvironment, value, strict, func(word string) bool {
+			name, value, _ := strings.Cut(word, "=")
+			return variableName(name) && utf8.ValidString(value)
+		})
 	case "ExecStart":
-		s.Command = nil // of several only a oneshot service makes use
-		if words := s.words(strings.TrimLeft(value, "-:+!|")); len(words) > 0 {
+		command := strings.TrimLeft(value, "-:+!|")
+		words, ok := s.words(command, relaxed)
+		switch {
+		case !ok:
+			return strings.HasPrefix(value, "-")
+		case value == "":
+			s.Command = nil
+		case len(words) > 0: // of several only a oneshot service makes use
 			s.Command, s.origins[""] = words, origin
 		}
 	}
+	return true
 }
 
-func (s *unitSettings) add(list []string, value string) []string {
+func (s *unitSettings) add(list []string, value string, e escapes, valid func(string) bool) []string {
 	if value == "" {
 		return nil
 	}
-	return append(list, s.words(value)...)
+	words, _ := s.words(value, e)
+	for _, word := range words {
+		if valid(word) && !slices.Contains(list, word) {
+			list = append(list, word)
+		}
+	}
+	return list
 }
 
 // expand replaces specifiers.
@@ -233,31 +256,48 @@ func (s *unitSettings) expand(text string) string {
 		"%H", file("/etc/hostname"), "%m", file("/etc/machine-id")).Replace(text)
 }
 
+// escapes says what a backslash means in a value.
+type escapes int
+
+const (
+	strict  escapes = iota // what begins no escape sequence is a mistake
+	relaxed                // it stays as it is
+	literal                // the next character means itself
+)
+
 // words splits a value at white space outside of quotes, see "Quoting" in systemd.syntax(7). What
-// comes after a mistake is left out.
-func (s *unitSettings) words(text string) []string {
-	var words []string
+// comes after a mistake is left out, and ok is false.
+func (s *unitSettings) words(text string, e escapes) (words []string, ok bool) {
 	for {
-		text = strings.TrimLeft(text, " \t\r\n")
+		text = strings.TrimLeft(text, blanks)
 		if text == "" {
-			return words
+			return words, true
 		}
-		word, rest, ok := cutWord(text)
+		word, rest, ok := cutWord(text, e)
 		if !ok {
-			return words
+			return words, false
 		}
 		words, text = append(words, s.expand(word)), rest
 	}
 }
 
-func cutWord(text string) (word, rest string, ok bool) {
+func cutWord(text string, e escapes) (word, rest string, ok bool) {
 	var b strings.Builder
 	quote := byte(0)
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
 		case c == '\\':
 			value, n := unescape(text[i:])
-			if n == 0 {
+			switch {
+			case i+1 == len(text) && e == relaxed:
+				value, n = `\`, 1
+			case i+1 == len(text):
+				return "", "", false
+			case e == literal:
+				value, n = text[i+1:i+2], 2
+			case n == 0 && e == relaxed:
+				value, n = text[i:i+2], 2
+			case n == 0:
 				return "", "", false
 			}
 			b.WriteString(value)
@@ -268,7 +308,7 @@ func cutWord(text string) (word, rest string, ok bool) {
 			b.WriteByte(c)
 		case c == '\'' || c == '"':
 			quote = c
-		case strings.IndexByte(" \t\r\n", c) >= 0:
+		case strings.IndexByte(blanks, c) >= 0:
 			return b.String(), text[i:], true
 		default:
 			b.WriteByte(c)
