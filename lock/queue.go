@@ -39,8 +39,8 @@ type Waiting struct {
 	Pause *Pause
 }
 
-// String says in one sentence what is waited for. Who holds a slot is said by the head of the queue, which
-// alone knows it.
+// String says in one sentence what is waited for. Only the head of the queue knows the holders, so only it
+// names them.
 func (w Waiting) String() string {
 	place, slots := "first in the queue", fmt.Sprintf("; no slot is free: max is %d, held by %s", w.Semaphore.Max, w.Holders())
 	if w.Semaphore.Max == 0 {
@@ -192,7 +192,7 @@ type place struct {
 }
 
 // stuck is an entry at the head of the queue that leaves a free slot alone, as first seen. Whoever lives and is the
-// head takes one in seconds. A lease is no sign of life: before etcd 3.7 anybody who can connect to it can
+// head takes one in seconds. A lease is no sign of life: before etcd 3.6 anybody who can connect to it can
 // keep every lease alive.
 type stuck struct {
 	key             string
@@ -425,18 +425,17 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 	if w.near {
 		atMost = rereadAfter
 	}
-	_, full := s.Acquire(w.id)
-	switch {
-	case ahead == w.queueKey(w.id):
-		now.Ahead, now.Beside = "", true
-		ahead = w.semaphoreKey()
-	case full != nil || now.Pause != nil:
+	if _, full := s.Acquire(w.id); full != nil || now.Pause != nil {
 		w.stuck = stuck{}
-	default:
-		if removed, err := w.removeStuck(ctx, snap); removed || err != nil {
+	} else {
+		if removed, err := w.removeStuck(ctx, snap, snap.Values[w.queueKey(w.id)].CreateRevision); removed || err != nil {
 			return false, err
 		}
 		atMost = stuckAfter
+	}
+	if ahead == w.queueKey(w.id) {
+		now.Ahead, now.Beside = "", true
+		ahead = w.semaphoreKey()
 	}
 	w.tell(now)
 	var watches []Watch
@@ -448,10 +447,12 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 }
 
 // removeStuck deletes the entry at the head of the queue if it has left a free slot alone for too long, given a
-// snapshot in which a slot is free and nothing is paused. It returns true if there may be another head.
-func (w *waiter) removeStuck(ctx context.Context, snap Snapshot) (removed bool, err error) {
+// snapshot in which a slot is free and nothing is paused, and the revision at which the entry of this host was
+// created. That one is the head's, too, where another process made it and died. It returns true if there may be
+// another head.
+func (w *waiter) removeStuck(ctx context.Context, snap Snapshot, created int64) (removed bool, err error) {
 	before := w.queueRange()
-	before.KeysOnly, before.CreatedBefore = true, w.created
+	before.KeysOnly, before.CreatedBefore = true, created+1
 	queue, err := w.store.Get(ctx, before)
 	if err != nil {
 		return false, err

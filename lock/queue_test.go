@@ -781,6 +781,29 @@ func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 	}
 }
 
+// As when a daemon is killed, loses its token, and somebody keeps the lease of its entry alive.
+func TestPlaceOfADeadProcessOfTheSameHostIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := locktest.NewMemory()
+		defer keepLeases(s)()
+		a := enter(t, s, "a", lock.Record{})
+		died := newFrozenStore(s)
+		first := enter(t, died, "x", lock.Record{})
+		died.freeze()
+		second := enter(t, s, "x", lock.Record{})
+		if !second.last().Beside {
+			t.Errorf("the second process waits: %v", second.last())
+		}
+		a.mustRelease(t)
+		time.Sleep(8 * time.Minute)
+		if !second.got(t) {
+			t.Errorf("a slot is free, and the second process waits: %v", second.last())
+		}
+		first.leave()
+		died.thaw()
+	})
+}
+
 // There should not be two with one owner. They do not take the place from each other for ever.
 func TestTwoProcessesOfOneOwnerShareAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
