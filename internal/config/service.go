@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,9 +78,16 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 	set(s.Environment, s.Origin)
 	var errs []error
 	for _, file := range s.EnvironmentFiles {
-		paths, err := filepath.Glob(filepath.Join(root, file.Path))
+		pattern := filepath.Join(root, file.Path)
+		paths, err := filepath.Glob(pattern)
 		if err != nil || len(paths) == 0 {
-			if !file.Optional {
+			_, err := os.Stat(pattern)
+			if strings.ContainsAny(file.Path, "*?[") { // Glob passes over a folder that it cannot read
+				_, err = os.ReadDir(filepath.Dir(pattern))
+			}
+			if errors.Is(err, fs.ErrPermission) {
+				errs = append(errs, unreadable(err))
+			} else if !file.Optional {
 				warnings = append(warnings, fmt.Sprintf("EnvironmentFile=%s is missing, and so systemd does not start locksmithd", file.Path))
 			}
 			continue
@@ -88,7 +96,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 			f, err := readEnvironmentFile(path)
 			switch {
 			case errors.Is(err, fs.ErrPermission):
-				errs = append(errs, fmt.Errorf("%w: locksmithd has settings from there, perhaps other ones than are known here: run it with sudo", err))
+				errs = append(errs, unreadable(err))
 			case err != nil && file.Optional:
 				warnings = append(warnings, fmt.Sprintf("%v: systemd passes the whole file over", err))
 			case err != nil:
@@ -112,6 +120,10 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 		}
 	}
 	return environ, warnings, errors.Join(errs...)
+}
+
+func unreadable(err error) error {
+	return fmt.Errorf("%w: locksmithd has settings from there, perhaps other ones than are known here: run it with sudo", err)
 }
 
 // replaceVariables replaces variables in the arguments of a command, see "Command lines" in
