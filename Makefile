@@ -100,11 +100,15 @@ e2e: bin/etcd bin/ignition-apply bin/butane
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
-	@set -e; for suite in $(SUITE); do \
-		echo "== the hosts are $$suite"; \
-		LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
-			$(REQUIRE_ALL) CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost -suite $$suite $(E2EFLAGS); \
-	done
+	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix realhost-,$(SUITE))
+
+# Side by side, as they wait for most of their time.
+.PHONY: $(addprefix realhost-,$(SUITE))
+$(addprefix realhost-,$(SUITE)): ARCH = $(shell dpkg --print-architecture)
+$(addprefix realhost-,$(SUITE)): realhost-%:
+	@echo "== the hosts are $*"
+	@LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
+		$(REQUIRE_ALL) CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost -suite $* $(E2EFLAGS)
 
 # All but the model, which has no goroutines and is slow under the detector, and
 # the chaos harness, whose clients would be too slow to meet each other; and what

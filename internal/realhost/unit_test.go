@@ -20,6 +20,15 @@ func TestTheUnitExposesLittle(t *testing.T) {
 	if r.status != 0 {
 		t.Errorf("systemd-analyze security finds an exposure above 2.0:\n%s%s", r.stdout, r.stderr)
 	}
+	// CAP_DAC_READ_SEARCH alone, and a filter of system calls.
+	status := h.do("grep", "-E", "^(CapEff|NoNewPrivs|Seccomp):", "/proc/"+h.unit("locksmithd", "MainPID")+"/status")
+	if want := "NoNewPrivs:\t1\nSeccomp:\t2\n"; !strings.HasSuffix(status, want) || !strings.HasPrefix(status, "CapEff:\t0000000000000004\n") {
+		t.Errorf("the status of the daemon has %q, want CapEff 4 and %q", status, want)
+	}
+	const folder = "/run/update-engine"
+	if got, want := h.do("stat", "--format=%a %U", folder, folder+"/coordinator.conf"), "755 root\n644 root\n"; got != want {
+		t.Errorf("the modes of %s and coordinator.conf in it are %q, want %q", folder, got, want)
+	}
 }
 
 func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
