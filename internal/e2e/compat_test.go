@@ -5,8 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/internal/etcdtest"
 )
 
 // What docs/compatibility.md promises is shown by the tests that it names, and
@@ -19,8 +22,8 @@ func TestCompatibilityDocumentNamesTestsThatExist(t *testing.T) {
 	named := regexp.MustCompile("`(?:[a-z0-9]+\\.(?:Test|Fuzz|Benchmark)\\w*|[a-z0-9/-]+\\.txtar)`")
 	almost := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*|[\w-]\.txtar`)
 	sections := regexp.MustCompile(`(?m)^## \d+\. `).Split(string(data), -1)[1:]
-	if len(sections) != 11 {
-		t.Fatalf("the document has %d sections, want 11", len(sections))
+	if len(sections) != 12 {
+		t.Fatalf("the document has %d sections, want 12", len(sections))
 	}
 	for i, section := range sections {
 		names := named.FindAllString(section, -1)
@@ -50,6 +53,53 @@ func TestCompatibilityDocumentNamesTestsThatExist(t *testing.T) {
 	if rows < 20 {
 		t.Errorf("the table of section 11 has %d rows", rows)
 	}
+}
+
+// The versions in section 12 are those that make and the tests use.
+func TestTablesOfWhatIsTriedAreWhatRuns(t *testing.T) {
+	t.Parallel()
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join("../..", name))
+		must(t, err)
+		return string(data)
+	}
+	_, tables, _ := strings.Cut(read("docs/compatibility.md"), "\n## 12. ")
+	// column returns the first cell of the rows that have a value in a column.
+	column := func(first string, n int, value string) (firsts []string) {
+		for _, row := range regexp.MustCompile(`(?m)^\| (`+first+`) \|.*`).FindAllStringSubmatch(tables, -1) {
+			if cells := strings.Split(row[0], "|"); strings.TrimSpace(cells[n]) == value || value == "" {
+				firsts = append(firsts, strings.Trim(row[1], "`"))
+			}
+		}
+		return firsts
+	}
+	check := func(what string, got, want []string) {
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: docs/compatibility.md has %q, but it is %q", what, got, want)
+		}
+	}
+	const suite, etcd = "`[a-z-]+`", `\d\.\d`
+	m := regexp.MustCompile(`(?m)^SUITE \?= (.*)$`).FindStringSubmatch(read("Makefile"))
+	check("the hosts of make e2e", column(suite, 6, "before every change"), strings.Fields(m[1]))
+	var suites []string
+	for _, m := range regexp.MustCompile(`(?m)^\t"([a-z-]+)": +\{`).FindAllStringSubmatch(read("internal/realhost/root_test.go"), -1) {
+		suites = append(suites, m[1])
+	}
+	check("the hosts that there are", column(suite, 6, ""), suites)
+
+	names := func(versions []etcdtest.Version) (names []string) {
+		for _, v := range versions {
+			names = append(names, v.String())
+		}
+		return names
+	}
+	if raceDetector {
+		check("the versions of etcd", column(etcd, 5, "yes"), names(etcdtest.Versions()))
+		check("the oldest and the newest etcd", column(etcd, 5, "yes"), names(etcdtest.OldestAndNewest()))
+		return
+	}
+	check("the versions of etcd", column(etcd, 3, "yes"), names(etcdtest.Versions()))
+	check("the oldest and the newest etcd", column(etcd, 4, "yes"), names(etcdtest.OldestAndNewest()))
 }
 
 // testsOfTheTree returns the names of all tests as the documents write them.

@@ -2,7 +2,7 @@
 // their installed unit, on hosts with a real systemd, logind and system bus.
 //
 // A host is a systemd-nspawn container on a copy-on-write layer over one root,
-// which is made once of the packages of this machine's distribution and cached.
+// which is made once of the packages of a release of Debian and cached: see suites.
 // It has a network interface, an address, a machine id and disks of its own, and
 // a stand-in for update_engine, in the folder updateengine. A reboot is real: it
 // ends the container, and the test starts the next boot, which has another boot

@@ -21,6 +21,9 @@ import (
 // test that fails waits for so long.
 var patience time.Duration
 
+// suiteName is what the hosts are: one of suites.
+var suiteName string
+
 // scratch is where the tests have a file system in memory for everything they
 // write. In their own mount namespace it hides what the machine has there.
 const scratch = "/mnt"
@@ -38,7 +41,7 @@ const (
 // TestMain runs the tests as the first process of namespaces of their own.
 func TestMain(m *testing.M) {
 	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
-	suite := flag.String("suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
+	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
 	// Most of the time they wait.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
@@ -46,7 +49,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	status, err := 0, error(nil)
 	if root := os.Getenv(rootVariable); root == "" {
-		status, err = isolate(*suite)
+		status, err = isolate(suiteName)
 	} else if err = setUp(root); err == nil {
 		status = m.Run()
 		err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")

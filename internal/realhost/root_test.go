@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // suite is what the hosts of a run are made of.
@@ -77,6 +79,31 @@ func cachedRoot(name string) (string, error) {
 		return "", fmt.Errorf("make the root of the hosts: debootstrap: %w\n%s", err, tail(out))
 	}
 	return root, os.Rename(making, root)
+}
+
+// The row of docs/compatibility.md about these hosts.
+func TestTheHostIsWhatTheTableSays(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../../docs/compatibility.md")
+	must(t, err)
+	row := regexp.MustCompile("(?m)^\\| `" + suiteName + "` \\| [^|]* \\| (\\d+) \\| ([^|]*) \\| ([^|]*) \\|").FindStringSubmatch(string(document))
+	if row == nil {
+		t.Fatalf("docs/compatibility.md has no row for %q", suiteName)
+	}
+	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
+	if got := h.do("systemctl", "--version"); !strings.HasPrefix(got, "systemd "+row[1]+" ") {
+		t.Errorf("the host has %q, the table systemd %s", got, row[1])
+	}
+	bus, polkit := "dbus-daemon", "no"
+	if h.unit("dbus.service", "Id") == "dbus-broker.service" {
+		bus = "dbus-broker"
+	}
+	if h.unit("polkit.service", "LoadState") == "loaded" {
+		polkit = "yes"
+	}
+	if bus != row[2] || polkit != row[3] {
+		t.Errorf("the host has the bus %s, and polkit: %s; the table %s, and %s", bus, polkit, row[2], row[3])
+	}
 }
 
 // mirror returns where this machine's own packages come from. A mirror of Debian serves
