@@ -15,13 +15,22 @@ func (h *host) holdAtTheEnd() {
 	h.write("/etc/systemd/system/delay.service", "[Service]\nExecStart=systemd-inhibit --what=shutdown --mode=delay sleep infinity\n")
 }
 
+// seesItsBoot has locksmithd read the boot id that nspawn gave the container. The unit's own /proc has that of
+// the machine, which is the same on all hosts and after their reboots.
+func (h *host) seesItsBoot() {
+	h.t.Helper()
+	h.write("/etc/systemd/system/locksmithd.service.d/boot-id.conf",
+		"[Service]\nProtectProc=default\nProtectKernelTunables=no\nProtectControlGroups=no\n")
+}
+
 // The disk is all that these hosts can be known by, since containers share the hardware.
 func TestAHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)
-	f.start()
 	h := f.hosts[0]
+	h.seesItsBoot()
+	f.start()
 	before := h.awaitUp()
 	h.write("/etc/hostname", h.name+".example.com\n")
 	h.announce("4081.2.0")
@@ -31,6 +40,7 @@ func TestAHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
 	}
 	f.awaitHolders()
 	h.awaitStatus("idle")
+	h.awaitJournal("settling", "from before this boot")
 	if got, want := h.do("stat", "--format=%a %U", "/var/lib/locksmith", "/var/lib/locksmith/token"), "700 root\n600 root\n"; got != want {
 		t.Errorf("the tokens have the mode %q, want %q", got, want)
 	}
@@ -42,6 +52,8 @@ func TestACloneLeavesTheSlotAlone(t *testing.T) {
 	f := newFleet(t)
 	f.add(2)
 	h, clone := f.hosts[0], f.hosts[1]
+	h.seesItsBoot()
+	clone.seesItsBoot()
 	h.holdAtTheEnd()
 	h.powerOn()
 	before := h.awaitUp()
@@ -86,6 +98,8 @@ func TestAHostWithAReadOnlyDiskReboots(t *testing.T) {
 	f.add(1)
 	h := f.hosts[0]
 	h.write("/etc/systemd/system/read-only.service", `[Unit]
+# logind does not start without a disk that it can write.
+After=systemd-logind.service
 Before=locksmithd.service
 [Service]
 Type=oneshot
