@@ -206,6 +206,8 @@ func (f *fleet) boot(i, reboots int) (*host, error) {
 	r := lock.Record{
 		Hostname: fmt.Sprintf("node-%05d.fleet.example.com", i+1),
 		BootID:   fmt.Sprintf("%08x-0000-4000-8000-%012x", reboots, i+1),
+		Hardware: fmt.Sprintf("%016x", i+1),
+		Token:    fmt.Sprintf("%016x%016x", i+1, reboots),
 		By:       "locksmithd",
 		Version:  "4230.2.1",
 	}
