@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type waitingHost struct {
 	lock  *lock.Lock
 	leave context.CancelFunc
 	done  chan error
+	stuck *gate // shut: it does not return from what it is told
 
 	mu    sync.Mutex
 	told  []lock.Waiting
@@ -35,9 +37,10 @@ type waitingHost struct {
 func enter(t *testing.T, s lock.Store, id string, r lock.Record) *waitingHost {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
-	h := &waitingHost{id: id, lock: newLock(t, s, ""), leave: leave, done: make(chan error, 1)}
+	h := &waitingHost{id: id, lock: newLock(t, s, ""), leave: leave, done: make(chan error, 1), stuck: newGate()}
 	go func() {
 		h.done <- h.lock.Acquire(ctx, id, r, func(w lock.Waiting, err error) {
+			h.stuck.pass()
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			if err != nil {
@@ -219,37 +222,48 @@ func TestEveryoneWatchesTheOneBefore(t *testing.T) {
 	})
 }
 
-// frozenStore is that of a host which can be stopped, as with SIGSTOP, between its calls.
-type frozenStore struct {
-	lock.Store
+// gate stops whoever comes by while it is shut.
+type gate struct {
 	mu     sync.Mutex
 	thawed chan struct{}
 }
 
-func newFrozenStore(s lock.Store) *frozenStore {
-	f := &frozenStore{Store: s, thawed: make(chan struct{})}
-	close(f.thawed)
-	return f
+func newGate() *gate {
+	g := &gate{thawed: make(chan struct{})}
+	close(g.thawed)
+	return g
 }
 
-func (f *frozenStore) freeze() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.thawed = make(chan struct{})
+func (g *gate) freeze() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.thawed = make(chan struct{})
 }
 
-func (f *frozenStore) thaw() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	close(f.thawed)
+func (g *gate) thaw() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.thawed:
+	default:
+		close(g.thawed)
+	}
 }
 
-func (f *frozenStore) pass() {
-	f.mu.Lock()
-	thawed := f.thawed
-	f.mu.Unlock()
+func (g *gate) pass() {
+	g.mu.Lock()
+	thawed := g.thawed
+	g.mu.Unlock()
 	<-thawed
 }
+
+// frozenStore is that of a host which can be stopped, as with SIGSTOP, between its calls.
+type frozenStore struct {
+	lock.Store
+	*gate
+}
+
+func newFrozenStore(s lock.Store) *frozenStore { return &frozenStore{s, newGate()} }
 
 func (f *frozenStore) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
 	f.pass()
@@ -1950,9 +1964,11 @@ func TestCompactionDuringAWaitLosesNothing(t *testing.T) {
 	})
 }
 
-// TestRandomQueue has hosts wait, leave, hang, pause and resume, with faults at random, and checks that
-// nobody who stayed is overtaken, that max holds, and that in the end everyone gets a turn and nothing
-// is left.
+// TestRandomQueue has hosts wait, leave, hang, pause and resume, with faults at random, with second processes that
+// wait beside them and leave, with hosts that are stuck in what they are told, with somebody who keeps leases
+// alive, and with the store restored from a backup. It checks that nobody who stayed is overtaken, that
+// max holds, and that in the end everyone gets a turn and nothing is left, though one host is dead and
+// another one stuck, and in every other round all leases live on.
 func TestRandomQueue(t *testing.T) {
 	seed := randtest.Seed(t)
 	for round := range 50 {
@@ -1965,20 +1981,21 @@ func TestRandomQueue(t *testing.T) {
 			admin := newLock(t, s, "")
 			hosts := map[string]*waitingHost{}
 			stores := map[string]*frozenStore{}
+			backup := s.Backup()
 			for step := range 400 {
 				id := fmt.Sprintf("host%02d", random.IntN(30))
 				h := hosts[id]
 				if random.IntN(4) == 0 {
 					s.FailCommits(faults[random.IntN(len(faults))])
 				}
-				switch n := random.IntN(20); {
+				switch n := random.IntN(26); {
 				case n < 8 && h == nil:
 					stores[id] = newFrozenStore(s)
 					var ttl time.Duration
 					if random.IntN(4) == 0 {
 						ttl = time.Hour
 					}
-					hosts[id] = enter(t, stores[id], id, lock.Record{Hostname: id, BootID: "1", TTL: ttl})
+					hosts[id] = enter(t, stores[id], id, lock.Record{Hostname: id, BootID: "1", TTL: ttl, Owner: id})
 				case n < 12 && h != nil:
 					h.leave()
 					select {
@@ -2011,6 +2028,37 @@ func TestRandomQueue(t *testing.T) {
 					time.Sleep(time.Duration(random.IntN(150)) * time.Second)
 					s.Heal()
 					s.Break(nil)
+				case n == 18 && h != nil: // such as locksmithctl lock -wait
+					s.Heal()
+					queue := queueIDs(t, s)
+					second := enter(t, s, id, lock.Record{Hostname: id, BootID: "1"})
+					second.leave()
+					<-second.done
+					synctest.Wait()
+					if now := queueIDs(t, s); slices.Contains(queue, id) && !slices.Equal(now, queue) {
+						t.Fatalf("step %d: a second process of %s has left, the queue was %v and is %v", step, id, queue, now)
+					}
+				case n == 19 && h != nil:
+					h.stuck.freeze()
+					time.Sleep(time.Duration(random.IntN(120)) * time.Second)
+					h.stuck.thaw()
+				case n == 20:
+					stop := keepLeases(s)
+					time.Sleep(time.Duration(random.IntN(120)) * time.Second)
+					stop()
+				case n == 21:
+					backup = s.Backup()
+				case n == 22 && step > 100 && random.IntN(5) == 0:
+					s.Heal()
+					s.Restore(backup) // and whoever does that sees to it that nobody is left with a slot
+					put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
+					_, err := admin.Resume(t.Context())
+					must(t, err)
+					time.Sleep(90 * time.Second) // until places of those who have left since are over
+					synctest.Wait()
+					if held, queue := holdersIn(t, s), queueIDs(t, s); len(held) < slots && len(queue) > 0 {
+						t.Fatalf("step %d: held by %v of %d, and %v wait", step, held, slots, queue)
+					}
 				default:
 					time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 				}
@@ -2023,28 +2071,73 @@ func TestRandomQueue(t *testing.T) {
 			s.Deliver()
 			for _, err := admin.Resume(t.Context()); err != nil; _, err = admin.Resume(t.Context()) {
 			}
-			time.Sleep(5 * time.Minute) // troubles are over
-			for left := len(hosts); left > 0; left-- {
-				queue := queueIDs(t, s)
-				var turn *waitingHost
-				for _, h := range hosts {
-					if h.got(t) {
-						turn = h
+			stop, found := func() {}, 2*time.Minute // until who is absent has fallen out
+			if round%2 == 0 {
+				stop, found = keepLeases(s), 3*time.Hour
+			}
+			time.Sleep(5 * time.Minute) // troubles are over, but for these
+			absent := map[string]*waitingHost{}
+			for _, id := range slices.Sorted(maps.Keys(hosts)) {
+				if h := hosts[id]; len(absent) < 2 && !h.got(t) {
+					if len(absent) == 0 {
+						stores[id].freeze()
+					} else {
+						h.stuck.freeze()
 					}
-				}
-				if turn == nil {
-					t.Fatalf("round %d: nobody of %v has a turn; held by %v", round, queue, holdersIn(t, s))
-				}
-				var notHeld *lock.NotHeldError // it may have been taken away: its time is up
-				if err := turn.lock.Release(t.Context(), turn.id); err != nil && !errors.As(err, &notHeld) {
-					t.Fatal(err)
-				}
-				synctest.Wait()
-				delete(hosts, turn.id)
-				if next := queueIDs(t, s); len(queue) > 0 && notHeld == nil && !slices.Equal(next, queue[1:]) {
-					t.Fatalf("round %d: %s had a turn, the queue was %v and is %v, held by %v of %d", round, turn.id, queue, next, holdersIn(t, s), slots)
+					absent[id] = h
+					delete(hosts, id)
 				}
 			}
+			turns := func(hosts map[string]*waitingHost) {
+				for waited := time.Duration(0); len(hosts) > 0; {
+					synctest.Wait()
+					queue := queueIDs(t, s)
+					var turn *waitingHost
+					for _, h := range hosts {
+						if h.got(t) {
+							turn = h
+						}
+					}
+					for id, h := range absent {
+						if turn == nil && h.got(t) { // it was to be stuck, but had nothing to be told
+							delete(absent, id)
+							turn = h
+						}
+					}
+					if turn == nil && waited < found {
+						waited += time.Minute
+						time.Sleep(time.Minute)
+						continue
+					}
+					waited = 0
+					if turn == nil {
+						t.Fatalf("round %d: nobody of %v has a turn, and %v are absent; held by %v", round, queue, slices.Collect(maps.Keys(absent)), holdersIn(t, s))
+					}
+					var notHeld *lock.NotHeldError // it may have been taken away: its time is up
+					if err := turn.lock.Release(t.Context(), turn.id); err != nil && !errors.As(err, &notHeld) {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					delete(hosts, turn.id)
+					present := func(queue []string) []string {
+						return slices.DeleteFunc(queue, func(id string) bool { return hosts[id] == nil })
+					}
+					queue = present(queue)
+					if next := present(queueIDs(t, s)); len(queue) > 0 && !slices.Equal(next, queue) && !slices.Equal(next, queue[1:]) {
+						t.Fatalf("round %d: %s had a turn, the queue was %v and is %v, held by %v of %d", round, turn.id, queue, next, holdersIn(t, s), slots)
+					}
+				}
+			}
+			turns(hosts)
+			stop()
+			for id, h := range absent { // they come back, and queue again
+				stores[id].thaw()
+				h.stuck.thaw()
+			}
+			time.Sleep(5 * time.Minute)
+			back := absent
+			absent = nil
+			turns(back)
 			time.Sleep(time.Hour) // which is the longest life of what was to prove one
 			wantNothingLeft(t, s)
 		})
