@@ -90,6 +90,10 @@ func unitCases() []unitCase {
 		{name: "password", files: map[string]string{"1.conf": env("LOCKSMITHD_ETCD_USERNAME=u LOCKSMITHD_ETCD_PASSWORD=secret")}, want: "etcd-username u drop-in 1.conf\netcd-password (none) default", differs: "etcd-password",
 			says: `locksmithctl: LOCKSMITHD_ETCD_USERNAME="u" (drop-in 1.conf): locksmithd has the password from drop-in 1.conf, and locksmithctl takes none from there: `},
 		{name: "password in a flag", files: map[string]string{"1.conf": exec("/usr/lib/locksmith/locksmithd -etcd-username=u -etcd-password=secret")}, differs: "etcd-password", says: "has the password from drop-in 1.conf"},
+		{name: "credential", files: map[string]string{conf: "LOCKSMITHD_ETCD_USERNAME=u\n", "/etc/secret": "s", "1.conf": "[Service]\nLoadCredential=locksmithd.etcd-password:/etc/secret\n"}, want: "etcd-password-file (none) default", differs: "etcd-password-file",
+			says: "locksmithd has the password from credential locksmithd.etcd-password of drop-in 1.conf, and locksmithctl takes none from there"},
+		{name: "key as a credential", files: map[string]string{"/etc/secret": "s", "1.conf": env("LOCKSMITHD_ETCD_CERTFILE=/etc/secret") + "SetCredential=locksmithd.etcd-key:x\n"}, differs: "etcd-keyfile",
+			says: "locksmithd has the key from credential locksmithd.etcd-key of drop-in 1.conf, and locksmithctl takes none from there: write it into a file that only root can read, and set LOCKSMITHD_ETCD_KEYFILE"},
 		{name: "password in update.conf", files: map[string]string{conf: "LOCKSMITHD_ETCD_PASSWORD=secret\n", "1.conf": env("LOCKSMITHD_ETCD_USERNAME=u")}, want: "etcd-password (hidden) " + conf + ":1"},
 		{name: "not known", files: map[string]string{"1.conf": "[Service]\nPassEnvironment=LOCKSMITHD_GROUP X\n"}, says: "locksmithd may have LOCKSMITHD_GROUP from the environment that systemd was started with"},
 	}

@@ -28,7 +28,8 @@ type Service struct {
 	// Command are the arguments of ExecStart=, the program first. $NAME in them stands for a variable.
 	Command []string
 
-	origins map[string]string // of a variable, of the command as ""
+	origins     map[string]string // of a variable, of the command as ""
+	credentials map[string]string // their origins
 }
 
 // EnvironmentFile is a pattern of paths, see glob(7).
@@ -40,6 +41,10 @@ type EnvironmentFile struct {
 // Origin says which unit file sets a variable of Environment: "drop-in 10-etcd.conf" or "unit NAME".
 // With an empty name it is about Command.
 func (s *Service) Origin(variable string) string { return s.origins[variable] }
+
+// CredentialOrigin says which unit file hands a credential to the service, as far as unit files can be
+// read; "" if none.
+func (s *Service) CredentialOrigin(name string) string { return s.credentials[name] }
 
 // LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Anybody
 // may ask. systemd does not say which file something is from: for that the files are looked at as they are
@@ -122,6 +127,6 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 			written.read(data, file)
 		}
 	}
-	s.origins = written.origins
+	s.origins, s.credentials = written.origins, written.credentials
 	return &s, nil
 }

@@ -148,7 +148,7 @@ const blanks = " \t\r\n"
 // read adds the settings of one file, see systemd.syntax(7).
 func (s *unitSettings) read(data []byte, path string) {
 	if s.origins == nil {
-		s.origins = map[string]string{}
+		s.origins, s.credentials = map[string]string{}, map[string]string{}
 	}
 	origin := "drop-in " + filepath.Base(path)
 	if filepath.Base(path) == s.name {
@@ -214,6 +214,13 @@ func (s *unitSettings) set(key, value, origin string) bool {
 			name, value, _ := strings.Cut(word, "=")
 			return variableName(name) && utf8.ValidString(value)
 		})
+	case "LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted", "ImportCredential":
+		if value == "" {
+			clear(s.credentials)
+		} else {
+			name, _, _ := strings.Cut(value, ":")
+			s.credentials[name] = origin
+		}
 	case "ExecStart":
 		command := strings.TrimLeft(value, "-:+!|")
 		words, ok := s.words(command, relaxed)

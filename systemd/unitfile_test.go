@@ -118,7 +118,7 @@ func compareUnits(t *testing.T, n int) {
 			slices.Sort(s.UnsetEnvironment)
 			s.PassEnvironment = slices.Compact(s.PassEnvironment)
 			s.UnsetEnvironment = slices.Compact(s.UnsetEnvironment)
-			s.origins = nil
+			s.origins, s.credentials = nil, nil
 			for _, list := range []*[]string{&s.Environment, &s.PassEnvironment, &s.UnsetEnvironment} {
 				*list = append([]string{}, *list...)
 			}

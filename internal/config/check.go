@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -201,9 +202,8 @@ func (r resolved) called() string {
 func checkUser(settings map[string]resolved, c lock.EtcdConfig) error {
 	password, file := settings[namePassword], settings[namePasswordFile]
 	switch {
-	case password.withheld != "" && c.Username != "" && c.PasswordFile == "":
-		return settings[nameUsername].refuse("locksmithd has the password from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
-			password.withheld, file.Variable, file.Flag)
+	case c.Username != "" && c.Password == "" && c.PasswordFile == "" && cmp.Or(password.withheld, file.withheld) != "":
+		return settings[nameUsername].elsewhere("password", cmp.Or(password.withheld, file.withheld), file)
 	case c.PasswordFile == "":
 		return bothOrNeither(settings[nameUsername], password)
 	case c.Password != "":
@@ -293,6 +293,9 @@ func bothOrNeither(a, b resolved) error {
 	if a.value == "" || b.value != "" {
 		return nil
 	}
+	if b.withheld != "" {
+		return a.elsewhere("key", b.withheld, b)
+	}
 	// Name the missing one as it is written where the other is.
 	missing := b.Variable
 	switch {
@@ -304,4 +307,11 @@ func bothOrNeither(a, b resolved) error {
 		missing = b.Fallback
 	}
 	return a.refuse("it is set without %s: set both or neither", missing)
+}
+
+// elsewhere says that the daemon has a secret that belongs to the setting from where locksmithctl takes none. file is
+// the setting for a file with it.
+func (r resolved) elsewhere(secret, from string, file resolved) error {
+	return r.refuse("locksmithd has the %s from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
+		secret, from, file.Variable, file.Flag)
 }

@@ -188,8 +188,14 @@ func (l *Loader) resolveOnHost(d Definition, files confFiles) resolved {
 		l.note(d, "%s counts for this command; %s", own.subject(), daemon)
 		return own
 	}
-	if path := l.credential(d.Credential); r.origin == (Origin{Kind: FromDefault}) && r.withheld == "" && path != "" {
+	if r.origin != (Origin{Kind: FromDefault}) || r.withheld != "" {
+		return r
+	}
+	if path := l.credential(d.Credential); path != "" {
 		return d.resolved(path, Origin{Kind: FromCredential, Name: d.Credential})
+	}
+	if from := l.options.Service.CredentialOrigin(d.Credential); from != "" {
+		r.withheld = fmt.Sprintf("credential %s of %s", d.Credential, from)
 	}
 	return r
 }
