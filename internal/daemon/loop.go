@@ -294,11 +294,12 @@ func (l *loop) start(work context.Context, e Effect, o Order) context.CancelCaus
 		var done Done
 		if e == Schedule && keepErr != nil { // the next process would take it for somebody else's
 			done.Err = keepErr
-			if o.Final {
-				l.parts.Announce(o.Message)
-			}
 		} else {
 			done = l.perform(ctx, s, e, o)
+		}
+		// Whatever the reason, the users' delay begins now, and this process alone keeps it.
+		if e == Schedule && done.Err != nil && o.Final && !errors.Is(ctx.Err(), context.Canceled) {
+			l.parts.Announce(o.Message)
 		}
 		done.Effect = e
 		done.Unknown = errors.Is(done.Err, ErrUnknown)
@@ -381,9 +382,7 @@ func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 
 // schedule schedules the reboot, unless something is scheduled: nobody else's
 // plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
-// their order, so that whoever asks then hears the truth. Where logind schedules nothing,
-// users are told without it if they can cancel nothing any more: their delay is then for
-// this process alone to keep.
+// their order, so that whoever asks then hears the truth.
 func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 	before, err := l.parts.Scheduler.Scheduled(ctx)
 	switch {
@@ -394,9 +393,6 @@ func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 	}
 	if err := l.parts.Scheduler.Schedule(ctx, o.At, o.Message); err != nil {
 		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.ours(o.At) {
-			if o.Final {
-				l.parts.Announce(o.Message)
-			}
 			return err
 		}
 	}

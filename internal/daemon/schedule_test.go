@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -415,36 +416,50 @@ func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
 	}
 }
 
-// Where logind schedules nothing because of an inhibitor, users are told all that is left to
-// tell once they cannot cancel the reboot any more, and have their time.
+// Where nothing is scheduled, because of an inhibitor or for any other reason, users are told once they cannot
+// cancel the reboot any more, and have their time.
 func TestUsersAreToldWithoutLogindOnlyPastTheDeadline(t *testing.T) {
-	for postpone, want := range map[time.Duration]bool{time.Hour: true, 0: false} {
-		in(t, func(t *testing.T, s *site) {
-			settings := locked(newSlot(s, "A", NotHeld))
-			settings.Policy.MaxPostpone = postpone
-			s.local, s.planErr = Local{Users: people.Users, Inhibitors: backup.Inhibitors}, errRefused
-			if !want { // else none is tried
-				s.local.Inhibitors = nil
-			}
-			s.run(settings)
-			s.tell(need)
-			s.sleep(time.Hour)
-			if s.did("announce") != want || want && !strings.HasPrefix(s.message, "System reboot in 1 minute!") {
-				t.Errorf("users are told %q; calls:\n%s", s.message, strings.Join(s.called(), "\n"))
-			}
-			s.sleep(finalDelay - time.Second)
-			if s.did("reboot") {
-				t.Error("rebooted before the end of their delay")
-			}
-			s.sleep(time.Second)
-			if s.did("reboot by force") != want {
-				t.Errorf("calls:\n%s", strings.Join(s.called(), "\n"))
-			}
-			s.set(func() { s.planErr = nil })
-			s.expectEnd(nil)
-		})
+	for name, set := range map[string]func(*site){
+		"logind refuses":              func(s *site) { s.planErr = errRefused },
+		"logind has not said whether": func(s *site) { s.parts.Scheduler = mute{s} },
+		"it cannot be kept":           func(s *site) { s.keepErr = errDown },
+	} {
+		for postpone, want := range map[time.Duration]bool{time.Hour: true, 0: false} {
+			t.Run(fmt.Sprint(name, ", postponed for ", postpone), func(t *testing.T) {
+				in(t, func(t *testing.T, s *site) {
+					settings := locked(newSlot(s, "A", NotHeld))
+					settings.Policy.MaxPostpone = postpone
+					s.local = people
+					if want {
+						s.local.Inhibitors = backup.Inhibitors
+					}
+					set(s)
+					s.run(settings)
+					s.tell(need)
+					s.sleep(time.Hour)
+					if s.did("announce") != want || want && !strings.HasPrefix(s.message, "System reboot in 1 minute!") {
+						t.Errorf("users are told %q; calls:\n%s", s.message, strings.Join(s.called(), "\n"))
+					}
+					s.sleep(finalDelay - time.Second)
+					if s.did("reboot") {
+						t.Error("rebooted before the end of their delay")
+					}
+					s.sleep(time.Second)
+					if s.did("reboot by force") != want {
+						t.Errorf("calls:\n%s", strings.Join(s.called(), "\n"))
+					}
+					s.set(func() { s.planErr = nil })
+					s.expectEnd(nil)
+				})
+			})
+		}
 	}
 }
+
+// mute is a Scheduler that does not say what is scheduled.
+type mute struct{ *site }
+
+func (mute) Scheduled(context.Context) (Shutdown, error) { return Shutdown{}, errDown }
 
 // The lock may take its time to answer. What comes meanwhile counts.
 func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
