@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/godbus/dbus/v5"
@@ -13,14 +14,19 @@ const (
 	managerInterface = "org.freedesktop.systemd1.Manager"
 )
 
-// GoingDown reports whether this host is shutting down already, as logind knows, or else systemd, which
-// shuts the host down without logind for Ctrl-Alt-Del, say. Only where both say so it does not.
+// GoingDown reports whether this host is shutting down already: logind says so, or systemd, which
+// shuts the host down without logind for Ctrl-Alt-Del, say. It is not if both say that it is not; an
+// error means that it may be.
 func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
 	down, err := NewLogind(conn).PreparingForShutdown(ctx)
-	if err != nil || down {
-		return down, err
+	if down {
+		return true, nil
 	}
-	return Stopping(ctx, conn)
+	stopping, stoppingErr := Stopping(ctx, conn)
+	if stopping {
+		return true, nil
+	}
+	return false, errors.Join(err, stoppingErr)
 }
 
 // Stopping reports whether systemd is shutting the system down, whoever asked

@@ -24,6 +24,14 @@ func TestSystemThatIsStoppingIsKnownWithoutLogind(t *testing.T) {
 			t.Errorf("going down: %v, %v, want %v", down, err, want)
 		}
 	}
+	m.Refuse("PreparingForShutdown", refusal, "not today")
+	for _, want := range []bool{true, false} { // its yes counts without logind, its no does not
+		m.SetStopping(want)
+		if down, err := GoingDown(t.Context(), conn); down != want || (err == nil) != want {
+			t.Errorf("going down, and logind does not say so: %v, %v, want %v", down, err, want)
+		}
+	}
+	m.Heal("PreparingForShutdown")
 	m.Refuse("SystemState", refusal, "not today")
 	if _, err := GoingDown(t.Context(), conn); err == nil {
 		t.Error("a refusal is no answer")
