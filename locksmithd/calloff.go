@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -18,7 +20,8 @@ const (
 
 // callOff makes sure that a daemon which has ended leaves no reboot scheduled with logind, as one
 // does that was killed, or that logind did not answer. It is for ExecStopPost= of the unit. A
-// host that goes down is left alone, and so is a reboot that may be somebody else's.
+// host that goes down is left alone, and so is a reboot that may be somebody else's: also that of another
+// daemon which runs, and because of which the one of the unit has not started.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	boot, err := systemd.BootID(root)
 	if err != nil {
@@ -34,19 +37,30 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	case kept.Scheduled.Usec == 0:
 		return nil
 	}
+	at := time.UnixMicro(kept.Scheduled.Usec)
+	file, err := coordinator.Lock(ctx, filepath.Join(root, coordinator.DefaultPath), log)
+	var held *coordinator.HeldError
+	switch {
+	case errors.As(err, &held):
+		log.Warn("the reboot that is scheduled with logind is left alone, since it may be that of a locksmithd which runs", "for", at, "error", err)
+		return nil
+	case err != nil:
+		return fmt.Errorf("the reboot that locksmithd scheduled for %v is left alone: %w", at, err)
+	}
+	defer file.Close()
 	ctx, cancel := context.WithTimeout(ctx, callOffTimeout)
 	defer cancel()
 	for {
 		off, err := tryCallOff(ctx, memory, kept)
 		if err == nil {
 			if off {
-				log.Info("the reboot that was scheduled with logind is called off", "for", time.UnixMicro(kept.Scheduled.Usec))
+				log.Info("the reboot that was scheduled with logind is called off", "for", at)
 			}
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the reboot that locksmithd scheduled for %v may still stand, and a slot is kept for it; shutdown -c cancels it: %w", time.UnixMicro(kept.Scheduled.Usec), err)
+			return fmt.Errorf("the reboot that locksmithd scheduled for %v may still stand, and a slot is kept for it; shutdown -c cancels it: %w", at, err)
 		case <-time.After(callOffEvery):
 		}
 	}
@@ -64,11 +78,11 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 		s, err := h.Scheduled(ctx)
 		return s.Type == kept.Scheduled.Type && s.At.Equal(time.UnixMicro(kept.Scheduled.Usec)), err
 	}
+	if down, err := h.GoingDown(ctx); err == nil && down { // before logind's silence can hold that up
+		return false, nil
+	}
 	if stands, err := ours(); err != nil || !stands {
 		return false, err // that it is gone the next daemon sees for itself
-	}
-	if down, err := h.GoingDown(ctx); err == nil && down {
-		return false, nil
 	}
 	kept.Scheduled.Told = false // or the next daemon took it for a user's doing
 	if err := memory.Write(kept); err != nil {

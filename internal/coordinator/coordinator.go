@@ -62,10 +62,23 @@ type File struct {
 	locked *os.File // the open file description that carries the lock; nil once closed
 }
 
-// Open creates the file and its folder where they are missing, locks it and
-// writes the state Starting. While somebody has the lock who may be another coordinator it tries
-// for five seconds, and then the error is a *HeldError. It says in the log if it did not count a lock.
+// Open is Lock, and writes the state Starting.
 func Open(ctx context.Context, path, strategy string, log *slog.Logger) (*File, error) {
+	f, err := Lock(ctx, path, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Set(strategy, Starting); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Lock creates the file and its folder where they are missing, and locks it. Its content stays as it is. While
+// somebody has the lock who may be another coordinator it tries for five seconds, and then the error is a
+// *HeldError. It says in the log if it did not count a lock.
+func Lock(ctx context.Context, path string, log *slog.Logger) (*File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("create the coordinator file's folder: %w", err)
 	}
@@ -76,10 +89,6 @@ func Open(ctx context.Context, path, strategy string, log *slog.Logger) (*File, 
 	}
 	if !mine {
 		log.Warn("the lock on the coordinator file is of a user who can be no reboot coordinator, and does not count", "file", path)
-	}
-	if err := f.Set(strategy, Starting); err != nil {
-		f.Close()
-		return nil, err
 	}
 	return f, nil
 }

@@ -104,12 +104,12 @@ func TestNextDaemonLeavesAnothersRebootAlone(t *testing.T) {
 	h.Daemon().Kill()
 	theirs := bustest.Shutdown{Type: "reboot", At: ours.At.Add(time.Microsecond), Message: ours.Message}
 	h.Logind.SetShutdown(theirs)
+	if r := h.callOff(); r != (result{}) {
+		t.Errorf("%+v", r)
+	}
 	h.start()
 	h.awaitStatus("held back by a user, who cancelled it", "a reboot that somebody else has scheduled")
 	g.awaitHolders()
-	if r := h.callOff(); r.status != 0 {
-		t.Errorf("%+v", r)
-	}
 	if got := h.Logind.Shutdown(); !got.At.Equal(theirs.At) {
 		t.Errorf("%+v is scheduled, want %+v", got, theirs)
 	}
@@ -225,6 +225,18 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 		}
 		if s := h.Logind.Shutdown(); s.Type == "" {
 			t.Error("it is called off")
+		}
+	})
+	t.Run("another daemon runs", func(t *testing.T) {
+		t.Parallel()
+		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+		h := startHolding(t, g, g.conf())
+		h.awaitSchedule()
+		if r := h.callOff(); r.status != 0 || !strings.Contains(r.stderr, "is left alone") {
+			t.Errorf("%+v", r)
+		}
+		if s := h.Logind.Shutdown(); s.Type == "" {
+			t.Error("its reboot is called off")
 		}
 	})
 	t.Run("logind refuses", func(t *testing.T) {
