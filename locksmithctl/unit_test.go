@@ -82,6 +82,7 @@ func unitCases() []unitCase {
 			want: "group own unit locksmithd.service\nendpoint http://conf:1 " + conf + ":2"},
 		{name: "environment of systemd", manager: "LOCKSMITHD_GROUP=manager", want: "group manager environment of systemd", onlyBus: true},
 		{name: "unreadable drop-in", files: map[string]string{"1.conf": env("LOCKSMITHD_GROUP=lb"), "mode": dropIns + "1.conf"}, want: "group lb ", onlyRoot: true},
+		{name: "unreadable drop-ins", files: map[string]string{"1.conf": env("LOCKSMITHD_GROUP=lb"), "mode": dropIns}, want: "group lb ", onlyRoot: true},
 		{name: "unreadable file", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=/etc/l.env\n", "/etc/l.env": "LOCKSMITHD_GROUP=lb\n", "mode": "/etc/l.env"}, want: "group lb /etc/l.env:1", onlyRoot: true},
 		{name: "file in an unreadable folder", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=-/etc/closed/l.env\n", "/etc/closed/l.env": "LOCKSMITHD_GROUP=lb\n", "mode": "/etc/closed"}, want: "group lb /etc/closed/l.env:1", onlyRoot: true},
 		{name: "files in an unreadable folder", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=-/etc/shut/*.env\n", "/etc/shut/l.env": "LOCKSMITHD_GROUP=lb\n", "mode": "/etc/shut"}, want: "group lb /etc/shut/l.env:1", onlyRoot: true},
@@ -190,6 +191,7 @@ func (c unitCase) run(t *testing.T) {
 	}
 	if c.onlyRoot {
 		check(os.Chmod(c.files["mode"], 0o600))
+		defer os.Chmod(c.files["mode"], 0o755)
 	}
 	systemctl := func(args ...string) {
 		if out, err := exec.Command("systemctl", args...).CombinedOutput(); err != nil {
@@ -227,7 +229,7 @@ func (c unitCase) run(t *testing.T) {
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		out, _ := cmd.Output() // it fails where settings are wrong
-		if c.onlyRoot && !way.root && !(way.bus && strings.HasSuffix(c.files["mode"], ".conf")) {
+		if c.onlyRoot && !way.root && !(way.bus && strings.HasPrefix(c.files["mode"], "/etc/systemd/")) {
 			if !strings.Contains(stderr.String(), "permission denied") {
 				t.Errorf("%s: it shows\n%s%s\nthough it cannot read everything", way.name, out, stderr.String())
 			}

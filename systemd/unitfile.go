@@ -43,13 +43,15 @@ func ReadService(root, name string) (*Service, error) {
 	dropIns := map[string]string{} // by their names, of which the first one hides others
 	for _, kind := range []string{name + ".d", filepath.Ext(name)[1:] + ".d"} {
 		for _, dir := range unitDirs() {
-			paths, err := filepath.Glob(filepath.Join(globEscape(filepath.Join(root, dir, kind)), "*.conf"))
-			if err != nil {
+			dir = filepath.Join(root, dir, kind)
+			entries, err := os.ReadDir(dir)
+			if errors.Is(err, fs.ErrPermission) {
 				return nil, err
 			}
-			for _, path := range paths {
-				if _, hidden := dropIns[filepath.Base(path)]; !hidden {
-					dropIns[filepath.Base(path)] = path
+			for _, entry := range entries { // of a missing folder, none
+				base := entry.Name()
+				if _, hidden := dropIns[base]; !hidden && strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") {
+					dropIns[base] = filepath.Join(dir, base)
 				}
 			}
 		}
@@ -101,10 +103,6 @@ func inRoot(root, path string) string {
 		}
 	}
 	return path
-}
-
-func globEscape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
 // maxUnitFile bounds what is read of a unit file, in bytes.
