@@ -51,6 +51,7 @@ func TestJobOfTheOwnUnitTellsARestart(t *testing.T) {
 			t.Errorf("job %q: %v, %v", job, restarting, err)
 		}
 	}
+	m.SetUnitJob("restart")
 	for _, part := range []string{"GetUnitByPID", "Job", "JobType"} {
 		m.Refuse(part, refusal, "not today")
 		if _, err := Restarting(t.Context(), conn); err == nil {
