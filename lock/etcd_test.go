@@ -1002,6 +1002,12 @@ func TestSystemRootsVouchForTheServer(t *testing.T) {
 		} else if _, err := l.Status(bounded(t)); err != nil {
 			t.Error(err)
 		}
+		if c.CertFile != "" { // who asks for the cause of a failure knows them, too
+			c.CertFile, c.KeyFile = "", ""
+			if _, err := newLock(t, connect(t, c), "").Status(bounded(t)); err == nil || !strings.Contains(err.Error(), "the server demands a client certificate") {
+				t.Errorf("without a client certificate: %v", err)
+			}
+		}
 		return
 	}
 	t.Parallel()

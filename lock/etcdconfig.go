@@ -206,6 +206,8 @@ func (c EtcdConfig) tlsConfig(endpoints []string) (*tls.Config, error) {
 		if !config.RootCAs.AppendCertsFromPEM(data) {
 			return nil, c.wrong(OptionCAFile, fmt.Errorf("%s has no certificate in it; it must be in PEM format", c.CAFile))
 		}
+	} else {
+		config.RootCAs = systemRoots()
 	}
 	if c.CertFile == "" {
 		return config, nil
