@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -94,17 +95,18 @@ func holders(file *os.File) []int {
 	if err != nil {
 		return nil
 	}
-	locks, err := os.ReadFile("/proc/locks")
+	locks, err := os.Open("/proc/locks")
 	if err != nil {
 		return nil
 	}
+	defer locks.Close()
 	stat := info.Sys().(*syscall.Stat_t)
 	major := stat.Dev>>8&0xfff | stat.Dev>>32&^0xfff // see makedev(3)
 	minor := stat.Dev&0xff | stat.Dev>>12&^0xff
 	id := fmt.Sprintf("%02x:%02x:%d", major, minor, stat.Ino)
 	var pids []int
-	for line := range strings.Lines(string(locks)) {
-		fields := strings.Fields(line)
+	for lines := bufio.NewScanner(locks); lines.Scan(); { // users choose how many there are
+		fields := strings.Fields(lines.Text())
 		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != id { // one that waits has "->" there
 			continue
 		}
