@@ -93,7 +93,7 @@ func (c *lockClient) die() {
 // record is of a host of which the hardware is known, the disk, or both, and which has another name after
 // every second crash.
 func (c *lockClient) record(by kind) lock.Record {
-	r := lock.Record{Hostname: fmt.Sprintf("%s-%d.example.com", c.name(), c.boot/2), BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by)}
+	r := lock.Record{Hostname: fmt.Sprintf("%s-%d.example.com", c.name(), c.boot/2), BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by), Owner: c.name()}
 	if c.id%3 != 0 {
 		r.Hardware = "hardware of " + c.name()
 	}
@@ -274,6 +274,9 @@ func (h *host) call() {
 	case h.holding:
 		h.learn(h.release(h.id), false)
 	case n < 60:
+		if h.rng.IntN(3) == 0 {
+			h.second()
+		}
 		h.learn(h.queue(time.Duration(20+h.rng.IntN(2500))*time.Millisecond), true)
 	default:
 		h.learn(h.tryAcquire(), true)
@@ -300,6 +303,36 @@ func (h *host) cloned() {
 	if err := l.Release(ctx, h.name()); err == nil {
 		h.run.problem("a clone of %s in group %d gave its slot back", h.name(), h.group)
 	}
+}
+
+// second is another process of this host, such as locksmithctl lock -wait, which waits beside the one that is in the
+// queue, and gives up.
+func (h *host) second() {
+	etcd := lock.NewEtcd(lock.EtcdConfig{Endpoints: h.endpoints})
+	l, err := lock.New(onlyWaits{h.run.Break(etcd)}, groupName(h.group), 1)
+	if err != nil {
+		panic(err) // the name is one that is allowed
+	}
+	r := h.record(queue)
+	r.Owner = "" // one of its own
+	limit := time.Duration(100+h.rng.IntN(2000)) * time.Millisecond
+	h.run.seconds.Go(func() {
+		defer etcd.Close()
+		ctx, cancel := context.WithTimeout(h.run.ctx, limit)
+		defer cancel()
+		_ = l.Acquire(ctx, h.name(), r, nil) // it is not to get anything
+	})
+}
+
+// onlyWaits neither takes a slot nor enters the queue. What is in the queue already it could take over.
+type onlyWaits struct{ lock.Store }
+
+func (s onlyWaits) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+	enters := func(c lock.Cond) bool { return strings.Contains(c.Key, "/queue/") && c.ModRevision == 0 }
+	if slices.ContainsFunc(ops, counts) || slices.ContainsFunc(conds, enters) {
+		return false, lock.Snapshot{}, lock.ErrRefused
+	}
+	return s.Store.Commit(ctx, conds, ops, reads...)
 }
 
 // crash kills the process somewhere in a call, and starts another one, which gives back what it

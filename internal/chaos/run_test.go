@@ -98,6 +98,7 @@ type run struct {
 	hosts     []*host
 	old       []*oldClient
 	operators []*operator
+	seconds   sync.WaitGroup // processes beside those of hosts
 
 	mu       sync.Mutex
 	window   int // operations in it
@@ -269,6 +270,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	timer := time.AfterFunc(r.Patience, giveUp)
 	slow := time.AfterFunc(r.Patience/4, func() { r.Logf("somebody still waits: %s", r.waiting()) })
 	clients.Wait()
+	r.seconds.Wait()
 	slow.Stop()
 	timer.Stop()
 	if err != nil {

@@ -42,7 +42,10 @@ type group struct {
 }
 
 // entry is one of the queue.
-type entry struct{ created, lease int64 }
+type entry struct {
+	created, lease int64
+	owner          string
+}
 
 func newWitness(r *run, revision int64) *witness {
 	w := &witness{run: r, revision: revision, moved: make(chan struct{})}
@@ -136,7 +139,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 		case keyKind == "holders" && put:
 			took[id] = w.taken(e.Kv)
 		case keyKind == "queue" && put && e.Kv.Lease != 0:
-			w.groups[g].queue[id] = entry{e.Kv.CreateRevision, e.Kv.Lease}
+			w.enters(g, id, e.Kv)
 		case keyKind == "queue":
 			delete(w.groups[g].queue, id)
 		case keyKind == "order" && put:
@@ -156,12 +159,24 @@ func (w *witness) revise(events []*clientv3.Event) {
 	}
 }
 
+// enters takes in an entry of the queue. Who has one keeps it: no process takes over what is another's.
+func (w *witness) enters(g int, id string, kv *mvccpb.KeyValue) {
+	var document struct{ Owner string }
+	if err := json.Unmarshal(kv.Value, &document); err != nil || document.Owner == "" {
+		w.run.problem("revision %d makes %s an entry that nobody wrote: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
+	}
+	if was, ok := w.groups[g].queue[id]; ok && was.owner != document.Owner {
+		w.run.problem("revision %d of group %d: the place of %s, which was that of process %q, is taken over by process %q", kv.ModRevision, g, id, was.owner, document.Owner)
+	}
+	w.groups[g].queue[id] = entry{kv.CreateRevision, kv.Lease, document.Owner}
+}
+
 // orphaned judges the index: a key in it that outlives its entry makes others wait for nobody.
 func (w *witness) orphaned(revision int64, g int) {
 	for key, lease := range w.groups[g].index {
 		number, id, _ := strings.Cut(key, "/")
 		n, err := strconv.ParseInt(number, 16, 64)
-		if want := (entry{math.MaxInt64 - n, lease}); err != nil || w.groups[g].queue[id] != want {
+		if e := w.groups[g].queue[id]; err != nil || e.created != math.MaxInt64-n || e.lease != lease {
 			w.run.problem("revision %d of group %d: the index of the queue has %s with lease %x, but the entry is %+v", revision, g, key, lease, w.groups[g].queue[id])
 			delete(w.groups[g].index, key) // once is enough
 		}
