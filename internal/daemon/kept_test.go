@@ -21,6 +21,14 @@ func (r *rig) again() *rig {
 	return r.start(&kept)
 }
 
+// reload replaces a machine that has left by that of the next configuration.
+func (r *rig) reload() *rig {
+	r.t.Helper()
+	r.expect(Left, None, false)
+	r.m = r.m.Restart(r.m.policy, r.now)
+	return r.do(Tick{})
+}
+
 func (r *rig) start(kept *state.Kept) *rig {
 	r.m = newMachine(r.m.policy, r.now, rand.New(rand.NewPCG(1, 2)))
 	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
@@ -115,6 +123,26 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	r.do(calledOff)
 	if r.expect(Locking, Lock, false); r.count(Unlock) > 0 {
 		t.Error("the slot is given back, and taken again")
+	}
+}
+
+// A call that logind has not answered may yet be carried out, whatever becomes of the process.
+func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
+	unanswered := Done{Effect: Schedule, Err: errDown, Unknown: true}
+	for name, r := range map[string]*rig{
+		"to reboot, killed":                 newRig(t, true).do(toPreparing...).do(clear).again(),
+		"to schedule, killed, and reloaded": newRig(t, true).do(toPreparing...).do(crowded).again().do(reload, noAnswer).reload(),
+	} {
+		r.do(fromNow, callGrace-time.Second)
+		r.expect(Starting, None, false)
+		r.do(time.Second)
+		if r.expect(Starting, Unschedule, false); r.count(Unlock) > 0 {
+			t.Errorf("%s: the slot is given back", name)
+		}
+	}
+	r := newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
+	if r.expect(Left, None, false); !r.m.MayHold() {
+		t.Error("stopped: the slot is given back")
 	}
 }
 

@@ -461,6 +461,32 @@ type mute struct{ *site }
 
 func (mute) Scheduled(context.Context) (Shutdown, error) { return Shutdown{}, errDown }
 
+func TestUsersAreNotToldOfARebootThatIsOffAlready(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		settings := locked(newSlot(s, "A", NotHeld))
+		settings.Policy.MaxPostpone = time.Hour
+		s.local = Local{Users: people.Users, Inhibitors: backup.Inhibitors}
+		s.parts.Scheduler = hanging{s}
+		s.run(settings)
+		s.tell(need)
+		s.sleep(time.Hour)
+		s.expectState(Preparing)
+		s.tell(idle)
+		if s.expectState(Idle); s.did("announce") {
+			t.Errorf("users are told %q", s.message)
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// hanging is a Scheduler that takes no call to schedule anything.
+type hanging struct{ *site }
+
+func (hanging) Schedule(ctx context.Context, _ time.Time, _ string) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // The lock may take its time to answer. What comes meanwhile counts.
 func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
 	theirs := Shutdown{Type: "poweroff", At: time.Now().Add(1000 * time.Hour)}
