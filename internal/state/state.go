@@ -81,9 +81,6 @@ type File struct{ path, boot string }
 // New returns the file below root for the boot with that id.
 func New(root, boot string) *File { return &File{path: filepath.Join(root, DefaultPath), boot: boot} }
 
-// Path is where the file is.
-func (f *File) Path() string { return f.path }
-
 // Read returns what was kept. The error is ErrNone, or says what is wrong with the file.
 func (f *File) Read() (Kept, error) {
 	var d document

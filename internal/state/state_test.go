@@ -22,10 +22,10 @@ var full = Kept{
 
 func write(t *testing.T, f *File, content string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(f.Path()), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(f.Path(), []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(f.path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,11 +47,11 @@ func TestWhatIsWrittenIsReadDuringTheSameBootOnly(t *testing.T) {
 			t.Errorf("in another boot read %+v, %v", got, err)
 		}
 	}
-	entries, err := os.ReadDir(filepath.Dir(f.Path()))
+	entries, err := os.ReadDir(filepath.Dir(f.path))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("beside the file: %v, %v", entries, err)
 	}
-	if info, err := os.Stat(f.Path()); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(f.path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("its mode is %v, %v", info.Mode(), err)
 	}
 }
@@ -68,7 +68,7 @@ func TestWhatCannotBeUnderstoodIsAnErrorThatNamesTheFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := New(t.TempDir(), "boot-1")
 			write(t, f, content)
-			if got, err := f.Read(); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), f.Path()) || got != (Kept{}) {
+			if got, err := f.Read(); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), f.path) || got != (Kept{}) {
 				t.Errorf("read %+v, %v", got, err)
 			}
 			if err := f.Write(full); err != nil {
@@ -90,7 +90,7 @@ func TestWhatIsNoPlainFileIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := New(t.TempDir(), "boot-1")
 			write(t, f, "")
-			if err := errors.Join(os.Remove(f.Path()), make(f.Path())); err != nil {
+			if err := errors.Join(os.Remove(f.path), make(f.path)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := f.Read(); err == nil || errors.Is(err, ErrNone) {
@@ -115,7 +115,7 @@ func TestAFailedWriteLeavesTheOldContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nobody can write where a folder has the name of the new file, root included.
-	blocked := filepath.Join(filepath.Dir(f.Path()), ".state.json.new", "x")
+	blocked := filepath.Join(filepath.Dir(f.path), ".state.json.new", "x")
 	if err := os.MkdirAll(blocked, 0o755); err != nil {
 		t.Fatal(err)
 	}
