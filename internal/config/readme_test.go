@@ -106,6 +106,11 @@ func TestReadmeDropInIsValidToSystemd(t *testing.T) {
 		t.Fatalf("systemd-analyze verify: %v", err)
 	}
 	for line := range strings.Lines(string(ours)) {
+		if args, found := strings.CutPrefix(line, "ExecStopPost=/usr/lib/locksmith/locksmithd"); found {
+			if want := "Command Line: /opt/bin/locksmithd" + args; !strings.Contains(string(merged), want) {
+				t.Errorf("with the drop-in the unit that Flatcar ships has no %q, as ours has:\n%s", want, merged)
+			}
+		}
 		others, found := strings.CutPrefix(line, "After=")
 		if !found {
 			continue
