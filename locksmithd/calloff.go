@@ -18,10 +18,10 @@ const (
 	callOffEvery   = time.Second
 )
 
-// callOff makes sure that a daemon which has ended leaves no reboot scheduled with logind, as one
-// does that was killed, or that logind did not answer. It is for ExecStopPost= of the unit. A
-// host that goes down is left alone, and so is a reboot that may be somebody else's: also that of another
-// daemon which runs, and because of which the one of the unit has not started.
+// callOff cancels the reboot that a daemon has left scheduled with logind, because it was killed or
+// logind did not answer it. It is for ExecStopPost= of the unit. It leaves a host alone that goes down,
+// and a reboot that may be somebody else's: also that of another daemon which runs, so that the unit's
+// own could not start.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	boot, err := systemd.BootID(root)
 	if err != nil {
@@ -84,7 +84,7 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 	if stands, err := ours(); err != nil || !stands {
 		return false, err // that it is gone the next daemon sees for itself
 	}
-	kept.Scheduled.Told = false // or the next daemon took it for a user's doing
+	kept.Scheduled.Told = false // or the next daemon would take it for a user's cancel
 	if err := memory.Write(kept); err != nil {
 		return false, err
 	}

@@ -47,7 +47,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	// A journal that goes away must not end the daemon, which systemd would take
-	// for a clean end. Go does not heed that systemd has SIGPIPE ignored already.
+	// for a clean end. Go ignores the inherited SIG_IGN.
 	signal.Ignore(syscall.SIGPIPE)
 
 	s := &server{root: options.Root, hangup: hangup, level: new(slog.LevelVar)}
@@ -91,7 +91,8 @@ func prefix(environ []string) string {
 }
 
 // parseFlags reads the command line. The flags are those of the settings, with
-// one dash or two, and --root, --version, --call-off. Whoever asks for help or the version gets an answer, and no daemon.
+// one dash or two, and --root, --version and --call-off. For help and the version
+// it returns an answer to print, and no daemon is started.
 func parseFlags(args []string) (o config.Options, answer string, callsOff bool, err error) {
 	showVersion := false
 	o.Program = config.Daemon

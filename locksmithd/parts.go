@@ -35,7 +35,7 @@ type slot struct {
 
 	mu    sync.Mutex
 	ttl   time.Duration
-	begin context.CancelCauseFunc // anew a wait that goes on; or nil
+	begin context.CancelCauseFunc // restarts a wait that goes on; nil before the first one
 }
 
 var _ daemon.Locker = (*slot)(nil)
@@ -57,8 +57,7 @@ func newSlot(cfg *config.Config, root, owner string, log *slog.Logger) (*slot, e
 	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, root: root, ttl: cfg.LockTTL, owner: owner, log: log}, nil
 }
 
-// identify tells the lock which host this is, by what is known of it now: it may have had another name
-// a moment after it came up.
+// identify tells the lock which host this is, as known now: the host may get its name only after the daemon has started.
 func (s *slot) identify() (lock.Record, error) {
 	self, disk, err := identity.Self(s.root)
 	if err != nil {

@@ -197,7 +197,7 @@ func (s *server) off(file *coordinator.File) error {
 	return nil
 }
 
-// accept takes over what of a configuration needs no restart of anything.
+// accept applies the settings that need no restart.
 func (s *server) accept(cfg *config.Config) {
 	s.level.Set(slog.LevelInfo)
 	if cfg.Debug {

@@ -46,8 +46,7 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 		return nil, nil
 	}
 	blocking, err := l.listBlocking(ctx)
-	// Of a lost connection, an answer that makes no sense and a caller who waits no
-	// longer the caller has to know.
+	// Report a lost connection, a malformed answer and an ended context to the caller.
 	var refusal dbus.Error
 	if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &refusal)) {
 		why := fmt.Sprintf("logind does not list who, see systemd-inhibit --list: %v", err)

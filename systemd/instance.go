@@ -6,7 +6,7 @@ import (
 )
 
 // Instance returns the name that the bus gave to the logind that has its well-known name now.
-// One that is started anew gets another.
+// A restarted one gets another.
 func (l *Logind) Instance(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

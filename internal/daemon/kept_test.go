@@ -168,9 +168,9 @@ func TestScheduleThatLogindLostIsNoCancel(t *testing.T) {
 	}
 }
 
-// Nothing is known of the process before this one, and a reboot stands: the slot is for that,
+// Nothing is known of the process before this one, and a reboot stands: the slot covers that,
 // and the reboot may be somebody else's.
-func TestRebootOfNobodyKnowsWhomKeepsTheSlotAndIsLeftAlone(t *testing.T) {
+func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 	for held, kept := range map[Holding]bool{HeldThisBoot: true, HeldUnrecorded: true, HeldSinceBefore: false} {
 		t.Run(fmt.Sprint(held), func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {

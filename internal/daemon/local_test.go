@@ -554,7 +554,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	// logind does not say: nothing is begun, and it is asked again.
 	r := start(false).do(standing)
 	r.expect(Settling, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot of ours is to come") || !strings.Contains(s, "trying again") {
+	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot still stands") || !strings.Contains(s, "trying again") {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(second)
@@ -590,7 +590,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.expect(Settling, None, false)
 	r.do(second)
 	r.expect(Settling, Unschedule, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot of ours is to come") {
+	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot still stands") {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(calledOff)

@@ -42,7 +42,7 @@ type Host interface {
 // its time comes. An error leaves everything open.
 type Scheduler interface {
 	Scheduled(ctx context.Context) (Shutdown, error)
-	// Instance names the one that answers now: one that is started anew has another name.
+	// Instance names the one that answers now: a restarted one has another name.
 	Instance(ctx context.Context) (string, error)
 	// Schedule tells users that the host reboots, and replaces what is scheduled. An error
 	// that matches ErrUnknown leaves open whether it was scheduled, or will be.
@@ -356,7 +356,7 @@ func (l *loop) local(ctx context.Context) (*Local, error) {
 func (l *loop) instance(ctx context.Context) string {
 	name, err := l.parts.Scheduler.Instance(ctx)
 	if err != nil {
-		l.parts.Log.Debug("cannot tell whether logind was started anew", "error", err)
+		l.parts.Log.Debug("cannot tell whether logind was restarted", "error", err)
 	}
 	return name
 }

@@ -442,9 +442,9 @@ func (m *Machine) saw(now time.Time, local *Local, err error) {
 	}
 }
 
-// gone notes that a logind says that no reboot of ours is scheduled. If it was not us who
-// called it off, a user did, and that is known whatever else has become of this attempt;
-// unless logind was started anew, which loses what is scheduled before systemd 257.
+// gone notes that logind says that no reboot of ours is scheduled. If we have not called it
+// off, a user has cancelled it, whatever else has become of this attempt; unless logind was
+// restarted, which loses what is scheduled before systemd 257.
 func (m *Machine) gone(now time.Time, logind string) {
 	restarted := logind != "" && m.logindName != "" && logind != m.logindName
 	if m.announced && !restarted {

@@ -42,7 +42,7 @@ func (m *Machine) Status(now time.Time) string {
 		if m.mayHold && (!m.mayReboot() || m.covered()) {
 			text += "giving back the slot that was held at start" + since + m.etcd.text(now, m.policy.clock)
 		} else {
-			text += "asking logind whether a reboot of ours is to come from before the start" + since + m.logindText(now)
+			text += "asking logind whether a reboot still stands that locksmithd asked for before this start" + since + m.logindText(now)
 		}
 	case Idle:
 		text += "idle: no reboot is needed" + since
@@ -102,8 +102,8 @@ func (m *Machine) Status(now time.Time) string {
 	return text
 }
 
-// logindText says what comes of asking logind whether a reboot of ours comes, and what to do
-// when that is never known.
+// logindText says why it is not known yet whether a reboot of ours may come, and what to do
+// if logind never answers.
 func (m *Machine) logindText(now time.Time) string {
 	switch {
 	case !m.mayReboot():

@@ -271,7 +271,7 @@ func TestSlotWithoutARecordIsKeptWhileARebootStands(t *testing.T) {
 	h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
 	must(t, h.Configure(g.conf()+shutWindow()))
 	h.start()
-	h.awaitStatus("asking logind whether a reboot of ours is to come", "trying again", "not today")
+	h.awaitStatus("asking logind whether a reboot still stands", "trying again", "not today")
 	h.awaitLog("a slot is held, and not recorded since which boot")
 	g.wantHeldThroughout(h.id)
 	h.Logind.Heal("CancelScheduledShutdown")
