@@ -31,7 +31,7 @@ type Store interface {
 	// the last of them, and others that it was to wait for may have been made as well. Where the store
 	// cannot tell what happened since, Values is nil, and the keys have to be read: it does not remember
 	// any more, it has not come to that revision, as after it was restored from a backup, or it had to be
-	// connected anew, and may have been restored.
+	// connected again, and may have been restored.
 	Wait(ctx context.Context, watches ...Watch) (Snapshot, error)
 
 	Leases
