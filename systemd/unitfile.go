@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,14 +57,12 @@ func ReadService(root, name string) (*Service, error) {
 			}
 		}
 	}
-	names := []string{}
-	for n := range dropIns {
-		names = append(names, n)
+	paths := []string{fragment}
+	for _, base := range slices.Sorted(maps.Keys(dropIns)) {
+		paths = append(paths, dropIns[base])
 	}
-	slices.Sort(names)
-
 	settings := unitSettings{name: name, root: root}
-	for i, path := range append([]string{fragment}, inOrder(names, dropIns)...) {
+	for i, path := range paths {
 		data, err := readUnitFile(inRoot(root, path))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
@@ -74,14 +73,6 @@ func ReadService(root, name string) (*Service, error) {
 		settings.read(data, path)
 	}
 	return &settings.Service, nil
-}
-
-func inOrder(names []string, paths map[string]string) []string {
-	ordered := make([]string, len(names))
-	for i, n := range names {
-		ordered[i] = paths[n]
-	}
-	return ordered
 }
 
 func exists(path string) bool {
