@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -245,8 +246,18 @@ func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
 		g.t.Errorf("%s is %s, and its since should be between %v and now", key, value, since)
 	}
 	delete(got, "since")
+	random := []string{"token"}
+	if by == "" {
+		random = append(random, "owner")
+	}
+	for _, name := range random {
+		if len(got[name]) < 26 { // 128 bits in base32
+			g.t.Errorf("%s is %s, want a random text as its %s", key, value, name)
+		}
+		delete(got, name)
+	}
 	if !maps.Equal(got, want) {
-		g.t.Errorf("%s is %s, want a since and %v", key, value, want)
+		g.t.Errorf("%s is %s, want since, %s and %v", key, value, strings.Join(random, ", "), want)
 	}
 }
 

@@ -382,7 +382,7 @@ func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
 			// Three hold the one slot, then two, then one: none of that is a free slot.
 			first.reboot()
 			g.awaitHolders("other", second.id)
-			third.awaitStatus("max is 1, held by " + second.id + ", other")
+			third.awaitStatus("max is 1, held by "+second.id, ", other")
 			second.reboot()
 			g.awaitHolders("other")
 			third.awaitStatus("max is 1, held by other")
