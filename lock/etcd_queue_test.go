@@ -383,11 +383,19 @@ func TestLeasesAreNoSignOfLife(t *testing.T) {
 				_, err := outsider.Get(ctx, lock.Read{Key: "other/x"}) // which has more time for the log-in
 				must(t, err)
 			}
-			if err := outsider.KeepAlive(ctx, lease); (err == nil) != open {
+			answer := func(call func(context.Context, int64) error) error {
+				for {
+					// On a busy machine there may be none in time.
+					if err := call(ctx, lease); err == nil || errors.Is(err, lock.ErrRefused) || ctx.Err() != nil {
+						return err
+					}
+				}
+			}
+			if err := answer(outsider.KeepAlive); (err == nil) != open || ctx.Err() != nil {
 				t.Errorf("etcd %s: user %q keeps a lease alive: %v", status.Version, user, err)
 			}
-			if err := outsider.Revoke(ctx, lease); err == nil {
-				t.Errorf("etcd %s: user %q has revoked a lease", status.Version, user)
+			if err := answer(outsider.Revoke); err == nil || ctx.Err() != nil {
+				t.Errorf("etcd %s: user %q revokes a lease: %v", status.Version, user, err)
 			}
 		}
 	})
