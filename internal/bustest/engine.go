@@ -186,12 +186,16 @@ func (e *Engine) getStatus(conn *dbus.Conn, call dbus.Message) *dbus.Error {
 
 // own takes a well-known name, and fails when somebody else has it.
 func own(conn *dbus.Conn, name string) error {
-	reply, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
-	if err != nil {
-		return fmt.Errorf("take the name %s: %w", name, err)
+	for hopeless := time.Now().Add(patience); ; {
+		reply, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
+		switch {
+		case err != nil:
+			return fmt.Errorf("take the name %s: %w", name, err)
+		case reply == dbus.RequestNameReplyPrimaryOwner:
+			return nil
+		case reply != dbus.RequestNameReplyExists, time.Now().After(hopeless):
+			return fmt.Errorf("take the name %s: %s", name, reply)
+		}
+		// The bus has yet to notice that the last owner has closed its connection.
 	}
-	if reply != dbus.RequestNameReplyPrimaryOwner {
-		return fmt.Errorf("take the name %s: %s", name, reply)
-	}
-	return nil
 }
