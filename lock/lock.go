@@ -28,8 +28,8 @@ const (
 	rereadAfter      = 5 * time.Minute
 	rereadPlaceAfter = time.Hour
 
-	// stuckAfter is how long the head of the queue may leave a free slot alone before those behind it take it for
-	// gone: some tries of everything.
+	// stuckAfter is how long the head of the queue may leave a free slot alone before those behind it look who it
+	// is, and then how long before they take it for gone: some tries of everything.
 	stuckAfter = 2 * time.Minute
 
 	// queueLease is how long a place in the queue outlives its host.

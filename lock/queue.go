@@ -191,7 +191,8 @@ type place struct {
 	stuck    stuck
 }
 
-// stuck is an entry at the head of the queue that leaves a free slot alone, as first seen. Whoever lives and is the
+// stuck is an entry at the head of the queue that leaves a free slot alone, as first seen; without a key it is
+// a free slot, of which it has yet to be seen who leaves it alone. Whoever lives and is the
 // head takes one in seconds. A lease is no sign of life: before etcd 3.6 anybody who can connect to it can
 // keep every lease alive.
 type stuck struct {
@@ -428,10 +429,12 @@ func (w *waiter) await(ctx context.Context, snap Snapshot, ahead string) (got bo
 	if _, full := s.Acquire(w.id); full != nil || now.Pause != nil {
 		w.stuck = stuck{}
 	} else {
-		if removed, err := w.removeStuck(ctx, snap, snap.Values[w.queueKey(w.id)].CreateRevision); removed || err != nil {
+		atMost = stuckAfter
+		if document := snap.Values[w.semaphoreKey()].ModRevision; w.stuck.document != document {
+			w.stuck = stuck{document: document} // most free slots are about to be taken
+		} else if removed, err := w.removeStuck(ctx, snap, snap.Values[w.queueKey(w.id)].CreateRevision); removed || err != nil {
 			return false, err
 		}
-		atMost = stuckAfter
 	}
 	if ahead == w.queueKey(w.id) {
 		now.Ahead, now.Beside = "", true
