@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // lockerVariable makes this test binary, run again, lock the file that it names, and become another program.
@@ -54,9 +56,7 @@ func stale(t *testing.T) string {
 // hold runs a program as a user who has the lock once it says "held", until the test ends or it is let go.
 func hold(t *testing.T, uid uint32, path string, environ []string, args ...string) (letGo func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("run the tests as root: they have to be other users")
-	}
+	realpart.Must(t, realpart.Root("programs of other users"), realpart.Tool("flock", "util-linux"))
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), environ...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Setpgid: true}
@@ -96,11 +96,11 @@ func byFlockShared(path string) []string {
 }
 
 func byShell(path string) []string { // the process that took it is gone
-	return []string{"sh", "-c", "exec 9<" + path + "; flock 9 && echo held; read x"}
+	return []string{"sh", "-c", "exec 9<" + path + "; flock 9 && echo held && read x"}
 }
 
 func byShellThatCanWrite(path string) []string {
-	return []string{"sh", "-c", "exec 9<>" + path + "; flock 9 && echo held; read x"}
+	return []string{"sh", "-c", "exec 9<>" + path + "; flock 9 && echo held && read x"}
 }
 
 // Whoever reads the file may lock it meanwhile, root's programs, too.
