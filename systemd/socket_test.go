@@ -58,12 +58,45 @@ func TestAnswerThatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
-// Whatever another program makes of the header fields, finding the serial ends.
-func FuzzReplySerial(f *testing.F) {
+// Who can say what, in its own header fields, is not taken for the bus.
+func TestBusIsKnownByItsMessages(t *testing.T) {
+	const bus = "org.freedesktop.DBus"
+	for _, test := range []struct {
+		headers map[dbus.HeaderField]dbus.Variant
+		want    bool
+	}{
+		{map[dbus.HeaderField]dbus.Variant{dbus.FieldSender: dbus.MakeVariant(bus), dbus.FieldDestination: dbus.MakeVariant(":1.7")}, true},
+		{map[dbus.HeaderField]dbus.Variant{dbus.FieldSender: dbus.MakeVariant(":1.7"), dbus.FieldDestination: dbus.MakeVariant(bus)}, false},
+		{map[dbus.HeaderField]dbus.Variant{dbus.FieldSender: dbus.MakeVariant(":1.7"), dbus.FieldInterface: dbus.MakeVariant(bus), dbus.FieldErrorName: dbus.MakeVariant(bus)}, false},
+		{map[dbus.HeaderField]dbus.Variant{dbus.FieldSender: dbus.MakeVariant(bus + ".x")}, false},
+		{map[dbus.HeaderField]dbus.Variant{dbus.FieldErrorName: dbus.MakeVariant(bus)}, false},
+	} {
+		test.headers[dbus.FieldReplySerial] = dbus.MakeVariant(uint32(1))
+		if _, ok := test.headers[dbus.FieldErrorName]; !ok {
+			test.headers[dbus.FieldErrorName] = dbus.MakeVariant("a.b")
+		}
+		for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+			var frame bytes.Buffer
+			if err := (&dbus.Message{Type: dbus.TypeError, Headers: test.headers}).EncodeTo(&frame, order); err != nil {
+				t.Fatal(err)
+			}
+			// The body is empty, so that all behind the first sixteen bytes are header fields.
+			if got := ofBus(order, frame.Bytes()[fixedHeader:]); got != test.want {
+				t.Errorf("%v, %v: %v, want %v", test.headers, order, got, test.want)
+			}
+		}
+	}
+}
+
+// Whatever another program makes of the header fields, finding a field ends.
+func FuzzHeaderField(f *testing.F) {
 	f.Add([]byte("\x05\x01u\x00\x2a\x00\x00\x00"))
 	f.Add([]byte("\x08\x01g\x00\x01s\x00\x00\x05\x01u\x00\x2a\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, fields []byte) {
-		replySerial(binary.LittleEndian, fields)
-		replySerial(binary.BigEndian, fields)
+		for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+			for _, code := range []dbus.HeaderField{dbus.FieldReplySerial, dbus.FieldSender} {
+				headerField(order, fields, code)
+			}
+		}
 	})
 }
