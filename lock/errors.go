@@ -11,8 +11,8 @@ type PausedError struct {
 
 func (e *PausedError) Error() string { return e.Pause.String() }
 
-// pauseLayout names the zone, since the host's may be another one by the time that somebody reads it.
-const pauseLayout = time.DateTime + " MST"
+// timeLayout names the zone, since the host's may be another one by the time that somebody reads it.
+const timeLayout = time.DateTime + " MST"
 
 // String says in one sentence who pauses whom since when, and why.
 func (p *Pause) String() string {
@@ -27,10 +27,10 @@ func (p *Pause) String() string {
 		text += " by " + p.By
 	}
 	if !p.Since.IsZero() {
-		text += " since " + p.Since.Local().Format(pauseLayout)
+		text += " since " + p.Since.Local().Format(timeLayout)
 	}
 	if !p.Until.IsZero() {
-		text += " until " + p.Until.Local().Format(pauseLayout)
+		text += " until " + p.Until.Local().Format(timeLayout)
 	}
 	if p.Reason != "" {
 		text += ": " + p.Reason

@@ -75,7 +75,7 @@ func (w Waiting) Holders() string {
 			text += " (" + r.Hostname + ")"
 		}
 		if r := w.Records[id]; !r.Since.IsZero() {
-			text += " since " + r.Since.Local().Format(time.DateTime)
+			text += " since " + r.Since.Local().Format(timeLayout)
 		}
 		texts = append(texts, text)
 	}

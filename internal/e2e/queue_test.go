@@ -58,7 +58,7 @@ func TestJournalSaysWhoHoldsTheSlotThatIsWaitedFor(t *testing.T) {
 	if !g.lock("other") {
 		t.Fatal("no slot is free")
 	}
-	since := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC).Local().Format(time.DateTime)
+	since := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC).Local().Format(time.DateTime + " MST")
 	first, second := enqueue(t, g, g.conf()), enqueue(t, g, g.conf())
 	first.awaitLog("level=INFO", `msg="waiting for a slot"`, `holders="other (web-7) since `+since+`"`, `behind=""`)
 	first.awaitStatus("held by other (web-7) since " + since)
