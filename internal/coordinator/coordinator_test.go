@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/realpart"
 )
 
 // holderVariable makes this test binary, run again, hold the file it names.
@@ -120,6 +122,7 @@ func TestFileSaysWhoAndWhat(t *testing.T) {
 }
 
 func TestCannotStartWhileAnotherCoordinatorHoldsTheFile(t *testing.T) {
+	realpart.Must(t, realpart.Root("a coordinator that counts"))
 	for _, test := range []struct{ content, name string }{
 		{"NAME=locksmithd\nSTRATEGY=reboot\nSTATE=running\n", "locksmithd"},
 		{"STATE=running\nNAME=some-other\n", "some-other"},
