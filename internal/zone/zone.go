@@ -9,6 +9,7 @@ package zone
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,8 +30,8 @@ const (
 
 // A Zone is a time zone as it is now. Any number of goroutines may use one at once.
 type Zone struct {
-	path string // of the file that is followed, "" for none
-	load func() (*time.Location, error)
+	path string       // of the file that is followed, "" for none
+	name string       // of the zone that the file has
 	warn func(string) // nil for nobody
 
 	mu   sync.Mutex
@@ -68,34 +69,35 @@ func Env(tz, root string, warn func(string)) (*Zone, error) {
 
 // Named returns a zone of the database, by its IANA name. See Host for the rest.
 func Named(name string, warn func(string)) (*Zone, error) {
-	z := &Zone{warn: warn, load: func() (*time.Location, error) {
-		if name == "Local" { // which is no zone, but what Go took for it at the start
-			return nil, errors.New("unknown time zone Local")
-		}
-		return time.LoadLocation(name)
-	}}
-	if path := filepath.Join(database, name); exists(path) {
-		z.path = path
+	loc, err := time.LoadLocation(name) // first, as it refuses what leads out of the database
+	if name == "Local" {                // which is no zone, but what Go took for it at the start
+		err = errors.New("unknown time zone Local")
 	}
-	return z, z.start()
+	if err != nil {
+		return &Zone{loc: time.UTC}, err
+	}
+	if path := filepath.Join(database, name); exists(path) {
+		return follow(path, name, warn)
+	}
+	return &Zone{loc: loc}, nil
 }
 
 func file(path string, warn func(string)) (*Zone, error) {
-	z := &Zone{path: path, warn: warn, load: func() (*time.Location, error) { return read(path) }}
 	if !exists(path) {
-		z.loc = time.UTC
-		return z, nil
+		return &Zone{path: path, name: "Local", warn: warn, loc: time.UTC}, nil
 	}
-	return z, z.start()
+	return follow(path, "Local", warn)
 }
 
-// start loads the zone for the first time.
-func (z *Zone) start() (err error) {
-	z.seen, _ = stat(z.path) // if that fails, so does loading
-	if z.loc, err = z.load(); err != nil {
-		z.loc = time.UTC
+// follow returns the zone of a file, loaded for the first time.
+func follow(path, name string, warn func(string)) (*Zone, error) {
+	z := &Zone{path: path, name: name, warn: warn, loc: time.UTC}
+	loc, seen, err := read(path, name)
+	z.seen = seen
+	if err == nil {
+		z.loc = loc
 	}
-	return err
+	return z, err
 }
 
 // Location returns the zone as it is now.
@@ -115,15 +117,11 @@ func (z *Zone) update() (*time.Location, error) {
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	now, err := stat(z.path)
-	if now == z.seen {
+	if now, err := os.Stat(z.path); versionOf(now, err) == z.seen {
 		return z.loc, nil
 	}
-	z.seen = now // looked at before it is read: if it changes in between, it is read once more
-	var loc *time.Location
-	if err == nil {
-		loc, err = z.load()
-	}
+	loc, seen, err := read(z.path, z.name)
+	z.seen = seen
 	if err == nil {
 		z.loc = loc
 	}
@@ -136,31 +134,38 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
-func stat(path string) (version, error) {
-	info, err := os.Stat(path)
+// versionOf takes what os.Stat and os.File.Stat return.
+func versionOf(info fs.FileInfo, err error) version {
 	if err != nil {
-		return version{}, err
+		return version{}
 	}
 	s := info.Sys().(*syscall.Stat_t)
-	return version{s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim}, nil
+	return version{s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim}
 }
 
-// read returns the zone of a file in the format of tzfile(5).
-func read(path string) (*time.Location, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular() || info.Size() > maxSize:
-		return nil, fmt.Errorf("read %s: it is not a time zone file", path)
-	}
-	data, err := os.ReadFile(path)
+// read returns the zone of a file in the format of tzfile(5), and the version of the very file that was
+// read: what is at its path may be replaced at any time. If it cannot be opened it is what is there.
+func read(path, name string) (*time.Location, version, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold it up
 	if err != nil {
-		return nil, err
+		return nil, versionOf(os.Stat(path)), err
 	}
-	loc, err := time.LoadLocationFromTZData("Local", data)
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, version{}, err
 	}
-	return loc, nil
+	seen := versionOf(info, nil)
+	if !info.Mode().IsRegular() || info.Size() > maxSize {
+		return nil, seen, fmt.Errorf("read %s: it is not a time zone file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSize))
+	if err != nil {
+		return nil, seen, err
+	}
+	loc, err := time.LoadLocationFromTZData(name, data)
+	if err != nil {
+		return nil, seen, fmt.Errorf("read %s: %w", path, err)
+	}
+	return loc, seen, nil
 }
