@@ -160,7 +160,14 @@ func (h *host) open(ctx context.Context) (err error) {
 	return err
 }
 
-func (h host) reboot(ctx context.Context) error { return h.logind.Reboot(ctx, h.force) }
+// reboot asks logind to reboot. That it is interrupted by the reboot itself is a success.
+func (h host) reboot(ctx context.Context) error {
+	err := h.logind.Reboot(ctx, h.force)
+	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, h.conn) {
+		return nil
+	}
+	return err
+}
 
 // ready returns an error that says what is in the way of a reboot.
 func (h host) ready(ctx context.Context) error {
