@@ -87,8 +87,9 @@ func (e *OptionError) Unwrap() error { return e.Err }
 // Is makes the error count as ErrRefused.
 func (e *OptionError) Is(target error) bool { return target == ErrRefused }
 
-// maxFile is more than certificates, keys and passwords take.
-const maxFile = 1 << 20
+// maxFile is more than certificates, keys and passwords take: the authorities that a host trusts come to
+// a few hundred KiB, and to more than 1 MiB with those of a company.
+const maxFile = 8 << 20
 
 // Validate reads the files and reports the first thing that is wrong, as an [*OptionError]. It does
 // not connect.
