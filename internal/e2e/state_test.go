@@ -253,6 +253,17 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 		h.start()
 		h.awaitSchedule() // the next daemon calls it off
 	})
+	// A failure would have systemd start the daemon for ever, also with the strategy "off".
+	t.Run("the file cannot be understood", func(t *testing.T) {
+		t.Parallel()
+		h := newHost(t, "")
+		path := h.Path(stateFile)
+		must(t, os.MkdirAll(h.Path("run/locksmith"), 0o755))
+		must(t, os.WriteFile(path, []byte("{"), 0o600))
+		if r := h.callOff(); r.status != 0 || !containsAll(r.stderr, "level=WARN", "it is not known", "state.json", "shutdown -c") {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 // systemctl restart, and a daemon that is killed, keep the place in the queue; systemctl stop
