@@ -270,12 +270,12 @@ func validate(settings map[string]resolved, c lock.EtcdConfig) error {
 }
 
 // groupName is what useradd(8) and its kin take for a name, in any case.
-func groupName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`) }
+var groupName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`)
 
 func parseTriggerGroups(r resolved) ([]string, error) {
 	groups := strings.FieldsFunc(r.value, func(c rune) bool { return c == ' ' || c == ',' })
 	for _, group := range groups {
-		if !groupName().MatchString(group) {
+		if !groupName.MatchString(group) {
 			return nil, r.refuse("%q is not the name of a group: write names of groups with a space or comma between them, such as %s", group, r.Default)
 		}
 	}
