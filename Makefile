@@ -38,7 +38,7 @@ all: $(BIN)/locksmithd $(BIN)/locksmithctl
 $(PROGRAMS):
 	GOARCH=$(filter amd64 arm64,$(subst /, ,$(@D))) $(BUILD) -o $@ ./$(@F)
 bin/demo:
-	$(BUILD) -o $@ ./internal/demo
+	$(BUILD) -o $@ ./demo
 
 # Manual pages and completions come from what this machine's own programs say.
 .PHONY: man completions bin/share
@@ -86,7 +86,7 @@ demo: all bin/demo bin/etcd
 .PHONY: test
 test: all bin/demo $(ETCDS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS)
-	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v internal/realhost)
+	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v test/hosts)
 
 # The packages on hosts with a real systemd, in containers: this version's, and the
 # same as a later one for upgrades. The roots of the hosts are made once, and kept in
@@ -100,15 +100,15 @@ e2e: bin/etcd bin/ignition-apply bin/butane
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
-	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix realhost-,$(SUITE))
+	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix hosts-,$(SUITE))
 
 # Side by side, as they wait for most of their time.
-.PHONY: $(addprefix realhost-,$(SUITE))
-$(addprefix realhost-,$(SUITE)): ARCH = $(shell dpkg --print-architecture)
-$(addprefix realhost-,$(SUITE)): realhost-%:
+.PHONY: $(addprefix hosts-,$(SUITE))
+$(addprefix hosts-,$(SUITE)): ARCH = $(shell dpkg --print-architecture)
+$(addprefix hosts-,$(SUITE)): hosts-%:
 	@echo "== the hosts are $*"
 	@LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
-		$(REQUIRE_ALL) CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./internal/realhost -suite $* $(E2EFLAGS)
+		$(REQUIRE_ALL) CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./test/hosts -suite $* $(E2EFLAGS)
 
 # All but the model, which has no goroutines and is slow under the detector, and
 # the chaos harness, whose clients would be too slow to meet each other; and what
@@ -118,7 +118,7 @@ $(addprefix realhost-,$(SUITE)): realhost-%:
 .PHONY: race
 race: all bin/demo bin/etcd
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux gcc
-	$(REQUIRE_ALL) CGO_ENABLED=1 $(GO) test -race -p 1 -skip '^TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts$$' $$($(GO) list ./... | grep -v -e internal/model -e internal/chaos -e internal/realhost -e packaging -e '/man$$')
+	$(REQUIRE_ALL) CGO_ENABLED=1 $(GO) test -race -p 1 -skip '^TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts$$' $$($(GO) list ./... | grep -v -e test/model -e test/chaos -e test/hosts -e packaging -e '/man$$')
 
 .PHONY: lint
 lint: bin/staticcheck
@@ -140,13 +140,13 @@ bench: all bin/etcd
 .PHONY: chaos
 chaos: bin/etcd
 	$(if $(SEED),LOCKSMITH_SEED=$(SEED)) CHAOS_OPS=$(OPS) CHAOS_DURATION=$(DURATION) \
-		$(GO) test -count=1 -v -timeout 0 -run '^TestLockIsLinearizableUnderFaults$$' ./internal/chaos
+		$(GO) test -count=1 -v -timeout 0 -run '^TestLockIsLinearizableUnderFaults$$' ./test/chaos
 
 # With 10,000 hosts it takes 3 GB of memory and several minutes.
 .PHONY: scale
 scale: HOSTS := 10,100,1000,10000
 scale: bin/etcd
-	$(GO) run ./internal/scale -hosts $(HOSTS) -max $(MAX)
+	$(GO) run ./test/scale -hosts $(HOSTS) -max $(MAX)
 
 # Every fuzz target in turn, for FUZZTIME each.
 .PHONY: fuzz

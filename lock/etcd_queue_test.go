@@ -13,8 +13,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
 func leases(ctx context.Context, t testing.TB, s *etcdtest.Server) int {

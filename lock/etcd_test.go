@@ -24,9 +24,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
-	"github.com/locksmithd/locksmith/internal/locktest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 // patience is how long a test waits for what must happen.
@@ -178,7 +178,7 @@ func must(t testing.TB, err error) {
 func TestEtcdPassesTheContractOfStores(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		locktest.Contract(t, func(t *testing.T) lock.Store { return connect(t, at(s.Endpoint())) })
+		storetest.Contract(t, func(t *testing.T) lock.Store { return connect(t, at(s.Endpoint())) })
 	})
 }
 

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
 // wantOptionError checks that err names the option and says why, in a sentence.

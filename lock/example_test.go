@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"log"
 
-	"github.com/locksmithd/locksmith/internal/locktest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 // A host takes its group's slot, and another one finds it taken.
 func Example() {
 	// On a host: lock.NewEtcd(lock.EtcdConfig{Endpoints: []string{"http://127.0.0.1:2379"}})
-	store := locktest.NewMemory()
+	store := storetest.NewMemory()
 	ctx := context.Background()
 
 	web1, err := lock.New(store, "web", 1)

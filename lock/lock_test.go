@@ -14,9 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/locktest"
-	"github.com/locksmithd/locksmith/internal/randtest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/randtest"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 const defaultKey = "coreos.com/updateengine/rebootlock/semaphore"
@@ -59,7 +59,7 @@ func TestKeyOfAGroupIsQueryEscaped(t *testing.T) {
 		"../x":          root + "groups/..%2Fx/",
 		"größe":         root + "groups/gr%C3%B6%C3%9Fe/",
 	} {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, group)
 		if _, err := l.TryAcquire(t.Context(), "../a/b", lock.Record{}); err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestKeyOfAGroupIsQueryEscaped(t *testing.T) {
 
 func TestGroupThatEscapesItsKeyIsRefused(t *testing.T) {
 	for _, group := range []string{".", "..", "a\nb", "\x00", "\xff"} {
-		if _, err := lock.New(locktest.NewMemory(), group, 1); err == nil || !strings.Contains(err.Error(), strconv.Quote(group)) {
+		if _, err := lock.New(storetest.NewMemory(), group, 1); err == nil || !strings.Contains(err.Error(), strconv.Quote(group)) {
 			t.Errorf("group %q got %v", group, err)
 		}
 	}
@@ -88,7 +88,7 @@ func TestDocumentThatCannotBeReadIsNeverOverwritten(t *testing.T) {
 		`{"semaphore":0,"max":2,"holders":["a","a"]}`, `{"semaphore":-1,"max":-1,"holders":null}`, "\xff\xfe",
 		strings.Repeat("x", 1<<20),
 	} {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, document)
 		before := read(t, s, defaultKey)
 		l := newLock(t, s, "")
@@ -114,7 +114,7 @@ func TestDocumentThatCannotBeReadIsNeverOverwritten(t *testing.T) {
 
 func TestFailingCallsChangeNothing(t *testing.T) {
 	ctx := t.Context()
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	l := newLock(t, s, "")
 	for name, call := range map[string]func() error{
 		"set-max -3":      func() error { _, _, err := l.SetMax(ctx, -3); return err },
@@ -135,7 +135,7 @@ func TestFailingCallsChangeNothing(t *testing.T) {
 }
 
 func TestSetMaxReturnsOldAndNew(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	l := newLock(t, s, "")
 	for _, test := range []struct{ before, max int }{{1, 4}, {4, 4}, {4, 0}, {0, 2}} {
 		before, after, err := l.SetMax(t.Context(), test.max)
@@ -146,7 +146,7 @@ func TestSetMaxReturnsOldAndNew(t *testing.T) {
 }
 
 func TestSetMaxBelowTheHoldersSaysSo(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	put(t, s, defaultKey, `{"semaphore":1,"max":3,"holders":["a","b"]}`)
 	_, after, err := newLock(t, s, "").SetMax(t.Context(), 1)
 	if err != nil || after.Free != -1 || len(after.Holders) != 2 {
@@ -159,7 +159,7 @@ func TestRecordNeverBlocks(t *testing.T) {
 	for name, record := range map[string]string{
 		"broken": "{", "of another type": `{"hostname":[1]}`, "a list": `[]`, "huge": strings.Repeat("x", 1<<20), "empty": "", "stale": `{"hostname":"old"}`,
 	} {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		key := "coreos.com/updateengine/rebootlock/holders/a"
 		l := newLock(t, s, "")
 		put(t, s, key, record)
@@ -183,7 +183,7 @@ func TestRecordNeverBlocks(t *testing.T) {
 }
 
 func TestHolderWithoutRecordHoldsAllTheSame(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 	l := newLock(t, s, "")
 	if held, r, err := l.Holder(t.Context(), "a"); err != nil || !held || r != (lock.Record{}) {
@@ -195,9 +195,9 @@ func TestHolderWithoutRecordHoldsAllTheSame(t *testing.T) {
 }
 
 func TestLostReplyToACommittedLockIsSuccess(t *testing.T) {
-	for _, fault := range []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest} {
+	for _, fault := range []storetest.Fault{storetest.LoseReply, storetest.LoseRequest, storetest.DelayRequest} {
 		synctest.Test(t, func(t *testing.T) {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			l := newLock(t, s, "")
 			s.FailCommits(fault)
 			already, err := l.TryAcquire(t.Context(), "a", lock.Record{Hostname: "h"})
@@ -213,9 +213,9 @@ func TestLostReplyToACommittedLockIsSuccess(t *testing.T) {
 }
 
 func TestLostReplyToACommittedUnlockIsSuccess(t *testing.T) {
-	for _, fault := range []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest} {
+	for _, fault := range []storetest.Fault{storetest.LoseReply, storetest.LoseRequest, storetest.DelayRequest} {
 		synctest.Test(t, func(t *testing.T) {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			l := newLock(t, s, "")
 			if _, err := l.TryAcquire(t.Context(), "a", lock.Record{}); err != nil {
 				t.Fatal(err)
@@ -232,9 +232,9 @@ func TestLostReplyToACommittedUnlockIsSuccess(t *testing.T) {
 }
 
 func TestLostReplyToSetMaxIsSuccess(t *testing.T) {
-	for _, fault := range []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest} {
+	for _, fault := range []storetest.Fault{storetest.LoseReply, storetest.LoseRequest, storetest.DelayRequest} {
 		synctest.Test(t, func(t *testing.T) {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			s.FailCommits(fault)
 			before, after, err := newLock(t, s, "").SetMax(t.Context(), 4)
 			if err != nil || before.Max != 1 || after.Max != 4 {
@@ -249,9 +249,9 @@ func TestLostReplyToSetMaxIsSuccess(t *testing.T) {
 
 func TestLostReplyWhileOthersChangeTheDocument(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":2,"max":2,"holders":null}`)
-		s.FailCommits(locktest.LoseRequest)
+		s.FailCommits(storetest.LoseRequest)
 		// The reading that follows finds that somebody else was quicker; this is no yes and no no.
 		other := between(s, func() { put(t, s, defaultKey, `{"semaphore":1,"max":2,"holders":["b"]}`) })
 		if already, err := newLock(t, other, "").TryAcquire(t.Context(), "a", lock.Record{}); err != nil || already {
@@ -282,10 +282,10 @@ func (b *betweenStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock
 
 // cutOff has call lose touch with the store right when it commits: its transaction is on the way, and
 // nothing can be read before it gives up.
-func cutOff(t *testing.T, s *locktest.Memory, call func(context.Context) error) {
+func cutOff(t *testing.T, s *storetest.Memory, call func(context.Context) error) {
 	t.Helper()
-	s.FailCommits(locktest.CutOff)
-	if err := call(t.Context()); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, locktest.ErrFault) {
+	s.FailCommits(storetest.CutOff)
+	if err := call(t.Context()); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, storetest.ErrFault) {
 		t.Fatalf("the call returned %v", err)
 	}
 	s.Break(nil)
@@ -293,8 +293,8 @@ func cutOff(t *testing.T, s *locktest.Memory, call func(context.Context) error) 
 
 func TestLockOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
-	for name, test := range map[string]func(*testing.T, *locktest.Memory, *lock.Lock){
-		"can no longer happen once released": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+	for name, test := range map[string]func(*testing.T, *storetest.Memory, *lock.Lock){
+		"can no longer happen once released": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			if err := l.Release(ctx, "a"); err != nil {
 				t.Error(err)
 			}
@@ -307,7 +307,7 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("a second release returned %v", err)
 			}
 		},
-		"is released if it has happened": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"is released if it has happened": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			s.Deliver()
 			if err := l.Release(ctx, "a"); err != nil {
 				t.Error(err)
@@ -316,13 +316,13 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("held by %v", h)
 			}
 		},
-		"is a lock if it has happened": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"is a lock if it has happened": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			s.Deliver()
 			if already, err := l.TryAcquire(ctx, "a", lock.Record{}); err != nil || already {
 				t.Error(already, err)
 			}
 		},
-		"is made a lock by trying again": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"is made a lock by trying again": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			if err := l.Acquire(ctx, "a", lock.Record{}, nil); err != nil {
 				t.Error(err)
 			}
@@ -331,7 +331,7 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("held by %v", h)
 			}
 		},
-		"is void when another has taken the slot": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"is void when another has taken the slot": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			if _, err := newLock(t, s, "").TryAcquire(ctx, "b", lock.Record{}); err != nil {
 				t.Fatal(err)
 			}
@@ -344,7 +344,7 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("held by %v", h)
 			}
 		},
-		"is not reported as held or not": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"is not reported as held or not": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			if held, _, err := l.Holder(ctx, "a"); !errors.Is(err, lock.ErrUnknown) {
 				t.Errorf("holder is %v, %v", held, err)
 			}
@@ -353,8 +353,8 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("holder is %v, %v", held, err)
 			}
 		},
-		"stays unknown while nothing can be read": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
-			s.Break(locktest.ErrFault)
+		"stays unknown while nothing can be read": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
+			s.Break(storetest.ErrFault)
 			if err := l.Release(ctx, "a"); !errors.Is(err, lock.ErrUnknown) {
 				t.Errorf("release returned %v", err)
 			}
@@ -362,8 +362,8 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("lock returned %v", err)
 			}
 		},
-		"is released although the reply to that is lost": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
-			s.FailCommits(locktest.LoseReply)
+		"is released although the reply to that is lost": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
+			s.FailCommits(storetest.LoseReply)
 			if err := l.Release(ctx, "a"); err != nil {
 				t.Error(err)
 			}
@@ -376,7 +376,7 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, existed := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
-					s := locktest.NewMemory()
+					s := storetest.NewMemory()
 					if existed {
 						put(t, s, defaultKey, `{"semaphore":1,"max":1,"holders":null}`)
 					}
@@ -394,8 +394,8 @@ func TestLockOfUnknownOutcome(t *testing.T) {
 
 func TestUnlockOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
-	for name, test := range map[string]func(*testing.T, *locktest.Memory, *lock.Lock){
-		"does not undo a lock that is taken as held meanwhile": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+	for name, test := range map[string]func(*testing.T, *storetest.Memory, *lock.Lock){
+		"does not undo a lock that is taken as held meanwhile": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			if _, err := l.TryAcquire(ctx, "a", lock.Record{}); err != nil {
 				t.Error(err)
 			}
@@ -404,7 +404,7 @@ func TestUnlockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("held by %v", h)
 			}
 		},
-		"does not undo a later lock": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"does not undo a later lock": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			if err := l.Release(ctx, "a"); err != nil {
 				t.Error(err)
 			}
@@ -416,7 +416,7 @@ func TestUnlockOfUnknownOutcome(t *testing.T) {
 				t.Errorf("held by %v", h)
 			}
 		},
-		"is success if it has happened": func(t *testing.T, s *locktest.Memory, l *lock.Lock) {
+		"is success if it has happened": func(t *testing.T, s *storetest.Memory, l *lock.Lock) {
 			s.Deliver()
 			if err := l.Release(ctx, "a"); err != nil {
 				t.Error(err)
@@ -425,7 +425,7 @@ func TestUnlockOfUnknownOutcome(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := locktest.NewMemory()
+				s := storetest.NewMemory()
 				l := newLock(t, s, "")
 				if _, err := l.TryAcquire(ctx, "a", lock.Record{}); err != nil {
 					t.Fatal(err)
@@ -439,9 +439,9 @@ func TestUnlockOfUnknownOutcome(t *testing.T) {
 
 func TestUnknownOutcomeIsTriedUntilTheContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, "")
-		s.FailCommits(locktest.CutOff)
+		s.FailCommits(storetest.CutOff)
 		time.AfterFunc(8*time.Second, func() { s.Break(nil) })
 		if already, err := l.TryAcquire(t.Context(), "a", lock.Record{}); err != nil || already {
 			t.Error(already, err)
@@ -451,10 +451,10 @@ func TestUnknownOutcomeIsTriedUntilTheContextEnds(t *testing.T) {
 
 func TestWriteThatKeepsFailingIsNotHammered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, "")
-		s.FailCommits(slices.Repeat([]locktest.Fault{locktest.LoseRequest}, 1000)...)
-		if _, err := l.TryAcquire(t.Context(), "a", lock.Record{}); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, locktest.ErrFault) {
+		s.FailCommits(slices.Repeat([]storetest.Fault{storetest.LoseRequest}, 1000)...)
+		if _, err := l.TryAcquire(t.Context(), "a", lock.Record{}); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, storetest.ErrFault) {
 			t.Errorf("lock returned %v", err)
 		}
 		if s.Calls() > 100 {
@@ -464,7 +464,7 @@ func TestWriteThatKeepsFailingIsNotHammered(t *testing.T) {
 }
 
 func TestRefusalIsAnAnswer(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	l := newLock(t, s, "")
 	for name, call := range map[string]func() error{
 		"lock":    func() error { _, err := l.TryAcquire(t.Context(), "a", lock.Record{}); return err },
@@ -472,7 +472,7 @@ func TestRefusalIsAnAnswer(t *testing.T) {
 		"set-max": func() error { _, _, err := l.SetMax(t.Context(), 3); return err },
 		"status":  func() error { _, err := l.Status(t.Context()); return err },
 	} {
-		s.FailCommits(locktest.Refuse)
+		s.FailCommits(storetest.Refuse)
 		before := s.Calls()
 		err := call()
 		if !errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnknown) {
@@ -486,9 +486,9 @@ func TestRefusalIsAnAnswer(t *testing.T) {
 
 func TestRefusalDoesNotSettleWhatWasUnknownBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, "")
-		s.FailCommits(locktest.HoldRequest, locktest.Refuse)
+		s.FailCommits(storetest.HoldRequest, storetest.Refuse)
 		if _, err := l.TryAcquire(t.Context(), "a", lock.Record{}); !errors.Is(err, lock.ErrUnknown) {
 			t.Errorf("lock returned %v", err)
 		}
@@ -497,7 +497,7 @@ func TestRefusalDoesNotSettleWhatWasUnknownBefore(t *testing.T) {
 
 func TestCallThatEndsBeforeItSendsLeavesNothingUnknown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	l := newLock(t, &cancelingStore{locktest.NewMemory(), cancel}, "")
+	l := newLock(t, &cancelingStore{storetest.NewMemory(), cancel}, "")
 	if _, err := l.TryAcquire(ctx, "a", lock.Record{}); !errors.Is(err, context.Canceled) || errors.Is(err, lock.ErrUnknown) {
 		t.Errorf("lock returned %v", err)
 	}
@@ -533,7 +533,7 @@ func (b *busyStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op
 func TestConflictsAreRetriedWithABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		l := newLock(t, &busyStore{locktest.NewMemory(), 20}, "")
+		l := newLock(t, &busyStore{storetest.NewMemory(), 20}, "")
 		if _, err := l.TryAcquire(ctx, "a", lock.Record{}); err != nil {
 			t.Errorf("20 conflicts are too many: %v", err)
 		}
@@ -541,7 +541,7 @@ func TestConflictsAreRetriedWithABound(t *testing.T) {
 			"lock":    func(l *lock.Lock) error { _, err := l.TryAcquire(ctx, "a", lock.Record{}); return err },
 			"set-max": func(l *lock.Lock) error { _, _, err := l.SetMax(ctx, 3); return err },
 		} {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			err := call(newLock(t, &busyStore{s, 1 << 30}, ""))
 			if err == nil || errors.Is(err, lock.ErrUnknown) || !strings.Contains(err.Error(), "changes of others") {
 				t.Errorf("%s returned %v", name, err)
@@ -555,7 +555,7 @@ func TestConflictsAreRetriedWithABound(t *testing.T) {
 
 func TestConflictsDoNotEndAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		troubles := 0
 		err := newLock(t, &busyStore{s, 100}, "").Acquire(t.Context(), "a", lock.Record{}, func(_ lock.Waiting, err error) {
 			if err != nil {
@@ -570,7 +570,7 @@ func TestConflictsDoNotEndAWait(t *testing.T) {
 
 func TestWaitIsToldOncePerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := newLock(t, s, "")
 		if _, err := a.TryAcquire(t.Context(), "a", lock.Record{}); err != nil {
 			t.Fatal(err)
@@ -586,7 +586,7 @@ func TestWaitIsToldOncePerChange(t *testing.T) {
 		time.Sleep(time.Hour) // in which the semaphore is read again now and then
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["c"]}`)
 		synctest.Wait()
-		s.Break(locktest.ErrFault)
+		s.Break(storetest.ErrFault)
 		synctest.Wait()
 		s.Break(nil)
 		time.Sleep(time.Minute)
@@ -603,7 +603,7 @@ func TestWaitIsToldOncePerChange(t *testing.T) {
 
 func TestWaitingIsWatchingNotPolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -626,7 +626,7 @@ func TestWaitingIsWatchingNotPolling(t *testing.T) {
 
 func TestWatchThatStaysSilentIsNotBelievedForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 		s.Deafen()
 		done := make(chan error, 1)
@@ -641,13 +641,13 @@ func TestWatchThatStaysSilentIsNotBelievedForever(t *testing.T) {
 
 func TestOutageDoesNotEndAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
-		s.Break(locktest.ErrFault) // down at first
+		s := storetest.NewMemory()
+		s.Break(storetest.ErrFault) // down at first
 		done := make(chan error, 1)
 		var troubles atomic.Int32
 		go func() {
 			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.Waiting, err error) {
-				if errors.Is(err, locktest.ErrFault) {
+				if errors.Is(err, storetest.ErrFault) {
 					troubles.Add(1)
 				}
 			})
@@ -656,7 +656,7 @@ func TestOutageDoesNotEndAWait(t *testing.T) {
 		if n := troubles.Load(); n < 300 || n > 3600 {
 			t.Errorf("an hour of outage was %d troubles", n)
 		}
-		s.FailCommits(locktest.CutOff) // up, and down again when it tries
+		s.FailCommits(storetest.CutOff) // up, and down again when it tries
 		s.Break(nil)
 		time.Sleep(time.Hour)
 		s.Break(nil)
@@ -672,7 +672,7 @@ func TestOutageDoesNotEndAWait(t *testing.T) {
 
 func TestWaitThatIsCalledOffHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -687,7 +687,7 @@ func TestWaitThatIsCalledOffHoldsNothing(t *testing.T) {
 
 func TestDocumentThatBreaksDuringAWaitEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 		done := make(chan error, 1)
 		go func() { done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, nil) }()
@@ -702,7 +702,7 @@ func TestDocumentThatBreaksDuringAWaitEndsIt(t *testing.T) {
 
 func TestDocumentThatIsDeletedDuringAWaitIsCreated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 		done := make(chan error, 1)
 		go func() { done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, nil) }()
@@ -722,8 +722,8 @@ func TestRandomFaults(t *testing.T) {
 	seed := randtest.Seed(t)
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		faults := []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest, locktest.HoldRequest, locktest.CutOff, locktest.Refuse}
-		s := locktest.NewMemory()
+		faults := []storetest.Fault{storetest.LoseReply, storetest.LoseRequest, storetest.DelayRequest, storetest.HoldRequest, storetest.CutOff, storetest.Refuse}
+		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":2,"max":2,"holders":null}`)
 		type host struct {
 			id   string

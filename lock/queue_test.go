@@ -13,9 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/locktest"
-	"github.com/locksmithd/locksmith/internal/randtest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/randtest"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 const prefix = "coreos.com/updateengine/rebootlock/"
@@ -124,7 +124,7 @@ func keysIn(t *testing.T, s lock.Store, below string) []string {
 }
 
 // wantNothingLeft checks that nobody waits, and nothing of it stays.
-func wantNothingLeft(t *testing.T, s *locktest.Memory) {
+func wantNothingLeft(t *testing.T, s *storetest.Memory) {
 	t.Helper()
 	synctest.Wait()
 	for _, below := range []string{"queue/", "order/"} {
@@ -141,7 +141,7 @@ func wantNothingLeft(t *testing.T, s *locktest.Memory) {
 func TestFirstComeFirstServed(t *testing.T) {
 	for _, slots := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			writes := &countingStore{Store: s}
 			_, _, err := newLock(t, s, "").SetMax(t.Context(), slots)
 			must(t, err)
@@ -190,7 +190,7 @@ func (c *countingStore) Commit(ctx context.Context, conds []lock.Cond, ops []loc
 
 func TestEveryoneWatchesTheOneBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		hosts := []*waitingHost{enter(t, s, "a", lock.Record{}), enter(t, s, "b/x", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})}
 		for i, want := range []string{"", "", "b/x", "c"} {
 			if got := hosts[i].last().Ahead; got != want {
@@ -291,7 +291,7 @@ func (f *frozenStore) KeepAlive(ctx context.Context, lease int64) error {
 
 func TestHungHeadFallsOutAndQueuesAgainAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		hung := newFrozenStore(s)
 		b := enter(t, hung, "b", lock.Record{})
@@ -334,7 +334,7 @@ func TestHungHeadFallsOutAndQueuesAgainAtTheEnd(t *testing.T) {
 // process goes on.
 func TestHeadThatIsStuckOutsideOfItsWaitFallsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		stuck := make(chan struct{})
 		done := make(chan error)
@@ -369,7 +369,7 @@ func TestHeadThatIsStuckOutsideOfItsWaitFallsOut(t *testing.T) {
 }
 
 // keepLeases keeps every lease alive, as an outsider can, until it is stopped.
-func keepLeases(s *locktest.Memory) (stop func()) {
+func keepLeases(s *storetest.Memory) (stop func()) {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		for ; ctx.Err() == nil; sleepUntilDone(ctx, 10*time.Second) {
@@ -391,7 +391,7 @@ func TestHeadThatLeavesAFreeSlotAloneIsRemoved(t *testing.T) {
 	for dead, within := range map[int]time.Duration{0: 0, 1: 8 * time.Minute, 3: 12 * time.Minute, 20: 2 * time.Hour} {
 		t.Run(fmt.Sprint(dead, " dead"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := locktest.NewMemory()
+				s := storetest.NewMemory()
 				defer keepLeases(s)()
 				a := enter(t, s, "a", lock.Record{})
 				died := newFrozenStore(s)
@@ -432,7 +432,7 @@ func TestHeadThatLeavesAFreeSlotAloneIsRemoved(t *testing.T) {
 
 func TestTimeToLiveEndsThoughSomebodyKeepsItsLeaseAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		defer keepLeases(s)()
 		enter(t, s, "a", lock.Record{TTL: time.Hour})
 		b := enter(t, s, "b", lock.Record{TTL: time.Hour})
@@ -457,7 +457,7 @@ func TestTimeToLiveEndsThoughSomebodyKeepsItsLeaseAlive(t *testing.T) {
 
 func TestWaitIsKeptAliveForAsLongAsItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b := enter(t, s, "b", lock.Record{})
 		c := enter(t, s, "c", lock.Record{})
@@ -465,7 +465,7 @@ func TestWaitIsKeptAliveForAsLongAsItTakes(t *testing.T) {
 		if q := queueIDs(t, s); !slices.Equal(q, []string{"b", "c"}) {
 			t.Errorf("the queue is %v", q)
 		}
-		s.Break(locktest.ErrFault) // for less than a lease
+		s.Break(storetest.ErrFault) // for less than a lease
 		time.Sleep(30 * time.Second)
 		s.Break(nil)
 		time.Sleep(time.Minute)
@@ -482,7 +482,7 @@ func TestWaitIsKeptAliveForAsLongAsItTakes(t *testing.T) {
 
 func TestStampedeOfLeavingHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		var hosts []*waitingHost
 		for _, id := range hostNames(t, 300) {
@@ -514,7 +514,7 @@ func TestStampedeOfLeavingHosts(t *testing.T) {
 func TestLockByHandAndOldClientsJumpTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b := enter(t, s, "b", lock.Record{})
 		c := enter(t, s, "c", lock.Record{})
@@ -552,7 +552,7 @@ func TestLockByHandAndOldClientsJumpTheQueue(t *testing.T) {
 
 func TestWaitEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b := enter(t, s, "b", lock.Record{})
 		c := enter(t, s, "c", lock.Record{})
@@ -574,7 +574,7 @@ func TestWaitEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 // By a client that knows only the document, which leaves the entry in the queue as it is.
 func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b, c, d := enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})
 		put(t, s, prefix+"holders/d", `{"hostname":"d"}`) // left behind by another one like that
@@ -591,7 +591,7 @@ func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 // The place ends with the wait also where somebody took the slot for the head, right before it did.
 func TestSlotTakenForTheHeadByHandEndsThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		take := func(op lock.Op) bool { return op.Key == prefix+"holders/b" }
 		b := enter(t, before(s, take, func() {
@@ -609,13 +609,13 @@ func TestSlotTakenForTheHeadByHandEndsThePlace(t *testing.T) {
 // lease runs out, once the host has its slot.
 func TestSlotTakenByHandEndsThePlaceInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		if !a.got(t) {
 			t.Fatal("a has no slot")
 		}
 		crashed := enter(t, s, "b", lock.Record{})
-		s.Break(locktest.ErrFault) // so that it cannot tidy up
+		s.Break(storetest.ErrFault) // so that it cannot tidy up
 		crashed.leave()
 		<-crashed.done
 		s.Break(nil)
@@ -641,12 +641,12 @@ func TestSlotTakenByHandEndsThePlaceInTheQueue(t *testing.T) {
 // What made the entry may be done late: after the host got its slot, it would wait in the queue again.
 func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		if !a.got(t) {
 			t.Fatal("a has no slot")
 		}
-		s.FailCommits(locktest.HoldRequest)
+		s.FailCommits(storetest.HoldRequest)
 		b := enter(t, s, "b", lock.Record{})
 		time.Sleep(time.Second) // of the bubble: until the second try
 		if q := queueIDs(t, s); !slices.Equal(q, []string{"b"}) {
@@ -669,7 +669,7 @@ func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
 
 func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		x := enter(t, s, "x", lock.Record{})
 		a, b, c := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{})
 		// x gives its slot back, and b gets it by hand before a does.
@@ -691,7 +691,7 @@ func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
 // event of the document may come before that of the record, which says for whom it was.
 func TestHeadDoesNotTakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		other := enter(t, s, "other", lock.Record{})
 		head := enter(t, s, "x", lock.Record{Hostname: "web-1", BootID: "1"})
 		if !other.got(t) || head.got(t) {
@@ -717,7 +717,7 @@ func TestHeadDoesNotTakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
 
 func TestLockByHandIsRefusedWhereACloneWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		enter(t, s, "a", lock.Record{})
 		web1 := enter(t, s, "x", lock.Record{Hostname: "web-1", BootID: "1"})
 		put(t, s, prefix+"pause", "{}")
@@ -740,32 +740,32 @@ func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 	r := lock.Record{Hostname: "web-1", BootID: "1"}
 	old := []byte(`{"hostname":"web-1","boot_id":"1"}`) // as a version without owners writes it
 	for name, test := range map[string]struct {
-		then  func(t *testing.T, s *locktest.Memory, first, second *waitingHost)
+		then  func(t *testing.T, s *storetest.Memory, first, second *waitingHost)
 		queue []string
 		got   bool // both have the slot
 	}{
-		"and the second leaves": {func(t *testing.T, _ *locktest.Memory, _, second *waitingHost) {
+		"and the second leaves": {func(t *testing.T, _ *storetest.Memory, _, second *waitingHost) {
 			second.leave()
 			<-second.done
 		}, []string{"x", "b"}, false},
-		"and the first leaves": {func(t *testing.T, _ *locktest.Memory, first, _ *waitingHost) {
+		"and the first leaves": {func(t *testing.T, _ *storetest.Memory, first, _ *waitingHost) {
 			first.leave()
 			<-first.done
 		}, []string{"b", "x"}, false},
-		"and the first has its turn": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+		"and the first has its turn": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
 			must(t, newLock(t, s, "").Release(t.Context(), "a"))
 		}, []string{"b"}, true},
-		"and it is locked by hand": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+		"and it is locked by hand": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
 			put(t, s, defaultKey, `{"semaphore":-1,"max":1,"holders":["a","x"]}`)
 		}, []string{"b"}, true},
-		"and both are there for long": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+		"and both are there for long": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
 			calls := s.Calls()
 			time.Sleep(30 * time.Minute)
 			if n := s.Calls() - calls; n > 30 {
 				t.Errorf("half an hour of waiting took %d calls", n)
 			}
 		}, []string{"x", "b"}, false},
-		"and a third of a version without owners takes over": {func(t *testing.T, s *locktest.Memory, _, _ *waitingHost) {
+		"and a third of a version without owners takes over": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
 			lease, err := s.Grant(t.Context(), time.Hour)
 			must(t, err)
 			_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/x", Value: old, Lease: lease}})
@@ -774,7 +774,7 @@ func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := locktest.NewMemory()
+				s := storetest.NewMemory()
 				enter(t, s, "a", lock.Record{})
 				first := enter(t, s, "x", r)
 				enter(t, s, "b", lock.Record{})
@@ -798,7 +798,7 @@ func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 // As when a daemon is killed, loses its token, and somebody keeps the lease of its entry alive.
 func TestPlaceOfADeadProcessOfTheSameHostIsRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		defer keepLeases(s)()
 		a := enter(t, s, "a", lock.Record{})
 		died := newFrozenStore(s)
@@ -821,7 +821,7 @@ func TestPlaceOfADeadProcessOfTheSameHostIsRemoved(t *testing.T) {
 // There should not be two with one owner. They do not take the place from each other for ever.
 func TestTwoProcessesOfOneOwnerShareAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		r := lock.Record{Hostname: "web-1", BootID: "1", Owner: "daemon"}
 		a := enter(t, s, "a", lock.Record{})
 		older := enter(t, s, "x", r)
@@ -844,7 +844,7 @@ func TestTwoProcessesOfOneOwnerShareAPlace(t *testing.T) {
 
 func TestPlaceThatIsKeptIsTakenOverByItsOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		r := lock.Record{Owner: "daemon"}
 		a := enter(t, s, "a", lock.Record{})
 		ctx, stop := context.WithCancelCause(t.Context())
@@ -877,7 +877,7 @@ func TestPlaceThatIsKeptIsTakenOverByItsOwner(t *testing.T) {
 
 func TestEverybodyInTheQueueIsToldOfAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		admin := newLock(t, s, "")
 		enter(t, s, "a", lock.Record{})
 		hosts := []*waitingHost{enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})}
@@ -909,7 +909,7 @@ func TestEverybodyInTheQueueIsToldOfAPause(t *testing.T) {
 // gives nobody a better place.
 func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		day, err := s.Grant(t.Context(), 24*time.Hour)
 		must(t, err)
 		for _, key := range []string{"queue/zombie", "order/0000000000000000/zombie", "order/ffff/zombie", "order/x"} {
@@ -936,16 +936,16 @@ func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 	info := lock.PauseInfo{By: "ops\x1b[31m", Reason: "disk is on fire"}
 	for name, test := range map[string]struct {
-		pause  func(context.Context, *locktest.Memory, *lock.Lock) error
-		resume func(context.Context, *locktest.Memory, *lock.Lock) error
+		pause  func(context.Context, *storetest.Memory, *lock.Lock) error
+		resume func(context.Context, *storetest.Memory, *lock.Lock) error
 		says   string
 	}{
 		"of the group": {
-			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
+			func(ctx context.Context, _ *storetest.Memory, l *lock.Lock) error {
 				_, err := l.Pause(ctx, info, 0)
 				return err
 			},
-			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
+			func(ctx context.Context, _ *storetest.Memory, l *lock.Lock) error {
 				was, err := l.Resume(ctx)
 				if was == nil || was.Reason != info.Reason {
 					return fmt.Errorf("resume returned %v, %w", was, err)
@@ -954,11 +954,11 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 			}, `paused by ops\x1b[31m`,
 		},
 		"of all groups": {
-			func(ctx context.Context, s *locktest.Memory, _ *lock.Lock) error {
+			func(ctx context.Context, s *storetest.Memory, _ *lock.Lock) error {
 				_, err := lock.PauseAll(ctx, s, info, 0)
 				return err
 			},
-			func(ctx context.Context, s *locktest.Memory, _ *lock.Lock) error {
+			func(ctx context.Context, s *storetest.Memory, _ *lock.Lock) error {
 				was, err := lock.ResumeAll(ctx, s)
 				if was == nil || !was.All {
 					return fmt.Errorf("resume returned %v, %w", was, err)
@@ -967,24 +967,27 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 			}, `all groups are paused by ops\x1b[31m`,
 		},
 		"for a while": {
-			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error {
+			func(ctx context.Context, _ *storetest.Memory, l *lock.Lock) error {
 				_, err := l.Pause(ctx, info, time.Hour)
 				return err
 			},
-			func(context.Context, *locktest.Memory, *lock.Lock) error { time.Sleep(time.Hour); return nil }, "until 2000-",
+			func(context.Context, *storetest.Memory, *lock.Lock) error { time.Sleep(time.Hour); return nil }, "until 2000-",
 		},
 		"by a key that nobody understands": {
-			func(_ context.Context, s *locktest.Memory, _ *lock.Lock) error {
+			func(_ context.Context, s *storetest.Memory, _ *lock.Lock) error {
 				put(t, s, prefix+"pause", "\x1b]0;gotcha")
 				return nil
 			},
-			func(ctx context.Context, _ *locktest.Memory, l *lock.Lock) error { _, err := l.Resume(ctx); return err }, "cannot be understood",
+			func(ctx context.Context, _ *storetest.Memory, l *lock.Lock) error {
+				_, err := l.Resume(ctx)
+				return err
+			}, "cannot be understood",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				s := locktest.NewMemory()
+				s := storetest.NewMemory()
 				admin := newLock(t, s, "")
 				a := enter(t, s, "a", lock.Record{})
 				b := enter(t, s, "b", lock.Record{})
@@ -1032,36 +1035,36 @@ func isPaused(err error) bool {
 // Whatever happens between a look and the transaction that follows, the transaction notices.
 func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*testing.T, *locktest.Memory)
-		free   func(*testing.T, *locktest.Memory)
+		change func(*testing.T, *storetest.Memory)
+		free   func(*testing.T, *storetest.Memory)
 	}{
 		"a pause": {
-			func(t *testing.T, s *locktest.Memory) {
+			func(t *testing.T, s *storetest.Memory) {
 				mustPause(t)(newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, 0))
 			},
-			func(t *testing.T, s *locktest.Memory) {
+			func(t *testing.T, s *storetest.Memory) {
 				_, err := newLock(t, s, "").Resume(t.Context())
 				must(t, err)
 			},
 		},
 		"a pause of all groups": {
-			func(t *testing.T, s *locktest.Memory) {
+			func(t *testing.T, s *storetest.Memory) {
 				mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
 			},
-			func(t *testing.T, s *locktest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must(t, err) },
+			func(t *testing.T, s *storetest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must(t, err) },
 		},
 		"somebody in the queue": {
-			func(t *testing.T, s *locktest.Memory) {
+			func(t *testing.T, s *storetest.Memory) {
 				lease, err := s.Grant(t.Context(), time.Minute)
 				must(t, err)
 				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Value: []byte("{}"), Lease: lease}})
 				must(t, err)
 			},
-			func(*testing.T, *locktest.Memory) { time.Sleep(time.Minute) },
+			func(*testing.T, *storetest.Memory) { time.Sleep(time.Minute) },
 		},
 		"another holder": {
-			func(t *testing.T, s *locktest.Memory) { lockFor(t.Context(), t, newLock(t, s, ""), "x") },
-			func(t *testing.T, s *locktest.Memory) { must(t, newLock(t, s, "").Release(t.Context(), "x")) },
+			func(t *testing.T, s *storetest.Memory) { lockFor(t.Context(), t, newLock(t, s, ""), "x") },
+			func(t *testing.T, s *storetest.Memory) { must(t, newLock(t, s, "").Release(t.Context(), "x")) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -1070,7 +1073,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 					continue // who comes later
 				}
 				synctest.Test(t, func(t *testing.T) {
-					s := locktest.NewMemory()
+					s := storetest.NewMemory()
 					var holder *waitingHost
 					if waits {
 						holder = enter(t, s, "holder", lock.Record{})
@@ -1095,7 +1098,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 
 func TestPlaceThatIsLostRightBeforeTheSlotIsTakenIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		b := enter(t, &documentStore{Store: s, f: func() {
 			must(t, s.Revoke(t.Context(), read(t, s, prefix+"queue/b").Lease))
@@ -1114,7 +1117,7 @@ func TestPlaceThatIsLostRightBeforeTheSlotIsTakenIsNotUsed(t *testing.T) {
 
 func TestChangesOfOneRevisionAreAllSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
 		b := enter(t, s, "b", lock.Record{})
@@ -1131,7 +1134,7 @@ func TestChangesOfOneRevisionAreAllSeen(t *testing.T) {
 
 func TestTimeToLiveOfALockOfUnknownOutcomeIsNotCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		mute := &muteStore{Store: s, mute: true}
 		l := newLock(t, mute, "")
 		r := lock.Record{TTL: time.Hour}
@@ -1156,7 +1159,7 @@ type muteStore struct {
 
 func (m *muteStore) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
 	if m.mute && m.after {
-		return lock.Snapshot{}, locktest.ErrFault
+		return lock.Snapshot{}, storetest.ErrFault
 	}
 	return m.Store.Get(ctx, reads...)
 }
@@ -1165,7 +1168,7 @@ func (m *muteStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op
 	ok, now, err := m.Store.Commit(ctx, conds, ops, reads...)
 	if m.mute {
 		m.after = true
-		return false, lock.Snapshot{}, locktest.ErrFault
+		return false, lock.Snapshot{}, storetest.ErrFault
 	}
 	return ok, now, err
 }
@@ -1185,7 +1188,7 @@ func (d *documentStore) Commit(ctx context.Context, conds []lock.Cond, ops []loc
 }
 
 func TestPauseOfAGroupLeavesOthersAlone(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	mustPause(t)(newLock(t, s, "lb").Pause(t.Context(), lock.PauseInfo{}, 0))
 	if _, err := newLock(t, s, "").TryAcquire(t.Context(), "a", lock.Record{}); err != nil {
 		t.Error(err)
@@ -1196,7 +1199,7 @@ func TestPauseOfAGroupLeavesOthersAlone(t *testing.T) {
 }
 
 func TestPauseThatMakesNoSenseIsRefused(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	for _, d := range []time.Duration{-time.Hour, -1, 1, time.Second - 1} {
 		if _, err := newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, d); err == nil || !strings.Contains(err.Error(), d.String()) {
 			t.Errorf("a pause for %v: %v", d, err)
@@ -1208,9 +1211,9 @@ func TestPauseThatMakesNoSenseIsRefused(t *testing.T) {
 }
 
 func TestPauseOfUnknownOutcome(t *testing.T) {
-	for _, fault := range []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest} {
+	for _, fault := range []storetest.Fault{storetest.LoseReply, storetest.LoseRequest, storetest.DelayRequest} {
 		synctest.Test(t, func(t *testing.T) {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			l := newLock(t, s, "")
 			s.FailCommits(fault)
 			mustPause(t)(l.Pause(t.Context(), lock.PauseInfo{By: "me"}, time.Hour))
@@ -1221,7 +1224,7 @@ func TestPauseOfUnknownOutcome(t *testing.T) {
 			if was, err := l.Resume(t.Context()); err != nil || was == nil || was.By != "me" {
 				t.Errorf("fault %d: resume returned %+v, %v", fault, was, err)
 			}
-			s.FailCommits(locktest.CutOff)
+			s.FailCommits(storetest.CutOff)
 			if _, err := l.Pause(t.Context(), lock.PauseInfo{By: "me"}, 0); !errors.Is(err, lock.ErrUnknown) {
 				t.Errorf("fault %d: cut off, pause returned %v", fault, err)
 			}
@@ -1233,7 +1236,7 @@ func TestTimeToLive(t *testing.T) {
 	const ttl = 31 * time.Minute // at which nobody happens to look
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{Hostname: "a", TTL: ttl})
 		if string(read(t, s, prefix+"holders/a").Data) == "" || !strings.Contains(string(read(t, s, prefix+"holders/a").Data), `"ttl":"31m0s"`) {
 			t.Errorf("the record is %s", read(t, s, prefix+"holders/a").Data)
@@ -1277,7 +1280,7 @@ func TestTimeToLive(t *testing.T) {
 
 func TestTimeToLiveBeginsAnewWithEverySlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{TTL: time.Hour})
 		time.Sleep(50 * time.Minute)
 		a.mustRelease(t)
@@ -1302,20 +1305,20 @@ func TestTimeToLiveBeginsAnewWithEverySlot(t *testing.T) {
 
 func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 	// All of this happens between the look at the holder and its removal.
-	for name, change := range map[string]func(*testing.T, *locktest.Memory, *lock.Lock){
-		"released and taken anew": func(t *testing.T, _ *locktest.Memory, l *lock.Lock) {
+	for name, change := range map[string]func(*testing.T, *storetest.Memory, *lock.Lock){
+		"released and taken anew": func(t *testing.T, _ *storetest.Memory, l *lock.Lock) {
 			must(t, l.Release(t.Context(), "a"))
 			lockFor(t.Context(), t, l, "a")
 		},
-		"another record": func(t *testing.T, s *locktest.Memory, _ *lock.Lock) {
+		"another record": func(t *testing.T, s *storetest.Memory, _ *lock.Lock) {
 			put(t, s, prefix+"holders/a", `{"hostname":"a"}`)
 		},
-		"a sign of life": func(t *testing.T, s *locktest.Memory, _ *lock.Lock) {
+		"a sign of life": func(t *testing.T, s *storetest.Memory, _ *lock.Lock) {
 			put(t, s, prefix+"alive/a", "")
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := locktest.NewMemory()
+			s := storetest.NewMemory()
 			a := enter(t, s, "a", lock.Record{TTL: time.Minute})
 			time.Sleep(2 * time.Minute)
 			removal := func(op lock.Op) bool { return op.Delete && op.Key == prefix+"holders/a" }
@@ -1353,7 +1356,7 @@ func (b *beforeStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.
 
 func TestTimeToLiveShorterThanARebootIsRefused(t *testing.T) {
 	for _, ttl := range []time.Duration{-time.Hour, 1, time.Minute - 1} {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, "")
 		_, tryErr := l.TryAcquire(t.Context(), "a", lock.Record{TTL: ttl})
 		for _, err := range []error{tryErr, l.Acquire(t.Context(), "a", lock.Record{TTL: ttl}, nil)} {
@@ -1435,7 +1438,7 @@ func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart st
 			t.Errorf("%s says %v", what, err)
 		}
 	}
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	holder := enter(t, s, "other", lock.Record{})
 	a := enter(t, s, "x", one)
 	second := newLock(t, s, "")
@@ -1464,7 +1467,7 @@ func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart st
 
 func TestRestartedHostKeepsItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		crashed := newFrozenStore(s)
 		before := enter(t, crashed, "a", lock.Record{Hostname: "a", BootID: "1", Owner: "daemon"})
@@ -1507,7 +1510,7 @@ func (s afterCommit) Commit(ctx context.Context, conds []lock.Cond, ops []lock.O
 // waits behind what the first one had in the index.
 func TestPlaceThatWasTakenOverEndsAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		crashed := newFrozenStore(s)
 		before := enter(t, crashed, "a", lock.Record{Owner: "daemon"})
@@ -1530,7 +1533,7 @@ func TestPlaceThatWasTakenOverEndsAsOne(t *testing.T) {
 // The head dismisses from the queue who holds a slot already, and whose process has died.
 func TestDismissedPlaceEndsAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		head := enter(t, s, "head", lock.Record{})
 		crashed := newFrozenStore(s)
@@ -1560,12 +1563,12 @@ func TestDismissedPlaceEndsAsOne(t *testing.T) {
 // new one. It is this host's own, and not that of another process to be waited for.
 func TestPlaceAfterALostOneIsKnownAsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		b := enter(t, s, "b", lock.Record{})
-		s.Break(locktest.ErrFault)
+		s.Break(storetest.ErrFault)
 		time.Sleep(2 * time.Minute) // longer than the lease of a place
-		s.FailCommits(locktest.CutOff)
+		s.FailCommits(storetest.CutOff)
 		s.Break(nil)
 		time.Sleep(30 * time.Second) // longer than a call
 		s.Deliver()
@@ -1587,7 +1590,7 @@ func TestPlaceAfterALostOneIsKnownAsItsOwn(t *testing.T) {
 // The others may know nothing of it that is not an hour old.
 func TestWhoHoldsASlotIsSaidByTheHeadOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		admin := newLock(t, s, "")
 		_, err := admin.Pause(t.Context(), lock.PauseInfo{By: "ann"}, 0)
 		must(t, err)
@@ -1625,7 +1628,7 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				s := locktest.NewMemory()
+				s := storetest.NewMemory()
 				for _, key := range []string{"queue/a", "queue/z", "queue/%zz", "queue/", "order/z", "order/0000000000000000/z", "order/ffffffffffffffff/z",
 					"holders/a", "holders/holder", "holders/z", "alive/z"} {
 					put(t, s, prefix+key, value)
@@ -1668,7 +1671,7 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 }
 
 func TestBrokenRecordsAreMarked(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	lease, err := s.Grant(t.Context(), time.Hour)
 	must(t, err)
 	put(t, s, defaultKey, `{"semaphore":0,"max":2,"holders":["a","b"]}`)
@@ -1685,7 +1688,7 @@ func TestBrokenRecordsAreMarked(t *testing.T) {
 func TestOverviewShowsWhoHoldsAndWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l, err := lock.New(s, "", 3)
 		must(t, err)
 		o, err := l.Overview(ctx)
@@ -1716,7 +1719,7 @@ func TestOverviewShowsWhoHoldsAndWhoWaits(t *testing.T) {
 func TestReleaseOfARecordReleasesWhatWasShown(t *testing.T) {
 	ctx := t.Context()
 	for _, record := range []bool{true, false} {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, "")
 		lockFor(ctx, t, l, "a")
 		if !record {
@@ -1757,7 +1760,7 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 			return l.Release(ctx, "a")
 		},
 	} {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, before(s, isAny, func() { put(t, s, prefix+"holders/a", `{"hostname":"clone","boot_id":"2"}`) }), "")
 		if _, err := newLock(t, s, "").TryAcquire(ctx, "a", lock.Record{Hostname: "a", BootID: "1"}); err != nil {
 			t.Fatal(err)
@@ -1775,7 +1778,7 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 
 func TestWatchOverviewSeesChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		var last lock.Overview
@@ -1827,7 +1830,7 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 			t.Error("nobody is expired")
 		}
 		mu.Unlock()
-		s.Break(locktest.ErrFault)
+		s.Break(storetest.ErrFault)
 		time.Sleep(time.Second)
 		s.Break(nil)
 		cancel()
@@ -1842,7 +1845,7 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 
 func TestGroupsAreListed(t *testing.T) {
 	ctx := t.Context()
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	groups := func() []string {
 		t.Helper()
 		g, err := lock.Groups(ctx, s)
@@ -1889,7 +1892,7 @@ func TestGroupsAreListed(t *testing.T) {
 
 func TestDeclaredSlotsCountOnlyForANewDocument(t *testing.T) {
 	ctx := t.Context()
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	three, err := lock.New(s, "", 3)
 	must(t, err)
 	five, err := lock.New(s, "", 5)
@@ -1906,7 +1909,7 @@ func TestDeclaredSlotsCountOnlyForANewDocument(t *testing.T) {
 
 func TestHostThatIsNotInTheIndexYetIsNotOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		slow := newFrozenStore(s)
 		// It stops between its entry and the index.
@@ -1950,7 +1953,7 @@ func (a *afterStore) Commit(ctx context.Context, conds []lock.Cond, ops []lock.O
 
 func TestCompactionDuringAWaitLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		a, b, c := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{})
 		for _, h := range []*waitingHost{a, b, c} {
 			put(t, s, "other", "x")
@@ -1974,8 +1977,8 @@ func TestRandomQueue(t *testing.T) {
 	for round := range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, uint64(round)))
-			faults := []locktest.Fault{locktest.LoseReply, locktest.LoseRequest, locktest.DelayRequest, locktest.HoldRequest}
-			s := locktest.NewMemory()
+			faults := []storetest.Fault{storetest.LoseReply, storetest.LoseRequest, storetest.DelayRequest, storetest.HoldRequest}
+			s := storetest.NewMemory()
 			slots := 1 + random.IntN(3)
 			put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
 			admin := newLock(t, s, "")
@@ -2022,8 +2025,8 @@ func TestRandomQueue(t *testing.T) {
 					s.Deliver()
 				case n == 17: // an outage, which cuts a transaction off or does not
 					s.Heal()
-					if s.FailCommits(locktest.CutOff); random.IntN(2) == 0 {
-						s.Break(locktest.ErrFault)
+					if s.FailCommits(storetest.CutOff); random.IntN(2) == 0 {
+						s.Break(storetest.ErrFault)
 					}
 					time.Sleep(time.Duration(random.IntN(150)) * time.Second)
 					s.Heal()
@@ -2157,8 +2160,8 @@ func mustPause(t *testing.T) func(*lock.Pause, error) {
 
 func TestPauseOfWhichATryWasNotAnsweredStaysUnknownWhenTheNextIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
-		s.FailCommits(locktest.HoldRequest, locktest.Refuse)
+		s := storetest.NewMemory()
+		s.FailCommits(storetest.HoldRequest, storetest.Refuse)
 		if _, err := newLock(t, s, "").Pause(t.Context(), lock.PauseInfo{}, 0); !errors.Is(err, lock.ErrUnknown) || !errors.Is(err, lock.ErrRefused) {
 			t.Errorf("pause returned %v", err)
 		}
@@ -2167,7 +2170,7 @@ func TestPauseOfWhichATryWasNotAnsweredStaysUnknownWhenTheNextIsRefused(t *testi
 
 func TestPauseThatEndsLeavesNoLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := locktest.NewMemory()
+		s := storetest.NewMemory()
 		l := newLock(t, s, "")
 		mustPause(t)(l.Pause(t.Context(), lock.PauseInfo{By: "me"}, 24*time.Hour))
 		was, err := l.Pause(t.Context(), lock.PauseInfo{By: "you"}, 48*time.Hour)
@@ -2181,21 +2184,21 @@ func TestPauseThatEndsLeavesNoLease(t *testing.T) {
 }
 
 func TestAnswersAreNotCalledUnknown(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	put(t, s, defaultKey, "rubbish")
 	var document *lock.DocumentError
 	if err := newLock(t, s, "").Fence(t.Context()); !errors.As(err, &document) || errors.Is(err, lock.ErrUnknown) {
 		t.Errorf("fence of a document that cannot be understood: %v", err)
 	}
-	s = locktest.NewMemory()
-	s.FailCommits(locktest.Refuse)
+	s = storetest.NewMemory()
+	s.FailCommits(storetest.Refuse)
 	if err := newLock(t, s, "").Fence(t.Context()); !errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnknown) {
 		t.Errorf("fence that was refused: %v", err)
 	}
 }
 
 func TestTimesThatNoClockShowsAreNone(t *testing.T) {
-	s := locktest.NewMemory()
+	s := storetest.NewMemory()
 	lease, err := s.Grant(t.Context(), time.Hour)
 	must(t, err)
 	for _, since := range []string{"9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"} {

@@ -12,8 +12,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
 // addAsDocumented adds a role with what docs/operations.md grants it, and a user of that name.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
 // BenchmarkStatus measures "locksmithctl status" against an etcd on the same

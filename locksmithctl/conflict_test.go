@@ -10,8 +10,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
 // crowd is how many commands run at once.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
-	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/proc"
 )
 
 // full is a file in which no room is left, see full(4).

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
-	"github.com/locksmithd/locksmith/internal/proc"
-	"github.com/locksmithd/locksmith/internal/ptytest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/proc"
+	"github.com/locksmithd/locksmith/test/ptytest"
 )
 
 // running is a command that a test talks with while it runs.

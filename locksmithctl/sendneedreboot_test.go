@@ -11,8 +11,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
-	"github.com/locksmithd/locksmith/internal/proc"
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/proc"
 )
 
 // A user whom locksmithd does not believe is told so. To be another user needs root.

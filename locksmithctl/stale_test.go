@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
 // TestStaleReadsAreNotShown asks a member that has lost the others, and so may

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/etcdtest"
-	"github.com/locksmithd/locksmith/internal/ptytest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/ptytest"
 )
 
 // do runs a command that must succeed.

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/nspawntest"
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
 // inContainer is set where this test runs in the container that it boots.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 // newGenerator builds the two programs that the pages are made from.

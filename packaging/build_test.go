@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 // commitDate is what git archive would write into the sources that the tests build.

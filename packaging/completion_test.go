@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 // Each shell loads the installed file and completes a word as a user would.

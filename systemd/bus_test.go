@@ -13,8 +13,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 func TestMain(m *testing.M) {

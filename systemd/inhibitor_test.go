@@ -10,7 +10,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/test/bustest"
 )
 
 func TestInhibitorsAreThoseThatBlockAShutdown(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/test/bustest"
 )
 
 func TestRebootAsksLogindWithoutInteraction(t *testing.T) {

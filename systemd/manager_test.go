@@ -3,7 +3,7 @@ package systemd
 import (
 	"testing"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
+	"github.com/locksmithd/locksmith/test/bustest"
 )
 
 const refusal = "org.freedesktop.DBus.Error.AccessDenied"

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/nspawntest"
+	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
 // realVariable is set where this test runs in the container that it boots:

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
-	"github.com/locksmithd/locksmith/internal/ptytest"
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/ptytest"
 )
 
 func must(t *testing.T, err error) {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 const unitFile = "locksmithd.service"

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/nspawntest"
-	"github.com/locksmithd/locksmith/internal/randtest"
+	"github.com/locksmithd/locksmith/test/nspawntest"
+	"github.com/locksmithd/locksmith/test/randtest"
 )
 
 // randomUnits is where the container has the units that it compares.

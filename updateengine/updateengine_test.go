@@ -16,8 +16,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/locksmithd/locksmith/internal/bustest"
 	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/test/bustest"
 )
 
 func TestMain(m *testing.M) {

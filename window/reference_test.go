@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/randtest"
+	"github.com/locksmithd/locksmith/test/randtest"
 )
 
 // seeded returns random numbers that can be repeated.

@@ -9,7 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 // butane is what the test needs of the example for Flatcar in the README.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/nspawntest"
-	"github.com/locksmithd/locksmith/internal/randtest"
+	"github.com/locksmithd/locksmith/test/nspawntest"
+	"github.com/locksmithd/locksmith/test/randtest"
 )
 
 // TestUpdateConfIsReadAsSystemdReadsIt gives the same files to our parser and to a

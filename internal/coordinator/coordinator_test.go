@@ -17,7 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 // holderVariable makes this test binary, run again, hold the file it names.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/locksmithd/locksmith/internal/realpart"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 // lockerVariable makes this test binary, run again, lock the file that it names, and become another program.

@@ -12,9 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/locktest"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 // site is a host around a loop in fake time: a Host, its Scheduler and what the
@@ -1214,7 +1214,7 @@ func (r realSlot) Release(ctx context.Context) error {
 func TestFleetRebootsOneAtATime(t *testing.T) {
 	const hosts, downtime = 5, 90 * time.Second
 	synctest.Test(t, func(t *testing.T) {
-		store := locktest.NewMemory()
+		store := storetest.NewMemory()
 		var mu sync.Mutex
 		down, most := 0, 0
 		begin := time.Now()

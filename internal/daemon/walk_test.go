@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/randtest"
 	"github.com/locksmithd/locksmith/internal/state"
+	"github.com/locksmithd/locksmith/test/randtest"
 )
 
 const (

@@ -1,0 +1,380 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/proc"
+	"github.com/locksmithd/locksmith/test/simhost"
+)
+
+// semaphoreKey is where all clients of the default group keep their document.
+const semaphoreKey = "coreos.com/updateengine/rebootlock/semaphore"
+
+// newVersion is what the hosts update to.
+const newVersion = "4081.2.0"
+
+// director runs the real parts, plays the hardware of the hosts, and tells all
+// that happens as events.
+type director struct {
+	o      options
+	dir    string // its own, for all files
+	events chan event
+	etcd   *etcdtest.Server
+	work   sync.WaitGroup
+
+	telling sync.Mutex // so that events come in the order of their times
+
+	mu       sync.Mutex
+	hosts    []*simulated
+	told     int64         // the revision up to which changes of the semaphore have been told
+	toldMore chan struct{} // closed at the next change of told
+}
+
+// simulated is one host.
+type simulated struct {
+	*simhost.Host
+	name string
+}
+
+// hostNames returns the names of n hosts.
+func hostNames(n int) []string {
+	digits := len(fmt.Sprint(n))
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprintf("host-%0*d", digits, i+1))
+	}
+	return names
+}
+
+func machineID(host int) string { return fmt.Sprintf("%032x", host+1) }
+
+// nameOf returns the name of the host with a machine id, or the id if there is none.
+func (d *director) nameOf(id string) string {
+	for i, name := range hostNames(d.o.hosts) {
+		if machineID(i) == id {
+			return name
+		}
+	}
+	return id
+}
+
+// newDirector makes a folder and nothing else yet.
+func newDirector(o options) (*director, error) {
+	dir, err := os.MkdirTemp("", "locksmith-demo-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the demo: %w", err)
+	}
+	return &director{o: o, dir: dir, events: make(chan event, 1024), toldMore: make(chan struct{})}, nil
+}
+
+// close ends everything that is left and removes all files. The context of the
+// other calls has ended.
+func (d *director) close() error {
+	d.killDaemons()
+	d.work.Wait()
+	var failed []error
+	for _, h := range d.hosts {
+		failed = append(failed, h.Close())
+	}
+	if d.etcd != nil {
+		if !d.etcd.Running() {
+			failed = append(failed, errors.New("etcd ended by itself"))
+		}
+		d.etcd.Close()
+	}
+	return errors.Join(append(failed, os.RemoveAll(d.dir))...)
+}
+
+// killDaemons ends what may hang, so that nobody waits for it.
+func (d *director) killDaemons() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, h := range d.hosts {
+		if daemon := h.Daemon(); daemon != nil {
+			daemon.Kill()
+		}
+	}
+}
+
+// tell passes an event on, unless ctx has ended.
+func (d *director) tell(ctx context.Context, e event) {
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	e.At = time.Now()
+	select {
+	case d.events <- e:
+	case <-ctx.Done():
+	}
+}
+
+// do runs f beside everything else; its error is an event.
+func (d *director) do(ctx context.Context, host string, f func() error) {
+	d.work.Go(func() {
+		if err := f(); err != nil && ctx.Err() == nil {
+			d.tell(ctx, event{Kind: broke, Host: host, Err: err})
+		}
+	})
+}
+
+// start starts etcd and all hosts, and goes on driving them until ctx ends.
+func (d *director) start(ctx context.Context) {
+	d.do(ctx, "", func() error {
+		dir := filepath.Join(d.dir, "etcd")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		var err error
+		d.etcd, err = etcdtest.Start(ctx, etcdtest.Options{Binary: d.o.program("etcd"), Dir: dir})
+		if err != nil {
+			return err
+		}
+		d.tell(ctx, event{Kind: etcdRuns, Text: d.etcd.Endpoint()})
+		d.do(ctx, "", func() error { return d.watch(ctx) })
+		free := make(chan struct{}, 2*runtime.NumCPU()) // each takes its time of a processor to start
+		for i, name := range hostNames(d.o.hosts) {
+			d.do(ctx, name, func() error {
+				free <- struct{}{}
+				h, err := d.startHost(ctx, i, name)
+				<-free
+				if err != nil || h == nil {
+					return err
+				}
+				return d.drive(ctx, h)
+			})
+		}
+		return nil
+	})
+}
+
+// watch tells every change of the semaphore, as etcd reports it.
+func (d *director) watch(ctx context.Context) error {
+	client, err := d.etcd.Client()
+	if err != nil {
+		return err
+	}
+	var last lock.Semaphore
+	for r := range client.Watch(clientv3.WithRequireLeader(ctx), semaphoreKey, clientv3.WithRev(1)) {
+		if err := r.Err(); err != nil {
+			return fmt.Errorf("watch the semaphore: %w", err)
+		}
+		for _, change := range r.Events {
+			if change.Type != clientv3.EventTypePut {
+				return errors.New("the semaphore was deleted")
+			}
+			now, err := lock.ParseSemaphore(change.Kv.Value)
+			if err != nil {
+				return fmt.Errorf("the semaphore became %q: %w", change.Kv.Value, err)
+			}
+			for _, e := range changes(last, now, d.nameOf) {
+				d.tell(ctx, e)
+			}
+			last = now
+			d.mu.Lock()
+			d.told = change.Kv.ModRevision
+			close(d.toldMore)
+			d.toldMore = make(chan struct{})
+			d.mu.Unlock()
+		}
+	}
+	if ctx.Err() == nil {
+		return errors.New("watch the semaphore: etcd ended the watch")
+	}
+	return nil
+}
+
+// awaitTold waits until the changes of the semaphore up to a revision are told.
+func (d *director) awaitTold(ctx context.Context, revision int64) error {
+	for {
+		d.mu.Lock()
+		told, more := d.told, d.toldMore
+		d.mu.Unlock()
+		if told >= revision {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// semaphore reads it from etcd, as it is now, and its revision; both are zero as
+// long as nobody has used it.
+func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error) {
+	client, err := d.etcd.Client()
+	if err != nil {
+		return lock.Semaphore{}, 0, err
+	}
+	got, err := client.Get(ctx, semaphoreKey)
+	if err != nil {
+		return lock.Semaphore{}, 0, fmt.Errorf("read the semaphore: %w", err)
+	}
+	if len(got.Kvs) == 0 {
+		return lock.Semaphore{}, 0, nil
+	}
+	s, err := lock.ParseSemaphore(got.Kvs[0].Value)
+	if err != nil {
+		return lock.Semaphore{}, 0, fmt.Errorf("the semaphore is %q: %w", got.Kvs[0].Value, err)
+	}
+	return s, got.Kvs[0].ModRevision, nil
+}
+
+// tellChange tells that a host goes down or boots, after everything that has
+// become of the semaphore by now.
+func (d *director) tellChange(ctx context.Context, k kind, h *simulated) error {
+	_, revision, err := d.semaphore(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.awaitTold(ctx, revision); err != nil {
+		return err
+	}
+	d.tell(ctx, event{Kind: k, Host: h.name})
+	return nil
+}
+
+// startHost makes a host and starts it, unless ctx has ended: then it returns nil.
+func (d *director) startHost(ctx context.Context, i int, name string) (*simulated, error) {
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	sim, err := simhost.New(simhost.Options{
+		Locksmithd: d.o.program("locksmithd"),
+		Dir:        filepath.Join(d.dir, name),
+		MachineID:  machineID(i),
+		UpdateConf: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=" + d.etcd.Endpoint() + "\n",
+	})
+	if err != nil {
+		return nil, err
+	}
+	h := &simulated{sim, name}
+	d.mu.Lock()
+	d.hosts = append(d.hosts, h)
+	d.mu.Unlock()
+	d.tell(ctx, event{Kind: started, Host: name})
+	return h, h.Start()
+}
+
+// drive tells what a host's locksmithd shows, and reboots the host when logind is
+// asked to, until ctx ends or the locksmithd does.
+func (d *director) drive(ctx context.Context, h *simulated) error {
+	last := ""
+	for {
+		changed := h.Changed()
+		if now := h.Status(); now != last {
+			last = now
+			d.tell(ctx, event{Kind: status, Host: h.name, Text: now})
+		}
+		select {
+		case <-changed:
+		case <-h.Logind.Reboots():
+			if err := d.reboot(ctx, h); err != nil {
+				return err
+			}
+		case <-h.Daemon().Done():
+			return withLog(fmt.Errorf("locksmithd ended by itself: %s", ending(h.Daemon())), h)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// reboot takes a host down and lets it boot.
+func (d *director) reboot(ctx context.Context, h *simulated) error {
+	if err := d.tellChange(ctx, down, h); err != nil {
+		return err
+	}
+	if err := h.Halt(); err != nil {
+		return withLog(err, h)
+	}
+	select {
+	case <-time.After(d.o.down):
+	case <-ctx.Done():
+		return nil
+	}
+	if err := d.tellChange(ctx, up, h); err != nil {
+		return err
+	}
+	return h.Boot()
+}
+
+// begin sets the number of slots with locksmithctl, as an administrator would on
+// one of the hosts, and lets every update_engine announce an update.
+func (d *director) begin(ctx context.Context) {
+	d.do(ctx, "", func() error {
+		text, err := d.setMax(ctx)
+		if err != nil {
+			return err
+		}
+		d.tell(ctx, event{Kind: maxSet, Text: text})
+		d.tell(ctx, event{Kind: announced, Text: newVersion})
+		for _, h := range d.hosts {
+			err := h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: newVersion, NewSize: 400 << 20})
+			if err != nil {
+				return fmt.Errorf("announce the update on %s: %w", h.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// setMax returns the command and what it printed.
+func (d *director) setMax(ctx context.Context) (string, error) {
+	args := []string{"set-max", fmt.Sprint(d.o.max)}
+	cmd := exec.Command(d.o.program("locksmithctl"), append([]string{"--root=" + d.hosts[0].Path("")}, args...)...)
+	cmd.Env = []string{} // as on the host, whatever is set here
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	ctl, err := proc.Start(cmd)
+	if err != nil {
+		return "", fmt.Errorf("start locksmithctl: %w", err)
+	}
+	defer context.AfterFunc(ctx, ctl.Kill)()
+	text := "locksmithctl " + strings.Join(args, " ")
+	if err := ctl.Err(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", text, err, strings.TrimSpace(stderr.String()))
+	}
+	return text + " prints " + strings.Join(strings.Split(strings.TrimSpace(stdout.String()), "\n"), ", "), nil
+}
+
+// stopAll ends every locksmithd in order; the context of start has ended.
+func (d *director) stopAll(ctx context.Context) error {
+	defer context.AfterFunc(ctx, d.killDaemons)()
+	d.work.Wait()
+	for _, h := range d.hosts {
+		if err := h.Stop(); err != nil {
+			return fmt.Errorf("%s: %w", h.name, withLog(err, h))
+		}
+	}
+	return nil
+}
+
+// ending says how a process ended.
+func ending(p *proc.Process) string {
+	if err := p.Err(); err != nil {
+		return err.Error()
+	}
+	return "exit status 0"
+}
+
+// withLog adds the last lines of a host's log to an error.
+func withLog(err error, h *simulated) error {
+	lines := strings.SplitAfter(strings.TrimSuffix(h.Log(), "\n"), "\n")
+	return fmt.Errorf("%w; the end of its log:\n%s", err, strings.Join(lines[max(0, len(lines)-20):], ""))
+}

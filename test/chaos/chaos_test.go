@@ -1,0 +1,67 @@
+package chaos
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/randtest"
+	"github.com/locksmithd/locksmith/test/realpart"
+)
+
+// config is that of a short run.
+func config(t *testing.T) Config {
+	t.Helper()
+	return Config{
+		Seed: randtest.Seed(t), Dir: t.TempDir(), Dump: t.TempDir(), Logf: t.Logf,
+		Ops: 8000, Duration: 20 * time.Second, WindowOps: 4000, Patience: 2 * time.Minute,
+		Groups: 4, Hosts: 6, Old: 2, Break: func(s lock.Store) lock.Store { return shortPlaces{s} },
+	}
+}
+
+// shortPlaces has a place in the queue end sooner after its host, which keeps it alive every 20 seconds.
+type shortPlaces struct{ lock.Store }
+
+func (s shortPlaces) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
+	if ttl < long {
+		ttl = min(ttl, 25*time.Second)
+	}
+	return s.Store.Grant(ctx, ttl)
+}
+
+// The run is a short one unless make chaos says otherwise.
+func TestLockIsLinearizableUnderFaults(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	c.Dump = os.TempDir() // to be looked at
+	want := 1000          // operations, however slow the machine is
+	if s := os.Getenv("CHAOS_OPS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("CHAOS_OPS: %v", err)
+		}
+		c.Ops, c.Duration, c.Leases, c.Break, want = n, 0, true, nil, n
+	}
+	if s := os.Getenv("CHAOS_DURATION"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatalf("CHAOS_DURATION: %v", err)
+		}
+		c.Duration = d
+	}
+	report, err := Run(t.Context(), c)
+	realpart.Must(t, err)
+	t.Log(report)
+	if report.wrong() {
+		t.Error("what is wrong is above")
+	}
+	if report.Elections == 0 || report.Unknown == 0 {
+		t.Error("the clients met no faults: nothing is shown by this run")
+	}
+	if report.Ops < want && !report.wrong() {
+		t.Errorf("there were %d operations in %v, want %d", report.Ops, report.Elapsed, want)
+	}
+}

@@ -1,0 +1,132 @@
+package etcdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/realpart"
+)
+
+// Version is one of the etcd versions that locksmith is tested against: the two numbers of
+// a series, which are also the name of a subtest.
+type Version string
+
+// The series, the newest first. docs/compatibility.md says what is tried with which.
+const (
+	V37 Version = "3.7"
+	V36 Version = "3.6"
+	V35 Version = "3.5"
+	V34 Version = "3.4"
+
+	Newest = V37
+	Oldest = V34
+)
+
+// newestVariable names another program for the newest version.
+const newestVariable = "LOCKSMITH_ETCD"
+
+// binaries says where make puts an etcd, below the module's folder, and which module pins
+// its version. Without one it is what a release of Debian has of the series.
+var binaries = map[Version]struct{ path, module string }{
+	V37: {"bin/etcd", "tools"},
+	V36: {"bin/etcd-3.6", "tools/etcd36"},
+	V35: {"bin/etcd-3.5", ""},
+	V34: {"bin/etcd-3.4", ""},
+}
+
+// String is the version's name, fit for a subtest.
+func (v Version) String() string { return string(v) }
+
+// Binary is the path of v's etcd, which make puts in bin/; for Newest it is $LOCKSMITH_ETCD
+// if that is set. It is a *realpart.Missing where the program is missing or of another
+// version.
+func Binary(v Version) (string, error) {
+	b, ok := binaries[v]
+	if !ok {
+		return "", fmt.Errorf("find etcd: no version %q, only %v", string(v), Versions())
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	path, want := filepath.Join(root, b.path), string(v)+".x"
+	if other := os.Getenv(newestVariable); v == Newest && other != "" {
+		path = other
+	}
+	right := func(is string) bool { return strings.HasPrefix(is, string(v)+".") }
+	if b.module != "" {
+		if want, err = pinnedVersion(filepath.Join(root, b.module, "go.mod")); err != nil {
+			return "", err
+		}
+		right = func(is string) bool { return is == want }
+	}
+	is, err := versionOf(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		is = "not there"
+	case err != nil:
+		return "", err
+	case right(is):
+		return path, nil
+	}
+	return "", fmt.Errorf("find etcd: %w", &realpart.Missing{Part: fmt.Sprintf("etcd %s (%s is %s)", want, path, is), Remedy: "make tools"})
+}
+
+// versionOf asks the etcd at path for its version, such as "3.4.23".
+func versionOf(path string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("run %s --version: %w", path, err)
+	}
+	m := regexp.MustCompile(`(?m)^etcd Version: (\S+)$`).FindSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("run %s --version: no line \"etcd Version: ...\" in %q", path, out)
+	}
+	return string(m[1]), nil
+}
+
+// moduleRoot is the folder of locksmith's go.mod above the working directory,
+// which for a test is the folder of its package.
+func moduleRoot() (string, error) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find module root: %w", err)
+	}
+	module := regexp.MustCompile(`(?m)^module github\.com/locksmithd/locksmith$`)
+	for dir := wd; ; dir = filepath.Dir(dir) {
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("find module root: %w", err)
+		}
+		if module.Match(data) {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("find module root: no go.mod of github.com/locksmithd/locksmith at or above %s", wd)
+		}
+	}
+}
+
+// pinnedVersion is the etcd server's version in a go.mod file, without the "v".
+func pinnedVersion(goMod string) (string, error) {
+	data, err := os.ReadFile(goMod)
+	if err != nil {
+		return "", fmt.Errorf("read pinned etcd version: %w", err)
+	}
+	m := regexp.MustCompile(`(?m)^\s*go\.etcd\.io/etcd/server/v3 v(\S+)`).FindSubmatch(data)
+	if m == nil {
+		return "", fmt.Errorf("read pinned etcd version: %s does not require go.etcd.io/etcd/server/v3", goMod)
+	}
+	return string(m[1]), nil
+}

@@ -1,0 +1,539 @@
+package etcdtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/locksmithd/locksmith/test/proc"
+)
+
+// RootPassword is the password of etcd's user root after EnableAuth.
+const RootPassword = "root-password"
+
+// errAddressInUse says that another process was quicker to take an address.
+var errAddressInUse = errors.New("address in use")
+
+// Options say how to run etcd.
+type Options struct {
+	// Binary is the path of the etcd program; see the function Binary.
+	Binary string
+	// Dir is an existing folder that is the server's alone, for its data, log
+	// and certificates. The server does not remove it.
+	Dir string
+	// TLS, when set, is what clients must use; members talk in the clear.
+	TLS *TLS
+	// Args are further flags of etcd, such as --quota-backend-bytes=1000000.
+	Args []string
+}
+
+// TLS is the server's side of TLS.
+type TLS struct {
+	// CA issues the server's certificate, for its IP address.
+	CA *CA
+	// ClientCA, when set, makes the server refuse clients without a
+	// certificate of it.
+	ClientCA *CA
+}
+
+// Server is one etcd process, or the place of one that does not run now. Its
+// endpoint and data stay the same over Kill, Stop and Restart. It is safe for
+// concurrent use.
+type Server struct {
+	o       Options
+	name    string
+	address string // host:port for clients
+	peer    string // host:port for members
+	args    []string
+	tlsArgs []string
+	members []*Server // of its cluster, with itself
+
+	mu     sync.Mutex
+	proc   *proc.Process
+	client *clientv3.Client
+	auth   bool
+}
+
+// Start runs a cluster of one and waits, as long as ctx allows, until it is
+// healthy. An error carries the end of etcd's log.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	members, err := StartCluster(ctx, 1, o)
+	if err != nil {
+		return nil, err
+	}
+	return members[0], nil
+}
+
+// StartCluster runs n members in folders of their own below o.Dir, and waits,
+// as long as ctx allows, until each is healthy.
+func StartCluster(ctx context.Context, n int, o Options) ([]*Server, error) {
+	version, err := versionOf(o.Binary)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd: %w", err)
+	}
+	for {
+		members, err := startCluster(ctx, n, o, version)
+		if errors.Is(err, errAddressInUse) && ctx.Err() == nil {
+			continue // with other addresses
+		}
+		if err != nil {
+			return nil, fmt.Errorf("start etcd: %w", err)
+		}
+		return members, nil
+	}
+}
+
+func startCluster(ctx context.Context, n int, o Options, version string) (_ []*Server, err error) {
+	var members []*Server
+	var cluster []string
+	for i := range n {
+		s := &Server{o: o, name: fmt.Sprintf("etcd%d", i+1)}
+		host := randomHost()
+		if s.address, err = freeAddress(host); err != nil {
+			return nil, err
+		}
+		if s.peer, err = freeAddress(host); err != nil {
+			return nil, err
+		}
+		members = append(members, s)
+		cluster = append(cluster, s.name+"=http://"+s.peer)
+	}
+	for _, s := range members {
+		s.members = members
+	}
+	defer func() {
+		if err != nil {
+			for _, s := range members {
+				s.Close()
+			}
+		}
+	}()
+	for _, s := range members {
+		// What an attempt on other addresses has left belongs to no member.
+		if err := os.RemoveAll(s.dir()); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(s.dir(), 0o700); err != nil {
+			return nil, err
+		}
+		if err := s.setArgs(strings.Join(cluster, ","), version); err != nil {
+			return nil, err
+		}
+		if err := s.run(); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range members {
+		if err := s.WaitHealthy(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return members, nil
+}
+
+func (s *Server) setArgs(cluster, version string) error {
+	s.args = []string{
+		"--name=" + s.name,
+		"--data-dir=" + s.data(),
+		"--listen-client-urls=" + s.Endpoint(),
+		"--advertise-client-urls=" + s.Endpoint(),
+		"--listen-peer-urls=http://" + s.peer,
+		"--initial-advertise-peer-urls=http://" + s.peer,
+		"--initial-cluster=" + cluster,
+	}
+	if strings.Contains(cluster, ",") {
+		// On one machine members answer soon, yet not always when it is busy.
+		s.args = append(s.args, "--heartbeat-interval=50", "--election-timeout=500")
+	} else {
+		// There is nobody to wait for: healthy as soon as may be.
+		s.args = append(s.args, "--heartbeat-interval=10", "--election-timeout=100")
+	}
+	if hasNoFsync(version) {
+		s.args = append(s.args, "--unsafe-no-fsync")
+	}
+	s.args = append(s.args, s.o.Args...)
+	return s.issue()
+}
+
+// issue makes the certificate that the next run uses, and the flags for it.
+func (s *Server) issue() error {
+	if s.o.TLS == nil {
+		return nil
+	}
+	pair, err := s.o.TLS.CA.Issue(Certificate{CommonName: s.name, Hosts: []string{hostOf(s.address)}})
+	if err != nil {
+		return err
+	}
+	s.tlsArgs = []string{"--cert-file=" + pair.CertFile, "--key-file=" + pair.KeyFile}
+	if s.o.TLS.ClientCA != nil {
+		s.tlsArgs = append(s.tlsArgs, "--client-cert-auth", "--trusted-ca-file="+s.o.TLS.ClientCA.File())
+	}
+	return nil
+}
+
+// hasNoFsync tells whether an etcd has the flag --unsafe-no-fsync: 3.5 brought it.
+func hasNoFsync(version string) bool {
+	minor, ok := strings.CutPrefix(version, "3.")
+	if !ok {
+		return false
+	}
+	minor, _, _ = strings.Cut(minor, ".")
+	n, err := strconv.Atoi(minor)
+	return err == nil && n >= 5
+}
+
+// run starts the process on the server's own data and address.
+func (s *Server) run() error {
+	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the process has it open, too
+	cmd := exec.Command(s.o.Binary, slices.Concat(s.args, s.tlsArgs)...)
+	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
+	cmd.Stdout, cmd.Stderr = log, log
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proc, err = proc.Start(cmd)
+	return err
+}
+
+func (s *Server) dir() string { return filepath.Join(s.o.Dir, s.name) }
+
+func (s *Server) process() *proc.Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proc
+}
+
+// Endpoint is the URL for clients.
+func (s *Server) Endpoint() string { return s.scheme() + s.address }
+
+// PeerEndpoint is the URL for other members, which clients have no business with.
+func (s *Server) PeerEndpoint() string { return "http://" + s.peer }
+
+func (s *Server) scheme() string {
+	if s.o.TLS != nil {
+		return "https://"
+	}
+	return "http://"
+}
+
+// LogFile is the path of etcd's output, of all its runs.
+func (s *Server) LogFile() string { return filepath.Join(s.dir(), "etcd.log") }
+
+// PID is the process id of the last run.
+func (s *Server) PID() int { return s.process().PID() }
+
+// Running tells whether the process exists, paused or not.
+func (s *Server) Running() bool { return s.process().Running() }
+
+// Client is a client of the server, for looking (and writing) from the
+// outside: it goes to the server itself, past any proxy, with a certificate if
+// one is asked for, and as root once EnableAuth has been called. It is always
+// the same until EnableAuth makes another; Close closes it.
+func (s *Server) Client() (*clientv3.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != nil {
+		return s.client, nil
+	}
+	c := clientv3.Config{
+		Endpoints:   []string{s.Endpoint()},
+		DialTimeout: 5 * time.Second, // for signing in; everything else takes a context
+		Logger:      zap.NewNop(),
+		DialOptions: []grpc.DialOption{promptRedial()},
+	}
+	if s.o.TLS != nil {
+		conf, err := s.clientTLS()
+		if err != nil {
+			return nil, fmt.Errorf("make client: %w", err)
+		}
+		c.TLS = conf
+	}
+	if s.auth {
+		c.Username, c.Password = "root", RootPassword
+	}
+	client, err := clientv3.New(c)
+	if err != nil {
+		return nil, fmt.Errorf("make client: %w", err)
+	}
+	s.client = client
+	return client, nil
+}
+
+func (s *Server) clientTLS() (*tls.Config, error) {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.o.TLS.CA.cert)
+	conf := &tls.Config{RootCAs: pool}
+	if s.o.TLS.ClientCA == nil {
+		return conf, nil
+	}
+	pair, err := s.o.TLS.ClientCA.Issue(Certificate{CommonName: "root"})
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	conf.Certificates = []tls.Certificate{cert}
+	return conf, nil
+}
+
+// promptRedial makes a gRPC client find a server that is back at once, where
+// the default is to look again after a second and more.
+func promptRedial() grpc.DialOption {
+	return grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 100 * time.Millisecond},
+		MinConnectTimeout: time.Second,
+	})
+}
+
+// WaitHealthy waits until the server answers a linearizable read, which takes
+// a leader and a quorum. It gives up when ctx ends or the process does, with
+// the end of the log in the error.
+func (s *Server) WaitHealthy(ctx context.Context) error {
+	process := s.process()
+	client, err := s.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-process.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		try, cancelTry := context.WithTimeout(ctx, time.Second)
+		_, err := client.Get(try, "health")
+		cancelTry()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil {
+			continue
+		}
+		tail := s.logTail()
+		if process.Running() {
+			return fmt.Errorf("%s is not healthy: %w; the end of its log:\n%s", s.name, err, tail)
+		}
+		if bytes.Contains(tail, []byte("address already in use")) {
+			return fmt.Errorf("%s ended (%v): %w", s.name, process.Err(), errAddressInUse)
+		}
+		return fmt.Errorf("%s ended (%v); the end of its log:\n%s", s.name, process.Err(), tail)
+	}
+}
+
+// logTail is the end of the log, for messages.
+func (s *Server) logTail() []byte {
+	data, err := os.ReadFile(s.LogFile())
+	if err != nil {
+		return []byte(err.Error())
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-40):], nil)
+}
+
+// Kill ends the process at once, as a crash would, and waits until it is gone.
+func (s *Server) Kill() { s.process().Kill() }
+
+// Stop ends the process in order and waits until it is gone. It is killed,
+// with an error, when it is not gone by the end of ctx.
+func (s *Server) Stop(ctx context.Context) error {
+	process := s.process()
+	// A paused process would act on the signal only when continued. The only
+	// failure is that it is gone already.
+	_ = process.Signal(syscall.SIGTERM)
+	_ = process.Signal(syscall.SIGCONT)
+	select {
+	case <-process.Done():
+		return nil
+	case <-ctx.Done():
+		process.Kill()
+		return fmt.Errorf("stop %s: killed, it ignored SIGTERM: %w", s.name, ctx.Err())
+	}
+}
+
+// Restart runs the server again, killing it first when it runs still, and
+// waits until it is healthy. For a member of a cluster that takes a quorum.
+func (s *Server) Restart(ctx context.Context) error {
+	s.Kill()
+	if err := s.run(); err != nil {
+		return fmt.Errorf("restart %s: %w", s.name, err)
+	}
+	if err := s.WaitHealthy(ctx); err != nil {
+		return fmt.Errorf("restart %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// Renew is Restart with certificates of other authorities. The server must have
+// been started with TLS. It is not for concurrent use.
+func (s *Server) Renew(ctx context.Context, t TLS) error {
+	s.Close()
+	s.o.TLS = &t
+	if err := s.issue(); err != nil {
+		return fmt.Errorf("renew the certificates of %s: %w", s.name, err)
+	}
+	return s.Restart(ctx)
+}
+
+// Pause makes the process stand still, connections open and silent, as a hung
+// machine would; it returns when no thread runs any more.
+func (s *Server) Pause(ctx context.Context) error {
+	if err := s.process().Pause(ctx); err != nil {
+		return fmt.Errorf("pause %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// Resume ends a Pause. What clients sent in the meantime is then answered.
+func (s *Server) Resume(ctx context.Context) error {
+	if err := s.process().Resume(ctx); err != nil {
+		return fmt.Errorf("resume %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// Close kills the process and closes the server's client. Files stay.
+func (s *Server) Close() {
+	s.mu.Lock()
+	process, client := s.proc, s.client
+	s.client = nil
+	s.mu.Unlock()
+	if client != nil {
+		_ = client.Close() // says only that its context is cancelled
+	}
+	if process != nil {
+		process.Kill()
+	}
+}
+
+// User is someone who may sign in after EnableAuth.
+type User struct {
+	Name, Password string
+	// Prefix is the start of the keys that Permission is for; empty means none.
+	Prefix string
+	// Permission is one of clientv3.PermRead, PermWrite and PermReadWrite.
+	Permission clientv3.PermissionType
+}
+
+// EnableAuth makes the server, and its whole cluster, ask for a name and
+// password: of users, or root with RootPassword. Clients that Client gave
+// before are closed; ask for another. It can be called once.
+func (s *Server) EnableAuth(ctx context.Context, users ...User) error {
+	client, err := s.Client()
+	if err != nil {
+		return err
+	}
+	if err := enableAuth(ctx, client, users); err != nil {
+		return fmt.Errorf("enable auth: %w", err)
+	}
+	for _, m := range s.members {
+		m.signInFromNowOn()
+	}
+	return nil
+}
+
+// signInFromNowOn makes Client use the name and password of root.
+func (s *Server) signInFromNowOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.auth = true
+	if s.client != nil {
+		_ = s.client.Close() // says only that its context is cancelled
+		s.client = nil
+	}
+}
+
+func enableAuth(ctx context.Context, client *clientv3.Client, users []User) error {
+	if _, err := client.RoleAdd(ctx, "root"); err != nil {
+		return err
+	}
+	if _, err := client.UserAdd(ctx, "root", RootPassword); err != nil {
+		return err
+	}
+	if _, err := client.UserGrantRole(ctx, "root", "root"); err != nil {
+		return err
+	}
+	for _, u := range users {
+		if _, err := client.UserAdd(ctx, u.Name, u.Password); err != nil {
+			return err
+		}
+		if u.Prefix == "" {
+			continue
+		}
+		if _, err := client.RoleAdd(ctx, u.Name); err != nil {
+			return err
+		}
+		if _, err := client.RoleGrantPermission(ctx, u.Name, u.Prefix, clientv3.GetPrefixRangeEnd(u.Prefix), u.Permission); err != nil {
+			return err
+		}
+		if _, err := client.UserGrantRole(ctx, u.Name, u.Name); err != nil {
+			return err
+		}
+	}
+	_, err := client.AuthEnable(ctx)
+	return err
+}
+
+// randomHost is an address in 127.0.0.0/8 that is not 127.0.0.1, where
+// everybody else is.
+func randomHost() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+}
+
+// listen takes a free port of host. It is below those that the kernel gives out
+// by itself (ip_local_port_range, from 32768), so that nobody happens on it
+// while its owner is down.
+func listen(host string) (net.Listener, error) {
+	for {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(20000))))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find free port: %w", err)
+		}
+		return l, nil
+	}
+}
+
+// freeAddress is a host:port that nobody listens on.
+func freeAddress(host string) (string, error) {
+	l, err := listen(host)
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// hostOf is the host of a host:port that listen made.
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return host
+}

@@ -1,0 +1,122 @@
+package hosts
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// holdAtTheEnd gives the host a service that, once it is started, keeps it up while logind was asked to
+// reboot it, with its slot, until it is stopped.
+func (h *host) holdAtTheEnd() {
+	h.t.Helper()
+	h.write("/etc/systemd/logind.conf.d/delay.conf", "[Login]\nInhibitDelayMaxSec=1h\n")
+	h.write("/etc/systemd/system/delay.service", "[Service]\nExecStart=systemd-inhibit --what=shutdown --mode=delay sleep infinity\n")
+}
+
+// seesItsBoot has locksmithd read the boot id that nspawn gave the container. The unit's own /proc has that of
+// the machine, which is the same on all hosts and after their reboots.
+func (h *host) seesItsBoot() {
+	h.t.Helper()
+	h.write("/etc/systemd/system/locksmithd.service.d/boot-id.conf",
+		"[Service]\nProtectProc=default\nProtectKernelTunables=no\nProtectControlGroups=no\n")
+}
+
+// The disk is all that these hosts can be known by, since containers share the hardware.
+func TestAHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(1)
+	h := f.hosts[0]
+	h.seesItsBoot()
+	f.start()
+	before := h.awaitUp()
+	h.write("/etc/hostname", h.name+".example.com\n")
+	h.announce("4081.2.0")
+	h.awaitReboot(before)
+	if got, want := strings.TrimSpace(h.do("cat", "/proc/sys/kernel/hostname")), h.name+".example.com"; got != want {
+		t.Fatalf("the name of the host is %q, want %q", got, want)
+	}
+	f.awaitHolders()
+	h.awaitStatus("idle")
+	h.awaitJournal("settling", "from before this boot")
+	if got, want := h.do("stat", "--format=%a %U", "/var/lib/locksmith", "/var/lib/locksmith/token"), "700 root\n600 root\n"; got != want {
+		t.Errorf("the tokens have the mode %q, want %q", got, want)
+	}
+}
+
+// The second host is a copy of the first one, from before the slot that is held.
+func TestACloneLeavesTheSlotAlone(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(2)
+	h, clone := f.hosts[0], f.hosts[1]
+	h.seesItsBoot()
+	clone.seesItsBoot()
+	h.holdAtTheEnd()
+	h.powerOn()
+	before := h.awaitUp()
+	h.awaitStatus("idle")
+	h.announce("4081.2.0")
+	before = h.awaitReboot(before)
+	f.awaitHolders()
+	h.awaitStatus("idle")
+
+	token, err := os.ReadFile(filepath.Join(h.root, "var/lib/locksmith/token"))
+	must(t, err)
+	clone.write("/var/lib/locksmith/token", string(token))
+	clone.write("/etc/machine-id", h.id+"\n")
+	h.do("systemctl", "start", "delay")
+	eventually(t, "the delay inhibitor", func() bool {
+		return strings.Contains(h.do("systemd-inhibit", "--list", "--no-legend"), "delay")
+	})
+	h.announce("4081.2.1")
+	h.awaitStatus("rebooting: logind was asked")
+	f.awaitHolders(h)
+
+	clone.powerOn()
+	up := clone.awaitUp()
+	clone.announce("4081.2.1")
+	clone.awaitStatus("two hosts have the machine id "+h.id, "this is "+clone.name+", but "+h.name+" has", "they differ in disk and name;")
+	if r := clone.run("locksmithctl", "unlock"); r.status != 1 || !strings.Contains(r.stderr, "they differ in disk and name;") {
+		t.Errorf("locksmithctl unlock: %+v", r)
+	}
+	clone.wantNoReboot(up)
+	f.awaitHolders(h)
+
+	h.do("systemctl", "stop", "delay")
+	h.awaitReboot(before)
+	clone.awaitReboot(up)
+	f.awaitHolders()
+}
+
+// The unit starts, and what it cannot write costs a warning.
+func TestAHostWithAReadOnlyDiskReboots(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(1)
+	h := f.hosts[0]
+	h.write("/etc/systemd/system/read-only.service", `[Unit]
+# logind does not start without a disk that it can write.
+After=systemd-logind.service
+Before=locksmithd.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/mount --bind -o ro /var/lib /var/lib
+`)
+	h.write("/etc/systemd/system/locksmithd.service.d/read-only.conf", "[Unit]\nRequires=read-only.service\n")
+	f.start()
+	before := h.awaitUp()
+	if r := h.run("touch", "/var/lib/x"); r.status == 0 {
+		t.Fatal("the disk can be written")
+	}
+	h.announce("4081.2.0")
+	h.awaitReboot(before)
+	f.awaitHolders()
+	h.awaitStatus("idle")
+	if log := h.do("journalctl", "--unit=locksmithd", "--output=cat", "--no-pager"); !strings.Contains(log, "a reboot that renames this host") {
+		t.Errorf("the journal does not warn:\n%s", log)
+	}
+}

@@ -1,0 +1,95 @@
+package hosts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// terminal is one of a host, with somebody at it.
+type terminal struct {
+	h      *host
+	screen *os.File
+
+	mu    sync.Mutex
+	shown strings.Builder
+}
+
+// login logs a user in at a new terminal of the host, as people do: by a getty, login(1)
+// and a password, which is the user's name.
+func (h *host) login(user string) *terminal {
+	h.t.Helper()
+	leader := h.awaitUp().leader
+	screen, err := os.OpenFile(fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", leader), os.O_RDWR|syscall.O_NOCTTY, 0)
+	must(h.t, err)
+	h.t.Cleanup(func() { screen.Close() })
+	var unlock, number int32
+	control := func(request uintptr, argument *int32) {
+		h.t.Helper()
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
+			h.t.Fatal(errno)
+		}
+	}
+	control(syscall.TIOCSPTLCK, &unlock)
+	control(syscall.TIOCGPTN, &number)
+	term := &terminal{h: h, screen: screen}
+	go term.read()
+	h.do("systemctl", "start", fmt.Sprintf("container-getty@%d", number))
+	term.await("login:")
+	term.enter(user)
+	term.await("Password:")
+	term.enter(user)
+	term.await("shell:") // what is typed before is lost
+	term.enter("echo logged''in")
+	term.await("loggedin")
+	return term
+}
+
+// read collects what the terminal shows, until the end of the test.
+func (t *terminal) read() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	buffer := make([]byte, 4096)
+	for {
+		n, err := t.screen.Read(buffer)
+		t.mu.Lock()
+		t.shown.Write(buffer[:n])
+		t.mu.Unlock()
+		switch {
+		case errors.Is(err, syscall.EIO): // for now, nobody has it open on the host
+			<-tick.C
+		case err != nil:
+			return
+		}
+	}
+}
+
+// enter types a line.
+func (t *terminal) enter(line string) {
+	t.h.t.Helper()
+	_, err := t.screen.WriteString(line + "\n")
+	must(t.h.t, err)
+}
+
+// await waits until the terminal has shown all the parts.
+func (t *terminal) await(parts ...string) {
+	t.h.t.Helper()
+	defer func() {
+		if t.h.t.Failed() {
+			t.h.t.Logf("the terminal shows %q", t.text())
+		}
+	}()
+	eventually(t.h.t, fmt.Sprintf("%q on the terminal", parts), func() bool { return containsAll(t.text(), parts...) })
+}
+
+// text is what the terminal has shown, without line breaks, which depend on its width.
+func (t *terminal) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(strings.Fields(t.shown.String()), " ")
+}

@@ -1,0 +1,208 @@
+package hosts
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/proc"
+	"github.com/locksmithd/locksmith/test/realpart"
+)
+
+// patience is how long anything may take that happens when all is well. Only a
+// test that fails waits for so long.
+var patience time.Duration
+
+// suiteName is what the hosts are: one of suites.
+var suiteName string
+
+// scratch is where the tests have a file system in memory for everything they
+// write. In their own mount namespace it hides what the machine has there.
+const scratch = "/mnt"
+
+// cgroups holds the control groups of the hosts.
+var cgroups string
+
+// What the tests proper are told by their environment: where the root of the hosts is,
+// and the name of their control group.
+const (
+	rootVariable   = "LOCKSMITH_E2E_ROOT"
+	cgroupVariable = "LOCKSMITH_E2E_CGROUP"
+)
+
+// TestMain runs the tests as the first process of namespaces of their own.
+func TestMain(m *testing.M) {
+	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
+	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
+	// Most of the time they wait.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	flag.Parse()
+	status, err := 0, error(nil)
+	if root := os.Getenv(rootVariable); root == "" {
+		status, err = isolate(suiteName)
+	} else if err = setUp(root); err == nil {
+		status = m.Run()
+		err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")
+	}
+	if err != nil {
+		status = realpart.Status(err)
+	}
+	os.Exit(status)
+}
+
+// isolate runs this program again in namespaces of its own, with hosts of a suite.
+func isolate(suite string) (status int, err error) {
+	if os.Getenv("LOCKSMITH_DEB") == "" || os.Getenv("LOCKSMITH_NEXT_DEB") == "" {
+		return 0, &realpart.Missing{Part: "the package to test (LOCKSMITH_DEB, LOCKSMITH_NEXT_DEB)", Remedy: "make e2e, as root"}
+	}
+	for _, err := range []error{
+		realpart.Root("hosts with a real systemd"), realpart.Tool("debootstrap", "debootstrap"), realpart.Tool("systemd-nspawn", "systemd-container"),
+		realpart.Tool("nsenter", "util-linux"), realpart.Tool("ip", "iproute2"), realpart.Tool("mksquashfs", "squashfs-tools"),
+	} {
+		if err != nil {
+			return 0, err
+		}
+	}
+	root, err := cachedRoot(suite)
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), rootVariable+"="+root, fmt.Sprintf("%s=locksmith-e2e-%d", cgroupVariable, os.Getpid()))
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
+	p, err := proc.Start(cmd)
+	if err != nil {
+		return 0, fmt.Errorf("start the tests in namespaces of their own: %w", err)
+	}
+	if status := proc.ExitStatus(p.Err()); status >= 0 {
+		return status, nil
+	}
+	return 0, fmt.Errorf("the tests: %w", p.Err())
+}
+
+// setUp makes the namespaces habitable, and the site, the layer that all hosts share.
+func setUp(root string) error {
+	cgroups = "/sys/fs/cgroup/" + os.Getenv(cgroupVariable)
+	err := sh(`
+		mount --make-rprivate /
+		# One hierarchy, whatever the machine has, where earlier tests may have left empty groups.
+		mount -t cgroup2 cgroup2 /sys/fs/cgroup
+		for group in /sys/fs/cgroup/locksmith-e2e-*; do
+			[ ! -d "$group" ] || [ -e "/proc/${group##*-}" ] || find "$group" -depth -type d -exec rmdir {} +
+		done
+		mkdir ` + cgroups + `
+		# The memory of a service is known only with its controller.
+		echo +memory > /sys/fs/cgroup/cgroup.subtree_control && echo +memory > ` + cgroups + `/cgroup.subtree_control || true
+		mount -t proc proc /proc
+		mount -t tmpfs -o mode=755 tmpfs ` + scratch + `
+		# nspawn wants to mount things there for good.
+		mkdir -p /run/systemd/nspawn
+		mount -t tmpfs tmpfs /run/systemd/nspawn
+		ip link set lo up
+		# With an address of its own, or it would change with each host that comes and goes.
+		ip link add ` + bridge + ` address 02:00:00:00:00:01 type bridge
+		ip address add ` + network + `.0.1/16 dev ` + bridge + `
+		ip link set ` + bridge + ` up`)
+	if err != nil {
+		return fmt.Errorf("set up the namespaces: %w", err)
+	}
+	if err := raise("/proc/sys/fs/inotify/max_user_instances", 2048); err != nil {
+		return fmt.Errorf("set up the namespaces: %w", err)
+	}
+	if err := makeSite(root); err != nil {
+		return fmt.Errorf("install the hosts: %w", err)
+	}
+	return nil
+}
+
+// raise raises a limit that the kernel has for all containers of a user together:
+// of the 128 instances of inotify that are usual ten hosts need all. It stays raised.
+func raise(limit string, to int) error {
+	data, err := os.ReadFile(limit)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err != nil || n >= to {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "raising %s from %s to %d\n", limit, bytes.TrimSpace(data), to)
+	return os.WriteFile(limit, []byte(strconv.Itoa(to)), 0)
+}
+
+// makeSite makes the layer over root that all hosts have in common: locksmith as
+// it is installed, and what surrounds it on them.
+func makeSite(root string) error {
+	if err := mountOverlay(root, scratch+"/site"); err != nil {
+		return err
+	}
+	site := scratch + "/site/root"
+	err := sh(`
+		cp "$LOCKSMITH_DEB" ` + site + packageFile + `
+		cp "$LOCKSMITH_NEXT_DEB" ` + site + nextPackageFile + `
+		chroot ` + site + ` dpkg --install ` + packageFile + `
+		cp ../../bin/etcd ` + site + `/usr/local/bin/etcd
+		CGO_ENABLED=0 go build -o ` + site + `/usr/local/sbin/updateengine ./updateengine
+		CGO_ENABLED=0 go build -o ` + site + `/usr/local/bin/longsession ./longsession
+		cp -r testdata/site/. ` + site + `
+		chroot ` + site + ` sh -ec '
+			groupadd wheel
+			useradd --create-home --shell /bin/sh --groups wheel op
+			useradd --create-home --shell /bin/sh joe
+			echo "PS1=shell:" > /etc/profile.d/prompt.sh
+			printf "root:root\nop:op\njoe:joe\n" | chpasswd
+			systemctl --quiet enable network.service etcd.service update-engine.service
+			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
+			mkdir -p /var/log/journal
+		'
+		umount ` + site)
+	if err != nil {
+		return err
+	}
+	layers = scratch + "/site/upper:" + root
+	return nil
+}
+
+// The package on the disk of each host, which is installed there, and the one of the
+// version after it, which is not.
+const (
+	packageFile     = "/var/cache/locksmith.deb"
+	nextPackageFile = "/var/cache/locksmith-next.deb"
+)
+
+// layers are the lower layers of the file system of a host.
+var layers string
+
+// mountOverlay mounts dir/root, a copy-on-write layer over lower layers. What is
+// written goes to dir/upper.
+func mountOverlay(lower, dir string) error {
+	for _, d := range []string{"upper", "work", "root"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%[2]s/upper,workdir=%[2]s/work", lower, dir)
+	if err := syscall.Mount("overlay", dir+"/root", "overlay", 0, data); err != nil {
+		return fmt.Errorf("mount %s/root: %w", dir, err)
+	}
+	return nil
+}
+
+// sh runs a shell script that ends at the first command that fails.
+func sh(script string) error {
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s\n%s", err, strings.TrimSpace(script), tail(out))
+	}
+	return nil
+}

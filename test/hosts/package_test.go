@@ -1,0 +1,100 @@
+package hosts
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.add(2)
+	f.start()
+	first, second := f.hosts[0], f.hosts[1]
+	other := machineID()
+	first.do("locksmithctl", "lock", other)
+	first.announce("4081.2.0")
+	first.awaitStatus("waiting for a slot", "held by "+other)
+	second.announce("4081.2.0")
+	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
+	before := first.awaitUp()
+	pid, version := first.unit("locksmithd", "MainPID"), first.do("locksmithctl", "-version")
+
+	first.do("dpkg", "--install", nextPackageFile)
+	if now := first.do("locksmithctl", "-version"); now == version {
+		t.Errorf("after the upgrade it is still %s", now)
+	}
+	eventually(t, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+	first.awaitStatus("waiting for a slot", "held by "+other) // and has kept its place
+	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
+	first.wantNoReboot(before)
+	if got := first.unit("locksmithd", "Result"); got != "success" {
+		t.Errorf("the result of locksmithd is %q", got)
+	}
+
+	witness := f.oneAtATime(nil)
+	first.do("locksmithctl", "unlock", other)
+	first.awaitReboot(before)
+	second.awaitBoot(2)
+	f.awaitHolders()
+	witness.check(t, 2)
+}
+
+func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
+	t.Parallel()
+	const conf = "# mine\nREBOOT_STRATEGY=reboot\n"
+	h := startHost(t, conf)
+	h.awaitStatus("idle")
+	// All that there is of it, the tests' own aside.
+	traces := func() []string {
+		return strings.Fields(h.do("find", "/", "-xdev", "-ignore_readdir_race", "-iname", "*locksmith*", "-not", "-path", "/proc/*",
+			"-not", "-path", packageFile, "-not", "-path", nextPackageFile, "-not", "-path", "/etc/systemd/system/locksmithd.service.d*"))
+	}
+	installed := traces()
+	for _, path := range []string{"/usr/lib/locksmith/locksmithd", "/usr/bin/locksmithctl", "/usr/lib/systemd/system/locksmithd.service"} {
+		if !slices.Contains(installed, path) && !slices.Contains(installed, strings.TrimPrefix(path, "/usr")) {
+			t.Errorf("%s is not installed: %v", path, installed)
+		}
+	}
+
+	h.do("dpkg", "--remove", "locksmith")
+	if got := h.unit("locksmithd", "ActiveState"); got != "inactive" {
+		t.Errorf("after the removal locksmithd is %s", got)
+	}
+	if r := h.run("pgrep", "locksmithd"); r.status == 0 {
+		t.Errorf("after the removal locksmithd runs: %+v", r)
+	}
+	h.do("dpkg", "--install", packageFile)
+	h.awaitStatus("idle")
+	h.do("dpkg", "--remove", "locksmith")
+	h.do("dpkg", "--purge", "locksmith")
+	// systemd removes the folders of its PrivateTmp= in the background.
+	var left []string
+	defer func() {
+		if len(left) > 0 {
+			t.Errorf("after the purge there still is %v", left)
+		}
+	}()
+	eventually(t, "the end of all traces", func() bool { left = traces(); return len(left) == 0 })
+	if got := h.do("cat", "/etc/flatcar/update.conf"); got != conf {
+		t.Errorf("update.conf is not the package's, and is now %q", got)
+	}
+
+	h.do("dpkg", "--install", packageFile)
+	h.awaitStatus("idle")
+	if got := h.unit("locksmithd", "UnitFileState"); got != "enabled" {
+		t.Errorf("after the installation locksmithd is %s", got)
+	}
+	before := h.awaitUp()
+	h.sendNeedReboot("op")
+	h.awaitReboot(before)
+	h.awaitStatus("idle")
+
+	// What an administrator has disabled stays so.
+	h.do("systemctl", "disable", "--now", "locksmithd")
+	h.do("dpkg", "--install", nextPackageFile)
+	if got := h.unit("locksmithd", "UnitFileState") + h.unit("locksmithd", "ActiveState"); got != "disabledinactive" {
+		t.Errorf("after the upgrade of a disabled daemon its states are %s", got)
+	}
+}

@@ -1,0 +1,133 @@
+package hosts
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// suite is what the hosts of a run are made of.
+type suite struct {
+	release  string // of Debian
+	packages string // beside the distribution's minimum
+}
+
+// suites are the hosts that -suite can choose. docs/compatibility.md says which systemd
+// each has, and what is tried on it.
+var suites = map[string]suite{
+	"bookworm": {"bookworm", common + ",dbus"},
+	"trixie":   {"trixie", common + ",dbus"},
+	// The other bus, and somebody to ask for what logind does not allow by itself.
+	"trixie-polkit": {"trixie", common + ",dbus-broker,polkitd"},
+	"sid":           {"sid", common + ",dbus"},
+}
+
+const common = "systemd,systemd-sysv,libpam-systemd,iproute2,procps"
+
+// cachedRoot returns the folder of a root file system of a suite, from the mirror that
+// apt uses here. It is made when there is none yet, below the user's cache folder. To
+// have a newer one, remove it.
+func cachedRoot(name string) (string, error) {
+	suite, ok := suites[name]
+	if !ok {
+		return "", fmt.Errorf("there is no suite %q, only %q", name, slices.Sorted(maps.Keys(suites)))
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache for the root of the hosts: %w", err)
+	}
+	mirror, err := mirror()
+	if err != nil {
+		return "", fmt.Errorf("make the root of the hosts: %w", err)
+	}
+	cache = filepath.Join(cache, "locksmith-e2e")
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	// One at a time: who comes second finds it made.
+	lock, err := os.OpenFile(filepath.Join(cache, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	key := sha256.Sum256([]byte(strings.Join([]string{mirror, suite.release, suite.packages}, "\n")))
+	root := filepath.Join(cache, fmt.Sprintf("%s-%x", name, key[:8]))
+	if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {
+		return root, err
+	}
+	making := root + ".making"
+	if err := os.RemoveAll(making); err != nil {
+		return "", err
+	}
+	fmt.Fprintf(os.Stderr, "making the root of the hosts, once: %s from %s\n", suite.release, mirror)
+	out, err := exec.Command("debootstrap", "--variant=minbase", "--include="+suite.packages, suite.release, making, mirror).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("make the root of the hosts: debootstrap: %w\n%s", err, tail(out))
+	}
+	return root, os.Rename(making, root)
+}
+
+// The row of docs/compatibility.md about these hosts.
+func TestTheHostIsWhatTheTableSays(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../../docs/compatibility.md")
+	must(t, err)
+	row := regexp.MustCompile("(?m)^\\| `" + suiteName + "` \\| [^|]* \\| (\\d+) \\| ([^|]*) \\| ([^|]*) \\|").FindStringSubmatch(string(document))
+	if row == nil {
+		t.Fatalf("docs/compatibility.md has no row for %q", suiteName)
+	}
+	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
+	if got := h.do("systemctl", "--version"); !strings.HasPrefix(got, "systemd "+row[1]+" ") {
+		t.Errorf("the host has %q, the table systemd %s", got, row[1])
+	}
+	bus, polkit := "dbus-daemon", "no"
+	if h.unit("dbus.service", "Id") == "dbus-broker.service" {
+		bus = "dbus-broker"
+	}
+	if h.unit("polkit.service", "LoadState") == "loaded" {
+		polkit = "yes"
+	}
+	if bus != row[2] || polkit != row[3] {
+		t.Errorf("the host has the bus %s, and polkit: %s; the table %s, and %s", bus, polkit, row[2], row[3])
+	}
+}
+
+// mirror returns where this machine's own packages come from. A mirror of Debian serves
+// every release.
+func mirror() (string, error) {
+	out, err := exec.Command("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME").Output()
+	if err != nil {
+		return "", fmt.Errorf("read /etc/os-release: %w", err)
+	}
+	release := strings.TrimSpace(string(out))
+	out, err = exec.Command("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask apt for its mirror: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if uri, ok := strings.CutPrefix(strings.TrimSpace(line), release+" main "); ok {
+			return uri, nil
+		}
+	}
+	return "", fmt.Errorf("apt knows no mirror of %q with component main: run apt-get update", release)
+}
+
+// tail returns the last lines of some output.
+func tail(out []byte) []byte {
+	lines := bytes.SplitAfter(out, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-40):], nil)
+}

@@ -1,0 +1,142 @@
+// Package nspawntest boots a real systemd, of this machine, in a container.
+//
+// The container has a disk of its own, with nothing on it but what New and the
+// test put there, this machine's /usr, to read only, and this machine's network.
+//
+// It guarantees that no container outlives the test process, however that ends.
+// It does not make hosts with addresses and packages; package hosts does.
+package nspawntest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/realpart"
+)
+
+// Rebooted is the status with which a container ends that wants to be booted again.
+const Rebooted = 133
+
+// Require returns the version of this machine's systemd. The test needs
+// what boots it.
+func Require(t *testing.T) (version int) {
+	t.Helper()
+	realpart.Must(t, realpart.Root("a container with a real systemd"), realpart.Tool("systemd-nspawn", "systemd-container"),
+		realpart.Tool("systemctl", "systemd"), realpart.Tool("unshare", "util-linux"), realpart.Tool("dbus-daemon", "dbus-daemon"))
+	out, err := exec.Command("systemctl", "--version").Output()
+	if err != nil {
+		t.Fatalf("ask systemctl for its version: %v", err)
+	}
+	fields := strings.Fields(string(out))
+	if len(fields) < 2 || fields[0] != "systemd" {
+		t.Fatalf("systemctl --version says %q", out)
+	}
+	version, err = strconv.Atoi(fields[1])
+	if err != nil {
+		t.Fatalf("systemctl --version says %q", out)
+	}
+	return version
+}
+
+// Machine is the disk of a container.
+type Machine struct {
+	t     *testing.T
+	root  string
+	extra string // laid over /usr
+}
+
+// New makes a disk with the folders and files that systemd needs.
+func New(t *testing.T) *Machine {
+	t.Helper()
+	dir := t.TempDir()
+	m := &Machine{t, filepath.Join(dir, "root"), filepath.Join(dir, "usr")}
+	for _, name := range []string{"", "usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
+		m.must(os.Mkdir(filepath.Join(m.root, name), 0o755))
+	}
+	m.must(os.Mkdir(m.extra, 0o755))
+	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
+		m.must(os.Symlink("usr/"+dir, filepath.Join(m.root, dir)))
+	}
+	m.Write("/etc/os-release", "ID=test\n")
+	m.Write("/etc/machine-id", "uninitialized\n")
+	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+	m.Write("/etc/group", "root:x:0:\n")
+	return m
+}
+
+func (m *Machine) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Path is where a path of the machine is found here. What is below /usr is laid over
+// this machine's.
+func (m *Machine) Path(path string) string {
+	if rest, ok := strings.CutPrefix(path, "/usr/"); ok {
+		return filepath.Join(m.extra, rest)
+	}
+	return filepath.Join(m.root, path)
+}
+
+// Write writes a file that everybody may read.
+func (m *Machine) Write(path, content string) {
+	m.t.Helper()
+	path = m.Path(path)
+	m.must(os.MkdirAll(filepath.Dir(path), 0o755))
+	m.must(os.WriteFile(path, []byte(content), 0o644))
+}
+
+// Read returns a file's content, empty if there is none.
+func (m *Machine) Read(path string) string {
+	m.t.Helper()
+	data, err := os.ReadFile(m.Path(path))
+	if !errors.Is(err, fs.ErrNotExist) {
+		m.must(err)
+	}
+	return string(data)
+}
+
+// Boot boots into a unit and waits until the container ends, as by `systemctl --force
+// --force poweroff`. It returns the status, and what systemd said on the console; an
+// error means that the container was killed as ctx ended, or could not be started.
+func (m *Machine) Boot(ctx context.Context, unit string) (status int, console string, err error) {
+	usr := "--bind-ro=/usr"
+	if entries, err := os.ReadDir(m.extra); err == nil && len(entries) > 0 {
+		usr = "--overlay-ro=/usr:" + m.extra + ":/usr"
+	}
+	// A tmpfs of its own, because nspawn wants to mount things there for good; and
+	// processes of its own, because a container outlives an nspawn that is killed.
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", `
+		mkdir -p /run/systemd/nspawn
+		mount -t tmpfs tmpfs /run/systemd/nspawn
+		exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe "$@"`, "sh",
+		usr, fmt.Sprintf("--machine=test-%d", os.Getpid()), "--directory="+m.root, "--boot", "systemd.unit="+unit)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // the signal comes when the thread ends that started it
+	defer runtime.UnlockOSThread()
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() && ctx.Err() == nil {
+		err = nil
+	}
+	return cmd.ProcessState.ExitCode(), tail(out), err
+}
+
+// tail returns the last lines of a console's output.
+func tail(console []byte) string {
+	lines := bytes.Split(console, []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-30):], []byte("\n")))
+}

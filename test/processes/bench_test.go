@@ -1,0 +1,137 @@
+package processes
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// BenchmarkSignalToReboot measures, under strategy reboot, the time from the
+// signal on the bus to the call at logind. Beside it, on the same bus and with
+// the same emitter and logind, goes the floor: a signal that a process answers with
+// that call and nothing else. Reported are the medians.
+func BenchmarkSignalToReboot(b *testing.B) {
+	h := startHost(b, "")
+	h.awaitIdle()
+	// A refused reboot is as quick as an accepted one, and leaves the host up.
+	h.Logind.Refuse("Reboot", accessDenied, "benchmark")
+
+	answerer := bustest.For(b).Connect(h.Bus)
+	const path, name = dbus.ObjectPath("/floor"), "floor.Floor.Signal"
+	must(b, answerer.AddMatchSignal(dbus.WithMatchObjectPath(path)))
+	signals := make(chan *dbus.Signal, 1)
+	answerer.Signal(signals)
+	go func() {
+		logind := answerer.Object("org.freedesktop.login1", "/org/freedesktop/login1")
+		for range signals {
+			logind.Call("org.freedesktop.login1.Manager.Reboot", 0, false)
+		}
+	}()
+	emitter := bustest.For(b).Connect(h.Bus)
+
+	var floor, product []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		must(b, emitter.Emit(path, name))
+		floor = append(floor, h.awaitReboot().At.Sub(start))
+
+		h.Engine.Set(needReboot)
+		start = time.Now()
+		must(b, emitter.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, bustest.OperationNeedReboot, "", int64(0)))
+		product = append(product, h.awaitReboot().At.Sub(start))
+		h.awaitStatus("waiting", "trying again")
+		must(b, h.Engine.Announce(idle))
+		must(b, emitter.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, bustest.OperationIdle, "", int64(0)))
+		h.awaitIdle()
+	}
+	b.StopTimer()
+	b.ReportMetric(0, "ns/op") // has the way back in it
+	b.ReportMetric(milliseconds(median(floor)), "floor-ms")
+	b.ReportMetric(milliseconds(median(product)), "ms")
+	b.ReportMetric(float64(median(product))/float64(median(floor)), "ratio")
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// BenchmarkIdleMemory measures what a daemon takes that has given a slot back
+// and idles since, under etcd-lock: anonymous and resident memory in KiB, once
+// they stand still, and how often its threads were woken since, per minute.
+func BenchmarkIdleMemory(b *testing.B) {
+	g := newGroup(b, sharedEtcd(b, etcdtest.Newest))
+	var anonymous, resident, wakeups []int
+	for b.Loop() {
+		h := newHost(b, g.conf())
+		g.lock(h.id)
+		h.start()
+		h.awaitIdle()
+		g.awaitHolders()
+		pid := h.Daemon().PID()
+		const still = 3 * time.Second
+		for last := -1; ; {
+			before := threadWakeups(b, pid)
+			time.Sleep(still)
+			now := memory(b, pid, "Anonymous")
+			if now == last {
+				wakeups = append(wakeups, (threadWakeups(b, pid)-before)*int(time.Minute/still))
+				break
+			}
+			last = now
+		}
+		anonymous = append(anonymous, memory(b, pid, "Anonymous"))
+		resident = append(resident, memory(b, pid, "Rss"))
+		h.terminate()
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(slices.Max(anonymous)), "anon-KiB")
+	b.ReportMetric(float64(slices.Max(resident)), "rss-KiB")
+	b.ReportMetric(float64(slices.Max(wakeups)), "wakeups/min")
+}
+
+// memory reads a line of smaps_rollup, see proc_pid_smaps(5), in KiB.
+func memory(b *testing.B, pid int, line string) int {
+	b.Helper()
+	return number(b, fmt.Sprintf("/proc/%d/smaps_rollup", pid), line+":")
+}
+
+// threadWakeups counts how often the threads of a process went to sleep.
+func threadWakeups(b *testing.B, pid int) int {
+	b.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	must(b, err)
+	n := 0
+	for _, path := range threads {
+		n += number(b, path, "voluntary_ctxt_switches:")
+	}
+	return n
+}
+
+// number finds the number after a key at the beginning of a line.
+func number(b *testing.B, path, key string) int {
+	b.Helper()
+	data, err := os.ReadFile(path)
+	must(b, err)
+	for line := range bytes.Lines(data) {
+		if fields := bytes.Fields(line); len(fields) > 1 && string(fields[0]) == key {
+			n, err := strconv.Atoi(string(fields[1]))
+			must(b, err)
+			return n
+		}
+	}
+	b.Fatalf("%s has no %s", path, key)
+	return 0
+}

@@ -1,0 +1,300 @@
+package processes
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// GetStatus tells it; there may be no signal any more.
+func TestRebootPendingAtStart(t *testing.T) {
+	t.Parallel()
+	h := startPending(t, "")
+	if call := h.awaitReboot(); call.Interactive {
+		t.Error("logind was told that it may ask somebody for a password")
+	}
+}
+
+// By signal, as it comes to be while the daemon runs.
+func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "")
+	h.awaitIdle()
+	for _, operation := range []string{
+		"UPDATE_STATUS_CHECKING_FOR_UPDATE", "UPDATE_STATUS_UPDATE_AVAILABLE", "UPDATE_STATUS_DOWNLOADING",
+		"UPDATE_STATUS_VERIFYING", "UPDATE_STATUS_FINALIZING", "UPDATE_STATUS_REPORTING_ERROR_EVENT",
+		"UPDATE_STATUS_IDLE", "NEED_REBOOT", "UPDATE_STATUS_UPDATED_NEED_REBOOT ",
+	} {
+		must(t, h.Engine.Announce(bustest.Status{Operation: operation, Progress: 0.5, NewVersion: "4081.2.0"}))
+	}
+	must(t, h.Engine.Announce(bustest.Status{Operation: "UPDATE_STATUS_UPDATED_NEED_REBOOT", NewVersion: "the-last"}))
+	h.awaitReboot()
+	h.awaitStatus("for version the-last")
+	if n := h.logged("from=idle"); n != 1 {
+		t.Errorf("left idle %d times:\n%s", n, h.Log())
+	}
+}
+
+// GetStatus goes on to answer idle, and that takes nothing back.
+func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := startHost(t, g.conf())
+		h.awaitIdle()
+		h.ctl("send-need-reboot")
+		h.awaitReboot()
+		g.awaitHolders(h.id)
+		h.awaitLog("asked for", "by=", "uid 0")
+	})
+}
+
+// This is what send-need-reboot of 0.7 emits, from a connection of its own.
+func TestNeedRebootSignalWithZerosAndEmptyStringsCounts(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "")
+	h.awaitIdle()
+	conn := bustest.For(t).Connect(h.Bus)
+	must(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate",
+		int64(0), float64(0), "UPDATE_STATUS_UPDATED_NEED_REBOOT", "", int64(0)))
+	h.awaitReboot()
+}
+
+// Only update_engine, root and configured groups are believed.
+func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.write("etc/group", "root:x:0:\nwheel:x:4711:\nsudo:x:4712:nobody\nusers:x:100:\n")
+	h.start()
+	h.awaitIdle()
+	stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, bustest.Nobody, 100)
+	must(t, stranger.EmitStatus(needReboot))
+	h.awaitLog("level=WARN", "ignoring a status signal", "uid 65534")
+	// To these connections alone, past their match rules; they are the third and fourth on the bus.
+	const signals, calls = ":1.2", ":1.3"
+	must(t, stranger.SendStatus(signals, needReboot))
+	must(t, stranger.SendStatus(calls, needReboot))
+	must(t, stranger.EmitStatus(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "forged"}))
+	// A believed one later proves that these did nothing.
+	must(t, h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "genuine"}))
+	if call := h.awaitReboot(); call.Sender != calls {
+		t.Errorf("locksmithd calls as %s, and hears signals as the one before", call.Sender)
+	}
+	h.awaitStatus("for version genuine")
+	if h.logged("from=idle") != 1 || h.logged("from=idle", "genuine") != 1 {
+		t.Error("it was not the believed signal that made it leave idle")
+	}
+}
+
+// The groups are wheel and sudo, or those that are set.
+func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
+	t.Parallel()
+	const wheel, sudo, operators = 4711, 4712, 4713
+	for name, test := range map[string]struct {
+		conf     string
+		gid      uint32
+		groups   []uint32
+		believed bool
+	}{
+		"wheel":                      {gid: bustest.Nobody, groups: []uint32{100, wheel}, believed: true},
+		"sudo as primary group":      {gid: sudo, believed: true},
+		"another group":              {gid: bustest.Nobody, groups: []uint32{operators}},
+		"another group that is set":  {conf: "LOCKSMITHD_TRIGGER_GROUPS=operators\n", gid: bustest.Nobody, groups: []uint32{operators}, believed: true},
+		"wheel when others are set":  {conf: "LOCKSMITHD_TRIGGER_GROUPS=operators\n", gid: wheel},
+		"sudo when only root is set": {conf: "LOCKSMITHD_TRIGGER_GROUPS=root\n", gid: sudo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, test.conf)
+			h.write("etc/group", "root:x:0:\nwheel:x:4711:\nsudo:x:4712:\noperators:x:4713:\nusers:x:100:\n")
+			h.start()
+			h.awaitIdle()
+			stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, test.gid, test.groups...)
+			must(t, stranger.EmitStatus(needReboot))
+			if test.believed {
+				h.awaitReboot()
+				return
+			}
+			h.awaitLog("level=WARN", "ignoring a status signal")
+			h.wantNoReboot()
+			h.awaitIdle()
+		})
+	}
+}
+
+// A group that SIGHUP brings is believed from then on.
+func TestTriggerGroupsChangeWithTheConfiguration(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "LOCKSMITHD_TRIGGER_GROUPS=root\n")
+	h.write("etc/group", "operators:x:4713:\n")
+	h.start()
+	h.awaitIdle()
+	stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, 4713)
+	must(t, stranger.EmitStatus(needReboot))
+	h.awaitLog("level=WARN", "ignoring a status signal")
+	h.reload("LOCKSMITHD_TRIGGER_GROUPS=operators\n")
+	h.awaitLog("the new configuration is in force")
+	must(t, stranger.EmitStatus(needReboot))
+	h.awaitReboot()
+}
+
+func TestMalformedSignalsAreIgnored(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "")
+	h.awaitIdle()
+	const need = bustest.OperationNeedReboot
+	for _, values := range [][]any{
+		{},
+		{need},
+		{int64(0), float64(0), need, ""},
+		{int64(0), float64(0), need, "", int64(0), int64(0)},
+		{int32(0), float64(0), need, "", int64(0)},
+		{int64(0), float64(0), []string{need}, "", int64(0)},
+		{int64(0), need, float64(0), "", int64(0)},
+	} {
+		must(t, h.Engine.Emit(values...))
+	}
+	h.awaitLog("level=WARN", "malformed")
+	must(t, h.Engine.Announce(bustest.Status{Operation: need, NewVersion: "well-formed"}))
+	h.awaitReboot()
+	if h.logged("from=idle") != 1 || h.logged("from=idle", "well-formed") != 1 {
+		t.Error("it was not the well-formed signal that made it leave idle")
+	}
+}
+
+func TestUpdateEngineAbsentAtStartIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	must(t, h.Engine.Leave())
+	h.start()
+	h.awaitIdle()
+	h.wantNoReboot()
+	h.Engine.Set(needReboot) // it says nothing: the daemon has to ask it
+	must(t, h.Engine.Appear())
+	h.awaitReboot()
+}
+
+// The same with a slot to give back: that does not wait for update_engine for ever.
+func TestUpdateEngineAbsentKeepsNoSlot(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := newHost(t, g.conf())
+	must(t, h.Engine.Leave())
+	g.lock(h.id)
+	g.record(h.id, h.bootID())
+	h.start()
+	g.awaitHolders()
+	h.awaitIdle()
+}
+
+// update_engine does not answer; its signals still count.
+func TestSilentUpdateEngineStillSignals(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.Engine.Hang("GetStatus")
+	h.start()
+	h.awaitIdle()
+	h.announce()
+	h.awaitReboot()
+}
+
+// An update is installed, whether update_engine runs or not. Come back, it may say otherwise.
+func TestUpdateEngineThatLeavesTakesNothingBackUntilItSaysSo(t *testing.T) {
+	t.Parallel()
+	h := startPending(t, shutWindow())
+	h.awaitStatus("waiting", "for the reboot window")
+	must(t, h.Engine.Leave())
+	// The daemon knows of it by now: it gets its messages in order.
+	conn := bustest.For(t).Connect(h.Bus)
+	must(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate", "malformed"))
+	h.awaitLog("malformed")
+	h.awaitStatus("waiting", "for the reboot window")
+
+	h.Engine.Set(needReboot)
+	must(t, h.Engine.Appear())
+	must(t, h.Engine.Leave())
+	h.Engine.Set(idle)
+	must(t, h.Engine.Appear())
+	h.awaitIdle()
+
+	h.Engine.Set(needReboot)
+	must(t, h.Engine.Leave())
+	must(t, h.Engine.Appear())
+	h.awaitStatus("waiting", "for the reboot window")
+	h.wantNoReboot()
+}
+
+// The plan is dropped, here and below, and the lock released where it is held.
+func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
+	t.Parallel()
+	h := startPending(t, shutWindow())
+	h.awaitStatus("for the reboot window")
+	h.wantCoordinator("reboot", "reboot-planned")
+	must(t, h.Engine.Announce(idle))
+	h.awaitIdle()
+	h.wantCoordinator("reboot", "running")
+	// The window opens, and nothing comes of it.
+	h.reload("REBOOT_STRATEGY=reboot\n")
+	h.awaitLog("the new configuration is in force")
+	h.awaitIdle()
+	h.wantNoReboot()
+}
+
+func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := startWaiting(t, g, g.conf())
+		// Its place in the queue goes because it gives it up: it does not run out.
+		lease, stop := g.keepAlive(g.queueKey(h.id))
+		defer stop()
+		must(t, h.Engine.Announce(idle))
+		h.awaitIdle()
+		eventually(t, "the end of the lease of its place", func() bool {
+			left, err := g.client.TimeToLive(soon(t), lease)
+			must(t, err)
+			return left.TTL < 0
+		})
+		if keys := g.keys(); !slices.Equal(keys, []string{g.key()}) {
+			t.Errorf("left behind: %v", keys)
+		}
+		g.unlock("other")
+		// The slot is free, and somebody else takes it.
+		other := startHost(t, g.conf())
+		other.announce()
+		other.awaitReboot()
+		h.wantNoReboot()
+		g.wantNever("the host whose update is gone took a slot", holds(h.id))
+	})
+}
+
+func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := startHolding(t, g, g.conf())
+		must(t, h.Engine.Announce(idle))
+		g.awaitHolders()
+		h.awaitIdle()
+		h.wantNoReboot()
+		if keys := g.keys(); len(keys) != 1 {
+			t.Errorf("left behind: %v", keys)
+		}
+	})
+}
+
+// update_engine took the update back without a word: it is asked once more
+// right before the reboot.
+func TestUpdateWithdrawnInSilenceIsFoundOutBeforeTheReboot(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startWaiting(t, g, g.conf())
+	h.Engine.Set(idle)
+	g.unlock("other")
+	h.awaitIdle()
+	g.awaitHolders()
+	h.wantNoReboot()
+	g.await("the slot to be free", func(s semaphore) bool { return s.Semaphore == 1 })
+}

@@ -1,0 +1,354 @@
+package processes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// semaphore is the document, as any client in the field knows it. It is written
+// down here once more so that a change of ours does not go unnoticed.
+type semaphore struct {
+	Semaphore int      `json:"semaphore"`
+	Max       int      `json:"max"`
+	Holders   []string `json:"holders"`
+}
+
+func (s semaphore) String() string {
+	data, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+// group is one lock, looked at from the outside: every change of its document.
+type group struct {
+	t        testing.TB
+	client   *clientv3.Client
+	endpoint string
+	name     string
+	prefix   string
+
+	mu       sync.Mutex
+	history  []semaphore // a document that is not readable counts as the zero semaphore
+	revision int64       // of the last of them
+	changed  chan struct{}
+}
+
+// watchGroup follows a group's lock from its beginning; "" is the default group.
+func watchGroup(t testing.TB, s *etcdtest.Server, name string) *group {
+	t.Helper()
+	client, err := s.Client()
+	must(t, err)
+	g := &group{
+		t: t, client: client, endpoint: s.Endpoint(), name: name,
+		prefix:  "coreos.com/updateengine/rebootlock",
+		changed: make(chan struct{}),
+	}
+	if name != "" {
+		g.prefix += "/groups/" + url.QueryEscape(name)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	watch := client.Watch(ctx, g.key(), clientv3.WithRev(1))
+	go func() {
+		defer close(done)
+		for response := range watch {
+			for _, e := range response.Events {
+				g.saw(e.Kv.Value, e.Kv.ModRevision)
+			}
+		}
+	}()
+	return g
+}
+
+// newGroup follows a lock that is the test's alone.
+func newGroup(t testing.TB, s *etcdtest.Server) *group {
+	t.Helper()
+	return watchGroup(t, s, groupName())
+}
+
+func (g *group) key() string { return g.prefix + "/semaphore" }
+
+func (g *group) saw(document []byte, revision int64) {
+	var s semaphore
+	if json.Unmarshal(document, &s) != nil {
+		s = semaphore{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.history, g.revision = append(g.history, s), revision
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// conf is an update.conf that uses the lock.
+func (g *group) conf(more ...string) string { return g.confAt(g.endpoint, more...) }
+
+// confAt is an update.conf that reaches the lock through an endpoint.
+func (g *group) confAt(endpoint string, more ...string) string {
+	conf := "GROUP=stable\nREBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=" + endpoint + "\n"
+	if g.name != "" {
+		conf += fmt.Sprintf("LOCKSMITHD_GROUP=%q\n", g.name)
+	}
+	for _, line := range more {
+		conf += line + "\n"
+	}
+	return conf
+}
+
+// seen returns every state of the document until now.
+func (g *group) seen() []semaphore {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	response, err := g.client.Get(ctx, g.key())
+	must(g.t, err)
+	if len(response.Kvs) > 0 {
+		g.until("all changes of the document", func() bool { return g.revision >= response.Kvs[0].ModRevision })
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.history)
+}
+
+// await waits until the newest state of the document meets a condition.
+func (g *group) await(what string, holds func(semaphore) bool) {
+	g.t.Helper()
+	g.until(what, func() bool { return len(g.history) > 0 && holds(g.history[len(g.history)-1]) })
+}
+
+// until waits for a condition on what was seen.
+func (g *group) until(what string, holds func() bool) {
+	g.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		g.mu.Lock()
+		changed, history, ok := g.changed, g.history, holds()
+		g.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			g.t.Fatalf("waited in vain for %s; the document was %v", what, history)
+		}
+	}
+}
+
+func (g *group) awaitHolders(ids ...string) {
+	g.t.Helper()
+	slices.Sort(ids)
+	g.await(fmt.Sprintf("the holders %v", ids), func(s semaphore) bool { return slices.Equal(s.Holders, ids) })
+}
+
+// wantHeldThroughout fails if id did not hold a slot in every state from the
+// first in which it did.
+func (g *group) wantHeldThroughout(id string) {
+	g.t.Helper()
+	history := g.seen()
+	first := slices.IndexFunc(history, func(s semaphore) bool { return slices.Contains(s.Holders, id) })
+	if first < 0 {
+		g.t.Fatalf("%s never held a slot", id)
+	}
+	for _, s := range history[first:] {
+		if !slices.Contains(s.Holders, id) {
+			g.t.Fatalf("%s gave its slot back in between: %v", id, history)
+		}
+	}
+}
+
+// wantNever fails if a state of the document has met a condition.
+func (g *group) wantNever(what string, holds func(semaphore) bool) {
+	g.t.Helper()
+	if history := g.seen(); slices.ContainsFunc(history, holds) {
+		g.t.Errorf("%s: %v", what, history)
+	}
+}
+
+// holds is the condition that id has a slot.
+func holds(id string) func(semaphore) bool {
+	return func(s semaphore) bool { return slices.Contains(s.Holders, id) }
+}
+
+// put writes the document as it is.
+func (g *group) put(document string) {
+	g.t.Helper()
+	g.putKey(g.key(), document)
+}
+
+// putKey writes a key.
+func (g *group) putKey(key, value string) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	_, err := g.client.Put(ctx, key, value)
+	must(g.t, err)
+}
+
+// get returns a key's value, "" when it is missing.
+func (g *group) get(key string) string {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	response, err := g.client.Get(ctx, key)
+	must(g.t, err)
+	if len(response.Kvs) == 0 {
+		return ""
+	}
+	return string(response.Kvs[0].Value)
+}
+
+// wantDocument checks the document byte by byte.
+func (g *group) wantDocument(want string) {
+	g.t.Helper()
+	if got := g.get(g.key()); got != want {
+		g.t.Errorf("the document is %s, want %s", got, want)
+	}
+}
+
+// wantRecord checks what a host has written of itself under a key, at since or after.
+// Where by is "" the key is that of its place in the queue.
+func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
+	g.t.Helper()
+	hostname, err := os.Hostname()
+	must(g.t, err)
+	want := map[string]string{"hostname": hostname, "boot_id": h.bootID(), "version": needReboot.NewVersion}
+	if by != "" {
+		want["by"] = by
+	}
+	value := g.get(key)
+	var got map[string]string
+	if err := json.Unmarshal([]byte(value), &got); err != nil {
+		g.t.Fatalf("%s is %q: %v", key, value, err)
+	}
+	at, err := time.Parse(time.RFC3339, got["since"])
+	if err != nil || at.Before(since) || at.After(time.Now()) {
+		g.t.Errorf("%s is %s, and its since should be between %v and now", key, value, since)
+	}
+	delete(got, "since")
+	random := []string{"token"}
+	if by == "" {
+		random = append(random, "owner")
+	}
+	for _, name := range random {
+		if len(got[name]) < 26 { // 128 bits in base32
+			g.t.Errorf("%s is %s, want a random text as its %s", key, value, name)
+		}
+		delete(got, name)
+	}
+	if !maps.Equal(got, want) {
+		g.t.Errorf("%s is %s, want since, %s and %v", key, value, strings.Join(random, ", "), want)
+	}
+}
+
+// keys returns all keys of the group.
+func (g *group) keys() []string {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	response, err := g.client.Get(ctx, g.prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	must(g.t, err)
+	var keys []string
+	for _, kv := range response.Kvs {
+		keys = append(keys, string(kv.Key))
+	}
+	return keys
+}
+
+// swap is a client that knows the document and nothing else: it changes it by
+// compare-and-swap on the revision that it read, and returns false when change
+// does.
+func (g *group) swap(change func(*semaphore) bool) bool {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	for {
+		response, err := g.client.Get(ctx, g.key())
+		must(g.t, err)
+		s := semaphore{Semaphore: 1, Max: 1}
+		var revision int64
+		if len(response.Kvs) > 0 {
+			revision = response.Kvs[0].ModRevision
+			must(g.t, json.Unmarshal(response.Kvs[0].Value, &s))
+		}
+		if !change(&s) {
+			return false
+		}
+		swapped, err := g.client.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(g.key()), "=", revision)).
+			Then(clientv3.OpPut(g.key(), s.String())).
+			Commit()
+		must(g.t, err)
+		if swapped.Succeeded {
+			return true
+		}
+	}
+}
+
+// lock takes a slot for id as such a client does.
+func (g *group) lock(id string) bool {
+	g.t.Helper()
+	return g.swap(func(s *semaphore) bool {
+		if s.Semaphore <= 0 {
+			return false
+		}
+		s.Semaphore--
+		s.Holders = append(s.Holders, id)
+		slices.Sort(s.Holders)
+		return true
+	})
+}
+
+// unlock gives the slot of id back as such a client does.
+func (g *group) unlock(id string) {
+	g.t.Helper()
+	g.swap(func(s *semaphore) bool {
+		s.Semaphore++
+		s.Holders = slices.DeleteFunc(s.Holders, func(h string) bool { return h == id })
+		return true
+	})
+}
+
+// setMax sets the number of slots.
+func (g *group) setMax(n int) {
+	g.t.Helper()
+	g.swap(func(s *semaphore) bool {
+		s.Semaphore += n - s.Max
+		s.Max = n
+		return true
+	})
+}
+
+// record writes what a holder on this host says of itself, with a boot id.
+func (g *group) record(id, bootID string) {
+	g.t.Helper()
+	hostname, err := os.Hostname()
+	must(g.t, err)
+	g.recordOf(id, hostname, bootID)
+}
+
+// recordOf is record, for any host.
+func (g *group) recordOf(id, hostname, bootID string) {
+	g.t.Helper()
+	g.putKey(g.prefix+"/holders/"+id, fmt.Sprintf(`{"hostname":%q,"boot_id":%q,"since":"2024-05-06T07:08:09Z","by":"locksmithd"}`, hostname, bootID))
+}

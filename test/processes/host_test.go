@@ -1,0 +1,352 @@
+package processes
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/proc"
+	"github.com/locksmithd/locksmith/test/realpart"
+	"github.com/locksmithd/locksmith/test/simhost"
+)
+
+var (
+	needReboot = bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "4081.2.0", NewSize: 400 << 20}
+	idle       = bustest.Status{Operation: bustest.OperationIdle}
+
+	// someUser is logged in, which holds a reboot up while the lock is held.
+	someUser = bustest.Session{ID: "1", UID: 1000, Name: "user"}
+)
+
+// host is a simulated host in a test.
+type host struct {
+	*simhost.Host
+	t  testing.TB
+	id string
+}
+
+var hosts atomic.Int64
+
+// option changes how a host is made.
+type option func(*simhost.Options)
+
+func withArgs(args ...string) option { return func(o *simhost.Options) { o.Args = args } }
+func withEnv(env ...string) option   { return func(o *simhost.Options) { o.Env = env } }
+
+// newHost makes a host with an update.conf. Its locksmithd does not run yet. At
+// the end of the test its log is printed if the test failed, and it must not
+// tell of a crash.
+func newHost(t testing.TB, conf string, options ...option) *host {
+	t.Helper()
+	o := simhost.Options{
+		Locksmithd: locksmithd(),
+		Dir:        t.TempDir(),
+		MachineID:  fmt.Sprintf("%032x", hosts.Add(1)),
+		UpdateConf: conf,
+	}
+	for _, set := range options {
+		set(&o)
+	}
+	sim, err := simhost.New(o)
+	realpart.Must(t, err)
+	h := &host{Host: sim, t: t, id: o.MachineID}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Errorf("close host %s: %v", h.id, err)
+		}
+		log := h.Log()
+		for _, crash := range []string{"DATA RACE", "panic:", "fatal error:", "goroutine 1 "} {
+			if strings.Contains(log, crash) {
+				t.Errorf("locksmithd crashed: %q in its log", crash)
+			}
+		}
+		if t.Failed() {
+			t.Logf("log of host %s:\n%s\nits last status: %s", h.id, log, h.Status())
+		}
+	})
+	return h
+}
+
+// startHost makes a host and starts its locksmithd.
+func startHost(t testing.TB, conf string, options ...option) *host {
+	t.Helper()
+	h := newHost(t, conf, options...)
+	h.start()
+	return h
+}
+
+// startPending makes a host whose update_engine says that a reboot is needed, and
+// starts its locksmithd.
+func startPending(t testing.TB, conf string, options ...option) *host {
+	t.Helper()
+	h := newHost(t, conf, options...)
+	h.Engine.Set(needReboot)
+	h.start()
+	return h
+}
+
+// startWaiting starts a host that waits for the slot that "other" holds.
+func startWaiting(t testing.TB, g *group, conf string) *host {
+	t.Helper()
+	if !g.lock("other") {
+		t.Fatal("no slot is free")
+	}
+	h := startHost(t, conf)
+	h.announce()
+	h.awaitStatus("waiting for a slot", "held by other")
+	return h
+}
+
+// startHolding starts a host that holds a slot, and waits for a user to leave.
+func startHolding(t testing.TB, g *group, conf string) *host {
+	t.Helper()
+	h := newHost(t, conf)
+	must(t, h.Logind.SetSessions(someUser))
+	h.Engine.Set(needReboot)
+	h.start()
+	h.awaitStatus("users are logged in")
+	g.awaitHolders(h.id)
+	return h
+}
+
+func (h *host) start() {
+	h.t.Helper()
+	must(h.t, h.Start())
+}
+
+// await waits until a condition on the host's log, status, notifications or
+// daemon holds.
+func (h *host) await(what string, holds func() bool) {
+	h.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		changed := h.Changed()
+		if holds() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			h.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// awaitStatus waits for a status line that has all the parts.
+func (h *host) awaitStatus(parts ...string) {
+	h.t.Helper()
+	h.await(fmt.Sprintf("the status %q", parts), func() bool { return containsAll(h.Status(), parts...) })
+}
+
+// awaitLog waits for a line of the log that has all the parts.
+func (h *host) awaitLog(parts ...string) {
+	h.t.Helper()
+	h.await(fmt.Sprintf("%q in the log", parts), func() bool { return h.logged(parts...) > 0 })
+}
+
+// logged counts the lines of the log that have all the parts.
+func (h *host) logged(parts ...string) int {
+	n := 0
+	for line := range strings.Lines(h.Log()) {
+		if containsAll(line, parts...) {
+			n++
+		}
+	}
+	return n
+}
+
+// noticed counts what the service manager was told, such as READY=1.
+func (h *host) noticed(notice string) int {
+	n := 0
+	for _, told := range h.Notices() {
+		if told == notice {
+			n++
+		}
+	}
+	return n
+}
+
+func containsAll(text string, parts ...string) bool {
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitIdle waits until locksmithd has nothing to do.
+func (h *host) awaitIdle() {
+	h.t.Helper()
+	h.awaitStatus("idle: no reboot is needed")
+}
+
+// announce lets update_engine need a reboot.
+func (h *host) announce() {
+	h.t.Helper()
+	must(h.t, h.Engine.Announce(needReboot))
+}
+
+// awaitReboot waits until logind is asked to reboot.
+func (h *host) awaitReboot() bustest.RebootCall {
+	h.t.Helper()
+	select {
+	case call := <-h.Logind.Reboots():
+		return call
+	case <-time.After(patience):
+		h.t.Fatal("logind was not asked to reboot")
+		panic("unreachable")
+	}
+}
+
+// wantNoReboot fails if logind has been asked to reboot by now.
+func (h *host) wantNoReboot() {
+	h.t.Helper()
+	select {
+	case call := <-h.Logind.Reboots():
+		h.t.Errorf("logind was asked to reboot: %+v", call)
+	default:
+	}
+}
+
+// wantExit waits for the end of locksmithd and checks its status.
+func (h *host) wantExit(want int) {
+	h.t.Helper()
+	select {
+	case <-h.Daemon().Done():
+	case <-time.After(patience):
+		h.t.Fatal("locksmithd does not end")
+	}
+	if got := proc.ExitStatus(h.Daemon().Err()); got != want {
+		h.t.Fatalf("locksmithd ended with status %d, want %d", got, want)
+	}
+}
+
+func (h *host) signal(s syscall.Signal) {
+	h.t.Helper()
+	must(h.t, h.Daemon().Signal(s))
+}
+
+// terminate ends locksmithd as systemctl stop does, and wants it to end well.
+func (h *host) terminate() {
+	h.t.Helper()
+	h.signal(syscall.SIGTERM)
+	h.wantExit(0)
+}
+
+// reboot takes the host down, as logind was asked to, and boots it.
+func (h *host) reboot() {
+	h.t.Helper()
+	must(h.t, h.Halt())
+	must(h.t, h.Boot())
+}
+
+// reload changes update.conf and sends SIGHUP, as systemctl reload does.
+func (h *host) reload(conf string) {
+	h.t.Helper()
+	must(h.t, h.Configure(conf))
+	h.signal(syscall.SIGHUP)
+}
+
+// write writes a file below the host's root.
+func (h *host) write(path, content string) {
+	h.t.Helper()
+	path = h.Path(path)
+	must(h.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(h.t, os.WriteFile(path, []byte(content), 0o644))
+}
+
+// bootID returns the id of the host's boot.
+func (h *host) bootID() string {
+	h.t.Helper()
+	data, err := os.ReadFile(h.Path("proc/sys/kernel/random/boot_id"))
+	must(h.t, err)
+	return strings.TrimSpace(string(data))
+}
+
+func (h *host) coordinatorPath() string { return h.Path("run/update-engine/coordinator.conf") }
+
+// wantCoordinator checks the content of the coordinator file. It is written
+// before the status line is told.
+func (h *host) wantCoordinator(strategy, state string) {
+	h.t.Helper()
+	got, err := os.ReadFile(h.coordinatorPath())
+	must(h.t, err)
+	if want := fmt.Sprintf("NAME=locksmithd\nSTRATEGY=%s\nSTATE=%s\n", strategy, state); string(got) != want {
+		h.t.Errorf("the coordinator file is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// result is what a program that has ended left.
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+// run runs a program on the host until its end, beside its locksmithd.
+func (h *host) run(program string, args ...string) result {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, append([]string{"--root=" + h.Path("")}, args...)...)
+	cmd.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address()}
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	return result{stdout.String(), stderr.String(), proc.ExitStatus(err)}
+}
+
+// ctl runs locksmithctl on the host and wants it to succeed.
+func (h *host) ctl(args ...string) {
+	h.t.Helper()
+	if r := h.run(locksmithctl(), args...); r.status != 0 {
+		h.t.Fatalf("locksmithctl %v: %+v", args, r)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shutWindow is a reboot window, as lines of update.conf, that does not open
+// during any test; openWindow is one that does not shut.
+func shutWindow() string { return window(12*time.Hour, time.Hour) }
+func openWindow() string { return window(-time.Hour, 3*time.Hour) }
+
+func window(start, length time.Duration) string {
+	return fmt.Sprintf("LOCKSMITHD_REBOOT_WINDOW_START=%s\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
+		time.Now().UTC().Add(start).Format("15:04"), length)
+}
+
+// groupName returns the name of a lock's group that is this test's alone.
+func groupName() string { return "e2e-" + strings.ToLower(rand.Text()[:12]) }
+
+// eventually waits for a condition on something that tells nobody when it
+// changes.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

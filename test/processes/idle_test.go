@@ -1,0 +1,62 @@
+package processes
+
+import (
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// The daemon is connected to etcd only while it needs it.
+func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
+	t.Parallel()
+	s := sharedEtcd(t, etcdtest.Newest)
+	g := newGroup(t, s)
+	p := etcdtest.MustProxy(t, s)
+	h := newHost(t, g.confAt(p.Endpoint()))
+	g.lock(h.id)
+	h.start()
+	h.awaitIdle()
+	g.awaitHolders()
+	disconnected(t, p)
+	if p.Accepted() == 0 {
+		t.Fatal("it was never connected")
+	}
+	h.terminate()
+	h.start() // with no slot to give back
+	h.awaitIdle()
+	disconnected(t, p)
+	// What does not concern etcd leads to no connection.
+	for range 3 {
+		must(t, h.Engine.Announce(idle))
+	}
+	h.reload(g.confAt(p.Endpoint(), shutWindow()))
+	h.awaitLog("the new configuration is in force")
+	h.awaitIdle()
+	disconnected(t, p)
+	at := p.Accepted()
+	h.announce()
+	h.awaitStatus("for the reboot window")
+	must(t, h.Engine.Announce(idle))
+	h.awaitIdle()
+	if now := p.Accepted(); now != at {
+		t.Errorf("it made %d connections while it waited for the window", now-at)
+	}
+	// It is connected while it waits for a slot, and no longer than that.
+	g.lock("other")
+	h.reload(g.confAt(p.Endpoint()))
+	h.announce()
+	h.awaitStatus("waiting for a slot", "held by other")
+	if p.Connections() == 0 {
+		t.Error("it waits without a connection")
+	}
+	must(t, h.Engine.Announce(idle))
+	h.awaitIdle()
+	disconnected(t, p)
+}
+
+// disconnected waits until the proxy has seen the end of every connection,
+// which it does soon after.
+func disconnected(t *testing.T, p *etcdtest.Proxy) {
+	t.Helper()
+	eventually(t, "no connection to etcd", func() bool { return p.Connections() == 0 })
+}

@@ -1,0 +1,168 @@
+package processes
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
+
+// logind's refusal is logged, the lock released, and it is tried again later.
+func TestRebootRefusedByLogindReleasesTheLockAndIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := newHost(t, g.conf())
+		h.Logind.Refuse("Reboot", accessDenied, "not today")
+		h.Engine.Set(needReboot)
+		h.start()
+		h.awaitReboot()
+		h.awaitStatus("waiting", "trying again", "not today")
+		h.awaitLog("level=WARN", "not today")
+		g.awaitHolders()
+		h.wantCoordinator("etcd-lock", "reboot-planned")
+		h.awaitReboot() // again
+		h.Logind.Heal("Reboot")
+		for !h.awaitReboot().Accepted { // it may have asked in between
+		}
+		g.awaitHolders(h.id)
+	})
+}
+
+// The same without a lock.
+func TestRebootRefusedByLogindIsTriedAgainWithoutALock(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	h.Logind.Refuse("Reboot", accessDenied, "not today")
+	h.Engine.Set(needReboot)
+	h.start()
+	h.awaitReboot()
+	h.awaitStatus("waiting", "trying again", "not today")
+	h.Logind.Heal("Reboot")
+	h.awaitReboot()
+	h.awaitStatus("rebooting: logind was asked")
+}
+
+// logind gives no answer: it may reboot the host or not, so the lock is kept.
+func TestRebootThatLogindDoesNotAnswerKeepsTheLock(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := newHost(t, g.conf())
+		h.Logind.Hang("Reboot")
+		h.Engine.Set(needReboot)
+		h.start()
+		h.awaitReboot()
+		h.awaitStatus("rebooting: logind was asked", "trying again", "deadline exceeded")
+		h.terminate()
+		g.wantHeldThroughout(h.id)
+		h.wantNoReboot()
+	})
+}
+
+// logind is not there yet: nobody can say whether a reboot is scheduled already,
+// and who is logged in. No slot is taken meanwhile.
+func TestLogindAbsentIsWaitedForWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := newHost(t, g.conf())
+		must(t, h.Logind.Leave())
+		h.Engine.Set(needReboot)
+		h.start()
+		h.awaitStatus("asking logind", "trying again", "login1")
+		g.awaitHolders()
+		must(t, h.Logind.Appear())
+		h.awaitReboot()
+		g.awaitHolders(h.id)
+	})
+}
+
+// It goes away later, or answers nonsense: somebody may be working.
+func TestLogindThatDoesNotSayWhoIsAtWorkHoldsTheRebootBack(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(h *host) error{
+		"gone":     func(h *host) error { return h.Logind.Leave() },
+		"nonsense": func(h *host) error { return h.Logind.Answer("ListSessions", "none") },
+		"refuses": func(h *host) error {
+			h.Logind.Refuse("ListSessions", accessDenied, "not you")
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := startHost(t, g.conf())
+			h.awaitIdle()
+			must(t, fail(h))
+			h.announce()
+			h.awaitStatus("waiting", "held back by logind, which does not say who is at work on this host")
+			h.awaitLog("level=INFO", "held back", "logind")
+			g.awaitHolders()
+			h.wantNoReboot()
+		})
+	}
+}
+
+// Users can keep logind from saying who is at work, but not past the deadline: then they
+// are told, whoever they are, and the host reboots.
+func TestDeadlineEndsThatNobodyKnowsWhoIsAtWork(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(h *host) error{
+		"nonsense": func(h *host) error { return h.Logind.Answer("ListSessions", "none") },
+		"refuses": func(h *host) error {
+			h.Logind.Refuse("BlockInhibited", accessDenied, "not you")
+			return h.Logind.SetSessions(someUser)
+		},
+		"hangs": func(h *host) error { h.Logind.Hang("ListSessions"); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=20s\nLOCKSMITHD_LOGIN_DELAY=2s\n")
+			must(t, fail(h))
+			h.Engine.Set(needReboot)
+			h.start()
+			h.awaitStatus("held back by logind, which does not say who is at work on this host", "can postpone it until")
+			h.wantNoReboot()
+			if s := h.awaitSchedule(); !strings.HasPrefix(s.Message, "System reboot in 2 seconds!") {
+				t.Errorf("users are told %q", s.Message)
+			}
+			h.awaitReboot()
+			g.wantHeldThroughout(h.id)
+		})
+	}
+}
+
+// A user makes a session of theirs, or their number, too large to be read: they are somebody at
+// work like others, and hold the host back no longer than others.
+func TestNobodyHidesBehindALongAnswerOfLogind(t *testing.T) {
+	t.Parallel()
+	crowd := make([]bustest.Session, 1500)
+	for i := range crowd {
+		crowd[i] = bustest.Session{ID: strconv.Itoa(i), UID: 1000, Name: strings.Repeat("x", 200)}
+	}
+	for name, c := range map[string]struct {
+		sessions []bustest.Session
+		who      string
+	}{
+		"a session": {[]bustest.Session{{ID: "1", UID: 1000, Name: "mallory", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}}}, "mallory"},
+		"many":      {crowd, "logind lists too many sessions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := newHost(t, g.conf()+"LOCKSMITHD_LOGIN_DELAY=10s\n")
+			must(t, h.Logind.SetSessions(c.sessions...))
+			h.Engine.Set(needReboot)
+			h.start()
+			h.awaitStatus("users are logged in (", c.who)
+			h.awaitReboot()
+			g.wantHeldThroughout(h.id)
+		})
+	}
+}

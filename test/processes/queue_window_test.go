@@ -1,0 +1,197 @@
+package processes
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// queued returns the ids in the queue, in order.
+func (g *group) queued() []string {
+	g.t.Helper()
+	response, err := g.client.Get(soon(g.t), g.queueKey(""), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+	must(g.t, err)
+	var ids []string
+	for _, kv := range response.Kvs {
+		ids = append(ids, strings.TrimPrefix(string(kv.Key), g.queueKey("")))
+	}
+	return ids
+}
+
+// awaitQueue waits until so many hosts are in the queue.
+func (g *group) awaitQueue(n int) {
+	g.t.Helper()
+	eventually(g.t, fmt.Sprintf("a queue of %d", n), func() bool { return len(g.queued()) == n })
+}
+
+// windowUntil is a reboot window, as lines of update.conf, that is open and shuts
+// at a whole second: its start is at a minute, its length need not be minutes.
+func windowUntil(shuts time.Time) string {
+	start := shuts.UTC().Add(-time.Hour).Truncate(time.Minute)
+	return fmt.Sprintf("LOCKSMITHD_REBOOT_WINDOW_START=%s\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
+		start.Format("15:04"), shuts.Sub(start))
+}
+
+// reloadAll gives all hosts an update.conf, and waits until it is in force.
+func reloadAll(fleet []*host, conf string) {
+	const inForce = "the new configuration is in force"
+	before := make([]int, len(fleet))
+	for i, h := range fleet {
+		before[i] = h.logged(inForce)
+		h.reload(conf)
+	}
+	for i, h := range fleet {
+		h.await(inForce, func() bool { return h.logged(inForce) > before[i] })
+	}
+}
+
+// shutByTheClock gives all hosts, who are in the queue, a window that shuts soon,
+// and returns before it does.
+func shutByTheClock(t testing.TB, g *group, fleet []*host) {
+	t.Helper()
+	for notice := 5 * time.Second; ; notice *= 2 {
+		shuts := time.Now().Add(notice).Truncate(time.Second)
+		open := func() bool { return time.Now().Before(shuts) }
+		reloadAll(fleet, g.conf(windowUntil(shuts)))
+		eventually(t, "the whole fleet in the queue", func() bool { return len(g.queued()) == len(fleet) || !open() })
+		if len(g.queued()) == len(fleet) && open() {
+			return
+		}
+		t.Logf("%s are too short a notice for %d hosts on this machine", notice, len(fleet))
+	}
+}
+
+// wantLeases checks how many leases etcd has, and that all that are gone were given
+// back: none has run out.
+func wantLeases(t testing.TB, s *etcdtest.Server, g *group, n int) {
+	t.Helper()
+	leases, err := g.client.Leases(soon(t))
+	must(t, err)
+	if got := len(leases.Leases); got != n {
+		t.Errorf("etcd has %d leases, want %d", got, n)
+	}
+	response, err := http.Get(s.Endpoint() + "/metrics")
+	must(t, err)
+	defer response.Body.Close()
+	metrics, err := io.ReadAll(response.Body)
+	must(t, err)
+	const expired = "\netcd_debugging_server_lease_expired_total "
+	if !strings.Contains(string(metrics), expired+"0\n") {
+		_, after, _ := strings.Cut(string(metrics), expired)
+		count, _, _ := strings.Cut(after, "\n")
+		t.Errorf("leases that ran out: %q, want 0", count)
+	}
+}
+
+// A whole fleet leaves the queue at the moment at which its window shuts: hosts
+// leave while those before and behind them do. (A window opens at a whole minute:
+// what opens it here is a change of the configuration.) It is not parallel to
+// others, which it would slow down.
+func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpened(t *testing.T) {
+	n := 200
+	if raceDetector {
+		n = 40 // the programs are many times as large
+	}
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	g := newGroup(t, s)
+	if !g.lock("other") {
+		t.Fatal("no slot is free")
+	}
+	var fleet []*host
+	byID := map[string]*host{}
+	for len(fleet) < n {
+		for range 20 {
+			h := startPending(t, g.conf(openWindow()))
+			fleet = append(fleet, h)
+			byID[h.id] = h
+		}
+		g.awaitQueue(len(fleet))
+	}
+	for _, h := range fleet {
+		h.awaitStatus("waiting for a slot")
+	}
+
+	shutByTheClock(t, g, fleet)
+	g.awaitQueue(0)
+	for _, h := range fleet {
+		h.awaitStatus("for the reboot window, which opens")
+	}
+	wantLeases(t, s, g, 0)
+
+	// A slot is free now, and nobody takes it who had waited for it, though there
+	// is time for one that comes from nowhere.
+	g.unlock("other")
+	canary := startPending(t, g.conf(openWindow()))
+	canary.awaitReboot()
+	g.awaitHolders(canary.id)
+	canary.reboot()
+	g.wantEmpty()
+	g.wantOrder("other", canary.id)
+
+	if !g.lock("other") {
+		t.Fatal("the slot is not free")
+	}
+	reloadAll(fleet, g.conf(openWindow()))
+	g.awaitQueue(n)
+	for _, h := range fleet {
+		h.awaitStatus("waiting for a slot")
+	}
+	wantLeases(t, s, g, n)
+
+	// The queue works.
+	queue := g.queued()
+	g.unlock("other")
+	byID[queue[0]].awaitReboot()
+	byID[queue[1]].awaitStatus("first in the queue", "held by "+queue[0])
+	if now := g.queued(); !slices.Equal(now, queue[1:]) {
+		t.Errorf("the queue is %v, want %v", now, queue[1:])
+	}
+	g.wantOrder("other", canary.id, "other", queue[0])
+	for _, h := range fleet {
+		h.wantNoReboot() // the first one's is known
+		for _, level := range []string{"level=WARN", "level=ERROR"} {
+			if h.logged(level) > 0 {
+				t.Errorf("host %s has %s in its log:\n%s", h.id, level, h.Log())
+			}
+		}
+	}
+	must(t, s.WaitHealthy(soon(t)))
+	alarms, err := g.client.AlarmList(soon(t))
+	must(t, err)
+	if len(alarms.Alarms) > 0 {
+		t.Errorf("alarms of etcd: %v", alarms.Alarms)
+	}
+}
+
+// The same for a few, without any change of the configuration: the window is open
+// for the first half of every minute.
+func TestHostsLeaveAndEnterTheQueueByTheClock(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	if !g.lock("other") {
+		t.Fatal("no slot is free")
+	}
+	var fleet []*host
+	for range 3 {
+		fleet = append(fleet, startPending(t, g.conf("LOCKSMITHD_REBOOT_WINDOW_START=\"* * * * *\"", "LOCKSMITHD_REBOOT_WINDOW_LENGTH=30s")))
+	}
+	g.awaitQueue(len(fleet))
+	for _, h := range fleet {
+		h.awaitStatus("waiting for a slot", "until the reboot window shuts")
+	}
+	g.awaitQueue(0)
+	for _, h := range fleet {
+		h.awaitStatus("for the reboot window, which opens")
+	}
+	g.awaitQueue(len(fleet))
+	g.wantOrder("other")
+}

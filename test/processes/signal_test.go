@@ -1,0 +1,309 @@
+package processes
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// SIGTERM ends the daemon at once in every state, with status 0. A slot is given
+// back unless the host goes down: then the slot is for that.
+func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		window string
+		other  bool // somebody else holds the slot
+		reach  func(h *host)
+		kept   bool
+	}{
+		"idle": {reach: func(h *host) { h.awaitIdle() }},
+		"waiting for the window": {window: shutWindow(), reach: func(h *host) {
+			h.announce()
+			h.awaitStatus("for the reboot window")
+		}},
+		"waiting for a slot": {other: true, reach: func(h *host) {
+			h.announce()
+			h.awaitStatus("waiting for a slot", "held by other")
+		}},
+		"waiting to try again": {reach: func(h *host) {
+			h.Logind.Refuse("Reboot", accessDenied, "not today")
+			h.announce()
+			h.awaitStatus("waiting", "trying again")
+		}},
+		"holding the lock during the login delay": {reach: func(h *host) {
+			must(h.t, h.Logind.SetSessions(someUser))
+			h.announce()
+			h.awaitStatus("users are logged in")
+		}},
+		"holding the lock when somebody else shuts the host down": {kept: true, reach: func(h *host) {
+			must(h.t, h.Logind.SetSessions(someUser))
+			h.announce()
+			h.awaitStatus("users are logged in")
+			must(h.t, h.Logind.SetPreparing(true))
+		}},
+		"holding the lock when nobody knows whether the host goes down": {kept: true, reach: func(h *host) {
+			must(h.t, h.Logind.SetSessions(someUser))
+			h.announce()
+			h.awaitStatus("users are logged in")
+			h.Logind.Hang("PreparingForShutdown")
+		}},
+		"after the reboot was accepted": {kept: true, reach: func(h *host) {
+			h.announce()
+			h.awaitReboot()
+			h.awaitStatus("rebooting")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			if test.other {
+				g.lock("other")
+			}
+			h := startHost(t, g.conf(test.window))
+			test.reach(h)
+			h.terminate()
+			h.await("STOPPING=1", func() bool { return h.noticed("STOPPING=1") == 1 })
+			if test.kept {
+				g.wantHeldThroughout(h.id)
+				return
+			}
+			if keys := g.keys(); len(keys) > 1 {
+				t.Errorf("left behind: %v", keys)
+			}
+			if history := g.seen(); len(history) > 0 && holds(h.id)(history[len(history)-1]) {
+				t.Errorf("the slot is still held: %v", history)
+			}
+		})
+	}
+}
+
+// Also before it has a state: the bus does not answer.
+func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	must(t, h.Bus.Pause())
+	h.start()
+	timeout := time.After(patience)
+	for _, err := os.Stat(h.coordinatorPath()); err != nil; _, err = os.Stat(h.coordinatorPath()) {
+		select {
+		case <-timeout:
+			t.Fatal("it does not start")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	h.terminate()
+}
+
+// The same while etcd cannot be reached.
+func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	g := newGroup(t, s)
+	p := etcdtest.MustProxy(t, s)
+	conf := g.confAt(p.Endpoint())
+	t.Run("at start", func(t *testing.T) {
+		p.Refuse()
+		h := startHost(t, conf)
+		h.awaitStatus("starting", "the last attempt failed")
+		h.terminate()
+	})
+	t.Run("at start, silent", func(t *testing.T) {
+		must(t, p.BlackHole())
+		h := startHost(t, conf)
+		h.awaitStatus("starting")
+		h.terminate()
+	})
+	t.Run("holding the lock", func(t *testing.T) {
+		must(t, p.Pass())
+		h := startHolding(t, g, conf)
+		must(t, p.BlackHole())
+		h.terminate()
+		h.awaitLog("level=ERROR", "without knowing whether the slot was given back")
+		// At the next start it is.
+		must(t, p.Pass())
+		h.Engine.Set(idle)
+		h.start()
+		h.awaitIdle()
+		g.awaitHolders()
+	})
+}
+
+// SIGHUP reads the configuration again, and the daemon goes on with the new one.
+func TestSIGHUPMovesToTheNewGroup(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		old, new := newGroup(t, s), newGroup(t, s)
+		h := startWaiting(t, old, old.conf())
+		h.reload(new.conf())
+		h.awaitReboot()
+		new.awaitHolders(h.id)
+		old.wantNever("it took a slot of the old group", holds(h.id))
+		h.await("RELOADING=1, then READY=1 again", func() bool { return h.noticed("RELOADING=1") == 1 && h.noticed("READY=1") == 2 })
+	})
+}
+
+// A slot of the old group is given back before one of the new group is taken.
+func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		old, new := newGroup(t, s), newGroup(t, s)
+		h := startHolding(t, old, old.conf())
+		h.reload(new.conf())
+		old.awaitHolders()
+		new.awaitHolders(h.id)
+		h.awaitStatus("users are logged in")
+		h.wantNoReboot()
+	})
+}
+
+// A request by hand is not forgotten: nobody repeats it.
+func TestSIGHUPForgetsNoRequestByHand(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	for name, conf := range map[string]string{"another window": openWindow(), "another strategy": g.conf()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := startHost(t, shutWindow())
+			h.awaitIdle()
+			h.ctl("send-need-reboot")
+			h.awaitStatus("for the reboot window")
+			h.reload(conf)
+			h.awaitReboot()
+		})
+	}
+}
+
+// A bad new configuration is refused as a whole, with one sentence, and the old
+// one kept.
+func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
+	t.Parallel()
+	s := sharedEtcd(t, etcdtest.Newest)
+	old, new := newGroup(t, s), newGroup(t, s)
+	h := startWaiting(t, old, old.conf())
+	for _, bad := range []struct{ conf, names string }{
+		{new.conf("REBOOT_STRATEGY=sometimes"), "REBOOT_STRATEGY"},
+		{new.conf("LOCKSMITHD_REBOOT_WINDOW_START=04:00"), "LOCKSMITHD_REBOOT_WINDOW_LENGTH"},
+		{new.conf("LOCKSMITHD_ETCD_CERTFILE=/nowhere"), "LOCKSMITHD_ETCD_KEYFILE"},
+	} {
+		h.reload(bad.conf)
+		h.awaitLog("level=ERROR", "the new configuration is refused", bad.names)
+	}
+	h.await("READY=1 after each RELOADING=1", func() bool { return h.noticed("RELOADING=1") == 3 && h.noticed("READY=1") == 4 })
+	if !containsAll(h.Status(), "waiting for a slot", "held by other") {
+		t.Errorf("the status is %q", h.Status())
+	}
+	h.awaitStatus("waiting for a slot", "the new configuration is refused", "LOCKSMITHD_ETCD_KEYFILE")
+	old.unlock("other")
+	h.awaitReboot()
+	old.awaitHolders(h.id)
+	if keys := new.keys(); len(keys) > 0 {
+		t.Errorf("the refused group was used: %v", keys)
+	}
+}
+
+// A host that waits for the lock does not forget it, and reboot, because its
+// update.conf is gone or being written: not before the file says so.
+func TestSIGHUPWithoutUpdateConfKeepsTheLock(t *testing.T) {
+	t.Parallel()
+	s := sharedEtcd(t, etcdtest.Newest)
+	for name, spoil := range map[string]func(path string) error{
+		"gone":      os.Remove,
+		"truncated": func(path string) error { return os.Truncate(path, 0) },
+		"cut off":   func(path string) error { return os.WriteFile(path, []byte("GROUP=stable\n"), 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, s)
+			h := startWaiting(t, g, g.conf())
+			must(t, spoil(h.Path("etc/flatcar/update.conf")))
+			h.signal(syscall.SIGHUP)
+			h.awaitLog("level=ERROR", "the new configuration is refused", "REBOOT_STRATEGY=reboot")
+			h.awaitStatus("waiting for a slot", "held by other", "the new configuration is refused", "REBOOT_STRATEGY=reboot")
+			h.wantNoReboot()
+			h.reload("REBOOT_STRATEGY=reboot\n")
+			h.awaitReboot()
+			if strings.Contains(h.Status(), "refused") {
+				t.Errorf("the status is %q after a reload that was accepted", h.Status())
+			}
+			g.wantNever("it took a slot", holds(h.id))
+		})
+	}
+}
+
+// systemd puts update.conf into the environment, where it stays as it was: what
+// came from the file that way follows the file. What a drop-in has set goes on to
+// win.
+func TestSIGHUPFollowsTheFileWhereTheEnvironmentCameFromIt(t *testing.T) {
+	t.Parallel()
+	s := sharedEtcd(t, etcdtest.Newest)
+	for name, fromFile := range map[string]bool{"from the file": true, "from a drop-in": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first, second, dropIn := newGroup(t, s), newGroup(t, s), newGroup(t, s)
+			environment := dropIn
+			if fromFile {
+				environment = first
+			}
+			h := startHost(t, first.conf(shutWindow()), withEnv("LOCKSMITHD_GROUP="+environment.name))
+			h.announce()
+			h.awaitStatus("for the reboot window")
+			h.reload(second.conf(openWindow()))
+			h.awaitReboot()
+			if fromFile {
+				second.awaitHolders(h.id)
+			} else {
+				dropIn.awaitHolders(h.id)
+			}
+		})
+	}
+}
+
+// off is a clean finish by SIGHUP as well; a slot is given back.
+func TestSIGHUPToOffFinishesCleanlyAndReleasesTheLock(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := startHolding(t, g, g.conf())
+		h.reload("REBOOT_STRATEGY=off\n")
+		h.wantExit(0)
+		g.awaitHolders()
+		h.wantCoordinator("off", "disabled")
+		h.awaitStatus("off")
+		h.wantNoReboot()
+	})
+}
+
+// From one strategy to the other and back.
+func TestSIGHUPChangesTheStrategy(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	g.lock("other")
+	h := startHost(t, "REBOOT_STRATEGY=reboot\n"+shutWindow())
+	h.announce()
+	h.awaitStatus("for the reboot window")
+	h.wantCoordinator("reboot", "reboot-planned")
+	h.reload(g.conf())
+	h.awaitStatus("waiting for a slot", "held by other")
+	h.wantCoordinator("etcd-lock", "reboot-planned")
+	h.reload("REBOOT_STRATEGY=reboot\n")
+	h.awaitReboot()
+	g.wantNever("it took a slot", holds(h.id))
+}
+
+// Debug output comes and goes with the configuration.
+func TestSIGHUPChangesDebugOutput(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "")
+	h.awaitIdle()
+	if strings.Contains(h.Log(), "level=DEBUG") {
+		t.Error("debug output that nobody wants")
+	}
+	h.reload("LOCKSMITHD_DEBUG=true\n")
+	h.awaitLog("the new configuration is in force")
+	must(t, h.Engine.Announce(idle))
+	h.awaitLog("level=DEBUG")
+}

@@ -1,0 +1,282 @@
+package processes
+
+import (
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// someBackup is at work, and asks for the host to stay up.
+var someBackup = bustest.Inhibitor{Who: "rsync", Why: "unattended backup"}
+
+// awaitSchedule waits until a reboot is scheduled with logind.
+func (h *host) awaitSchedule() bustest.Shutdown {
+	h.t.Helper()
+	select {
+	case s := <-h.Logind.Schedules():
+		return s
+	case <-time.After(patience):
+		h.t.Fatal("no reboot was scheduled")
+		panic("unreachable")
+	}
+}
+
+// Users who are logged in are told through logind, and have their time. Once they
+// have left it goes on.
+func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := newHost(t, g.conf())
+	must(t, h.Logind.SetSessions(
+		bustest.Session{ID: "1", UID: 1000, Name: "ann", TTY: "pts/0"},
+		bustest.Session{ID: "2", UID: 1000, Name: "ann", TTY: "pts/1"},
+		bustest.Session{ID: "c1", UID: 0, Name: "gdm", TTY: "tty1", Class: "greeter"},
+	))
+	h.Engine.Set(needReboot)
+	h.start()
+	before := time.Now()
+	s := h.awaitSchedule()
+	h.awaitStatus("users are logged in (ann) and know since", "or once they have left, unless they cancel it with shutdown -c")
+	g.awaitHolders(h.id)
+	h.wantCoordinator("etcd-lock", "reboot-planned")
+	if d := s.At.Sub(before); s.Type != "reboot" || d < 5*time.Minute+30*time.Second || d > 5*time.Minute+30*time.Second+patience {
+		t.Errorf("a %s is scheduled for %v after the start", s.Type, d)
+	}
+	for _, part := range []string{"System reboot in 5 minutes! ", "locksmithd", "version 4081.2.0", "shutdown -c", "systemctl reboot"} {
+		if !strings.Contains(s.Message, part) {
+			t.Errorf("users are told %q, want something with %q", s.Message, part)
+		}
+	}
+	h.wantNoReboot()
+	left := time.Now()
+	must(t, h.Logind.SetSessions())
+	if call := h.awaitReboot(); call.At.Before(left) {
+		t.Error("it did not wait for the users to leave")
+	}
+	g.wantHeldThroughout(h.id)
+}
+
+func TestUsersHaveTheDelayThatIsSet(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "LOCKSMITHD_LOGIN_DELAY=2s\n")
+	must(t, h.Logind.SetSessions(someUser))
+	h.Engine.Set(needReboot)
+	h.start()
+	s := h.awaitSchedule()
+	if !strings.HasPrefix(s.Message, "System reboot in 2 seconds!") {
+		t.Errorf("users are told %q", s.Message)
+	}
+	if call := h.awaitReboot(); call.At.Before(s.At.Add(-30 * time.Second)) {
+		t.Errorf("rebooted at %v, scheduled for %v", call.At, s.At)
+	}
+}
+
+// A user runs "shutdown -c", or plans something else: the slot goes to others,
+// and it is tried again later.
+func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, instead := range map[string]bustest.Shutdown{
+		"cancelled": {},
+		"replaced":  {Type: "poweroff", At: time.Now().Add(9 * time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := newHost(t, g.conf()+"LOCKSMITHD_LOGIN_RETRY=1m\nLOCKSMITHD_LOGIN_DELAY=30m\n")
+			must(t, h.Logind.SetSessions(someUser))
+			h.Engine.Set(needReboot)
+			h.start()
+			h.awaitSchedule()
+			g.awaitHolders(h.id)
+			h.Logind.SetShutdown(instead)
+			h.awaitStatus("held back by a user, who cancelled it", "trying again")
+			g.awaitHolders()
+			h.awaitLog("level=INFO", "a user has cancelled the reboot")
+			if got := h.Logind.Shutdown(); got.Type != instead.Type {
+				t.Errorf("%+v is scheduled, want %+v", got, instead)
+			}
+			if name == "cancelled" {
+				h.awaitSchedule()
+				g.awaitHolders(h.id)
+			} else {
+				h.awaitStatus("held back by a poweroff that somebody else has scheduled")
+				g.awaitHolders()
+			}
+			h.wantNoReboot()
+		})
+	}
+}
+
+// A block inhibitor holds the reboot back before a slot is taken, and in the queue.
+func TestInhibitorHoldsTheRebootBackWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
+		g := newGroup(t, s)
+		h := newHost(t, g.conf())
+		h.Logind.SetInhibitors(someBackup)
+		h.Engine.Set(needReboot)
+		h.start()
+		h.awaitStatus("reboot needed since", "for version 4081.2.0", `held back by "unattended backup" (rsync, root): block inhibitor`)
+		h.awaitLog("held back", "unattended backup")
+		g.awaitHolders()
+		h.wantCoordinator("etcd-lock", "reboot-planned")
+
+		if !g.lock("other") {
+			t.Fatal("a slot is taken")
+		}
+		h.Logind.SetInhibitors(bustest.Inhibitor{Who: "modem", Why: "hangs up", Mode: "delay"})
+		h.awaitStatus("waiting for a slot", "held by other")
+		h.Logind.SetInhibitors(someBackup)
+		h.awaitStatus("held back by", "unattended backup")
+		g.awaitKey(g.queueKey(h.id), false)
+
+		h.Logind.SetInhibitors()
+		h.awaitStatus("waiting for a slot", "held by other")
+		g.unlock("other")
+		h.awaitReboot()
+		g.wantHeldThroughout(h.id)
+	})
+}
+
+// An inhibitor that comes while users have their time calls the reboot off.
+func TestInhibitorDuringTheUsersDelayCallsTheRebootOff(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHolding(t, g, g.conf())
+	h.Logind.SetInhibitors(someBackup)
+	h.awaitLog("the last attempt failed", "unattended backup")
+	g.awaitHolders()
+	if s := h.Logind.Shutdown(); s.Type != "" {
+		t.Errorf("%+v is still scheduled", s)
+	}
+	h.wantNoReboot()
+}
+
+// Past the deadline neither inhibitors nor users hold it back. Users are told, by logind or,
+// where that schedules nothing because of the inhibitor, without it.
+func TestDeadlineEndsWhatUsersAndInhibitorsCanPostpone(t *testing.T) {
+	t.Parallel()
+	for _, version := range []int{252, 257, 262} {
+		t.Run(strconv.Itoa(version), func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=10s\nLOCKSMITHD_LOGIN_DELAY=2s\n")
+			must(t, h.Logind.SetVersion(version))
+			h.Logind.SetInhibitors(someBackup)
+			must(t, h.Logind.SetSessions(someUser))
+			h.Engine.Set(needReboot)
+			h.start()
+			h.awaitStatus("held back by", "unattended backup", "users and inhibitors can postpone it until")
+			h.wantNoReboot()
+			const told = "System reboot in 2 seconds!"
+			if version < 257 {
+				if s := h.awaitSchedule(); !strings.HasPrefix(s.Message, told) {
+					t.Errorf("users are told %q", s.Message)
+				}
+			}
+			call := h.awaitReboot()
+			for !call.Accepted { // logind refuses before systemd is asked
+				call = h.awaitReboot()
+			}
+			if bySystemd := call.Unit != ""; bySystemd != (version >= 257) {
+				t.Errorf("rebooted by %+v", call)
+			}
+			g.wantHeldThroughout(h.id)
+			h.awaitLog(told, "cannot be cancelled any more")
+			if announced := strings.Contains(h.Log(), "\n"+told); announced != (version >= 257) {
+				t.Errorf("told without logind: %v", announced)
+			}
+		})
+	}
+}
+
+// A daemon that dies while users have their time leaves a schedule behind, which
+// the next one cancels, whatever it then does.
+func TestKilledDuringTheUsersDelayCancelsWhatWasScheduled(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHolding(t, g, g.conf())
+	first := h.awaitSchedule()
+	h.Daemon().Kill()
+	g.awaitHolders(h.id)
+	must(t, h.Configure(g.conf()+shutWindow()))
+	h.start()
+	h.awaitStatus("for the reboot window")
+	if s := h.Logind.Shutdown(); s.Type != "" {
+		t.Errorf("%+v is still scheduled", s)
+	}
+	g.awaitHolders()
+
+	// With the window open it begins anew.
+	h.reload(g.conf())
+	if second := h.awaitSchedule(); !second.At.After(first.At) {
+		t.Errorf("scheduled for %v, before for %v", second.At, first.At)
+	}
+	g.awaitHolders(h.id)
+}
+
+// SIGTERM and a withdrawn update call off what is scheduled, then give the slot back.
+func TestScheduledRebootIsCalledOffBeforeTheLockIsReleased(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(h *host){
+		"stopped":   func(h *host) { h.terminate() },
+		"withdrawn": func(h *host) { must(h.t, h.Engine.Announce(idle)); h.awaitIdle() },
+		"window shut": func(h *host) {
+			h.signal(syscall.SIGHUP) // with the configuration that is there by now
+			h.awaitStatus("for the reboot window")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := startHolding(t, g, g.conf())
+			must(t, h.Configure(g.conf()+shutWindow()))
+			end(h)
+			if s := h.Logind.Shutdown(); s.Type != "" {
+				t.Errorf("%+v is still scheduled", s)
+			}
+			g.awaitHolders()
+		})
+	}
+}
+
+// What cannot be called off keeps its slot.
+func TestRebootThatCannotBeCalledOffKeepsTheLock(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHolding(t, g, g.conf())
+	h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
+	must(t, h.Engine.Announce(idle))
+	h.awaitStatus("calling off the reboot scheduled with logind", "trying again", "not today")
+	g.awaitHolders(h.id)
+	h.Logind.Heal("CancelScheduledShutdown")
+	g.awaitHolders()
+	h.awaitIdle()
+}
+
+// Of a slot without a record of the boot nobody knows whether it is that of a reboot
+// that stands.
+func TestSlotWithoutARecordIsKeptWhileARebootStands(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := startHolding(t, g, g.conf())
+	h.awaitSchedule()
+	h.Daemon().Kill()
+	g.record(h.id, "")
+	h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
+	must(t, h.Configure(g.conf()+shutWindow()))
+	h.start()
+	h.awaitStatus("asking logind whether a reboot still stands", "trying again", "not today")
+	h.awaitLog("a slot is held, and not recorded since which boot")
+	g.wantHeldThroughout(h.id)
+	h.Logind.Heal("CancelScheduledShutdown")
+	g.awaitHolders()
+	if s := h.Logind.Shutdown(); s.Type != "" {
+		t.Errorf("%+v is still scheduled", s)
+	}
+}

@@ -1,0 +1,70 @@
+package processes
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// setZone makes a time zone the host's own, as timedatectl does: nobody tells the daemon.
+func (h *host) setZone(name string) {
+	h.t.Helper()
+	path := h.Path("etc/localtime")
+	must(h.t, os.Symlink(filepath.Join("/usr/share/zoneinfo", name), path+".new"))
+	must(h.t, os.Rename(path+".new", path))
+}
+
+// wantSameWindow checks that locksmithctl and the daemon name the same next opening.
+func (h *host) wantSameWindow() {
+	h.t.Helper()
+	h.await("locksmithctl window and the daemon agree", func() bool {
+		_, daemon, ok := strings.Cut(h.Status(), "which opens ")
+		r := h.run(locksmithctl(), "window")
+		_, cli, found := strings.Cut(r.stdout, "Open: no, until ")
+		return ok && found && strings.HasPrefix(daemon, strings.SplitN(cli, "\n", 2)[0])
+	})
+}
+
+// The window is on the clock that the host has, not on the one that it had when the daemon
+// started.
+func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
+	t.Parallel()
+	// Wherever it is now 12 hours later than in UTC, the window is open.
+	conf := strings.ReplaceAll(shutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Local")
+	h := newHost(t, conf)
+	h.setZone("UTC")
+	h.start()
+	h.announce()
+	h.awaitStatus("for the reboot window, which opens", " UTC")
+	h.wantSameWindow()
+
+	h.setZone("Etc/GMT-6")
+	h.announce() // a step: without one it takes a minute
+	h.awaitStatus("for the reboot window, which opens", " +06")
+	h.wantSameWindow()
+
+	must(t, os.WriteFile(h.Path("etc/localtime.new"), []byte("no zone"), 0o644))
+	must(t, os.Rename(h.Path("etc/localtime.new"), h.Path("etc/localtime")))
+	h.announce()
+	h.awaitLog("level=WARN", "etc/localtime", "the time zone stays what it was")
+	h.awaitStatus("for the reboot window, which opens", " +06")
+	h.wantNoReboot()
+
+	h.setZone("Etc/GMT-12")
+	h.announce()
+	h.awaitReboot()
+}
+
+// A time zone in update.conf is the daemon's, and that of locksmithctl.
+func TestTimeZoneOfUpdateConfIsThatOfBothPrograms(t *testing.T) {
+	t.Parallel()
+	conf := strings.ReplaceAll(shutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "TZ=Etc/GMT-3")
+	h := startHost(t, conf, withEnv("TZ=Etc/GMT-3"))
+	h.announce()
+	h.awaitStatus("for the reboot window, which opens", " +03")
+	h.wantSameWindow()
+	h.reload(strings.ReplaceAll(conf, "Etc/GMT-3", "Etc/GMT-4"))
+	h.awaitStatus("for the reboot window, which opens", " +04")
+	h.wantSameWindow()
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// The keys in etcd.
+const (
+	prefix    = "coreos.com/updateengine/rebootlock/"
+	semaphore = prefix + "semaphore"
+	queue     = prefix + "queue/"
+)
+
+// verdict is what the history says about fairness and safety.
+type verdict struct {
+	acquired  int // slots taken
+	atOnce    int // the most that were held at the same time
+	overtaken int // the most hosts, behind one in the queue, that got a slot before it
+	lost      int // entries that left the queue other than by getting a slot
+	left      []string
+}
+
+// wrong says what must not be.
+func (v verdict) wrong(hosts, max int) error {
+	var wrong []error
+	if v.acquired != hosts {
+		wrong = append(wrong, fmt.Errorf("%d slots were taken", v.acquired))
+	}
+	if v.atOnce > max {
+		wrong = append(wrong, fmt.Errorf("%d hosts held a slot at once, where max is %d", v.atOnce, max))
+	}
+	if v.overtaken > 0 {
+		wrong = append(wrong, fmt.Errorf("a host was overtaken by %d others", v.overtaken))
+	}
+	if v.lost > 0 {
+		wrong = append(wrong, fmt.Errorf("%d places in the queue were lost", v.lost))
+	}
+	if len(v.left) > 0 {
+		wrong = append(wrong, fmt.Errorf("left behind in etcd: %s", strings.Join(v.left, ", ")))
+	}
+	return errors.Join(wrong...)
+}
+
+// judge reads all that ever happened to the lock. writes is the number of
+// transactions that changed something.
+func judge(ctx context.Context, s *etcdtest.Server) (v verdict, writes int64, err error) {
+	client, err := s.Client()
+	if err != nil {
+		return verdict{}, 0, err
+	}
+	now, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return verdict{}, 0, fmt.Errorf("read what is left: %w", err)
+	}
+	h := history{places: map[string]int{}}
+	last := int64(0)
+	for _, kv := range now.Kvs {
+		if last = max(last, kv.ModRevision); string(kv.Key) != semaphore {
+			h.left = append(h.left, string(kv.Key))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	at := int64(0)
+	for resp := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1)) {
+		if err := resp.Err(); err != nil {
+			return verdict{}, 0, fmt.Errorf("read the history: %w", err)
+		}
+		// A response has all events of a transaction, and may have those of several.
+		for events := resp.Events; len(events) > 0; writes++ {
+			at = events[0].Kv.ModRevision
+			n := 1
+			for n < len(events) && events[n].Kv.ModRevision == at {
+				n++
+			}
+			if err := h.add(events[:n]); err != nil {
+				return verdict{}, 0, fmt.Errorf("read the history: at revision %d: %w", at, err)
+			}
+			events = events[n:]
+		}
+		if at >= last {
+			break
+		}
+	}
+	if at < last {
+		return verdict{}, 0, fmt.Errorf("read the history: it ends at revision %d, before %d", at, last)
+	}
+	return h.verdict(), writes, nil
+}
+
+// history is what became of the lock, transaction by transaction.
+type history struct {
+	places  map[string]int // by id, of those in the queue: how many came before
+	came    int
+	turns   []int // places, in the order in which they got a slot
+	holders []string
+	atOnce  int
+	lost    int
+	left    []string
+}
+
+// add adds the events of one transaction.
+func (h *history) add(events []*clientv3.Event) error {
+	var gone, got []string
+	for _, event := range events {
+		key := string(event.Kv.Key)
+		id, queued := strings.CutPrefix(key, queue)
+		switch {
+		case queued && event.IsCreate():
+			h.places[id] = h.came
+			h.came++
+		case queued && event.Type == clientv3.EventTypeDelete:
+			gone = append(gone, id)
+		case key == semaphore:
+			s, err := lock.ParseSemaphore(event.Kv.Value)
+			if err != nil {
+				return fmt.Errorf("the semaphore: %w", err)
+			}
+			got = slices.DeleteFunc(slices.Clone(s.Holders), func(id string) bool { return slices.Contains(h.holders, id) })
+			h.holders = s.Holders
+			h.atOnce = max(h.atOnce, len(s.Holders))
+		}
+	}
+	for _, id := range got {
+		place, queued := h.places[id]
+		if !queued { // it came just now
+			place = h.came
+			h.came++
+		}
+		h.turns = append(h.turns, place)
+	}
+	for _, id := range gone {
+		delete(h.places, id)
+		if !slices.Contains(got, id) {
+			h.lost++
+		}
+	}
+	return nil
+}
+
+func (h *history) verdict() verdict {
+	v := verdict{acquired: len(h.turns), atOnce: h.atOnce, lost: h.lost, left: h.left}
+	for _, id := range h.holders {
+		v.left = append(v.left, id+" holds a slot")
+	}
+	for i, place := range h.turns {
+		before := 0
+		for _, other := range h.turns[:i] {
+			if other > place {
+				before++
+			}
+		}
+		v.overtaken = max(v.overtaken, before)
+	}
+	return v
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/etcdtest"
+)
+
+// patience is how long etcd may take to come up, and stalled how long nothing
+// may happen in a fleet: far more than it takes on a busy machine, too.
+const (
+	patience = time.Minute
+	stalled  = 2 * time.Minute
+)
+
+// figures is what one rollout has shown.
+type figures struct {
+	hosts, max int
+
+	// What it asked of etcd, in all.
+	calls      map[string]float64 // remote procedure calls by name, without keep-alives
+	messages   float64            // from clients; a call that watches several keys is several
+	keepAlives float64
+	received   float64 // bytes
+	sent       float64
+	writes     int64 // transactions that changed something
+
+	handovers []time.Duration // from the begin of Release to the end of the next host's Acquire
+	floors    []time.Duration
+
+	filled  time.Duration // until everybody waited
+	rollout time.Duration // from the first release to the last
+	waiting memory        // while everybody waited
+	ended   memory
+	busy    float64       // the share of one processor that etcd used then
+	cpu     time.Duration // of etcd, during the rollout
+
+	failures int // calls, or attempts of a call, that failed
+	verdict
+}
+
+// memory is what etcd needs, in bytes.
+type memory struct{ resident, peak, database float64 }
+
+// wrong says what must not be.
+func (f *figures) wrong() error {
+	var wrong []error
+	if f.failures > 0 {
+		wrong = append(wrong, fmt.Errorf("%d calls failed", f.failures))
+	}
+	return errors.Join(append(wrong, f.verdict.wrong(f.hosts, f.max))...)
+}
+
+// measure does one rollout on an etcd of its own. A failure that a host gets
+// over is said to progress, and counted.
+func measure(ctx context.Context, binary string, hosts, max int, p pace, progress io.Writer) (_ figures, err error) {
+	if err := allowFiles(hosts); err != nil {
+		return figures{}, err
+	}
+	dir, err := os.MkdirTemp("", "locksmith-scale-")
+	if err != nil {
+		return figures{}, err
+	}
+	defer os.RemoveAll(dir)
+	starting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	// The timing of a member as it is by default, and not that for quick tests.
+	server, err := etcdtest.Start(starting, etcdtest.Options{Binary: binary, Dir: dir,
+		Args: []string{"--heartbeat-interval=100", "--election-timeout=1000"}})
+	if err != nil {
+		return figures{}, err
+	}
+	defer server.Close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	fl, err := newFloor(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+	defer fl.close()
+	own, err := fl.cost(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+
+	before, err := readMeter(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+	f := newFleet(server.Endpoint(), hosts, max, p.down, fl, progress)
+	began := time.Now()
+	ended := make(chan error, 1)
+	go func() { ended <- f.roll(ctx) }()
+	select {
+	case <-f.filled:
+	case err := <-ended:
+		return figures{}, fmt.Errorf("before everybody waited: %w", err)
+	}
+	result := figures{hosts: hosts, max: max, filled: time.Since(began)}
+	fmt.Fprintf(progress, "everybody waits after %v\n", result.filled.Round(time.Millisecond))
+	filled, err := readMeter(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+	select {
+	case <-time.After(p.idle):
+	case <-ctx.Done():
+	}
+	waiting, err := readMeter(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+	if p.idle > 0 {
+		result.busy = (waiting[processCPU] - filled[processCPU]) / p.idle.Seconds()
+	}
+	if result.waiting, err = waiting.memory(server); err != nil {
+		return figures{}, err
+	}
+	began = time.Now()
+	close(f.start)
+	if err := <-ended; err != nil {
+		return figures{}, err
+	}
+	result.rollout = time.Since(began)
+	after, err := readMeter(ctx, server)
+	if err != nil {
+		return figures{}, err
+	}
+	if result.ended, err = after.memory(server); err != nil {
+		return figures{}, err
+	}
+	result.cpu = time.Duration((after[processCPU] - waiting[processCPU]) * float64(time.Second))
+
+	result.floors = fl.took
+	spent := after.less(before).less(own.times(float64(len(fl.took)) / calibration))
+	result.calls, result.messages, result.keepAlives = spent.requests()
+	result.received = spent[received]
+	result.sent = spent[sent]
+	result.failures = f.failures
+	result.handovers = f.handovers()
+	result.verdict, result.writes, err = judge(ctx, server)
+	return result, err
+}

@@ -1,0 +1,297 @@
+// Package simhost simulates hosts of a fleet on one machine, for the demo and
+// for tests: each has a directory in the place of /, a message bus of its own
+// with a simulated update_engine and logind, and a real locksmithd process.
+//
+// It guarantees that nothing here needs privilege, and that Close leaves no
+// process behind. It does not reboot anything: Boot and Halt stand for the two
+// ends of a reboot, and the caller decides when they happen.
+package simhost
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/proc"
+)
+
+// Options describe a host.
+type Options struct {
+	Locksmithd string // path of the binary
+	Dir        string // in the place of /; made if it is missing
+	MachineID  string
+	UpdateConf string   // content of /etc/flatcar/update.conf
+	Args       []string // more arguments for locksmithd
+	Env        []string // more environment for locksmithd
+}
+
+// Host is one simulated host. Its methods are safe for concurrent use.
+type Host struct {
+	Bus    *bustest.Bus
+	Engine *bustest.Engine
+	Logind *bustest.Logind
+	o      Options
+	notify *net.UnixConn
+
+	mu      sync.Mutex
+	daemon  *proc.Process // nil while it is down
+	log     bytes.Buffer
+	notices []string // what it told its service manager, sd_notify(3)
+	status  string   // the last STATUS= of daemon
+	changed chan struct{}
+}
+
+// New makes a host that is down: its bus, update_engine and logind run, its
+// locksmithd does not.
+func New(o Options) (_ *Host, err error) {
+	h := &Host{o: o, changed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("make simulated host %s: %w", o.MachineID, err), h.Close())
+		}
+	}()
+	for _, dir := range []string{"etc/flatcar", "proc/sys/kernel/random", "run/update-engine"} {
+		if err := os.MkdirAll(h.Path(dir), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(h.Path("etc/machine-id"), []byte(o.MachineID+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	if err := h.Configure(o.UpdateConf); err != nil {
+		return nil, err
+	}
+	if err := h.newBootID(); err != nil {
+		return nil, err
+	}
+	if h.Bus, err = bustest.Start(bustest.System); err != nil {
+		return nil, err
+	}
+	h.Engine, h.Logind = bustest.NewEngine(h.Bus), bustest.NewLogind(h.Bus)
+	if err := errors.Join(h.Engine.Appear(), h.Logind.Appear()); err != nil {
+		return nil, err
+	}
+	// The kernel takes 108 bytes for the name of a socket: it lives beside the bus's.
+	socket := filepath.Join(filepath.Dir(strings.TrimPrefix(h.Bus.Address(), "unix:path=")), "notify")
+	if h.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
+		return nil, err
+	}
+	if err := passCredentials(h.notify); err != nil {
+		return nil, err
+	}
+	go h.listen(h.notify)
+	return h, nil
+}
+
+// Path returns where a path of the host is.
+func (h *Host) Path(path string) string { return filepath.Join(h.o.Dir, path) }
+
+// Configure replaces /etc/flatcar/update.conf.
+func (h *Host) Configure(updateConf string) error {
+	return os.WriteFile(h.Path("etc/flatcar/update.conf"), []byte(updateConf), 0o644)
+}
+
+// Rename gives the host a name of its own; without one it has that of the machine.
+func (h *Host) Rename(hostname string) error {
+	return os.WriteFile(h.Path("proc/sys/kernel/hostname"), []byte(hostname+"\n"), 0o644)
+}
+
+// Start starts locksmithd, as systemd does at boot or after a failure.
+func (h *Host) Start() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.daemon != nil && h.daemon.Running() {
+		return errors.New("start locksmithd: it runs already")
+	}
+	cmd := exec.Command(h.o.Locksmithd, append([]string{"--root=" + h.o.Dir}, h.o.Args...)...)
+	cmd.Env = append([]string{
+		"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address(),
+		"NOTIFY_SOCKET=" + h.notify.LocalAddr().String(),
+		"GOMAXPROCS=1",
+	}, h.o.Env...)
+	if tz, ok := os.LookupEnv("TZ"); ok { // else it is the host's
+		cmd.Env = append([]string{"TZ=" + tz}, cmd.Env...)
+	}
+	cmd.Stdout, cmd.Stderr = (*logWriter)(h), (*logWriter)(h)
+	daemon, err := proc.Start(cmd)
+	if err != nil {
+		return fmt.Errorf("start locksmithd: %w", err)
+	}
+	h.daemon, h.status = daemon, ""
+	h.change()
+	return nil
+}
+
+// Boot is Start after a reboot: the boot id is a new one, update_engine has
+// nothing to report, and /run is empty but for the coordinator file's folder.
+func (h *Host) Boot() error {
+	if err := os.RemoveAll(h.Path("run/locksmith")); err != nil {
+		return err
+	}
+	if err := h.newBootID(); err != nil {
+		return err
+	}
+	h.Engine.Set(bustest.Status{Operation: bustest.OperationIdle})
+	if err := h.Logind.SetPreparing(false); err != nil {
+		return err
+	}
+	return h.Start()
+}
+
+// Halt ends locksmithd as systemd does when the host goes down, and waits.
+func (h *Host) Halt() error {
+	if err := h.Logind.SetPreparing(true); err != nil {
+		return err
+	}
+	return h.Stop()
+}
+
+// Stop ends locksmithd as systemctl stop does, and waits for its end.
+func (h *Host) Stop() error {
+	d := h.Daemon()
+	if d == nil {
+		return nil
+	}
+	if d.Running() {
+		if err := d.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("stop locksmithd: %w", err)
+		}
+	}
+	if err := d.Err(); err != nil {
+		return fmt.Errorf("stop locksmithd: %w", err)
+	}
+	return nil
+}
+
+// Daemon returns the process that was started last, nil before the first.
+func (h *Host) Daemon() *proc.Process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.daemon
+}
+
+// Log returns all that locksmithd wrote so far.
+func (h *Host) Log() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.log.String()
+}
+
+// Status returns the line that systemctl status would show: the last one of the
+// process that was started last.
+func (h *Host) Status() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.status
+}
+
+// Notices returns all assignments, such as READY=1, that locksmithd sent to its
+// service manager so far.
+func (h *Host) Notices() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.notices)
+}
+
+// Changed returns a channel that is closed at the next change of what Log,
+// Status, Notices and Daemon return.
+func (h *Host) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
+}
+
+// change tells those who wait; h.mu is held.
+func (h *Host) change() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// Close ends everything. The directory stays.
+func (h *Host) Close() error {
+	if d := h.Daemon(); d != nil {
+		d.Kill()
+	}
+	var errs []error
+	if h.notify != nil {
+		errs = append(errs, h.notify.Close())
+	}
+	if h.Bus != nil {
+		errs = append(errs, h.Engine.Close(), h.Logind.Close(), h.Bus.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Host) newBootID() error {
+	return os.WriteFile(h.Path("proc/sys/kernel/random/boot_id"), []byte(rand.Text()+"\n"), 0o644)
+}
+
+// listen receives what locksmithd tells its service manager.
+func (h *Host) listen(conn *net.UnixConn) {
+	buffer, control := make([]byte, 1<<16), make([]byte, syscall.CmsgSpace(syscall.SizeofUcred))
+	for {
+		n, c, _, _, err := conn.ReadMsgUnix(buffer, control)
+		if err != nil {
+			return // closed
+		}
+		h.mu.Lock()
+		// One that was killed may have left something unread, which is not for its successor.
+		current := h.daemon != nil && sender(control[:c]) == h.daemon.PID()
+		for line := range strings.Lines(string(buffer[:n])) {
+			line = strings.TrimSuffix(line, "\n")
+			h.notices = append(h.notices, line)
+			if status, ok := strings.CutPrefix(line, "STATUS="); ok && current {
+				h.status = status
+			}
+		}
+		h.change()
+		h.mu.Unlock()
+	}
+}
+
+// passCredentials makes the kernel say of every message which process sent it.
+func passCredentials(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PASSCRED, 1)
+	})
+	return errors.Join(err, failed)
+}
+
+// sender returns the process id in the control data of a message, 0 if there is none.
+func sender(control []byte) int {
+	messages, err := syscall.ParseSocketControlMessage(control)
+	if err != nil || len(messages) != 1 {
+		return 0
+	}
+	credentials, err := syscall.ParseUnixCredentials(&messages[0])
+	if err != nil {
+		return 0
+	}
+	return int(credentials.Pid)
+}
+
+// logWriter adds to a host's log.
+type logWriter Host
+
+func (w *logWriter) Write(p []byte) (int, error) {
+	h := (*Host)(w)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer h.change()
+	return h.log.Write(p)
+}

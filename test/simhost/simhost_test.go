@@ -1,0 +1,74 @@
+package simhost_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/test/realpart"
+	"github.com/locksmithd/locksmith/test/simhost"
+)
+
+// chatty tells this program, run again as a host's locksmithd, to say nothing but its
+// process id, again and again.
+const chatty = "SIMHOST_CHATTY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(chatty) == "" {
+		os.Exit(m.Run())
+	}
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	for err == nil {
+		_, err = fmt.Fprintf(conn, "STATUS=%d", os.Getpid())
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// What a process that was killed said last is read when the next one runs already.
+func TestStatusIsOfTheProcessThatWasStartedLast(t *testing.T) {
+	h, err := simhost.New(simhost.Options{Locksmithd: "/proc/self/exe", Dir: t.TempDir(), MachineID: "host", Env: []string{chatty + "=yes"}})
+	realpart.Must(t, err)
+	defer h.Close()
+	stop := make(chan struct{})
+	busy := sync.WaitGroup{}
+	busy.Go(func() { // it keeps the host from reading what it is told
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				h.Notices()
+			}
+		}
+	})
+	defer busy.Wait()
+	defer close(stop)
+	for range 20 {
+		if err := h.Start(); err != nil {
+			t.Fatal(err)
+		}
+		own := strconv.Itoa(h.Daemon().PID())
+		deadline := time.After(time.Minute)
+		for {
+			changed := h.Changed()
+			status := h.Status()
+			if status == own {
+				break
+			}
+			if status != "" {
+				t.Fatalf("the status is %q, which process %s did not say", status, own)
+			}
+			select {
+			case <-changed:
+			case <-deadline:
+				t.Fatalf("process %s has no status", own)
+			}
+		}
+		h.Daemon().Kill()
+	}
+}
