@@ -15,6 +15,7 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // BenchmarkHandover measures how long after the begin of a release on one client a waiting one has
@@ -61,7 +62,7 @@ func newFloor(ctx context.Context, b *testing.B, endpoint string) *floor {
 
 func bare(b *testing.B, endpoint string) *clientv3.Client {
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
-	must(b, err)
+	must.Do(b, err)
 	b.Cleanup(func() { c.Close() })
 	return c
 }
@@ -133,14 +134,14 @@ const headWatches = 4
 func watchers(ctx context.Context, t testing.TB, endpoint string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+"/metrics", nil)
-	must(t, err)
+	must.Do(t, err)
 	resp, err := http.DefaultClient.Do(req)
-	must(t, err)
+	must.Do(t, err)
 	defer resp.Body.Close()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		if value, ok := strings.CutPrefix(lines.Text(), "etcd_debugging_mvcc_watcher_total "); ok {
 			n, err := strconv.Atoi(value)
-			must(t, err)
+			must.Do(t, err)
 			return n
 		}
 	}

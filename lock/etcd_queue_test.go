@@ -15,14 +15,15 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func leases(ctx context.Context, t testing.TB, s *etcdtest.Server) int {
 	t.Helper()
 	client, err := s.Client()
-	must(t, err)
+	must.Do(t, err)
 	resp, err := client.Leases(ctx)
-	must(t, err)
+	must.Do(t, err)
 	return len(resp.Leases)
 }
 
@@ -71,19 +72,19 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 				mine.Identify(lock.Record{Hostname: "me", BootID: "1"}, nil)
 				record := lock.Record{Hostname: "me", BootID: "1", TTL: test.ttl}
 				_, _, err := mine.Holder(ctx, "me")
-				must(t, err)
+				must.Do(t, err)
 				w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
 				go func() {
 					w.done <- mine.Acquire(ctx, "me", record, func(_ lock.Waiting, err error) { w.told <- err })
 				}()
-				must(t, <-w.told)
+				must.Do(t, <-w.told)
 				for _, o := range others {
-					must(t, last.Release(ctx, lastID))
+					must.Do(t, last.Release(ctx, lastID))
 					o.wait.mustGet(t)
 					last, lastID = o.lock, o.id
 				}
-				must(t, <-w.told) // it is the head now
-				must(t, last.Release(ctx, lastID))
+				must.Do(t, <-w.told) // it is the head now
+				must.Do(t, last.Release(ctx, lastID))
 				w.mustGet(t)
 				held, _, err := mine.Holder(ctx, "me")
 				if err != nil || !held {
@@ -94,7 +95,7 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 				if held, r, err := again.Holder(ctx, "me"); err != nil || !held || r.BootID != "1" {
 					t.Fatal(held, r, err)
 				}
-				must(t, again.Release(ctx, "me"))
+				must.Do(t, again.Release(ctx, "me"))
 				costs = append(costs, requests(p))
 			}
 			t.Logf("time-to-live %v: %v requests", test.ttl, costs)
@@ -112,7 +113,7 @@ func TestQueueOnEtcdIsInOrderAndLeavesNothing(t *testing.T) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		admin := newLock(t, connect(t, at(s.Endpoint())), "")
 		_, _, err := admin.SetMax(ctx, max)
-		must(t, err)
+		must.Do(t, err)
 		for i := range max {
 			lockFor(ctx, t, admin, fmt.Sprint("holder", i))
 		}
@@ -137,10 +138,10 @@ func TestQueueOnEtcdIsInOrderAndLeavesNothing(t *testing.T) {
 			})
 		}
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		events := client.Watch(ctx, prefix+"queue/", clientv3.WithPrefix(), clientv3.WithFilterPut())
 		for i := range max {
-			must(t, admin.Release(ctx, fmt.Sprint("holder", i)))
+			must.Do(t, admin.Release(ctx, fmt.Sprint("holder", i)))
 		}
 		all.Wait()
 		// The order in which they left the queue is that of their transactions.
@@ -157,7 +158,7 @@ func TestQueueOnEtcdIsInOrderAndLeavesNothing(t *testing.T) {
 			t.Errorf("%d hosts had a slot", len(got))
 		}
 		resp, err := client.Get(ctx, root, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-		must(t, err)
+		must.Do(t, err)
 		if len(resp.Kvs) != 1 {
 			t.Errorf("left are %v", resp.Kvs)
 		}
@@ -176,22 +177,22 @@ func TestHostThatIsCutOffFallsOutOfTheQueue(t *testing.T) {
 		lockFor(ctx, t, a, "a")
 		b := startWaiting(ctx, t, cut, "b")
 		w := startWaiting(ctx, t, c, "c")
-		must(t, p.BlackHole())
-		until(t, "the place to be lost", func() bool {
+		must.Do(t, p.BlackHole())
+		must.Eventually(t, patience, "the place to be lost", func() bool {
 			o, err := a.Overview(ctx)
-			must(t, err)
+			must.Do(t, err)
 			return len(o.Queue) == 1 && o.Queue[0].ID == "c"
 		})
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
-		must(t, p.Pass())
-		until(t, "another place", func() bool {
+		must.Do(t, p.Pass())
+		must.Eventually(t, patience, "another place", func() bool {
 			o, err := a.Overview(ctx)
-			must(t, err)
+			must.Do(t, err)
 			return len(o.Queue) == 1 && o.Queue[0].ID == "b"
 		})
 		wantHolders(t, s, "c")
-		must(t, c.Release(ctx, "c"))
+		must.Do(t, c.Release(ctx, "c"))
 		b.mustGet(t)
 		wantHolders(t, s, "b")
 	})
@@ -208,11 +209,11 @@ func TestPlaceInTheQueueSurvivesARestartOfEtcd(t *testing.T) {
 		s.Kill()
 		b.mustReportTrouble(t)
 		c.mustReportTrouble(t)
-		must(t, s.Restart(ctx))
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, s.Restart(ctx))
+		must.Do(t, a.Release(ctx, "a"))
 		b.mustGet(t)
 		wantHolders(t, s, "b")
-		must(t, a.Release(ctx, "b"))
+		must.Do(t, a.Release(ctx, "b"))
 		c.mustGet(t)
 	})
 }
@@ -238,7 +239,7 @@ func TestWaitThatIsCalledOffLeavesNoLease(t *testing.T) {
 		if n := leases(ctx, t, s); n != 1 {
 			t.Errorf("there are %d leases", n)
 		}
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, a.Release(ctx, "a"))
 		last.mustGet(t)
 	})
 }
@@ -254,16 +255,16 @@ func TestQueueSurvivesCompaction(t *testing.T) {
 		b := startWaiting(ctx, t, bLock, "b")
 		c := startWaiting(ctx, t, newLock(t, connect(t, at(p.Endpoint())), ""), "c")
 		p.Refuse() // the watch of c ends, and what it would have seen is compacted before it is back
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, a.Release(ctx, "a"))
 		b.mustGet(t)
-		must(t, bLock.Release(ctx, "b"))
+		must.Do(t, bLock.Release(ctx, "b"))
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		resp, err := client.Put(ctx, "other", "x")
-		must(t, err)
+		must.Do(t, err)
 		_, err = client.Compact(ctx, resp.Header.Revision)
-		must(t, err)
-		must(t, p.Pass())
+		must.Do(t, err)
+		must.Do(t, p.Pass())
 		c.mustGet(t)
 		wantHolders(t, s, "c")
 	})
@@ -288,21 +289,21 @@ func TestUnknownOutcomesInTheQueue(t *testing.T) {
 				p.Next(etcdtest.Writes, fault) // or, after a request that was lost, the index
 				done := make(chan error, 1)
 				go func() { done <- b.Acquire(ctx, "b", lock.Record{TTL: time.Hour}, nil) }()
-				until(t, "b in the queue", func() bool {
+				must.Eventually(t, patience, "b in the queue", func() bool {
 					o, err := a.Overview(ctx)
-					must(t, err)
+					must.Do(t, err)
 					return len(o.Queue) == 1
 				})
 				c := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "c")
 				p.Clear()
 				p.Next(etcdtest.Writes, fault) // the slot
-				must(t, a.Release(ctx, "a"))
-				must(t, <-done)
+				must.Do(t, a.Release(ctx, "a"))
+				must.Do(t, <-done)
 				wantHolders(t, s, "b")
 				p.Next(etcdtest.Writes, fault)
-				must(t, b.Release(ctx, "b"))
+				must.Do(t, b.Release(ctx, "b"))
 				c.mustGet(t)
-				must(t, a.Release(ctx, "c"))
+				must.Do(t, a.Release(ctx, "c"))
 			})
 		}
 	})
@@ -312,7 +313,7 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
 		c := at(s.Endpoint())
 		c.Username, c.Password = "locksmith", "secret"
 		store := connect(t, c)
@@ -332,21 +333,21 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 			t.Errorf("the groups are %q, %v", groups, err)
 		}
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		_, err = client.Delete(ctx, root+"alive/a") // as when its time is over
-		must(t, err)
+		must.Do(t, err)
 		stop()
 		<-w.done
 		_, err = a.Resume(ctx)
-		must(t, err)
+		must.Do(t, err)
 		_, err = lock.ResumeAll(ctx, store)
-		must(t, err)
+		must.Do(t, err)
 		b.mustGet(t)
-		must(t, bLock.Release(ctx, "b"))
+		must.Do(t, bLock.Release(ctx, "b"))
 		watching, enough := context.WithCancel(ctx)
 		defer enough()
 		err = a.WatchOverview(watching, func(o lock.Overview, err error) {
-			must(t, err)
+			must.Do(t, err)
 			if len(o.Holders)+len(o.Queue) == 0 {
 				enough()
 			}
@@ -366,13 +367,13 @@ func TestLeasesAreNoSignOfLife(t *testing.T) {
 		lockFor(ctx, t, newLock(t, a, ""), "a")
 		startWaiting(ctx, t, newLock(t, a, ""), "b")
 		snap, err := a.Get(ctx, lock.Read{Key: root + "queue/b"})
-		must(t, err)
+		must.Do(t, err)
 		lease := snap.Values[root+"queue/b"].Lease
-		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "other", Password: "secret", Prefix: "other/", Permission: readWrite}))
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "other", Password: "secret", Prefix: "other/", Permission: readWrite}))
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		status, err := client.Status(ctx, s.Endpoint())
-		must(t, err)
+		must.Do(t, err)
 		open := strings.HasPrefix(status.Version, "3.4.") || strings.HasPrefix(status.Version, "3.5.")
 		for _, user := range []string{"", "other"} {
 			c := at(s.Endpoint())
@@ -381,7 +382,7 @@ func TestLeasesAreNoSignOfLife(t *testing.T) {
 				c.Username, c.Password = user, "secret"
 				outsider = connect(t, c)
 				_, err := outsider.Get(ctx, lock.Read{Key: "other/x"}) // which has more time for the log-in
-				must(t, err)
+				must.Do(t, err)
 			}
 			answer := func(call func(context.Context, int64) error) error {
 				for {
@@ -428,7 +429,7 @@ func BenchmarkPlace(b *testing.B) {
 			}
 			all.Wait()
 			snap, err := store.Get(ctx, lock.Read{Key: "x"})
-			must(b, err)
+			must.Do(b, err)
 			var one, index, entries []time.Duration
 			timed := func(into *[]time.Duration, r lock.Read, want int) {
 				start := time.Now()
@@ -461,18 +462,18 @@ func TestThereMayBeMoreHoldersThanATransactionHasOperations(t *testing.T) {
 		}
 		full := lock.Semaphore{Max: len(holders), Holders: holders}
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		_, err = client.Put(ctx, defaultKey, string(full.Encode()))
-		must(t, err)
+		must.Do(t, err)
 		for _, i := range []int{0, 150, 299} { // they hold a slot, and wait for none
 			_, err := client.Put(ctx, prefix+"queue/"+holders[i], "{}")
-			must(t, err)
+			must.Do(t, err)
 		}
 		waits := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "me")
-		must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, holders[150]))
+		must.Do(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, holders[150]))
 		waits.mustGet(t)
 		left, err := client.Get(ctx, prefix+"queue/", clientv3.WithPrefix())
-		must(t, err)
+		must.Do(t, err)
 		if len(left.Kvs) > 0 {
 			t.Errorf("entries of those who hold a slot are left: %v", left.Kvs)
 		}
@@ -495,9 +496,9 @@ func TestOneLostMessageDoesNotKeepAPlaceThatWasGivenUp(t *testing.T) {
 			t.Error(err)
 		}
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		left, err := client.Get(ctx, prefix+"queue/", clientv3.WithPrefix())
-		must(t, err)
+		must.Do(t, err)
 		if len(left.Kvs) > 0 {
 			t.Errorf("a has left the queue, and is in it: %v", left.Kvs)
 		}
@@ -510,12 +511,12 @@ func TestHolderWhoseIDIsNoneStopsNobody(t *testing.T) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		document := lock.Semaphore{Max: 2, Holders: []string{"a", strings.Repeat("\u00e9", 400_000)}}
 		_, err = client.Put(ctx, defaultKey, string(document.Encode()))
-		must(t, err)
+		must.Do(t, err)
 		waits := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "b")
-		must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
+		must.Do(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
 		waits.mustGet(t)
 	})
 }
@@ -531,10 +532,10 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				p := etcdtest.MustProxy(t, s)
 				write := func(times int) {
 					client, err := s.Client()
-					must(t, err)
+					must.Do(t, err)
 					for i := range times {
 						_, err := client.Put(ctx, "other", fmt.Sprint(i))
-						must(t, err)
+						must.Do(t, err)
 					}
 				}
 				a := newLock(t, connect(t, at(s.Endpoint())), "")
@@ -543,9 +544,9 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				for _, id := range []string{"b", "c", "d"} {
 					waits[id] = startWaiting(ctx, t, newLock(t, connect(t, at(p.Endpoint())), ""), id)
 				}
-				must(t, s.Stop(ctx))
-				must(t, s.Save())
-				must(t, s.Restart(ctx))
+				must.Do(t, s.Stop(ctx))
+				must.Do(t, s.Save())
+				must.Do(t, s.Restart(ctx))
 				write(10)
 				looked := func() { // at a revision that is lost later
 					for _, w := range waits {
@@ -562,18 +563,18 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				mustPause(t)(a.Pause(ctx, lock.PauseInfo{}, 0))
 				looked()
 				_, err := a.Resume(ctx)
-				must(t, err)
+				must.Do(t, err)
 				looked()
-				must(t, p.BlackHole()) // a moment, as short as one attempt
+				must.Do(t, p.BlackHole()) // a moment, as short as one attempt
 				s.Kill()
-				must(t, s.Restore())
-				must(t, s.Restart(ctx))
+				must.Do(t, s.Restore())
+				must.Do(t, s.Restart(ctx))
 				write(writes)
-				must(t, p.Pass())
-				must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
+				must.Do(t, p.Pass())
+				must.Do(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
 				for _, id := range []string{"b", "c", "d"} {
 					waits[id].mustGet(t)
-					must(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, id))
+					must.Do(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, id))
 				}
 			})
 		})

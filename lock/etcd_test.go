@@ -26,6 +26,7 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
@@ -73,16 +74,6 @@ func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// until waits for a condition.
-func until(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 // holders returns who holds a slot of the default group, as seen from the outside.
@@ -168,13 +159,6 @@ func lockFor(ctx context.Context, t testing.TB, l *lock.Lock, id string) {
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestEtcdPassesTheContractOfStores(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
@@ -193,12 +177,12 @@ func TestEtcdConnectsOnlyWhenUsed(t *testing.T) {
 		}
 		for round := range 2 {
 			lockFor(ctx, t, l, "a")
-			must(t, l.Release(ctx, "a"))
+			must.Do(t, l.Release(ctx, "a"))
 			if n := p.Accepted(); n != round+1 {
 				t.Errorf("round %d has made %d connections", round+1, n)
 			}
-			must(t, e.Close())
-			until(t, "the connection to end", func() bool { return p.Connections() == 0 })
+			must.Do(t, e.Close())
+			must.Eventually(t, patience, "the connection to end", func() bool { return p.Connections() == 0 })
 		}
 	})
 }
@@ -214,9 +198,9 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 	w := startWaiting(waiting, t, newLock(t, e, ""), "b")
 	stop()
 	<-w.done
-	must(t, e.Close())
+	must.Do(t, e.Close())
 	s.Close() // the client that the test itself has
-	until(t, "all goroutines of gRPC to end", func() bool {
+	must.Eventually(t, patience, "all goroutines of gRPC to end", func() bool {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		return !strings.Contains(string(stacks), "google.golang.org/grpc") && !strings.Contains(string(stacks), "clientv3")
@@ -249,7 +233,7 @@ func TestLostReplyFromEtcd(t *testing.T) {
 				<-caught.Arrived
 				wantHolders(t, s, "a")
 				caught = p.Next(etcdtest.Writes, fault)
-				must(t, l.Release(ctx, "a"))
+				must.Do(t, l.Release(ctx, "a"))
 				<-caught.Arrived
 				wantHolders(t, s)
 			})
@@ -285,7 +269,7 @@ func TestLockThatIsStillOnItsWayToEtcdCanBeReleased(t *testing.T) {
 			t.Fatalf("lock returned %v", err)
 		}
 		p.Clear()
-		must(t, l.Release(ctx, "a"))
+		must.Do(t, l.Release(ctx, "a"))
 		close(release)
 		<-late.Forwarded
 		wantHolders(t, s)
@@ -469,7 +453,7 @@ func TestAnotherEndpointIsTried(t *testing.T) {
 				l := newLock(t, connect(t, at(endpoints...)), name)
 				for range 5 {
 					lockFor(ctx, t, l, "a")
-					must(t, l.Release(ctx, "a"))
+					must.Do(t, l.Release(ctx, "a"))
 				}
 			})
 		}
@@ -483,14 +467,14 @@ func TestEndpointThatFallsSilentIsLeft(t *testing.T) {
 		proxies := []*etcdtest.Proxy{etcdtest.MustProxy(t, s), etcdtest.MustProxy(t, s)}
 		l := newLock(t, connect(t, at(proxies[0].Endpoint(), proxies[1].Endpoint())), "")
 		lockFor(ctx, t, l, "a")
-		until(t, "both connections", func() bool { return proxies[0].Connections() > 0 && proxies[1].Connections() > 0 })
+		must.Eventually(t, patience, "both connections", func() bool { return proxies[0].Connections() > 0 && proxies[1].Connections() > 0 })
 		for _, p := range proxies {
-			must(t, p.BlackHole())
+			must.Do(t, p.BlackHole())
 			for range 4 {
-				must(t, l.Release(ctx, "a"))
+				must.Do(t, l.Release(ctx, "a"))
 				lockFor(ctx, t, l, "a")
 			}
-			must(t, p.Pass())
+			must.Do(t, p.Pass())
 		}
 	})
 }
@@ -508,14 +492,14 @@ func TestWaitSurvivesTheSilenceOfTheMemberItWatches(t *testing.T) {
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
 		watched := -1
-		until(t, "the watch", func() bool {
+		must.Eventually(t, patience, "the watch", func() bool {
 			watched = slices.IndexFunc(members, func(m *etcdtest.Server) bool { return watchers(ctx, t, m.Endpoint()) == headWatches })
 			return watched >= 0
 		})
-		must(t, members[watched].Pause(ctx))
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, members[watched].Pause(ctx))
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
-		must(t, members[watched].Resume(ctx))
+		must.Do(t, members[watched].Resume(ctx))
 	})
 }
 
@@ -533,9 +517,9 @@ func TestMemberThatIsOfNoUseIsLeft(t *testing.T) {
 				for err := error(lock.ErrUnknown); err != nil; { // several time-outs in a row are trouble, and no end
 					err = <-w.told
 				}
-				must(t, l.Release(ctx, "a"))
+				must.Do(t, l.Release(ctx, "a"))
 				w.mustGet(t)
-				must(t, l.Release(ctx, "b"))
+				must.Do(t, l.Release(ctx, "b"))
 			}
 		}
 	})
@@ -548,12 +532,12 @@ func TestWaitNoticesThatTheClusterHasNoLeader(t *testing.T) {
 		a, b := newLock(t, connect(t, at(members[0].Endpoint())), ""), newLock(t, connect(t, at(members[0].Endpoint())), "")
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
-		until(t, "the watch", func() bool { return watchers(ctx, t, members[0].Endpoint()) == headWatches })
+		must.Eventually(t, patience, "the watch", func() bool { return watchers(ctx, t, members[0].Endpoint()) == headWatches })
 		members[1].Kill()
 		members[2].Kill()
 		w.mustReportTrouble(t) // although the member that it watches is well and connected
-		must(t, members[1].Restart(ctx))
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, members[1].Restart(ctx))
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
 	})
 }
@@ -567,8 +551,8 @@ func TestWaitSurvivesAKilledEtcd(t *testing.T) {
 		w := startWaiting(ctx, t, b, "b")
 		s.Kill()
 		w.mustReportTrouble(t)
-		must(t, s.Restart(ctx))
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, s.Restart(ctx))
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
 		wantHolders(t, s, "b")
 	})
@@ -581,10 +565,10 @@ func TestWaitSurvivesAPausedEtcd(t *testing.T) {
 		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(s.Endpoint())), "")
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
-		must(t, s.Pause(ctx))
+		must.Do(t, s.Pause(ctx))
 		w.mustReportTrouble(t)
-		must(t, s.Resume(ctx))
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, s.Resume(ctx))
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
 		wantHolders(t, s, "b")
 	})
@@ -607,8 +591,8 @@ func TestLockSurvivesAKilledEtcd(t *testing.T) {
 		s.Kill()
 		close(release)
 		<-late.Forwarded
-		must(t, s.Restart(ctx))
-		must(t, <-got)
+		must.Do(t, s.Restart(ctx))
+		must.Do(t, <-got)
 		wantHolders(t, s, "a")
 	})
 }
@@ -627,12 +611,12 @@ func TestLockSurvivesAPausedEtcd(t *testing.T) {
 			got <- err
 		}()
 		<-late.Arrived
-		must(t, s.Pause(ctx))
+		must.Do(t, s.Pause(ctx))
 		close(release) // the transaction is in the paused etcd's hands now
 		again := p.Next(etcdtest.Reads, etcdtest.Delay(0))
 		<-again.Arrived // and the host has given it up
-		must(t, s.Resume(ctx))
-		must(t, <-got)
+		must.Do(t, s.Resume(ctx))
+		must.Do(t, <-got)
 		wantHolders(t, s, "a")
 	})
 }
@@ -646,14 +630,14 @@ func TestWaitSurvivesCompaction(t *testing.T) {
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
 		p.Refuse() // the watch ends, and what it would have seen is compacted before it is back
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, a.Release(ctx, "a"))
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		resp, err := client.Put(ctx, "other", "x")
-		must(t, err)
+		must.Do(t, err)
 		_, err = client.Compact(ctx, resp.Header.Revision)
-		must(t, err)
-		must(t, p.Pass())
+		must.Do(t, err)
+		must.Do(t, p.Pass())
 		w.mustGet(t)
 		wantHolders(t, s, "b")
 	})
@@ -664,15 +648,15 @@ func TestWaitFromACompactedRevisionSaysThatItHasToBeRead(t *testing.T) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		for range 3 {
 			_, err = client.Put(ctx, "k", "x")
-			must(t, err)
+			must.Do(t, err)
 		}
 		resp, err := client.Put(ctx, "other", "x")
-		must(t, err)
+		must.Do(t, err)
 		_, err = client.Compact(ctx, resp.Header.Revision)
-		must(t, err)
+		must.Do(t, err)
 		snap, err := connect(t, at(s.Endpoint())).Wait(ctx, lock.Watch{Key: "k", After: 1})
 		if err != nil || snap.Values != nil {
 			t.Errorf("wait returned %v, %v", snap, err)
@@ -688,17 +672,17 @@ func TestOldDocumentAndCompactionDoNotMakeAWaitSpin(t *testing.T) {
 		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(p.Endpoint())), "")
 		lockFor(ctx, t, a, "a")
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		var resp *clientv3.PutResponse
 		for range 3 { // so that the semaphore's last change is compacted, and what came next
 			resp, err = client.Put(ctx, "other", "x")
-			must(t, err)
+			must.Do(t, err)
 		}
 		_, err = client.Compact(ctx, resp.Header.Revision)
-		must(t, err)
+		must.Do(t, err)
 		w := startWaiting(ctx, t, b, "b")
-		until(t, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == headWatches })
-		must(t, a.Release(ctx, "a"))
+		must.Eventually(t, patience, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == headWatches })
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
 		if n := p.Calls(etcdtest.Watch); n != 1 {
 			t.Errorf("it took %d watches", n)
@@ -711,7 +695,7 @@ func TestQuietWatchIsLeftAlone(t *testing.T) {
 		p := etcdtest.MustRPCProxy(t, etcdtest.MustStart(t, v, etcdtest.Options{}))
 		store := connect(t, at(p.Endpoint()))
 		_, err := store.Get(bounded(t), lock.Read{Key: "k"}) // it is connected then
-		must(t, err)
+		must.Do(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // more than the time-outs of requests
 		defer cancel()
 		if _, err := store.Wait(ctx, lock.Watch{Key: "k", After: 1}); !errors.Is(err, context.DeadlineExceeded) {
@@ -729,10 +713,10 @@ func TestContendersOfAllKindsNeverExceedMax(t *testing.T) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		first := newLock(t, connect(t, at(s.Endpoint())), "")
 		_, _, err = first.SetMax(ctx, max)
-		must(t, err)
+		must.Do(t, err)
 
 		// Every revision of the document is looked at from the outside.
 		watching, stop := context.WithCancel(ctx)
@@ -785,11 +769,11 @@ func TestContendersOfAllKindsNeverExceedMax(t *testing.T) {
 		contenders.Wait()
 		wantHolders(t, s)
 		resp, err := client.Get(ctx, defaultKey)
-		must(t, err)
+		must.Do(t, err)
 		if want := int64(1 + 2*rounds*(hosts+2)); resp.Kvs[0].Version != want {
 			t.Errorf("there were %d documents, want %d: somebody took what it did for something else", resp.Kvs[0].Version, want)
 		}
-		until(t, "the watch to see it all", func() bool { return documents.Load() == resp.Kvs[0].Version })
+		must.Eventually(t, patience, "the watch to see it all", func() bool { return documents.Load() == resp.Kvs[0].Version })
 		stop()
 		outside.Wait()
 	})
@@ -836,7 +820,7 @@ func TestUsersOfEtcd(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		must(t, s.EnableAuth(ctx,
+		must.Do(t, s.EnableAuth(ctx,
 			etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite},
 			etcdtest.User{Name: "reader", Password: "secret", Prefix: root, Permission: clientv3.PermissionType(clientv3.PermRead)},
 			etcdtest.User{Name: "nobody", Password: "secret"}))
@@ -860,7 +844,7 @@ func TestUsersOfEtcd(t *testing.T) {
 						t.Fatal(err)
 					}
 					w := startWaiting(ctx, t, newLock(t, e, test.name), "b")
-					must(t, l.Release(ctx, "a"))
+					must.Do(t, l.Release(ctx, "a"))
 					w.mustGet(t)
 					return
 				}
@@ -881,14 +865,14 @@ func TestWaitSurvivesALostLogIn(t *testing.T) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		p := etcdtest.MustRPCProxy(t, s) // which keeps the connections, and so the tokens in use
-		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
 		c := at(p.Endpoint())
 		c.Username, c.Password = "locksmith", "secret"
 		a, b := newLock(t, connect(t, c), ""), newLock(t, connect(t, c), "")
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
-		must(t, s.Restart(ctx))
-		must(t, a.Release(ctx, "a"))
+		must.Do(t, s.Restart(ctx))
+		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
 		if n := p.Calls(etcdtest.Authenticate); n > 20 {
 			t.Errorf("it took %d log-ins", n)
@@ -905,8 +889,8 @@ func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
 		l := newLock(t, connect(t, c), "")
 		lockFor(ctx, t, l, "a")
 		// And goes on to work when there are users.
-		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
-		must(t, l.Release(ctx, "a"))
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		must.Do(t, l.Release(ctx, "a"))
 	})
 }
 
@@ -956,7 +940,7 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 
 	// The same server by a name that its certificate does not have.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -995,8 +979,8 @@ func TestSystemRootsVouchForTheServer(t *testing.T) {
 		}
 		unknown("before the system's roots have it")
 		renewed, err := os.ReadFile(os.Getenv(prefix + "ROOTS"))
-		must(t, err)
-		must(t, os.WriteFile(os.Getenv("SSL_CERT_FILE"), renewed, 0o644))
+		must.Do(t, err)
+		must.Do(t, os.WriteFile(os.Getenv("SSL_CERT_FILE"), renewed, 0o644))
 		if c.CAFile != "" {
 			unknown("beside a CA file, the system's roots are asked")
 		} else if _, err := l.Status(bounded(t)); err != nil {
@@ -1026,7 +1010,7 @@ func TestSystemRootsVouchForTheServer(t *testing.T) {
 			s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &test.tls})
 			cmd := exec.CommandContext(bounded(t), os.Args[0], "-test.run=^TestSystemRootsVouchForTheServer$")
 			roots := filepath.Join(t.TempDir(), "roots.pem")
-			must(t, os.WriteFile(roots, nil, 0o644))
+			must.Do(t, os.WriteFile(roots, nil, 0o644))
 			cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+roots, prefix+"ROOTS="+ca.File(), prefix+"ENDPOINT="+s.Endpoint(),
 				prefix+"CA="+test.ca, prefix+"CERT="+test.pair.CertFile, prefix+"KEY="+test.pair.KeyFile)
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -1050,9 +1034,9 @@ func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
 	}
 	install(ca, ca) // without a Close: a call that failed begins anew
 	lockFor(ctx, t, l, "a")
-	must(t, os.Remove(c.KeyFile))
-	must(t, l.Release(ctx, "a")) // the connection is there
-	must(t, e.Close())
+	must.Do(t, os.Remove(c.KeyFile))
+	must.Do(t, l.Release(ctx, "a")) // the connection is there
+	must.Do(t, e.Close())
 	var option *lock.OptionError
 	if _, err := l.Status(ctx); !errors.As(err, &option) || option.Option != lock.OptionKeyFile || !errors.Is(err, lock.ErrRefused) {
 		t.Errorf("without the key, status returned %v", err)

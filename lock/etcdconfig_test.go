@@ -12,6 +12,7 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // wantOptionError checks that err names the option and says why, in a sentence.
@@ -160,9 +161,9 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 		"passphrase":     []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"),
 		"old passphrase": []byte("-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n"),
 	})
-	must(t, os.Truncate(path("huge"), 100<<20))
-	must(t, os.Mkdir(path("folder"), 0o700))
-	must(t, syscall.Mkfifo(path("pipe"), 0o600))
+	must.Do(t, os.Truncate(path("huge"), 100<<20))
+	must.Do(t, os.Mkdir(path("folder"), 0o700))
+	must.Do(t, syscall.Mkfifo(path("pipe"), 0o600))
 	for _, test := range []struct {
 		ca, cert, key string
 		option        string
@@ -226,8 +227,8 @@ func TestPasswordFileHasOneLine(t *testing.T) {
 		"binary":    []byte("sec\xffret"),
 		"huge":      nil,
 	})
-	must(t, os.Truncate(path("huge"), 100<<20))
-	must(t, syscall.Mkfifo(path("pipe"), 0o600))
+	must.Do(t, os.Truncate(path("huge"), 100<<20))
+	must.Do(t, syscall.Mkfifo(path("pipe"), 0o600))
 	for _, name := range []string{"bare", "line", "crlf"} {
 		c := at("https://127.0.0.1:2379")
 		c.Username, c.PasswordFile = "u", path(name)
@@ -256,22 +257,22 @@ func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "first", Prefix: root, Permission: readWrite}))
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "first", Prefix: root, Permission: readWrite}))
 		c := at(s.Endpoint())
 		c.Username, c.PasswordFile = "locksmith", files(t, map[string][]byte{"password": []byte("first\n")})("password")
 		e := connect(t, c)
 		l := newLock(t, e, "")
 		lockFor(ctx, t, l, "a")
 		client, err := s.Client()
-		must(t, err)
+		must.Do(t, err)
 		_, err = client.UserChangePassword(ctx, "locksmith", "second")
-		must(t, err)
-		must(t, e.Close())
+		must.Do(t, err)
+		must.Do(t, e.Close())
 		if _, err := l.Status(ctx); !errors.Is(err, lock.ErrRefused) || !strings.Contains(err.Error(), "password in "+c.PasswordFile) {
 			t.Errorf("with the old password, status returned %v", err)
 		}
-		must(t, os.WriteFile(c.PasswordFile, []byte("second"), 0o600))
-		must(t, l.Release(ctx, "a"))
+		must.Do(t, os.WriteFile(c.PasswordFile, []byte("second"), 0o600))
+		must.Do(t, l.Release(ctx, "a"))
 	})
 }
 
@@ -283,7 +284,7 @@ func renewable(t *testing.T, endpoints ...string) (c lock.EtcdConfig, install fu
 		t.Helper()
 		pair := client.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
 		for to, from := range map[string]string{c.CAFile: server.File(), c.CertFile: pair.CertFile, c.KeyFile: pair.KeyFile} {
-			must(t, os.WriteFile(to, contentOf(t, from), 0o600))
+			must.Do(t, os.WriteFile(to, contentOf(t, from), 0o600))
 		}
 	}
 }
@@ -302,16 +303,16 @@ func TestWaitSurvivesRenewedCertificates(t *testing.T) {
 		w := startWaiting(ctx, t, newLock(t, connect(t, c), ""), "b")
 
 		pair := newClient.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
-		must(t, os.WriteFile(c.CertFile, contentOf(t, pair.CertFile), 0o600)) // and not its key yet
-		must(t, s.Renew(ctx, etcdtest.TLS{CA: newServer, ClientCA: newClient}))
+		must.Do(t, os.WriteFile(c.CertFile, contentOf(t, pair.CertFile), 0o600)) // and not its key yet
+		must.Do(t, s.Renew(ctx, etcdtest.TLS{CA: newServer, ClientCA: newClient}))
 		w.mustReport(t, "does not match")
-		must(t, os.Remove(c.KeyFile))
+		must.Do(t, os.Remove(c.KeyFile))
 		w.mustReport(t, c.KeyFile)
-		must(t, os.WriteFile(c.CAFile, nil, 0o600))
+		must.Do(t, os.WriteFile(c.CAFile, nil, 0o600))
 		w.mustReport(t, "etcd at "+s.Endpoint()+": -etcd-cafile: "+c.CAFile+" has no certificate")
 
 		install(newServer, newClient)
-		must(t, newLock(t, connect(t, c), "").Release(ctx, "a"))
+		must.Do(t, newLock(t, connect(t, c), "").Release(ctx, "a"))
 		w.mustGet(t)
 	})
 }
@@ -337,12 +338,12 @@ func TestOldVersionsOfTLSAreRefused(t *testing.T) {
 	ca := etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "etcd", Hosts: []string{"127.0.0.1"}})
 	cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
-	must(t, err)
+	must.Do(t, err)
 	for _, version := range []uint16{tls.VersionTLS11, tls.VersionTLS12} {
 		l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: version, NextProtos: []string{"h2"},
 		})
-		must(t, err)
+		must.Do(t, err)
 		t.Cleanup(func() { l.Close() })
 		shaken := make(chan error, 100)
 		go func() {

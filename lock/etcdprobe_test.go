@@ -18,12 +18,13 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // server returns the address of a server that does the same with every connection.
 func server(t *testing.T, serve func(net.Conn)) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -62,7 +63,7 @@ func tlsFront(t *testing.T, etcd *etcdtest.Server, config *tls.Config) (address 
 func issued(t *testing.T, ca *etcdtest.CA, c etcdtest.Certificate) []tls.Certificate {
 	pair := ca.MustIssue(t, c)
 	cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
-	must(t, err)
+	must.Do(t, err)
 	return []tls.Certificate{cert}
 }
 
@@ -79,7 +80,7 @@ func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
 		encrypted := etcdtest.MustStart(t, v, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
 		mutual := etcdtest.MustStart(t, v, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca, ClientCA: ca}})
 		hung := etcdtest.MustStart(t, v, etcdtest.Options{})
-		must(t, hung.Pause(bounded(t)))
+		must.Do(t, hung.Pause(bounded(t)))
 
 		here := []string{"127.0.0.1"}
 		hour := func(n time.Duration) time.Time { return time.Now().Add(n * time.Hour) }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/randtest"
 	"github.com/locksmithd/locksmith/test/storetest"
 )
@@ -83,7 +84,7 @@ func (h *waitingHost) got(t *testing.T) bool {
 
 func (h *waitingHost) mustRelease(t *testing.T) {
 	t.Helper()
-	must(t, h.lock.Release(t.Context(), h.id))
+	must.Do(t, h.lock.Release(t.Context(), h.id))
 	synctest.Wait()
 }
 
@@ -102,7 +103,7 @@ func hostNames(t *testing.T, n int) []string {
 func queueIDs(t *testing.T, s lock.Store) []string {
 	t.Helper()
 	o, err := newLock(t, s, "").Overview(t.Context())
-	must(t, err)
+	must.Do(t, err)
 	var ids []string
 	for _, w := range o.Queue {
 		ids = append(ids, w.ID)
@@ -114,7 +115,7 @@ func queueIDs(t *testing.T, s lock.Store) []string {
 func keysIn(t *testing.T, s lock.Store, below string) []string {
 	t.Helper()
 	snap, err := s.Get(context.WithoutCancel(t.Context()), lock.Read{Key: prefix + below, End: prefix + below + "\xff"})
-	must(t, err)
+	must.Do(t, err)
 	var found []string
 	for key := range snap.Values {
 		found = append(found, strings.TrimPrefix(key, prefix))
@@ -144,7 +145,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 			s := storetest.NewMemory()
 			writes := &countingStore{Store: s}
 			_, _, err := newLock(t, s, "").SetMax(t.Context(), slots)
-			must(t, err)
+			must.Do(t, err)
 			ids := hostNames(t, 50)
 			var hosts []*waitingHost
 			for _, id := range ids {
@@ -412,7 +413,7 @@ func TestHeadThatLeavesAFreeSlotAloneIsRemoved(t *testing.T) {
 					t.Errorf("after a pause %d wait, want %d", n, dead+2)
 				}
 				_, err := a.lock.Resume(t.Context())
-				must(t, err)
+				must.Do(t, err)
 				time.Sleep(within)
 				if !b.got(t) || c.got(t) {
 					t.Fatalf("a slot is free since %v, and b waits: %v", within, b.last())
@@ -528,24 +529,24 @@ func TestLockByHandAndOldClientsJumpTheQueue(t *testing.T) {
 			t.Error("there was no slot")
 		}
 		_, _, err := admin.SetMax(ctx, 0)
-		must(t, err)
-		must(t, admin.Release(ctx, "old"))
+		must.Do(t, err)
+		must.Do(t, admin.Release(ctx, "old"))
 		if b.got(t) {
 			t.Error("b has a slot of none")
 		}
 		_, _, err = admin.SetMax(ctx, 1)
-		must(t, err)
+		must.Do(t, err)
 		if !b.got(t) || !a.got(t) {
 			t.Fatal("b has no slot")
 		}
 		// c is given one by hand while it waits.
 		_, _, err = admin.SetMax(ctx, 2)
-		must(t, err)
+		must.Do(t, err)
 		if !c.got(t) {
 			t.Error("c has no slot")
 		}
-		must(t, admin.Release(ctx, "b"))
-		must(t, admin.Release(ctx, "c"))
+		must.Do(t, admin.Release(ctx, "b"))
+		must.Do(t, admin.Release(ctx, "c"))
 		wantNothingLeft(t, s)
 	})
 }
@@ -631,7 +632,7 @@ func TestSlotTakenByHandEndsThePlaceInTheQueue(t *testing.T) {
 		if left := keysIn(t, s, "order/"); len(left) > 0 {
 			t.Errorf("b has its slot, and is still in the index: %v", left)
 		}
-		must(t, b.Release(t.Context(), "b"))
+		must.Do(t, b.Release(t.Context(), "b"))
 		if c := enter(t, s, "c", lock.Record{}); !c.got(t) {
 			t.Errorf("every slot is free, and c waits: %v", c.last())
 		}
@@ -677,7 +678,7 @@ func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
 			{Key: defaultKey, Value: []byte(`{"semaphore":0,"max":1,"holders":["b"]}`)},
 			{Key: prefix + "queue/b", Delete: true},
 		})
-		must(t, err)
+		must.Do(t, err)
 		if !x.got(t) || a.got(t) || c.got(t) {
 			t.Error("a or c has the slot of b")
 		}
@@ -701,7 +702,7 @@ func TestHeadDoesNotTakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
 			{Key: defaultKey, Value: []byte(`{"semaphore":0,"max":1,"holders":["x"]}`)},
 			{Key: prefix + "holders/x", Value: []byte(`{"hostname":"web-2","boot_id":"2"}`)},
 		})
-		must(t, err)
+		must.Do(t, err)
 		synctest.Wait()
 		var clone *lock.CloneError
 		select {
@@ -721,7 +722,7 @@ func TestLockByHandIsRefusedWhereACloneWaits(t *testing.T) {
 		enter(t, s, "a", lock.Record{})
 		web1 := enter(t, s, "x", lock.Record{Hostname: "web-1", BootID: "1"})
 		put(t, s, prefix+"pause", "{}")
-		must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		must.Do(t, newLock(t, s, "").Release(t.Context(), "a"))
 		watched := before(s, isAny, func() { t.Error("web-2 tries to take a slot") })
 		_, err := newLock(t, watched, "").TryAcquire(t.Context(), "x", lock.Record{Hostname: "web-2", BootID: "2"})
 		var clone *lock.CloneError
@@ -753,7 +754,7 @@ func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 			<-first.done
 		}, []string{"b", "x"}, false},
 		"and the first has its turn": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
-			must(t, newLock(t, s, "").Release(t.Context(), "a"))
+			must.Do(t, newLock(t, s, "").Release(t.Context(), "a"))
 		}, []string{"b"}, true},
 		"and it is locked by hand": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
 			put(t, s, defaultKey, `{"semaphore":-1,"max":1,"holders":["a","x"]}`)
@@ -767,9 +768,9 @@ func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 		}, []string{"x", "b"}, false},
 		"and a third of a version without owners takes over": {func(t *testing.T, s *storetest.Memory, _, _ *waitingHost) {
 			lease, err := s.Grant(t.Context(), time.Hour)
-			must(t, err)
+			must.Do(t, err)
 			_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/x", Value: old, Lease: lease}})
-			must(t, err)
+			must.Do(t, err)
 		}, []string{"x", "b"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -893,7 +894,7 @@ func TestEverybodyInTheQueueIsToldOfAPause(t *testing.T) {
 		mustPause(t)(admin.Pause(t.Context(), lock.PauseInfo{}, 0))
 		check(true)
 		_, err := admin.Resume(t.Context())
-		must(t, err)
+		must.Do(t, err)
 		check(false)
 		mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, time.Hour))
 		check(true)
@@ -911,11 +912,11 @@ func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		day, err := s.Grant(t.Context(), 24*time.Hour)
-		must(t, err)
+		must.Do(t, err)
 		for _, key := range []string{"queue/zombie", "order/0000000000000000/zombie", "order/ffff/zombie", "order/x"} {
 			for suffix, lease := range map[string]int64{"": day, "-for-ever": 0} {
 				_, _, err := s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + key + suffix, Value: []byte("garbage"), Lease: lease}})
-				must(t, err)
+				must.Do(t, err)
 			}
 		}
 		put(t, s, prefix+"queue/b", `{"hostname":"long ago"}`)
@@ -926,7 +927,7 @@ func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 		if q := queueIDs(t, s); !slices.Equal(q, []string{"c", "b"}) {
 			t.Errorf("the queue is %v", q)
 		}
-		must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		must.Do(t, newLock(t, s, "").Release(t.Context(), "a"))
 		if !c.got(t) || b.got(t) {
 			t.Errorf("c waits: %v", c.last())
 		}
@@ -991,7 +992,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 				admin := newLock(t, s, "")
 				a := enter(t, s, "a", lock.Record{})
 				b := enter(t, s, "b", lock.Record{})
-				must(t, test.pause(ctx, s, admin))
+				must.Do(t, test.pause(ctx, s, admin))
 				a.mustRelease(t) // whoever holds one gives it back
 				if b.got(t) {
 					t.Fatal("b has a slot during the pause")
@@ -1006,11 +1007,11 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 					}
 				}
 				o, err := admin.Overview(ctx)
-				must(t, err)
+				must.Do(t, err)
 				if o.Pause == nil || !strings.Contains(o.Pause.String(), test.says) {
 					t.Errorf("the overview has %+v", o.Pause)
 				}
-				must(t, test.resume(ctx, s, admin))
+				must.Do(t, test.resume(ctx, s, admin))
 				if !b.got(t) {
 					t.Error("b has no slot after the pause")
 				}
@@ -1044,27 +1045,27 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 			},
 			func(t *testing.T, s *storetest.Memory) {
 				_, err := newLock(t, s, "").Resume(t.Context())
-				must(t, err)
+				must.Do(t, err)
 			},
 		},
 		"a pause of all groups": {
 			func(t *testing.T, s *storetest.Memory) {
 				mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
 			},
-			func(t *testing.T, s *storetest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must(t, err) },
+			func(t *testing.T, s *storetest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must.Do(t, err) },
 		},
 		"somebody in the queue": {
 			func(t *testing.T, s *storetest.Memory) {
 				lease, err := s.Grant(t.Context(), time.Minute)
-				must(t, err)
+				must.Do(t, err)
 				_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/first", Value: []byte("{}"), Lease: lease}})
-				must(t, err)
+				must.Do(t, err)
 			},
 			func(*testing.T, *storetest.Memory) { time.Sleep(time.Minute) },
 		},
 		"another holder": {
 			func(t *testing.T, s *storetest.Memory) { lockFor(t.Context(), t, newLock(t, s, ""), "x") },
-			func(t *testing.T, s *storetest.Memory) { must(t, newLock(t, s, "").Release(t.Context(), "x")) },
+			func(t *testing.T, s *storetest.Memory) { must.Do(t, newLock(t, s, "").Release(t.Context(), "x")) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -1101,7 +1102,7 @@ func TestPlaceThatIsLostRightBeforeTheSlotIsTakenIsNotUsed(t *testing.T) {
 		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
 		b := enter(t, &documentStore{Store: s, f: func() {
-			must(t, s.Revoke(t.Context(), read(t, s, prefix+"queue/b").Lease))
+			must.Do(t, s.Revoke(t.Context(), read(t, s, prefix+"queue/b").Lease))
 		}}, "b", lock.Record{})
 		c := enter(t, s, "c", lock.Record{})
 		holder.mustRelease(t)
@@ -1125,7 +1126,7 @@ func TestChangesOfOneRevisionAreAllSeen(t *testing.T) {
 			{Key: prefix + "pause-all", Delete: true},
 			{Key: defaultKey, Value: []byte(`{"semaphore":1,"max":2,"holders":["a"]}`)},
 		})
-		must(t, err)
+		must.Do(t, err)
 		if !b.got(t) || !a.got(t) {
 			t.Errorf("b waits for %v", b.last())
 		}
@@ -1269,11 +1270,11 @@ func TestTimeToLive(t *testing.T) {
 		// Nobody waits: c stays, and can be released by hand.
 		time.Sleep(100 * ttl)
 		o, err := b.lock.Overview(ctx)
-		must(t, err)
+		must.Do(t, err)
 		if len(o.Holders) != 1 || o.Holders[0].ID != "c" || !o.Holders[0].Expired {
 			t.Errorf("the holders are %+v", o.Holders)
 		}
-		must(t, b.lock.ReleaseRecord(ctx, o.Holders[0]))
+		must.Do(t, b.lock.ReleaseRecord(ctx, o.Holders[0]))
 		wantNothingLeft(t, s)
 	})
 }
@@ -1307,7 +1308,7 @@ func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 	// All of this happens between the look at the holder and its removal.
 	for name, change := range map[string]func(*testing.T, *storetest.Memory, *lock.Lock){
 		"released and taken anew": func(t *testing.T, _ *storetest.Memory, l *lock.Lock) {
-			must(t, l.Release(t.Context(), "a"))
+			must.Do(t, l.Release(t.Context(), "a"))
 			lockFor(t.Context(), t, l, "a")
 		},
 		"another record": func(t *testing.T, s *storetest.Memory, _ *lock.Lock) {
@@ -1460,7 +1461,7 @@ func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart st
 		t.Errorf("held is %v", held)
 	}
 	if apart != "" { // the way out, for people
-		must(t, newLock(t, s, "").Release(ctx, "x"))
+		must.Do(t, newLock(t, s, "").Release(ctx, "x"))
 	}
 	wantNothingLeft(t, s)
 }
@@ -1545,7 +1546,7 @@ func TestDismissedPlaceEndsAsOne(t *testing.T) {
 		}
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`) // by an old client
 		synctest.Wait()
-		must(t, newLock(t, s, "").Release(t.Context(), "a"))
+		must.Do(t, newLock(t, s, "").Release(t.Context(), "a"))
 		if !head.got(t) {
 			t.Errorf("the head waits: %v", head.last())
 		}
@@ -1593,13 +1594,13 @@ func TestWhoHoldsASlotIsSaidByTheHeadOfTheQueue(t *testing.T) {
 		s := storetest.NewMemory()
 		admin := newLock(t, s, "")
 		_, err := admin.Pause(t.Context(), lock.PauseInfo{By: "ann"}, 0)
-		must(t, err)
+		must.Do(t, err)
 		a, b := enter(t, s, "a", lock.Record{}), enter(t, s, "b", lock.Record{})
 		if got := b.last().String(); !strings.HasPrefix(got, "in the queue behind a; paused by ann") {
 			t.Errorf("b says %q", got)
 		}
 		_, err = admin.Resume(t.Context())
-		must(t, err)
+		must.Do(t, err)
 		c := enter(t, s, "c", lock.Record{})
 		if !a.got(t) {
 			t.Fatal("a has no slot")
@@ -1635,12 +1636,12 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 				}
 				// One with a lease goes with it.
 				lease, err := s.Grant(ctx, 30*time.Second)
-				must(t, err)
+				must.Do(t, err)
 				_, _, err = s.Commit(ctx, nil, []lock.Op{
 					{Key: prefix + "queue/dying", Value: []byte(value), Lease: lease},
 					{Key: prefix + "order/ffffffffffffffff/dying", Value: []byte(value), Lease: lease},
 				})
-				must(t, err)
+				must.Do(t, err)
 				holder := enter(t, s, "holder", lock.Record{Hostname: "holder", BootID: "1", TTL: time.Hour})
 				a := enter(t, s, "a", lock.Record{Hostname: "a", BootID: "1"})
 				b := enter(t, s, "b", lock.Record{Hostname: "b", BootID: "1"})
@@ -1650,7 +1651,7 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 				}
 				put(t, s, prefix+"holders/holder", value)
 				o, err := newLock(t, s, "").Overview(ctx)
-				must(t, err)
+				must.Do(t, err)
 				if text := fmt.Sprintf("%+v", o); len(text) > 4000 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) {
 					t.Errorf("the overview is %.200q", text)
 				}
@@ -1673,13 +1674,13 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 func TestBrokenRecordsAreMarked(t *testing.T) {
 	s := storetest.NewMemory()
 	lease, err := s.Grant(t.Context(), time.Hour)
-	must(t, err)
+	must.Do(t, err)
 	put(t, s, defaultKey, `{"semaphore":0,"max":2,"holders":["a","b"]}`)
 	put(t, s, prefix+"holders/a", "{")
 	_, _, err = s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/c%2Fd", Value: []byte("{"), Lease: lease}})
-	must(t, err)
+	must.Do(t, err)
 	o, err := newLock(t, s, "").Overview(t.Context())
-	must(t, err)
+	must.Do(t, err)
 	if !o.Holders[0].Broken || o.Holders[1].Broken || len(o.Queue) != 0 {
 		t.Errorf("the overview is %+v", o)
 	}
@@ -1690,7 +1691,7 @@ func TestOverviewShowsWhoHoldsAndWhoWaits(t *testing.T) {
 		ctx := t.Context()
 		s := storetest.NewMemory()
 		l, err := lock.New(s, "", 3)
-		must(t, err)
+		must.Do(t, err)
 		o, err := l.Overview(ctx)
 		if err != nil || o.Exists || o.Semaphore.Max != 3 || len(o.Holders)+len(o.Queue) != 0 || o.Pause != nil {
 			t.Errorf("of nothing it is %+v, %v", o, err)
@@ -1724,12 +1725,12 @@ func TestReleaseOfARecordReleasesWhatWasShown(t *testing.T) {
 		lockFor(ctx, t, l, "a")
 		if !record {
 			_, _, err := s.Commit(ctx, nil, []lock.Op{{Key: prefix + "holders/a", Delete: true}})
-			must(t, err)
+			must.Do(t, err)
 		}
 		o, err := l.Overview(ctx)
-		must(t, err)
+		must.Do(t, err)
 		shown := o.Holders[0]
-		must(t, l.Release(ctx, "a"))
+		must.Do(t, l.Release(ctx, "a"))
 		var notHeld *lock.NotHeldError
 		if err := l.ReleaseRecord(ctx, shown); !errors.As(err, &notHeld) {
 			t.Errorf("what is not held: %v", err)
@@ -1743,8 +1744,8 @@ func TestReleaseOfARecordReleasesWhatWasShown(t *testing.T) {
 			t.Errorf("held by %v", h)
 		}
 		o, err = l.Overview(ctx)
-		must(t, err)
-		must(t, l.ReleaseRecord(ctx, o.Holders[0]))
+		must.Do(t, err)
+		must.Do(t, l.ReleaseRecord(ctx, o.Holders[0]))
 		if h := holdersIn(t, s); len(h) != 0 {
 			t.Errorf("held by %v", h)
 		}
@@ -1766,7 +1767,7 @@ func TestReleaseLeavesARecordAloneThatChangedRightBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		o, err := l.Overview(ctx)
-		must(t, err)
+		must.Do(t, err)
 		if err := release(l, o.Holders[0]); err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -1820,7 +1821,7 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 		mustPause(t)(lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
 		want("pause", 1, 100, true)
 		_, err := lock.ResumeAll(ctx, s)
-		must(t, err)
+		must.Do(t, err)
 		mustPause(t)(a.lock.Pause(ctx, lock.PauseInfo{}, 0))
 		want("pause of the group", 1, 100, true)
 		time.Sleep(2 * time.Minute)
@@ -1849,7 +1850,7 @@ func TestGroupsAreListed(t *testing.T) {
 	groups := func() []string {
 		t.Helper()
 		g, err := lock.Groups(ctx, s)
-		must(t, err)
+		must.Do(t, err)
 		return g
 	}
 	if g := groups(); len(g) != 0 {
@@ -1860,7 +1861,7 @@ func TestGroupsAreListed(t *testing.T) {
 		t.Errorf("there are %q", g)
 	}
 	_, err := lock.ResumeAll(ctx, s)
-	must(t, err)
+	must.Do(t, err)
 	for _, group := range []string{"lb", "prod/database", "prod", "prod0", "größe", "a b"} {
 		for i := range 50 {
 			if _, _, err := newLock(t, s, group).SetMax(ctx, 50); err != nil {
@@ -1884,7 +1885,7 @@ func TestGroupsAreListed(t *testing.T) {
 		t.Errorf("it took %d calls", n)
 	}
 	_, err = newLock(t, s, "").Status(ctx)
-	must(t, err)
+	must.Do(t, err)
 	if g := groups(); g[0] != "" {
 		t.Errorf("there are %q", g)
 	}
@@ -1894,9 +1895,9 @@ func TestDeclaredSlotsCountOnlyForANewDocument(t *testing.T) {
 	ctx := t.Context()
 	s := storetest.NewMemory()
 	three, err := lock.New(s, "", 3)
-	must(t, err)
+	must.Do(t, err)
 	five, err := lock.New(s, "", 5)
-	must(t, err)
+	must.Do(t, err)
 	for _, l := range []*lock.Lock{three, five} {
 		if sem, err := l.Status(ctx); err != nil || sem.Max != 3 || sem.Free != 3 {
 			t.Errorf("it is %+v, %v", sem, err)
@@ -2056,7 +2057,7 @@ func TestRandomQueue(t *testing.T) {
 					s.Restore(backup) // and whoever does that sees to it that nobody is left with a slot
 					put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
 					_, err := admin.Resume(t.Context())
-					must(t, err)
+					must.Do(t, err)
 					time.Sleep(90 * time.Second) // until places of those who have left since are over
 					synctest.Wait()
 					if held, queue := holdersIn(t, s), queueIDs(t, s); len(held) < slots && len(queue) > 0 {
@@ -2154,7 +2155,7 @@ func TestRandomQueue(t *testing.T) {
 func mustPause(t *testing.T) func(*lock.Pause, error) {
 	return func(_ *lock.Pause, err error) {
 		t.Helper()
-		must(t, err)
+		must.Do(t, err)
 	}
 }
 
@@ -2200,16 +2201,16 @@ func TestAnswersAreNotCalledUnknown(t *testing.T) {
 func TestTimesThatNoClockShowsAreNone(t *testing.T) {
 	s := storetest.NewMemory()
 	lease, err := s.Grant(t.Context(), time.Hour)
-	must(t, err)
+	must.Do(t, err)
 	for _, since := range []string{"9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"} {
 		document := []byte(`{"hostname":"h","since":"` + since + `","until":"` + since + `"}`)
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 		put(t, s, prefix+"holders/a", string(document))
 		put(t, s, prefix+"pause", string(document))
 		_, _, err := s.Commit(t.Context(), nil, []lock.Op{{Key: prefix + "queue/b", Value: document, Lease: lease}})
-		must(t, err)
+		must.Do(t, err)
 		o, err := newLock(t, s, "").Overview(t.Context())
-		must(t, err)
+		must.Do(t, err)
 		if !o.Holders[0].Record.Since.IsZero() || !o.Queue[0].Since.IsZero() || !o.Pause.Since.IsZero() || !o.Pause.Until.IsZero() {
 			t.Errorf("%s is taken for a time: %+v", since, o)
 		}

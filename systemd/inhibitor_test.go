@@ -11,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestInhibitorsAreThoseThatBlockAShutdown(t *testing.T) {
@@ -30,7 +31,7 @@ func TestInhibitorsAreThoseThatBlockAShutdown(t *testing.T) {
 	}
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
-	must(t, logind.SetVersion(257))
+	must.Do(t, logind.SetVersion(257))
 	l := NewLogind(conn)
 	if got, err := l.Inhibitors(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("nobody inhibits: %v, %v", got, err)
@@ -43,7 +44,7 @@ func TestInhibitorsAreThoseThatBlockAShutdown(t *testing.T) {
 	if got, err := l.Inhibitors(t.Context()); err != nil || !reflect.DeepEqual(got, want[2:]) {
 		t.Errorf("weak ones only: got  %+v, %v\nwant %+v", got, err, want[2:])
 	}
-	must(t, logind.SetVersion(252)) // knows of no weak ones
+	must.Do(t, logind.SetVersion(252)) // knows of no weak ones
 	logind.SetInhibitors(held[:5]...)
 	if got, err := l.Inhibitors(t.Context()); err != nil || !reflect.DeepEqual(got, want[:2]) {
 		t.Errorf("before 257: got  %+v, %v\nwant %+v", got, err, want[:2])
@@ -55,7 +56,7 @@ func TestInhibitorsAreThoseThatBlockAShutdown(t *testing.T) {
 func TestInhibitorsThatOnlyDelayCannotDrownTheAnswer(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
-	must(t, logind.SetVersion(257))
+	must.Do(t, logind.SetVersion(257))
 	many := make([]bustest.Inhibitor, 8192) // as many as logind takes
 	for i := range many {
 		many[i] = bustest.Inhibitor{Who: "mallory", Why: strings.Repeat("x", 2000), Mode: "delay", UID: 1000}
@@ -129,7 +130,7 @@ func TestTextsOfOthersCannotHarmTheTerminal(t *testing.T) {
 	if err != nil || len(inhibitors) != 1 || inhibitors[0].Who != want || inhibitors[0].Why != want {
 		t.Errorf("inhibitors: %+v, %v\nwant %q", inhibitors, err, want)
 	}
-	must(t, logind.SetSessions(bustest.Session{ID: "1", Name: evil, TTY: evil}))
+	must.Do(t, logind.SetSessions(bustest.Session{ID: "1", Name: evil, TTY: evil}))
 	sessions, err := l.Sessions(t.Context())
 	if err != nil || len(sessions) != 1 || sessions[0].User != want || sessions[0].TTY != want {
 		t.Errorf("sessions: %+v, %v\nwant %q", sessions, err, want)
@@ -217,7 +218,7 @@ func TestNonsenseFromLogindIsAnError(t *testing.T) {
 			if test.method == "ListInhibitors" {
 				logind.SetInhibitors(bustest.Inhibitor{})
 			}
-			must(t, logind.Answer(test.method, test.answer...))
+			must.Do(t, logind.Answer(test.method, test.answer...))
 			if got, err := test.ask(NewLogind(conn)); err == nil {
 				t.Errorf("got %+v and no error", got)
 			}
@@ -227,7 +228,7 @@ func TestNonsenseFromLogindIsAnError(t *testing.T) {
 		t.Run("session: "+name, func(t *testing.T) {
 			bus, conn := systemBus(t)
 			logind := bustest.For(t).Logind(bus)
-			must(t, logind.SetSessions(bustest.Session{ID: "1", Lies: map[string]any{name: value}}))
+			must.Do(t, logind.SetSessions(bustest.Session{ID: "1", Lies: map[string]any{name: value}}))
 			if got, err := NewLogind(conn).Sessions(t.Context()); err == nil || !strings.Contains(err.Error(), "session 1") {
 				t.Errorf("got %+v, %v", got, err)
 			}

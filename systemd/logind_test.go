@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestRebootAsksLogindWithoutInteraction(t *testing.T) {
@@ -171,7 +172,7 @@ func TestNobodyCanHideWhoIsLoggedIn(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	must(t, logind.SetSessions(
+	must.Do(t, logind.SetSessions(
 		bustest.Session{ID: "1", UID: 500, Name: "core", TTY: "pts/0", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}},
 		bustest.Session{ID: "2", UID: 501, Name: "ann", State: "closing", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}},
 	))
@@ -183,13 +184,13 @@ func TestNobodyCanHideWhoIsLoggedIn(t *testing.T) {
 	for i := range many {
 		many[i] = bustest.Session{ID: strconv.Itoa(i), UID: 500, Name: strings.Repeat("x", 200), State: "closing"}
 	}
-	must(t, logind.SetSessions(many...))
+	must.Do(t, logind.SetSessions(many...))
 	got, err = l.Sessions(t.Context())
 	if err != nil || len(got) != 1 || !strings.Contains(got[0].User, "too many sessions") {
 		t.Errorf("more than can be listed: %+v, %v", got, err)
 	}
 	// What was left running by those who are gone is looked at, and is nobody.
-	must(t, logind.SetSessions(many[:500]...))
+	must.Do(t, logind.SetSessions(many[:500]...))
 	if got, err := l.Sessions(t.Context()); err != nil || len(got) > 0 {
 		t.Errorf("many that are closing: %d, %v", len(got), err)
 	}

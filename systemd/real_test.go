@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
@@ -30,7 +31,7 @@ func TestRealLogind(t *testing.T) {
 	case "session":
 		l := realLogind(t)
 		sessions, err := l.Sessions(t.Context())
-		must(t, err)
+		must.Do(t, err)
 		others, err := l.OtherSessions(t.Context())
 		if err != nil || len(others) != len(sessions)-1 || slices.ContainsFunc(others, func(s Session) bool { return s.User == "root" }) {
 			t.Errorf("others than this one %+v, all %+v, %v", others, sessions, err)
@@ -44,11 +45,11 @@ func bootRealLogind(t *testing.T) {
 		t.Fatal("nobody can log in to a container without pam_systemd: install the package libpam-systemd")
 	}
 	self, err := os.Executable()
-	must(t, err)
+	must.Do(t, err)
 	binary, err := os.ReadFile(self)
-	must(t, err)
+	must.Do(t, err)
 	m := nspawntest.New(t)
-	must(t, os.WriteFile(m.Path("/systemd.test"), binary, 0o755))
+	must.Do(t, os.WriteFile(m.Path("/systemd.test"), binary, 0o755))
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1001:1001::/tmp:/bin/sh\n")
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1001:\n")
 	m.Write("/etc/pam.d/test", "account required pam_permit.so\nauth required pam_permit.so\nsession required pam_systemd.so\n")
@@ -75,7 +76,7 @@ StandardError=append:/out/log
 func realLogind(t *testing.T) *Logind {
 	t.Helper()
 	conn, err := ConnectSystemBus(t.Context())
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return NewLogind(conn)
 }
@@ -98,7 +99,7 @@ func askRealLogind(t *testing.T) {
 	}
 	hold := func(args ...string) { // until the test ends
 		t.Helper()
-		must(t, exec.CommandContext(ctx, args[0], args[1:]...).Start())
+		must.Do(t, exec.CommandContext(ctx, args[0], args[1:]...).Start())
 	}
 	eventually := func(what string, ok func() bool) {
 		t.Helper()
@@ -133,9 +134,9 @@ func askRealLogind(t *testing.T) {
 	if s, err := l.Scheduled(ctx); err != nil || s != (Shutdown{}) {
 		t.Errorf("nothing is scheduled: %+v, %v", s, err)
 	}
-	must(t, l.Cancel(ctx))
+	must.Do(t, l.Cancel(ctx))
 	at := time.Now().Add(time.Hour).Truncate(time.Microsecond)
-	must(t, l.Schedule(ctx, at, "System reboot in 1 hour!\nWhy not?"))
+	must.Do(t, l.Schedule(ctx, at, "System reboot in 1 hour!\nWhy not?"))
 	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || !s.At.Equal(at) || s.Message != `System reboot in 1 hour!\nWhy not?` {
 		t.Errorf("a reboot is scheduled: %+v, %v", s, err)
 	}
@@ -151,11 +152,11 @@ func askRealLogind(t *testing.T) {
 	if s, err := l.Scheduled(ctx); err != nil || s.Type != "poweroff" || s.Message != "disks are swapped" || s.At.Before(time.Now()) {
 		t.Errorf("a user has scheduled another one: %+v, %v", s, err)
 	}
-	must(t, l.Schedule(ctx, at, "ours"))
+	must.Do(t, l.Schedule(ctx, at, "ours"))
 	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || s.Message != "ours" {
 		t.Errorf("ours replaces it: %+v, %v", s, err)
 	}
-	must(t, l.Cancel(ctx))
+	must.Do(t, l.Cancel(ctx))
 	if s, err := l.Scheduled(ctx); err != nil || s != (Shutdown{}) || message(t, l) != "" {
 		t.Errorf("cancelled: %+v, %v, the message is %q", s, err, message(t, l))
 	}
@@ -186,7 +187,7 @@ func askRealLogind(t *testing.T) {
 	if preparing, err := l.PreparingForShutdown(ctx); err != nil || preparing {
 		t.Errorf("before: preparing %v, %v", preparing, err)
 	}
-	must(t, l.Reboot(ctx, false))
+	must.Do(t, l.Reboot(ctx, false))
 	if preparing, err := l.PreparingForShutdown(ctx); err != nil || !preparing {
 		t.Errorf("after: preparing %v, %v", preparing, err)
 	}

@@ -11,15 +11,9 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/ptytest"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
 
@@ -53,7 +47,7 @@ func TestRebootThatHasBegunIsScheduledWithoutATime(t *testing.T) {
 	bus, conn := systemBus(t)
 	bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	must(t, l.Reboot(t.Context(), false))
+	must.Do(t, l.Reboot(t.Context(), false))
 	if s, err := l.Scheduled(t.Context()); err != nil || s.Type != "reboot" || !s.At.IsZero() {
 		t.Errorf("got %+v, %v", s, err)
 	}
@@ -65,7 +59,7 @@ func TestScheduleTellsUsersAndReplacesWhatIsScheduled(t *testing.T) {
 	l := NewLogind(conn)
 	logind.SetShutdown(bustest.Shutdown{Type: "poweroff", At: time.Now(), Message: "old"})
 	at := time.Now().Add(time.Hour).Truncate(time.Microsecond)
-	must(t, l.Schedule(t.Context(), at, "System reboot in 1 hour!\nWhy not?"))
+	must.Do(t, l.Schedule(t.Context(), at, "System reboot in 1 hour!\nWhy not?"))
 	asked := <-logind.Schedules()
 	if asked.Type != "reboot" || !asked.At.Equal(at) || asked.Message != "System reboot in 1 hour!\nWhy not?" {
 		t.Errorf("asked for %+v", asked)
@@ -73,7 +67,7 @@ func TestScheduleTellsUsersAndReplacesWhatIsScheduled(t *testing.T) {
 	if s, err := l.Scheduled(t.Context()); err != nil || s.Type != "reboot" || !s.At.Equal(at) || !strings.HasPrefix(s.Message, "System reboot in 1 hour!") {
 		t.Errorf("got %+v, %v", s, err)
 	}
-	must(t, logind.Execute())
+	must.Do(t, logind.Execute())
 	if call := <-logind.Reboots(); !call.Scheduled {
 		t.Errorf("rebooted by %+v", call)
 	}
@@ -108,7 +102,7 @@ func TestScheduleThatIsRefusedLeavesNoMessage(t *testing.T) {
 func message(t *testing.T, l *Logind) string {
 	t.Helper()
 	text, err := property[string](t.Context(), l, logindPath, logindManager, "WallMessage")
-	must(t, err)
+	must.Do(t, err)
 	return text
 }
 
@@ -116,7 +110,7 @@ func message(t *testing.T, l *Logind) string {
 func TestScheduleIsRefusedWhileAnInhibitorBlocks(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
-	must(t, logind.SetVersion(257))
+	must.Do(t, logind.SetVersion(257))
 	logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
 	if err := NewLogind(conn).Schedule(t.Context(), time.Now(), "soon"); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v", err)
@@ -134,15 +128,15 @@ func TestCancel(t *testing.T) {
 	if m := message(t, l); m == "" {
 		t.Error("a message that nothing was cancelled for is gone")
 	}
-	must(t, l.Schedule(t.Context(), time.Now().Add(time.Hour), "soon"))
-	must(t, l.Cancel(t.Context()))
+	must.Do(t, l.Schedule(t.Context(), time.Now().Add(time.Hour), "soon"))
+	must.Do(t, l.Cancel(t.Context()))
 	if s := logind.Shutdown(); s.Type != "" {
 		t.Errorf("%+v is scheduled still", s)
 	}
 	if m := message(t, l); m != "" {
 		t.Errorf("the message %q stayed", m)
 	}
-	must(t, l.Schedule(t.Context(), time.Now().Add(time.Hour), "soon"))
+	must.Do(t, l.Schedule(t.Context(), time.Now().Add(time.Hour), "soon"))
 	logind.Refuse("CancelScheduledShutdown", accessDenied, "not you")
 	if err := l.Cancel(t.Context()); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v", err)
@@ -201,7 +195,7 @@ func TestRebootHeedsInhibitorsUnlessForced(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			bus, conn := systemBus(t)
 			logind := bustest.For(t).Logind(bus)
-			must(t, logind.SetVersion(test.version))
+			must.Do(t, logind.SetVersion(test.version))
 			if test.rule {
 				logind.LetRootSkip()
 			}
@@ -228,7 +222,7 @@ func TestAnotherRefusalOfAForcedRebootIsNotPassedOver(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	must(t, logind.SetVersion(257))
+	must.Do(t, logind.SetVersion(257))
 	refused := func(why string) {
 		t.Helper()
 		if err := l.Reboot(t.Context(), true); !errors.Is(err, ErrRefused) {
@@ -256,7 +250,7 @@ func TestSystemdsAnswerToAForcedRebootCounts(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	must(t, logind.SetVersion(257))
+	must.Do(t, logind.SetVersion(257))
 	logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
 	logind.Refuse("StartUnit", "org.freedesktop.systemd1.TransactionIsDestructive", "poweroff.target is on its way")
 	if err := l.Reboot(t.Context(), true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "poweroff.target is on its way") {
@@ -276,9 +270,9 @@ func TestOtherSessionsAreThoseOfOthers(t *testing.T) {
 	l := NewLogind(conn)
 	program, _ := ptytest.Open(t)
 	pty, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", program.Fd()))
-	must(t, err)
+	must.Do(t, err)
 	pty = strings.TrimPrefix(pty, "/dev/")
-	must(t, logind.SetSessions(
+	must.Do(t, logind.SetSessions(
 		bustest.Session{ID: "1", Name: "ann", TTY: "tty1"},
 		bustest.Session{ID: "2", Name: "root", TTY: "tty2"},
 		bustest.Session{ID: "3", Name: "root", TTY: pty},
@@ -319,7 +313,7 @@ func TestOtherSessionsAreThoseOfOthers(t *testing.T) {
 	}
 	logind.Heal("GetSessionByPID")
 	logind.SetOwnSession("1")
-	must(t, logind.Vanish("1"))
+	must.Do(t, logind.Vanish("1"))
 	if others, err := l.OtherSessions(t.Context()); err == nil {
 		t.Errorf("a session that is not there: %v", others)
 	}
@@ -329,14 +323,14 @@ func TestOtherSessionsAreThoseOfOthers(t *testing.T) {
 func TestTerminalOfAContainerIsAnother(t *testing.T) {
 	proc := t.TempDir()
 	for pid, namespace := range map[string]string{"self": "mnt:[1]", "7": "mnt:[1]", "8": "mnt:[2]", "9": "mnt:[1]", "10": "mnt:[1]"} {
-		must(t, os.MkdirAll(proc+"/"+pid+"/ns", 0o755))
-		must(t, os.MkdirAll(proc+"/"+pid+"/fdinfo", 0o755))
-		must(t, os.Symlink(namespace, proc+"/"+pid+"/ns/mnt"))
+		must.Do(t, os.MkdirAll(proc+"/"+pid+"/ns", 0o755))
+		must.Do(t, os.MkdirAll(proc+"/"+pid+"/fdinfo", 0o755))
+		must.Do(t, os.Symlink(namespace, proc+"/"+pid+"/ns/mnt"))
 		number := map[string]string{"9": "31", "10": "1"}[pid]
 		if number == "" {
 			number = "3"
 		}
-		must(t, os.WriteFile(proc+"/"+pid+"/fdinfo/5", []byte("pos:\t0\nflags:\t02\ntty-index:\t"+number+"\n"), 0o644))
+		must.Do(t, os.WriteFile(proc+"/"+pid+"/fdinfo/5", []byte("pos:\t0\nflags:\t02\ntty-index:\t"+number+"\n"), 0o644))
 	}
 	if got := masters(proc, "pts/3"); !slices.Equal(got, []uint32{7}) {
 		t.Errorf("got %v", got)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 	"github.com/locksmithd/locksmith/test/randtest"
 )
@@ -31,10 +32,10 @@ func TestUnitFilesAreReadAsSystemdReadsThem(t *testing.T) {
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 	m := nspawntest.New(t)
 	self, err := os.Executable()
-	must(t, err)
+	must.Do(t, err)
 	binary, err := os.ReadFile(self)
-	must(t, err)
-	must(t, os.WriteFile(m.Path("/systemd.test"), binary, 0o755))
+	must.Do(t, err)
+	must.Do(t, os.WriteFile(m.Path("/systemd.test"), binary, 0o755))
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\n")
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\n")
 	m.Write("/etc/hostname", "host\n")
@@ -99,18 +100,18 @@ func randomUnit(r *rand.Rand) string {
 // compareUnits runs in the container.
 func compareUnits(t *testing.T, n int) {
 	conn, err := ConnectSystemBus(t.Context())
-	must(t, err)
+	must.Do(t, err)
 	defer conn.Close()
 	loaded := 0
 	for i := range n {
 		systemd, err := LoadedService(t.Context(), conn, unitName(i))
-		must(t, err)
+		must.Do(t, err)
 		if systemd == nil { // refused as a whole
 			continue
 		}
 		loaded++
 		files, err := ReadService("/", unitName(i))
-		must(t, err)
+		must.Do(t, err)
 		files.ManagerEnvironment = systemd.ManagerEnvironment
 		for _, s := range []*Service{systemd, files} {
 			slices.Sort(s.Environment)
@@ -127,7 +128,7 @@ func compareUnits(t *testing.T, n int) {
 			t.Errorf("we read\n%s\nand systemd\n%s\nof", text(files), text(systemd))
 			for _, path := range []string{"", ".d/1.conf"} {
 				data, err := os.ReadFile(filepath.Join("/etc/systemd/system", unitName(i)) + path)
-				must(t, err)
+				must.Do(t, err)
 				t.Logf("%q", data)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestAnyLocalUserCanEmitTheSignalButIsNotBelieved(t *testing.T) {
@@ -23,10 +24,10 @@ func TestAnyLocalUserCanEmitTheSignalButIsNotBelieved(t *testing.T) {
 	e := h.watch()
 	e.expect(Engine, Idle)
 	stranger := bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody, 7776, 7778)
-	must(t, stranger.EmitStatus(needReboot))
-	must(t, stranger.SendStatus(h.conn.Names()[0], needReboot))
+	must.Do(t, stranger.EmitStatus(needReboot))
+	must.Do(t, stranger.SendStatus(h.conn.Names()[0], needReboot))
 	// Nothing comes of it: the next event is of the next signal.
-	must(t, engine.Announce(bustest.Status{Operation: Downloading}))
+	must.Do(t, engine.Announce(bustest.Status{Operation: Downloading}))
 	e.expect(Engine, Downloading)
 	h.log.expect(t, "WARN", `user \"eve\" (uid 65534)`, fmt.Sprintf("(pid %d)", stranger.PID()), "process", "wheel")
 }
@@ -47,7 +48,7 @@ func TestMemberOfAConfiguredGroupIsBelieved(t *testing.T) {
 			e := h.watch()
 			e.expect(Engine, Idle)
 			stranger := bustest.For(t).Stranger(h.bus, bustest.Nobody, test.gid, test.groups...)
-			must(t, stranger.EmitStatus(needReboot))
+			must.Do(t, stranger.EmitStatus(needReboot))
 			got := e.expect(Requester, NeedReboot)
 			if want := `user "?" (uid 65534), process "`; !strings.HasPrefix(got.By, want) {
 				t.Errorf("by %s, want %s...", got.By, want)
@@ -65,9 +66,9 @@ func TestRequestersAndUpdateEngineKeepTheirOrder(t *testing.T) {
 	e.expect(Engine, Idle)
 	requester := bustest.For(t).Connect(h.bus)
 	for range 200 {
-		must(t, requester.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, NeedReboot, "", int64(0)))
-		must(t, requester.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
-		must(t, engine.Announce(idle))
+		must.Do(t, requester.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, NeedReboot, "", int64(0)))
+		must.Do(t, requester.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
+		must.Do(t, engine.Announce(idle))
 		e.expect(Requester, NeedReboot)
 		e.expect(Engine, Idle)
 	}
@@ -77,7 +78,7 @@ func TestSenderThatHasLeftIsNotBelieved(t *testing.T) {
 	h := newHost(t, Trust{})
 	requester := bustest.For(t).Connect(h.bus) // of a user that is believed
 	name := requester.Names()[0]
-	must(t, requester.Close())
+	must.Do(t, requester.Close())
 	w := newWatch(t.Context(), h.client)
 	signals, out := make(chan *dbus.Signal), make(chan Event)
 	go w.run(signals, out)
@@ -98,12 +99,12 @@ func TestFloodFillsNeitherTheJournalNorTheWay(t *testing.T) {
 	e := h.watch()
 	e.expect(Engine, Idle)
 	for range 3 {
-		must(t, bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody).Flood(needReboot, 1500))
+		must.Do(t, bustest.For(t).Stranger(h.bus, bustest.Nobody, bustest.Nobody).Flood(needReboot, 1500))
 	}
 	for range 300 {
-		must(t, engine.Emit("nonsense"))
+		must.Do(t, engine.Emit("nonsense"))
 	}
-	must(t, engine.Announce(bustest.Status{Operation: Downloading}))
+	must.Do(t, engine.Announce(bustest.Status{Operation: Downloading}))
 	e.expect(Engine, Downloading)
 	if n := strings.Count(h.log.String(), "\n"); n == 0 || n > 2*warningsPerPeriod {
 		t.Errorf("%d lines in the log:\n%s", n, h.log)
@@ -133,7 +134,7 @@ func TestWarningsAreFewAndTheRestAreCounted(t *testing.T) {
 
 func TestTooManySendersAtATimeAreIgnored(t *testing.T) {
 	h := newHost(t, Trust{})
-	must(t, h.bus.Pause()) // so that no sender is ever looked up
+	must.Do(t, h.bus.Pause()) // so that no sender is ever looked up
 	w := newWatch(t.Context(), h.client)
 	for i := range maxStrangers + 10 {
 		w.strangerSaid(Status(needReboot), fmt.Sprintf(":2.%d", i))
@@ -143,7 +144,7 @@ func TestTooManySendersAtATimeAreIgnored(t *testing.T) {
 		t.Errorf("%d entries", len(w.queue))
 	}
 	h.log.expect(t, "WARN", "too many senders")
-	must(t, h.bus.Resume())
+	must.Do(t, h.bus.Resume())
 }
 
 func TestWhoIsBelieved(t *testing.T) {

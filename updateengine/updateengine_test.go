@@ -18,6 +18,7 @@ import (
 
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestMain(m *testing.M) {
@@ -157,13 +158,6 @@ func (e *events) closed() {
 	}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 var (
 	needReboot = bustest.Status{LastChecked: 1, Progress: 1, Operation: NeedReboot, NewVersion: "1.2.3", NewSize: 4}
 	idle       = bustest.Status{Operation: Idle}
@@ -184,7 +178,7 @@ func TestSignalsOfUpdateEngineAreEventsInOrder(t *testing.T) {
 	e := h.watch()
 	e.expect(Engine, Idle)
 	for _, operation := range []string{CheckingForUpdate, UpdateAvailable, Downloading, Verifying, Finalizing, NeedReboot, Idle, ReportingErrorEvent, "UPDATE_STATUS_OF_THE_FUTURE"} {
-		must(t, engine.Announce(bustest.Status{Operation: operation}))
+		must.Do(t, engine.Announce(bustest.Status{Operation: operation}))
 		e.expect(Engine, operation)
 	}
 	if log := h.log.String(); log != "" {
@@ -202,7 +196,7 @@ func TestUpdateEngineAbsentAtStartIsWaitedFor(t *testing.T) {
 	engine := bustest.NewEngine(h.bus)
 	t.Cleanup(func() { _ = engine.Close() })
 	engine.Set(needReboot)
-	must(t, engine.Appear())
+	must.Do(t, engine.Appear())
 	e.expect(Engine, NeedReboot)
 }
 
@@ -211,12 +205,12 @@ func TestUpdateEngineThatComesAndGoesIsFollowed(t *testing.T) {
 	engine := bustest.For(t).Engine(h.bus)
 	e := h.watch()
 	e.expect(Engine, Idle)
-	must(t, engine.Leave())
+	must.Do(t, engine.Leave())
 	e.expect(Gone, "")
 	engine.Set(needReboot)
-	must(t, engine.Appear())
+	must.Do(t, engine.Appear())
 	e.expect(Engine, NeedReboot)
-	must(t, engine.Release())
+	must.Do(t, engine.Release())
 	e.expect(Gone, "")
 	if _, err := h.client.Status(t.Context()); !errors.Is(err, ErrAbsent) {
 		t.Errorf("Status: %v, want ErrAbsent", err)
@@ -257,7 +251,7 @@ func TestSignalOfUpdateEngineThatHangsIsSeen(t *testing.T) {
 	engine.Hang("GetStatus")
 	e := h.watch()
 	<-engine.Asked()
-	must(t, engine.Announce(needReboot))
+	must.Do(t, engine.Announce(needReboot))
 	e.expect(Engine, NeedReboot)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -292,9 +286,9 @@ func TestMalformedSignalsAreIgnored(t *testing.T) {
 			engine := bustest.For(t).Engine(h.bus)
 			e := h.watch()
 			e.expect(Engine, Idle)
-			must(t, engine.Emit(values...))
+			must.Do(t, engine.Emit(values...))
 			// The next event is that of the next signal that means something.
-			must(t, engine.Announce(bustest.Status{Operation: Downloading}))
+			must.Do(t, engine.Announce(bustest.Status{Operation: Downloading}))
 			e.expect(Engine, Downloading)
 			if len(values) > 3 {
 				if s, ok := values[3].(string); ok && len(s) >= 1<<20 {
@@ -311,7 +305,7 @@ func nan() float64 { var zero float64; return zero / zero }
 func TestMalformedAnswerIsAnError(t *testing.T) {
 	h := newHost(t, Trust{})
 	peer := bustest.For(t).Connect(h.bus)
-	must(t, peer.ExportMethodTable(map[string]any{
+	must.Do(t, peer.ExportMethodTable(map[string]any{
 		"GetStatus": func() (string, *dbus.Error) { return NeedReboot, nil },
 	}, bustest.EnginePath, bustest.EngineInterface))
 	if _, err := peer.RequestName(bustest.EngineName, dbus.NameFlagDoNotQueue); err != nil {
@@ -334,8 +328,8 @@ func TestOtherSignalsAreNotLookedAt(t *testing.T) {
 	values := []any{int64(0), 0.0, NeedReboot, "", int64(0)}
 	send := func(path dbus.ObjectPath, name string, values ...any) {
 		t.Helper()
-		must(t, peer.Emit(path, name, values...))
-		must(t, bustest.SendTo(peer, me, path, name, values...))
+		must.Do(t, peer.Emit(path, name, values...))
+		must.Do(t, bustest.SendTo(peer, me, path, name, values...))
 	}
 	send("/elsewhere", bustest.EngineSignal, values...)
 	send(bustest.EnginePath, bustest.EngineInterface+".StatusUpdated", values...)
@@ -349,8 +343,8 @@ func TestOtherSignalsAreNotLookedAt(t *testing.T) {
 	// All of it has been seen once this comes. It is the first event: another
 	// sender's does not take the place of one that came before.
 	last := bustest.For(t).Connect(h.bus)
-	must(t, peer.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
-	must(t, bustest.SendTo(last, me, bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, Downloading, "", int64(0)))
+	must.Do(t, peer.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
+	must.Do(t, bustest.SendTo(last, me, bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, Downloading, "", int64(0)))
 	e.expect(Requester, Downloading)
 }
 
@@ -372,14 +366,14 @@ func TestIdleDaemonIsNotWokenByOtherTraffic(t *testing.T) {
 	woken := make(chan *dbus.Signal, 100)
 	h.conn.Signal(woken)
 	peer := bustest.For(t).Connect(h.bus)
-	must(t, peer.Emit("/elsewhere", bustest.EngineSignal, "x"))
-	must(t, peer.Emit(bustest.EnginePath, bustest.EngineInterface+".Other", "x"))
-	must(t, peer.Emit("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.UnitNew", "x"))
+	must.Do(t, peer.Emit("/elsewhere", bustest.EngineSignal, "x"))
+	must.Do(t, peer.Emit(bustest.EnginePath, bustest.EngineInterface+".Other", "x"))
+	must.Do(t, peer.Emit("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.UnitNew", "x"))
 	if _, err := peer.RequestName("some.other.Name", 0); err == nil {
 		t.Error("the bus gives away names, its policy is not the system's")
 	}
 	bustest.For(t).Logind(h.bus) // another name that changes its owner
-	must(t, engine.Announce(needReboot))
+	must.Do(t, engine.Announce(needReboot))
 	e.expect(Engine, NeedReboot)
 	if s := <-woken; s.Name != bustest.EngineSignal || s.Path != bustest.EnginePath {
 		t.Errorf("woken by %s on %s from %s", s.Name, s.Path, s.Sender)
@@ -392,9 +386,9 @@ func TestSlowConsumerGetsTheNewestStatus(t *testing.T) {
 	e := h.watch()
 	const count = 3000
 	for i := range count {
-		must(t, engine.Announce(bustest.Status{Operation: Downloading, NewSize: int64(i)}))
+		must.Do(t, engine.Announce(bustest.Status{Operation: Downloading, NewSize: int64(i)}))
 	}
-	must(t, engine.Announce(needReboot))
+	must.Do(t, engine.Announce(needReboot))
 	// Nobody has read an event so far, and yet the connection answers.
 	if _, err := h.client.Status(t.Context()); err != nil {
 		t.Fatal(err)
@@ -416,7 +410,7 @@ func TestTheBusGoesAwayClosesTheChannel(t *testing.T) {
 	h := newHost(t, Trust{})
 	bustest.For(t).Engine(h.bus)
 	e := h.watch()
-	must(t, h.bus.Kill())
+	must.Do(t, h.bus.Kill())
 	e.closed()
 	if _, err := h.client.Status(t.Context()); err == nil || errors.Is(err, ErrAbsent) {
 		t.Errorf("Status without a bus: %v", err)
@@ -431,7 +425,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	engine := bustest.For(t).Engine(h.bus)
 	ctx, cancel := context.WithCancel(t.Context())
 	ch, err := h.client.Watch(ctx)
-	must(t, err)
+	must.Do(t, err)
 	cancel()
 	(&events{h, ch}).closed()
 	// Another one works, and the first left no subscription of its own behind.
@@ -449,7 +443,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	ctx, cancel = context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for ctx.Err() == nil {
-		must(t, engine.Announce(needReboot))
+		must.Do(t, engine.Announce(needReboot))
 		if err := h.conn.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err; err != nil {
 			t.Fatal(err)
 		}
@@ -511,15 +505,15 @@ func TestSendNeedRebootToABusThatGoesAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, Trust{})
 			raw, err := net.Dial("unix", strings.TrimPrefix(h.bus.Address(), "unix:path="))
-			must(t, err)
+			must.Do(t, err)
 			asked := make(chan struct{})
 			conn, err := dbus.NewConn(&tapped{raw, []byte("GetId"), sync.OnceFunc(func() { close(asked) })})
-			must(t, err)
+			must.Do(t, err)
 			t.Cleanup(func() { conn.Close() })
-			must(t, conn.Auth(nil))
-			must(t, conn.Hello())
+			must.Do(t, conn.Auth(nil))
+			must.Do(t, conn.Hello())
 			if !answers {
-				must(t, h.bus.Pause())
+				must.Do(t, h.bus.Pause())
 			}
 			emitted := make(chan error, 1)
 			go func() { emitted <- EmitNeedReboot(t.Context(), conn) }()
@@ -529,9 +523,9 @@ func TestSendNeedRebootToABusThatGoesAway(t *testing.T) {
 				t.Fatalf("ended before it has asked the bus: %v", err)
 			}
 			if answers { // in order, so that this one comes after that one
-				must(t, conn.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
+				must.Do(t, conn.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
 			}
-			must(t, h.bus.Kill()) // as at a reboot
+			must.Do(t, h.bus.Kill()) // as at a reboot
 			want := "may have taken it"
 			if answers {
 				want = "the bus took it"
@@ -568,8 +562,8 @@ func userDatabase(t *testing.T, files map[string]string) string {
 	root := t.TempDir()
 	for name, content := range files {
 		path := filepath.Join(root, name)
-		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		must(t, os.WriteFile(path, []byte(content), 0o600))
+		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must.Do(t, os.WriteFile(path, []byte(content), 0o600))
 	}
 	return root
 }

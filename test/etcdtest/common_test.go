@@ -16,7 +16,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
+
+// patience is how long a test waits for what must happen.
+const patience = time.Minute
 
 // TestMain also is the parent process of TestServerDiesWithItsParent.
 func TestMain(m *testing.M) {
@@ -71,13 +75,6 @@ func outside(t *testing.T, s *etcdtest.Server) *clientv3.Client {
 	return c
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func put(ctx context.Context, t *testing.T, c *clientv3.Client, key, value string) {
 	t.Helper()
 	if _, err := c.Put(ctx, key, value); err != nil {
@@ -125,27 +122,14 @@ func wantClosed(ctx context.Context, t *testing.T, what string, c <-chan struct{
 	}
 }
 
-func eventually(ctx context.Context, t *testing.T, what string, f func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("%s: %v", what, ctx.Err())
-		}
-	}
-}
-
 func tlsConfig(t *testing.T, ca *etcdtest.CA, pair *etcdtest.KeyPair) *tls.Config {
 	t.Helper()
 	pool, err := poolOf(ca)
-	must(t, err)
+	must.Do(t, err)
 	conf := &tls.Config{RootCAs: pool}
 	if pair != nil {
 		cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
-		must(t, err)
+		must.Do(t, err)
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func dial(t *testing.T, endpoint string) (net.Conn, error) {
@@ -36,8 +37,8 @@ func TestProxyPasses(t *testing.T) {
 		if open, ever := p.Connections(), p.Accepted(); open != 1 || ever != 1 {
 			t.Errorf("%d connections open, %d ever, want 1 and 1", open, ever)
 		}
-		must(t, c.Close())
-		eventually(ctx, t, "no connection is open", func() bool { return p.Connections() == 0 })
+		must.Do(t, c.Close())
+		must.Eventually(t, patience, "no connection is open", func() bool { return p.Connections() == 0 })
 	})
 }
 
@@ -61,7 +62,7 @@ func TestProxyRefuses(t *testing.T) {
 		if _, err := dial(t, p.Endpoint()); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("dial: %v, want %v", err, syscall.ECONNREFUSED)
 		}
-		must(t, p.Pass())
+		must.Do(t, p.Pass())
 		wantValue(ctx, t, c, "k", "v")
 	})
 }
@@ -86,9 +87,9 @@ func TestProxyBlackHoleIsSilentForOldAndNewConnections(t *testing.T) {
 		c := clientOf(t, p.Endpoint())
 		put(ctx, t, c, "k", "v")
 		fresh, err := dial(t, p.Endpoint())
-		must(t, err)
-		eventually(ctx, t, "the connection is carried", func() bool { return p.Connections() == 2 })
-		must(t, p.BlackHole())
+		must.Do(t, err)
+		must.Eventually(t, patience, "the connection is carried", func() bool { return p.Connections() == 2 })
+		must.Do(t, p.BlackHole())
 		wantSilence(ctx, t, func(ctx context.Context) error {
 			_, err := c.Put(ctx, "k", "lost?")
 			return err
@@ -97,15 +98,15 @@ func TestProxyBlackHoleIsSilentForOldAndNewConnections(t *testing.T) {
 		// The end of the server does not show either, nor does its absence.
 		s.Kill()
 		late, err := dial(t, p.Endpoint())
-		must(t, err)
+		must.Do(t, err)
 		for name, conn := range map[string]net.Conn{"old": fresh, "new": late} {
-			must(t, conn.SetReadDeadline(time.Now().Add(brief)))
+			must.Do(t, conn.SetReadDeadline(time.Now().Add(brief)))
 			if _, err := io.Copy(io.Discard, conn); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("read from the %s connection: %v, want silence", name, err)
 			}
 		}
-		must(t, s.Restart(ctx))
-		must(t, p.Pass())
+		must.Do(t, s.Restart(ctx))
+		must.Do(t, p.Pass())
 		wantValue(ctx, t, c, "k", "v") // a read, which the client repeats on a new connection
 		put(ctx, t, c, "k", "after")
 		wantValue(ctx, t, outside(t, s), "k", "after")
@@ -118,13 +119,13 @@ func TestProxyDropsRepliesToWhatTheServerHasDone(t *testing.T) {
 		p := etcdtest.MustProxy(t, s)
 		c := clientOf(t, p.Endpoint())
 		put(ctx, t, c, "k", "before")
-		must(t, p.DropReplies())
+		must.Do(t, p.DropReplies())
 		wantSilence(ctx, t, func(ctx context.Context) error {
 			_, err := c.Put(ctx, "k", "done")
 			return err
 		})
 		wantValue(ctx, t, outside(t, s), "k", "done")
-		must(t, p.Pass())
+		must.Do(t, p.Pass())
 		// A read is repeated on a new connection: the old one has lost bytes.
 		wantValue(ctx, t, c, "k", "done")
 		if ever := p.Accepted(); ever < 2 {
@@ -139,7 +140,7 @@ func TestProxyHoldsRequestsAndDeliversThemLate(t *testing.T) {
 		p := etcdtest.MustProxy(t, s)
 		c := clientOf(t, p.Endpoint())
 		put(ctx, t, c, "k", "before")
-		must(t, p.HoldRequests())
+		must.Do(t, p.HoldRequests())
 		answered := make(chan error, 1)
 		go func() {
 			_, err := c.Put(ctx, "k", "late")
@@ -151,8 +152,8 @@ func TestProxyHoldsRequestsAndDeliversThemLate(t *testing.T) {
 		case <-time.After(brief):
 		}
 		wantValue(ctx, t, outside(t, s), "k", "before")
-		must(t, p.Pass())
-		must(t, <-answered)
+		must.Do(t, p.Pass())
+		must.Do(t, <-answered)
 		wantValue(ctx, t, outside(t, s), "k", "late")
 		if ever := p.Accepted(); ever != 1 {
 			t.Errorf("%d connections were made, want the one that was held", ever)
@@ -167,13 +168,13 @@ func TestProxyDelaysEachDirection(t *testing.T) {
 		c := clientOf(t, p.Endpoint())
 		put(ctx, t, c, "k", "v")
 		for _, way := range []struct{ toServer, toClient time.Duration }{{delay, 0}, {0, delay}, {delay, delay}} {
-			must(t, p.Delay(way.toServer, way.toClient))
+			must.Do(t, p.Delay(way.toServer, way.toClient))
 			before := time.Now()
 			put(ctx, t, c, "k", "v")
 			if took := time.Since(before); took < way.toServer+way.toClient {
 				t.Errorf("with %v there and %v back a call took %v", way.toServer, way.toClient, took)
 			}
 		}
-		must(t, p.Pass())
+		must.Do(t, p.Pass())
 	})
 }

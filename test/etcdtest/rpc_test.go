@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // commit writes key in a transaction, as the lock does.
@@ -23,7 +24,7 @@ func commit(ctx context.Context, c *clientv3.Client, key, value string) error {
 func TestRPCProxyPassesCallsAndStreams(t *testing.T) {
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		must(t, s.EnableAuth(ctx, etcdtest.User{Name: "u", Password: "p", Prefix: "k", Permission: clientv3.PermissionType(clientv3.PermReadWrite)}))
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "u", Password: "p", Prefix: "k", Permission: clientv3.PermissionType(clientv3.PermReadWrite)}))
 		p := etcdtest.MustRPCProxy(t, s)
 		c := newClient(t, clientv3.Config{Endpoints: []string{p.Endpoint()}, Username: "u", Password: "p"})
 
@@ -32,7 +33,7 @@ func TestRPCProxyPassesCallsAndStreams(t *testing.T) {
 			t.Fatalf("watch: %+v, want the answer to its creation", r)
 		}
 		lease, err := c.Grant(ctx, 60)
-		must(t, err)
+		must.Do(t, err)
 		if _, err := c.Put(ctx, "k", "v", clientv3.WithLease(lease.ID)); err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +83,7 @@ func TestRPCProxyFaultsOfTheNextWrite(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				p := etcdtest.MustRPCProxy(t, s)
 				client := clientOf(t, p.Endpoint())
-				must(t, commit(ctx, client, c.name, "before"))
+				must.Do(t, commit(ctx, client, c.name, "before"))
 
 				caught := p.Next(etcdtest.Writes, c.fault)
 				wantValue(ctx, t, client, c.name, "before") // reads pass
@@ -103,7 +104,7 @@ func TestRPCProxyFaultsOfTheNextWrite(t *testing.T) {
 				}
 				wantValue(ctx, t, outside(t, s), c.name, want)
 
-				must(t, commit(ctx, client, c.name, "after")) // passes again
+				must.Do(t, commit(ctx, client, c.name, "after")) // passes again
 				wantValue(ctx, t, outside(t, s), c.name, "after")
 				if n := p.Calls(etcdtest.Txn); n != 3 {
 					t.Errorf("%d transactions, want 3: the client has retried", n)
@@ -134,7 +135,7 @@ func TestRPCProxyCommitsLateAfterTheClientHasGivenUp(t *testing.T) {
 		release := make(chan struct{})
 		caught := p.Next(etcdtest.Method(etcdtest.Txn), etcdtest.Late(release))
 		wantSilence(ctx, t, func(ctx context.Context) error { return commit(ctx, c, "k", "late") })
-		must(t, c.Close())
+		must.Do(t, c.Close())
 		wantValue(ctx, t, outside(t, s), "k", "")
 		close(release)
 		wantClosed(ctx, t, "the call was forwarded", caught.Forwarded)
@@ -153,7 +154,7 @@ func TestRPCProxyFaultsOfEveryCallUntilCleared(t *testing.T) {
 			}
 		}
 		p.Clear()
-		must(t, commit(ctx, c, "k", "v"))
+		must.Do(t, commit(ctx, c, "k", "v"))
 	})
 }
 
@@ -178,13 +179,13 @@ func TestRPCProxyOutlivesItsServer(t *testing.T) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		p := etcdtest.MustRPCProxy(t, s)
 		c := clientOf(t, p.Endpoint())
-		must(t, commit(ctx, c, "k", "v"))
+		must.Do(t, commit(ctx, c, "k", "v"))
 		s.Kill()
 		if err := commit(ctx, c, "k", "v"); !hasCode(err, codes.Unavailable) {
 			t.Errorf("commit without a server: %v, want %v", err, codes.Unavailable)
 		}
-		must(t, s.Restart(ctx))
-		eventually(ctx, t, "the server is back", func() bool { return commit(ctx, c, "k", "v") == nil })
+		must.Do(t, s.Restart(ctx))
+		must.Eventually(t, patience, "the server is back", func() bool { return commit(ctx, c, "k", "v") == nil })
 	})
 }
 

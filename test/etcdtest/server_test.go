@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -34,7 +35,7 @@ func TestKilledServerKeepsItsDataAndEndpoint(t *testing.T) {
 		if s.Running() {
 			t.Error("running after Kill")
 		}
-		must(t, s.Restart(ctx))
+		must.Do(t, s.Restart(ctx))
 		wantValue(ctx, t, c, "k", "v")
 	})
 }
@@ -43,16 +44,16 @@ func TestStoppedServerEndsInOrder(t *testing.T) {
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		put(ctx, t, outside(t, s), "k", "v")
-		must(t, s.Stop(ctx))
+		must.Do(t, s.Stop(ctx))
 		if s.Running() {
 			t.Error("running after Stop")
 		}
 		log, err := os.ReadFile(s.LogFile())
-		must(t, err)
+		must.Do(t, err)
 		if !strings.Contains(string(log), "received terminated signal") && !strings.Contains(string(log), "received signal") {
 			t.Errorf("log does not tell of a signal:\n%s", log)
 		}
-		must(t, s.Restart(ctx))
+		must.Do(t, s.Restart(ctx))
 		wantValue(ctx, t, outside(t, s), "k", "v")
 	})
 }
@@ -62,7 +63,7 @@ func TestPausedServerIsSilentAndAnswersWhenResumed(t *testing.T) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		c := clientOf(t, s.Endpoint())
 		put(ctx, t, c, "k", "v")
-		must(t, s.Pause(ctx))
+		must.Do(t, s.Pause(ctx))
 		wantSilence(ctx, t, func(ctx context.Context) error {
 			_, err := c.Get(ctx, "k")
 			return err
@@ -70,7 +71,7 @@ func TestPausedServerIsSilentAndAnswersWhenResumed(t *testing.T) {
 		if !s.Running() {
 			t.Error("not running while paused")
 		}
-		must(t, s.Resume(ctx))
+		must.Do(t, s.Resume(ctx))
 		wantValue(ctx, t, c, "k", "v")
 	})
 }
@@ -78,10 +79,10 @@ func TestPausedServerIsSilentAndAnswersWhenResumed(t *testing.T) {
 func TestPausedServerCanBeKilledAndRestarted(t *testing.T) {
 	ctx := t.Context()
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
-	must(t, s.Pause(ctx))
-	must(t, s.Restart(ctx))
-	must(t, s.Pause(ctx))
-	must(t, s.Stop(ctx))
+	must.Do(t, s.Pause(ctx))
+	must.Do(t, s.Restart(ctx))
+	must.Do(t, s.Pause(ctx))
+	must.Do(t, s.Stop(ctx))
 }
 
 func TestStopEndsTheServerWhenItsTimeIsOver(t *testing.T) {
@@ -120,7 +121,7 @@ func TestStartShowsTheLogOfAServerThatEnds(t *testing.T) {
 func TestStartTriesOtherAddressesWhenOneIsTaken(t *testing.T) {
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
 		taken, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
+		must.Do(t, err)
 		defer taken.Close()
 		dir := t.TempDir()
 		go func() {
@@ -145,12 +146,12 @@ func TestClusterOutlivesOneMember(t *testing.T) {
 		members := etcdtest.MustStartCluster(t, v, 3, etcdtest.Options{})
 		put(ctx, t, outside(t, members[0]), "k", "before")
 		members[0].Kill()
-		must(t, members[1].WaitHealthy(ctx))
+		must.Do(t, members[1].WaitHealthy(ctx))
 		put(ctx, t, outside(t, members[1]), "k", "after")
-		must(t, members[0].Restart(ctx))
+		must.Do(t, members[0].Restart(ctx))
 		wantValue(ctx, t, outside(t, members[0]), "k", "after")
-		must(t, members[0].EnableAuth(ctx))
-		must(t, members[2].WaitHealthy(ctx))
+		must.Do(t, members[0].EnableAuth(ctx))
+		must.Do(t, members[2].WaitHealthy(ctx))
 		wantValue(ctx, t, outside(t, members[2]), "k", "after")
 	})
 }
@@ -184,7 +185,7 @@ func TestServerAsksForClientCertificate(t *testing.T) {
 				return err
 			}
 			if c.ok {
-				must(t, get(ctx))
+				must.Do(t, get(ctx))
 				continue
 			}
 			t.Run(c.name, func(t *testing.T) {
@@ -217,7 +218,7 @@ func TestServersCertificateIsOfItsAuthorityForItsAddress(t *testing.T) {
 func TestUsersMayDoWhatTheyWereGranted(t *testing.T) {
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		must(t, s.EnableAuth(ctx,
+		must.Do(t, s.EnableAuth(ctx,
 			etcdtest.User{Name: "writer", Password: "w", Prefix: "a/", Permission: clientv3.PermissionType(clientv3.PermReadWrite)},
 			etcdtest.User{Name: "reader", Password: "r", Prefix: "a/", Permission: clientv3.PermissionType(clientv3.PermRead)},
 			etcdtest.User{Name: "nobody", Password: "n"},
@@ -243,7 +244,7 @@ func TestUsersMayDoWhatTheyWereGranted(t *testing.T) {
 		if !errors.Is(err, rpctypes.ErrAuthFailed) {
 			t.Errorf("wrong password: %v, want %v", err, rpctypes.ErrAuthFailed)
 		}
-		must(t, s.Restart(ctx))
+		must.Do(t, s.Restart(ctx))
 		wantValue(ctx, t, outside(t, s), "a/k", "v")
 	})
 }
@@ -341,25 +342,25 @@ func TestServerDiesWithItsParent(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			self, err := os.Executable()
-			must(t, err)
+			must.Do(t, err)
 			parent := exec.CommandContext(ctx, self)
 			parent.Env = append(os.Environ(), parentVariable+"="+t.TempDir(), parentPausesVariable+"="+c.pauses)
 			parent.Stderr = os.Stderr
 			out, err := parent.StdoutPipe()
-			must(t, err)
-			must(t, parent.Start())
+			must.Do(t, err)
+			must.Do(t, parent.Start())
 			line, err := bufio.NewReader(out).ReadString('\n')
 			if err != nil {
 				t.Fatalf("parent said %q: %v", line, err)
 			}
 			pid, err := strconv.Atoi(strings.TrimSpace(line))
-			must(t, err)
+			must.Do(t, err)
 			if err := syscall.Kill(pid, 0); err != nil {
 				t.Fatalf("server %d is not alive: %v", pid, err)
 			}
-			must(t, parent.Process.Kill())
+			must.Do(t, parent.Process.Kill())
 			_ = parent.Wait() // says that it was killed
-			eventually(ctx, t, "server is gone", func() bool { return !alive(pid) })
+			must.Eventually(t, patience, "server is gone", func() bool { return !alive(pid) })
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
@@ -26,7 +27,7 @@ func startEtcd(t testing.TB, scheme string, port int, args ...string) string {
 	endpoint := fmt.Sprintf("%s://%s.0.1:%d", scheme, network, port)
 	peer := fmt.Sprintf("http://127.0.0.1:%d", port+1)
 	log, err := os.Create(fmt.Sprintf("%s/etcd-%d.log", scratch, port))
-	must(t, err)
+	must.Do(t, err)
 	defer log.Close()
 	cmd := exec.Command("../../bin/etcd", append([]string{
 		fmt.Sprintf("--data-dir=%s/etcd-%d", scratch, port),
@@ -36,7 +37,7 @@ func startEtcd(t testing.TB, scheme string, port int, args ...string) string {
 	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
 	cmd.Stdout, cmd.Stderr = log, log
 	_, err = proc.Start(cmd) // it ends with the tests
-	must(t, err)
+	must.Do(t, err)
 	return endpoint
 }
 
@@ -65,7 +66,7 @@ func newFleet(t testing.TB) *fleet {
 func newFleetAt(t testing.TB, endpoints ...string) *fleet {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { client.Close() })
 	return &fleet{t: t, group: "fleet-" + machineID()[:12], endpoints: endpoints, client: client}
 }
@@ -124,10 +125,10 @@ func (f *fleet) awaitHolders(holders ...*host) {
 	}
 	slices.Sort(want)
 	var got semaphore
-	eventually(f.t, fmt.Sprintf("the holders %v", want), func() bool {
+	must.Eventually(f.t, patience, fmt.Sprintf("the holders %v", want), func() bool {
 		var err error
 		got, err = f.read()
-		must(f.t, err)
+		must.Do(f.t, err)
 		return slices.Equal(got.Holders, want)
 	})
 }
@@ -258,9 +259,9 @@ func (f *fleet) etcdDowntimes() []downtime {
 				ID   string `json:"MESSAGE_ID"`
 				Time string `json:"_SOURCE_REALTIME_TIMESTAMP"`
 			}
-			must(f.t, json.Unmarshal([]byte(line), &entry))
+			must.Do(f.t, json.Unmarshal([]byte(line), &entry))
 			µs, err := strconv.ParseInt(entry.Time, 10, 64)
-			must(f.t, err)
+			must.Do(f.t, err)
 			switch at := time.UnixMicro(µs); {
 			case entry.ID == stopping:
 				stopped = at

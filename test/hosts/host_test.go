@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
@@ -75,14 +76,14 @@ func newHost(t testing.TB, conf string) *host {
 		off:     true, changed: make(chan struct{}),
 	}
 	h.root = filepath.Join(h.dir, "root")
-	must(t, mountOverlay(layers, h.dir))
+	must.Do(t, mountOverlay(layers, h.dir))
 	t.Cleanup(func() {
 		if t.Failed() {
 			h.dump()
 		}
 		h.powerOff()
-		must(t, syscall.Unmount(h.root, syscall.MNT_DETACH))
-		must(t, os.RemoveAll(h.dir))
+		must.Do(t, syscall.Unmount(h.root, syscall.MNT_DETACH))
+		must.Do(t, os.RemoveAll(h.dir))
 	})
 	h.write("/etc/machine-id", h.id+"\n")
 	h.write("/etc/hostname", h.name+"\n")
@@ -110,8 +111,8 @@ func machineID() string {
 func (h *host) write(path, content string) {
 	h.t.Helper()
 	path = filepath.Join(h.root, path)
-	must(h.t, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(h.t, os.WriteFile(path, []byte(content), 0o644))
+	must.Do(h.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.Do(h.t, os.WriteFile(path, []byte(content), 0o644))
 }
 
 // powerOn starts the host, which is off.
@@ -123,7 +124,7 @@ func (h *host) powerOn() {
 		h.t.Fatalf("%s is on already", h.name)
 	}
 	h.off = false
-	must(h.t, h.start())
+	must.Do(h.t, h.start())
 }
 
 // start begins the next boot.
@@ -225,9 +226,9 @@ func (h *host) powerOff() {
 	if last == nil {
 		return
 	}
-	must(h.t, os.WriteFile(filepath.Join(last.cgroup, "cgroup.kill"), []byte("1"), 0o644))
+	must.Do(h.t, os.WriteFile(filepath.Join(last.cgroup, "cgroup.kill"), []byte("1"), 0o644))
 	<-last.nspawn.Done()
-	eventually(h.t, "the end of "+h.name, func() bool {
+	must.Eventually(h.t, patience, "the end of "+h.name, func() bool {
 		events, err := os.ReadFile(filepath.Join(last.cgroup, "cgroup.events"))
 		return err == nil && bytes.Contains(events, []byte("populated 0"))
 	})
@@ -384,7 +385,7 @@ func (h *host) unit(unit, property string) string {
 func (h *host) awaitStatus(parts ...string) string {
 	h.t.Helper()
 	var status string
-	eventually(h.t, fmt.Sprintf("the status %q on %s", parts, h.name), func() bool {
+	must.Eventually(h.t, patience, fmt.Sprintf("the status %q on %s", parts, h.name), func() bool {
 		status = h.unit("locksmithd", "StatusText")
 		return containsAll(status, parts...)
 	})
@@ -408,7 +409,7 @@ func (h *host) syncJournal() {
 func (h *host) awaitJournal(parts ...string) string {
 	h.t.Helper()
 	var found string
-	eventually(h.t, fmt.Sprintf("%q in the journal of %s", parts, h.name), func() bool {
+	must.Eventually(h.t, patience, fmt.Sprintf("%q in the journal of %s", parts, h.name), func() bool {
 		for line := range strings.Lines(h.journal()) {
 			if containsAll(line, parts...) {
 				found = line
@@ -438,27 +439,4 @@ func containsAll(text string, parts ...string) bool {
 		}
 	}
 	return true
-}
-
-// eventually waits for a condition on something that tells nobody when it changes.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-timeout.C:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,11 +65,11 @@ func TestACloneLeavesTheSlotAlone(t *testing.T) {
 	h.awaitStatus("idle")
 
 	token, err := os.ReadFile(filepath.Join(h.root, "var/lib/locksmith/token"))
-	must(t, err)
+	must.Do(t, err)
 	clone.write("/var/lib/locksmith/token", string(token))
 	clone.write("/etc/machine-id", h.id+"\n")
 	h.do("systemctl", "start", "delay")
-	eventually(t, "the delay inhibitor", func() bool {
+	must.Eventually(t, patience, "the delay inhibitor", func() bool {
 		return strings.Contains(h.do("systemd-inhibit", "--list", "--no-legend"), "delay")
 	})
 	h.announce("4081.2.1")

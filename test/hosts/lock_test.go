@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestALockTakenByHandWhileTheDaemonIsStoppedIsReleasedWhenItStarts(t *testing.T) {
@@ -43,7 +44,7 @@ func cutWhileHolding(t *testing.T, more ...string) (f *fleet, first, second *hos
 	first.write("/etc/systemd/logind.conf.d/delay.conf", "[Login]\nInhibitDelayMaxSec=1h\n")
 	f.start()
 	first.do("systemd-run", "--unit=delay", "systemd-inhibit", "--what=shutdown", "--mode=delay", "sleep", "infinity")
-	eventually(t, "the delay inhibitor", func() bool {
+	must.Eventually(t, patience, "the delay inhibitor", func() bool {
 		return strings.Contains(first.do("systemd-inhibit", "--list", "--no-legend"), "delay")
 	})
 	first.announce("4081.2.0")
@@ -93,15 +94,15 @@ func TestAHostThatLosesPowerLosesItsSlotAfterItsTimeToLive(t *testing.T) {
 func TestTLSWithClientCertificates(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(scratch, "tls")
-	must(t, os.MkdirAll(filepath.Join(dir, "other"), 0o755))
+	must.Do(t, os.MkdirAll(filepath.Join(dir, "other"), 0o755))
 	ca, err := etcdtest.NewCA(dir)
-	must(t, err)
+	must.Do(t, err)
 	server, err := ca.Issue(etcdtest.Certificate{CommonName: "etcd", Hosts: []string{network + ".0.1"}})
-	must(t, err)
+	must.Do(t, err)
 	endpoint := startEtcd(t, "https", 2381, "--cert-file="+server.CertFile, "--key-file="+server.KeyFile,
 		"--client-cert-auth", "--trusted-ca-file="+ca.File())
 	other, err := etcdtest.NewCA(filepath.Join(dir, "other"))
-	must(t, err)
+	must.Do(t, err)
 
 	// Keys that only their owner may read, who need not be root.
 	conf := fmt.Sprintf(`REBOOT_STRATEGY=etcd-lock
@@ -112,16 +113,16 @@ LOCKSMITHD_ETCD_KEYFILE=/etc/etcd/client-key.pem
 `, endpoint)
 	install := func(h *host, from *etcdtest.CA) {
 		pair, err := from.Issue(etcdtest.Certificate{CommonName: "root"})
-		must(t, err)
+		must.Do(t, err)
 		for name, file := range map[string]string{"ca.pem": ca.File(), "client.pem": pair.CertFile, "client-key.pem": pair.KeyFile} {
 			data, err := os.ReadFile(file)
-			must(t, err)
+			must.Do(t, err)
 			h.write("/etc/etcd/"+name, string(data))
-			must(t, os.Chmod(filepath.Join(h.root, "etc/etcd", name), 0o600))
-			must(t, os.Chown(filepath.Join(h.root, "etc/etcd", name), 2379, 2379))
+			must.Do(t, os.Chmod(filepath.Join(h.root, "etc/etcd", name), 0o600))
+			must.Do(t, os.Chown(filepath.Join(h.root, "etc/etcd", name), 2379, 2379))
 		}
-		must(t, os.Chmod(filepath.Join(h.root, "etc/etcd"), 0o700))
-		must(t, os.Chown(filepath.Join(h.root, "etc/etcd"), 2379, 2379))
+		must.Do(t, os.Chmod(filepath.Join(h.root, "etc/etcd"), 0o700))
+		must.Do(t, os.Chown(filepath.Join(h.root, "etc/etcd"), 2379, 2379))
 	}
 	good, bad := newHost(t, conf), newHost(t, conf)
 	install(good, ca)
@@ -157,26 +158,26 @@ func TestThePasswordIsACredentialOfTheUnit(t *testing.T) {
 	defer cancel()
 	for _, user := range []string{"root", "locksmith"} {
 		_, err := f.client.UserAdd(ctx, user, "secret")
-		must(t, err)
+		must.Do(t, err)
 		_, err = f.client.RoleAdd(ctx, user)
-		must(t, err)
+		must.Do(t, err)
 		_, err = f.client.UserGrantRole(ctx, user, user)
-		must(t, err)
+		must.Do(t, err)
 	}
 	const keys = "coreos.com/updateengine/rebootlock/"
 	_, err := f.client.RoleGrantPermission(ctx, "locksmith", keys, clientv3.GetPrefixRangeEnd(keys), clientv3.PermissionType(clientv3.PermReadWrite))
-	must(t, err)
+	must.Do(t, err)
 	_, err = f.client.AuthEnable(ctx)
-	must(t, err)
+	must.Do(t, err)
 	f.client.Close()
 	f.client, err = clientv3.New(clientv3.Config{Endpoints: f.endpoints, Username: "root", Password: "secret", Logger: zap.NewNop()})
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { f.client.Close() })
 
 	f.add(1, "LOCKSMITHD_ETCD_USERNAME=locksmith")
 	h := f.hosts[0]
 	h.write("/etc/locksmith/password", "secret\n")
-	must(t, os.Chmod(filepath.Join(h.root, "etc/locksmith/password"), 0o600))
+	must.Do(t, os.Chmod(filepath.Join(h.root, "etc/locksmith/password"), 0o600))
 	h.write("/etc/systemd/system/locksmithd.service.d/password.conf", "[Service]\nLoadCredential=locksmithd.etcd-password:/etc/locksmith/password\n")
 	f.start()
 	witness := f.oneAtATime(nil)

@@ -3,6 +3,7 @@ package hosts
 import (
 	"errors"
 	"fmt"
+	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"strings"
 	"sync"
@@ -26,7 +27,7 @@ func (h *host) login(user string) *terminal {
 	h.t.Helper()
 	leader := h.awaitUp().leader
 	screen, err := os.OpenFile(fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", leader), os.O_RDWR|syscall.O_NOCTTY, 0)
-	must(h.t, err)
+	must.Do(h.t, err)
 	h.t.Cleanup(func() { screen.Close() })
 	var unlock, number int32
 	control := func(request uintptr, argument *int32) {
@@ -73,7 +74,7 @@ func (t *terminal) read() {
 func (t *terminal) enter(line string) {
 	t.h.t.Helper()
 	_, err := t.screen.WriteString(line + "\n")
-	must(t.h.t, err)
+	must.Do(t.h.t, err)
 }
 
 // await waits until the terminal has shown all the parts.
@@ -84,7 +85,7 @@ func (t *terminal) await(parts ...string) {
 			t.h.t.Logf("the terminal shows %q", t.text())
 		}
 	}()
-	eventually(t.h.t, fmt.Sprintf("%q on the terminal", parts), func() bool { return containsAll(t.text(), parts...) })
+	must.Eventually(t.h.t, patience, fmt.Sprintf("%q on the terminal", parts), func() bool { return containsAll(t.text(), parts...) })
 }
 
 // text is what the terminal has shown, without line breaks, which depend on its width.

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 	if now := first.do("locksmithctl", "-version"); now == version {
 		t.Errorf("after the upgrade it is still %s", now)
 	}
-	eventually(t, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+	must.Eventually(t, patience, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
 	first.awaitStatus("waiting for a slot", "held by "+other) // and has kept its place
 	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
 	first.wantNoReboot(before)
@@ -76,7 +77,7 @@ func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 			t.Errorf("after the purge there still is %v", left)
 		}
 	}()
-	eventually(t, "the end of all traces", func() bool { left = traces(); return len(left) == 0 })
+	must.Eventually(t, patience, "the end of all traces", func() bool { left = traces(); return len(left) == 0 })
 	if got := h.do("cat", "/etc/flatcar/update.conf"); got != conf {
 		t.Errorf("update.conf is not the package's, and is now %q", got)
 	}

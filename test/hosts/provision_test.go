@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bytes"
+	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +24,7 @@ func (h *host) provision(file string) {
 		h.t.Fatalf("butane: %v\n%s", err, stderr.Bytes())
 	}
 	path := filepath.Join(h.dir, "config.ign")
-	must(h.t, os.WriteFile(path, config, 0o600))
+	must.Do(h.t, os.WriteFile(path, config, 0o600))
 	ignition := exec.Command("../../bin/ignition-apply", "--root="+h.root, "--offline", path)
 	ignition.Env = append(os.Environ(), "container=systemd-nspawn")
 	if out, err := ignition.CombinedOutput(); err != nil {
@@ -36,7 +37,7 @@ func TestAHostThatIgnitionProvisionedRebootsWithALock(t *testing.T) {
 	f := newFleet(t)
 	h := newHost(t, "")
 	f.hosts = append(f.hosts, h)
-	must(t, os.Remove(filepath.Join(h.root, "etc/flatcar/update.conf")))
+	must.Do(t, os.Remove(filepath.Join(h.root, "etc/flatcar/update.conf")))
 	h.provision(`variant: flatcar
 version: 1.0.0
 storage:

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"slices"
 	"strings"
 	"testing"
@@ -48,7 +49,7 @@ func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T
 			h.do("systemctl", "restart", "systemd-logind")
 			h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
 			if name == "in time" {
-				eventually(t, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+				must.Eventually(t, patience, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
 				h.awaitStatus("users are logged in (op)")
 				f.awaitHolders(h)
 			} else if strings.Contains(h.scheduled(), "No scheduled") { // before systemd 257
@@ -78,7 +79,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 	}
 	h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
 	h.awaitJournal("the reboot that was scheduled with logind is called off")
-	eventually(t, "the end of the unit", func() bool { return h.unit("locksmithd", "ActiveState") == "failed" })
+	must.Eventually(t, patience, "the end of the unit", func() bool { return h.unit("locksmithd", "ActiveState") == "failed" })
 	if s := h.scheduled(); !strings.Contains(s, "No scheduled shutdown") {
 		t.Errorf("shutdown --show: %s", s)
 	}

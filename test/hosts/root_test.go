@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"github.com/locksmithd/locksmith/test/must"
 	"io/fs"
 	"maps"
 	"os"
@@ -85,7 +86,7 @@ func cachedRoot(name string) (string, error) {
 func TestTheHostIsWhatTheTableSays(t *testing.T) {
 	t.Parallel()
 	document, err := os.ReadFile("../../docs/compatibility.md")
-	must(t, err)
+	must.Do(t, err)
 	row := regexp.MustCompile("(?m)^\\| `" + suiteName + "` \\| [^|]* \\| (\\d+) \\| ([^|]*) \\| ([^|]*) \\|").FindStringSubmatch(string(document))
 	if row == nil {
 		t.Fatalf("docs/compatibility.md has no row for %q", suiteName)

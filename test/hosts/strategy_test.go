@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"fmt"
+	"github.com/locksmithd/locksmith/test/must"
 	"regexp"
 	"strings"
 	"testing"
@@ -51,7 +52,7 @@ func TestOffIsACleanFinish(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=off\n")
 	h.wantCoordinator("off", "disabled")
-	eventually(t, "the end of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" })
+	must.Eventually(t, patience, "the end of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" })
 	for property, want := range map[string]string{
 		"SubState": "dead", "Result": "success",
 		"ExecMainCode":   "1", // CLD_EXITED
@@ -116,7 +117,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	h.do("systemctl", "stop", "locksmithd")
 	h.do("sh", "-c", `printf 'NAME=other-coordinator\nSTRATEGY=best\nSTATE=running\n' > `+file)
 	h.do("systemd-run", "--unit=other", "flock", file, "sleep", "infinity")
-	eventually(t, "the lock on the coordinator file", func() bool { return h.run("flock", "--nonblock", file, "true").status != 0 })
+	must.Eventually(t, patience, "the lock on the coordinator file", func() bool { return h.run("flock", "--nonblock", file, "true").status != 0 })
 
 	if r := h.run("systemctl", "start", "locksmithd"); r.status == 0 {
 		t.Errorf("systemctl start succeeds beside another coordinator: %+v", r)
@@ -127,7 +128,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	}
 	h.do("systemctl", "stop", "other")
 	// Restart=on-failure
-	eventually(t, "the restart of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "active" })
+	must.Eventually(t, patience, "the restart of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "active" })
 	h.wantCoordinator("reboot", "running")
 }
 
@@ -156,7 +157,7 @@ func TestTheUnitIsSkippedInContainersAndWhereNothingUpdates(t *testing.T) {
 func (h *host) wantCoordinator(strategy, state string) {
 	h.t.Helper()
 	want := fmt.Sprintf("NAME=locksmithd\nSTRATEGY=%s\nSTATE=%s\n", strategy, state)
-	eventually(h.t, fmt.Sprintf("the coordinator file with %q", want), func() bool {
+	must.Eventually(h.t, patience, fmt.Sprintf("the coordinator file with %q", want), func() bool {
 		return h.run("cat", "/run/update-engine/coordinator.conf").stdout == want
 	})
 }

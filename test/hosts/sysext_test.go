@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,12 +16,12 @@ func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
 	h := newHost(t, "REBOOT_STRATEGY=reboot\n")
 	h.write("/usr/lib/os-release", "ID=flatcar\nVERSION_ID=4230.2.1\nSYSEXT_LEVEL=1.0\n")
 	h.write(unit, "[Unit]\nDescription=What is shipped\n[Service]\nType=exec\nExecStart="+program+" infinity\n[Install]\nWantedBy=multi-user.target\n")
-	must(t, sh("cp "+h.root+"/usr/bin/sleep "+h.root+program))
-	must(t, sh("../../packaging/build-sysext e2e "+runtime.GOARCH+" "+h.root+"/opt/extensions"))
+	must.Do(t, sh("cp "+h.root+"/usr/bin/sleep "+h.root+program))
+	must.Do(t, sh("../../packaging/build-sysext e2e "+runtime.GOARCH+" "+h.root+"/opt/extensions"))
 	tree := "/opt/extensions/locksmith-e2e-" + map[string]string{"amd64": "x86-64", "arm64": "arm64"}[runtime.GOARCH]
 	link := filepath.Join(h.root, "etc/extensions/locksmith")
-	must(t, os.MkdirAll(filepath.Dir(link), 0o755))
-	must(t, os.Symlink(tree, link))
+	must.Do(t, os.MkdirAll(filepath.Dir(link), 0o755))
+	must.Do(t, os.Symlink(tree, link))
 	h.powerOn()
 	h.awaitUp()
 	restart := func(wantProgram, wantDescription string) {
@@ -45,7 +46,7 @@ func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
 	}
 	h.awaitStatus("idle")
 
-	must(t, os.Remove(link))
+	must.Do(t, os.Remove(link))
 	h.do("systemctl", "restart", "systemd-sysext")
 	restart("/usr/bin/sleep", "What is shipped")
 }

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"regexp"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 	h.do("locksmithctl", "status", "-o", "wide")
 
 	high, err := strconv.Atoi(h.unit("locksmithd", "MemoryHigh"))
-	must(t, err)
+	must.Do(t, err)
 	if high != 32<<20 {
 		t.Errorf("MemoryHigh is %d, want %d", high, 32<<20)
 	}
@@ -56,7 +57,7 @@ func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 		t.Fatalf("no VmHWM in %s", status)
 	}
 	peak, err := strconv.Atoi(m[1])
-	must(t, err)
+	must.Do(t, err)
 	t.Logf("in the queue: resident set at most %.1f MiB, MemoryCurrent %s", float64(peak)/1024, h.unit("locksmithd", "MemoryCurrent"))
 	if peak*1024 > high {
 		t.Errorf("the resident set was %d kB, more than MemoryHigh", peak)
@@ -102,7 +103,7 @@ func TestALockOnTheCoordinatorFileIsRootsToTake(t *testing.T) {
 	hold := func(user string, command ...string) {
 		h.do("systemctl", "stop", "locksmithd")
 		h.do(append([]string{"systemd-run", "--unit=hold-" + user, "--uid=" + user}, command...)...)
-		eventually(t, "the lock of "+user, func() bool { return h.run("flock", "-n", path, "true").status == 1 })
+		must.Eventually(t, patience, "the lock of "+user, func() bool { return h.run("flock", "-n", path, "true").status == 1 })
 	}
 
 	hold("joe", "flock", path, "sleep", "1000")

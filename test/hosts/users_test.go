@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	h.do("loginctl", "enable-linger", "joe")
 	for _, class := range []string{"background", "greeter"} {
 		h.do("systemd-run", "--uid=joe", "--property=PAMName=login", "--setenv=XDG_SESSION_CLASS="+class, "sleep", "infinity")
-		eventually(t, "a session of class "+class, func() bool {
+		must.Eventually(t, patience, "a session of class "+class, func() bool {
 			return strings.Contains(h.do("sh", "-c", "loginctl --no-legend list-sessions | while read id rest; do loginctl show-session -p Class $id; done"), class)
 		})
 	}
@@ -255,7 +256,7 @@ func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 		t.Errorf("op runs locksmithctl reboot: %+v", r)
 	}
 	op.enter("exit")
-	eventually(t, "the end of the session", func() bool { return !strings.Contains(h.do("loginctl", "--no-legend", "list-sessions"), " op ") })
+	must.Eventually(t, patience, "the end of the session", func() bool { return !strings.Contains(h.do("loginctl", "--no-legend", "list-sessions"), " op ") })
 
 	// One's own session is not in the way, also under run0 where there is one, and -wait waits
 	// for the slot.
@@ -288,7 +289,7 @@ func (h *host) inhibit(service string) {
 	h.t.Helper()
 	h.do("systemd-run", "--unit="+service, "systemd-inhibit", "--what=shutdown", "--mode=block",
 		"--who="+service, "--why=nightly copy", "sleep", "infinity")
-	eventually(h.t, "the inhibitor "+service, func() bool {
+	must.Eventually(h.t, patience, "the inhibitor "+service, func() bool {
 		return strings.Contains(h.do("systemd-inhibit", "--list", "--no-legend"), service)
 	})
 }

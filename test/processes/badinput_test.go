@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // Every wrong setting, flag, argument or file gets one clear sentence that names
@@ -32,9 +33,9 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 	// replace puts a folder, a huge file and such in the place of a file.
 	replace := func(path string, with func(path string) error) func(h *host) {
 		return func(h *host) {
-			must(h.t, os.Remove(h.Path(path)))
+			must.Do(h.t, os.Remove(h.Path(path)))
 			if with != nil {
-				must(h.t, with(h.Path(path)))
+				must.Do(h.t, with(h.Path(path)))
 			}
 		}
 	}
@@ -96,8 +97,8 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 		"machine-id of two words":  {change: replace(machineID, content("one two\n")), says: []string{"HOST/etc/machine-id", "not an id"}},
 		"machine-id uninitialized": {change: replace(machineID, content("uninitialized\n")), says: []string{"HOST/etc/machine-id", "first boot"}},
 		"boot id empty":            {change: replace("proc/sys/kernel/random/boot_id", content("\n")), says: []string{"HOST/proc/sys/kernel/random/boot_id", "empty"}},
-		"coordinator file a link":  {change: func(h *host) { must(h.t, os.Symlink("elsewhere", h.coordinatorPath())) }, says: []string{"HOST/run/update-engine/coordinator.conf", "symbolic link"}},
-		"coordinator file a folder": {change: func(h *host) { must(h.t, os.Mkdir(h.coordinatorPath(), 0o755)) },
+		"coordinator file a link":  {change: func(h *host) { must.Do(h.t, os.Symlink("elsewhere", h.coordinatorPath())) }, says: []string{"HOST/run/update-engine/coordinator.conf", "symbolic link"}},
+		"coordinator file a folder": {change: func(h *host) { must.Do(h.t, os.Mkdir(h.coordinatorPath(), 0o755)) },
 			says: []string{"HOST/run/update-engine/coordinator.conf", "directory"}},
 		"unknown flag":           {args: []string{"-gruop=a"}, status: 2, says: []string{"-gruop", "-help"}},
 		"flag without its value": {args: []string{"-group"}, status: 2, says: []string{"-group", "-help"}},
@@ -147,7 +148,7 @@ func TestLinesForTheJournalCarryTheirPriority(t *testing.T) {
 	}
 	h := startHost(t, "REBOOT_STRTEGY=off\n", journal)
 	h.awaitIdle()
-	must(t, h.Bus.Kill())
+	must.Do(t, h.Bus.Kill())
 	h.wantExit(1)
 	for _, line := range []string{"<4>msg=", "<6>msg=idle", "<3>msg="} {
 		if !strings.Contains("\n"+h.Log(), "\n"+line) {
@@ -171,11 +172,11 @@ func TestHelpAndVersionAreResults(t *testing.T) {
 func revision(t *testing.T, s *etcdtest.Server) int64 {
 	t.Helper()
 	client, err := s.Client()
-	must(t, err)
+	must.Do(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	response, err := client.Get(ctx, "any")
-	must(t, err)
+	must.Do(t, err)
 	return response.Header.Revision
 }
 
@@ -183,7 +184,7 @@ func revision(t *testing.T, s *etcdtest.Server) int64 {
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	var list []string
-	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

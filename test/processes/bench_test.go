@@ -14,6 +14,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // BenchmarkSignalToReboot measures, under strategy reboot, the time from the
@@ -28,7 +29,7 @@ func BenchmarkSignalToReboot(b *testing.B) {
 
 	answerer := bustest.For(b).Connect(h.Bus)
 	const path, name = dbus.ObjectPath("/floor"), "floor.Floor.Signal"
-	must(b, answerer.AddMatchSignal(dbus.WithMatchObjectPath(path)))
+	must.Do(b, answerer.AddMatchSignal(dbus.WithMatchObjectPath(path)))
 	signals := make(chan *dbus.Signal, 1)
 	answerer.Signal(signals)
 	go func() {
@@ -42,16 +43,16 @@ func BenchmarkSignalToReboot(b *testing.B) {
 	var floor, product []time.Duration
 	for b.Loop() {
 		start := time.Now()
-		must(b, emitter.Emit(path, name))
+		must.Do(b, emitter.Emit(path, name))
 		floor = append(floor, h.awaitReboot().At.Sub(start))
 
 		h.Engine.Set(needReboot)
 		start = time.Now()
-		must(b, emitter.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, bustest.OperationNeedReboot, "", int64(0)))
+		must.Do(b, emitter.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, bustest.OperationNeedReboot, "", int64(0)))
 		product = append(product, h.awaitReboot().At.Sub(start))
 		h.awaitStatus("waiting", "trying again")
-		must(b, h.Engine.Announce(idle))
-		must(b, emitter.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, bustest.OperationIdle, "", int64(0)))
+		must.Do(b, h.Engine.Announce(idle))
+		must.Do(b, emitter.Emit(bustest.EnginePath, bustest.EngineSignal, int64(0), 0.0, bustest.OperationIdle, "", int64(0)))
 		h.awaitIdle()
 	}
 	b.StopTimer()
@@ -112,7 +113,7 @@ func memory(b *testing.B, pid int, line string) int {
 func threadWakeups(b *testing.B, pid int) int {
 	b.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	must(b, err)
+	must.Do(b, err)
 	n := 0
 	for _, path := range threads {
 		n += number(b, path, "voluntary_ctxt_switches:")
@@ -124,11 +125,11 @@ func threadWakeups(b *testing.B, pid int) int {
 func number(b *testing.B, path, key string) int {
 	b.Helper()
 	data, err := os.ReadFile(path)
-	must(b, err)
+	must.Do(b, err)
 	for line := range bytes.Lines(data) {
 		if fields := bytes.Fields(line); len(fields) > 1 && string(fields[0]) == key {
 			n, err := strconv.Atoi(string(fields[1]))
-			must(b, err)
+			must.Do(b, err)
 			return n
 		}
 	}

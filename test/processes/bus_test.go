@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // restartBus brings a bus back that was killed, with all that was on it.
 func (h *host) restartBus() {
 	h.t.Helper()
-	must(h.t, h.Bus.Restart())
-	must(h.t, h.Engine.Appear())
-	must(h.t, h.Logind.Appear())
+	must.Do(h.t, h.Bus.Restart())
+	must.Do(h.t, h.Engine.Appear())
+	must.Do(h.t, h.Logind.Appear())
 }
 
 // And it does not spin, as 0.7 did.
@@ -24,7 +25,7 @@ func TestBusKilledEndsTheDaemonOnceForSystemdToRestartIt(t *testing.T) {
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startHost(t, g.conf())
 	h.awaitIdle()
-	must(t, h.Bus.Kill())
+	must.Do(t, h.Bus.Kill())
 	h.wantExit(1)
 	h.awaitLog("level=ERROR", "locksmithd ends", "the connection to the system bus is lost")
 	if n := h.logged("level=ERROR"); n != 1 {
@@ -53,9 +54,9 @@ func TestBusKilledWhileHoldingTheLockKeepsItForTheNextStart(t *testing.T) {
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHolding(t, g, g.conf())
-		must(t, h.Bus.Kill())
+		must.Do(t, h.Bus.Kill())
 		h.wantExit(1)
-		must(t, h.Logind.SetSessions())
+		must.Do(t, h.Logind.SetSessions())
 		h.restartBus()
 		h.start()
 		h.awaitReboot()
@@ -68,7 +69,7 @@ func TestBusKilledWhileWaitingForTheLockEndsTheDaemon(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startWaiting(t, g, g.conf())
-	must(t, h.Bus.Kill())
+	must.Do(t, h.Bus.Kill())
 	h.wantExit(1)
 	g.wantNever("it took a slot", holds(h.id))
 }
@@ -77,7 +78,7 @@ func TestBusKilledWhileWaitingForTheLockEndsTheDaemon(t *testing.T) {
 func TestBusAbsentAtStartIsAFailureThatNamesIt(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
-	must(t, h.Bus.Kill())
+	must.Do(t, h.Bus.Kill())
 	h.start()
 	h.wantExit(1)
 	if n := h.logged("level=ERROR", "connect to the system bus at "+h.Bus.Address()); n != 1 || strings.Count(h.Log(), "\n") != 1 {

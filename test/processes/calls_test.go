@@ -11,6 +11,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // Any local user can make logind's list of inhibitors too long to be read. That hides whose
@@ -41,7 +42,7 @@ func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h, proxy := newProxiedHost(t, g.conf())
-			must(t, h.Logind.SetSessions(someUser))
+			must.Do(t, h.Logind.SetSessions(someUser))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitStatus("users are logged in")
@@ -54,7 +55,7 @@ func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
 			if n := h.logged("level=ERROR"); n != 1 {
 				t.Errorf("it logged %d errors", n)
 			}
-			must(t, h.Logind.SetSessions())
+			must.Do(t, h.Logind.SetSessions())
 			h.start()
 			h.awaitReboot()
 			g.wantHeldThroughout(h.id)
@@ -67,11 +68,11 @@ func newProxiedHost(t *testing.T, conf string) (*host, *busProxy) {
 	t.Helper()
 	// Not below the test's own folder: the path of a socket has 108 bytes at most.
 	dir, err := os.MkdirTemp("", "calls")
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "socket")
 	listener, err := net.Listen("unix", socket)
-	must(t, err)
+	must.Do(t, err)
 	p := &busProxy{}
 	t.Cleanup(func() {
 		listener.Close()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // What docs/compatibility.md promises is shown by the tests that it names, and
@@ -18,7 +19,7 @@ func TestCompatibilityDocumentNamesTestsThatExist(t *testing.T) {
 	t.Parallel()
 	tests := testsOfTheTree(t)
 	data, err := os.ReadFile("../../docs/compatibility.md")
-	must(t, err)
+	must.Do(t, err)
 	named := regexp.MustCompile("`(?:[a-z0-9]+\\.(?:Test|Fuzz|Benchmark)\\w*|[a-z0-9/-]+\\.txtar)`")
 	almost := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*|[\w-]\.txtar`)
 	sections := regexp.MustCompile(`(?m)^## \d+\. `).Split(string(data), -1)[1:]
@@ -60,7 +61,7 @@ func TestTablesOfWhatIsTriedAreWhatRuns(t *testing.T) {
 	t.Parallel()
 	read := func(name string) string {
 		data, err := os.ReadFile(filepath.Join("../..", name))
-		must(t, err)
+		must.Do(t, err)
 		return string(data)
 	}
 	_, tables, _ := strings.Cut(read("docs/compatibility.md"), "\n## 12. ")
@@ -108,7 +109,7 @@ func testsOfTheTree(t *testing.T) map[string]bool {
 	const root, scripts = "../..", "../../locksmithctl/testdata/script"
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w*)\(`)
 	tests := map[string]bool{}
-	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // It has the same three lines in every state.
@@ -20,7 +21,7 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 	h := startHost(t, g.confAt(p.Endpoint(), shutWindow()))
 	h.awaitStatus("starting", "asking etcd")
 	h.wantCoordinator("etcd-lock", "starting")
-	must(t, p.Pass())
+	must.Do(t, p.Pass())
 	h.awaitIdle()
 	h.wantCoordinator("etcd-lock", "running")
 	h.announce()
@@ -29,11 +30,11 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 	h.reload(g.confAt(p.Endpoint(), openWindow()))
 	h.awaitStatus("waiting for a slot", "held by other")
 	h.wantCoordinator("etcd-lock", "reboot-planned")
-	must(t, h.Logind.SetSessions(someUser))
+	must.Do(t, h.Logind.SetSessions(someUser))
 	g.unlock("other")
 	h.awaitStatus("users are logged in")
 	h.wantCoordinator("etcd-lock", "reboot-planned")
-	must(t, h.Logind.SetSessions())
+	must.Do(t, h.Logind.SetSessions())
 	h.reload("REBOOT_STRATEGY=reboot\n")
 	h.awaitReboot()
 	h.wantCoordinator("reboot", "rebooting")
@@ -67,7 +68,7 @@ func TestCoordinatorFileIsLockedThroughout(t *testing.T) {
 	for range 5 {
 		h.announce()
 		h.awaitStatus("for the reboot window")
-		must(t, h.Engine.Announce(idle))
+		must.Do(t, h.Engine.Announce(idle))
 		h.awaitIdle()
 	}
 	h.reload("REBOOT_STRATEGY=reboot\n")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // GetStatus tells it; there may be no signal any more.
@@ -27,9 +28,9 @@ func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 		"UPDATE_STATUS_VERIFYING", "UPDATE_STATUS_FINALIZING", "UPDATE_STATUS_REPORTING_ERROR_EVENT",
 		"UPDATE_STATUS_IDLE", "NEED_REBOOT", "UPDATE_STATUS_UPDATED_NEED_REBOOT ",
 	} {
-		must(t, h.Engine.Announce(bustest.Status{Operation: operation, Progress: 0.5, NewVersion: "4081.2.0"}))
+		must.Do(t, h.Engine.Announce(bustest.Status{Operation: operation, Progress: 0.5, NewVersion: "4081.2.0"}))
 	}
-	must(t, h.Engine.Announce(bustest.Status{Operation: "UPDATE_STATUS_UPDATED_NEED_REBOOT", NewVersion: "the-last"}))
+	must.Do(t, h.Engine.Announce(bustest.Status{Operation: "UPDATE_STATUS_UPDATED_NEED_REBOOT", NewVersion: "the-last"}))
 	h.awaitReboot()
 	h.awaitStatus("for version the-last")
 	if n := h.logged("from=idle"); n != 1 {
@@ -57,7 +58,7 @@ func TestNeedRebootSignalWithZerosAndEmptyStringsCounts(t *testing.T) {
 	h := startHost(t, "")
 	h.awaitIdle()
 	conn := bustest.For(t).Connect(h.Bus)
-	must(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate",
+	must.Do(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate",
 		int64(0), float64(0), "UPDATE_STATUS_UPDATED_NEED_REBOOT", "", int64(0)))
 	h.awaitReboot()
 }
@@ -70,15 +71,15 @@ func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
 	h.start()
 	h.awaitIdle()
 	stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, bustest.Nobody, 100)
-	must(t, stranger.EmitStatus(needReboot))
+	must.Do(t, stranger.EmitStatus(needReboot))
 	h.awaitLog("level=WARN", "ignoring a status signal", "uid 65534")
 	// To these connections alone, past their match rules; they are the third and fourth on the bus.
 	const signals, calls = ":1.2", ":1.3"
-	must(t, stranger.SendStatus(signals, needReboot))
-	must(t, stranger.SendStatus(calls, needReboot))
-	must(t, stranger.EmitStatus(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "forged"}))
+	must.Do(t, stranger.SendStatus(signals, needReboot))
+	must.Do(t, stranger.SendStatus(calls, needReboot))
+	must.Do(t, stranger.EmitStatus(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "forged"}))
 	// A believed one later proves that these did nothing.
-	must(t, h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "genuine"}))
+	must.Do(t, h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "genuine"}))
 	if call := h.awaitReboot(); call.Sender != calls {
 		t.Errorf("locksmithd calls as %s, and hears signals as the one before", call.Sender)
 	}
@@ -112,7 +113,7 @@ func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
 			h.start()
 			h.awaitIdle()
 			stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, test.gid, test.groups...)
-			must(t, stranger.EmitStatus(needReboot))
+			must.Do(t, stranger.EmitStatus(needReboot))
 			if test.believed {
 				h.awaitReboot()
 				return
@@ -132,11 +133,11 @@ func TestTriggerGroupsChangeWithTheConfiguration(t *testing.T) {
 	h.start()
 	h.awaitIdle()
 	stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, 4713)
-	must(t, stranger.EmitStatus(needReboot))
+	must.Do(t, stranger.EmitStatus(needReboot))
 	h.awaitLog("level=WARN", "ignoring a status signal")
 	h.reload("LOCKSMITHD_TRIGGER_GROUPS=operators\n")
 	h.awaitLog("the new configuration is in force")
-	must(t, stranger.EmitStatus(needReboot))
+	must.Do(t, stranger.EmitStatus(needReboot))
 	h.awaitReboot()
 }
 
@@ -154,10 +155,10 @@ func TestMalformedSignalsAreIgnored(t *testing.T) {
 		{int64(0), float64(0), []string{need}, "", int64(0)},
 		{int64(0), need, float64(0), "", int64(0)},
 	} {
-		must(t, h.Engine.Emit(values...))
+		must.Do(t, h.Engine.Emit(values...))
 	}
 	h.awaitLog("level=WARN", "malformed")
-	must(t, h.Engine.Announce(bustest.Status{Operation: need, NewVersion: "well-formed"}))
+	must.Do(t, h.Engine.Announce(bustest.Status{Operation: need, NewVersion: "well-formed"}))
 	h.awaitReboot()
 	if h.logged("from=idle") != 1 || h.logged("from=idle", "well-formed") != 1 {
 		t.Error("it was not the well-formed signal that made it leave idle")
@@ -167,12 +168,12 @@ func TestMalformedSignalsAreIgnored(t *testing.T) {
 func TestUpdateEngineAbsentAtStartIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
-	must(t, h.Engine.Leave())
+	must.Do(t, h.Engine.Leave())
 	h.start()
 	h.awaitIdle()
 	h.wantNoReboot()
 	h.Engine.Set(needReboot) // it says nothing: the daemon has to ask it
-	must(t, h.Engine.Appear())
+	must.Do(t, h.Engine.Appear())
 	h.awaitReboot()
 }
 
@@ -181,7 +182,7 @@ func TestUpdateEngineAbsentKeepsNoSlot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
-	must(t, h.Engine.Leave())
+	must.Do(t, h.Engine.Leave())
 	g.lock(h.id)
 	g.record(h.id, h.bootID())
 	h.start()
@@ -205,23 +206,23 @@ func TestUpdateEngineThatLeavesTakesNothingBackUntilItSaysSo(t *testing.T) {
 	t.Parallel()
 	h := startPending(t, shutWindow())
 	h.awaitStatus("waiting", "for the reboot window")
-	must(t, h.Engine.Leave())
+	must.Do(t, h.Engine.Leave())
 	// The daemon knows of it by now: it gets its messages in order.
 	conn := bustest.For(t).Connect(h.Bus)
-	must(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate", "malformed"))
+	must.Do(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate", "malformed"))
 	h.awaitLog("malformed")
 	h.awaitStatus("waiting", "for the reboot window")
 
 	h.Engine.Set(needReboot)
-	must(t, h.Engine.Appear())
-	must(t, h.Engine.Leave())
+	must.Do(t, h.Engine.Appear())
+	must.Do(t, h.Engine.Leave())
 	h.Engine.Set(idle)
-	must(t, h.Engine.Appear())
+	must.Do(t, h.Engine.Appear())
 	h.awaitIdle()
 
 	h.Engine.Set(needReboot)
-	must(t, h.Engine.Leave())
-	must(t, h.Engine.Appear())
+	must.Do(t, h.Engine.Leave())
+	must.Do(t, h.Engine.Appear())
 	h.awaitStatus("waiting", "for the reboot window")
 	h.wantNoReboot()
 }
@@ -232,7 +233,7 @@ func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
 	h := startPending(t, shutWindow())
 	h.awaitStatus("for the reboot window")
 	h.wantCoordinator("reboot", "reboot-planned")
-	must(t, h.Engine.Announce(idle))
+	must.Do(t, h.Engine.Announce(idle))
 	h.awaitIdle()
 	h.wantCoordinator("reboot", "running")
 	// The window opens, and nothing comes of it.
@@ -250,11 +251,11 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 		// Its place in the queue goes because it gives it up: it does not run out.
 		lease, stop := g.keepAlive(g.queueKey(h.id))
 		defer stop()
-		must(t, h.Engine.Announce(idle))
+		must.Do(t, h.Engine.Announce(idle))
 		h.awaitIdle()
-		eventually(t, "the end of the lease of its place", func() bool {
+		must.Eventually(t, patience, "the end of the lease of its place", func() bool {
 			left, err := g.client.TimeToLive(soon(t), lease)
-			must(t, err)
+			must.Do(t, err)
 			return left.TTL < 0
 		})
 		if keys := g.keys(); !slices.Equal(keys, []string{g.key()}) {
@@ -275,7 +276,7 @@ func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startHolding(t, g, g.conf())
-		must(t, h.Engine.Announce(idle))
+		must.Do(t, h.Engine.Announce(idle))
 		g.awaitHolders()
 		h.awaitIdle()
 		h.wantNoReboot()

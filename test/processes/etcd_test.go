@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // forEachOwnEtcd runs a test against an etcd of its own of each version, to do
@@ -48,7 +49,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 		h.wantCoordinator("etcd-lock", "starting")
 		h.wantNoReboot()
-		must(t, s.Restart(soon(t)))
+		must.Do(t, s.Restart(soon(t)))
 		h.awaitReboot()
 		g.awaitHolders(h.id)
 		if history := g.seen(); len(history) != 3 || len(history[1].Holders) != 0 {
@@ -65,7 +66,7 @@ func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
 		h := startWaiting(t, g, g.conf())
 		s.Kill()
 		h.awaitStatus("waiting for a slot", s.Endpoint())
-		must(t, s.Restart(soon(t)))
+		must.Do(t, s.Restart(soon(t)))
 		h.awaitStatus("waiting for a slot", "held by other")
 		h.wantNoReboot()
 		g.unlock("other")
@@ -89,7 +90,7 @@ func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 		h.announce()
 		<-caught.Arrived
 		h.awaitStatus("waiting for a slot", p.Endpoint())
-		must(t, s.Restart(soon(t)))
+		must.Do(t, s.Restart(soon(t)))
 		h.awaitReboot()
 		g.wantHeldThroughout(h.id)
 	})
@@ -126,10 +127,10 @@ func TestEtcdCompactedWhileAWaitingHostIsCutOff(t *testing.T) {
 				}
 				g.awaitHolders()
 				later, err := g.client.Put(soon(t), "unrelated", "") // for a change at the very revision would be told
-				must(t, err)
+				must.Do(t, err)
 				_, err = g.client.Compact(soon(t), later.Header.Revision)
-				must(t, err)
-				must(t, p.Pass())
+				must.Do(t, err)
+				must.Do(t, p.Pass())
 				h.awaitReboot()
 				g.awaitHolders(h.id)
 			})
@@ -143,9 +144,9 @@ func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startWaiting(t, g, g.conf())
-		must(t, s.Pause(soon(t)))
+		must.Do(t, s.Pause(soon(t)))
 		h.awaitStatus("waiting for a slot", s.Endpoint()) // it has noticed
-		must(t, s.Resume(soon(t)))
+		must.Do(t, s.Resume(soon(t)))
 		g.unlock("other")
 		h.awaitReboot()
 		g.awaitHolders(h.id)
@@ -171,7 +172,7 @@ func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
 		<-caught.Arrived
 		h.awaitStatus("waiting for a slot", p.Endpoint())
 		h.wantNoReboot()
-		must(t, s.Resume(soon(t)))
+		must.Do(t, s.Resume(soon(t)))
 		<-caught.Forwarded
 		h.awaitReboot()
 		g.awaitHolders(h.id)
@@ -196,7 +197,7 @@ func TestEtcdDownAfterTheRebootDelaysTheRelease(t *testing.T) {
 	h.start()
 	<-caught.Arrived
 	h.awaitStatus("giving back the slot that was held at start", "the last attempt failed", "trying again")
-	must(t, s.Restart(soon(t)))
+	must.Do(t, s.Restart(soon(t)))
 	g.awaitHolders()
 	h.awaitIdle()
 }
@@ -264,7 +265,7 @@ func TestSilentFirstEndpointIsPassedOver(t *testing.T) {
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		silent := etcdtest.MustProxy(t, s)
-		must(t, silent.BlackHole())
+		must.Do(t, silent.BlackHole())
 		h := startPending(t, g.confAt(silent.Endpoint()+","+s.Endpoint()))
 		h.awaitReboot()
 		g.awaitHolders(h.id)
@@ -277,10 +278,10 @@ func TestSilentOnlyEndpointIsNoHang(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	silent := etcdtest.MustProxy(t, sharedEtcd(t, etcdtest.Newest))
-	must(t, silent.BlackHole())
+	must.Do(t, silent.BlackHole())
 	h := startHost(t, g.confAt(silent.Endpoint()))
 	h.awaitStatus("starting", "the last attempt failed", silent.Endpoint())
-	must(t, silent.Pass())
+	must.Do(t, silent.Pass())
 	h.awaitIdle()
 	h.terminate()
 }
@@ -369,8 +370,8 @@ func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 	h := startPending(t, g.conf("LOCKSMITHD_ETCD_CAFILE="+ca.File(), "LOCKSMITHD_ETCD_CERTFILE="+wrong.CertFile, "LOCKSMITHD_ETCD_KEYFILE="+wrong.KeyFile))
 	h.awaitStatus("starting", "the last attempt failed", s.Endpoint()+": the server does not take the client certificate in "+wrong.CertFile, "LOCKSMITHD_ETCD_CERTFILE in ", "trying again")
 	h.wantNoReboot()
-	must(t, os.Rename(right.KeyFile, wrong.KeyFile))
-	must(t, os.Rename(right.CertFile, wrong.CertFile))
+	must.Do(t, os.Rename(right.KeyFile, wrong.KeyFile))
+	must.Do(t, os.Rename(right.CertFile, wrong.CertFile))
 	h.awaitReboot()
 	g.awaitHolders(h.id)
 }
@@ -380,7 +381,7 @@ func TestEtcdWithUserAndPassword(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		const password = "correct-horse"
-		must(t, s.EnableAuth(soon(t), etcdtest.User{
+		must.Do(t, s.EnableAuth(soon(t), etcdtest.User{
 			Name: "locksmith", Password: password,
 			Prefix: "coreos.com/updateengine/rebootlock/", Permission: clientv3.PermissionType(clientv3.PermReadWrite),
 		}))
@@ -388,7 +389,7 @@ func TestEtcdWithUserAndPassword(t *testing.T) {
 		h := startPending(t, g.conf("LOCKSMITHD_ETCD_USERNAME=locksmith", "LOCKSMITHD_ETCD_PASSWORD=wrong-"+password, "LOCKSMITHD_DEBUG=true"))
 		h.awaitStatus("starting", "the user name or password of user", "is wrong")
 		h.wantNoReboot()
-		must(t, h.Configure(g.conf("LOCKSMITHD_ETCD_USERNAME=locksmith", "LOCKSMITHD_ETCD_PASSWORD="+password, "LOCKSMITHD_DEBUG=true")))
+		must.Do(t, h.Configure(g.conf("LOCKSMITHD_ETCD_USERNAME=locksmith", "LOCKSMITHD_ETCD_PASSWORD="+password, "LOCKSMITHD_DEBUG=true")))
 		h.signal(syscall.SIGHUP)
 		h.awaitReboot()
 		g.awaitHolders(h.id)

@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // semaphore is the document, as any client in the field knows it. It is written
@@ -52,7 +53,7 @@ type group struct {
 func watchGroup(t testing.TB, s *etcdtest.Server, name string) *group {
 	t.Helper()
 	client, err := s.Client()
-	must(t, err)
+	must.Do(t, err)
 	g := &group{
 		t: t, client: client, endpoint: s.Endpoint(), name: name,
 		prefix:  "coreos.com/updateengine/rebootlock",
@@ -120,7 +121,7 @@ func (g *group) seen() []semaphore {
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
 	response, err := g.client.Get(ctx, g.key())
-	must(g.t, err)
+	must.Do(g.t, err)
 	if len(response.Kvs) > 0 {
 		g.until("all changes of the document", func() bool { return g.revision >= response.Kvs[0].ModRevision })
 	}
@@ -202,7 +203,7 @@ func (g *group) putKey(key, value string) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
 	_, err := g.client.Put(ctx, key, value)
-	must(g.t, err)
+	must.Do(g.t, err)
 }
 
 // get returns a key's value, "" when it is missing.
@@ -211,7 +212,7 @@ func (g *group) get(key string) string {
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
 	response, err := g.client.Get(ctx, key)
-	must(g.t, err)
+	must.Do(g.t, err)
 	if len(response.Kvs) == 0 {
 		return ""
 	}
@@ -231,7 +232,7 @@ func (g *group) wantDocument(want string) {
 func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
 	g.t.Helper()
 	hostname, err := os.Hostname()
-	must(g.t, err)
+	must.Do(g.t, err)
 	want := map[string]string{"hostname": hostname, "boot_id": h.bootID(), "version": needReboot.NewVersion}
 	if by != "" {
 		want["by"] = by
@@ -267,7 +268,7 @@ func (g *group) keys() []string {
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
 	response, err := g.client.Get(ctx, g.prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	must(g.t, err)
+	must.Do(g.t, err)
 	var keys []string
 	for _, kv := range response.Kvs {
 		keys = append(keys, string(kv.Key))
@@ -284,12 +285,12 @@ func (g *group) swap(change func(*semaphore) bool) bool {
 	defer cancel()
 	for {
 		response, err := g.client.Get(ctx, g.key())
-		must(g.t, err)
+		must.Do(g.t, err)
 		s := semaphore{Semaphore: 1, Max: 1}
 		var revision int64
 		if len(response.Kvs) > 0 {
 			revision = response.Kvs[0].ModRevision
-			must(g.t, json.Unmarshal(response.Kvs[0].Value, &s))
+			must.Do(g.t, json.Unmarshal(response.Kvs[0].Value, &s))
 		}
 		if !change(&s) {
 			return false
@@ -298,7 +299,7 @@ func (g *group) swap(change func(*semaphore) bool) bool {
 			If(clientv3.Compare(clientv3.ModRevision(g.key()), "=", revision)).
 			Then(clientv3.OpPut(g.key(), s.String())).
 			Commit()
-		must(g.t, err)
+		must.Do(g.t, err)
 		if swapped.Succeeded {
 			return true
 		}
@@ -343,7 +344,7 @@ func (g *group) setMax(n int) {
 func (g *group) record(id, bootID string) {
 	g.t.Helper()
 	hostname, err := os.Hostname()
-	must(g.t, err)
+	must.Do(g.t, err)
 	g.recordOf(id, hostname, bootID)
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/realpart"
 	"github.com/locksmithd/locksmith/test/simhost"
@@ -110,7 +111,7 @@ func startWaiting(t testing.TB, g *group, conf string) *host {
 func startHolding(t testing.TB, g *group, conf string) *host {
 	t.Helper()
 	h := newHost(t, conf)
-	must(t, h.Logind.SetSessions(someUser))
+	must.Do(t, h.Logind.SetSessions(someUser))
 	h.Engine.Set(needReboot)
 	h.start()
 	h.awaitStatus("users are logged in")
@@ -120,7 +121,7 @@ func startHolding(t testing.TB, g *group, conf string) *host {
 
 func (h *host) start() {
 	h.t.Helper()
-	must(h.t, h.Start())
+	must.Do(h.t, h.Start())
 }
 
 // await waits until a condition on the host's log, status, notifications or
@@ -194,7 +195,7 @@ func (h *host) awaitIdle() {
 // announce lets update_engine need a reboot.
 func (h *host) announce() {
 	h.t.Helper()
-	must(h.t, h.Engine.Announce(needReboot))
+	must.Do(h.t, h.Engine.Announce(needReboot))
 }
 
 // awaitReboot waits until logind is asked to reboot.
@@ -234,7 +235,7 @@ func (h *host) wantExit(want int) {
 
 func (h *host) signal(s syscall.Signal) {
 	h.t.Helper()
-	must(h.t, h.Daemon().Signal(s))
+	must.Do(h.t, h.Daemon().Signal(s))
 }
 
 // terminate ends locksmithd as systemctl stop does, and wants it to end well.
@@ -247,14 +248,14 @@ func (h *host) terminate() {
 // reboot takes the host down, as logind was asked to, and boots it.
 func (h *host) reboot() {
 	h.t.Helper()
-	must(h.t, h.Halt())
-	must(h.t, h.Boot())
+	must.Do(h.t, h.Halt())
+	must.Do(h.t, h.Boot())
 }
 
 // reload changes update.conf and sends SIGHUP, as systemctl reload does.
 func (h *host) reload(conf string) {
 	h.t.Helper()
-	must(h.t, h.Configure(conf))
+	must.Do(h.t, h.Configure(conf))
 	h.signal(syscall.SIGHUP)
 }
 
@@ -262,15 +263,15 @@ func (h *host) reload(conf string) {
 func (h *host) write(path, content string) {
 	h.t.Helper()
 	path = h.Path(path)
-	must(h.t, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(h.t, os.WriteFile(path, []byte(content), 0o644))
+	must.Do(h.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.Do(h.t, os.WriteFile(path, []byte(content), 0o644))
 }
 
 // bootID returns the id of the host's boot.
 func (h *host) bootID() string {
 	h.t.Helper()
 	data, err := os.ReadFile(h.Path("proc/sys/kernel/random/boot_id"))
-	must(h.t, err)
+	must.Do(h.t, err)
 	return strings.TrimSpace(string(data))
 }
 
@@ -281,7 +282,7 @@ func (h *host) coordinatorPath() string { return h.Path("run/update-engine/coord
 func (h *host) wantCoordinator(strategy, state string) {
 	h.t.Helper()
 	got, err := os.ReadFile(h.coordinatorPath())
-	must(h.t, err)
+	must.Do(h.t, err)
 	if want := fmt.Sprintf("NAME=locksmithd\nSTRATEGY=%s\nSTATE=%s\n", strategy, state); string(got) != want {
 		h.t.Errorf("the coordinator file is\n%s\nwant\n%s", got, want)
 	}
@@ -314,13 +315,6 @@ func (h *host) ctl(args ...string) {
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // shutWindow is a reboot window, as lines of update.conf, that does not open
 // during any test; openWindow is one that does not shut.
 func shutWindow() string { return window(12*time.Hour, time.Hour) }
@@ -333,20 +327,3 @@ func window(start, length time.Duration) string {
 
 // groupName returns the name of a lock's group that is this test's alone.
 func groupName() string { return "e2e-" + strings.ToLower(rand.Text()[:12]) }
-
-// eventually waits for a condition on something that tells nobody when it
-// changes.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-timeout.C:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/simhost"
 )
 
@@ -16,7 +17,7 @@ const productUUID = "sys/class/dmi/id/product_uuid"
 func holdAs(t *testing.T, g *group, name, uuid string) *host {
 	t.Helper()
 	h := newHost(t, g.conf())
-	must(t, h.Rename(name))
+	must.Do(t, h.Rename(name))
 	if uuid != "" {
 		h.write(productUUID, uuid+"\n")
 	}
@@ -43,12 +44,12 @@ func TestHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				h := holdAs(t, g, "web-1", test.uuid)
-				must(t, h.Halt())
-				must(t, h.Rename("web-1.example.com"))
+				must.Do(t, h.Halt())
+				must.Do(t, h.Rename("web-1.example.com"))
 				if test.volatile {
-					must(t, os.RemoveAll(h.Path("var")))
+					must.Do(t, os.RemoveAll(h.Path("var")))
 				}
-				must(t, h.Boot())
+				must.Do(t, h.Boot())
 				g.awaitHolders()
 				h.awaitIdle()
 			})
@@ -61,8 +62,8 @@ func TestRenamedHostIsUnlockedByHand(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := holdAs(t, g, "web-1", "")
-	must(t, h.Halt())
-	must(t, h.Rename("web-1.example.com"))
+	must.Do(t, h.Halt())
+	must.Do(t, h.Rename("web-1.example.com"))
 	h.write("proc/sys/kernel/random/boot_id", "the-next\n")
 	h.ctl("unlock")
 	g.awaitHolders()
@@ -73,10 +74,10 @@ func TestHostThatIsKnownByItsNameAloneIsTakenForAnother(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := holdAs(t, g, "web-1", "")
-	must(t, h.Halt())
-	must(t, h.Rename("web-1.example.com"))
-	must(t, os.RemoveAll(h.Path("var")))
-	must(t, h.Boot())
+	must.Do(t, h.Halt())
+	must.Do(t, h.Rename("web-1.example.com"))
+	must.Do(t, os.RemoveAll(h.Path("var")))
+	must.Do(t, h.Boot())
 	h.awaitStatus("this is web-1.example.com, but web-1 has the lock or waits for it, and they differ in name;", "unlock "+h.id)
 	g.wantHeldThroughout(h.id)
 	h.ctl("unlock", h.id)
@@ -101,7 +102,7 @@ func TestCloneLeavesTheSlotAlone(t *testing.T) {
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := holdAs(t, g, "web-1", "4c4c4544-0034-4a10-8053-b7c04f4e3332")
 			tokens, err := os.ReadFile(h.Path("var/lib/locksmith/token"))
-			must(t, err)
+			must.Do(t, err)
 			h.reboot()
 			g.awaitHolders()
 			h.awaitIdle()
@@ -110,7 +111,7 @@ func TestCloneLeavesTheSlotAlone(t *testing.T) {
 			g.awaitHolders(h.id)
 
 			clone := newHost(t, g.conf(), func(o *simhost.Options) { o.MachineID = h.id })
-			must(t, clone.Rename(test.name))
+			must.Do(t, clone.Rename(test.name))
 			if test.uuid != "" {
 				clone.write(productUUID, test.uuid+"\n")
 			}

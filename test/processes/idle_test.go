@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // The daemon is connected to etcd only while it needs it.
@@ -27,7 +28,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	disconnected(t, p)
 	// What does not concern etcd leads to no connection.
 	for range 3 {
-		must(t, h.Engine.Announce(idle))
+		must.Do(t, h.Engine.Announce(idle))
 	}
 	h.reload(g.confAt(p.Endpoint(), shutWindow()))
 	h.awaitLog("the new configuration is in force")
@@ -36,7 +37,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	at := p.Accepted()
 	h.announce()
 	h.awaitStatus("for the reboot window")
-	must(t, h.Engine.Announce(idle))
+	must.Do(t, h.Engine.Announce(idle))
 	h.awaitIdle()
 	if now := p.Accepted(); now != at {
 		t.Errorf("it made %d connections while it waited for the window", now-at)
@@ -49,7 +50,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	if p.Connections() == 0 {
 		t.Error("it waits without a connection")
 	}
-	must(t, h.Engine.Announce(idle))
+	must.Do(t, h.Engine.Announce(idle))
 	h.awaitIdle()
 	disconnected(t, p)
 }
@@ -58,5 +59,5 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 // which it does soon after.
 func disconnected(t *testing.T, p *etcdtest.Proxy) {
 	t.Helper()
-	eventually(t, "no connection to etcd", func() bool { return p.Connections() == 0 })
+	must.Eventually(t, patience, "no connection to etcd", func() bool { return p.Connections() == 0 })
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // 0.7 kept it until the window opened, and no other host could reboot.
@@ -142,9 +143,9 @@ func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 		h.ctl("reboot", "-force")
 		h.awaitReboot()
 		g.awaitHolders(h.id)
-		must(t, h.Halt())
+		must.Do(t, h.Halt())
 		g.wantHeldThroughout(h.id)
-		must(t, h.Boot())
+		must.Do(t, h.Boot())
 		g.awaitHolders()
 	})
 }
@@ -161,7 +162,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 			hold: func(h *host) error { h.Logind.Hang("Reboot"); return nil },
 			release: func(h *host) error {
 				h.Logind.Heal("Reboot")
-				eventually(h.t, "the reboot to begin", func() bool { return h.Logind.Shutdown().Type == "reboot" })
+				must.Eventually(h.t, patience, "the reboot to begin", func() bool { return h.Logind.Shutdown().Type == "reboot" })
 				return nil
 			},
 		},
@@ -171,7 +172,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 				g := newGroup(t, s)
 				h := newHost(t, g.conf())
-				must(t, test.hold(h))
+				must.Do(t, test.hold(h))
 				h.Engine.Set(needReboot)
 				h.start()
 				g.awaitHolders(h.id)
@@ -181,7 +182,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 					h.awaitStatus("users are logged in")
 				}
 				h.Daemon().Kill()
-				must(t, test.release(h))
+				must.Do(t, test.release(h))
 				h.start()
 				if name == "while logind hangs" { // it has gone on meanwhile
 					h.awaitStatus("a slot is held; logind has not answered a call, and may carry it out until")
@@ -225,7 +226,7 @@ func TestKilledWhileTheHostGoesDownKeepsTheLock(t *testing.T) {
 	h.awaitStatus("a slot is held; logind has not answered a call, and may carry it out until")
 	h.terminate()
 	g.wantHeldThroughout(h.id)
-	must(t, h.Boot())
+	must.Do(t, h.Boot())
 	g.awaitHolders()
 }
 
@@ -395,7 +396,7 @@ func TestSlotTakenAwayBeforeTheRebootIsNoticed(t *testing.T) {
 	h := startHolding(t, g, g.conf())
 	g.unlock(h.id)
 	g.lock("other")
-	must(t, h.Logind.SetSessions())
+	must.Do(t, h.Logind.SetSessions())
 	h.awaitStatus("waiting for a slot", "held by other")
 	h.wantNoReboot()
 	g.unlock("other")

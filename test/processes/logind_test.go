@@ -7,6 +7,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
@@ -71,12 +72,12 @@ func TestLogindAbsentIsWaitedForWithoutTheLock(t *testing.T) {
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
-		must(t, h.Logind.Leave())
+		must.Do(t, h.Logind.Leave())
 		h.Engine.Set(needReboot)
 		h.start()
 		h.awaitStatus("asking logind", "trying again", "login1")
 		g.awaitHolders()
-		must(t, h.Logind.Appear())
+		must.Do(t, h.Logind.Appear())
 		h.awaitReboot()
 		g.awaitHolders(h.id)
 	})
@@ -98,7 +99,7 @@ func TestLogindThatDoesNotSayWhoIsAtWorkHoldsTheRebootBack(t *testing.T) {
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := startHost(t, g.conf())
 			h.awaitIdle()
-			must(t, fail(h))
+			must.Do(t, fail(h))
 			h.announce()
 			h.awaitStatus("waiting", "held back by logind, which does not say who is at work on this host")
 			h.awaitLog("level=INFO", "held back", "logind")
@@ -124,7 +125,7 @@ func TestDeadlineEndsThatNobodyKnowsWhoIsAtWork(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=20s\nLOCKSMITHD_LOGIN_DELAY=2s\n")
-			must(t, fail(h))
+			must.Do(t, fail(h))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitStatus("held back by logind, which does not say who is at work on this host", "can postpone it until")
@@ -157,7 +158,7 @@ func TestNobodyHidesBehindALongAnswerOfLogind(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := newHost(t, g.conf()+"LOCKSMITHD_LOGIN_DELAY=10s\n")
-			must(t, h.Logind.SetSessions(c.sessions...))
+			must.Do(t, h.Logind.SetSessions(c.sessions...))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitStatus("users are logged in (", c.who)

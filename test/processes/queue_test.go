@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
@@ -26,12 +27,12 @@ func (g *group) awaitKey(key string, exists bool) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
 	response, err := g.client.Get(ctx, key)
-	must(g.t, err)
+	must.Do(g.t, err)
 	if len(response.Kvs) > 0 == exists {
 		return
 	}
 	for watched := range g.client.Watch(ctx, key, clientv3.WithRev(response.Header.Revision+1)) {
-		must(g.t, watched.Err())
+		must.Do(g.t, watched.Err())
 		for _, e := range watched.Events {
 			if e.Type == clientv3.EventTypePut == exists {
 				return
@@ -134,13 +135,13 @@ func (g *group) keepAlive(key string) (lease clientv3.LeaseID, stop func()) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(g.t.Context())
 	response, err := g.client.Get(ctx, key)
-	must(g.t, err)
+	must.Do(g.t, err)
 	if len(response.Kvs) == 0 || response.Kvs[0].Lease == 0 {
 		g.t.Fatalf("no lease keeps %s", key)
 	}
 	lease = clientv3.LeaseID(response.Kvs[0].Lease)
 	kept, err := g.client.KeepAlive(ctx, lease)
-	must(g.t, err)
+	must.Do(g.t, err)
 	go func() {
 		for range kept {
 		}
@@ -182,13 +183,13 @@ func TestHeadOfTheQueueThatHangsFallsOut(t *testing.T) {
 		g := newGroup(t, s)
 		fleet := enqueueBehindOther(t, g, 2)
 		head, second := fleet[0], fleet[1]
-		must(t, head.Daemon().Pause(t.Context()))
+		must.Do(t, head.Daemon().Pause(t.Context()))
 		g.awaitKey(g.queueKey(head.id), false)
 		second.awaitStatus("first in the queue", "held by other")
 		g.unlock("other")
 		second.awaitReboot()
 		g.awaitHolders(second.id)
-		must(t, head.Daemon().Resume(t.Context()))
+		must.Do(t, head.Daemon().Resume(t.Context()))
 		g.awaitKey(g.queueKey(head.id), true)
 		head.awaitStatus("first in the queue", "held by "+second.id)
 		head.wantNoReboot()
@@ -208,7 +209,7 @@ func TestNewcomerDoesNotJumpAHeadOfTheQueueThatHangs(t *testing.T) {
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		head := enqueueBehindOther(t, g, 1)[0]
-		must(t, head.Daemon().Pause(soon(t)))
+		must.Do(t, head.Daemon().Pause(soon(t)))
 		_, stop := g.keepAlive(g.queueKey(head.id))
 		g.unlock("other")
 		newcomer := enqueue(t, g, g.conf())
@@ -217,7 +218,7 @@ func TestNewcomerDoesNotJumpAHeadOfTheQueueThatHangs(t *testing.T) {
 		if history := g.seen(); history[len(history)-1].Semaphore != 1 {
 			t.Fatalf("the slot is not free: %v", history)
 		}
-		must(t, head.Daemon().Resume(soon(t)))
+		must.Do(t, head.Daemon().Resume(soon(t)))
 		stop()
 		head.awaitReboot()
 		newcomer.awaitStatus("first in the queue", "held by "+head.id)
@@ -353,7 +354,7 @@ func TestReloadOfMaxAndTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
 func (g *group) wantTimeToLive(id, want string) {
 	g.t.Helper()
 	response, err := g.client.Get(g.t.Context(), g.prefix+"/holders/"+id)
-	must(g.t, err)
+	must.Do(g.t, err)
 	if len(response.Kvs) != 1 || !strings.Contains(string(response.Kvs[0].Value), `"ttl":"`+want+`"`) {
 		g.t.Errorf("the record is %v, want the time-to-live %s", response.Kvs, want)
 	}

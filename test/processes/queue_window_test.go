@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // queued returns the ids in the queue, in order.
@@ -19,7 +20,7 @@ func (g *group) queued() []string {
 	g.t.Helper()
 	response, err := g.client.Get(soon(g.t), g.queueKey(""), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
 		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
-	must(g.t, err)
+	must.Do(g.t, err)
 	var ids []string
 	for _, kv := range response.Kvs {
 		ids = append(ids, strings.TrimPrefix(string(kv.Key), g.queueKey("")))
@@ -30,7 +31,7 @@ func (g *group) queued() []string {
 // awaitQueue waits until so many hosts are in the queue.
 func (g *group) awaitQueue(n int) {
 	g.t.Helper()
-	eventually(g.t, fmt.Sprintf("a queue of %d", n), func() bool { return len(g.queued()) == n })
+	must.Eventually(g.t, patience, fmt.Sprintf("a queue of %d", n), func() bool { return len(g.queued()) == n })
 }
 
 // windowUntil is a reboot window, as lines of update.conf, that is open and shuts
@@ -62,7 +63,7 @@ func shutByTheClock(t testing.TB, g *group, fleet []*host) {
 		shuts := time.Now().Add(notice).Truncate(time.Second)
 		open := func() bool { return time.Now().Before(shuts) }
 		reloadAll(fleet, g.conf(windowUntil(shuts)))
-		eventually(t, "the whole fleet in the queue", func() bool { return len(g.queued()) == len(fleet) || !open() })
+		must.Eventually(t, patience, "the whole fleet in the queue", func() bool { return len(g.queued()) == len(fleet) || !open() })
 		if len(g.queued()) == len(fleet) && open() {
 			return
 		}
@@ -75,15 +76,15 @@ func shutByTheClock(t testing.TB, g *group, fleet []*host) {
 func wantLeases(t testing.TB, s *etcdtest.Server, g *group, n int) {
 	t.Helper()
 	leases, err := g.client.Leases(soon(t))
-	must(t, err)
+	must.Do(t, err)
 	if got := len(leases.Leases); got != n {
 		t.Errorf("etcd has %d leases, want %d", got, n)
 	}
 	response, err := http.Get(s.Endpoint() + "/metrics")
-	must(t, err)
+	must.Do(t, err)
 	defer response.Body.Close()
 	metrics, err := io.ReadAll(response.Body)
-	must(t, err)
+	must.Do(t, err)
 	const expired = "\netcd_debugging_server_lease_expired_total "
 	if !strings.Contains(string(metrics), expired+"0\n") {
 		_, after, _ := strings.Cut(string(metrics), expired)
@@ -164,9 +165,9 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 			}
 		}
 	}
-	must(t, s.WaitHealthy(soon(t)))
+	must.Do(t, s.WaitHealthy(soon(t)))
 	alarms, err := g.client.AlarmList(soon(t))
-	must(t, err)
+	must.Do(t, err)
 	if len(alarms.Alarms) > 0 {
 		t.Errorf("alarms of etcd: %v", alarms.Alarms)
 	}

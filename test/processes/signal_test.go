@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // SIGTERM ends the daemon at once in every state, with status 0. A slot is given
@@ -35,18 +36,18 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 			h.awaitStatus("waiting", "trying again")
 		}},
 		"holding the lock during the login delay": {reach: func(h *host) {
-			must(h.t, h.Logind.SetSessions(someUser))
+			must.Do(h.t, h.Logind.SetSessions(someUser))
 			h.announce()
 			h.awaitStatus("users are logged in")
 		}},
 		"holding the lock when somebody else shuts the host down": {kept: true, reach: func(h *host) {
-			must(h.t, h.Logind.SetSessions(someUser))
+			must.Do(h.t, h.Logind.SetSessions(someUser))
 			h.announce()
 			h.awaitStatus("users are logged in")
-			must(h.t, h.Logind.SetPreparing(true))
+			must.Do(h.t, h.Logind.SetPreparing(true))
 		}},
 		"holding the lock when nobody knows whether the host goes down": {kept: true, reach: func(h *host) {
-			must(h.t, h.Logind.SetSessions(someUser))
+			must.Do(h.t, h.Logind.SetSessions(someUser))
 			h.announce()
 			h.awaitStatus("users are logged in")
 			h.Logind.Hang("PreparingForShutdown")
@@ -85,7 +86,7 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
-	must(t, h.Bus.Pause())
+	must.Do(t, h.Bus.Pause())
 	h.start()
 	timeout := time.After(patience)
 	for _, err := os.Stat(h.coordinatorPath()); err != nil; _, err = os.Stat(h.coordinatorPath()) {
@@ -112,19 +113,19 @@ func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
 		h.terminate()
 	})
 	t.Run("at start, silent", func(t *testing.T) {
-		must(t, p.BlackHole())
+		must.Do(t, p.BlackHole())
 		h := startHost(t, conf)
 		h.awaitStatus("starting")
 		h.terminate()
 	})
 	t.Run("holding the lock", func(t *testing.T) {
-		must(t, p.Pass())
+		must.Do(t, p.Pass())
 		h := startHolding(t, g, conf)
-		must(t, p.BlackHole())
+		must.Do(t, p.BlackHole())
 		h.terminate()
 		h.awaitLog("level=ERROR", "without knowing whether the slot was given back")
 		// At the next start it is.
-		must(t, p.Pass())
+		must.Do(t, p.Pass())
 		h.Engine.Set(idle)
 		h.start()
 		h.awaitIdle()
@@ -219,7 +220,7 @@ func TestSIGHUPWithoutUpdateConfKeepsTheLock(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, s)
 			h := startWaiting(t, g, g.conf())
-			must(t, spoil(h.Path("etc/flatcar/update.conf")))
+			must.Do(t, spoil(h.Path("etc/flatcar/update.conf")))
 			h.signal(syscall.SIGHUP)
 			h.awaitLog("level=ERROR", "the new configuration is refused", "REBOOT_STRATEGY=reboot")
 			h.awaitStatus("waiting for a slot", "held by other", "the new configuration is refused", "REBOOT_STRATEGY=reboot")
@@ -304,6 +305,6 @@ func TestSIGHUPChangesDebugOutput(t *testing.T) {
 	}
 	h.reload("LOCKSMITHD_DEBUG=true\n")
 	h.awaitLog("the new configuration is in force")
-	must(t, h.Engine.Announce(idle))
+	must.Do(t, h.Engine.Announce(idle))
 	h.awaitLog("level=DEBUG")
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 const stateFile = "run/locksmith/state.json"
@@ -26,22 +27,22 @@ func TestKilledDaemonAndRestartedLogindLeaveNoRebootWithoutASlot(t *testing.T) {
 		version int
 		order   func(h *host)
 	}{
-		"252, logind first":     {252, func(h *host) { must(h.t, h.Logind.Restart()); h.Daemon().Kill() }},
-		"257, logind first":     {257, func(h *host) { must(h.t, h.Logind.Restart()); h.Daemon().Kill() }},
-		"257, the daemon first": {257, func(h *host) { h.Daemon().Kill(); must(h.t, h.Logind.Restart()) }},
+		"252, logind first":     {252, func(h *host) { must.Do(h.t, h.Logind.Restart()); h.Daemon().Kill() }},
+		"257, logind first":     {257, func(h *host) { must.Do(h.t, h.Logind.Restart()); h.Daemon().Kill() }},
+		"257, the daemon first": {257, func(h *host) { h.Daemon().Kill(); must.Do(h.t, h.Logind.Restart()) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := newHost(t, g.conf())
-			must(t, h.Logind.SetVersion(c.version))
-			must(t, h.Logind.SetSessions(someUser))
+			must.Do(t, h.Logind.SetVersion(c.version))
+			must.Do(t, h.Logind.SetSessions(someUser))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitStatus("users are logged in")
 			first := h.awaitSchedule()
 			c.order(h)
-			must(t, h.Engine.Announce(idle))
+			must.Do(t, h.Engine.Announce(idle))
 			h.start()
 			h.awaitIdle()
 			g.awaitHolders()
@@ -71,10 +72,10 @@ func TestRebootThatMayBeOursKeepsItsSlot(t *testing.T) {
 			h := startHolding(t, g, g.conf())
 			first := h.awaitSchedule()
 			h.Daemon().Kill()
-			if must(t, os.Remove(h.Path(stateFile))); c.file != "" {
+			if must.Do(t, os.Remove(h.Path(stateFile))); c.file != "" {
 				h.write(stateFile, c.file)
 			}
-			must(t, h.Engine.Announce(idle))
+			must.Do(t, h.Engine.Announce(idle))
 			h.start()
 			h.awaitStatus("a reboot is scheduled for", "nobody knows whether locksmithd has scheduled it", "shutdown -c")
 			if c.logs != "" && h.logged("level=WARN", "a reboot that is scheduled may be its own", "state.json", c.logs) != 1 {
@@ -132,18 +133,18 @@ func TestNextDaemonKnowsWhatPeopleWanted(t *testing.T) {
 			h.start()
 			h.awaitStatus("reboot needed since", "for the reboot window")
 			end(h)
-			must(t, h.Configure(openWindow()))
+			must.Do(t, h.Configure(openWindow()))
 			h.start()
 			h.awaitReboot()
 			// After the boot it is done.
-			must(t, h.Configure(shutWindow()))
+			must.Do(t, h.Configure(shutWindow()))
 			h.reboot()
 			h.awaitIdle()
 		})
 		t.Run("cancel, "+name, func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, "")
-			must(t, h.Logind.SetSessions(someUser))
+			must.Do(t, h.Logind.SetSessions(someUser))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitSchedule()
@@ -166,7 +167,7 @@ func TestScheduleThatLogindLosesIsMadeAgain(t *testing.T) {
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startHolding(t, g, g.conf())
 	first := h.awaitSchedule()
-	must(t, h.Logind.Restart())
+	must.Do(t, h.Logind.Restart())
 	if second := h.awaitSchedule(); !second.At.After(first.At) {
 		t.Errorf("scheduled for %v, before for %v", second.At, first.At)
 	}
@@ -258,8 +259,8 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 		t.Parallel()
 		h := newHost(t, "")
 		path := h.Path(stateFile)
-		must(t, os.MkdirAll(h.Path("run/locksmith"), 0o755))
-		must(t, os.WriteFile(path, []byte("{"), 0o600))
+		must.Do(t, os.MkdirAll(h.Path("run/locksmith"), 0o755))
+		must.Do(t, os.WriteFile(path, []byte("{"), 0o600))
 		if r := h.callOff(); r.status != 0 || !containsAll(r.stderr, "level=WARN", "it is not known", "state.json", "shutdown -c") {
 			t.Errorf("%+v", r)
 		}

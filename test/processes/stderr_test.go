@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
@@ -19,26 +20,26 @@ func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
-	must(t, h.Logind.SetSessions(someUser))
+	must.Do(t, h.Logind.SetSessions(someUser))
 	journal, stderr, err := os.Pipe()
-	must(t, err)
+	must.Do(t, err)
 	defer journal.Close()
 	cmd := exec.Command(locksmithd(), "--root="+h.Path(""))
 	cmd.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address()}
 	cmd.Stderr = stderr
 	daemon, err := proc.Start(cmd)
-	must(t, err)
+	must.Do(t, err)
 	defer daemon.Kill()
-	must(t, stderr.Close())
+	must.Do(t, stderr.Close())
 	lines := bufio.NewScanner(journal)
 	for lines.Scan() && !strings.Contains(lines.Text(), "msg=idle") {
 	}
-	must(t, lines.Err())
-	must(t, journal.Close())
+	must.Do(t, lines.Err())
+	must.Do(t, journal.Close())
 
 	h.announce()
 	g.awaitHolders(h.id)
-	must(t, h.Engine.Announce(idle))
+	must.Do(t, h.Engine.Announce(idle))
 	g.awaitHolders()
 	if !daemon.Running() {
 		t.Errorf("it ended: %v", daemon.Err())
@@ -49,7 +50,7 @@ func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 func TestDaemonsAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0) // see full(4)
-	must(t, err)
+	must.Do(t, err)
 	defer full.Close()
 	for _, flag := range []string{"-help", "--help", "-version"} {
 		cmd := exec.Command(locksmithd(), flag)

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // untouchable is an endpoint that counts who connects to it.
 func untouchable(t *testing.T) (endpoint string, connections *atomic.Int64) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Do(t, err)
 	connections = new(atomic.Int64)
 	done := make(chan struct{})
 	go func() {
@@ -102,14 +103,14 @@ func TestStrategyOffLeavesAnotherCoordinatorAlone(t *testing.T) {
 	const content = "NAME=other\nSTRATEGY=own\nSTATE=running\n"
 	h.write("run/update-engine/coordinator.conf", content)
 	other, err := os.Open(h.coordinatorPath())
-	must(t, err)
+	must.Do(t, err)
 	defer other.Close()
-	must(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
+	must.Do(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
 	h.start()
 	h.wantExit(0)
 	h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 	got, err := os.ReadFile(h.coordinatorPath())
-	must(t, err)
+	must.Do(t, err)
 	if string(got) != content {
 		t.Errorf("the coordinator file is now\n%s", got)
 	}
@@ -147,10 +148,10 @@ func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 		g.wantRecord(g.prefix+"/holders/"+h.id, h, since, "locksmithd")
 		taken := `{"semaphore":0,"max":1,"holders":["` + h.id + `"]}`
 		g.wantDocument(taken)
-		must(t, h.Halt())
+		must.Do(t, h.Halt())
 		g.wantDocument(taken)
 		g.wantHeldThroughout(h.id)
-		must(t, h.Boot())
+		must.Do(t, h.Boot())
 		g.awaitHolders()
 		h.awaitIdle()
 		g.wantDocument(`{"semaphore":1,"max":1,"holders":null}`)

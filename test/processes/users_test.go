@@ -9,6 +9,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // someBackup is at work, and asks for the host to stay up.
@@ -32,7 +33,7 @@ func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
-	must(t, h.Logind.SetSessions(
+	must.Do(t, h.Logind.SetSessions(
 		bustest.Session{ID: "1", UID: 1000, Name: "ann", TTY: "pts/0"},
 		bustest.Session{ID: "2", UID: 1000, Name: "ann", TTY: "pts/1"},
 		bustest.Session{ID: "c1", UID: 0, Name: "gdm", TTY: "tty1", Class: "greeter"},
@@ -54,7 +55,7 @@ func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 	}
 	h.wantNoReboot()
 	left := time.Now()
-	must(t, h.Logind.SetSessions())
+	must.Do(t, h.Logind.SetSessions())
 	if call := h.awaitReboot(); call.At.Before(left) {
 		t.Error("it did not wait for the users to leave")
 	}
@@ -64,7 +65,7 @@ func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 func TestUsersHaveTheDelayThatIsSet(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "LOCKSMITHD_LOGIN_DELAY=2s\n")
-	must(t, h.Logind.SetSessions(someUser))
+	must.Do(t, h.Logind.SetSessions(someUser))
 	h.Engine.Set(needReboot)
 	h.start()
 	s := h.awaitSchedule()
@@ -88,7 +89,7 @@ func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := newHost(t, g.conf()+"LOCKSMITHD_LOGIN_RETRY=1m\nLOCKSMITHD_LOGIN_DELAY=30m\n")
-			must(t, h.Logind.SetSessions(someUser))
+			must.Do(t, h.Logind.SetSessions(someUser))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitSchedule()
@@ -166,9 +167,9 @@ func TestDeadlineEndsWhatUsersAndInhibitorsCanPostpone(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=10s\nLOCKSMITHD_LOGIN_DELAY=2s\n")
-			must(t, h.Logind.SetVersion(version))
+			must.Do(t, h.Logind.SetVersion(version))
 			h.Logind.SetInhibitors(someBackup)
-			must(t, h.Logind.SetSessions(someUser))
+			must.Do(t, h.Logind.SetSessions(someUser))
 			h.Engine.Set(needReboot)
 			h.start()
 			h.awaitStatus("held back by", "unattended backup", "users and inhibitors can postpone it until")
@@ -204,7 +205,7 @@ func TestKilledDuringTheUsersDelayCancelsWhatWasScheduled(t *testing.T) {
 	first := h.awaitSchedule()
 	h.Daemon().Kill()
 	g.awaitHolders(h.id)
-	must(t, h.Configure(g.conf()+shutWindow()))
+	must.Do(t, h.Configure(g.conf()+shutWindow()))
 	h.start()
 	h.awaitStatus("for the reboot window")
 	if s := h.Logind.Shutdown(); s.Type != "" {
@@ -225,7 +226,7 @@ func TestScheduledRebootIsCalledOffBeforeTheLockIsReleased(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(h *host){
 		"stopped":   func(h *host) { h.terminate() },
-		"withdrawn": func(h *host) { must(h.t, h.Engine.Announce(idle)); h.awaitIdle() },
+		"withdrawn": func(h *host) { must.Do(h.t, h.Engine.Announce(idle)); h.awaitIdle() },
 		"window shut": func(h *host) {
 			h.signal(syscall.SIGHUP) // with the configuration that is there by now
 			h.awaitStatus("for the reboot window")
@@ -235,7 +236,7 @@ func TestScheduledRebootIsCalledOffBeforeTheLockIsReleased(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := startHolding(t, g, g.conf())
-			must(t, h.Configure(g.conf()+shutWindow()))
+			must.Do(t, h.Configure(g.conf()+shutWindow()))
 			end(h)
 			if s := h.Logind.Shutdown(); s.Type != "" {
 				t.Errorf("%+v is still scheduled", s)
@@ -251,7 +252,7 @@ func TestRebootThatCannotBeCalledOffKeepsTheLock(t *testing.T) {
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startHolding(t, g, g.conf())
 	h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
-	must(t, h.Engine.Announce(idle))
+	must.Do(t, h.Engine.Announce(idle))
 	h.awaitStatus("calling off the reboot scheduled with logind", "trying again", "not today")
 	g.awaitHolders(h.id)
 	h.Logind.Heal("CancelScheduledShutdown")
@@ -269,7 +270,7 @@ func TestSlotWithoutARecordIsKeptWhileARebootStands(t *testing.T) {
 	h.Daemon().Kill()
 	g.record(h.id, "")
 	h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
-	must(t, h.Configure(g.conf()+shutWindow()))
+	must.Do(t, h.Configure(g.conf()+shutWindow()))
 	h.start()
 	h.awaitStatus("asking logind whether a reboot still stands", "trying again", "not today")
 	h.awaitLog("a slot is held, and not recorded since which boot")

@@ -1,6 +1,7 @@
 package processes
 
 import (
+	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,8 @@ import (
 func (h *host) setZone(name string) {
 	h.t.Helper()
 	path := h.Path("etc/localtime")
-	must(h.t, os.Symlink(filepath.Join("/usr/share/zoneinfo", name), path+".new"))
-	must(h.t, os.Rename(path+".new", path))
+	must.Do(h.t, os.Symlink(filepath.Join("/usr/share/zoneinfo", name), path+".new"))
+	must.Do(h.t, os.Rename(path+".new", path))
 }
 
 // wantSameWindow checks that locksmithctl and the daemon name the same next opening.
@@ -44,8 +45,8 @@ func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
 	h.awaitStatus("for the reboot window, which opens", " +06")
 	h.wantSameWindow()
 
-	must(t, os.WriteFile(h.Path("etc/localtime.new"), []byte("no zone"), 0o644))
-	must(t, os.Rename(h.Path("etc/localtime.new"), h.Path("etc/localtime")))
+	must.Do(t, os.WriteFile(h.Path("etc/localtime.new"), []byte("no zone"), 0o644))
+	must.Do(t, os.Rename(h.Path("etc/localtime.new"), h.Path("etc/localtime")))
 	h.announce()
 	h.awaitLog("level=WARN", "etc/localtime", "the time zone stays what it was")
 	h.awaitStatus("for the reboot window, which opens", " +06")
