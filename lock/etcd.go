@@ -19,6 +19,8 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
 const (
@@ -387,7 +389,7 @@ func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error
 		if _, unanswered := errors.AsType[*noAnswerError](err); unanswered && found == nil {
 			found = e.config.startProbe(probing)
 		}
-		sleep(ctx, backoff(attempt, 200*time.Millisecond, time.Second))
+		sleep(ctx, backoff.Delay(attempt, 200*time.Millisecond, time.Second))
 	}
 }
 

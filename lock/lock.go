@@ -6,10 +6,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
 const (
@@ -467,7 +468,7 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 		case err == nil:
 			snap = now
 			if conflicts > 0 { // after the first, what is there now is as good as any
-				sleep(ctx, backoff(conflicts, time.Millisecond, 200*time.Millisecond))
+				sleep(ctx, backoff.Delay(conflicts, time.Millisecond, 200*time.Millisecond))
 			}
 			conflicts++
 		case errors.Is(err, ErrRefused), errors.Is(err, ErrNoLease):
@@ -487,7 +488,7 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 // reread reads again after a failure, one of several perhaps, as soon as it can be read.
 func (l *Lock) reread(ctx context.Context, reads []Read, failures *int) (Snapshot, error) {
 	for {
-		sleep(ctx, backoff(*failures, 10*time.Millisecond, time.Second))
+		sleep(ctx, backoff.Delay(*failures, 10*time.Millisecond, time.Second))
 		*failures++
 		snap, err := l.store.Get(ctx, reads...)
 		if err == nil || ctx.Err() != nil {
@@ -527,13 +528,6 @@ func permanent(err error) bool {
 	var document *DocumentError
 	var clone *CloneError
 	return errors.Is(err, ErrRefused) || errors.As(err, &document) || errors.As(err, &clone)
-}
-
-// backoff is how long to wait after n failures: twice as long after each, up to limit, less up to a
-// half of it at random so that hosts that failed together do not come back together.
-func backoff(n int, first, limit time.Duration) time.Duration {
-	d := min(first<<min(n, 16), limit)
-	return d - mathrand.N(d/2+1)
 }
 
 // sleep waits for d, or until ctx ends.

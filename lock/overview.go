@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -134,7 +135,7 @@ func (l *Lock) WatchOverview(ctx context.Context, changed func(Overview, error))
 			return err
 		}
 		changed(Overview{}, err)
-		sleep(ctx, backoff(failures, 250*time.Millisecond, 10*time.Second))
+		sleep(ctx, backoff.Delay(failures, 250*time.Millisecond, 10*time.Second))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
 // Pause has nobody newly take a slot of this group until Resume, or for so long if that is not 0. It
@@ -121,7 +123,7 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 			return was, err
 		default:
 			unanswered = err
-			sleep(ctx, backoff(tries, 10*time.Millisecond, time.Second))
+			sleep(ctx, backoff.Delay(tries, 10*time.Millisecond, time.Second))
 			if snap, err = store.Get(ctx, Read{Key: op.Key}); err != nil {
 				return was, fmt.Errorf("%w: %w", ErrUnknown, unanswered)
 			}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -149,7 +150,7 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, waiting func(Wa
 			failure := l.outcome("take a slot for "+id, err)
 			w.outside(func() { waiting(w.last, failure) })
 			w.told = false
-			sleep(ctx, backoff(w.failures, 250*time.Millisecond, 10*time.Second))
+			sleep(ctx, backoff.Delay(w.failures, 250*time.Millisecond, 10*time.Second))
 			w.failures++
 		}
 	}

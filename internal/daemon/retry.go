@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
-// retry remembers a failure and when to try again. The delay doubles from
-// first to limit, and is drawn from its upper half, so that hosts that failed
-// together do not come back together.
+// retry remembers a failure and when to try again. The delay
+// grows from first to limit, as package backoff says.
 type retry struct {
 	first, limit time.Duration
 
@@ -20,13 +21,9 @@ type retry struct {
 func (r *retry) reset() { r.n, r.err, r.at = 0, nil, time.Time{} }
 
 func (r *retry) fail(now time.Time, err error, rand *rand.Rand) {
-	d := r.limit
-	if r.n < 16 { // beyond that the shift could overflow
-		d = min(r.limit, r.first<<r.n)
-	}
+	r.at = now.Add(backoff.Draw(rand.Int64N, r.n, r.first, r.limit))
 	r.n++
 	r.err = err
-	r.at = now.Add(d/2 + time.Duration(rand.Int64N(int64(d/2)+1)))
 }
 
 // note takes in the end of a try, and reports whether it went well.
