@@ -67,7 +67,7 @@ func (a *app) reboot(ctx context.Context, force, wait bool, timeout time.Duratio
 	if err != nil {
 		return err
 	}
-	h := host{window: cfg.Window, now: a.now, force: force}
+	h := readiness{window: cfg.Window, now: a.now, force: force}
 	// Without a strategy in sight the daemon may still have one, from a drop-in:
 	// then the lock is the safe side.
 	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
@@ -82,7 +82,7 @@ func (a *app) reboot(ctx context.Context, force, wait bool, timeout time.Duratio
 
 // rebootUnder takes a slot and reboots. The slot is given back only if it is
 // certain that there will be no reboot, and if nobody had taken it before.
-func (a *app) rebootUnder(ctx context.Context, s session, h host, wait bool, timeout time.Duration) error {
+func (a *app) rebootUnder(ctx context.Context, s session, h readiness, wait bool, timeout time.Duration) error {
 	id, err := config.MachineID(a.root)
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, h host, wait bool, tim
 }
 
 // giveBack gives a slot back after a reboot was refused, and returns why it was.
-func (a *app) giveBack(ctx context.Context, s session, h host, id string, taken lock.Record, refused error) error {
+func (a *app) giveBack(ctx context.Context, s session, h readiness, id string, taken lock.Record, refused error) error {
 	if down, err := systemd.GoingDown(ctx, h.conn); err == nil && down {
 		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, refused)
 	}
@@ -137,8 +137,8 @@ func (a *app) giveBack(ctx context.Context, s session, h host, id string, taken 
 	return refused
 }
 
-// host is what decides on this host whether it may reboot.
-type host struct {
+// readiness is what decides on this host whether it may reboot.
+type readiness struct {
 	window *config.Window // nil for none
 	now    func() time.Time
 	force  bool // nothing is asked
@@ -149,7 +149,7 @@ type host struct {
 
 // open connects to the bus, and fails unless the host is ready. The caller closes
 // the connection.
-func (h *host) open(ctx context.Context) (err error) {
+func (h *readiness) open(ctx context.Context) (err error) {
 	if h.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (h *host) open(ctx context.Context) (err error) {
 }
 
 // reboot asks logind to reboot. That it is interrupted by the reboot itself is a success.
-func (h host) reboot(ctx context.Context) error {
+func (h readiness) reboot(ctx context.Context) error {
 	err := h.logind.Reboot(ctx, h.force)
 	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, h.conn) {
 		return nil
@@ -170,7 +170,7 @@ func (h host) reboot(ctx context.Context) error {
 }
 
 // ready returns an error that says what is in the way of a reboot.
-func (h host) ready(ctx context.Context) error {
+func (h readiness) ready(ctx context.Context) error {
 	if h.force {
 		return nil
 	}
@@ -186,7 +186,7 @@ func (h host) ready(ctx context.Context) error {
 	return nil
 }
 
-func (h host) obstacles(ctx context.Context) (obstacles []string, err error) {
+func (h readiness) obstacles(ctx context.Context) (obstacles []string, err error) {
 	if h.window != nil {
 		now := h.now()
 		if opens, _ := h.window.Next(now); opens.After(now) {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/identity"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -180,7 +180,7 @@ func (a *app) identify(s session, id string) (r lock.Record, this bool, err erro
 	if self, err := config.MachineID(a.root); err != nil || self != id {
 		return lock.Record{}, false, nil
 	}
-	r, disk, err := identity.Self(a.root)
+	r, disk, err := host.Self(a.root)
 	if err != nil {
 		return lock.Record{}, false, err
 	}
@@ -197,7 +197,7 @@ func (a *app) record(s session, id string) (lock.Record, error) {
 	}
 	r.Since, r.By = a.now().UTC().Truncate(time.Second), "locksmithctl"
 	if this && a.euid == 0 { // nobody else can write it
-		if r.Token, err = identity.NewToken(a.root); err != nil {
+		if r.Token, err = host.NewToken(a.root); err != nil {
 			a.note("a reboot that renames this host may make it look like another one with its machine id: %v", err)
 		}
 	}

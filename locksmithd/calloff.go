@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/coordinator"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -23,7 +24,7 @@ const (
 // and a reboot that may be somebody else's: also that of another daemon which runs, so that the unit's
 // own could not start.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
-	boot, err := systemd.BootID(root)
+	boot, err := host.BootID(root)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 		return false, err
 	}
 	defer conn.Close()
-	h := host{systemd.NewLogind(conn), conn}
+	h := machine{systemd.NewLogind(conn), conn}
 	ours := func() (bool, error) {
 		s, err := h.Scheduled(ctx)
 		return s.Type == kept.Scheduled.Type && s.At.Equal(time.UnixMicro(kept.Scheduled.Usec)), err

@@ -13,7 +13,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
-	"github.com/locksmithd/locksmith/internal/identity"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -45,7 +45,7 @@ func newSlot(cfg *config.Config, root, owner string, log *slog.Logger) (*slot, e
 	if err != nil {
 		return nil, err
 	}
-	bootID, err := systemd.BootID(root)
+	bootID, err := host.BootID(root)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func newSlot(cfg *config.Config, root, owner string, log *slog.Logger) (*slot, e
 
 // identify tells the lock which host this is, as known now: the host may get its name only after the daemon has started.
 func (s *slot) identify() (lock.Record, error) {
-	self, disk, err := identity.Self(s.root)
+	self, disk, err := host.Self(s.root)
 	if err != nil {
 		return lock.Record{}, err
 	}
@@ -125,7 +125,7 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 	if err != nil {
 		return err
 	}
-	if record.Token, err = identity.NewToken(s.root); err != nil {
+	if record.Token, err = host.NewToken(s.root); err != nil {
 		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
 	}
 	record.Since, record.By, record.Version, record.Owner = time.Now().UTC(), "locksmithd", version, s.owner
@@ -189,20 +189,20 @@ func unknown(err error) error {
 	return err
 }
 
-// host is the machine, as logind and systemd know it.
-type host struct {
+// machine is this host, as logind and systemd know it.
+type machine struct {
 	logind *systemd.Logind
 	conn   *dbus.Conn
 }
 
 var (
-	_ daemon.Host      = host{}
-	_ daemon.Scheduler = host{}
+	_ daemon.Host      = machine{}
+	_ daemon.Scheduler = machine{}
 )
 
 // Local returns an error only where logind does not even say what is scheduled: then it would
 // take no reboot, either. What users can keep it from saying is bounded as users are.
-func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
+func (h machine) Local(ctx context.Context) (local daemon.Local, err error) {
 	sessions, err := h.logind.Sessions(ctx)
 	if err != nil {
 		local.Unclear, local.Users = err, []string{"somebody"}
@@ -226,7 +226,7 @@ func (h host) Local(ctx context.Context) (local daemon.Local, err error) {
 	return local, err
 }
 
-func (h host) Reboot(ctx context.Context, force bool) error {
+func (h machine) Reboot(ctx context.Context, force bool) error {
 	return maybeDone(h.logind.Reboot(ctx, force))
 }
 
@@ -238,20 +238,20 @@ func maybeDone(err error) error {
 	return err
 }
 
-func (h host) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, h.conn) }
+func (h machine) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, h.conn) }
 
-func (h host) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
+func (h machine) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)
 	return daemon.Shutdown{Type: s.Type, At: s.At}, err
 }
 
-func (h host) Instance(ctx context.Context) (string, error) { return h.logind.Instance(ctx) }
+func (h machine) Instance(ctx context.Context) (string, error) { return h.logind.Instance(ctx) }
 
-func (h host) Schedule(ctx context.Context, at time.Time, message string) error {
+func (h machine) Schedule(ctx context.Context, at time.Time, message string) error {
 	return maybeDone(h.logind.Schedule(ctx, at, message))
 }
 
-func (h host) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx) }
+func (h machine) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx) }
 
 // updates translates what update_engine and requesters say, until the channel
 // closes.

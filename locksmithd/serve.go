@@ -17,6 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/systemd"
@@ -123,12 +124,12 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 
 	reload := make(chan daemon.Settings)
 	go s.reload(ctx, stop, engine, reload)
-	machine := host{systemd.NewLogind(calls), calls}
+	self := machine{systemd.NewLogind(calls), calls}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:   updates(events, s.log),
 		AskEngine: askEngine(engine, s.log),
-		Host:      machine,
-		Scheduler: machine,
+		Host:      self,
+		Scheduler: self,
 		Announce:  func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
 		Kept:      kept,
 		Keep: func(k state.Kept) error {
@@ -152,7 +153,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 
 // memory is the file in which the daemon keeps what the next one has to know of this boot.
 func (s *server) memory() *state.File {
-	id, err := systemd.BootID(s.root)
+	id, err := host.BootID(s.root)
 	if err != nil {
 		s.log.Warn("the next locksmithd on this host will not know what this one has begun", "error", err)
 	}

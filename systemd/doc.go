@@ -1,5 +1,5 @@
 // Package systemd is this program's side of systemd: the system bus, logind,
-// the service manager's notification socket and the boot id.
+// and the service manager's notification socket.
 //
 // It guarantees that nothing here waits without a bound: connecting, every
 // call and every write to the bus has a deadline. An error never stands for an

@@ -1,4 +1,4 @@
-package identity
+package host
 
 import (
 	"crypto/hmac"

@@ -1,20 +1,16 @@
-package identity
+package host
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
-)
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+	"github.com/locksmithd/locksmith/test/must"
+)
 
 // newRoot makes the root of a host with these files.
 func newRoot(t *testing.T, files map[string]string) string {
@@ -30,8 +26,8 @@ func newRoot(t *testing.T, files map[string]string) string {
 func write(t *testing.T, root, path, content string) {
 	t.Helper()
 	path = filepath.Join(root, path)
-	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(t, os.WriteFile(path, []byte(content), 0o600))
+	must.Do(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.Do(t, os.WriteFile(path, []byte(content), 0o600))
 }
 
 const (
@@ -42,7 +38,7 @@ const (
 func hardwareOf(t *testing.T, files map[string]string) string {
 	t.Helper()
 	self, disk, err := Self(newRoot(t, files))
-	must(t, err)
+	must.Do(t, err)
 	if disk != nil {
 		t.Errorf("there are the tokens %q", disk)
 	}
@@ -99,13 +95,13 @@ func TestTokensOfEarlierBootsAreKept(t *testing.T) {
 	tokens := func() []string {
 		t.Helper()
 		_, disk, err := Self(root)
-		must(t, err)
+		must.Do(t, err)
 		return disk
 	}
 	var made []string
 	for range 2 {
 		token, err := NewToken(root)
-		must(t, err)
+		must.Do(t, err)
 		if len(token) != 32 || slices.Contains(made, token) {
 			t.Errorf("the token is %q after %q", token, made)
 		}
@@ -115,7 +111,7 @@ func TestTokensOfEarlierBootsAreKept(t *testing.T) {
 		t.Errorf("in the boot that made them there are %q", got)
 	}
 	info, err := os.Stat(filepath.Join(root, tokenFile))
-	must(t, err)
+	must.Do(t, err)
 	if info.Mode() != 0o600 {
 		t.Errorf("the mode of the file is %v", info.Mode())
 	}
@@ -126,7 +122,7 @@ func TestTokensOfEarlierBootsAreKept(t *testing.T) {
 	for i := range 2 * keptTokens {
 		write(t, root, "/proc/sys/kernel/random/boot_id", fmt.Sprintf("boot-%d\n", i+3))
 		token, err := NewToken(root)
-		must(t, err)
+		must.Do(t, err)
 		made = append([]string{token}, made...)
 	}
 	write(t, root, "/proc/sys/kernel/random/boot_id", "last\n")
@@ -134,7 +130,7 @@ func TestTokensOfEarlierBootsAreKept(t *testing.T) {
 		t.Errorf("in the end there are %q, want %q", got, made[:keptTokens])
 	}
 	files, err := os.ReadDir(filepath.Join(root, filepath.Dir(tokenFile)))
-	must(t, err)
+	must.Do(t, err)
 	if len(files) != 1 {
 		t.Errorf("left behind: %v", files)
 	}
@@ -144,7 +140,7 @@ func TestTokenFileThatIsDamagedSaysNothing(t *testing.T) {
 	good := strings.Repeat("0f", 16)
 	root := newRoot(t, map[string]string{tokenFile: "\x00\x01\nword boot\n" + good + "\n" + good + " boot-0\n0f0f boot-0\n" + good[1:] + "g boot-0\n" + good + " torn"})
 	_, disk, err := Self(root)
-	must(t, err)
+	must.Do(t, err)
 	if !slices.Equal(disk, []string{good}) {
 		t.Errorf("there are %q", disk)
 	}
@@ -172,14 +168,55 @@ func TestTokenThatCannotBeWrittenIsAnError(t *testing.T) {
 func TestHostnameIsRead(t *testing.T) {
 	root := newRoot(t, map[string]string{"/proc/sys/kernel/hostname": "web-1\n"})
 	self, _, err := Self(root)
-	must(t, err)
+	must.Do(t, err)
 	if self.Hostname != "web-1" || self.BootID != "boot-1" {
 		t.Errorf("this host is %+v", self)
 	}
-	must(t, os.Remove(filepath.Join(root, "/proc/sys/kernel/hostname")))
+	must.Do(t, os.Remove(filepath.Join(root, "/proc/sys/kernel/hostname")))
 	name, err := os.Hostname()
-	must(t, err)
+	must.Do(t, err)
 	if self, _, err = Self(root); err != nil || self.Hostname != name {
 		t.Errorf("without a file of its own it is %q, %v, want %q", self.Hostname, err, name)
+	}
+}
+
+func TestBootIDBelowRoot(t *testing.T) {
+	root := t.TempDir()
+	real, err := BootID("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`^[0-9a-f-]{36}$`).MatchString(real) {
+		t.Errorf("the machine's: %q", real)
+	}
+	if got, err := BootID(root); err != nil || got != real {
+		t.Errorf("without a file below root: %q, %v, want the machine's", got, err)
+	}
+	file := filepath.Join(root, "proc/sys/kernel/random/boot_id")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ content, want string }{
+		{"abc\n", "abc"},
+		{" abc ", "abc"},
+		{"\n", ""},
+		{"", ""},
+	} {
+		if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := BootID(root)
+		if got != test.want || (err != nil) != (test.want == "") {
+			t.Errorf("%q: %q, %v, want %q", test.content, got, err, test.want)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := BootID(root); err == nil {
+		t.Errorf("a directory: %q and no error", got)
 	}
 }

@@ -1,4 +1,4 @@
-package identity
+package host
 
 import (
 	"bytes"
@@ -11,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/locksmithd/locksmith/systemd"
 )
 
 // tokenFile is where the tokens are, below root. It has a line for each, the newest one first: the token,
@@ -46,7 +44,7 @@ func tokensOfEarlierBoots(root, boot string) (earlier []string) {
 // The tokens before it stay, up to a number, because a slot may be held with one of them. Of two processes
 // that do this in one moment, the token of one may be lost.
 func NewToken(root string) (string, error) {
-	boot, err := systemd.BootID(root)
+	boot, err := BootID(root)
 	if err != nil {
 		return "", err
 	}

@@ -1,0 +1,54 @@
+// Package host is this host: who it is, and who is at work on it.
+//
+// Who it is stands in files below a root ("" for "/"), so that a host can be simulated; the kernel's files may be
+// missing there, and are then the machine's own. Everything is read when it is asked for. Who has the machine id of
+// a slot is told apart by hardware and by tokens on the disk: they are unknown where they cannot be read, which is no
+// error, because an unprivileged user sees neither.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// Self returns who this host is, and the tokens that earlier boots left on its disk. The record has no
+// token of its own yet: see NewToken.
+func Self(root string) (self lock.Record, disk []string, err error) {
+	if self.BootID, err = BootID(root); err != nil {
+		return lock.Record{}, nil, err
+	}
+	// The name may change a moment after the host has come up.
+	if self.Hostname, err = readKernelFile(root, "/proc/sys/kernel/hostname"); err != nil {
+		return lock.Record{}, nil, fmt.Errorf("find the name of this host: %w", err)
+	}
+	self.Hardware = hardware(root)
+	return self, tokensOfEarlierBoots(root, self.BootID), nil
+}
+
+// BootID returns the id that the kernel gave this boot, see random(4).
+func BootID(root string) (string, error) {
+	const file = "/proc/sys/kernel/random/boot_id"
+	id, err := readKernelFile(root, file)
+	if err == nil && id == "" {
+		err = fmt.Errorf("%s is empty", file)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return id, nil
+}
+
+// readKernelFile reads one of the kernel's files below root, or the machine's own where there is none.
+func readKernelFile(root, file string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(root, file))
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = os.ReadFile(file)
+	}
+	return strings.TrimSpace(string(data)), err
+}
