@@ -10,6 +10,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -99,6 +100,6 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 	case stands:
 		return false, errors.New("logind has not cancelled the reboot that was scheduled")
 	}
-	kept.Scheduled = state.Scheduled{}
+	kept.Scheduled = policy.KeptSchedule{}
 	return true, memory.Write(kept)
 }

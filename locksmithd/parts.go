@@ -14,6 +14,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -94,10 +95,10 @@ func (s *slot) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("group", s.group), slog.String("id", s.id))
 }
 
-func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
+func (s *slot) Inspect(ctx context.Context) (policy.Holding, error) {
 	defer s.etcd.Close()
 	if _, err := s.identify(); err != nil {
-		return daemon.NotHeld, err
+		return policy.NotHeld, err
 	}
 	held, record, err := s.lock.Holder(ctx, s.id)
 	if err == nil && !s.fenced && !(held && record.BootID != s.bootID) { // a release is a fence as well
@@ -108,15 +109,24 @@ func (s *slot) Holding(ctx context.Context) (daemon.Holding, error) {
 	}
 	switch {
 	case err != nil:
-		return daemon.NotHeld, unknown(err)
+		return policy.NotHeld, unknown(err)
 	case !held:
-		return daemon.NotHeld, nil
+		return policy.NotHeld, nil
 	case record.BootID == s.bootID:
-		return daemon.HeldThisBoot, nil
+		return policy.HeldThisBoot, nil
 	case record.BootID == "":
-		return daemon.HeldUnrecorded, nil
+		return policy.HeldUnrecorded, nil
 	}
-	return daemon.HeldSinceBefore, nil
+	return policy.HeldSinceBefore, nil
+}
+
+func (s *slot) StillHeld(ctx context.Context) (bool, error) {
+	defer s.etcd.Close()
+	if _, err := s.identify(); err != nil {
+		return false, err
+	}
+	held, _, err := s.lock.Holder(ctx, s.id)
+	return held, unknown(err)
 }
 
 func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
@@ -202,7 +212,7 @@ var (
 
 // Local returns an error only where logind does not even say what is scheduled: then it would
 // take no reboot, either. What users can keep it from saying is bounded as users are.
-func (h machine) Local(ctx context.Context) (local daemon.Local, err error) {
+func (h machine) Local(ctx context.Context) (local policy.Local, err error) {
 	sessions, err := h.logind.Sessions(ctx)
 	if err != nil {
 		local.Unclear, local.Users = err, []string{"somebody"}
@@ -220,7 +230,7 @@ func (h machine) Local(ctx context.Context) (local daemon.Local, err error) {
 		local.Unclear = err
 	}
 	for _, i := range inhibitors {
-		local.Inhibitors = append(local.Inhibitors, daemon.Inhibitor{Who: i.Who, Why: i.Why, User: i.User})
+		local.Inhibitors = append(local.Inhibitors, policy.Inhibitor{Who: i.Who, Why: i.Why, User: i.User})
 	}
 	local.Shutdown, err = h.Scheduled(ctx)
 	return local, err
@@ -240,9 +250,9 @@ func maybeDone(err error) error {
 
 func (h machine) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, h.conn) }
 
-func (h machine) Scheduled(ctx context.Context) (daemon.Shutdown, error) {
+func (h machine) Scheduled(ctx context.Context) (policy.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)
-	return daemon.Shutdown{Type: s.Type, At: s.At}, err
+	return policy.Shutdown{Type: s.Type, At: s.At}, err
 }
 
 func (h machine) Instance(ctx context.Context) (string, error) { return h.logind.Instance(ctx) }
@@ -255,8 +265,8 @@ func (h machine) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx)
 
 // updates translates what update_engine and requesters say, until the channel
 // closes.
-func updates(events <-chan updateengine.Event, log *slog.Logger) <-chan daemon.Update {
-	out := make(chan daemon.Update)
+func updates(events <-chan updateengine.Event, log *slog.Logger) <-chan policy.Update {
+	out := make(chan policy.Update)
 	go func() {
 		defer close(out)
 		for e := range events {
@@ -270,23 +280,23 @@ func updates(events <-chan updateengine.Event, log *slog.Logger) <-chan daemon.U
 	return out
 }
 
-func update(source updateengine.Source, s updateengine.Status) daemon.Update {
-	u := daemon.Update{Pending: s.NeedReboot(), Version: s.NewVersion}
+func update(source updateengine.Source, s updateengine.Status) policy.Update {
+	u := policy.Update{Pending: s.NeedReboot(), Version: s.NewVersion}
 	switch source {
 	case updateengine.Engine:
-		u.Source = daemon.Engine
+		u.Source = policy.Engine
 	case updateengine.Requester:
-		u.Source = daemon.Requester
+		u.Source = policy.Requester
 	case updateengine.Gone:
-		u.Source = daemon.Gone
+		u.Source = policy.Gone
 	}
 	return u
 }
 
 // askEngine asks update_engine once more. That it is absent or silent takes
 // nothing back.
-func askEngine(client *updateengine.Client, log *slog.Logger) func(context.Context) *daemon.Update {
-	return func(ctx context.Context) *daemon.Update {
+func askEngine(client *updateengine.Client, log *slog.Logger) func(context.Context) *policy.Update {
+	return func(ctx context.Context) *policy.Update {
 		status, err := client.Status(ctx)
 		if err != nil {
 			log.Debug("update_engine does not say whether the update still stands; its last word counts", "error", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/systemd"
@@ -92,8 +93,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	defer file.Close()
 	memory := s.memory()
-	kept := s.remembered(memory)
-	s.own(kept)
+	known := s.remembered(memory)
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -126,16 +126,13 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	go s.reload(ctx, stop, engine, reload)
 	self := machine{systemd.NewLogind(calls), calls}
 	err = daemon.Run(ctx, settings, daemon.Parts{
-		Updates:   updates(events, s.log),
-		AskEngine: askEngine(engine, s.log),
-		Host:      self,
-		Scheduler: self,
-		Announce:  func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
-		Kept:      kept,
-		Keep: func(k state.Kept) error {
-			k.Owner = s.owner
-			return memory.Write(k)
-		},
+		Updates:    updates(events, s.log),
+		AskEngine:  askEngine(engine, s.log),
+		Host:       self,
+		Scheduler:  self,
+		Announce:   func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
+		Kept:       known,
+		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
 		Report:     s.reporter(file),
@@ -160,27 +157,21 @@ func (s *server) memory() *state.File {
 	return state.New(s.root, id)
 }
 
-// remembered returns what the daemon before this one has kept; nil when nobody knows.
-func (s *server) remembered(memory *state.File) *state.Kept {
+// remembered returns what the daemon before this one has kept; nil when nobody knows. A place in the queue that
+// it has left becomes this one's.
+func (s *server) remembered(memory *state.File) *policy.Kept {
 	kept, err := memory.Read()
+	s.owner = cmp.Or(kept.Owner, s.owner, crand.Text())
+	if s.slot != nil {
+		s.slot.owner = s.owner
+	}
 	switch {
 	case err == nil:
-		return &kept
+		return &kept.Kept
 	case !errors.Is(err, state.ErrNone):
 		s.log.Warn("it is not known what an earlier locksmithd of this boot has begun: a reboot that is scheduled may be its own, and keeps its slot", "error", err)
 	}
 	return nil
-}
-
-// own makes a place in the queue that the daemon before this one has left this one's.
-func (s *server) own(kept *state.Kept) {
-	if kept != nil {
-		s.owner = kept.Owner
-	}
-	s.owner = cmp.Or(s.owner, crand.Text())
-	if s.slot != nil {
-		s.slot.owner = s.owner
-	}
 }
 
 // off says that this daemon does nothing, and ends as systemd expects of a
@@ -215,7 +206,7 @@ func (s *server) accept(cfg *config.Config) {
 const spread = time.Minute
 
 func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
-	d := daemon.Settings{Policy: daemon.Policy{Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
+	d := daemon.Settings{Policy: policy.Config{Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
 		d.Policy.Window = cfg.Window
 	}
@@ -294,13 +285,13 @@ func (s *server) reporter(file *coordinator.File) func(daemon.Report) {
 	}
 }
 
-func coordinatorState(state daemon.State) coordinator.State {
+func coordinatorState(state policy.State) coordinator.State {
 	switch state {
-	case daemon.Starting, daemon.Settling:
+	case policy.Starting, policy.Settling:
 		return coordinator.Starting
-	case daemon.Idle, daemon.Left:
+	case policy.Idle, policy.Left:
 		return coordinator.Running
-	case daemon.Rebooting:
+	case policy.Rebooting:
 		return coordinator.Rebooting
 	}
 	return coordinator.RebootPlanned

@@ -1,38 +1,16 @@
-// Package daemon decides when this host reboots.
+// Package daemon runs the policy of package policy on a host.
 //
-// It has two halves. [Machine] is the policy: a state machine without I/O,
-// clock or goroutine, whose one method Step folds an event into what is known
-// and answers what to do next. [Run] is the loop around it: it runs at most one
-// effect at a time, and a look at who is at work beside it, off the loop, and
-// feeds the results back as events.
+// [Run] is the loop: it performs at most one effect at a time, and a look at who
+// is at work beside it, off the loop, and feeds the results back as events. What
+// it talks to are interfaces of its own: the lock, the host, its scheduler of
+// shutdowns.
 //
-// Guaranteed, and checked by tests that walk the machine at random:
-//   - a reboot is asked for only when an update is pending, the reboot window
-//     is open and, where a lock is wanted, the slot was confirmed to be ours
-//     after everything else had been waited for;
-//   - nobody waits for a reboot window while holding the lock, and no slot is
-//     waited for while somebody is known to be at work on this host, or nobody
-//     can tell;
-//   - users who are logged in are told, through what logind shows as scheduled,
-//     have their delay, and can cancel the reboot, until what people may
-//     postpone is used up, which waiting for a slot does not do; a cancel is heard
-//     up to the last answer of the last check, whatever else happens;
-//   - a slot is not given back while a reboot that was scheduled for it may
-//     stand, or one that logind was asked for may come, whichever process of this boot
-//     did that; what others have scheduled is neither replaced nor cancelled;
-//   - while anything is pending, the gates are asked again at least once a
-//     minute, so that a step of the clock cannot fool the daemon;
-//   - every state has a way out.
+// Guaranteed:
+//   - what the next process has to know is kept before an effect begins;
+//   - the end of Run waits for nobody for longer than a few seconds;
+//   - an idle loop has no timer.
 //
-// Not guaranteed:
-//   - anything about other hosts: that the fleet reboots one after another is the
-//     lock's doing (package lock);
-//   - the users' delay, and every gate, when the wall clock is put forward past the
-//     time that is scheduled, or the host slept until then: logind goes by that
-//     clock, and reboots at once. A smaller step, or one back, is found within one
-//     check, and the reboot called off;
-//   - what somebody schedules or cancels in the moment between the last answer and
-//     the call that follows it: logind has no way to compare and change at once;
-//   - that a process which is started anew knows who cancelled a reboot, when the one
-//     before it ended while it was itself calling that off: users are told again.
+// Not guaranteed: that nobody schedules or cancels a shutdown in the moment between
+// logind's last answer and the call that follows it. logind has no way to compare
+// and change at once.
 package daemon

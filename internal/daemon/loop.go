@@ -8,14 +8,16 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/state"
+	"github.com/locksmithd/locksmith/internal/policy"
 )
 
 // A Locker is the lock, as this host sees it. Except where noted, an error
 // leaves everything open.
 type Locker interface {
-	// Holding asks whether this host holds a slot.
-	Holding(ctx context.Context) (Holding, error)
+	// Inspect asks whether this host holds a slot, and in which boot it was taken.
+	Inspect(ctx context.Context) (policy.Holding, error)
+	// StillHeld asks, right before the reboot, whether the slot is still this host's.
+	StillHeld(ctx context.Context) (bool, error)
 	// Acquire waits for a slot and takes it; holding one already is success.
 	// blocked is told what it waits for. It ends soon after ctx does. An error
 	// that matches ErrUnknown leaves open whether the slot was taken; any other
@@ -29,7 +31,7 @@ type Locker interface {
 // A Host is what reboots.
 type Host interface {
 	// Local asks who is at work on it. An error means that somebody may be.
-	Local(ctx context.Context) (Local, error)
+	Local(ctx context.Context) (policy.Local, error)
 	// Reboot asks for the reboot and returns once it is accepted; it is not while
 	// an inhibitor blocks it, except by force. An error that matches ErrUnknown
 	// leaves open whether it was.
@@ -41,7 +43,7 @@ type Host interface {
 // A Scheduler keeps the one shutdown that is scheduled, which it carries out when
 // its time comes. An error leaves everything open.
 type Scheduler interface {
-	Scheduled(ctx context.Context) (Shutdown, error)
+	Scheduled(ctx context.Context) (policy.Shutdown, error)
 	// Instance names the one that answers now: a restarted one has another name.
 	Instance(ctx context.Context) (string, error)
 	// Schedule tells users that the host reboots, and replaces what is scheduled. An error
@@ -62,12 +64,9 @@ var ErrKeepPlace = errors.New("the place in the queue is kept for the next proce
 // should end, for its service manager to start it anew.
 var ErrBusGone = errors.New("the connection to the system bus is lost")
 
-// errGoingDown is why nothing is undone any more.
-var errGoingDown = errors.New("the host is going down already")
-
 // Settings are what a new configuration can change.
 type Settings struct {
-	Policy Policy
+	Policy policy.Config
 	// Lock is nil unless Policy.Lock. With the same one as before a held slot
 	// is kept; with another it is given back first.
 	Lock Locker
@@ -77,17 +76,17 @@ type Settings struct {
 type Parts struct {
 	// Updates tells about update_engine and requests. Closed before the context
 	// of Run has ended, it says that the bus is gone.
-	Updates <-chan Update
+	Updates <-chan policy.Update
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
-	AskEngine func(ctx context.Context) *Update
+	AskEngine func(ctx context.Context) *policy.Update
 	Host      Host
 	Scheduler Scheduler
 	// Announce shows a message to everybody who is logged in, and waits for nobody.
 	Announce func(message string)
 	// Kept is what the process before this one has kept of this boot; nil when nobody knows.
-	Kept *state.Kept
+	Kept *policy.Kept
 	// Keep replaces that. It is called from the loop, before what it tells of is begun.
-	Keep func(state.Kept) error
+	Keep func(policy.Kept) error
 	// Restarting reports whether this process is ended for another to be started at once.
 	Restarting func(ctx context.Context) (bool, error)
 	// Reload delivers new settings, already checked.
@@ -104,7 +103,7 @@ type Parts struct {
 
 // A Report is what the world is told about the daemon.
 type Report struct {
-	State  State
+	State  policy.State
 	Lock   bool   // a slot is needed, as in Policy
 	Status string // for people
 
@@ -124,10 +123,10 @@ func Run(ctx context.Context, s Settings, p Parts) error {
 	l := &loop{
 		parts:    p,
 		settings: s,
-		machine:  New(s.Policy, p.Kept, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
-		results:  make(chan Done),
-		blocked:  make(chan Blocked),
-		nap:      time.NewTimer(maxNap),
+		machine:  policy.New(s.Policy, p.Kept, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
+		results:  make(chan policy.Done),
+		blocked:  make(chan policy.Blocked),
+		nap:      time.NewTimer(policy.MaxNap),
 	}
 	return l.run(ctx)
 }
@@ -135,15 +134,15 @@ func Run(ctx context.Context, s Settings, p Parts) error {
 type loop struct {
 	parts    Parts
 	settings Settings
-	machine  *Machine
-	results  chan Done
-	blocked  chan Blocked
+	machine  *policy.Machine
+	results  chan policy.Done
+	blocked  chan policy.Blocked
 	nap      *time.Timer
 	cancel   context.CancelCauseFunc // of the running effect
 
 	reported Report
-	kept     *state.Kept // what was kept last; nil before that
-	keepErr  error       // why what is to be kept is not
+	kept     *policy.Kept // what was kept last; nil before that
+	keepErr  error        // why what is to be kept is not
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -164,10 +163,10 @@ func (l *loop) run(ctx context.Context) error {
 		reload  = l.parts.Reload
 		next    *Settings // to start over with, once the machine has left
 		busErr  error
-		event   Event = Tick{}
+		event   policy.Event = policy.Tick{}
 	)
 	for {
-		if l.step(work, event) == Left {
+		if l.step(work, event) == policy.Left {
 			if next == nil {
 				return busErr
 			}
@@ -179,10 +178,10 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			l.settings, next = *next, nil
 			l.machine = l.machine.Restart(l.settings.Policy, time.Now())
-			event = Tick{}
+			event = policy.Tick{}
 			continue
 		}
-		event = Tick{}
+		event = policy.Tick{}
 		select {
 		case <-l.nap.C:
 		case <-alive:
@@ -197,19 +196,19 @@ func (l *loop) run(ctx context.Context) error {
 				updates = nil // closed because we are to stop
 			default:
 				// Without a bus nobody can say whether the host is going down.
-				event = Leave{KeepLock: true}
+				event = policy.Leave{KeepLock: true}
 				updates, reload, next, busErr = nil, nil, nil, ErrBusGone
 			}
 		case s := <-reload:
 			if next == nil && s.Lock == l.settings.Lock {
 				// Neither a slot nor a place in the queue is lost over a new window.
-				l.settings, event = s, Repolicy{s.Policy}
+				l.settings, event = s, policy.Reconfigure{Config: s.Policy}
 				break
 			}
-			next, event = &s, Leave{Reload: true}
+			next, event = &s, policy.Leave{Reload: true}
 		case <-stopped:
 			timeUp = time.After(leaveTimeout)
-			event = Leave{
+			event = policy.Leave{
 				KeepLock:  l.machine.MayHold() && l.mayGoDown(work),
 				KeepPlace: l.machine.Queues() && l.isRestarted(work),
 			}
@@ -222,8 +221,8 @@ func (l *loop) run(ctx context.Context) error {
 }
 
 // step feeds one event to the machine and does what it decides.
-func (l *loop) step(work context.Context, event Event) State {
-	if d, ok := event.(Done); ok && d.Effect != Look { // of a look the status tells
+func (l *loop) step(work context.Context, event policy.Event) policy.State {
+	if d, ok := event.(policy.Done); ok && d.Effect != policy.Look { // of a look the status tells
 		if d.Err != nil && !errors.Is(d.Err, context.Canceled) {
 			l.parts.Log.Warn(d.Effect.String()+" failed", "error", d.Err)
 		}
@@ -231,7 +230,7 @@ func (l *loop) step(work context.Context, event Event) State {
 	now := time.Now()
 	d := l.machine.Step(now, event)
 	l.keep(l.machine.Kept(now)) // before anybody hears of it
-	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now), obstacle: l.machine.shownObstacle(now)}
+	report := Report{State: d.State, Lock: l.settings.Policy.Lock, Status: l.machine.Status(now), obstacle: l.machine.HeldBackBy(now)}
 	for _, move := range d.Moved {
 		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", report.Status)
 	}
@@ -248,11 +247,11 @@ func (l *loop) step(work context.Context, event Event) State {
 	case d.Cancel:
 		l.cancel(nil)
 	}
-	if d.Start != None {
+	if d.Start != policy.None {
 		l.cancel = l.start(work, d.Start, d.Order)
 	}
 	if d.Look {
-		l.start(work, Look, Order{})
+		l.start(work, policy.Look, policy.Order{})
 	}
 	if d.Nap > 0 {
 		l.nap.Reset(d.Nap)
@@ -263,7 +262,7 @@ func (l *loop) step(work context.Context, event Event) State {
 }
 
 // keep writes down what the next process has to know, if that has changed.
-func (l *loop) keep(k state.Kept) {
+func (l *loop) keep(k policy.Kept) {
 	if l.kept != nil && *l.kept == k {
 		return
 	}
@@ -277,13 +276,13 @@ func (l *loop) keep(k state.Kept) {
 
 // start runs an effect beside the loop, which gets its Done. It returns what
 // cancels the effect.
-func (l *loop) start(work context.Context, e Effect, o Order) context.CancelCauseFunc {
+func (l *loop) start(work context.Context, e policy.Effect, o policy.Order) context.CancelCauseFunc {
 	ctx, cancel := context.WithCancelCause(work)
 	stop := func() {}
 	switch e {
-	case Lock:
-	case Check:
-		ctx, stop = context.WithTimeout(ctx, checkTimeout)
+	case policy.Lock:
+	case policy.Check:
+		ctx, stop = context.WithTimeout(ctx, policy.CheckTimeout)
 	default:
 		ctx, stop = context.WithTimeout(ctx, effectTimeout)
 	}
@@ -291,14 +290,14 @@ func (l *loop) start(work context.Context, e Effect, o Order) context.CancelCaus
 	go func() {
 		defer cancel(nil)
 		defer stop()
-		var done Done
-		if e == Schedule && keepErr != nil { // the next process would take it for somebody else's
+		var done policy.Done
+		if e == policy.Schedule && keepErr != nil { // the next process would take it for somebody else's
 			done.Err = keepErr
 		} else {
 			done = l.perform(ctx, s, e, o)
 		}
 		// Whatever the reason, the users' delay begins now, and this process alone keeps it.
-		if e == Schedule && done.Err != nil && o.Final && !errors.Is(ctx.Err(), context.Canceled) {
+		if e == policy.Schedule && done.Err != nil && o.Final && !errors.Is(ctx.Err(), context.Canceled) {
 			l.parts.Announce(o.Message)
 		}
 		done.Effect = e
@@ -311,31 +310,31 @@ func (l *loop) start(work context.Context, e Effect, o Order) context.CancelCaus
 	return cancel
 }
 
-func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Done) {
+func (l *loop) perform(ctx context.Context, s Settings, e policy.Effect, o policy.Order) (d policy.Done) {
 	switch e {
-	case Inspect:
-		d.Holding, d.Err = s.Lock.Holding(ctx)
-	case Lock:
+	case policy.Inspect:
+		d.Holding, d.Err = s.Lock.Inspect(ctx)
+	case policy.Lock:
 		d.Err = s.Lock.Acquire(ctx, o.Version, func(by string) {
 			select {
-			case l.blocked <- Blocked{By: by}:
+			case l.blocked <- policy.Blocked{By: by}:
 			case <-ctx.Done():
 			}
 		})
-	case Unlock:
+	case policy.Unlock:
 		d.Err = l.release(ctx, s)
-	case Look:
+	case policy.Look:
 		d.Local, d.Err = l.local(ctx)
-	case Check:
+	case policy.Check:
 		d = l.check(ctx, s)
 		d.Logind = l.instance(ctx)
-	case Schedule:
+	case policy.Schedule:
 		d.Err = l.schedule(ctx, s, o)
 		d.Logind = l.instance(ctx)
-	case Unschedule:
+	case policy.Unschedule:
 		d.Found, d.Err = l.unschedule(ctx, s, o)
 		d.Logind = l.instance(ctx)
-	case Reboot:
+	case policy.Reboot:
 		d.Err = l.parts.Host.Reboot(ctx, o.Force)
 	default:
 		panic(fmt.Sprintf("daemon: no effect %v", e))
@@ -344,7 +343,7 @@ func (l *loop) perform(ctx context.Context, s Settings, e Effect, o Order) (d Do
 }
 
 // local asks who is at work; nil when logind does not say.
-func (l *loop) local(ctx context.Context) (*Local, error) {
+func (l *loop) local(ctx context.Context) (*policy.Local, error) {
 	local, err := l.parts.Host.Local(ctx)
 	if err != nil {
 		return nil, err
@@ -364,12 +363,12 @@ func (l *loop) instance(ctx context.Context) string {
 // check asks every gate that needs I/O. The lock may take seconds to answer, in
 // which somebody may come to work or cancel: logind, which answers at once, is asked
 // again after it. Its first answer is for when the lock does not answer at all.
-func (l *loop) check(ctx context.Context, s Settings) (d Done) {
+func (l *loop) check(ctx context.Context, s Settings) (d policy.Done) {
 	d.Update = l.parts.AskEngine(ctx)
 	if d.Local, d.Err = l.local(ctx); d.Err != nil || !s.Policy.Lock {
 		return d
 	}
-	if d.Holding, d.Err = s.Lock.Holding(ctx); d.Err != nil {
+	if d.Held, d.Err = s.Lock.StillHeld(ctx); d.Err != nil {
 		return d
 	}
 	again, err := l.local(ctx)
@@ -383,16 +382,16 @@ func (l *loop) check(ctx context.Context, s Settings) (d Done) {
 // schedule schedules the reboot, unless something is scheduled: nobody else's
 // plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
 // their order, so that whoever asks then hears the truth.
-func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
+func (l *loop) schedule(ctx context.Context, s Settings, o policy.Order) error {
 	before, err := l.parts.Scheduler.Scheduled(ctx)
 	switch {
 	case err != nil:
 		return err
 	case before.Type != "":
-		return fmt.Errorf("a %s is scheduled for %s already", before.Type, s.Policy.clock(before.At))
+		return fmt.Errorf("a %s is scheduled for %s already", before.Type, s.Policy.Clock(before.At))
 	}
 	if err := l.parts.Scheduler.Schedule(ctx, o.At, o.Message); err != nil {
-		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.ours(o.At) {
+		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.Ours(o.At) {
 			return err
 		}
 	}
@@ -404,19 +403,19 @@ func (l *loop) schedule(ctx context.Context, s Settings, o Order) error {
 // whether logind was asked to cancel one. One that is under way is not called off, nor is one
 // that may be somebody else's. logind cancels whatever is scheduled: what somebody schedules
 // between the last look and the call that follows it goes as well.
-func (l *loop) unschedule(ctx context.Context, s Settings, o Order) (found bool, err error) {
+func (l *loop) unschedule(ctx context.Context, s Settings, o policy.Order) (found bool, err error) {
 	if o.Asked { // it takes calls in their order: what it says now, it says after that one
 		switch down, err := l.parts.Host.GoingDown(ctx); {
 		case err != nil:
 			return false, fmt.Errorf("it is not known whether the reboot that logind was asked for is under way: %w", err)
 		case down:
-			return false, errGoingDown
+			return false, policy.ErrGoingDown
 		}
 	}
-	var standing Shutdown
+	var standing policy.Shutdown
 	ours := func() (bool, error) {
 		standing, err = l.parts.Scheduler.Scheduled(ctx)
-		return standing.ours(o.At), err
+		return standing.Ours(o.At), err
 	}
 	if !o.Stands {
 		return false, nil
@@ -425,10 +424,10 @@ func (l *loop) unschedule(ctx context.Context, s Settings, o Order) (found bool,
 		return false, err
 	}
 	if l.isGoingDown(ctx) {
-		return false, errGoingDown
+		return false, policy.ErrGoingDown
 	}
 	if o.At.IsZero() {
-		return false, fmt.Errorf("a reboot is scheduled for %s, and %w: it is left alone, and a slot of this boot is kept for it; shutdown -c cancels it", s.Policy.clock(standing.At), errNobodyKnows)
+		return false, fmt.Errorf("a reboot is scheduled for %s, and %w: it is left alone, and a slot of this boot is kept for it; shutdown -c cancels it", s.Policy.Clock(standing.At), policy.ErrWhoseUnknown)
 	}
 	if stands, err := ours(); err != nil || !stands { // that may have taken a second
 		return false, err
@@ -451,7 +450,7 @@ func (l *loop) unschedule(ctx context.Context, s Settings, o Order) (found bool,
 // or one host with a broken logind would hold up the fleet.
 func (l *loop) release(ctx context.Context, s Settings) error {
 	if l.isGoingDown(ctx) {
-		return fmt.Errorf("%w, and needs its slot for that", errGoingDown)
+		return fmt.Errorf("%w, and needs its slot for that", policy.ErrGoingDown)
 	}
 	return s.Lock.Release(ctx)
 }

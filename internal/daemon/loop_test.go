@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/state"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/storetest"
 )
@@ -22,7 +22,7 @@ import (
 type site struct {
 	t       *testing.T
 	began   time.Time
-	updates chan Update
+	updates chan policy.Update
 	reload  chan Settings
 	parts   Parts
 	stop    context.CancelFunc
@@ -33,45 +33,45 @@ type site struct {
 	reports    []Report
 	lines      []map[string]string // of the log
 	alive      int
-	local      Local    // who is at work, but for what is scheduled
-	scheduled  Shutdown // what is
-	message    string   // that users got with it
-	lookErr    error    // what Local answers
-	planErr    error    // what Schedule and Cancel answer
-	lost       bool     // but they do what they are asked to
-	refuse     error    // what Reboot answers
-	kept       state.Kept
+	local      policy.Local    // who is at work, but for what is scheduled
+	scheduled  policy.Shutdown // what is
+	message    string          // that users got with it
+	lookErr    error           // what Local answers
+	planErr    error           // what Schedule and Cancel answer
+	lost       bool            // but they do what they are asked to
+	refuse     error           // what Reboot answers
+	kept       policy.Kept
 	keepErr    error  // what Keep answers
 	logind     string // the name of the logind that answers
 	restarting bool
 	goingDown  func(context.Context) (bool, error)
-	engine     func() *Update // what update_engine answers
+	engine     func() *policy.Update // what update_engine answers
 }
 
 func newSite(t *testing.T) *site {
 	s := &site{
 		t:         t,
 		began:     time.Now(),
-		updates:   make(chan Update),
+		updates:   make(chan policy.Update),
 		reload:    make(chan Settings),
 		ended:     make(chan error, 1),
 		logind:    ":1.1",
 		goingDown: func(context.Context) (bool, error) { return false, nil },
-		engine:    func() *Update { return nil },
+		engine:    func() *policy.Update { return nil },
 	}
 	s.parts = Parts{
 		Updates:   s.updates,
-		AskEngine: func(context.Context) *Update { return s.engine() },
+		AskEngine: func(context.Context) *policy.Update { return s.engine() },
 		Host:      s,
 		Scheduler: s,
 		Announce:  func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
-		Kept:      &state.Kept{},
+		Kept:      &policy.Kept{},
 		Restarting: func(context.Context) (bool, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.restarting, s.planErr
 		},
-		Keep: func(k state.Kept) error {
+		Keep: func(k policy.Kept) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.keepErr == nil {
@@ -102,7 +102,7 @@ func (s *site) sleep(d time.Duration) {
 	synctest.Wait()
 }
 
-func (s *site) tell(u Update) {
+func (s *site) tell(u policy.Update) {
 	s.updates <- u
 	synctest.Wait()
 }
@@ -143,7 +143,7 @@ func (s *site) signs() (alive int) {
 	return alive
 }
 
-func (s *site) state() State {
+func (s *site) state() policy.State {
 	reports := s.reported()
 	if len(reports) == 0 {
 		return -1
@@ -151,7 +151,7 @@ func (s *site) state() State {
 	return reports[len(reports)-1].State
 }
 
-func (s *site) expectState(want State) {
+func (s *site) expectState(want policy.State) {
 	s.t.Helper()
 	if got := s.state(); got != want {
 		s.t.Fatalf("in state %v, want %v\n%s", got, want, strings.Join(s.called(), "\n"))
@@ -185,7 +185,7 @@ func (s *site) Reboot(_ context.Context, force bool) error {
 
 func (s *site) GoingDown(ctx context.Context) (bool, error) { return s.goingDown(ctx) }
 
-func (s *site) Local(context.Context) (Local, error) {
+func (s *site) Local(context.Context) (policy.Local, error) {
 	s.note("local")
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +194,7 @@ func (s *site) Local(context.Context) (Local, error) {
 	return local, s.lookErr
 }
 
-func (s *site) Scheduled(context.Context) (Shutdown, error) {
+func (s *site) Scheduled(context.Context) (policy.Shutdown, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.scheduled, s.lookErr
@@ -211,7 +211,7 @@ func (s *site) Schedule(_ context.Context, at time.Time, message string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.planErr == nil || s.lost {
-		s.scheduled, s.message = Shutdown{Type: "reboot", At: at}, message
+		s.scheduled, s.message = policy.Shutdown{Type: "reboot", At: at}, message
 	}
 	return s.planErr
 }
@@ -221,7 +221,7 @@ func (s *site) Cancel(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.planErr == nil || s.lost {
-		s.scheduled = Shutdown{}
+		s.scheduled = policy.Shutdown{}
 	}
 	return s.planErr
 }
@@ -243,17 +243,17 @@ type slot struct {
 	name string
 
 	mu       sync.Mutex
-	held     Holding
+	held     policy.Holding
 	free     chan struct{} // closed when Acquire may take the slot
 	fail     error         // of every call
 	keep     error         // of Release
 	lostOnce bool          // the next Acquire takes the slot and fails with ErrUnknown
 	deaf     bool          // no call ends before its context
 	ended    error         // why Acquire ended before its time
-	during   func()        // what happens while Holding is asked
+	during   func()        // what happens while StillHeld is asked
 }
 
-func newSlot(s *site, name string, held Holding) *slot {
+func newSlot(s *site, name string, held policy.Holding) *slot {
 	k := &slot{s: s, name: name, held: held, free: make(chan struct{})}
 	close(k.free)
 	return k
@@ -265,7 +265,7 @@ func (k *slot) set(change func()) {
 	change()
 }
 
-func (k *slot) is() Holding {
+func (k *slot) is() policy.Holding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held
@@ -284,14 +284,18 @@ func (k *slot) begin(ctx context.Context, call string) error {
 	return fail
 }
 
-func (k *slot) Holding(ctx context.Context) (Holding, error) {
-	if err := k.begin(ctx, "holding"); err != nil {
-		return NotHeld, err
+func (k *slot) Inspect(ctx context.Context) (policy.Holding, error) {
+	return k.is(), k.begin(ctx, "inspect")
+}
+
+func (k *slot) StillHeld(ctx context.Context) (bool, error) {
+	if err := k.begin(ctx, "still held"); err != nil {
+		return false, err
 	}
 	if k.during != nil {
 		k.during()
 	}
-	return k.is(), nil
+	return k.is() != policy.NotHeld, nil
 }
 
 func (k *slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
@@ -313,7 +317,7 @@ func (k *slot) Acquire(ctx context.Context, version string, blocked func(string)
 			return ctx.Err()
 		}
 	}
-	k.set(func() { k.held = HeldThisBoot })
+	k.set(func() { k.held = policy.HeldThisBoot })
 	if lost {
 		return fmt.Errorf("%w: the reply was lost", ErrUnknown)
 	}
@@ -327,7 +331,7 @@ func (k *slot) Release(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.keep == nil {
-		k.held = NotHeld
+		k.held = policy.NotHeld
 	}
 	return k.keep
 }
@@ -338,19 +342,19 @@ func in(t *testing.T, test func(*testing.T, *site)) {
 }
 
 func locked(k *slot) Settings {
-	return Settings{Policy: Policy{Lock: true, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}, Lock: k}
+	return Settings{Policy: policy.Config{Lock: true, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}, Lock: k}
 }
 
 func TestRebootWithTheLock(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.run(locked(k))
 		s.sleep(time.Hour)
 		s.tell(need)
-		s.expectCalls("0s A holding", "1h0m0s local", "1h0m0s A acquire 4081.2.0", "1h0m0s local", "1h0m0s A holding", "1h0m0s local", "1h0m0s reboot")
-		s.expectState(Rebooting)
+		s.expectCalls("0s A inspect", "1h0m0s local", "1h0m0s A acquire 4081.2.0", "1h0m0s local", "1h0m0s A still held", "1h0m0s local", "1h0m0s reboot")
+		s.expectState(policy.Rebooting)
 		s.expectEnd(nil)
-		if k.is() == NotHeld {
+		if k.is() == policy.NotHeld {
 			t.Error("the slot does not cover the reboot")
 		}
 	})
@@ -371,11 +375,11 @@ func TestLoginDelayIsExactlyFiveMinutes(t *testing.T) {
 		s.run(Settings{Policy: people5m})
 		s.tell(need)
 		s.sleep(5*time.Minute - time.Nanosecond)
-		s.expectState(Preparing)
+		s.expectState(policy.Preparing)
 		s.sleep(time.Nanosecond)
-		s.expectState(Rebooting)
+		s.expectState(policy.Rebooting)
 		want := []string{"0s local", "0s local", "0s schedule for 5m30s"}
-		for at := lookEvery; at <= 5*time.Minute; at += lookEvery {
+		for at := policy.LookEvery; at <= 5*time.Minute; at += policy.LookEvery {
 			want = append(want, at.String()+" local")
 		}
 		s.expectCalls(append(want, "5m0s reboot")...)
@@ -389,15 +393,15 @@ func TestLoginDelayIsExactlyFiveMinutes(t *testing.T) {
 func TestWindowIsMetWithinASecondOfItsOpening(t *testing.T) {
 	for _, wait := range []time.Duration{10 * time.Second, 7 * time.Hour, 6*24*time.Hour + 333*time.Millisecond} {
 		in(t, func(t *testing.T, s *site) {
-			k := newSlot(s, "A", NotHeld)
+			k := newSlot(s, "A", policy.NotHeld)
 			opening := s.began.Add(wait)
-			s.run(Settings{Policy: Policy{Lock: true, Window: &spans{{opening, opening.Add(time.Hour)}}}, Lock: k})
+			s.run(Settings{Policy: policy.Config{Lock: true, Window: &spans{{opening, opening.Add(time.Hour)}}}, Lock: k})
 			s.tell(need)
 			s.sleep(wait - time.Nanosecond)
-			s.expectState(Waiting)
+			s.expectState(policy.Waiting)
 			s.sleep(time.Second)
-			s.expectState(Rebooting)
-			s.expectCalls("0s A holding", wait.String()+" local", wait.String()+" A acquire 4081.2.0", wait.String()+" local", wait.String()+" A holding", wait.String()+" local", wait.String()+" reboot")
+			s.expectState(policy.Rebooting)
+			s.expectCalls("0s A inspect", wait.String()+" local", wait.String()+" A acquire 4081.2.0", wait.String()+" local", wait.String()+" A still held", wait.String()+" local", wait.String()+" reboot")
 			s.expectEnd(nil)
 		})
 	}
@@ -405,18 +409,18 @@ func TestWindowIsMetWithinASecondOfItsOpening(t *testing.T) {
 
 func TestSlotIsGivenBackWhenTheWindowShuts(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.local = people
 		s.run(locked(k))
 		s.tell(need)
-		if s.expectState(Preparing); k.is() == NotHeld || s.scheduled.Type == "" {
+		if s.expectState(policy.Preparing); k.is() == policy.NotHeld || s.scheduled.Type == "" {
 			t.Error("the slot is not held, or nothing scheduled")
 		}
 		settings := locked(k)
 		settings.Policy.Window = &spans{{s.began, s.began.Add(150 * time.Second)}}
 		s.reload <- settings
-		s.sleep(lookEvery)
-		if s.expectState(Waiting); k.is() != NotHeld || s.scheduled.Type != "" {
+		s.sleep(policy.LookEvery)
+		if s.expectState(policy.Waiting); k.is() != policy.NotHeld || s.scheduled.Type != "" {
 			t.Error("the slot is held for a delay that the window ends")
 		}
 		s.expectEnd(nil)
@@ -425,12 +429,12 @@ func TestSlotIsGivenBackWhenTheWindowShuts(t *testing.T) {
 
 func TestRefusedRebootIsTriedAgainWithinBounds(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.refuse = errRefused
 		s.run(locked(k))
 		s.tell(need)
 		s.sleep(24 * time.Hour)
-		if k.is() != NotHeld {
+		if k.is() != policy.NotHeld {
 			t.Error("the slot is kept between the tries")
 		}
 		var reboots []time.Duration
@@ -467,19 +471,19 @@ func TestRefusedRebootIsTriedAgainWithinBounds(t *testing.T) {
 func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 	down := func(context.Context) (bool, error) { return true, nil }
 	for name, test := range map[string]struct {
-		held  Holding // at start
+		held  policy.Holding // at start
 		reach func(s *site)
-		state State
+		state policy.State
 	}{
-		"found at start":        {HeldThisBoot, func(s *site) { s.tell(Update{Source: Engine}) }, Settling},
-		"found from before":     {HeldSinceBefore, func(s *site) { s.tell(Update{Source: Engine}) }, Settling},
-		"reboot refused":        {NotHeld, func(s *site) { s.refuse = errRefused; s.tell(need) }, Releasing},
-		"still up after a time": {NotHeld, func(s *site) { s.tell(need); s.sleep(rebootGrace) }, Releasing},
-		"update withdrawn": {NotHeld, func(s *site) {
+		"found at start":        {policy.HeldThisBoot, func(s *site) { s.tell(policy.Update{Source: policy.Engine}) }, policy.Settling},
+		"found from before":     {policy.HeldSinceBefore, func(s *site) { s.tell(policy.Update{Source: policy.Engine}) }, policy.Settling},
+		"reboot refused":        {policy.NotHeld, func(s *site) { s.refuse = errRefused; s.tell(need) }, policy.Releasing},
+		"still up after a time": {policy.NotHeld, func(s *site) { s.tell(need); s.sleep(policy.RebootGrace) }, policy.Releasing},
+		"update withdrawn": {policy.NotHeld, func(s *site) {
 			s.local = people
 			s.tell(need)
-			s.tell(Update{Source: Engine})
-		}, Releasing},
+			s.tell(policy.Update{Source: policy.Engine})
+		}, policy.Releasing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
@@ -488,7 +492,7 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 				s.run(locked(k))
 				test.reach(s)
 				s.sleep(time.Hour)
-				if s.expectState(test.state); k.is() == NotHeld {
+				if s.expectState(test.state); k.is() == policy.NotHeld {
 					t.Error("the slot was given back while the host goes down")
 				}
 				if last := s.reported()[len(s.reported())-1].Status; !strings.Contains(last, "the host is going down already") {
@@ -496,7 +500,7 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 				}
 				// It does not go down after all.
 				s.set(func() { s.goingDown = func(context.Context) (bool, error) { return false, nil } })
-				s.sleep(maxNap)
+				s.sleep(policy.MaxNap)
 				if !slices.ContainsFunc(s.called(), func(c string) bool { return strings.HasSuffix(c, "A release") }) {
 					t.Error("the slot is never given back")
 				}
@@ -509,11 +513,11 @@ func TestSlotIsKeptWhileTheHostGoesDown(t *testing.T) {
 // A logind that does not say whether the host is going down does not freeze the fleet.
 func TestSlotFromBeforeThisBootIsGivenBackThoughLogindIsSilent(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", HeldSinceBefore)
+		k := newSlot(s, "A", policy.HeldSinceBefore)
 		s.goingDown = func(ctx context.Context) (bool, error) { <-ctx.Done(); return false, ctx.Err() }
 		s.run(locked(k))
 		s.sleep(askTimeout)
-		if s.expectState(Idle); k.is() != NotHeld {
+		if s.expectState(policy.Idle); k.is() != policy.NotHeld {
 			t.Error("the slot is kept")
 		}
 		s.expectEnd(nil)
@@ -531,20 +535,20 @@ func (s *site) find(msg string) (lines []map[string]string) {
 
 func TestRebootOfUnknownOutcomeIsWaitedForAndThenTriedAgain(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)
 		s.run(locked(k))
 		s.tell(need)
-		s.sleep(rebootGrace - time.Nanosecond)
-		if s.expectState(Rebooting); k.is() == NotHeld {
+		s.sleep(policy.RebootGrace - time.Nanosecond)
+		if s.expectState(policy.Rebooting); k.is() == policy.NotHeld {
 			t.Error("the slot was given back although the host may be going down")
 		}
 		s.sleep(time.Nanosecond)
-		if s.expectState(Waiting); k.is() != NotHeld {
+		if s.expectState(policy.Waiting); k.is() != policy.NotHeld {
 			t.Error("the slot is kept")
 		}
 		s.sleep(time.Minute)
-		s.expectState(Rebooting)
+		s.expectState(policy.Rebooting)
 		s.expectEnd(nil)
 	})
 }
@@ -558,13 +562,13 @@ func TestSlotIsKeptUntilLogindSaysWhatBecameOfTheReboot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
-				k := newSlot(s, "A", NotHeld)
+				k := newSlot(s, "A", policy.NotHeld)
 				s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)
 				s.run(settings(k))
 				s.tell(need)
 				s.set(func() { s.goingDown = func(context.Context) (bool, error) { return false, errDown } })
 				s.sleep(24 * time.Hour)
-				if s.expectState(Releasing); s.did("A release") {
+				if s.expectState(policy.Releasing); s.did("A release") {
 					t.Error("the slot was given back although the host may be going down")
 				}
 				last := s.reported()[len(s.reported())-1].Status
@@ -575,7 +579,7 @@ func TestSlotIsKeptUntilLogindSaysWhatBecameOfTheReboot(t *testing.T) {
 				}
 				s.set(func() { s.refuse, s.goingDown = nil, func(context.Context) (bool, error) { return false, nil } })
 				s.sleep(20 * time.Minute)
-				s.expectState(Rebooting)
+				s.expectState(policy.Rebooting)
 				s.expectEnd(nil)
 			})
 		})
@@ -585,11 +589,11 @@ func TestSlotIsKeptUntilLogindSaysWhatBecameOfTheReboot(t *testing.T) {
 // The next process asks as well.
 func TestSlotIsKeptByTheProcessAfterTheOneThatAskedForTheReboot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)
 		s.run(locked(k))
 		s.tell(need)
-		s.expectState(Rebooting)
+		s.expectState(policy.Rebooting)
 		s.expectEnd(nil)
 
 		again := newSite(t)
@@ -598,12 +602,12 @@ func TestSlotIsKeptByTheProcessAfterTheOneThatAskedForTheReboot(t *testing.T) {
 		again.run(locked(k))
 		again.tell(idle)
 		again.sleep(time.Hour)
-		if again.expectState(Settling); k.is() == NotHeld {
+		if again.expectState(policy.Settling); k.is() == policy.NotHeld {
 			t.Error("the slot was given back although the host may be going down")
 		}
 		again.set(func() { again.goingDown = func(context.Context) (bool, error) { return false, nil } })
 		again.sleep(time.Minute)
-		if again.expectState(Idle); k.is() != NotHeld {
+		if again.expectState(policy.Idle); k.is() != policy.NotHeld {
 			t.Error("the slot is kept")
 		}
 		again.expectEnd(nil)
@@ -612,33 +616,33 @@ func TestSlotIsKeptByTheProcessAfterTheOneThatAskedForTheReboot(t *testing.T) {
 
 func TestLostReplyOfTheLockIsResolvedByTheNextTry(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		k.lostOnce = true
 		s.run(locked(k))
 		s.tell(need)
-		s.expectState(Waiting)
+		s.expectState(policy.Waiting)
 		s.sleep(5 * time.Second)
-		s.expectState(Rebooting)
+		s.expectState(policy.Rebooting)
 		s.expectEnd(nil)
 	})
 }
 
 func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", HeldSinceBefore)
+		k := newSlot(s, "A", policy.HeldSinceBefore)
 		k.fail = errDown
 		s.run(locked(k))
 		s.tell(need)
 		s.sleep(3 * 24 * time.Hour)
-		s.expectState(Starting)
+		s.expectState(policy.Starting)
 		if n := len(s.called()); n < 3*24*60 || n > 3*24*120+10 {
 			t.Errorf("etcd was asked %d times in three days", n)
 		}
 		k.set(func() { k.fail = nil })
 		s.sleep(time.Minute)
-		s.expectState(Rebooting)
+		s.expectState(policy.Rebooting)
 		tail := s.called()[len(s.called())-8:]
-		for i, want := range []string{"A holding", "A release", "local", "A acquire 4081.2.0", "local", "A holding", "local", "reboot"} {
+		for i, want := range []string{"A inspect", "A release", "local", "A acquire 4081.2.0", "local", "A still held", "local", "reboot"} {
 			if !strings.HasSuffix(tail[i], " "+want) {
 				t.Errorf("call %q, want %s", tail[i], want)
 			}
@@ -650,22 +654,22 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 // ways are how to bring a loop to each state in which it can be stopped.
 var ways = []struct {
 	name  string
-	held  Holding     // at the start
-	first func(*slot) // before the start
+	held  policy.Holding // at the start
+	first func(*slot)    // before the start
 	get   func(*site, *slot)
-	state State
+	state policy.State
 	holds bool // the slot, once there
 	stuck bool // it cannot be given back
 }{
-	{"starting", HeldSinceBefore, func(k *slot) { k.fail = errDown }, nil, Starting, true, true},
-	{"settling", HeldSinceBefore, func(k *slot) { k.keep = errDown }, nil, Settling, true, true},
-	{"settled", HeldSinceBefore, nil, nil, Idle, false, false},
-	{"idle", NotHeld, nil, nil, Idle, false, false},
-	{"locking", NotHeld, func(k *slot) { k.free = make(chan struct{}) }, func(s *site, k *slot) { s.tell(need) }, Locking, false, false},
-	{"waiting", NotHeld, nil, func(s *site, k *slot) { k.lostOnce = true; s.tell(need) }, Waiting, true, false},
-	{"preparing", NotHeld, nil, func(s *site, k *slot) { s.local = people; s.tell(need) }, Preparing, true, false},
-	{"rebooting", NotHeld, nil, func(s *site, k *slot) { s.tell(need) }, Rebooting, true, true},
-	{"releasing", NotHeld, nil, func(s *site, k *slot) { k.keep = errDown; s.refuse = errRefused; s.tell(need) }, Releasing, true, true},
+	{"starting", policy.HeldSinceBefore, func(k *slot) { k.fail = errDown }, nil, policy.Starting, true, true},
+	{"settling", policy.HeldSinceBefore, func(k *slot) { k.keep = errDown }, nil, policy.Settling, true, true},
+	{"settled", policy.HeldSinceBefore, nil, nil, policy.Idle, false, false},
+	{"idle", policy.NotHeld, nil, nil, policy.Idle, false, false},
+	{"locking", policy.NotHeld, func(k *slot) { k.free = make(chan struct{}) }, func(s *site, k *slot) { s.tell(need) }, policy.Locking, false, false},
+	{"waiting", policy.NotHeld, nil, func(s *site, k *slot) { k.lostOnce = true; s.tell(need) }, policy.Waiting, true, false},
+	{"preparing", policy.NotHeld, nil, func(s *site, k *slot) { s.local = people; s.tell(need) }, policy.Preparing, true, false},
+	{"rebooting", policy.NotHeld, nil, func(s *site, k *slot) { s.tell(need) }, policy.Rebooting, true, true},
+	{"releasing", policy.NotHeld, nil, func(s *site, k *slot) { k.keep = errDown; s.refuse = errRefused; s.tell(need) }, policy.Releasing, true, true},
 }
 
 // start runs a loop and brings it to the state of a way.
@@ -681,7 +685,7 @@ func (s *site) start(way int) *slot {
 		w.get(s, k)
 	}
 	s.expectState(w.state)
-	if held := k.is() != NotHeld; held != w.holds {
+	if held := k.is() != policy.NotHeld; held != w.holds {
 		s.t.Fatalf("held %v, want %v", held, w.holds)
 	}
 	return k
@@ -713,10 +717,10 @@ func TestStopGivesTheSlotBackUnlessTheHostGoesDown(t *testing.T) {
 						t.Errorf("it took %v to stop, want %v at most", took, logind.takes)
 					}
 					keeps := way.holds && (logind.keeps || way.stuck)
-					if held := k.is() != NotHeld; held != keeps {
+					if held := k.is() != policy.NotHeld; held != keeps {
 						t.Errorf("held %v after the end, want %v", held, keeps)
 					}
-					s.expectState(Left)
+					s.expectState(policy.Left)
 				})
 			})
 		}
@@ -727,14 +731,14 @@ func TestStopGivesTheSlotBackUnlessTheHostGoesDown(t *testing.T) {
 func TestStopWithoutASlotAsksNobody(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.goingDown = func(context.Context) (bool, error) { t.Error("logind was asked"); return true, nil }
-		s.run(locked(newSlot(s, "A", NotHeld)))
+		s.run(locked(newSlot(s, "A", policy.NotHeld)))
 		s.expectEnd(nil)
 	})
 }
 
 func TestStopTakesFiveSecondsAtMostWhenEtcdHangs(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.local = people
 		s.run(locked(k))
 		s.tell(need)
@@ -753,12 +757,12 @@ func TestStopTakesFiveSecondsAtMostWhenEtcdHangs(t *testing.T) {
 // held up by it.
 func TestEffectThatEndsAfterTheLoop(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		s.run(locked(k))
 		slow := make(chan struct{})
-		s.engine = func() *Update { <-slow; return nil }
+		s.engine = func() *policy.Update { <-slow; return nil }
 		s.tell(need)
-		s.expectState(Preparing)
+		s.expectState(policy.Preparing)
 		if took, err := s.end(); err != nil || took != leaveTimeout {
 			t.Errorf("it took %v, Run returned %v", took, err)
 		}
@@ -773,22 +777,22 @@ func TestReloadMovesToTheNewGroup(t *testing.T) {
 		}
 		t.Run(way.name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
-				a, b := s.start(i), newSlot(s, "B", NotHeld)
-				s.set(func() { s.local = Local{} })
+				a, b := s.start(i), newSlot(s, "B", policy.NotHeld)
+				s.set(func() { s.local = policy.Local{} })
 				s.reload <- locked(b)
 				synctest.Wait()
-				if a.is() != NotHeld {
+				if a.is() != policy.NotHeld {
 					t.Error("the old group's slot is kept")
 				}
 				last := s.called()[len(s.called())-1]
-				if way.state == Idle {
-					s.expectState(Idle)
-					if last != time.Since(s.began).String()+" B holding" {
+				if way.state == policy.Idle {
+					s.expectState(policy.Idle)
+					if last != time.Since(s.began).String()+" B inspect" {
 						t.Errorf("the last call is %q", last)
 					}
 				} else {
-					s.expectState(Rebooting) // the update is remembered
-					if b.is() == NotHeld {
+					s.expectState(policy.Rebooting) // the update is remembered
+					if b.is() == policy.NotHeld {
 						t.Error("reboots without the new group's slot")
 					}
 				}
@@ -805,16 +809,16 @@ func TestReloadMovesToTheNewGroup(t *testing.T) {
 // A new endpoint is how an operator mends what the old one broke.
 func TestReloadDoesNotWaitForAnEtcdThatDoesNotAnswer(t *testing.T) {
 	for i, way := range ways {
-		if !way.stuck || way.state == Rebooting {
+		if !way.stuck || way.state == policy.Rebooting {
 			continue
 		}
 		t.Run(way.name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				s.start(i)
 				s.set(func() { s.refuse = nil })
-				s.reload <- locked(newSlot(s, "B", NotHeld))
+				s.reload <- locked(newSlot(s, "B", policy.NotHeld))
 				synctest.Wait()
-				if calls := s.called(); !slices.Contains(calls, time.Since(s.began).String()+" B holding") {
+				if calls := s.called(); !slices.Contains(calls, time.Since(s.began).String()+" B inspect") {
 					t.Errorf("calls:\n%s", strings.Join(calls, "\n"))
 				}
 				told := slices.ContainsFunc(s.logged(), func(line map[string]string) bool {
@@ -831,35 +835,35 @@ func TestReloadDoesNotWaitForAnEtcdThatDoesNotAnswer(t *testing.T) {
 
 func TestReloadRemembersWhatWasAskedForByHand(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		s.run(Settings{Policy: Policy{Window: &spans{}}})
+		s.run(Settings{Policy: policy.Config{Window: &spans{}}})
 		s.tell(asked)
-		s.expectState(Waiting)
+		s.expectState(policy.Waiting)
 		s.reload <- Settings{}
 		synctest.Wait()
-		s.expectState(Rebooting)
+		s.expectState(policy.Rebooting)
 		s.expectEnd(nil)
 	})
 }
 
 func TestReloadOfTheSameLockKeepsTheSlot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		a := newSlot(s, "A", NotHeld)
+		a := newSlot(s, "A", policy.NotHeld)
 		s.local = people
 		s.run(locked(a))
 		s.tell(asked)
-		s.expectState(Preparing)
+		s.expectState(policy.Preparing)
 		before := s.called()
 		s.reload <- locked(a)
 		synctest.Wait()
-		s.expectState(Preparing)
+		s.expectState(policy.Preparing)
 		s.expectCalls(before...)
 
 		shut := locked(a)
 		shut.Policy.Window = &spans{}
 		s.reload <- shut
 		synctest.Wait()
-		s.expectState(Waiting)
-		if a.is() != NotHeld {
+		s.expectState(policy.Waiting)
+		if a.is() != policy.NotHeld {
 			t.Error("the new window is shut, and the slot is kept")
 		}
 		s.expectEnd(nil)
@@ -870,23 +874,23 @@ func TestReloadOfTheSameLockKeepsTheSlot(t *testing.T) {
 // for the new configuration.
 func TestNothingIsLostDuringAReload(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		a, b, c := newSlot(s, "A", NotHeld), newSlot(s, "B", NotHeld), newSlot(s, "C", NotHeld)
+		a, b, c := newSlot(s, "A", policy.NotHeld), newSlot(s, "B", policy.NotHeld), newSlot(s, "C", policy.NotHeld)
 		s.local = people
 		s.run(locked(a))
 		s.tell(need)
 		a.set(func() { a.deaf = true })
 		s.reload <- locked(b) // hangs until the release gives up
 		synctest.Wait()
-		s.expectState(Releasing)
-		s.tell(Update{Source: Engine})
+		s.expectState(policy.Releasing)
+		s.tell(policy.Update{Source: policy.Engine})
 		s.reload <- locked(c) // a better one: B is never used
 		synctest.Wait()
 		s.tell(asked)
-		s.tell(Update{Source: Engine, Pending: true, Version: "5"})
-		s.set(func() { s.local = Local{} })
+		s.tell(policy.Update{Source: policy.Engine, Pending: true, Version: "5"})
+		s.set(func() { s.local = policy.Local{} })
 		s.sleep(effectTimeout)
-		s.expectState(Rebooting)
-		if c.is() == NotHeld || b.is() != NotHeld {
+		s.expectState(policy.Rebooting)
+		if c.is() == policy.NotHeld || b.is() != policy.NotHeld {
 			t.Errorf("C %v, B %v", c.is(), b.is())
 		}
 		if !slices.Contains(s.called(), effectTimeout.String()+" C acquire 5") {
@@ -898,12 +902,12 @@ func TestNothingIsLostDuringAReload(t *testing.T) {
 
 func TestStopDuringAReloadStops(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		a := newSlot(s, "A", NotHeld)
+		a := newSlot(s, "A", policy.NotHeld)
 		s.local = people
 		s.run(locked(a))
 		s.tell(need)
 		a.set(func() { a.deaf = true })
-		s.reload <- locked(newSlot(s, "B", NotHeld))
+		s.reload <- locked(newSlot(s, "B", policy.NotHeld))
 		synctest.Wait()
 		if took, err := s.end(); err != nil || took != leaveTimeout {
 			t.Errorf("it took %v, Run returned %v", took, err)
@@ -916,17 +920,17 @@ func TestStopDuringAReloadStops(t *testing.T) {
 
 func TestStopDuringAReloadThatEndsInTime(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		a := newSlot(s, "A", NotHeld)
+		a := newSlot(s, "A", policy.NotHeld)
 		s.run(locked(a))
 		slow := make(chan struct{})
-		s.engine = func() *Update { <-slow; return nil }
+		s.engine = func() *policy.Update { <-slow; return nil }
 		s.tell(need)
-		s.reload <- locked(newSlot(s, "B", NotHeld))
+		s.reload <- locked(newSlot(s, "B", policy.NotHeld))
 		synctest.Wait()
 		s.stop()
 		s.sleep(time.Second)
 		close(slow)
-		if err := <-s.ended; err != nil || a.is() != NotHeld {
+		if err := <-s.ended; err != nil || a.is() != policy.NotHeld {
 			t.Errorf("Run returned %v, holding %v", err, a.is())
 		}
 		if slices.ContainsFunc(s.called(), func(c string) bool { return strings.Contains(c, " B ") }) {
@@ -938,8 +942,8 @@ func TestStopDuringAReloadThatEndsInTime(t *testing.T) {
 // A lock that says yes and then no must not be asked without a pause.
 func TestSlotThatIsTakenAwayAgainAndAgainIsNotFoughtFor(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
-		s.engine = func() *Update { k.set(func() { k.held = NotHeld }); return nil }
+		k := newSlot(s, "A", policy.NotHeld)
+		s.engine = func() *policy.Update { k.set(func() { k.held = policy.NotHeld }); return nil }
 		s.run(locked(k))
 		s.tell(need)
 		s.sleep(time.Hour)
@@ -961,7 +965,7 @@ func TestLostBusEndsTheLoopOnce(t *testing.T) {
 				if err := <-s.ended; err != ErrBusGone {
 					t.Errorf("Run returned %v", err)
 				}
-				if held := k.is() != NotHeld; held != way.holds {
+				if held := k.is() != policy.NotHeld; held != way.holds {
 					t.Errorf("held %v after the end, want %v: nobody can tell whether the host goes down", held, way.holds)
 				}
 				if len(s.called()) != calls || len(s.reported()) != reports+1 {
@@ -976,7 +980,7 @@ func TestLostBusEndsTheLoopOnce(t *testing.T) {
 func TestUpdatesThatEndWithTheContextAreNoLostBus(t *testing.T) {
 	for range 50 { // the loop sees either first
 		in(t, func(t *testing.T, s *site) {
-			k := newSlot(s, "A", NotHeld)
+			k := newSlot(s, "A", policy.NotHeld)
 			s.local = people
 			s.run(locked(k))
 			s.tell(need)
@@ -985,7 +989,7 @@ func TestUpdatesThatEndWithTheContextAreNoLostBus(t *testing.T) {
 			if err := <-s.ended; err != nil {
 				t.Errorf("Run returned %v", err)
 			}
-			if k.is() != NotHeld {
+			if k.is() != policy.NotHeld {
 				t.Error("the slot is kept")
 			}
 		})
@@ -1004,7 +1008,7 @@ func TestLoopSaysThatItIsAlive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				s.parts.AliveEvery = 15 * time.Second
-				k := newSlot(s, "A", NotHeld)
+				k := newSlot(s, "A", policy.NotHeld)
 				s.run(locked(k))
 				drive(s, k)
 				s.sleep(time.Hour)
@@ -1026,7 +1030,7 @@ func TestStuckLoopIsNotAlive(t *testing.T) {
 		s.parts.AliveEvery = 15 * time.Second
 		report, release := s.parts.Report, make(chan struct{})
 		s.parts.Report = func(r Report) {
-			if r.State == Rebooting {
+			if r.State == policy.Rebooting {
 				<-release
 			}
 			report(r)
@@ -1051,7 +1055,7 @@ func TestStuckLoopIsNotAlive(t *testing.T) {
 // counted is a Gate that counts how often it is asked: at least once in every
 // step of the machine, for the status line.
 type counted struct {
-	Gate
+	policy.Gate
 	mu    sync.Mutex
 	asked int
 }
@@ -1076,8 +1080,8 @@ func (g *counted) since(do func()) int {
 func TestIdleLoopSleeps(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		gate := &counted{Gate: &spans{}}
-		s.run(Settings{Policy: Policy{Lock: true, Window: gate}, Lock: newSlot(s, "A", NotHeld)})
-		s.expectState(Idle)
+		s.run(Settings{Policy: policy.Config{Lock: true, Window: gate}, Lock: newSlot(s, "A", policy.NotHeld)})
+		s.expectState(policy.Idle)
 		if n := gate.since(func() { s.tell(idle) }); n == 0 {
 			t.Fatal("the window does not count the steps: find another way")
 		}
@@ -1085,12 +1089,12 @@ func TestIdleLoopSleeps(t *testing.T) {
 			t.Errorf("the idle loop woke %d times in a month", n)
 		}
 		s.tell(need)
-		s.expectState(Waiting)
+		s.expectState(policy.Waiting)
 		if n := gate.since(func() { s.sleep(24 * time.Hour) }); n < 24*60 || n > 3*24*60 {
 			t.Errorf("the waiting loop asked for the window %d times in a day", n)
 		}
 		s.tell(idle)
-		s.expectState(Idle)
+		s.expectState(policy.Idle)
 		if n := gate.since(func() { s.sleep(24 * time.Hour) }); n != 0 {
 			t.Errorf("the loop, idle again, woke %d times in a day", n)
 		}
@@ -1101,10 +1105,10 @@ func TestIdleLoopSleeps(t *testing.T) {
 func TestReportComesOnlyWithAChange(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.parts.AliveEvery = time.Second
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		opening := s.began.Add(6 * time.Hour)
 		k.free = make(chan struct{})
-		s.run(Settings{Policy: Policy{Lock: true, Window: &spans{{opening, opening.Add(time.Hour)}}}, Lock: k})
+		s.run(Settings{Policy: policy.Config{Lock: true, Window: &spans{{opening, opening.Add(time.Hour)}}}, Lock: k})
 		s.tell(need)
 		s.tell(need)
 		s.sleep(5 * time.Hour)
@@ -1129,7 +1133,7 @@ func TestReportComesOnlyWithAChange(t *testing.T) {
 
 func TestEveryTransitionIsOneLineInTheLog(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", HeldSinceBefore)
+		k := newSlot(s, "A", policy.HeldSinceBefore)
 		s.refuse = errRefused
 		s.run(locked(k))
 		s.tell(need)
@@ -1159,12 +1163,12 @@ func TestEveryTransitionIsOneLineInTheLog(t *testing.T) {
 // What the loop itself cancelled is no failure.
 func TestCancelledEffectsAreNoFailures(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", NotHeld)
+		k := newSlot(s, "A", policy.NotHeld)
 		k.free = make(chan struct{})
 		s.run(locked(k))
 		s.tell(need)
 		s.tell(idle)
-		s.expectState(Idle)
+		s.expectState(policy.Idle)
 		s.expectEnd(nil)
 		for _, l := range s.logged() {
 			if l["level"] != "INFO" {
@@ -1180,15 +1184,20 @@ type realSlot struct {
 	id, boot string
 }
 
-func (r realSlot) Holding(ctx context.Context) (Holding, error) {
+func (r realSlot) Inspect(ctx context.Context) (policy.Holding, error) {
 	held, record, err := r.Holder(ctx, r.id)
 	switch {
 	case err != nil || !held:
-		return NotHeld, err
+		return policy.NotHeld, err
 	case record.BootID == r.boot:
-		return HeldThisBoot, nil
+		return policy.HeldThisBoot, nil
 	}
-	return HeldSinceBefore, nil
+	return policy.HeldSinceBefore, nil
+}
+
+func (r realSlot) StillHeld(ctx context.Context) (bool, error) {
+	held, _, err := r.Holder(ctx, r.id)
+	return held, err
 }
 
 func (r realSlot) Acquire(ctx context.Context, version string, blocked func(string)) error {
@@ -1230,10 +1239,10 @@ func TestFleetRebootsOneAtATime(t *testing.T) {
 					}
 					ctx, stop := context.WithCancel(t.Context())
 					go func() {
-						s.ended <- Run(ctx, Settings{Policy: Policy{Lock: true}, Lock: realSlot{l, fmt.Sprintf("host%d", n), fmt.Sprint("boot", boot)}}, s.parts)
+						s.ended <- Run(ctx, Settings{Policy: policy.Config{Lock: true}, Lock: realSlot{l, fmt.Sprintf("host%d", n), fmt.Sprint("boot", boot)}}, s.parts)
 					}()
 					if boot == 1 { // it comes up with the slot held, gives it back, and is done
-						for s.state() != Idle {
+						for s.state() != policy.Idle {
 							time.Sleep(time.Millisecond)
 						}
 						stop()
@@ -1241,7 +1250,7 @@ func TestFleetRebootsOneAtATime(t *testing.T) {
 						return
 					}
 					s.updates <- need
-					for s.state() != Rebooting {
+					for s.state() != policy.Rebooting {
 						time.Sleep(time.Second)
 					}
 					mu.Lock()

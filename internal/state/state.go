@@ -16,8 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -27,43 +27,11 @@ const DefaultPath = "/run/locksmith/state.json"
 // maxSize is more than any state has, in bytes.
 const maxSize = 64 << 10
 
-// Kept is what a restart of the daemon does not forget. Times are by the wall clock. The
-// zero Kept says that there is nothing to remember.
+// Kept is what a restart of the daemon does not forget. The zero Kept says that there is nothing to remember.
 type Kept struct {
-	Scheduled Scheduled `json:"scheduled,omitzero"`
-	// Asked is when logind was asked to reboot at once; zero when it was not, or has said
-	// that it does not.
-	Asked time.Time `json:"asked,omitzero"`
-	// Request is a reboot that somebody asked for by hand.
-	Request Request `json:"request,omitzero"`
-	// Cancelled is when a user was seen to have cancelled the reboot.
-	Cancelled time.Time `json:"cancelled,omitzero"`
-	Postponed Postponed `json:"postponed,omitzero"`
+	policy.Kept
 	// Owner is the token by which a place in the queue is known to be the daemon's.
 	Owner string `json:"owner,omitempty"`
-}
-
-// Scheduled is a reboot that the daemon has scheduled with logind, or was about to; the
-// zero one is none.
-type Scheduled struct {
-	Type string `json:"type"` // always "reboot"
-	// Usec is its time in microseconds since 1970, as logind has it; 0 when nobody knows it,
-	// so that any reboot may be this one.
-	Usec   int64  `json:"usec,omitempty"`
-	Told   bool   `json:"told,omitempty"`   // users were told of it, and nobody has begun to call it off
-	Logind string `json:"logind,omitempty"` // the name on the bus of the logind that has it
-}
-
-// Request is a reboot that was asked for by hand; the zero one is none.
-type Request struct {
-	Since   time.Time `json:"since"`
-	Version string    `json:"version,omitempty"`
-}
-
-// Postponed is how long people have held back the reboot for a version.
-type Postponed struct {
-	For     time.Duration `json:"for_ns"`
-	Version string        `json:"version,omitempty"`
 }
 
 // document is the content of the file.

@@ -9,15 +9,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/policy"
 )
 
 var full = Kept{
-	Scheduled: Scheduled{Type: "reboot", Usec: 1772424030123456, Told: true, Logind: ":1.7"},
-	Asked:     time.Date(2026, 3, 2, 4, 0, 1, 0, time.UTC),
-	Request:   Request{Since: time.Date(2026, 3, 2, 4, 0, 2, 3, time.UTC), Version: "4081.2.0"},
-	Cancelled: time.Date(2026, 3, 2, 4, 0, 3, 0, time.UTC),
-	Postponed: Postponed{For: 90 * time.Minute, Version: "4081.2.0"},
-	Owner:     "7QW3XS",
+	Kept: policy.Kept{
+		Scheduled: policy.KeptSchedule{Type: "reboot", Usec: 1772424030123456, Told: true, Logind: ":1.7"},
+		Asked:     time.Date(2026, 3, 2, 4, 0, 1, 0, time.UTC),
+		Request:   policy.KeptRequest{Since: time.Date(2026, 3, 2, 4, 0, 2, 3, time.UTC), Version: "4081.2.0"},
+		Cancelled: time.Date(2026, 3, 2, 4, 0, 3, 0, time.UTC),
+		Postponed: policy.KeptPostponed{For: 90 * time.Minute, Version: "4081.2.0"},
+	},
+	Owner: "7QW3XS",
 }
 
 func write(t *testing.T, f *File, content string) {

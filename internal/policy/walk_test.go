@@ -1,4 +1,4 @@
-package daemon
+package policy
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
@@ -92,12 +91,12 @@ type world struct {
 	planned   bool  // what is scheduled, we did schedule
 	late      Order // of a call to schedule that logind carries out later, if it does so before lateEnd
 	lateEnd   time.Time
-	queued    bool        // logind has a call for a reboot before it
-	force     bool        // of that
-	down      bool        // it has accepted that, and the host goes down, if nothing comes between
-	instance  int         // of logind: how often it was started
-	needsSlot bool        // what it was asked for was for a reboot with the slot, which nobody has taken away since
-	kept      *state.Kept // what the next process will know; nil: nothing
+	queued    bool  // logind has a call for a reboot before it
+	force     bool  // of that
+	down      bool  // it has accepted that, and the host goes down, if nothing comes between
+	instance  int   // of logind: how often it was started
+	needsSlot bool  // what it was asked for was for a reboot with the slot, which nobody has taken away since
+	kept      *Kept // what the next process will know; nil: nothing
 
 	// What the machine has been told about the update.
 	engineSaid, requested bool
@@ -144,12 +143,12 @@ type world struct {
 // answer is what an effect has heard so far: logind and the lock are asked one after
 // another, and other things happen in between.
 type answer struct {
-	step    int    // of asking
-	failed  bool   // somebody did not answer; nobody else is asked then
-	local   *Local // the last that logind said
-	at      time.Time
-	holding Holding
-	update  *Update
+	step   int    // of asking
+	failed bool   // somebody did not answer; nobody else is asked then
+	local  *Local // the last that logind said
+	at     time.Time
+	held   bool // by this host
+	update *Update
 }
 
 func newWorld(r *rand.Rand, seen coverage) *world {
@@ -176,8 +175,8 @@ func (w *world) upTo(d time.Duration) time.Duration {
 func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
 
 // policy draws a configuration.
-func (w *world) policy() Policy {
-	p := Policy{
+func (w *world) policy() Config {
+	p := Config{
 		Lock:        w.chance(0.8),
 		LoginDelay:  pick(w, 0, 20*time.Second, 2*time.Minute, 10*time.Minute),
 		LoginRetry:  pick(w, time.Minute, 10*time.Minute, time.Hour),
@@ -203,7 +202,7 @@ func (w *world) boot() {
 	}
 	if w.kept == nil {
 		w.seen["started with nothing kept"]++
-		w.kept = new(state.Kept)
+		w.kept = new(Kept)
 		w.announced, w.gone, w.cancelledAt = false, time.Time{}, time.Time{}
 	}
 	if w.announced != w.kept.Scheduled.Told {
@@ -224,7 +223,7 @@ func (w *world) fresh() {
 	w.left, w.leave, w.checked, w.undoFailed, w.inspectOK = false, nil, nil, map[Effect]bool{}, false
 	w.running, w.cancelled, w.granted, w.undone = None, false, false, false
 	w.told, w.known, w.knownErr, w.knownAt = false, Local{}, nil, time.Time{}
-	if !w.m.policy.Lock {
+	if !w.m.config.Lock {
 		w.held, w.needsSlot = false, false // another configuration's slot is nobody's business here
 	}
 	w.tell(Tick{})
@@ -240,20 +239,20 @@ func (w *world) overdue() bool {
 	if !w.heldSince.IsZero() {
 		held += w.now.Sub(w.heldSince)
 	}
-	return w.m.policy.MaxPostpone > 0 && held >= w.m.policy.MaxPostpone
+	return w.m.config.MaxPostpone > 0 && held >= w.m.config.MaxPostpone
 }
 
 // count keeps the time for which people hold the reboot back, in an open window and
 // from there on.
 func (w *world) count(state State) {
-	known := !w.knownAt.IsZero() && !w.now.After(w.knownAt.Add(lookEvery+maxNap))
+	known := !w.knownAt.IsZero() && !w.now.After(w.knownAt.Add(LookEvery+MaxNap))
 	people := known && blocks(w.known)
 	if known && len(w.known.Users) > 0 && w.wall != nil {
 		_, end := w.wall.Next(w.now)
-		people = people || !end.After(w.now.Add(w.policyDelay()+backstop))
+		people = people || !end.After(w.now.Add(w.policyDelay()+Backstop))
 	}
 	people = people || state == Preparing && (w.told || w.running == Schedule) ||
-		!w.cancelledAt.IsZero() && w.now.Before(w.cancelledAt.Add(w.m.policy.LoginRetry))
+		!w.cancelledAt.IsZero() && w.now.Before(w.cancelledAt.Add(w.m.config.LoginRetry))
 	switch {
 	case !w.pending() || !w.open():
 	case people && w.heldSince.IsZero():
@@ -320,10 +319,10 @@ func (w *world) step() {
 	case p < 0.988:
 		if w.leave == nil {
 			w.seen["policy changed"]++
-			lock := w.m.policy.Lock
+			lock := w.m.config.Lock
 			policy := w.policy()
 			policy.Lock = lock
-			w.tell(Repolicy{policy})
+			w.tell(Reconfigure{policy})
 		}
 	case p < 0.99:
 		w.kill(w.chance(0.2))
@@ -396,7 +395,7 @@ func (w *world) meanwhile() {
 // update_engine and logind, of the lock, and of logind again.
 func (w *world) ask(a *answer) {
 	last := 1
-	if a == &w.check && w.m.policy.Lock {
+	if a == &w.check && w.m.config.Lock {
 		last = 3
 	}
 	if a.step >= last || a.failed {
@@ -405,7 +404,7 @@ func (w *world) ask(a *answer) {
 	a.step++
 	switch {
 	case a.step == 2:
-		a.failed, a.holding = !w.etcdUp, w.holding()
+		a.failed, a.held = !w.etcdUp, w.holding() != NotHeld
 	case w.logindUp:
 		before := a.local
 		local := w.local
@@ -465,7 +464,7 @@ func (w *world) fires() bool {
 		w.goesDown()
 		after, drift := s.At.Add(-w.ahead).Sub(w.toldAt), w.ahead-w.toldAhead
 		switch early := w.toldAt.IsZero() || after < w.toldDelay; {
-		case early && drift > maxDrift: // nobody had the time to call it off: holds looks at that
+		case early && drift > MaxDrift: // nobody had the time to call it off: holds looks at that
 			w.seen["logind rebooted early, the clock was stepped"]++
 		case early:
 			w.fail("logind reboots %v after users were told", after)
@@ -485,7 +484,7 @@ func (w *world) goesDown() {
 
 // scheduledByUs tells, as the loop does, whether what is scheduled is to be cancelled.
 func (w *world) scheduledByUs() bool {
-	return w.order.Stands && !w.order.At.IsZero() && w.local.Shutdown.ours(w.order.At)
+	return w.order.Stands && !w.order.At.IsZero() && w.local.Shutdown.Ours(w.order.At)
 }
 
 // undecided tells, as the loop does, that logind cannot say that nothing of ours comes.
@@ -526,7 +525,7 @@ func (w *world) commit() {
 
 func (w *world) schedule(o Order) {
 	w.local.Shutdown, w.planned, w.late = Shutdown{Type: "reboot", At: o.At}, true, Order{}
-	w.needsSlot = w.m.policy.Lock && w.held
+	w.needsSlot = w.m.config.Lock && w.held
 }
 
 // restartLogind restarts logind, which loses what it was asked for, and, before systemd 257,
@@ -615,7 +614,7 @@ func (w *world) result() Done {
 			w.seen["lost reply of unschedule"]++
 		}
 	case Check:
-		d.Update, d.Holding, d.Local = w.check.update, w.check.holding, w.check.local
+		d.Update, d.Held, d.Local = w.check.update, w.check.held, w.check.local
 	case Reboot:
 		asked := w.queued
 		w.answerReboot()
@@ -634,7 +633,7 @@ func (w *world) result() Done {
 
 func (w *world) holding() Holding {
 	switch {
-	case !w.m.policy.Lock:
+	case !w.m.config.Lock:
 		return pick(w, NotHeld, HeldThisBoot) // does not count
 	case !w.held:
 		return NotHeld
@@ -813,7 +812,7 @@ func (w *world) tell(ev Event) {
 	w.count(d.State)
 	if d.Start == Reboot {
 		w.queued, w.force = true, d.Order.Force
-		w.needsSlot = w.m.policy.Lock && w.held
+		w.needsSlot = w.m.config.Lock && w.held
 	}
 	kept := w.m.Kept(w.now)
 	w.kept = &kept
@@ -846,7 +845,7 @@ func (w *world) heard(ev Event, heard bool) {
 
 // ours tells what we scheduled last from anything else.
 func (w *world) ours(s Shutdown) bool {
-	return s.Type == "reboot" && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+backstop).Truncate(time.Microsecond))
+	return s.Type == "reboot" && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+Backstop).Truncate(time.Microsecond))
 }
 
 // wasCancelled reports whether the check whose end this step learns has found
@@ -901,7 +900,7 @@ func (w *world) moves(before State, d Decision) {
 
 // decided checks what a step has begun and ended.
 func (w *world) decided(before State, d Decision) {
-	lock := w.m.policy.Lock
+	lock := w.m.config.Lock
 	if d.Start != None && w.running != None {
 		w.fail("%v is started while %v is running", d.Start, w.running)
 	}
@@ -927,17 +926,17 @@ func (w *world) decided(before State, d Decision) {
 		w.fail("the slot is given back and our reboot stands")
 	}
 	if delay := w.policyDelay(); d.Start == Lock || d.Start == Schedule || d.Start == Reboot {
-		if w.now.Before(w.cancelledAt.Add(w.m.policy.LoginRetry)) && !w.overdue() {
+		if w.now.Before(w.cancelledAt.Add(w.m.config.LoginRetry)) && !w.overdue() {
 			w.fail("%v is started %v after a user has cancelled", d.Start, w.now.Sub(w.cancelledAt))
 		}
 		if !w.gone.IsZero() && !w.overdue() && (d.Start != Reboot || w.check.at.After(w.gone)) {
 			w.fail("%v is started, and nobody has heard that a user has cancelled", d.Start)
 		}
-		if d.Start == Lock && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= lookEvery || w.atWork()) {
+		if d.Start == Lock && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= LookEvery || w.atWork()) {
 			w.fail("lock is started, known since %v: %+v, %v", w.knownAt, w.known, w.knownErr)
 		}
 		if d.Start != Reboot && w.wall != nil && len(w.known.Users) > 0 && delay > 0 {
-			if _, end := w.wall.Next(w.now); !end.After(w.now.Add(delay + backstop)) {
+			if _, end := w.wall.Next(w.now); !end.After(w.now.Add(delay + Backstop)) {
 				w.fail("%v is started, and the window shuts within the users' delay", d.Start)
 			}
 		}
@@ -979,7 +978,7 @@ func (w *world) decided(before State, d Decision) {
 				w.fail("users are told twice")
 			}
 		}
-		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.clock())-backstop, final, false
+		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.clock())-Backstop, final, false
 		w.toldAhead = w.ahead
 		if short := w.policyDelay() - w.toldDelay; short > time.Microsecond || short < 0 || w.toldDelay <= 0 {
 			w.fail("users have %v, want %v", w.toldDelay, w.policyDelay())
@@ -989,7 +988,7 @@ func (w *world) decided(before State, d Decision) {
 			w.fail("reboot without a check right before")
 			break
 		}
-		if lock && w.checked.Holding == NotHeld {
+		if lock && !w.checked.Held {
 			w.fail("reboot without the slot")
 		}
 		if d.Order.Force != w.overdue() {
@@ -1012,7 +1011,7 @@ func (w *world) decided(before State, d Decision) {
 		}
 		switch {
 		case len(local.Users) == 0:
-		case (!w.told || w.wasCancelled()) && w.m.policy.LoginDelay == 0:
+		case (!w.told || w.wasCancelled()) && w.m.config.LoginDelay == 0:
 			w.seen["reboot without a delay"]++
 		case !w.told || w.now.Sub(w.toldAt) < w.toldDelay:
 			w.fail("reboot %v after users were told, told %v", w.now.Sub(w.toldAt), w.told)
@@ -1022,7 +1021,7 @@ func (w *world) decided(before State, d Decision) {
 			w.seen["reboot after the delay"]++
 		}
 	}
-	if drift := w.ahead - w.toldAhead; w.checked != nil && w.told && w.ours(w.checked.Local.Shutdown) && drift.Abs() > maxDrift {
+	if drift := w.ahead - w.toldAhead; w.checked != nil && w.told && w.ours(w.checked.Local.Shutdown) && drift.Abs() > MaxDrift {
 		if d.State == Preparing {
 			w.fail("the clock was stepped by %v, and what is scheduled is left", drift)
 		}
@@ -1039,14 +1038,14 @@ func (w *world) decided(before State, d Decision) {
 // policyDelay is what users who are told now have to have.
 func (w *world) policyDelay() time.Duration {
 	if w.overdue() {
-		return min(w.m.policy.LoginDelay, time.Minute)
+		return min(w.m.config.LoginDelay, time.Minute)
 	}
-	return w.m.policy.LoginDelay
+	return w.m.config.LoginDelay
 }
 
 // holds checks what must hold between two steps.
 func (w *world) holds(d Decision) {
-	if forever := d.State == Idle || d.State == Left; d.Nap < 0 || d.Nap > maxNap || forever != (d.Nap == 0) {
+	if forever := d.State == Idle || d.State == Left; d.Nap < 0 || d.Nap > MaxNap || forever != (d.Nap == 0) {
 		w.fail("the nap is %v in state %v", d.Nap, d.State)
 	}
 	if w.m.running != w.running {
@@ -1061,10 +1060,10 @@ func (w *world) holds(d Decision) {
 	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && !w.m.settledAt.After(w.now) && w.running != Unlock && w.running != Unschedule {
 		w.fail("asked to leave, it goes on with %v", w.running)
 	}
-	if w.m.policy.Lock && w.held && !w.m.MayHold() {
+	if w.m.config.Lock && w.held && !w.m.MayHold() {
 		w.fail("a slot is held and the machine rules it out")
 	}
-	if !w.m.policy.Lock && w.m.MayHold() {
+	if !w.m.config.Lock && w.m.MayHold() {
 		w.fail("without a lock nothing is held")
 	}
 	idling := w.running == None || w.cancelled
@@ -1077,7 +1076,7 @@ func (w *world) holds(d Decision) {
 		if w.m.MayHold() && !w.open() {
 			w.fail("waits for the window while it may hold a slot")
 		}
-		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < lookEvery && w.m.due(w.now) && w.atWork() {
+		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < LookEvery && w.m.due(w.now) && w.atWork() {
 			w.fail("waits for somebody at work while it may hold a slot")
 		}
 		if !w.pending() || w.running != None {
@@ -1093,7 +1092,7 @@ func (w *world) holds(d Decision) {
 		if d.State == Locking && !w.cancelled && w.atWork() {
 			w.fail("queues while somebody is at work")
 		}
-		if d.State == Locking && !w.cancelled && !w.looking && w.now.Sub(w.knownAt) >= lookEvery {
+		if d.State == Locking && !w.cancelled && !w.looking && w.now.Sub(w.knownAt) >= LookEvery {
 			w.fail("queues without looking")
 		}
 	case Settling, Releasing:
@@ -1110,7 +1109,7 @@ func (w *world) holds(d Decision) {
 // the host reboots if it is to, and holds nothing if not, within a bounded
 // number of steps and a bounded time.
 func (w *world) live() error {
-	const steps, limit = 400, rebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
+	const steps, limit = 400, RebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
 	c := *w
 	m := *w.m
 	c.undoFailed = maps.Clone(w.undoFailed)
@@ -1118,7 +1117,7 @@ func (w *world) live() error {
 	c.rand = rand.New(rand.NewPCG(uint64(w.now.UnixNano()), 1))
 	c.seen = coverage{}
 	m.rand = c.rand
-	m.policy.Window, c.wall = nil, nil
+	m.config.Window, c.wall = nil, nil
 	c.etcdUp, c.logindUp, c.local.Users, c.local.Inhibitors, c.local.Unclear, c.engine = true, true, nil, nil, nil, c.engineSaid
 	if !c.planned {
 		c.local.Shutdown = Shutdown{}
@@ -1140,7 +1139,7 @@ func (w *world) live() error {
 		case c.left && !c.leave.Reload:
 			return nil
 		case c.left:
-			m = *m.Restart(Policy{Lock: m.policy.Lock}, c.now)
+			m = *m.Restart(Config{Lock: m.config.Lock}, c.now)
 			c.fresh()
 			c.tell(Tick{})
 		case c.pending() && m.state == Rebooting, !c.pending() && m.state == Idle && !c.held:
@@ -1156,7 +1155,7 @@ func (w *world) live() error {
 			c.now = c.now.Add(c.upTo(20 * time.Second))
 			local := c.local
 			c.check.at = c.now
-			d := Done{Effect: c.running, Holding: c.holding(), Local: &local, Found: c.undone, Logind: fmt.Sprint(c.instance)}
+			d := Done{Effect: c.running, Holding: c.holding(), Held: c.held, Local: &local, Found: c.undone, Logind: fmt.Sprint(c.instance)}
 			switch {
 			case c.cancelled:
 				d.Err, d.Unknown, d.Local = context.Canceled, c.running == Lock, nil

@@ -1,4 +1,4 @@
-package daemon
+package policy
 
 import (
 	"errors"
@@ -65,7 +65,7 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 		return Left, fmt.Sprintf("%s; a reboot that logind was asked for may still come, and a slot that is held is kept for it: %v", end, m.logind.err)
 	case !m.leave.Reload && m.mayReboot() && now.Before(m.settledAt):
 		return Left, end + "; logind has not answered a call and may carry it out yet, and a slot that is held is kept for that"
-	case m.state == Starting && m.policy.Lock && !m.inspected:
+	case m.state == Starting && m.config.Lock && !m.inspected:
 		return Left, end + " before etcd said whether a slot is held"
 	case m.etcd.err != nil:
 		return Left, fmt.Sprintf("%s; the slot could not be given back: %v", end, m.etcd.err)
@@ -79,7 +79,7 @@ func (m *Machine) starting(now time.Time) (State, string) {
 	switch {
 	case m.mayReboot() && m.logind.err == nil && (!now.Before(m.settledAt) || m.inspected && m.holding == HeldThisBoot):
 		return Starting, "" // logind is asked first, and a slot of this boot is kept until it can be
-	case !m.policy.Lock:
+	case !m.config.Lock:
 		return m.resume("started")
 	case !m.inspected:
 		return Starting, ""
@@ -143,7 +143,7 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 		return m.backOut("held back by " + m.obstacle(now))
 	case m.obstacle(now) != "":
 		return Waiting, ""
-	case m.policy.Lock:
+	case m.config.Lock:
 		return Locking, "the host may reboot now"
 	}
 	return Preparing, "the host may reboot now"
@@ -185,7 +185,7 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 	case m.stopped:
 	case d.Err != nil:
 		return m.giveUp(now, fmt.Errorf("could not check whether the host may reboot: %w", d.Err))
-	case m.policy.Lock && !m.mayHold:
+	case m.config.Lock && !m.mayHold:
 		return m.giveUp(now, errors.New("somebody has taken the slot away"))
 	default:
 		return m.checked(now)
@@ -210,14 +210,14 @@ func (m *Machine) checked(now time.Time) (State, string) {
 		m.force = overdue
 		return Rebooting, "every gate is open"
 	}
-	if drift := m.drift(now); m.mayStand && drift.Abs() > maxDrift {
+	if drift := m.drift(now); m.mayStand && drift.Abs() > MaxDrift {
 		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift))
 	}
 	if !m.told {
 		m.toldAt, m.rebootAt, m.final = now, now.Add(delay), overdue
-		m.scheduled = m.wall(now).Add(delay + backstop).Truncate(time.Microsecond) // as precise as logind is
+		m.scheduled = m.wall(now).Add(delay + Backstop).Truncate(time.Microsecond) // as precise as logind is
 	}
-	m.checkAt = earliest(now.Add(lookEvery), m.rebootAt)
+	m.checkAt = earliest(now.Add(LookEvery), m.rebootAt)
 	return Preparing, ""
 }
 
@@ -227,12 +227,12 @@ func (m *Machine) rebooting(now time.Time) (State, string) {
 			return m.giveUp(now, fmt.Errorf("the reboot was refused: %w", d.Err))
 		}
 		m.lastErr = d.Err
-		m.graceEnd = now.Add(rebootGrace)
+		m.graceEnd = now.Add(RebootGrace)
 	}
 	if m.graceEnd.IsZero() || now.Before(m.graceEnd) {
 		return Rebooting, ""
 	}
-	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", rebootGrace)
+	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
 	if m.lastErr != nil {
 		err = fmt.Errorf("%w: %w", err, m.lastErr)
 	}

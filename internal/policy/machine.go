@@ -1,11 +1,9 @@
-package daemon
+package policy
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/locksmithd/locksmith/internal/state"
 )
 
 // A State is where the daemon stands between "nothing to do" and "rebooting".
@@ -58,7 +56,7 @@ const (
 )
 
 // An Event is what Step is told: one of [Tick], [Update], [Blocked], [Done],
-// [Repolicy] and [Leave].
+// [Reconfigure] and [Leave].
 type Event any
 
 type (
@@ -81,15 +79,16 @@ type (
 		Err     error
 		Unknown bool // Err leaves open whether it happened (Lock, Schedule, Reboot); without it nothing has
 
-		Holding Holding // Inspect, and Check where a lock is wanted
+		Holding Holding // Inspect
+		Held    bool    // Check: the slot is still ours, where a lock is wanted
 		Local   *Local  // Look and Check: what logind answered, whatever else failed; nil when it did not
 		Update  *Update // Check: what update_engine answered; nil when it did not
 		Found   bool    // Unschedule: our reboot stood, and logind was asked to cancel it
 		Logind  string  // Schedule, Unschedule, Check: which logind answered; another one has been started since. "" when nobody knows
 	}
 
-	// Repolicy: the policy is another one from now on; the lock is the same.
-	Repolicy struct{ Policy Policy }
+	// Reconfigure: the policy is another one from now on; the lock is the same.
+	Reconfigure struct{ Config Config }
 
 	// Leave: the process is asked to go, or to start over with a new configuration.
 	Leave struct {
@@ -132,8 +131,8 @@ type Gate interface {
 	Next(t time.Time) (start, end time.Time)
 }
 
-// Policy is the part of the configuration that the machine needs.
-type Policy struct {
+// Config is the part of the configuration that the machine needs.
+type Config struct {
 	Lock   bool // a slot is needed (strategy etcd-lock)
 	Window Gate // nil: always open
 
@@ -149,27 +148,27 @@ type Policy struct {
 }
 
 const (
-	// maxNap bounds every nap while something is pending.
-	maxNap = time.Minute
-	// lookEvery is how often it is asked who is at work on this host.
-	lookEvery = 15 * time.Second
-	// finalDelay bounds the users' delay once nothing can be postponed any more.
-	finalDelay = time.Minute
-	// backstop is how long after the users' delay logind reboots the host by
+	// MaxNap bounds every nap while something is pending.
+	MaxNap = time.Minute
+	// LookEvery is how often it is asked who is at work on this host.
+	LookEvery = 15 * time.Second
+	// FinalDelay bounds the users' delay once nothing can be postponed any more.
+	FinalDelay = time.Minute
+	// Backstop is how long after the users' delay logind reboots the host by
 	// itself, in case that this process has died.
-	backstop = 30 * time.Second
-	// maxDrift is how far the wall clock may go off from the time that passes
+	Backstop = 30 * time.Second
+	// MaxDrift is how far the wall clock may go off from the time that passes
 	// while a reboot is scheduled with logind, which goes by the wall clock.
-	maxDrift = 5 * time.Second
-	// checkTimeout bounds a Check. One that begins when the users' delay ends leaves,
+	MaxDrift = 5 * time.Second
+	// CheckTimeout bounds a Check. One that begins when the users' delay ends leaves,
 	// when it hangs, nearly as long again to call off what is scheduled.
-	checkTimeout = backstop / 2
+	CheckTimeout = Backstop / 2
 	// callGrace is how long a call that logind has not answered may still be carried out, by
 	// a logind that answers others by now: polkit may be asked for 25 s in between.
 	callGrace = time.Minute
-	// rebootGrace is how long an accepted reboot may take to end this process.
+	// RebootGrace is how long an accepted reboot may take to end this process.
 	// Inhibitor locks of type "delay" and slow services come before that.
-	rebootGrace = 15 * time.Minute
+	RebootGrace = 15 * time.Minute
 	// engineGrace is how long a start waits for update_engine's first word
 	// before it takes silence for "nothing pending".
 	engineGrace = 10 * time.Second
@@ -207,7 +206,7 @@ type Move struct {
 
 // Machine is the policy. Not safe for concurrent use.
 type Machine struct {
-	policy Policy
+	config Config
 	rand   *rand.Rand
 	wall   func(time.Time) time.Time // what the wall clock shows at a time, without a monotonic reading
 
@@ -261,7 +260,7 @@ type Machine struct {
 	force    bool      // Rebooting: inhibitors do not count
 	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
 
-	share   float64 // of Policy.Spread that is this host's, from 0 to 1
+	share   float64 // of Config.Spread that is this host's, from 0 to 1
 	leave   *Leave
 	etcd    retry // of Inspect and Unlock: these must succeed before anything else
 	logind  retry // of Unschedule: so must this
@@ -272,17 +271,17 @@ type Machine struct {
 
 // New returns a machine in state Starting. kept is what the process before this one has
 // left, nil when nobody knows. now is the time of the start; rand spreads retries over time.
-func New(policy Policy, kept *state.Kept, now time.Time, rand *rand.Rand) *Machine {
-	m := newMachine(policy, now, rand)
+func New(config Config, kept *Kept, now time.Time, rand *rand.Rand) *Machine {
+	m := newMachine(config, now, rand)
 	m.remember(kept, now)
 	return m
 }
 
-func newMachine(policy Policy, now time.Time, rand *rand.Rand) *Machine {
+func newMachine(config Config, now time.Time, rand *rand.Rand) *Machine {
 	return &Machine{
-		policy: policy, rand: rand, wall: func(t time.Time) time.Time { return t.Round(0) },
+		config: config, rand: rand, wall: func(t time.Time) time.Time { return t.Round(0) },
 		state: Starting, entered: now, startedAt: now, why: "started", share: rand.Float64(),
-		mayHold: policy.Lock, // by the process before this one, or by hand
+		mayHold: config.Lock, // by the process before this one, or by hand
 		etcd:    retry{first: time.Second, limit: time.Minute},
 		logind:  retry{first: time.Second, limit: time.Minute},
 		taking:  retry{first: 5 * time.Second, limit: time.Minute},
@@ -293,8 +292,8 @@ func newMachine(policy Policy, now time.Time, rand *rand.Rand) *Machine {
 // Restart returns a machine in state Starting with another policy, that knows
 // of the update and of logind what m knew: update_engine repeats itself, people
 // do not.
-func (m *Machine) Restart(policy Policy, now time.Time) *Machine {
-	n := newMachine(policy, now, m.rand)
+func (m *Machine) Restart(config Config, now time.Time) *Machine {
+	n := newMachine(config, now, m.rand)
 	n.engine, n.request, n.engineKnown = m.engine, m.request, m.engineKnown
 	n.pendingSince, n.version = m.pendingSince, m.version
 	n.wall, n.looking, n.share = m.wall, m.looking, m.share
@@ -375,14 +374,14 @@ func (m *Machine) learn(now time.Time, ev Event) {
 		}
 		m.running, m.done = None, &ev
 		m.ended(now, ev)
-	case Repolicy:
-		m.policy = ev.Policy
+	case Reconfigure:
+		m.config = ev.Config
 		m.taking.reset() // an operator who reloads does not want to wait
 		m.reboot.reset()
 	case Leave:
 		m.leave = &ev
 	default:
-		panic(fmt.Sprintf("daemon: unknown event %T", ev))
+		panic(fmt.Sprintf("policy: unknown event %T", ev))
 	}
 }
 
@@ -428,15 +427,15 @@ func (m *Machine) ended(now time.Time, d Done) {
 				m.gone(now, d.Logind)
 			}
 		}
-		if d.Err == nil && m.policy.Lock {
-			m.mayHold = d.Holding != NotHeld
+		if d.Err == nil && m.config.Lock {
+			m.mayHold = d.Held
 		}
 	}
 }
 
 // saw notes who is at work on this host, or that nobody knows.
 func (m *Machine) saw(now time.Time, local *Local, err error) {
-	m.local, m.localErr, m.lookAt = Local{}, err, now.Add(lookEvery)
+	m.local, m.localErr, m.lookAt = Local{}, err, now.Add(LookEvery)
 	if local != nil {
 		m.local = *local
 	}
@@ -458,13 +457,13 @@ func (m *Machine) mayReboot() bool { return m.mayStand || !m.askedAt.IsZero() }
 
 // ours reports whether a shutdown is the reboot that we scheduled, or may be.
 func (m *Machine) ours(s Shutdown) bool {
-	return s.ours(m.scheduled) && (m.mayStand || !m.scheduled.IsZero())
+	return s.Ours(m.scheduled) && (m.mayStand || !m.scheduled.IsZero())
 }
 
-// ours reports whether a shutdown is the reboot that this program scheduled for a time, or
+// Ours reports whether a shutdown is the reboot that this program scheduled for a time, or
 // may be, if the time is zero: nobody knows it then. What users are told tells nothing: anybody
 // can change it, and logind does at a restart.
-func (s Shutdown) ours(at time.Time) bool {
+func (s Shutdown) Ours(at time.Time) bool {
 	return s.Type == "reboot" && (at.IsZero() || s.At.Equal(at))
 }
 
@@ -514,7 +513,7 @@ func (m *Machine) postponeAnew(version string) {
 func (m *Machine) pending() bool { return m.engine || m.request }
 
 func (m *Machine) open(now time.Time) bool {
-	return m.policy.Window == nil || m.policy.Window.Open(now)
+	return m.config.Window == nil || m.config.Window.Open(now)
 }
 
 // mayGo reports whether the gates that need no I/O are open.
@@ -547,7 +546,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return m.running
 		case m.mayReboot() && m.settled(now):
 			return Unschedule
-		case m.policy.Lock && !m.inspected && !now.Before(m.etcd.at):
+		case m.config.Lock && !m.inspected && !now.Before(m.etcd.at):
 			return Inspect
 		}
 	case Settling, Releasing:
@@ -609,10 +608,10 @@ func (m *Machine) nap(now time.Time) time.Duration {
 		return 0
 	}
 	start, end := m.opening(now)
-	nap := maxNap
+	nap := MaxNap
 	for _, t := range []time.Time{
 		m.startedAt.Add(engineGrace), m.etcd.at, m.logind.at, m.settledAt, m.taking.at, m.reboot.at, m.lookAt, m.checkAt, m.graceEnd,
-		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - backstop),
+		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - Backstop),
 	} {
 		if d := t.Sub(now); d > 0 && d < nap {
 			nap = d
@@ -624,20 +623,20 @@ func (m *Machine) nap(now time.Time) time.Duration {
 // opening returns the window's opening that contains now, or the next one; the
 // zero time when there is no window.
 func (m *Machine) opening(now time.Time) (start, end time.Time) {
-	if m.policy.Window == nil {
+	if m.config.Window == nil {
 		return time.Time{}, time.Time{}
 	}
-	return m.policy.Window.Next(now)
+	return m.config.Window.Next(now)
 }
 
 // begin returns when this host may begin in the opening that contains now or comes next; zero for no matter
 // when. Users' time, and a try or two, have to fit behind it.
 func (m *Machine) begin(now time.Time) time.Time {
-	if m.policy.Window == nil || m.policy.Spread == 0 {
+	if m.config.Window == nil || m.config.Spread == 0 {
 		return time.Time{}
 	}
 	start, end := m.opening(now)
 	length := end.Sub(start)
-	most := min(m.policy.Spread, length/10, length-m.policy.LoginDelay-2*backstop)
+	most := min(m.config.Spread, length/10, length-m.config.LoginDelay-2*Backstop)
 	return start.Add(time.Duration(m.share * float64(max(0, most))))
 }

@@ -1,4 +1,4 @@
-package daemon
+package policy
 
 import (
 	"context"
@@ -33,15 +33,15 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 				if s := r.m.Status(r.now); !strings.Contains(s, "held back by ") || !strings.Contains(s, c.held) {
 					t.Fatalf("the status is %q, want something with %q", s, c.held)
 				}
-				r.do(lookEvery)
+				r.do(LookEvery)
 			}
 			r.lookErr = nil
-			r.do(none, cancels, lookEvery)
+			r.do(none, cancels, LookEvery)
 			r.expect(Locking, Lock, false)
 
 			// The same, coming up in the queue, costs the place there.
 			r.do(c.script...)
-			r.do(lookEvery)
+			r.do(LookEvery)
 			r.expect(Locking, None, true)
 			r.do(lockEnded)
 			r.expect(Waiting, None, false)
@@ -49,12 +49,12 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 				t.Errorf("the status is %q, want something with %q", s, c.held)
 			}
 			r.lookErr = nil
-			r.do(none, cancels, lookEvery)
+			r.do(none, cancels, LookEvery)
 			r.expect(Locking, Lock, false)
 
 			// And if the slot came at that very moment, it goes.
 			r.do(c.script...)
-			r.do(lookEvery, got)
+			r.do(LookEvery, got)
 			r.expect(Releasing, Unlock, false)
 			r.do(given)
 			r.expect(Waiting, None, false)
@@ -68,7 +68,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 func TestNoSlotIsTakenWhileSomebodyIsAtWorkWithoutALock(t *testing.T) {
 	r := newRig(t, false).do(backup, need)
 	r.expect(Waiting, None, false)
-	r.do(Local{}, lookEvery)
+	r.do(Local{}, LookEvery)
 	r.expect(Preparing, Check, false)
 	r.do(Done{Effect: Check, Local: &backup})
 	r.expect(Waiting, None, false)
@@ -127,7 +127,7 @@ func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
 	}{
 		"an inhibitor with the slot":             {[]any{got, blockaded}, "unattended backup"},
 		"a shutdown with the slot":               {[]any{got, replaces, clear}, "a poweroff that somebody else"},
-		"an inhibitor during the users' delay":   {[]any{got, crowded, told, lookEvery, blockaded, calledOff}, "unattended backup"},
+		"an inhibitor during the users' delay":   {[]any{got, crowded, told, LookEvery, blockaded, calledOff}, "unattended backup"},
 		"an inhibitor at the end of their delay": {[]any{got, crowded, told, 5 * time.Minute, blockaded, calledOff}, "unattended backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,12 +147,12 @@ func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
 func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 	for name, script := range map[string][]any{
 		"withdrawn":      {idle},
-		"window shut":    {shuts, lookEvery},
-		"inhibitor":      {lookEvery, blockaded},
-		"etcd is silent": {lookEvery, unchecked},
+		"window shut":    {shuts, LookEvery},
+		"inhibitor":      {LookEvery, blockaded},
+		"etcd is silent": {LookEvery, unchecked},
 		"stopped":        {stop},
-		"refused":        {lookEvery, clear, refused},
-		"still up":       {lookEvery, clear, accepted, rebootGrace},
+		"refused":        {LookEvery, clear, refused},
+		"still up":       {LookEvery, clear, accepted, RebootGrace},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(script...)
@@ -185,7 +185,7 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 func TestScheduleSaysWhenAndWhy(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(20*second, crowded)
 	r.expect(Preparing, Schedule, false)
-	if want := t0.Add(20*second + 5*time.Minute + backstop); !r.order.At.Equal(want) {
+	if want := t0.Add(20*second + 5*time.Minute + Backstop); !r.order.At.Equal(want) {
 		t.Errorf("scheduled for %v, want %v", r.order.At, want)
 	}
 	const want = "System reboot in 5 minutes! locksmithd reboots this host at Mon 2026-03-02 04:05:20 UTC, for version 4081.2.0." +
@@ -206,7 +206,7 @@ func TestWhatSomebodyCallsAVersionCannotHarmATerminal(t *testing.T) {
 func TestRebootThatWeScheduledIsOursWhateverItsMessage(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded, told)
 	r.do(Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}})
-	r.do(lookEvery, Done{Effect: Check, Holding: HeldThisBoot, Local: &Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}}})
+	r.do(LookEvery, Done{Effect: Check, Held: true, Local: &Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}}})
 	r.expect(Preparing, None, false)
 	r.do(Update{Source: Engine})
 	r.expect(Releasing, Unschedule, false)
@@ -225,12 +225,12 @@ func TestSpokenDurations(t *testing.T) {
 // What a user cancels is given back and stays cancelled for the time.
 func TestCancelledRebootIsRespected(t *testing.T) {
 	for name, how := range map[string][]any{
-		"cancelled":                           {cancels, lookEvery, crowded},
+		"cancelled":                           {cancels, LookEvery, crowded},
 		"cancelled at the end":                {cancels, 5 * time.Minute, crowded},
-		"cancelled, and logged out":           {cancels, lookEvery, clear},
-		"cancelled, and a backup runs":        {cancels, lookEvery, blockaded},
-		"replaced":                            {replaces, lookEvery, crowded, cancels},
-		"cancelled and scheduled for another": {scheduledIs{Type: "reboot", At: t0.Add(2 * time.Hour)}, lookEvery, crowded, cancels},
+		"cancelled, and logged out":           {cancels, LookEvery, clear},
+		"cancelled, and a backup runs":        {cancels, LookEvery, blockaded},
+		"replaced":                            {replaces, LookEvery, crowded, cancels},
+		"cancelled and scheduled for another": {scheduledIs{Type: "reboot", At: t0.Add(2 * time.Hour)}, LookEvery, crowded, cancels},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(how...)
@@ -238,7 +238,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 			at := r.now
 			r.do(given)
 			r.expect(Waiting, None, false)
-			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+r.m.policy.clock(at)+"; trying again "+r.m.policy.clock(at.Add(time.Hour))) {
+			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+r.m.config.Clock(at)+"; trying again "+r.m.config.Clock(at.Add(time.Hour))) {
 				t.Errorf("the status is %q", s)
 			} else if foreign := name == "replaced" || name == "cancelled and scheduled for another"; strings.Contains(s, "somebody else has scheduled") != foreign {
 				t.Errorf("the status is %q; somebody else has scheduled a shutdown: %v", s, foreign)
@@ -258,11 +258,11 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 
 // The reload that an operator does for another delay does not overrule users.
 func TestReloadKeepsWhatAUserHasCancelled(t *testing.T) {
-	r := newRig(t, true).do(toDelay...).do(cancels, lookEvery, crowded, given)
+	r := newRig(t, true).do(toDelay...).do(cancels, LookEvery, crowded, given)
 	at := r.now
-	p := r.m.policy
+	p := r.m.config
 	p.LoginRetry = 10 * time.Minute
-	r.do(Repolicy{p})
+	r.do(Reconfigure{p})
 	r.expect(Waiting, None, false)
 	r.do(5*time.Minute, reload)
 	r.expect(Left, None, false)
@@ -290,18 +290,18 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 		return r.restart(policy).do(notHeld, people)
 	}
 
-	r := rig(time.Hour - delay - backstop - second).do(need)
+	r := rig(time.Hour - delay - Backstop - second).do(need)
 	r.expect(Locking, Lock, false)
 	for !r.last.Cancel { // the place in the queue is given up in time
 		r.do(r.last.Nap)
 	}
-	if r.now.After(t0.Add(time.Hour - delay - backstop)) {
+	if r.now.After(t0.Add(time.Hour - delay - Backstop)) {
 		t.Errorf("left the queue at %v", r.now)
 	}
 	r.do(lockEnded)
 	r.expect(Waiting, None, false)
 
-	r = rig(time.Hour - delay - backstop).do(need)
+	r = rig(time.Hour - delay - Backstop).do(need)
 	r.expect(Waiting, None, false)
 	const want = "held back by users who are logged in (ann, bob): the reboot window shuts Mon 2026-03-02 05:00:00 UTC, before the 5m0s that they have would be over"
 	if s := r.m.Status(r.now); !strings.Contains(s, want) {
@@ -325,9 +325,9 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 // The window may come to shut earlier than it seemed.
 func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
-	p := r.m.policy
+	p := r.m.config
 	p.Window = &spans{{t0, t0.Add(5 * time.Minute)}}
-	r.do(Repolicy{p}, lookEvery, crowded)
+	r.do(Reconfigure{p}, LookEvery, crowded)
 	r.expect(Releasing, Unschedule, false)
 	if !strings.Contains(r.m.why, "the reboot window shuts") {
 		t.Errorf("why is %q", r.m.why)
@@ -336,18 +336,18 @@ func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 
 func TestWithoutADelayUsersAreNotAsked(t *testing.T) {
 	r := newRig(t, true)
-	r.restart(Policy{Lock: true}).do(notHeld, people, need, got, crowded)
+	r.restart(Config{Lock: true}).do(notHeld, people, need, got, crowded)
 	r.expect(Rebooting, Reboot, false)
 }
 
 // A shorter delay is for those who have not been told yet.
 func TestNewDelayDoesNotShortenWhatUsersWereTold(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
-	p := r.m.policy
+	p := r.m.config
 	p.LoginDelay = 0
-	r.do(Repolicy{p}, lookEvery, crowded)
+	r.do(Reconfigure{p}, LookEvery, crowded)
 	r.expect(Preparing, None, false)
-	r.do(5*time.Minute-lookEvery, crowded)
+	r.do(5*time.Minute-LookEvery, crowded)
 	r.expect(Rebooting, Reboot, false)
 }
 
@@ -368,7 +368,7 @@ func (r *rig) await(state State, limit time.Duration) {
 		case r.now.After(end):
 			r.t.Fatalf("still in state %v: %v", r.last.State, r.m.Status(r.now))
 		case r.m.running == Check:
-			r.do(Done{Effect: Check, Holding: HeldThisBoot, Local: &r.local})
+			r.do(Done{Effect: Check, Held: true, Local: &r.local})
 		default:
 			r.do(r.last.Nap)
 		}
@@ -409,24 +409,24 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 		"and an inhibitor comes": {Local{Users: people.Users, Inhibitors: backup.Inhibitors}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := bounded(t).do(need, got, crowded, told, cancels, lookEvery, crowded, given, people)
+			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, people)
 			r.expect(Waiting, None, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "until Tue 2026-03-03 04:00:00 UTC") {
 				t.Errorf("the status is %q", s)
 			}
 			for r.now.Before(t0.Add(23 * time.Hour)) { // each hour again
 				r.await(Locking, time.Hour)
-				r.do(got, crowded, told, cancels, lookEvery, crowded, given)
+				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
 			}
 			r.await(Locking, time.Hour) // the retry is cut short
 			if waited := r.now.Sub(t0); waited > 24*time.Hour {
 				t.Errorf("the last attempt is after %v", waited)
 			}
 			if r.now.Before(t0.Add(24 * time.Hour)) {
-				r.do(got, crowded, told, cancels, lookEvery, crowded, given)
+				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
 				r.await(Locking, time.Hour)
 			}
-			r.do(got, Done{Effect: Check, Holding: HeldThisBoot, Local: &people})
+			r.do(got, Done{Effect: Check, Held: true, Local: &people})
 			r.expect(Preparing, Schedule, false)
 			for _, part := range []string{"System reboot in 1 minute! locksmithd ", "postponed for 1440 minutes", "cannot be cancelled any more"} {
 				if !strings.Contains(r.order.Message, part) {
@@ -457,10 +457,10 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 // Whoever cancels when the time is up is told so, and has the minute.
 func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r := bounded(t)
-	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, lookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
+	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
 	r.do(2*time.Minute, crowded)
 	r.expect(Preparing, None, false)
-	r.do(cancels, lookEvery, crowded)
+	r.do(cancels, LookEvery, crowded)
 	r.expect(Preparing, Schedule, false)
 	if !strings.Contains(r.order.Message, "System reboot in 1 minute!") {
 		t.Errorf("the message is %q", r.order.Message)
@@ -473,17 +473,17 @@ func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
 	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
 	r.expect(Preparing, Schedule, false)
-	p := r.m.policy
+	p := r.m.config
 	p.MaxPostpone = 0
-	r.do(untold, Repolicy{p}, lookEvery, crowded)
+	r.do(untold, Reconfigure{p}, LookEvery, crowded)
 	r.expect(Preparing, Schedule, false)
 	if !strings.Contains(r.order.Message, "System reboot in 5 minutes!") || !strings.Contains(r.order.Message, "shutdown -c") {
 		t.Errorf("the message is %q", r.order.Message)
 	}
 
-	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, told, cancels, lookEvery, crowded) // in vain
+	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, told, cancels, LookEvery, crowded) // in vain
 	r.expect(Preparing, None, false)
-	r.do(Repolicy{p}, lookEvery, crowded)
+	r.do(Reconfigure{p}, LookEvery, crowded)
 	r.expect(Releasing, Unlock, false)
 	r.do(given)
 	if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
@@ -612,7 +612,7 @@ func TestRestartRemembersWhatMayStand(t *testing.T) {
 	r := newRig(t, true).do(toDelay...).do(reload, standing)
 	r.expect(Left, None, false)
 	at := r.m.scheduled
-	r.m = r.m.Restart(Policy{Lock: true}, r.now)
+	r.m = r.m.Restart(Config{Lock: true}, r.now)
 	r.do(Tick{})
 	r.expect(Starting, Unschedule, false)
 	if !r.order.At.Equal(at) || at.IsZero() {
@@ -623,8 +623,8 @@ func TestRestartRemembersWhatMayStand(t *testing.T) {
 // What was called off, and is seen again, is called off again.
 func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 	for name, where := range map[string][]any{
-		"waiting": {lookEvery, unchecked, calledOff, given, replaces}, // a moment after a failure
-		"locking": {lookEvery, unchecked, calledOff, given, 20 * second},
+		"waiting": {LookEvery, unchecked, calledOff, given, replaces}, // a moment after a failure
+		"locking": {LookEvery, unchecked, calledOff, given, 20 * second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...)
@@ -646,7 +646,7 @@ func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 	r := newRig(t, true)
 	policy := people5m
-	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + backstop + second)}}
+	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
 	r.restart(policy).do(notHeld, people, need, got, crowded, told)
 	r.await(Rebooting, 5*time.Minute)
 }
@@ -664,23 +664,23 @@ func TestLastWarningThatWasCutShortIsNoWarning(t *testing.T) {
 func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 	cut := Done{Effect: Check, Err: context.Canceled, Local: &people}
 	for name, script := range map[string][]any{
-		"etcd is silent":                     {cancels, lookEvery, lockDown, given},
-		"etcd is silent, and it is replaced": {replaces, lookEvery, lockDown, given, cancels},
-		"nobody answers":                     {cancels, lookEvery, unchecked, calledOff, given},
-		"nobody answers for some time":       {cancels, lookEvery, unchecked, standing, second, standing, 2 * second, calledOff, given},
-		"the slot is taken away":             {cancels, lookEvery, slotless},
+		"etcd is silent":                     {cancels, LookEvery, lockDown, given},
+		"etcd is silent, and it is replaced": {replaces, LookEvery, lockDown, given, cancels},
+		"nobody answers":                     {cancels, LookEvery, unchecked, calledOff, given},
+		"nobody answers for some time":       {cancels, LookEvery, unchecked, standing, second, standing, 2 * second, calledOff, given},
+		"the slot is taken away":             {cancels, LookEvery, slotless},
 		"the window shuts":                   {cancels, shuts, second, calledOff, given, opens},
-		"the window shuts during the check":  {cancels, lookEvery, shuts, Tick{}, cut, given, opens},
-		"the check is cut short":             {cancels, lookEvery, shuts, Tick{}, checkDead, calledOff, given, opens},
+		"the window shuts during the check":  {cancels, LookEvery, shuts, Tick{}, cut, given, opens},
+		"the check is cut short":             {cancels, LookEvery, shuts, Tick{}, checkDead, calledOff, given, opens},
 		"the update is withdrawn for now":    {cancels, idle, calledOff, given, need},
-		"an inhibitor comes":                 {cancels, lookEvery, blockaded, given},
+		"an inhibitor comes":                 {cancels, LookEvery, blockaded, given},
 		"another lock":                       {cancels, reload, calledOff, given},
 		"another lock, logind is silent":     {cancels, reload, standing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(script...)
 			if r.last.State == Left {
-				r.m = r.m.Restart(r.m.policy, r.now)
+				r.m = r.m.Restart(r.m.config, r.now)
 				r.do(Tick{})
 				if r.m.running == Unschedule {
 					r.do(calledOff)
@@ -698,7 +698,7 @@ func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 				t.Fatalf("in state %v nobody knows that it was cancelled", r.m.state)
 			}
 			r.await(Locking, 2*time.Hour)
-			if waited := r.now.Sub(at); waited < time.Hour || waited > time.Hour+maxNap {
+			if waited := r.now.Sub(at); waited < time.Hour || waited > time.Hour+MaxNap {
 				t.Errorf("tried again after %v", waited)
 			}
 		})
@@ -709,12 +709,12 @@ func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 func TestOwnCallingOffIsNoCancel(t *testing.T) {
 	lost := Done{Effect: Unschedule, Err: errDown, Found: true}
 	for name, script := range map[string][]any{
-		"called off":                 {lookEvery, unchecked, calledOff, given},
-		"called off, the reply lost": {lookEvery, unchecked, lost, cancels, second, calledOff, given},
-		"etcd is silent":             {lookEvery, lockDown, calledOff, given},
+		"called off":                 {LookEvery, unchecked, calledOff, given},
+		"called off, the reply lost": {LookEvery, unchecked, lost, cancels, second, calledOff, given},
+		"etcd is silent":             {LookEvery, lockDown, calledOff, given},
 		"withdrawn and back":         {idle, calledOff, given, need},
 		"never scheduled":            {shuts, second, calledOff, given, opens, time.Minute, got, crowded, untold, cancels, calledOff, given},
-		"scheduled again":            {lookEvery, unchecked, calledOff, given, 20 * second, got, crowded, told, lookEvery, crowded},
+		"scheduled again":            {LookEvery, unchecked, calledOff, given, 20 * second, got, crowded, told, LookEvery, crowded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(script...)
@@ -735,12 +735,12 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 	}
 	r := bounded(t).do(people, need)
 	queue(r, 25*time.Hour)
-	r.do(backup, lookEvery)
+	r.do(backup, LookEvery)
 	r.expect(Locking, None, true)
 	r.do(lockEnded)
 	r.expect(Waiting, None, false)
 	at := r.now
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.policy.clock(at.Add(24*time.Hour))) {
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(at.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
 
@@ -748,10 +748,10 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 	for end := at.Add(10 * time.Hour); r.now.Before(end); {
 		r.do(min(r.last.Nap, end.Sub(r.now)))
 	}
-	r.do(Local{}, lookEvery)
+	r.do(Local{}, LookEvery)
 	first := r.now.Sub(at)
 	queue(r, 25*time.Hour)
-	r.do(backup, lookEvery, lockEnded)
+	r.do(backup, LookEvery, lockEnded)
 	second := r.now
 	r.await(Locking, 25*time.Hour)
 	if postponed := first + r.now.Sub(second); postponed != 24*time.Hour {
@@ -760,7 +760,7 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 
 	// What was postponed stays so.
 	queue(r, 25*time.Hour)
-	r.do(lookEvery, got, Done{Effect: Check, Holding: HeldThisBoot, Local: &people})
+	r.do(LookEvery, got, Done{Effect: Check, Held: true, Local: &people})
 	if !strings.Contains(r.order.Message, "It has been postponed for 1440 minutes") {
 		t.Errorf("the message is %q", r.order.Message)
 	}
@@ -771,9 +771,9 @@ func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 	r := bounded(t).do(backup, need, time.Hour, shuts, 30*time.Hour, opens, time.Minute)
 	r.expect(Locking, Lock, false)
 
-	r = bounded(t).do(need, lookEvery, shuts, lookEvery, lockEnded, 30*time.Hour, backup, opens, time.Minute)
+	r = bounded(t).do(need, LookEvery, shuts, LookEvery, lockEnded, 30*time.Hour, backup, opens, time.Minute)
 	r.expect(Waiting, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.policy.clock(r.now.Add(24*time.Hour))) {
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
 }
@@ -782,7 +782,7 @@ func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
 	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)
 	r.expect(Waiting, None, false)
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.policy.clock(r.now.Add(24*time.Hour))) {
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
 }
@@ -793,10 +793,10 @@ func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 		step time.Duration
 		off  bool
 	}{
-		{maxDrift, false}, {-maxDrift, false}, {maxDrift + second, true}, {-maxDrift - second, true}, {time.Minute, true}, {-365 * 24 * time.Hour, true},
+		{MaxDrift, false}, {-MaxDrift, false}, {MaxDrift + second, true}, {-MaxDrift - second, true}, {time.Minute, true}, {-365 * 24 * time.Hour, true},
 	} {
 		t.Run(c.step.String(), func(t *testing.T) {
-			r := newRig(t, true).do(toDelay...).do(lookEvery, crowded, stepped(c.step), lookEvery, crowded)
+			r := newRig(t, true).do(toDelay...).do(LookEvery, crowded, stepped(c.step), LookEvery, crowded)
 			if !c.off {
 				r.expect(Preparing, None, false)
 				r.await(Rebooting, 5*time.Minute)
@@ -808,7 +808,7 @@ func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 			}
 			r.do(calledOff, given, 5*second, got, crowded)
 			r.expect(Preparing, Schedule, false)
-			if want := r.now.Add(r.ahead + 5*time.Minute + backstop); !r.order.At.Equal(want) {
+			if want := r.now.Add(r.ahead + 5*time.Minute + Backstop); !r.order.At.Equal(want) {
 				t.Errorf("scheduled for %v, want %v", r.order.At, want)
 			}
 			r.do(told)
@@ -820,7 +820,7 @@ func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 // A look that was begun in the queue may end when all is over.
 func TestLateLookIsFollowedUp(t *testing.T) {
 	r := newRig(t, true).do(toLocking...)
-	r.now = r.now.Add(lookEvery)
+	r.now = r.now.Add(LookEvery)
 	if r.one(Tick{}); !r.last.Look {
 		t.Fatal("nobody is looked for")
 	}
@@ -838,10 +838,10 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 
 	// And one from before the reboot was scheduled tells of no cancel.
 	r = newRig(t, true).do(toLocking...)
-	r.now = r.now.Add(lookEvery)
+	r.now = r.now.Add(LookEvery)
 	r.one(Tick{})
 	r.do(got, crowded, told)
 	r.one(Done{Effect: Look, Local: &Local{}})
-	r.do(lookEvery, crowded)
+	r.do(LookEvery, crowded)
 	r.expect(Preparing, None, false)
 }

@@ -1,4 +1,4 @@
-package daemon
+package policy
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ func (m *Machine) Status(now time.Time) string {
 	case m.state == Left:
 		return m.why
 	case m.pending():
-		text = "reboot needed since " + m.policy.clock(m.pendingSince)
+		text = "reboot needed since " + m.config.Clock(m.pendingSince)
 		if m.version != "" {
 			text += " for version " + m.version
 		}
@@ -23,7 +23,7 @@ func (m *Machine) Status(now time.Time) string {
 		text = "the reboot is not needed any more; "
 	}
 
-	entered := m.policy.clock(m.entered)
+	entered := m.config.Clock(m.entered)
 	since := " since " + entered
 	start, end := m.opening(now)
 	switch m.state {
@@ -34,13 +34,13 @@ func (m *Machine) Status(now time.Time) string {
 		case m.inspected && m.mayReboot():
 			text += "a slot is held" + m.logindText(now)
 		case m.inspected:
-			text += "a slot is held; waiting for update_engine until " + m.policy.clock(m.startedAt.Add(engineGrace))
+			text += "a slot is held; waiting for update_engine until " + m.config.Clock(m.startedAt.Add(engineGrace))
 		default:
-			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now, m.policy.clock)
+			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now, m.config.Clock)
 		}
 	case Settling:
 		if m.mayHold && (!m.mayReboot() || m.covered()) {
-			text += "giving back the slot that was held at start" + since + m.etcd.text(now, m.policy.clock)
+			text += "giving back the slot that was held at start" + since + m.etcd.text(now, m.config.Clock)
 		} else {
 			text += "asking logind whether a reboot still stands that locksmithd asked for before this start" + since + m.logindText(now)
 		}
@@ -49,19 +49,19 @@ func (m *Machine) Status(now time.Time) string {
 	case Waiting:
 		text += "waiting" + since
 		if start.After(now) {
-			text += " for the reboot window, which opens " + m.policy.clock(start)
+			text += " for the reboot window, which opens " + m.config.Clock(start)
 		}
 		if begin := m.begin(now); begin.After(now) && begin.After(start) {
-			text += "; this host begins " + m.policy.clock(begin) + ", since hosts without a lock do not all begin when the window opens"
+			text += "; this host begins " + m.config.Clock(begin) + ", since hosts without a lock do not all begin when the window opens"
 		}
-		if by := m.shownObstacle(now); by != "" {
+		if by := m.HeldBackBy(now); by != "" {
 			text += "; held back by " + by + m.until(now)
 		}
-		text += m.taking.text(now, m.policy.clock) + m.reboot.text(now, m.policy.clock)
+		text += m.taking.text(now, m.config.Clock) + m.reboot.text(now, m.config.Clock)
 	case Locking:
 		text += "waiting for a slot" + since
 		if !end.IsZero() {
-			text += " until the reboot window shuts " + m.policy.clock(end)
+			text += " until the reboot window shuts " + m.config.Clock(end)
 		}
 		if m.blockedBy != "" {
 			text += ": " + m.blockedBy
@@ -71,10 +71,10 @@ func (m *Machine) Status(now time.Time) string {
 		case m.rebootAt.IsZero():
 			text += "asking once more whether the host may reboot" + since
 		case !m.told:
-			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", names(m.local.Users), m.policy.clock(m.rebootAt))
+			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", names(m.local.Users), m.config.Clock(m.rebootAt))
 		default:
 			text += fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left",
-				names(m.local.Users), m.policy.clock(m.toldAt), m.policy.clock(m.rebootAt))
+				names(m.local.Users), m.config.Clock(m.toldAt), m.config.Clock(m.rebootAt))
 			if m.final {
 				text += "; it cannot be cancelled any more"
 			} else {
@@ -84,7 +84,7 @@ func (m *Machine) Status(now time.Time) string {
 	case Rebooting:
 		text += "rebooting: logind was asked " + entered
 		if !m.graceEnd.IsZero() {
-			text += ", trying again " + m.policy.clock(m.graceEnd)
+			text += ", trying again " + m.config.Clock(m.graceEnd)
 		}
 	case Releasing:
 		doing := "giving the slot back"
@@ -94,7 +94,7 @@ func (m *Machine) Status(now time.Time) string {
 		case m.mayStand:
 			doing = "calling off the reboot scheduled with logind"
 		}
-		text += doing + since + ": " + m.why + m.logindText(now) + m.etcd.text(now, m.policy.clock)
+		text += doing + since + ": " + m.why + m.logindText(now) + m.etcd.text(now, m.config.Clock)
 	}
 	if m.lastErr != nil {
 		text += fmt.Sprintf(" (%v)", m.lastErr)
@@ -109,18 +109,18 @@ func (m *Machine) logindText(now time.Time) string {
 	case !m.mayReboot():
 		return ""
 	case now.Before(m.settledAt):
-		return fmt.Sprintf("; logind has not answered a call, and may carry it out until %s", m.policy.clock(m.settledAt))
+		return fmt.Sprintf("; logind has not answered a call, and may carry it out until %s", m.config.Clock(m.settledAt))
 	case m.logind.err == nil:
 		return ""
-	case errors.Is(m.logind.err, errNobodyKnows), errors.Is(m.logind.err, errGoingDown):
-		return m.logind.text(now, m.policy.clock)
+	case errors.Is(m.logind.err, ErrWhoseUnknown), errors.Is(m.logind.err, ErrGoingDown):
+		return m.logind.text(now, m.config.Clock)
 	}
-	return m.logind.text(now, m.policy.clock) + "; a slot that is held is kept until logind answers: if it does not, run systemctl restart systemd-logind"
+	return m.logind.text(now, m.config.Clock) + "; a slot that is held is kept until logind answers: if it does not, run systemctl restart systemd-logind"
 }
 
-// shownObstacle says who holds the reboot back while nothing else does; empty when
+// HeldBackBy says who holds the reboot back while nothing else does; empty when
 // nobody does.
-func (m *Machine) shownObstacle(now time.Time) string {
+func (m *Machine) HeldBackBy(now time.Time) string {
 	if m.state != Waiting || !m.mayGo(now) || m.outdated(now) && !m.cancelled(now) {
 		return ""
 	}
@@ -132,13 +132,13 @@ func (m *Machine) until(now time.Time) string {
 	if m.deadline().IsZero() || m.overdue(now) {
 		return ""
 	}
-	return "; users and inhibitors can postpone it until " + m.policy.clock(m.deadline())
+	return "; users and inhibitors can postpone it until " + m.config.Clock(m.deadline())
 }
 
 const clockLayout = "Mon 2006-01-02 15:04:05 MST"
 
-// clock formats a time for people on this host.
-func (p Policy) clock(t time.Time) string {
+// Clock formats a time for people on this host.
+func (p Config) Clock(t time.Time) string {
 	loc := time.Local
 	if p.Zone != nil {
 		loc = p.Zone()

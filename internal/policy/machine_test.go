@@ -1,4 +1,4 @@
-package daemon
+package policy
 
 import (
 	"context"
@@ -41,11 +41,11 @@ var (
 	lockEnded = Done{Effect: Lock, Err: context.Canceled}
 	given     = Done{Effect: Unlock}
 	notGiven  = Done{Effect: Unlock, Err: errDown}
-	clear     = Done{Effect: Check, Holding: HeldThisBoot}
-	crowded   = Done{Effect: Check, Holding: HeldThisBoot, Local: &people}
-	blockaded = Done{Effect: Check, Holding: HeldThisBoot, Local: &backup}
-	slotless  = Done{Effect: Check, Holding: NotHeld}
-	retracted = Done{Effect: Check, Holding: HeldThisBoot, Update: &Update{Source: Engine}}
+	clear     = Done{Effect: Check, Held: true}
+	crowded   = Done{Effect: Check, Held: true, Local: &people}
+	blockaded = Done{Effect: Check, Held: true, Local: &backup}
+	slotless  = Done{Effect: Check, Held: false}
+	retracted = Done{Effect: Check, Held: true, Update: &Update{Source: Engine}}
 	unchecked = Done{Effect: Check, Err: errDown}
 	lockDown  = Done{Effect: Check, Err: errDown, Local: &people} // logind answered, and etcd did not
 	checkDead = Done{Effect: Check, Err: context.Canceled}
@@ -116,7 +116,7 @@ type rig struct {
 	moves     []Move
 }
 
-var people5m = Policy{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}
+var people5m = Config{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}
 
 func newRig(t *testing.T, lock bool) *rig {
 	r := &rig{t: t, now: t0, door: &door{open: true}}
@@ -126,7 +126,7 @@ func newRig(t *testing.T, lock bool) *rig {
 }
 
 // restart replaces the machine by a new one that knows that nothing is scheduled.
-func (r *rig) restart(p Policy) *rig {
+func (r *rig) restart(p Config) *rig {
 	r.m = New(p, nil, r.now, rand.New(rand.NewPCG(1, 2)))
 	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
 	return r.do(Tick{}, calledOff)
@@ -159,7 +159,7 @@ func (r *rig) do(script ...any) *rig {
 			switch {
 			case s.Effect == Schedule && s.Err == nil:
 				r.scheduled = Shutdown{Type: "reboot", At: r.order.At}
-			case s.Effect == Unschedule && s.Err == nil && r.order.Stands && !r.order.At.IsZero() && r.scheduled.ours(r.order.At):
+			case s.Effect == Unschedule && s.Err == nil && r.order.Stands && !r.order.At.IsZero() && r.scheduled.Ours(r.order.At):
 				r.scheduled = Shutdown{}
 				s.Found = true
 			case s.Effect == Check && (s.Err == nil || s.Local != nil):
@@ -206,7 +206,7 @@ func (r *rig) one(ev Event) {
 		r.started = append(r.started, r.last.Start)
 		r.order = r.last.Order
 	}
-	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > maxNap || zero != (r.last.Nap == 0) {
+	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > MaxNap || zero != (r.last.Nap == 0) {
 		r.t.Errorf("in state %v the nap is %v", r.last.State, r.last.Nap)
 	}
 	if r.m.Status(r.now) == "" {
@@ -337,8 +337,8 @@ func TestTransitions(t *testing.T) {
 		{"users are logged in", toPreparing, []any{crowded}, Preparing, Schedule, false, "got the slot"},
 		{"users could not be told", toPreparing, []any{crowded, untold}, Releasing, Unschedule, false, "could not tell the users"},
 		{"users could not be told, and do not know of it any more", toPreparing, []any{crowded, untold, calledOff}, Releasing, Unlock, false, "could not tell the users"},
-		{"the delay is not over", toDelay, []any{time.Minute, crowded, lookEvery - second}, Preparing, None, false, "got the slot"},
-		{"the gates are asked again and again", toDelay, []any{lookEvery}, Preparing, Check, false, "got the slot"},
+		{"the delay is not over", toDelay, []any{time.Minute, crowded, LookEvery - second}, Preparing, None, false, "got the slot"},
+		{"the gates are asked again and again", toDelay, []any{LookEvery}, Preparing, Check, false, "got the slot"},
 		{"all have logged out", toDelay, []any{time.Minute, clear}, Rebooting, Reboot, false, "every gate is open"},
 		{"the delay is over", toDelay, []any{5 * time.Minute, crowded}, Rebooting, Reboot, false, "every gate is open"},
 		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Releasing, Unschedule, false, "taken the slot away"},
@@ -362,13 +362,13 @@ func TestTransitions(t *testing.T) {
 		{"the window shuts while logind is being asked: too late", toRebooting, []any{shuts, Tick{}}, Rebooting, None, false, "every gate is open"},
 		{"refused", toRebooting, []any{refused}, Releasing, Unlock, false, "refused: access denied"},
 		{"accepted", toRebooting, []any{accepted}, Rebooting, None, false, "every gate is open"},
-		{"accepted, not yet over", toAccepted, []any{rebootGrace - second}, Rebooting, None, false, "every gate is open"},
-		{"accepted, but it never ends", toAccepted, []any{rebootGrace}, Releasing, Unschedule, false, "still up"},
-		{"accepted, never ends, and logind says so", toAccepted, []any{rebootGrace, calledOff}, Releasing, Unlock, false, "still up"},
-		{"accepted, never ends, withdrawn", toAccepted, []any{idle, rebootGrace, calledOff, given}, Idle, None, false, "given back"},
+		{"accepted, not yet over", toAccepted, []any{RebootGrace - second}, Rebooting, None, false, "every gate is open"},
+		{"accepted, but it never ends", toAccepted, []any{RebootGrace}, Releasing, Unschedule, false, "still up"},
+		{"accepted, never ends, and logind says so", toAccepted, []any{RebootGrace, calledOff}, Releasing, Unlock, false, "still up"},
+		{"accepted, never ends, withdrawn", toAccepted, []any{idle, RebootGrace, calledOff, given}, Idle, None, false, "given back"},
 		{"unknown whether accepted", toRebooting, []any{silent}, Rebooting, None, false, "every gate is open"},
-		{"unknown whether accepted: bounded", toRebooting, []any{silent, rebootGrace}, Releasing, Unschedule, false, "etcd is down"},
-		{"unknown whether accepted, and never known", toRebooting, []any{silent, rebootGrace, standing, second, standing}, Releasing, None, false, "etcd is down"},
+		{"unknown whether accepted: bounded", toRebooting, []any{silent, RebootGrace}, Releasing, Unschedule, false, "etcd is down"},
+		{"unknown whether accepted, and never known", toRebooting, []any{silent, RebootGrace, standing, second, standing}, Releasing, None, false, "etcd is down"},
 
 		{"released, next try later", toReleasing, []any{given}, Waiting, None, false, "given back"},
 		{"released, withdrawn", toReleasing, []any{idle, given}, Idle, None, false, "given back"},
@@ -428,7 +428,7 @@ func TestTransitions(t *testing.T) {
 		{"reload while logind is being asked, which refuses", toRebooting, []any{reload, refused}, Releasing, Unlock, false, "refused"},
 		{"reload after logind refused", toRebooting, []any{reload, refused, given}, Left, None, false, "starting over; no slot is held"},
 		{"reload after logind accepted", toAccepted, []any{reload}, Rebooting, None, false, "every gate is open"},
-		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, rebootGrace, calledOff, given}, Left, None, false, "starting over; no slot is held"},
+		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, RebootGrace, calledOff, given}, Left, None, false, "starting over; no slot is held"},
 		{"reload after logind accepted, then stop", toAccepted, []any{reload, stop}, Left, None, false, "logind was asked"},
 		{"reload while releasing", toReleasing, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
 		{"nothing happens any more", toIdle, []any{stop, need, time.Hour, reload, Blocked{}}, Left, None, false, "stopped; no slot is held"},
@@ -463,7 +463,7 @@ func TestTransitionsWithoutLock(t *testing.T) {
 		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
 		{"refused", []any{need, free, refused}, Waiting, None, false},
 		{"refused, tried again", []any{need, free, refused, 5 * second}, Preparing, Check, false},
-		{"accepted but never ends", []any{need, free, accepted, rebootGrace, calledOff}, Waiting, None, false},
+		{"accepted but never ends", []any{need, free, accepted, RebootGrace, calledOff}, Waiting, None, false},
 		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
 		{"stop", []any{need, stop, checkDead}, Left, None, false},
 		{"stop during the delay", []any{need, Done{Effect: Check, Local: &people}, told, stop}, Releasing, Unschedule, false},
@@ -486,7 +486,7 @@ func TestLockFromBeforeThisBootIsReleasedFirstWhateverElseIsPending(t *testing.T
 			r := newRig(t, true).do(window, pending, fromAgo)
 			r.expect(Settling, Unlock, false)
 			for range 50 { // etcd is down for long: nothing else is begun
-				r.do(notGiven, maxNap, pending)
+				r.do(notGiven, MaxNap, pending)
 			}
 			if n := r.count(Unlock); n != 51 || len(r.started) != 2+n {
 				t.Errorf("window %v, %+v: started %v", window, pending, r.started)
@@ -618,7 +618,7 @@ func TestUsersWhoLogOutDoNotDelayTheReboot(t *testing.T) {
 func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	for n := range 5 {
-		r.do(time.Minute, Done{Effect: Check, Holding: HeldThisBoot, Local: &Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
+		r.do(time.Minute, Done{Effect: Check, Held: true, Local: &Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
 	}
 	r.expect(Rebooting, Reboot, false)
 }
@@ -630,7 +630,7 @@ func TestUsersAreToldAgainBeforeAnotherAttempt(t *testing.T) {
 }
 
 // The machine counts its naps by the monotonic clock; the window alone looks at
-// the wall clock, and it is asked again within maxNap whatever it said before.
+// the wall clock, and it is asked again within MaxNap whatever it said before.
 func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 	opening := span{t0.Add(6 * time.Hour), t0.Add(7 * time.Hour)}
 	for _, c := range []struct {
@@ -652,14 +652,14 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 			r := newRig(t, true)
 			gate := &spans{opening}
 			wall := &skewed{Gate: gate, ahead: c.before}
-			r.restart(Policy{Lock: true, Window: wall, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
+			r.restart(Config{Lock: true, Window: wall, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
 			r.do(notHeld, need)
 			if r.last.State != c.first {
 				t.Fatalf("before the step: %v, want %v", r.last.State, c.first)
 			}
 			wall.ahead += c.step
 			nap := r.last.Nap
-			if nap <= 0 || nap > maxNap {
+			if nap <= 0 || nap > MaxNap {
 				t.Fatalf("the nap is %v", nap)
 			}
 			r.do(nap)
@@ -681,7 +681,7 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	r := newRig(t, true)
 	gate := &spans{{t0.Add(90*time.Second + time.Millisecond), t0.Add(200 * time.Second)}}
-	r.restart(Policy{Lock: true, Window: gate, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
+	r.restart(Config{Lock: true, Window: gate, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
 	r.do(15*second, notHeld, need)
 	for r.last.State == Waiting {
 		r.do(r.last.Nap)
@@ -708,7 +708,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		{6 * time.Minute, 5 * time.Minute, time.Minute, 0}, // users' time just fits
 		{4 * time.Hour, 5 * time.Minute, 0, 0},
 	} {
-		policy := Policy{Window: &spans{{open, open.Add(c.length)}}, LoginDelay: c.delay, Spread: c.spread}
+		policy := Config{Window: &spans{{open, open.Add(c.length)}}, LoginDelay: c.delay, Spread: c.spread}
 		begun := map[time.Duration]bool{}
 		const hosts = 20
 		for seed := range uint64(hosts) {
@@ -716,7 +716,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 			r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(seed, 0)))
 			r.do(Tick{}, calledOff, need)
 			begins := r.m.begin(t0)
-			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.clock(begins)) != (c.most > 0) {
+			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.Clock(begins)) != (c.most > 0) {
 				t.Errorf("the status says %s", status)
 			}
 			for r.last.State == Waiting {
@@ -798,7 +798,7 @@ func TestEtcdDownAtBootKeepsTrying(t *testing.T) {
 func TestRetriesAreSpread(t *testing.T) {
 	seen := map[time.Time]bool{}
 	for seed := range uint64(20) {
-		m := New(Policy{Lock: true}, nil, t0, rand.New(rand.NewPCG(seed, 0)))
+		m := New(Config{Lock: true}, nil, t0, rand.New(rand.NewPCG(seed, 0)))
 		for _, ev := range []Event{Tick{}, calledOff, noAnswer} {
 			m.Step(t0, ev)
 		}
@@ -820,7 +820,7 @@ func TestIdleAgainMeansThatTheNextUpdateStartsAfresh(t *testing.T) {
 }
 
 // The states in which nothing is waited for have no timer; every other asks
-// again within maxNap. The bound itself is checked in every step of every test.
+// again within MaxNap. The bound itself is checked in every step of every test.
 func TestIdleNeedsNoTimer(t *testing.T) {
 	for _, lock := range []bool{true, false} {
 		r := newRig(t, lock)
@@ -843,7 +843,7 @@ func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
 		r := newRig(t, true).do(shuts, notHeld, ev, reload)
 		r.expect(Left, None, false)
 		since := r.m.pendingSince
-		r.m = r.m.Restart(Policy{Lock: true}, r.now.Add(time.Hour))
+		r.m = r.m.Restart(Config{Lock: true}, r.now.Add(time.Hour))
 		r.do(Tick{})
 		r.expect(Starting, Inspect, false)
 		if !r.m.MayHold() {
@@ -856,7 +856,7 @@ func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
 		}
 	}
 	r := newRig(t, true).do(shuts, notHeld, need, reload)
-	r.m = r.m.Restart(Policy{}, r.now)
+	r.m = r.m.Restart(Config{}, r.now)
 	r.do(Tick{})
 	r.expect(Preparing, Check, false)
 	if r.m.version != "4081.2.0" {
@@ -902,11 +902,11 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			needed + "users are logged in (ann, bob) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left, unless they cancel it with shutdown -c"},
 		{"users, being told", []any{opens, 1 * second, notHeld, need, got, crowded},
 			needed + "telling the users who are logged in (ann, bob) of the reboot Mon 2026-03-02 04:05:01 UTC"},
-		{"users, a deadline", []any{opens, 1 * second, notHeld, Repolicy{Policy{Lock: true, LoginDelay: time.Minute, MaxPostpone: time.Hour}}, need, got, crowded, told},
+		{"users, a deadline", []any{opens, 1 * second, notHeld, Reconfigure{Config{Lock: true, LoginDelay: time.Minute, MaxPostpone: time.Hour}}, need, got, crowded, told},
 			needed + "users are logged in (ann, bob) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:01:01 UTC, or once they have left, unless they cancel it with shutdown -c; users and inhibitors can postpone it until Mon 2026-03-02 05:00:01 UTC"},
 		{"held back", []any{opens, 1 * second, notHeld, backup, need},
 			needed + "waiting since Mon 2026-03-02 04:00:01 UTC; held back by \"unattended backup\" (rsync, root): block inhibitor"},
-		{"calling off", []any{opens, 1 * second, notHeld, need, got, crowded, told, lookEvery, blockaded},
+		{"calling off", []any{opens, 1 * second, notHeld, need, got, crowded, told, LookEvery, blockaded},
 			needed + "calling off the reboot scheduled with logind since Mon 2026-03-02 04:00:16 UTC: held back by \"unattended backup\" (rsync, root): block inhibitor"},
 		{"withdrawn, not yet out", []any{opens, 1 * second, notHeld, need, got, idle},
 			"the reboot is not needed any more; asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
@@ -951,7 +951,7 @@ func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
 		run := func(loc *time.Location) (moves []Move, naps []time.Duration) {
 			r := newRig(t, true)
 			r.now = start.In(loc)
-			r.restart(Policy{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}, LoginDelay: 5 * time.Minute})
+			r.restart(Config{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}, LoginDelay: 5 * time.Minute})
 			r.do(notHeld, need, got, crowded, told)
 			for r.last.State == Preparing {
 				if r.m.running == Check {
@@ -1016,7 +1016,7 @@ func (g *skewed) Next(t time.Time) (start, end time.Time) {
 // An administrator may change the host's time zone while the daemon runs.
 func TestTimesForPeopleAreInTheTimeZoneOfTheMoment(t *testing.T) {
 	zone := time.FixedZone("CET", 3600)
-	policy := Policy{Zone: func() *time.Location { return zone }}
+	policy := Config{Zone: func() *time.Location { return zone }}
 	m := New(policy, nil, t0, rand.New(rand.NewPCG(1, 0)))
 	for _, name := range []string{"CET", "JST"} {
 		zone = time.FixedZone(name, 3600)

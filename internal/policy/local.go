@@ -1,4 +1,4 @@
-package daemon
+package policy
 
 import (
 	"fmt"
@@ -15,9 +15,9 @@ func (m *Machine) obstacle(now time.Time) string {
 	_, end := m.opening(now)
 	switch {
 	case m.cancelled(now):
-		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", m.policy.clock(m.cancelledAt), m.policy.clock(m.againAt()))
+		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", m.config.Clock(m.cancelledAt), m.config.Clock(m.againAt()))
 		if l.Shutdown.Type != "" && !m.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
-			text += fmt.Sprintf(", if no longer held back by a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.policy.clock(l.Shutdown.At))
+			text += fmt.Sprintf(", if no longer held back by a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.config.Clock(l.Shutdown.At))
 		}
 		return text
 	case m.localErr != nil:
@@ -25,7 +25,7 @@ func (m *Machine) obstacle(now time.Time) string {
 	case l.Shutdown.Type != "" && l.Shutdown.At.IsZero():
 		return fmt.Sprintf("a %s that is under way", l.Shutdown.Type)
 	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):
-		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.policy.clock(l.Shutdown.At))
+		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.config.Clock(l.Shutdown.At))
 	case m.mayStand && m.state != Preparing:
 		return "a reboot that was scheduled earlier and called off"
 	case l.Unclear != nil && !m.overdue(now):
@@ -38,7 +38,7 @@ func (m *Machine) obstacle(now time.Time) string {
 		return fmt.Sprintf("%q (%s, %s): block inhibitor%s", first.Why, first.Who, first.User, more)
 	case len(l.Users) > 0 && !m.room(now):
 		return fmt.Sprintf("users who are logged in (%s): the reboot window shuts %s, before the %v that they have would be over",
-			names(l.Users), m.policy.clock(end), m.delay(now))
+			names(l.Users), m.config.Clock(end), m.delay(now))
 	}
 	return ""
 }
@@ -55,15 +55,15 @@ func (m *Machine) room(now time.Time) bool {
 	if m.told {
 		reboot = m.rebootAt
 	}
-	return end.IsZero() || reboot.Add(backstop).Before(end)
+	return end.IsZero() || reboot.Add(Backstop).Before(end)
 }
 
 // delay is what users who are told now have until the reboot.
 func (m *Machine) delay(now time.Time) time.Duration {
 	if m.overdue(now) {
-		return min(m.policy.LoginDelay, finalDelay)
+		return min(m.config.LoginDelay, FinalDelay)
 	}
-	return m.policy.LoginDelay
+	return m.config.LoginDelay
 }
 
 // count keeps the time for which people hold back the reboot. Waiting for a slot
@@ -90,20 +90,20 @@ func (m *Machine) postponing(now time.Time) bool {
 }
 
 // outdated reports whether what is known of who is at work is from long ago.
-func (m *Machine) outdated(now time.Time) bool { return now.After(m.lookAt.Add(maxNap)) }
+func (m *Machine) outdated(now time.Time) bool { return now.After(m.lookAt.Add(MaxNap)) }
 
 // deadline is when people who hold the reboot back now cannot do so any more; zero
 // for never.
 func (m *Machine) deadline() time.Time {
-	if m.policy.MaxPostpone == 0 || m.heldSince.IsZero() {
+	if m.config.MaxPostpone == 0 || m.heldSince.IsZero() {
 		return time.Time{}
 	}
-	return m.heldSince.Add(m.policy.MaxPostpone - m.postponed)
+	return m.heldSince.Add(m.config.MaxPostpone - m.postponed)
 }
 
 // overdue reports whether people have held the reboot back for as long as they can.
 func (m *Machine) overdue(now time.Time) bool {
-	return m.policy.MaxPostpone > 0 && m.postponedUntil(now) >= m.policy.MaxPostpone
+	return m.config.MaxPostpone > 0 && m.postponedUntil(now) >= m.config.MaxPostpone
 }
 
 // postponedUntil is for how long people have held the reboot back.
@@ -117,7 +117,7 @@ func (m *Machine) postponedUntil(now time.Time) time.Duration {
 // drift is how far the wall clock has gone ahead of the time that passes since the
 // reboot was scheduled.
 func (m *Machine) drift(now time.Time) time.Duration {
-	return m.wall(now).Add(m.rebootAt.Sub(now) + backstop).Sub(m.scheduled).Truncate(time.Millisecond)
+	return m.wall(now).Add(m.rebootAt.Sub(now) + Backstop).Sub(m.scheduled).Truncate(time.Millisecond)
 }
 
 // againAt is when a reboot that a user has cancelled may be tried again.
@@ -125,7 +125,7 @@ func (m *Machine) againAt() time.Time {
 	if m.cancelledAt.IsZero() {
 		return time.Time{}
 	}
-	return m.cancelledAt.Add(m.policy.LoginRetry)
+	return m.cancelledAt.Add(m.config.LoginRetry)
 }
 
 // cancelled reports whether a user has cancelled the reboot for the time being.
@@ -140,15 +140,15 @@ func (m *Machine) due(now time.Time) bool {
 
 // message tells users of the reboot.
 func (m *Machine) message() string {
-	text := fmt.Sprintf("System reboot in %s! locksmithd reboots this host at %s", spoken(m.rebootAt.Sub(m.toldAt)), m.policy.clock(m.scheduled.Add(-backstop)))
+	text := fmt.Sprintf("System reboot in %s! locksmithd reboots this host at %s", spoken(m.rebootAt.Sub(m.toldAt)), m.config.Clock(m.scheduled.Add(-Backstop)))
 	if m.version != "" {
 		text += ", for version " + safetext.Clean(m.version)
 	}
 	if m.final {
-		return text + ". It has been postponed for " + spoken(m.policy.MaxPostpone) +
+		return text + ". It has been postponed for " + spoken(m.config.MaxPostpone) +
 			" and cannot be cancelled any more. To go now, run: systemctl reboot"
 	}
-	return text + ". To cancel it, run: shutdown -c; it is tried again " + spoken(m.policy.LoginRetry) +
+	return text + ". To cancel it, run: shutdown -c; it is tried again " + spoken(m.config.LoginRetry) +
 		" later. To go now, log out, or run: systemctl reboot"
 }
 

@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"errors"
+	"time"
+)
+
+// keptPrecision is how much of the time for which people have held a reboot back a restart
+// may forget.
+const keptPrecision = 10 * time.Second
+
+// Kept is what a restart of the daemon does not forget. Times are by the wall clock. The
+// zero Kept says that there is nothing to remember.
+type Kept struct {
+	Scheduled KeptSchedule `json:"scheduled,omitzero"`
+	// Asked is when logind was asked to reboot at once; zero when it was not, or has said
+	// that it does not.
+	Asked time.Time `json:"asked,omitzero"`
+	// Request is a reboot that somebody asked for by hand.
+	Request KeptRequest `json:"request,omitzero"`
+	// Cancelled is when a user was seen to have cancelled the reboot.
+	Cancelled time.Time     `json:"cancelled,omitzero"`
+	Postponed KeptPostponed `json:"postponed,omitzero"`
+}
+
+// KeptSchedule is a reboot that the daemon has scheduled with logind, or was about to; the
+// zero one is none.
+type KeptSchedule struct {
+	Type string `json:"type"` // always "reboot"
+	// Usec is its time in microseconds since 1970, as logind has it; 0 when nobody knows it,
+	// so that any reboot may be this one.
+	Usec   int64  `json:"usec,omitempty"`
+	Told   bool   `json:"told,omitempty"`   // users were told of it, and nobody has begun to call it off
+	Logind string `json:"logind,omitempty"` // the name on the bus of the logind that has it
+}
+
+// KeptRequest is a reboot that was asked for by hand; the zero one is none.
+type KeptRequest struct {
+	Since   time.Time `json:"since"`
+	Version string    `json:"version,omitempty"`
+}
+
+// KeptPostponed is how long people have held back the reboot for a version.
+type KeptPostponed struct {
+	For     time.Duration `json:"for_ns"`
+	Version string        `json:"version,omitempty"`
+}
+
+// Kept returns what the process after this one has to know.
+func (m *Machine) Kept(now time.Time) Kept {
+	k := Kept{Asked: m.stamp(m.askedAt), Cancelled: m.stamp(m.cancelledAt)}
+	if m.mayStand {
+		k.Scheduled = KeptSchedule{Type: "reboot", Told: m.announced && m.running != Unschedule, Logind: m.logindName}
+		if !m.scheduled.IsZero() {
+			k.Scheduled.Usec = m.scheduled.UnixMicro()
+		}
+	}
+	if m.request {
+		k.Request = KeptRequest{Since: m.stamp(m.pendingSince), Version: m.version}
+	}
+	if held := m.postponedUntil(now).Truncate(keptPrecision); held > 0 {
+		k.Postponed = KeptPostponed{For: held, Version: m.postponedFor}
+	}
+	return k
+}
+
+// remember takes in what the process before this one has left; with nil, it may have asked for
+// a reboot, and scheduled any that stands.
+func (m *Machine) remember(k *Kept, now time.Time) {
+	if k == nil {
+		m.mayStand, m.askedAt = true, now
+		return
+	}
+	if s := k.Scheduled; s.Type != "" {
+		m.mayStand, m.announced, m.logindName = true, s.Told, s.Logind
+		if s.Usec != 0 {
+			m.scheduled = time.UnixMicro(s.Usec)
+		}
+		if !s.Told { // the call may still be under way
+			m.settledAt = now.Add(callGrace)
+		}
+	}
+	if m.askedAt = m.unstamp(k.Asked, now); !m.askedAt.IsZero() {
+		m.settledAt = later(m.settledAt, m.askedAt.Add(callGrace))
+	}
+	m.cancelledAt = m.unstamp(k.Cancelled, now)
+	if since := k.Request.Since; !since.IsZero() {
+		m.request, m.pendingSince, m.version = true, m.unstamp(since, now), k.Request.Version
+	}
+	m.postponed, m.postponedFor = k.Postponed.For, k.Postponed.Version
+}
+
+// stamp is a time as the wall clock shows it, to the second; zero stays zero.
+func (m *Machine) stamp(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return m.wall(t).UTC().Truncate(time.Second)
+}
+
+// unstamp is the time for a stamp, which is not later than now, whatever the clock was when
+// it was made.
+func (m *Machine) unstamp(stamp, now time.Time) time.Time {
+	if stamp.IsZero() {
+		return stamp
+	}
+	return now.Add(-max(0, m.wall(now).Sub(stamp)))
+}
+
+var (
+	// ErrGoingDown is why nothing is undone any more.
+	ErrGoingDown = errors.New("the host is going down already")
+	// ErrWhoseUnknown is why a reboot that stands is neither called off nor taken for another's.
+	ErrWhoseUnknown = errors.New("nobody knows whether locksmithd has scheduled it, as nothing was kept of the process before this one")
+)
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
