@@ -88,7 +88,7 @@ func name(r Record) string {
 	return r.Hostname
 }
 
-// same reports whether both are one host; docs/design.md has the reasons. Disk and hardware outlive a new
+// same reports whether both are one host; docs/host-identity.md has the reasons. Disk and hardware outlive a new
 // name. Where they contradict each other, or say too little, the names decide, and where these say
 // nothing there is no reason to stop a fleet.
 func (c comparison) same() bool {

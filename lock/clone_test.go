@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestEveryComparisonOfTwoHosts is the table in docs/design.md.
+// TestEveryComparisonOfTwoHosts is the table in docs/host-identity.md.
 func TestEveryComparisonOfTwoHosts(t *testing.T) {
 	matches := []match{equal, differs, unknown}
 	for row, want := range map[match]string{ // of the hardware; for a disk that is equal, differs, is unknown

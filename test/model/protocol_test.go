@@ -173,7 +173,7 @@ func (m *model) compares(k kind) (keys uint8) {
 	return keys
 }
 
-// another reports whether what is written is of another host than i: the table in docs/design.md.
+// another reports whether what is written is of another host than i: the table in docs/host-identity.md.
 func (m *model) another(e entry, i uint8) bool {
 	mine := e.host == i
 	renamed := !m.NoName && (!mine || e.old)
