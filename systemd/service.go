@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // Service is how systemd starts a service, as far as its environment and arguments are
@@ -123,7 +125,7 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 
 	written := unitSettings{name: name}
 	for _, file := range append([]string{fragment}, dropIns...) {
-		if data, err := readUnitFile(file); err == nil {
+		if data, err := readfile.Read(file, maxUnitFile); err == nil {
 			written.read(data, file)
 		}
 	}

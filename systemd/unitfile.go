@@ -2,8 +2,6 @@ package systemd
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -11,8 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // unitDirs are where systemd looks for unit files, strongest first, see systemd.unit(5).
@@ -63,9 +62,9 @@ func ReadService(root, name string) (*Service, error) {
 	}
 	settings := unitSettings{name: name, root: root}
 	for i, path := range paths {
-		data, err := readUnitFile(inRoot(root, path))
+		data, err := readfile.Read(inRoot(root, path), maxUnitFile)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
+			return nil, err
 		}
 		if i == 0 && len(data) == 0 {
 			return &Service{Masked: true}, nil
@@ -98,31 +97,6 @@ func inRoot(root, path string) string {
 
 // maxUnitFile bounds what is read of a unit file, in bytes.
 const maxUnitFile = 1 << 20
-
-// readUnitFile returns a file's content, which is empty for /dev/null.
-func readUnitFile(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would have it wait
-	if err != nil {
-		return nil, withoutPath(err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxUnitFile+1))
-	switch {
-	case err != nil:
-		return nil, withoutPath(err)
-	case len(data) > maxUnitFile:
-		return nil, fmt.Errorf("it is larger than %d bytes", maxUnitFile)
-	}
-	return data, nil
-}
-
-func withoutPath(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
-}
 
 // unitSettings collects the settings of a unit file and its drop-ins, which are read in the order in
 // which they count. What systemd would pass over is passed over.
@@ -244,7 +218,7 @@ func (s *unitSettings) expand(text string) string {
 		return text
 	}
 	file := func(path string) string {
-		data, _ := readUnitFile(inRoot(s.root, filepath.Join(s.root, path)))
+		data, _ := readfile.Read(inRoot(s.root, filepath.Join(s.root, path)), maxUnitFile)
 		return strings.TrimSpace(string(data))
 	}
 	prefix := strings.TrimSuffix(s.name, filepath.Ext(s.name))

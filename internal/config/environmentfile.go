@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // maxFileSize bounds what is read of an environment file, in bytes. A real
@@ -54,7 +54,7 @@ func (f environmentFile) lookup(name string) (assignment, bool) {
 // exist is an empty one, as it is for systemd's "EnvironmentFile=-PATH". Every
 // error names the file.
 func readEnvironmentFile(path string) (environmentFile, error) {
-	data, err := readSmallFile(path, maxFileSize)
+	data, err := readfile.Read(path, maxFileSize)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return environmentFile{missing: true}, nil
 	}
@@ -66,49 +66,6 @@ func readEnvironmentFile(path string) (environmentFile, error) {
 		return environmentFile{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	return f, nil
-}
-
-// readSmallFile returns the content of a regular file of at most limit bytes.
-// It never blocks on a pipe nor reads a device, except /dev/null, which is how
-// an administrator masks a file.
-func readSmallFile(path string, limit int64) ([]byte, error) {
-	// O_NONBLOCK: opening a pipe would otherwise wait for its writer.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, withoutPath(err))
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, withoutPath(err))
-	}
-	switch {
-	case info.IsDir():
-		return nil, fmt.Errorf("read %s: it is a directory, not a file", path)
-	case !info.Mode().IsRegular():
-		if null, err := os.Stat(os.DevNull); err == nil && os.SameFile(null, info) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("read %s: it is not a regular file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, withoutPath(err))
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("read %s: it is larger than %d bytes", path, limit)
-	}
-	return data, nil
-}
-
-// withoutPath unwraps the operation and path of a file error, for callers that
-// say them in their own words.
-func withoutPath(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
 }
 
 // parseEnvironmentFile parses the syntax of EnvironmentFile= as systemd 254 and

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // machineIDPath is described in machine-id(5).
@@ -22,7 +24,7 @@ const maxMachineID = 256
 // printed. Every error names the file.
 func MachineID(root string) (string, error) {
 	path := filepath.Join(root, machineIDPath)
-	data, err := readSmallFile(path, 4096)
+	data, err := readfile.Read(path, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: systemd-machine-id-setup writes it", err)
 	}

@@ -4,11 +4,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // hardwareIDs are where firmware says which machine this is: the system UUID of SMBIOS, and the serial
@@ -56,12 +57,7 @@ func hardware(root string) string {
 // readHardwareID returns the id in a file in one spelling: that of a kernel may change with an update. It is
 // "" where there is none.
 func readHardwareID(path string) string {
-	file, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxHardwareID))
+	data, err := readfile.Read(path, maxHardwareID)
 	if err != nil {
 		return ""
 	}

@@ -6,11 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // tokenFile is where the tokens are, below root. It has a line for each, the newest one first: the token,
@@ -68,15 +69,10 @@ func NewToken(root string) (string, error) {
 
 // readTokens skips lines that are none.
 func readTokens(path string) (tokens []token, err error) {
-	file, err := os.Open(path)
+	data, err := readfile.Read(path, maxTokenFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxTokenFile))
 	if err != nil {
 		return nil, err
 	}

@@ -11,13 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -56,10 +56,10 @@ func (f *File) Read() (Kept, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Kept{}, ErrNone
 	}
-	if err == nil {
-		err = json.Unmarshal(data, &d)
+	if err != nil {
+		return Kept{}, err
 	}
-	switch {
+	switch err = json.Unmarshal(data, &d); {
 	case err != nil:
 		return Kept{}, fmt.Errorf("read %s: %w", f.path, err)
 	case d.Boot == "":
@@ -72,23 +72,14 @@ func (f *File) Read() (Kept, error) {
 	return d.Kept, nil
 }
 
-// content returns what a plain file holds. O_NONBLOCK keeps a named pipe from holding us up.
+// content returns what a plain file holds.
 func (f *File) content() ([]byte, error) {
-	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	file, err := readfile.Open(f.path, syscall.O_NOFOLLOW)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a plain file")
-	case info.Size() > maxSize:
-		return nil, fmt.Errorf("it has %d bytes, which is more than any that locksmithd writes", info.Size())
-	}
-	return io.ReadAll(io.LimitReader(file, maxSize))
+	return readfile.Content(file, maxSize)
 }
 
 // Write replaces what is kept. On error the old content is still there.

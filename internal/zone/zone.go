@@ -9,7 +9,6 @@ package zone
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 const (
@@ -146,20 +147,13 @@ func versionOf(info fs.FileInfo, err error) version {
 // read returns the zone of a file in the format of tzfile(5), and the version of the very file that was
 // read: what is at its path may be replaced at any time. If it cannot be opened it is what is there.
 func read(path, name string) (*time.Location, version, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold it up
+	f, err := readfile.Open(path, 0)
 	if err != nil {
 		return nil, versionOf(os.Stat(path)), err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, version{}, err
-	}
-	seen := versionOf(info, nil)
-	if !info.Mode().IsRegular() || info.Size() > maxSize {
-		return nil, seen, fmt.Errorf("read %s: it is not a time zone file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSize))
+	seen := versionOf(f.Stat())
+	data, err := readfile.Content(f, maxSize)
 	if err != nil {
 		return nil, seen, err
 	}

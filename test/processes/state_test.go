@@ -63,7 +63,7 @@ func TestRebootThatMayBeOursKeepsItsSlot(t *testing.T) {
 	}{
 		"wiped":      {"", ""},
 		"broken":     {`{"boot_id":`, "unexpected end of JSON input"},
-		"huge":       {strings.Repeat("x", 1<<20), "more than any that locksmithd writes"},
+		"huge":       {strings.Repeat("x", 1<<20), "larger than 65536 bytes"},
 		"other boot": {`{"boot_id":"x"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

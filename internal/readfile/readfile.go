@@ -1,0 +1,69 @@
+// Package readfile reads small files whole.
+//
+// It guarantees that reading neither waits, as it would for the writer of a pipe, nor takes more memory
+// than the caller allows, and that every error names the file.
+package readfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Read returns the content of the regular file at path, of at most limit bytes. /dev/null counts as an empty
+// file, because an administrator masks a file with it.
+func Read(path string, limit int64) ([]byte, error) {
+	file, err := Open(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return Content(file, limit)
+}
+
+// Open opens a file for Content. It opens a pipe, too, but does not wait for its writer. The flags, such as
+// syscall.O_NOFOLLOW, are those of open(2).
+func Open(path string, flags int) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+	return file, failed(path, err)
+}
+
+// Content does what Read does, for a file that is open.
+func Content(file *os.File, limit int64) ([]byte, error) {
+	path := file.Name()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, failed(path, err)
+	case info.IsDir():
+		return nil, fmt.Errorf("read %s: it is a directory, not a file", path)
+	case !info.Mode().IsRegular():
+		if null, err := os.Stat(os.DevNull); err == nil && os.SameFile(null, info) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("read %s: it is not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	switch {
+	case err != nil:
+		return nil, failed(path, err)
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("read %s: it is larger than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// failed returns the error of an operation on a file in the form of this package's own errors.
+func failed(path string, err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read %s: %w", path, err)
+}
