@@ -22,6 +22,7 @@ import (
 
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/ptytest"
 	"github.com/locksmithd/locksmith/test/realpart"
@@ -108,13 +109,13 @@ type demo struct {
 func command(t *testing.T, args ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
 	tmp, err := os.MkdirTemp("", "demo-test-") // t.TempDir is closed to nobody
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { os.RemoveAll(tmp) })
 	cmd = exec.Command(filepath.Join(bin, "demo"), args...)
 	cmd.Env = []string{asDemo + "=1", "TMPDIR=" + tmp, "TERM=xterm"}
 	cmd.Dir = "/"
 	if os.Geteuid() == 0 {
-		must(t, os.Chown(tmp, nobody, nobody))
+		must.Do(t, os.Chown(tmp, nobody, nobody))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
 	return cmd, tmp
@@ -125,11 +126,11 @@ func start(t *testing.T, args ...string) *demo {
 	cmd, tmp := command(t, args...)
 	d := &demo{t: t, tmp: tmp, lines: make(chan string, 10000)}
 	read, write, err := os.Pipe()
-	must(t, err)
+	must.Do(t, err)
 	cmd.Stdout, cmd.Stderr = write, &d.stderr
 	d.Process, err = proc.Start(cmd)
 	write.Close()
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(d.Kill)
 	go func() {
 		defer read.Close()
@@ -157,7 +158,7 @@ func (d *demo) await(pattern string) []string {
 				return found
 			}
 		case <-timeout:
-			d.t.Fatalf("waited in vain for %q\n%s", pattern, strings.Join(d.output, "\n"))
+			d.t.Fatalf("timed out waiting for %q\n%s", pattern, strings.Join(d.output, "\n"))
 		}
 	}
 }
@@ -165,11 +166,7 @@ func (d *demo) await(pattern string) []string {
 // end waits for the end and returns the exit status and all standard output.
 func (d *demo) end() (status int, stdout string) {
 	d.t.Helper()
-	select {
-	case <-d.Done():
-	case <-time.After(patience):
-		d.t.Fatal("the demo does not end")
-	}
+	must.Receive(d.t, patience, "the end of the demo", d.Done())
 	for text := range d.lines {
 		d.output = append(d.output, text)
 	}
@@ -193,7 +190,7 @@ func (d *demo) wantNothingLeft() {
 		d.t.Errorf("left running: %v", left)
 	}
 	files, err := os.ReadDir(d.tmp)
-	must(d.t, err)
+	must.Do(d.t, err)
 	if len(files) > 0 {
 		d.t.Errorf("left on disk: %v", files)
 	}
@@ -204,7 +201,7 @@ func (d *demo) wantNothingLeft() {
 func processesOf(t *testing.T, folder string) map[int]string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	must(t, err)
+	must.Do(t, err)
 	found := map[int]string{}
 	for _, f := range files {
 		data, err := os.ReadFile(f)
@@ -212,7 +209,7 @@ func processesOf(t *testing.T, folder string) map[int]string {
 			continue // or it is gone
 		}
 		pid, err := strconv.Atoi(strings.Split(f, "/")[2])
-		must(t, err)
+		must.Do(t, err)
 		found[pid] = string(bytes.ReplaceAll(data, []byte{0}, []byte{' '}))
 	}
 	return found
@@ -225,18 +222,11 @@ func (d *demo) kill(pattern string) {
 	for pid, line := range processesOf(d.t, d.tmp) {
 		if regexp.MustCompile(pattern).MatchString(line) {
 			n++
-			must(d.t, syscall.Kill(pid, syscall.SIGKILL))
+			must.Do(d.t, syscall.Kill(pid, syscall.SIGKILL))
 		}
 	}
 	if n != 1 {
 		d.t.Fatalf("%d processes are %q, want 1", n, pattern)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -313,7 +303,7 @@ func TestSignalLeavesNothingBehind(t *testing.T) {
 					t.Errorf("running: %v; want 6 processes and more", is)
 				}
 			}
-			must(t, d.Signal(c.signal))
+			must.Do(t, d.Signal(c.signal))
 			d.wantFailure(`^demo: interrupted \(.*\)\n$`)
 		})
 	}
@@ -328,30 +318,22 @@ func TestKilledDemoLeavesNothingRunning(t *testing.T) {
 	}
 	d.Kill()
 	// The kernel has sent the signals; it may take a moment until they have worked.
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for len(processesOf(t, d.tmp)) > 0 {
-		if time.Now().After(deadline) {
-			t.Fatalf("left running: %v", processesOf(t, d.tmp))
-		}
-		<-tick.C
-	}
+	must.Eventually(t, patience, "the end of all processes", func() bool { return len(processesOf(t, d.tmp)) == 0 })
 }
 
 func TestReaderThatGoesLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	cmd, tmp := command(t, "-down", "1h")
 	read, write, err := os.Pipe()
-	must(t, err)
+	must.Do(t, err)
 	d := &demo{t: t, tmp: tmp, lines: make(chan string)}
 	close(d.lines)
 	cmd.Stdout, cmd.Stderr = write, &d.stderr
 	d.Process, err = proc.Start(cmd)
 	write.Close()
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(d.Kill)
-	must(t, read.Close())
+	must.Do(t, read.Close())
 	d.wantFailure(`^demo: `)
 }
 
@@ -430,13 +412,13 @@ func cheat() error {
 func TestDaemonThatRebootsUnaskedFailsTheDemo(t *testing.T) {
 	t.Parallel()
 	folder, err := os.MkdirTemp(bin, "cheat-")
-	must(t, err)
-	must(t, os.Chmod(folder, 0o755)) // for nobody
+	must.Do(t, err)
+	must.Do(t, os.Chmod(folder, 0o755)) // for nobody
 	for _, name := range []string{"etcd", "locksmithctl"} {
-		must(t, os.Symlink(filepath.Join(bin, name), filepath.Join(folder, name)))
+		must.Do(t, os.Symlink(filepath.Join(bin, name), filepath.Join(folder, name)))
 	}
 	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s/demo \"$@\"\n", asCheat, bin)
-	must(t, os.WriteFile(filepath.Join(folder, "locksmithd"), []byte(script), 0o755))
+	must.Do(t, os.WriteFile(filepath.Join(folder, "locksmithd"), []byte(script), 0o755))
 	d := start(t, "-bin", folder, "-hosts", "1")
 	d.wantFailure(`^demo: host-1 rebooted though there was no update\n$`)
 }
@@ -481,9 +463,9 @@ func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 	d := &demo{t: t, tmp: tmp}
 	var err error
 	d.Process, err = proc.Start(cmd)
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(d.Kill)
-	must(t, program.Close())
+	must.Do(t, program.Close())
 
 	var got []byte
 	interrupted := interrupt == ""
@@ -492,12 +474,12 @@ func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 		got = append(got, buffer[:n]...)
 		if !interrupted && bytes.Contains(got, []byte(interrupt)) {
 			interrupted = true
-			must(t, d.Signal(syscall.SIGINT))
+			must.Do(t, d.Signal(syscall.SIGINT))
 		}
 		if errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) {
 			break // nobody has the terminal open any more
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 	wantStatus := 0
 	if interrupt != "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 var epoch = time.Date(2026, 3, 5, 4, 0, 0, 0, time.UTC)
@@ -97,9 +98,7 @@ func TestRefereeIsNotDoneBeforeAllIsGivenBackAndIdle(t *testing.T) {
 		if r.done() {
 			t.Fatalf("done before %+v", e)
 		}
-		if err := r.observe(e); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, r.observe(e))
 	}
 }
 

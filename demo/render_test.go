@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func wantText(t *testing.T, got, want string) {
@@ -21,9 +23,7 @@ func observed(t *testing.T, max int, hosts []string, history []event) *referee {
 	t.Helper()
 	r := newReferee(hosts, max, epoch)
 	for _, e := range at(history...) {
-		if err := r.observe(e); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, r.observe(e))
 	}
 	return r
 }
@@ -108,9 +108,7 @@ func TestPlainLinesTellWhatHappens(t *testing.T) {
 	r := newReferee([]string{"a", "b"}, 1, epoch)
 	var got strings.Builder
 	for _, e := range at(good()...) {
-		if err := r.observe(e); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, r.observe(e))
 		if text := line(r, e); text != "" {
 			got.WriteString(text + "\n")
 		}

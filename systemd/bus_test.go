@@ -3,6 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -14,8 +15,12 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	bustest.RunStranger()
@@ -136,11 +141,7 @@ func TestTheBusGoesAwayEndsTheConnection(t *testing.T) {
 	if err := bus.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-conn.Context().Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the connection does not notice that the bus is gone")
-	}
+	must.Receive(t, patience, "the end of the connection", conn.Context().Done())
 	if err := ask(t, conn); err == nil {
 		t.Error("a call without a bus succeeded")
 	}
@@ -162,20 +163,15 @@ func TestSignalsComeInOrder(t *testing.T) {
 			}
 		}
 	}()
-	deadline := time.After(30 * time.Second)
 	for next := uint32(0); next < count; {
-		select {
-		case s := <-signals:
-			if s.Name != "a.b.C" {
-				continue
-			}
-			if s.Body[0] != next {
-				t.Fatalf("signal %v came, %d was due", s.Body[0], next)
-			}
-			next++
-		case <-deadline:
-			t.Fatalf("signal %d does not come", next)
+		s := must.Receive(t, patience, fmt.Sprintf("signal %d", next), signals)
+		if s.Name != "a.b.C" {
+			continue
 		}
+		if s.Body[0] != next {
+			t.Fatalf("signal %v came, %d was due", s.Body[0], next)
+		}
+		next++
 	}
 }
 
@@ -224,23 +220,15 @@ func TestNobodyCanCutTheBusConnectionWithAMessage(t *testing.T) {
 			if err := bustest.SendTo(bustest.For(t).Connect(bus), conn.Names()[0], "/x", "a.b.Last"); err != nil {
 				t.Fatal(err)
 			}
-			deadline := time.After(10 * time.Second)
-			for {
-				select {
-				case s, ok := <-signals:
-					if !ok {
-						t.Fatal("the connection was lost")
-					}
-					if test.dropped && s.Name == "a.b.C" {
-						t.Error("the message came through")
-					}
-					if s.Name != "a.b.Last" {
-						continue
-					}
-				case <-deadline:
-					t.Fatal("nothing comes any more")
+			for last := false; !last; {
+				s := must.Receive(t, patience, "a signal", signals)
+				if s == nil {
+					t.Fatal("the connection was lost")
 				}
-				break
+				if test.dropped && s.Name == "a.b.C" {
+					t.Error("the message came through")
+				}
+				last = s.Name == "a.b.Last"
 			}
 			if err := ask(t, conn); err != nil {
 				t.Error(err)
@@ -275,15 +263,9 @@ func TestFileDescriptorsAreAgreedToAndDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.After(10 * time.Second)
 	for n := 0; n < count; {
-		select {
-		case s := <-signals:
-			if s.Name == "a.b.C" {
-				n++
-			}
-		case <-deadline:
-			t.Fatalf("%d of %d signals with a file descriptor have come", n, count)
+		if s := must.Receive(t, patience, fmt.Sprintf("signal %d of %d with a file descriptor", n+1, count), signals); s.Name == "a.b.C" {
+			n++
 		}
 	}
 	if after := open(); after > before {

@@ -101,14 +101,6 @@ func askRealLogind(t *testing.T) {
 		t.Helper()
 		must.Do(t, exec.CommandContext(ctx, args[0], args[1:]...).Start())
 	}
-	eventually := func(what string, ok func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal(what)
-			}
-		}
-	}
 
 	// Sessions.
 	if others, err := l.OtherSessions(ctx); err != nil || len(others) > 0 {
@@ -120,7 +112,7 @@ func askRealLogind(t *testing.T) {
 	for unit, class := range map[string]string{"person": "user", "cron": "background", "login-screen": "greeter"} {
 		run("systemd-run", "--unit="+unit, "-p", "User=ann", "-p", "PAMName=test", "-p", "Environment=XDG_SESSION_CLASS="+class, "sleep", "1000")
 	}
-	eventually("there are not three sessions", func() bool { return strings.Count(run("loginctl", "--no-legend", "--no-pager"), "\n") >= 3 })
+	must.Eventually(t, patience, "three sessions", func() bool { return strings.Count(run("loginctl", "--no-legend", "--no-pager"), "\n") >= 3 })
 	sessions, err := l.Sessions(ctx)
 	if err != nil || len(sessions) != 1 || sessions[0].ID == "" || sessions[0].User != "ann" || sessions[0].UID != 1001 {
 		t.Errorf("ann is logged in: %+v, %v", sessions, err)
@@ -128,7 +120,7 @@ func askRealLogind(t *testing.T) {
 	run("systemd-run", "--wait", "-p", "PAMName=test", "-p", "User=root", "-p", "Environment=XDG_SESSION_CLASS=user", "-p", "StandardOutput=append:/out/log",
 		"-p", "Environment="+realVariable+"=session", "/systemd.test", "-test.run=^TestRealLogind$")
 	run("systemctl", "stop", "person")
-	eventually("ann does not go", func() bool { s, err := l.Sessions(ctx); return err == nil && len(s) == 0 })
+	must.Eventually(t, patience, "ann to leave", func() bool { s, err := l.Sessions(ctx); return err == nil && len(s) == 0 })
 
 	// Scheduled shutdowns.
 	if s, err := l.Scheduled(ctx); err != nil || s != (Shutdown{}) {
@@ -167,7 +159,7 @@ func askRealLogind(t *testing.T) {
 	}
 	hold("systemd-inhibit", "--what=shutdown", "--mode=delay", "--who=slow", "--why="+strings.Repeat("x", 100_000), "sleep", "1000")
 	hold("systemd-inhibit", "--what=sleep", "--who=film", "--why=it runs", "sleep", "1000")
-	eventually("there are not two inhibitors", func() bool {
+	must.Eventually(t, patience, "two inhibitors", func() bool {
 		list := run("systemd-inhibit", "--list", "--no-pager")
 		return strings.Contains(list, "slow") && strings.Contains(list, "film")
 	})
@@ -176,12 +168,12 @@ func askRealLogind(t *testing.T) {
 	}
 	run("systemd-run", "--unit=backup", "systemd-inhibit", "--what=sleep:shutdown", "--who=backup\x1b[2J", "--why=nightly run", "sleep", "1000")
 	var inhibitors []Inhibitor
-	eventually("the inhibitor is not seen", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 1 })
+	must.Eventually(t, patience, "the inhibitor to be listed", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 1 })
 	if i := inhibitors[0]; i.Who != `backup\x1b[2J` || i.Why != "nightly run" || i.User != "root" || i.PID == 0 {
 		t.Errorf("it is %+v", i)
 	}
 	run("systemctl", "stop", "backup")
-	eventually("the inhibitor does not go", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 0 })
+	must.Eventually(t, patience, "the inhibitor to go", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 0 })
 
 	// The reboot, for which logind gives whoever delays it five seconds.
 	if preparing, err := l.PreparingForShutdown(ctx); err != nil || preparing {

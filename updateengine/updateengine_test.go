@@ -18,6 +18,7 @@ import (
 
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -50,26 +51,14 @@ func (j *journal) String() string {
 // expect waits for a line that has all the parts.
 func (j *journal) expect(t *testing.T, parts ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		for line := range strings.Lines(j.String()) {
-			found := true
-			for _, part := range parts {
-				found = found && strings.Contains(line, part)
-			}
-			if found {
-				return
-			}
+	defer func() {
+		if t.Failed() {
+			t.Logf("the log:\n%s", j)
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("no line of the log has %q:\n%s", parts, j)
-		}
-	}
+	}()
+	must.Eventually(t, patience, fmt.Sprintf("a line of the log with %q", parts), func() bool {
+		return contains.Lines(j.String(), parts...) > 0
+	})
 }
 
 // host is one machine's bus as the daemon sees it.

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -311,13 +312,9 @@ func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
 			_, err := start(path)
 			done <- err
 		}()
-		select {
-		case err := <-done:
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
-				t.Errorf("%s: %v, want that %s %s", test.name, err, path, test.want)
-			}
-		case <-time.After(20 * time.Second):
-			t.Fatalf("%s: Open hangs", test.name)
+		err := must.Receive(t, 20*time.Second, "Open of a "+test.name, done)
+		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v, want that %s %s", test.name, err, path, test.want)
 		}
 	}
 	expect(t, target, "precious")

@@ -14,6 +14,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/randtest"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
@@ -27,16 +28,12 @@ func TestBusListensAtOneAddressAcrossRestarts(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.Open)
 	address := bus.Address()
 	before := bustest.For(t).Connect(bus)
-	if err := bus.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bus.Kill())
 	<-before.Context().Done()
 	if _, err := bus.Connect(); err == nil {
 		t.Fatal("connected to a bus that was killed")
 	}
-	if err := bus.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bus.Restart())
 	bustest.For(t).Connect(bus)
 	if got := bus.Address(); got != address {
 		t.Errorf("address after a restart: %s, before: %s", got, address)
@@ -47,9 +44,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	bus, err := bustest.Start(bustest.Open)
 	realpart.Must(t, err)
 	socket := strings.TrimPrefix(bus.Address(), "unix:path=")
-	if err := bus.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bus.Close())
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("stat %s: %v, want it gone", socket, err)
 	}
@@ -76,13 +71,9 @@ func TestEngineIsSeenAsUpdateEngine(t *testing.T) {
 	}
 	signals := make(chan *dbus.Signal, 10)
 	conn.Signal(signals)
-	if err := conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)))
 	want := bustest.Status{LastChecked: 7, Progress: 0.5, Operation: bustest.OperationDownloading, NewVersion: "1.2.3", NewSize: 9}
-	if err := engine.Announce(want); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, engine.Announce(want))
 	s := <-signals
 	for s.Name != bustest.EngineSignal {
 		s = <-signals
@@ -116,15 +107,11 @@ func TestEngineIsSeenAsUpdateEngine(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Errorf("after Heal: %v", err)
 	}
-	if err := engine.Leave(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, engine.Leave())
 	if _, err := status(); err == nil {
 		t.Error("GetStatus was answered by an engine that left")
 	}
-	if err := engine.Appear(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, engine.Appear())
 	if _, err := status(); err != nil {
 		t.Errorf("after it came back: %v", err)
 	}
@@ -139,9 +126,7 @@ func TestNoAnswerOfEngineIsOlderThanTheSignalBeforeIt(t *testing.T) {
 	object := conn.Object(bustest.EngineName, bustest.EnginePath)
 	signals := make(chan *dbus.Signal, 10)
 	conn.Signal(signals)
-	if err := conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)))
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 	for round := range 300 {
 		calls := make(chan *dbus.Call, 20) // many at once, so that they get into each other's way
@@ -150,9 +135,7 @@ func TestNoAnswerOfEngineIsOlderThanTheSignalBeforeIt(t *testing.T) {
 		}
 		time.Sleep(time.Duration(random.IntN(400)) * time.Microsecond)
 		announced := bustest.Status{Operation: bustest.OperationDownloading, NewSize: int64(round)}
-		if err := engine.Announce(announced); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, engine.Announce(announced))
 		signal := <-signals
 		for signal.Name != bustest.EngineSignal {
 			signal = <-signals
@@ -176,9 +159,7 @@ func TestLogindReportsReboots(t *testing.T) {
 	conn := h.Connect(bus)
 	object := conn.Object(bustest.LogindName, bustest.LogindPath)
 	before := time.Now()
-	if err := object.Call("org.freedesktop.login1.Manager.Reboot", 0, false).Err; err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, object.Call("org.freedesktop.login1.Manager.Reboot", 0, false).Err)
 	call := <-logind.Reboots()
 	if call.Interactive || call.Sender != conn.Names()[0] || !call.Accepted || call.At.Before(before) {
 		t.Errorf("call: %+v", call)
@@ -238,12 +219,8 @@ func TestARebootHasBegunWhenItIsTold(t *testing.T) {
 		if s := logind.Shutdown(); s.Type != "reboot" {
 			t.Fatalf("told of a reboot, and what is under way is %+v", s)
 		}
-		if err := logind.SetPreparing(false); err != nil {
-			t.Fatal(err)
-		}
-		if err := (<-answer.Done).Err; err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, logind.SetPreparing(false))
+		must.Do(t, (<-answer.Done).Err)
 		if preparing, err := object.GetProperty("org.freedesktop.login1.Manager.PreparingForShutdown"); err != nil || preparing.Value() != false {
 			t.Fatalf("preparing after a boot: %v, %v", preparing, err)
 		}
@@ -269,9 +246,7 @@ func TestLogindKnowsNoSessionThatHasEnded(t *testing.T) {
 	a, b := bustest.Session{ID: "a"}, bustest.Session{ID: "b"}
 	set := func(sessions ...bustest.Session) {
 		t.Helper()
-		if err := logind.SetSessions(sessions...); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, logind.SetSessions(sessions...))
 	}
 	want := func(wantA, wantB string) {
 		t.Helper()
@@ -285,9 +260,7 @@ func TestLogindKnowsNoSessionThatHasEnded(t *testing.T) {
 	want(unknown, fine)
 	set(a, b)
 	want(fine, fine)
-	if err := logind.Vanish("b"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, logind.Vanish("b"))
 	want(fine, unknown)
 	var listed [][]any
 	err := conn.Object(bustest.LogindName, bustest.LogindPath).Call("org.freedesktop.login1.Manager.ListSessions", 0).Store(&listed)
@@ -315,16 +288,12 @@ func TestStrangerIsAnotherUser(t *testing.T) {
 	conn := h.Connect(bus)
 	stranger := h.Stranger(bus, bustest.Nobody, 4243, 4244, 4245)
 	var uid uint32
-	if err := conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, stranger.Name()).Store(&uid); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, stranger.Name()).Store(&uid))
 	if uid != bustest.Nobody {
 		t.Errorf("the bus says uid %d, want nobody", uid)
 	}
 	var fields map[string]dbus.Variant
-	if err := conn.BusObject().Call("org.freedesktop.DBus.GetConnectionCredentials", 0, stranger.Name()).Store(&fields); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, conn.BusObject().Call("org.freedesktop.DBus.GetConnectionCredentials", 0, stranger.Name()).Store(&fields))
 	t.Log(fields)
 	if got := fields["ProcessID"].Value(); got != uint32(stranger.PID()) {
 		t.Errorf("the bus says pid %v, want %d", got, stranger.PID())

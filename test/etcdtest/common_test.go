@@ -54,9 +54,7 @@ func newClient(t *testing.T, c clientv3.Config) *clientv3.Client {
 		MinConnectTimeout: time.Second,
 	})}
 	client, err := clientv3.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { client.Close() })
 	return client
 }
@@ -69,9 +67,7 @@ func clientOf(t *testing.T, endpoint string) *clientv3.Client {
 func outside(t *testing.T, s *etcdtest.Server) *clientv3.Client {
 	t.Helper()
 	c, err := s.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return c
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
@@ -250,34 +251,22 @@ func (h *host) signal() {
 // awaitBoot waits until boot n, or a later one, is done.
 func (h *host) awaitBoot(n int) *boot {
 	h.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
+	var last *boot
+	must.Await(h.t, patience, fmt.Sprintf("boot %d of %s", n, h.name), func() (<-chan struct{}, bool) {
 		h.mu.Lock()
-		changed, failed := h.changed, h.failed
-		var last *boot
+		defer h.mu.Unlock()
+		must.Do(h.t, h.failed)
 		if len(h.boots) > 0 {
 			last = h.boots[len(h.boots)-1]
 		}
-		up := last != nil && last.n >= n && last.ready && last.leader != 0
-		h.mu.Unlock()
-		if failed != nil {
-			h.t.Fatal(failed)
-		}
-		if up {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			if last.id == "" {
-				last.id = h.readBootID(last)
-			}
-			return last
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			h.t.Fatalf("waited in vain for boot %d of %s", n, h.name)
-		}
+		return h.changed, last != nil && last.n >= n && last.ready && last.leader != 0
+	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if last.id == "" {
+		last.id = h.readBootID(last)
 	}
+	return last
 }
 
 // awaitUp waits until the host is up, and returns its boot.
@@ -387,7 +376,7 @@ func (h *host) awaitStatus(parts ...string) string {
 	var status string
 	must.Eventually(h.t, patience, fmt.Sprintf("the status %q on %s", parts, h.name), func() bool {
 		status = h.unit("locksmithd", "StatusText")
-		return containsAll(status, parts...)
+		return contains.All(status, parts...)
 	})
 	return status
 }
@@ -411,7 +400,7 @@ func (h *host) awaitJournal(parts ...string) string {
 	var found string
 	must.Eventually(h.t, patience, fmt.Sprintf("%q in the journal of %s", parts, h.name), func() bool {
 		for line := range strings.Lines(h.journal()) {
-			if containsAll(line, parts...) {
+			if contains.All(line, parts...) {
 				found = line
 				return true
 			}
@@ -430,13 +419,4 @@ func (h *host) dump() {
 	journal, _ := exec.Command("journalctl", "--directory="+h.root+"/var/log/journal", "--output=short-precise",
 		"--no-pager", "--lines=150").CombinedOutput()
 	h.t.Logf("%s, machine id %s, address %s; its console:\n%s\nits journal:\n%s", h.name, h.id, h.address, console, journal)
-}
-
-func containsAll(text string, parts ...string) bool {
-	for _, p := range parts {
-		if !strings.Contains(text, p) {
-			return false
-		}
-	}
-	return true
 }

@@ -1,11 +1,12 @@
 package hosts
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // holdAtTheEnd gives the host a service that, once it is started, keeps it up while logind was asked to

@@ -3,13 +3,15 @@ package hosts
 import (
 	"errors"
 	"fmt"
-	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // terminal is one of a host, with somebody at it.
@@ -85,7 +87,7 @@ func (t *terminal) await(parts ...string) {
 			t.h.t.Logf("the terminal shows %q", t.text())
 		}
 	}()
-	must.Eventually(t.h.t, patience, fmt.Sprintf("%q on the terminal", parts), func() bool { return containsAll(t.text(), parts...) })
+	must.Eventually(t.h.t, patience, fmt.Sprintf("%q on the terminal", parts), func() bool { return contains.All(t.text(), parts...) })
 }
 
 // text is what the terminal has shown, without line breaks, which depend on its width.

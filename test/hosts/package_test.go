@@ -1,10 +1,11 @@
 package hosts
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {

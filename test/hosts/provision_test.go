@@ -2,12 +2,14 @@ package hosts
 
 import (
 	"bytes"
-	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // provision writes what a Butane file says to the disk of a host that has not booted yet, with
@@ -63,7 +65,7 @@ systemd:
 	h.powerOn()
 	h.awaitUp()
 	h.awaitStatus("idle")
-	if got := h.do("locksmithctl", "config"); !containsAll(got, "etcd-lock", "/etc/flatcar/update.conf:3", f.group, "drop-in 10-etcd.conf") {
+	if got := h.do("locksmithctl", "config"); !contains.All(got, "etcd-lock", "/etc/flatcar/update.conf:3", f.group, "drop-in 10-etcd.conf") {
 		t.Errorf("locksmithctl config prints\n%s", got)
 	}
 	w := f.oneAtATime(nil)

@@ -1,10 +1,11 @@
 package hosts
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // withUnit makes settings of the daemon's unit on a host that is up.

@@ -2,11 +2,13 @@ package hosts
 
 import (
 	"fmt"
-	"github.com/locksmithd/locksmith/test/must"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // shutWindow is a reboot window, as lines of update.conf, that does not open during any
@@ -85,7 +87,7 @@ func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 	h.write("/etc/flatcar/update.conf", "REBOOT_STRATEGY=ectd-lock\n")
 	h.do("systemctl", "reload", "locksmithd")
 	refusal := h.awaitJournal("the new configuration is refused")
-	if !containsAll(refusal, "REBOOT_STRATEGY", "ectd-lock", "/etc/flatcar/update.conf") {
+	if !contains.All(refusal, "REBOOT_STRATEGY", "ectd-lock", "/etc/flatcar/update.conf") {
 		t.Errorf("the refusal does not say what is wrong and where: %s", refusal)
 	}
 	h.awaitStatus("for the reboot window")

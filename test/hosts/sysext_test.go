@@ -1,12 +1,13 @@
 package hosts
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // It is merged as the tree that is beside the image, as containers have no loop devices.

@@ -1,11 +1,12 @@
 package hosts
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestTheUnitExposesLittle(t *testing.T) {

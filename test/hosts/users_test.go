@@ -1,11 +1,13 @@
 package hosts
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T) {
@@ -240,7 +242,7 @@ func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 	refused := func(parts ...string) {
 		t.Helper()
 		r := h.run("locksmithctl", "reboot")
-		if r.status != 1 || !containsAll(r.stderr, append(parts, "-force")...) {
+		if r.status != 1 || !contains.All(r.stderr, append(parts, "-force")...) {
 			t.Errorf("locksmithctl reboot: %+v, want status 1 and %q", r, parts)
 		}
 		f.awaitHolders()

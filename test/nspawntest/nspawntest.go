@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -62,24 +63,17 @@ func New(t *testing.T) *Machine {
 	dir := t.TempDir()
 	m := &Machine{t, filepath.Join(dir, "root"), filepath.Join(dir, "usr")}
 	for _, name := range []string{"", "usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
-		m.must(os.Mkdir(filepath.Join(m.root, name), 0o755))
+		must.Do(m.t, os.Mkdir(filepath.Join(m.root, name), 0o755))
 	}
-	m.must(os.Mkdir(m.extra, 0o755))
+	must.Do(m.t, os.Mkdir(m.extra, 0o755))
 	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
-		m.must(os.Symlink("usr/"+dir, filepath.Join(m.root, dir)))
+		must.Do(m.t, os.Symlink("usr/"+dir, filepath.Join(m.root, dir)))
 	}
 	m.Write("/etc/os-release", "ID=test\n")
 	m.Write("/etc/machine-id", "uninitialized\n")
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
 	m.Write("/etc/group", "root:x:0:\n")
 	return m
-}
-
-func (m *Machine) must(err error) {
-	m.t.Helper()
-	if err != nil {
-		m.t.Fatal(err)
-	}
 }
 
 // Path is where a path of the machine is found here. What is below /usr is laid over
@@ -95,8 +89,8 @@ func (m *Machine) Path(path string) string {
 func (m *Machine) Write(path, content string) {
 	m.t.Helper()
 	path = m.Path(path)
-	m.must(os.MkdirAll(filepath.Dir(path), 0o755))
-	m.must(os.WriteFile(path, []byte(content), 0o644))
+	must.Do(m.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.Do(m.t, os.WriteFile(path, []byte(content), 0o644))
 }
 
 // Read returns a file's content, empty if there is none.
@@ -104,7 +98,7 @@ func (m *Machine) Read(path string) string {
 	m.t.Helper()
 	data, err := os.ReadFile(m.Path(path))
 	if !errors.Is(err, fs.ErrNotExist) {
-		m.must(err)
+		must.Do(m.t, err)
 	}
 	return string(data)
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
@@ -112,7 +113,7 @@ func TestLineThatOnlyLooksLikeASettingIsWarnedAbout(t *testing.T) {
 	h.awaitLog("level=WARN", "LOCKSMITH_STRATEGY (environment)", "did you mean REBOOT_STRATEGY?")
 	h.awaitIdle()
 	r := h.run(locksmithctl(), "config")
-	if !containsAll(r.stderr, "warning: ", "update.conf:2: ", "write REBOOT_STRATEGY=VALUE") {
+	if !contains.All(r.stderr, "warning: ", "update.conf:2: ", "write REBOOT_STRATEGY=VALUE") {
 		t.Errorf("locksmithctl config: %+v", r)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -116,7 +117,7 @@ func TestSecondCoordinatorIsRefusedAndTheFirstUnharmed(t *testing.T) {
 	h := startHost(t, "")
 	h.awaitIdle()
 	second := h.run(locksmithd())
-	if second.status != 1 || !containsAll(second.stderr, h.coordinatorPath(), "locksmithd", "only one may run") || strings.Count(second.stderr, "\n") != 1 {
+	if second.status != 1 || !contains.All(second.stderr, h.coordinatorPath(), "locksmithd", "only one may run") || strings.Count(second.stderr, "\n") != 1 {
 		t.Errorf("the second daemon: %+v", second)
 	}
 	h.wantCoordinator("reboot", "running")

@@ -139,21 +139,20 @@ func (g *group) await(what string, holds func(semaphore) bool) {
 // until waits for a condition on what was seen.
 func (g *group) until(what string, holds func() bool) {
 	g.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
+	done := false
+	defer func() {
+		if !done {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.t.Logf("the document was %v", g.history)
+		}
+	}()
+	must.Await(g.t, patience, what, func() (<-chan struct{}, bool) {
 		g.mu.Lock()
-		changed, history, ok := g.changed, g.history, holds()
-		g.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			g.t.Fatalf("waited in vain for %s; the document was %v", what, history)
-		}
-	}
+		defer g.mu.Unlock()
+		return g.changed, holds()
+	})
+	done = true
 }
 
 func (g *group) awaitHolders(ids ...string) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/realpart"
@@ -128,25 +129,16 @@ func (h *host) start() {
 // daemon holds.
 func (h *host) await(what string, holds func() bool) {
 	h.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for {
-		changed := h.Changed()
-		if holds() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			h.t.Fatalf("waited in vain for %s", what)
-		}
-	}
+	must.Await(h.t, patience, what, func() (<-chan struct{}, bool) {
+		changed := h.Changed() // before the look, so that no change is missed
+		return changed, holds()
+	})
 }
 
 // awaitStatus waits for a status line that has all the parts.
 func (h *host) awaitStatus(parts ...string) {
 	h.t.Helper()
-	h.await(fmt.Sprintf("the status %q", parts), func() bool { return containsAll(h.Status(), parts...) })
+	h.await(fmt.Sprintf("the status %q", parts), func() bool { return contains.All(h.Status(), parts...) })
 }
 
 // awaitLog waits for a line of the log that has all the parts.
@@ -157,13 +149,7 @@ func (h *host) awaitLog(parts ...string) {
 
 // logged counts the lines of the log that have all the parts.
 func (h *host) logged(parts ...string) int {
-	n := 0
-	for line := range strings.Lines(h.Log()) {
-		if containsAll(line, parts...) {
-			n++
-		}
-	}
-	return n
+	return contains.Lines(h.Log(), parts...)
 }
 
 // noticed counts what the service manager was told, such as READY=1.
@@ -175,15 +161,6 @@ func (h *host) noticed(notice string) int {
 		}
 	}
 	return n
-}
-
-func containsAll(text string, parts ...string) bool {
-	for _, p := range parts {
-		if !strings.Contains(text, p) {
-			return false
-		}
-	}
-	return true
 }
 
 // awaitIdle waits until locksmithd has nothing to do.
@@ -201,13 +178,7 @@ func (h *host) announce() {
 // awaitReboot waits until logind is asked to reboot.
 func (h *host) awaitReboot() bustest.RebootCall {
 	h.t.Helper()
-	select {
-	case call := <-h.Logind.Reboots():
-		return call
-	case <-time.After(patience):
-		h.t.Fatal("logind was not asked to reboot")
-		panic("unreachable")
-	}
+	return must.Receive(h.t, patience, "logind to be asked to reboot", h.Logind.Reboots())
 }
 
 // wantNoReboot fails if logind has been asked to reboot by now.
@@ -223,11 +194,7 @@ func (h *host) wantNoReboot() {
 // wantExit waits for the end of locksmithd and checks its status.
 func (h *host) wantExit(want int) {
 	h.t.Helper()
-	select {
-	case <-h.Daemon().Done():
-	case <-time.After(patience):
-		h.t.Fatal("locksmithd does not end")
-	}
+	must.Receive(h.t, patience, "the end of locksmithd", h.Daemon().Done())
 	if got := proc.ExitStatus(h.Daemon().Err()); got != want {
 		h.t.Fatalf("locksmithd ended with status %d, want %d", got, want)
 	}

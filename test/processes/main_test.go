@@ -13,6 +13,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -92,15 +93,11 @@ func sharedEtcd(t testing.TB, v etcdtest.Version) *etcdtest.Server {
 	binary, err := etcdtest.Binary(v)
 	realpart.Must(t, err)
 	dir := filepath.Join(bin, "etcd-"+v.String())
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Mkdir(dir, 0o755))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := etcdtest.Start(ctx, etcdtest.Options{Binary: binary, Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if servers.running == nil {
 		servers.running = map[etcdtest.Version]*etcdtest.Server{}
 	}

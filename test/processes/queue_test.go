@@ -39,7 +39,7 @@ func (g *group) awaitKey(key string, exists bool) {
 			}
 		}
 	}
-	g.t.Fatalf("waited in vain for %s: exists=%t", key, exists)
+	g.t.Fatalf("timed out waiting for %s: exists=%t", key, exists)
 }
 
 // enqueue starts a host that needs a reboot, and waits until it is in the queue.
@@ -255,11 +255,7 @@ func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
 				caught := p.Next(etcdtest.Writes, fault)
 				daemon := head.Daemon()
 				g.unlock("other")
-				select {
-				case <-caught.Forwarded:
-				case <-time.After(patience):
-					t.Fatal("it does not try to take the slot")
-				}
+				must.Receive(t, patience, "it to try to take the slot", caught.Forwarded)
 				head.awaitReboot()
 				if n := writes.Load(); n != 1 {
 					t.Errorf("it wrote %d times, want once: the rest can be read", n)

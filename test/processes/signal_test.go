@@ -5,8 +5,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -88,14 +88,10 @@ func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
 	h := newHost(t, "")
 	must.Do(t, h.Bus.Pause())
 	h.start()
-	timeout := time.After(patience)
-	for _, err := os.Stat(h.coordinatorPath()); err != nil; _, err = os.Stat(h.coordinatorPath()) {
-		select {
-		case <-timeout:
-			t.Fatal("it does not start")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	must.Eventually(t, patience, "the coordinator file", func() bool {
+		_, err := os.Stat(h.coordinatorPath())
+		return err == nil
+	})
 	h.terminate()
 }
 
@@ -194,7 +190,7 @@ func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
 		h.awaitLog("level=ERROR", "the new configuration is refused", bad.names)
 	}
 	h.await("READY=1 after each RELOADING=1", func() bool { return h.noticed("RELOADING=1") == 3 && h.noticed("READY=1") == 4 })
-	if !containsAll(h.Status(), "waiting for a slot", "held by other") {
+	if !contains.All(h.Status(), "waiting for a slot", "held by other") {
 		t.Errorf("the status is %q", h.Status())
 	}
 	h.awaitStatus("waiting for a slot", "the new configuration is refused", "LOCKSMITHD_ETCD_KEYFILE")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -247,7 +248,7 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 		h.awaitSchedule()
 		h.Daemon().Kill()
 		h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
-		if r := h.callOff(); r.status != 1 || !containsAll(r.stderr, "may still stand", "a slot is kept for it", "not today") {
+		if r := h.callOff(); r.status != 1 || !contains.All(r.stderr, "may still stand", "a slot is kept for it", "not today") {
 			t.Errorf("%+v", r)
 		}
 		h.Logind.Heal("CancelScheduledShutdown")
@@ -261,7 +262,7 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 		path := h.Path(stateFile)
 		must.Do(t, os.MkdirAll(h.Path("run/locksmith"), 0o755))
 		must.Do(t, os.WriteFile(path, []byte("{"), 0o600))
-		if r := h.callOff(); r.status != 0 || !containsAll(r.stderr, "level=WARN", "it is not known", "state.json", "shutdown -c") {
+		if r := h.callOff(); r.status != 0 || !contains.All(r.stderr, "level=WARN", "it is not known", "state.json", "shutdown -c") {
 			t.Errorf("%+v", r)
 		}
 	})

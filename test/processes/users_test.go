@@ -18,13 +18,7 @@ var someBackup = bustest.Inhibitor{Who: "rsync", Why: "unattended backup"}
 // awaitSchedule waits until a reboot is scheduled with logind.
 func (h *host) awaitSchedule() bustest.Shutdown {
 	h.t.Helper()
-	select {
-	case s := <-h.Logind.Schedules():
-		return s
-	case <-time.After(patience):
-		h.t.Fatal("no reboot was scheduled")
-		panic("unreachable")
-	}
+	return must.Receive(h.t, patience, "a reboot to be scheduled", h.Logind.Schedules())
 }
 
 // Users who are logged in are told through logind, and have their time. Once they

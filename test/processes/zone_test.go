@@ -1,11 +1,12 @@
 package processes
 
 import (
-	"github.com/locksmithd/locksmith/test/must"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // setZone makes a time zone the host's own, as timedatectl does: nobody tells the daemon.

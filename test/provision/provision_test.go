@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -114,15 +115,11 @@ func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
 	t.Parallel()
 	realpart.Must(t, realpart.Root("chroot"))
 	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	want := documented()
 	for _, page := range append(pages, "../../README.md") {
 		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		name := strings.TrimPrefix(page, "../../")
 		for i, example := range regexp.MustCompile("(?s)\n```yaml\n(variant: .*?)\n```\n").FindAllSubmatch(text, -1) {
 			settings, ok := want[name]
@@ -133,12 +130,8 @@ func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
 			delete(want, name)
 			file := filepath.Join(t.TempDir(), "example.bu")
 			root := filepath.Join(t.TempDir(), "root")
-			if err := os.WriteFile(file, example[1], 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := makeHost(root); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(file, example[1], 0o600))
+			must.Do(t, makeHost(root))
 			if _, err := provision(root, file); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}

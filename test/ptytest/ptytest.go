@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // Open opens a terminal of 80x24: program is where a program's output goes and
@@ -18,9 +20,7 @@ import (
 func Open(t testing.TB) (program, screen *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { screen.Close() })
 	control := func(request uintptr, argument unsafe.Pointer) {
 		t.Helper()
@@ -34,9 +34,7 @@ func Open(t testing.TB) (program, screen *os.File) {
 	size := [4]uint16{24, 80}
 	control(syscall.TIOCSWINSZ, unsafe.Pointer(&size))
 	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { program.Close() })
 	return program, screen
 }

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -22,9 +23,7 @@ func TestEveryHostOfAFleetRebootsInTurn(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			f, err := measure(ctx, binary, c.hosts, c.max, pace{}, t.Output())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if err := f.wrong(); err != nil {
 				t.Error(err)
 			}
@@ -96,9 +95,7 @@ func TestTheHistoryShowsWhatWentWrong(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := history{places: map[string]int{}}
 			for _, events := range c.history {
-				if err := h.add(events); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, h.add(events))
 			}
 			got := ""
 			if err := h.verdict().wrong(c.hosts, c.max); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 	"github.com/locksmithd/locksmith/test/simhost"
 )
@@ -49,26 +50,16 @@ func TestStatusIsOfTheProcessThatWasStartedLast(t *testing.T) {
 	defer busy.Wait()
 	defer close(stop)
 	for range 20 {
-		if err := h.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, h.Start())
 		own := strconv.Itoa(h.Daemon().PID())
-		deadline := time.After(time.Minute)
-		for {
+		must.Await(t, time.Minute, "the status of process "+own, func() (<-chan struct{}, bool) {
 			changed := h.Changed()
 			status := h.Status()
-			if status == own {
-				break
+			if status != own && status != "" {
+				t.Fatalf("the status is %q, which process %s did not send", status, own)
 			}
-			if status != "" {
-				t.Fatalf("the status is %q, which process %s did not say", status, own)
-			}
-			select {
-			case <-changed:
-			case <-deadline:
-				t.Fatalf("process %s has no status", own)
-			}
-		}
+			return changed, status == own
+		})
 		h.Daemon().Kill()
 	}
 }
