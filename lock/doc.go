@@ -2,7 +2,8 @@
 // hold a slot, and so reboot, at once.
 //
 // It has three layers. [Semaphore] is the document as a pure value. [Lock] is the protocol: what is
-// read, compared and written, over a [Store]. [Etcd] is the store that hosts use.
+// read, compared and written, over a [Store]. The store that hosts use is in package
+// etcd, below this one.
 //
 // # Guarantees
 //

@@ -13,10 +13,10 @@ import (
 	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
-const (
-	// root is where all keys are, as hosts in the field know it.
-	root = "coreos.com/updateengine/rebootlock"
+// Root is the folder of all keys, as hosts in the field know it.
+const Root = "coreos.com/updateengine/rebootlock"
 
+const (
 	// callTimeout bounds every call except Acquire, which bounds each of its tries instead.
 	callTimeout = 10 * time.Second
 
@@ -35,6 +35,11 @@ const (
 
 	// queueLease is how long a place in the queue outlives its host.
 	queueLease = time.Minute
+
+	// revokeTimeout bounds the tidying up after a call. It is enough for a second try, by another member of
+	// etcd, where the first has no answer: else one lost message would hold up the queue for as long as the
+	// lease lives.
+	revokeTimeout = 4 * time.Second
 
 	// noRevision is no revision of a document, not even of one that does not exist (0).
 	noRevision = -1
@@ -73,8 +78,6 @@ type Lock struct {
 	// unresolved is the revision of the document that a transaction of unknown outcome compared,
 	// or noRevision. As long as the document stays at it, the transaction may still happen.
 	unresolved int64
-
-	queueLease time.Duration // how long a place in the queue lives without a sign of life
 }
 
 // New returns the lock of a group; "" is the default group. max is the number of slots that the
@@ -83,7 +86,7 @@ func New(store Store, group string, max int) (*Lock, error) {
 	if err := ValidateGroup(group); err != nil {
 		return nil, err
 	}
-	l := &Lock{store: store, prefix: prefix(group), unresolved: noRevision, queueLease: queueLease}
+	l := &Lock{store: store, prefix: prefix(group), unresolved: noRevision}
 	return l, l.Declare(max)
 }
 
@@ -120,9 +123,9 @@ func ValidateGroup(group string) error {
 // prefix is what all keys of a group begin with.
 func prefix(group string) string {
 	if group == "" {
-		return root
+		return Root
 	}
-	return root + "/groups/" + url.QueryEscape(group)
+	return Root + "/groups/" + url.QueryEscape(group)
 }
 
 // The keys of a group, and the one of all groups.
@@ -133,7 +136,7 @@ func (l *Lock) aliveKey(id string) string  { return l.prefix + "/alive/" + url.Q
 func (l *Lock) queueKey(id string) string  { return l.prefix + "/queue/" + url.QueryEscape(id) }
 func (l *Lock) pauseKey() string           { return l.prefix + "/pause" }
 
-const pauseAllKey = root + "/pause-all"
+const pauseAllKey = Root + "/pause-all"
 
 // Status returns the semaphore. It creates the document when there is none.
 func (l *Lock) Status(ctx context.Context) (Semaphore, error) {
@@ -373,10 +376,6 @@ func (l *Lock) acquire(ctx context.Context, snap Snapshot, reads []Read, h *host
 
 // byHand is for a slot that is taken whoever waits in the queue.
 func byHand(Snapshot) ([]Cond, error) { return nil, nil }
-
-// revokeTimeout bounds the tidying up after a call. It is enough for a second try, by another member, where
-// the first has no answer: else one lost message would hold up the queue for as long as the lease lives.
-const revokeTimeout = 2 * attemptTimeout
 
 // revoke ends a lease that is not needed any more, even though ctx has ended perhaps. If it cannot,
 // the lease runs out by itself.

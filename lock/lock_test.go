@@ -15,11 +15,26 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/randtest"
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 const defaultKey = "coreos.com/updateengine/rebootlock/semaphore"
+
+func newLock(t testing.TB, s lock.Store, group string) *lock.Lock {
+	t.Helper()
+	l, err := lock.New(s, group, 1)
+	must.Do(t, err)
+	return l
+}
+
+func lockFor(ctx context.Context, t testing.TB, l *lock.Lock, id string) {
+	t.Helper()
+	if already, err := l.TryAcquire(ctx, id, lock.Record{}); err != nil || already {
+		t.Fatal(already, err)
+	}
+}
 
 // put writes a document past the lock, as an administrator with etcdctl would.
 func put(t testing.TB, s lock.Store, key, document string) {

@@ -141,8 +141,8 @@ func Groups(ctx context.Context, store Store) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var groups []string
-	const all = root + "/groups/"
-	snap, err := store.Get(ctx, Read{Key: root + "/semaphore"}, Read{Key: root + "/pause"}, first(below(root+"/queue/")))
+	const all = Root + "/groups/"
+	snap, err := store.Get(ctx, Read{Key: Root + "/semaphore"}, Read{Key: Root + "/pause"}, first(below(Root+"/queue/")))
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}

@@ -287,7 +287,7 @@ func (w *waiter) enqueue(ctx context.Context, found Value) error {
 	defer cancel()
 	key := w.queueKey(w.id)
 	if w.lease == 0 {
-		s, err := newSession(ctx, limited, w.store, w.queueLease)
+		s, err := newSession(ctx, limited, w.store, queueLease)
 		if err != nil {
 			return err
 		}

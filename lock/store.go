@@ -7,7 +7,7 @@ import (
 )
 
 // Store is a linearizable key-value store that counts revisions, as etcd does: every transaction
-// that changes something gets the next one. [Etcd] is the real one; package storetest has one in
+// that changes something gets the next one. Package etcd has the real one, package storetest one in
 // memory, and the suite that both pass.
 //
 // Every method ends soon after ctx does, and then its error is that of ctx. An error for which

@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
@@ -92,10 +93,10 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 				}
 			}
 
-			etcd := lock.NewEtcd(lock.EtcdConfig{Endpoints: []string{server.Endpoint()}, Username: "locksmith", Password: "sesame"})
-			defer etcd.Close()
+			store := etcd.New(etcd.Config{Endpoints: []string{server.Endpoint()}, Username: "locksmith", Password: "sesame"})
+			defer store.Close()
 			host := func() *lock.Lock {
-				l, err := lock.New(etcd, "", 1)
+				l, err := lock.New(store, "", 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -147,21 +148,21 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			can(viewer("status", "-all-groups", "-o=json"), `"group": "prod/database"`)
 
 			// A lease is kept, and ended, with the keys that live with it.
-			lease, err := etcd.Grant(ctx, time.Minute)
+			lease, err := store.Grant(ctx, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
 			key := keys + "/queue/kept"
-			if ok, _, err := etcd.Commit(ctx, nil, []lock.Op{{Key: key, Value: []byte("{}"), Lease: lease}}); !ok {
+			if ok, _, err := store.Commit(ctx, nil, []lock.Op{{Key: key, Value: []byte("{}"), Lease: lease}}); !ok {
 				t.Fatal(err)
 			}
-			if err := etcd.KeepAlive(ctx, lease); err != nil {
+			if err := store.KeepAlive(ctx, lease); err != nil {
 				t.Error(err)
 			}
-			if err := etcd.Revoke(ctx, lease); err != nil {
+			if err := store.Revoke(ctx, lease); err != nil {
 				t.Error(err)
 			}
-			if err := etcd.KeepAlive(ctx, lease); !errors.Is(err, lock.ErrNoLease) {
+			if err := store.KeepAlive(ctx, lease); !errors.Is(err, lock.ErrNoLease) {
 				t.Errorf("a lease that was ended can be kept: %v", err)
 			}
 			if err := await(server, nil); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
@@ -109,14 +110,14 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 	if err != nil {
 		return err
 	}
-	etcd := lock.NewEtcd(cfg.Etcd)
-	defer etcd.Close() // the process ends, and with it the connection
-	l, err := lock.New(etcd, cfg.Group, cfg.Max)
+	store := etcd.New(cfg.Etcd)
+	defer store.Close() // the process ends, and with it the connection
+	l, err := lock.New(store, cfg.Group, cfg.Max)
 	if err != nil {
 		return err
 	}
 	begin := a.now()
-	err = use(session{l, etcd, cfg})
+	err = use(session{l, store, cfg})
 	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
 	return err
 }

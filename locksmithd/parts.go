@@ -16,6 +16,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -24,7 +25,7 @@ import (
 // call runs.
 type slot struct {
 	lock   *lock.Lock
-	etcd   *lock.Etcd
+	store  *etcd.Store
 	group  string // "" is the default group
 	id     string // of this machine
 	bootID string
@@ -50,12 +51,12 @@ func newSlot(cfg *config.Config, root, owner string, log *slog.Logger) (*slot, e
 	if err != nil {
 		return nil, err
 	}
-	etcd := lock.NewEtcd(cfg.Etcd)
-	l, err := lock.New(etcd, cfg.Group, cfg.Max)
+	store := etcd.New(cfg.Etcd)
+	l, err := lock.New(store, cfg.Group, cfg.Max)
 	if err != nil {
 		return nil, err
 	}
-	return &slot{lock: l, etcd: etcd, group: cfg.Group, id: id, bootID: bootID, root: root, ttl: cfg.LockTTL, owner: owner, log: log}, nil
+	return &slot{lock: l, store: store, group: cfg.Group, id: id, bootID: bootID, root: root, ttl: cfg.LockTTL, owner: owner, log: log}, nil
 }
 
 // identify tells the lock which host this is, as known now: the host may get its name only after the daemon has started.
@@ -96,7 +97,7 @@ func (s *slot) LogValue() slog.Value {
 }
 
 func (s *slot) Inspect(ctx context.Context) (policy.Holding, error) {
-	defer s.etcd.Close()
+	defer s.store.Close()
 	if _, err := s.identify(); err != nil {
 		return policy.NotHeld, err
 	}
@@ -121,7 +122,7 @@ func (s *slot) Inspect(ctx context.Context) (policy.Holding, error) {
 }
 
 func (s *slot) StillHeld(ctx context.Context) (bool, error) {
-	defer s.etcd.Close()
+	defer s.store.Close()
 	if _, err := s.identify(); err != nil {
 		return false, err
 	}
@@ -130,7 +131,7 @@ func (s *slot) StillHeld(ctx context.Context) (bool, error) {
 }
 
 func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
-	defer s.etcd.Close()
+	defer s.store.Close()
 	record, err := s.identify()
 	if err != nil {
 		return err
@@ -178,7 +179,7 @@ func keepingPlace(ctx context.Context) (context.Context, func()) {
 }
 
 func (s *slot) Release(ctx context.Context) error {
-	defer s.etcd.Close()
+	defer s.store.Close()
 	if _, err := s.identify(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
 // check sets the fields of c from the settings, and says what is wrong with them.
@@ -141,13 +142,13 @@ func parseLockTTL(r resolved) (time.Duration, error) {
 	return d, nil
 }
 
-func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
+func parseEtcd(settings map[string]resolved) (etcd.Config, error) {
 	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile, nameUsername, namePassword, namePasswordFile} {
 		if r := settings[name]; !utf8.ValidString(r.value) || strings.ContainsFunc(r.value, unicode.IsControl) {
-			return lock.EtcdConfig{}, r.refuse("it has characters that cannot be printed")
+			return etcd.Config{}, r.refuse("it has characters that cannot be printed")
 		}
 	}
-	c := lock.EtcdConfig{
+	c := etcd.Config{
 		CAFile:   settings[nameCAFile].value,
 		CertFile: settings[nameCertFile].value,
 		KeyFile:  settings[nameKeyFile].value,
@@ -175,11 +176,11 @@ func parseEtcd(settings map[string]resolved) (lock.EtcdConfig, error) {
 	if unencrypted(c) {
 		anywhere = []string{"http://127.0.0.1:2379"} // where files do not count
 	}
-	errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CAFile: c.CAFile}))
+	errs = append(errs, validate(settings, etcd.Config{Endpoints: anywhere, CAFile: c.CAFile}))
 	if err := bothOrNeither(settings[nameCertFile], settings[nameKeyFile]); err != nil {
 		errs = append(errs, err)
 	} else {
-		errs = append(errs, validate(settings, lock.EtcdConfig{Endpoints: anywhere, CertFile: c.CertFile, KeyFile: c.KeyFile}))
+		errs = append(errs, validate(settings, etcd.Config{Endpoints: anywhere, CertFile: c.CertFile, KeyFile: c.KeyFile}))
 	}
 	return c, errors.Join(append(errs, checkUser(settings, c))...)
 }
@@ -199,7 +200,7 @@ func (r resolved) called() string {
 	}
 }
 
-func checkUser(settings map[string]resolved, c lock.EtcdConfig) error {
+func checkUser(settings map[string]resolved, c etcd.Config) error {
 	password, file := settings[namePassword], settings[namePasswordFile]
 	switch {
 	case c.Username != "" && c.Password == "" && c.PasswordFile == "" && cmp.Or(password.withheld, file.withheld) != "":
@@ -211,7 +212,7 @@ func checkUser(settings map[string]resolved, c lock.EtcdConfig) error {
 	case c.Username == "":
 		return bothOrNeither(settings[nameUsername], file)
 	}
-	return validate(settings, lock.EtcdConfig{Endpoints: []string{settings[nameEndpoint].Default}, Username: c.Username, PasswordFile: c.PasswordFile})
+	return validate(settings, etcd.Config{Endpoints: []string{settings[nameEndpoint].Default}, Username: c.Username, PasswordFile: c.PasswordFile})
 }
 
 // exposed returns a warning for each secret that other users can see. locksmithctl warns
@@ -236,12 +237,12 @@ func exposed(settings map[string]resolved, program Program) []string {
 }
 
 // unencrypted reports whether connections to etcd use no TLS.
-func unencrypted(c lock.EtcdConfig) bool {
+func unencrypted(c etcd.Config) bool {
 	return len(c.Endpoints) > 0 && strings.HasPrefix(strings.ToLower(c.Endpoints[0]), "http:")
 }
 
 // unusedFiles returns a warning for each file that an unencrypted connection does not use.
-func unusedFiles(settings map[string]resolved, c lock.EtcdConfig) []string {
+func unusedFiles(settings map[string]resolved, c etcd.Config) []string {
 	var warnings []string
 	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile} {
 		if endpoint := settings[nameEndpoint]; settings[name].value != "" && unencrypted(c) {
@@ -256,13 +257,13 @@ func checkEndpoints(settings map[string]resolved, endpoints []string) error {
 		// Said here because what is wrong with it might be said with a password.
 		return r.refuse("it has a user in it: use %s and %s", settings[nameUsername].Variable, settings[namePassword].Variable)
 	}
-	return validate(settings, lock.EtcdConfig{Endpoints: endpoints})
+	return validate(settings, etcd.Config{Endpoints: endpoints})
 }
 
 // validate asks package lock, and says which setting it is about.
-func validate(settings map[string]resolved, c lock.EtcdConfig) error {
+func validate(settings map[string]resolved, c etcd.Config) error {
 	err := c.Validate()
-	var option *lock.OptionError
+	var option *etcd.OptionError
 	if errors.As(err, &option) {
 		return settings[option.Option].refuse("%w", option.Err)
 	}

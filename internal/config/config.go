@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/zone"
-	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
@@ -97,7 +97,7 @@ type Config struct {
 	Zone *zone.Zone
 	// Group is empty for the default group.
 	Group string
-	Etcd  lock.EtcdConfig
+	Etcd  etcd.Config
 	// Max is the number of slots that a lock gets when it is created. Without
 	// PartLock nobody creates one, and it is 1.
 	Max int

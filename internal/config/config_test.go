@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
 const (
@@ -66,7 +66,7 @@ func TestDefaults(t *testing.T) {
 		}
 		names := c.Etcd.Names
 		c.Etcd.Names = nil
-		if program == CLI && (!reflect.DeepEqual(c.Etcd, lock.EtcdConfig{Endpoints: []string{"http://127.0.0.1:2379"}, DefaultEndpoint: true}) || names[lock.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf") {
+		if program == CLI && (!reflect.DeepEqual(c.Etcd, etcd.Config{Endpoints: []string{"http://127.0.0.1:2379"}, DefaultEndpoint: true}) || names[etcd.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf") {
 			t.Errorf("default etcd settings are %+v", c.Etcd)
 		}
 		if len(c.Settings) != len(Definitions()) || len(c.Warnings) != 0 {
@@ -465,10 +465,10 @@ func TestEtcdOptionsAreCalledAsTheyWereGiven(t *testing.T) {
 		return Load(Options{Program: CLI, Root: root, Flags: []Flag{{"etcd-username", "u"}}, Environ: []string{"LOCKSMITHCTL_ETCD_PASSWORD=p"}})
 	})
 	for option, want := range map[string]string{
-		lock.OptionEndpoint: "LOCKSMITHD_ENDPOINT in " + filepath.Join(root, etc),
-		lock.OptionUsername: "-etcd-username",
-		lock.OptionPassword: "environment LOCKSMITHCTL_ETCD_PASSWORD",
-		lock.OptionCAFile:   "LOCKSMITHD_ETCD_CAFILE in /etc/flatcar/update.conf",
+		etcd.OptionEndpoint: "LOCKSMITHD_ENDPOINT in " + filepath.Join(root, etc),
+		etcd.OptionUsername: "-etcd-username",
+		etcd.OptionPassword: "environment LOCKSMITHCTL_ETCD_PASSWORD",
+		etcd.OptionCAFile:   "LOCKSMITHD_ETCD_CAFILE in /etc/flatcar/update.conf",
 	} {
 		if got := c.Etcd.Names[option]; got != want {
 			t.Errorf("option %s is called %q, want %q", option, got, want)
@@ -547,7 +547,7 @@ func TestNoPasswordIsEverShown(t *testing.T) {
 		for _, program := range []Program{Daemon, CLI} {
 			root := newRoot(t, map[string]string{etc: test.conf, usr: "REBOOT_STRATEGY=etcd-lock\n"})
 			c, err := Load(Options{Program: program, Root: root, Flags: test.flags, Environ: test.environ})
-			c.Etcd = lock.EtcdConfig{} // which needs it
+			c.Etcd = etcd.Config{} // which needs it
 			if out := fmt.Sprintf("%v\n%+v", err, *c); strings.Contains(out, secret) {
 				t.Errorf("%s, %s: %s", program, test.name, out)
 			}

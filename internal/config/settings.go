@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
 // Definition describes one setting: where it may come from and what it is
@@ -44,20 +44,20 @@ func (d Definition) variables() []string {
 	return []string{d.Variable, d.Fallback}
 }
 
-// Names of settings. Those for etcd are the names that lock.OptionError uses.
+// Names of settings. Those for etcd are the names that etcd.OptionError uses.
 const (
 	nameStrategy       = "strategy"
 	nameWindowStart    = "window-start"
 	nameWindowLength   = "window-length"
 	nameWindowTimezone = "window-timezone"
-	nameEndpoint       = lock.OptionEndpoint
+	nameEndpoint       = etcd.OptionEndpoint
 	nameGroup          = "group"
-	nameCAFile         = lock.OptionCAFile
-	nameCertFile       = lock.OptionCertFile
-	nameKeyFile        = lock.OptionKeyFile
-	nameUsername       = lock.OptionUsername
-	namePassword       = lock.OptionPassword
-	namePasswordFile   = lock.OptionPasswordFile
+	nameCAFile         = etcd.OptionCAFile
+	nameCertFile       = etcd.OptionCertFile
+	nameKeyFile        = etcd.OptionKeyFile
+	nameUsername       = etcd.OptionUsername
+	namePassword       = etcd.OptionPassword
+	namePasswordFile   = etcd.OptionPasswordFile
 	nameMax            = "max"
 	nameLockTTL        = "lock-ttl"
 	nameLoginDelay     = "login-delay"

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
 // client is what all kinds of clients share. It is for one goroutine.
@@ -33,10 +34,10 @@ type lockClient struct {
 	client
 	endpoints []string
 
-	etcd *lock.Etcd
-	tap  *tap
-	lock *lock.Lock
-	boot int
+	store *etcd.Store
+	tap   *tap
+	lock  *lock.Lock
+	boot  int
 	// tokens are on the disk of the host.
 	tokens []string
 	// undecided means that the Lock remembers a transaction of unknown outcome.
@@ -74,9 +75,9 @@ func (r *run) look(s lock.Semaphore) *document {
 // start is a new process: another boot, a new connection, and a Lock that remembers nothing.
 func (c *lockClient) start(ctx context.Context) {
 	c.boot++
-	c.etcd = lock.NewEtcd(lock.EtcdConfig{Endpoints: c.endpoints})
+	c.store = etcd.New(etcd.Config{Endpoints: c.endpoints})
 	life, kill := context.WithCancel(ctx)
-	c.tap = &tap{Store: c.run.Break(c.etcd), life: life, kill: kill}
+	c.tap = &tap{Store: c.run.Break(c.store), life: life, kill: kill}
 	var err error
 	if c.lock, err = lock.New(c.tap, groupName(c.group), 1); err != nil {
 		panic(err) // the name is one that is allowed
@@ -87,7 +88,7 @@ func (c *lockClient) start(ctx context.Context) {
 // die ends the process: its connection is cut, whatever is under way.
 func (c *lockClient) die() {
 	c.tap.kill()
-	_ = c.etcd.Close() // says only that it was closed
+	_ = c.store.Close() // says only that it was closed
 }
 
 // record is of a host of which the hardware is known, the disk, or both, and which has another name after
@@ -308,8 +309,8 @@ func (h *host) cloned() {
 // second is another process of this host, such as locksmithctl lock -wait, which waits beside the one that is in the
 // queue, and gives up.
 func (h *host) second() {
-	etcd := lock.NewEtcd(lock.EtcdConfig{Endpoints: h.endpoints})
-	l, err := lock.New(onlyWaits{h.run.Break(etcd)}, groupName(h.group), 1)
+	store := etcd.New(etcd.Config{Endpoints: h.endpoints})
+	l, err := lock.New(onlyWaits{h.run.Break(store)}, groupName(h.group), 1)
 	if err != nil {
 		panic(err) // the name is one that is allowed
 	}
@@ -317,7 +318,7 @@ func (h *host) second() {
 	r.Owner = "" // one of its own
 	limit := time.Duration(100+h.rng.IntN(2000)) * time.Millisecond
 	h.run.seconds.Go(func() {
-		defer etcd.Close()
+		defer store.Close()
 		ctx, cancel := context.WithTimeout(h.run.ctx, limit)
 		defer cancel()
 		_ = l.Acquire(ctx, h.name(), r, nil) // it is not to get anything

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
 // arriving is how many hosts enter the queue at the same time.
@@ -192,13 +193,13 @@ type host struct {
 	fleet  *fleet
 	id     string
 	record lock.Record
-	store  *lock.Etcd
+	store  *etcd.Store
 	lock   *lock.Lock
 }
 
 // boot starts the daemon of a host anew, as after so many reboots.
 func (f *fleet) boot(i, reboots int) (*host, error) {
-	store := lock.NewEtcd(lock.EtcdConfig{Endpoints: []string{f.endpoint}})
+	store := etcd.New(etcd.Config{Endpoints: []string{f.endpoint}})
 	l, err := lock.New(store, "", f.max)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,6 @@
-package lock
+// Package etcd is the [lock.Store] of hosts: etcd, reached by its v3 API, with TLS and users. It knows
+// nothing of the lock but the interface, and the folder of keys that its user needs permission for.
+package etcd
 
 import (
 	"context"
@@ -21,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/lock"
 )
 
 const (
@@ -45,7 +48,7 @@ const (
 	keepaliveTimeout = 3 * time.Second
 )
 
-// Etcd is a [Store] in etcd, 3.4 or newer. It connects at its first use, to all endpoints at once, and
+// Store is a [lock.Store] in etcd, 3.4 or newer. It connects at its first use, to all endpoints at once, and
 // uses those that answer. After a failure it connects anew, to all endpoints but one, and each time
 // to all but another one: so it gets away from a member that answers but is of no use, such as one
 // that is cut off from the others. It is safe for concurrent use.
@@ -53,8 +56,8 @@ const (
 // No call outlasts its context. Apart from that, Get takes at most 11 s, or 19 s where it also has to
 // log in each time, Commit 3 s and 5 s. A Wait notices within 13 s that the member it watches went
 // silent, and goes on with another one.
-type Etcd struct {
-	config EtcdConfig
+type Store struct {
+	config Config
 
 	mu       sync.Mutex
 	client   *clientv3.Client // nil while not connected
@@ -62,18 +65,18 @@ type Etcd struct {
 	worked   bool             // the files, at least once since the last Close
 }
 
-var _ Store = (*Etcd)(nil)
+var _ lock.Store = (*Store)(nil)
 
-// NewEtcd returns a store that is not connected yet. The configuration is checked, and its files are
+// New returns a store that is not connected yet. The configuration is checked, and its files are
 // read, whenever it connects. Files that cannot be used are refused; but if they could be used since the
 // last Close they are probably being renewed, and that is a failure like any other, to be tried again.
-func NewEtcd(c EtcdConfig) *Etcd {
-	return &Etcd{config: c}
+func New(c Config) *Store {
+	return &Store{config: c}
 }
 
 // Close drops the connection, if there is one. The next call connects again, and so may calls that are
 // under way.
-func (e *Etcd) Close() error {
+func (e *Store) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.failures, e.worked = 0, false
@@ -88,9 +91,9 @@ func (e *Etcd) Close() error {
 	return nil
 }
 
-// Get implements [Store].
-func (e *Etcd) Get(ctx context.Context, reads ...Read) (Snapshot, error) {
-	var snap Snapshot
+// Get implements [lock.Store].
+func (e *Store) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
+	var snap lock.Snapshot
 	err := e.retry(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
@@ -106,16 +109,16 @@ func (e *Etcd) Get(ctx context.Context, reads ...Read) (Snapshot, error) {
 		for _, r := range reads {
 			names = append(names, r.Key)
 		}
-		return Snapshot{}, fmt.Errorf("read %s: %w", mainly(names), err)
+		return lock.Snapshot{}, fmt.Errorf("read %s: %w", mainly(names), err)
 	}
 	return snap, nil
 }
 
-// Commit implements [Store].
-func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read) (ok bool, now Snapshot, err error) {
+// Commit implements [lock.Store].
+func (e *Store) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (ok bool, now lock.Snapshot, err error) {
 	var ifs []clientv3.Cmp
 	var names []string
-	var otherwise []Read
+	var otherwise []lock.Read
 	for _, c := range conds {
 		names = append(names, c.Key)
 		if c.End != "" {
@@ -124,7 +127,7 @@ func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read
 			continue
 		}
 		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(c.Key), "=", c.ModRevision))
-		otherwise = append(otherwise, Read{Key: c.Key})
+		otherwise = append(otherwise, lock.Read{Key: c.Key})
 	}
 	var thens []clientv3.Op
 	for _, op := range ops {
@@ -146,14 +149,14 @@ func (e *Etcd) Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read
 		return nil
 	})
 	if err != nil {
-		return false, Snapshot{}, fmt.Errorf("write %s: %w", mainly(names), err)
+		return false, lock.Snapshot{}, fmt.Errorf("write %s: %w", mainly(names), err)
 	}
 	return ok, now, nil
 }
 
-// Wait implements [Store].
-func (e *Etcd) Wait(ctx context.Context, watches ...Watch) (Snapshot, error) {
-	var snap Snapshot
+// Wait implements [lock.Store].
+func (e *Store) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
+	var snap lock.Snapshot
 	again := false
 	err := e.retry(ctx, func(client *clientv3.Client) (err error) {
 		if again {
@@ -167,21 +170,21 @@ func (e *Etcd) Wait(ctx context.Context, watches ...Watch) (Snapshot, error) {
 		return err
 	})
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		return Snapshot{}, nil
+		return lock.Snapshot{}, nil
 	}
 	if err != nil {
 		var names []string
 		for _, w := range watches {
 			names = append(names, w.Key)
 		}
-		return Snapshot{}, fmt.Errorf("watch %s: %w", mainly(names), err)
+		return lock.Snapshot{}, fmt.Errorf("watch %s: %w", mainly(names), err)
 	}
 	return snap, nil
 }
 
 // watch waits for one change. It uses a stream of its own and not the client's Watcher, which
 // would hide an outage for as long as it lasts.
-func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap Snapshot, err error) {
+func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (snap lock.Snapshot, err error) {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 	overdue := time.AfterFunc(attemptTimeout, func() { cancel(context.DeadlineExceeded) })
@@ -193,7 +196,7 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 	}()
 	stream, err := etcdserverpb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
 	if err != nil {
-		return Snapshot{}, err
+		return lock.Snapshot{}, err
 	}
 	for _, w := range watches {
 		create := &etcdserverpb.WatchCreateRequest{Key: []byte(w.Key), StartRevision: w.After + 1}
@@ -211,11 +214,11 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 		resp, err := stream.Recv()
 		switch {
 		case err != nil:
-			return Snapshot{}, err
+			return lock.Snapshot{}, err
 		case resp.CompactRevision != 0:
-			return Snapshot{}, rpctypes.ErrCompacted
+			return lock.Snapshot{}, rpctypes.ErrCompacted
 		case resp.Canceled:
-			return Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
+			return lock.Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
 		case resp.Created:
 			if created++; created < len(watches) {
 				break
@@ -224,7 +227,7 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 			// restored from a backup: there is nothing to be heard of a revision that it has yet to reach.
 			if resp.Header.Revision < newest {
 				if now, err := revision(ctx, client, watches[0].Key); err != nil || now < newest {
-					return Snapshot{}, err
+					return lock.Snapshot{}, err
 				}
 			}
 			overdue.Stop()
@@ -232,13 +235,13 @@ func watch(ctx context.Context, client *clientv3.Client, watches []Watch) (snap 
 		if len(resp.Events) == 0 {
 			continue
 		}
-		snap = Snapshot{Values: map[string]Value{}}
+		snap = lock.Snapshot{Values: map[string]lock.Value{}}
 		for _, event := range resp.Events {
 			snap.Revision = event.Kv.ModRevision
 			if event.Type == clientv3.EventTypePut {
 				snap.Values[string(event.Kv.Key)] = value(event.Kv)
 			} else {
-				snap.Values[string(event.Kv.Key)] = Value{}
+				snap.Values[string(event.Kv.Key)] = lock.Value{}
 			}
 		}
 		return snap, nil
@@ -256,8 +259,8 @@ func revision(ctx context.Context, client *clientv3.Client, key string) (int64, 
 	return resp.Header.Revision, nil
 }
 
-// Grant implements [Store].
-func (e *Etcd) Grant(ctx context.Context, ttl time.Duration) (lease int64, err error) {
+// Grant implements [lock.Store].
+func (e *Store) Grant(ctx context.Context, ttl time.Duration) (lease int64, err error) {
 	seconds := int64((ttl + time.Second - 1) / time.Second)
 	err = e.retry(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
@@ -274,8 +277,8 @@ func (e *Etcd) Grant(ctx context.Context, ttl time.Duration) (lease int64, err e
 	return lease, nil
 }
 
-// KeepAlive implements [Store]. It does not use the client's, which would try again and again.
-func (e *Etcd) KeepAlive(ctx context.Context, lease int64) error {
+// KeepAlive implements [lock.Store]. It does not use the client's, which would try again and again.
+func (e *Store) KeepAlive(ctx context.Context, lease int64) error {
 	err := e.once(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), attemptTimeout)
 		defer cancel()
@@ -290,7 +293,7 @@ func (e *Etcd) KeepAlive(ctx context.Context, lease int64) error {
 			return err
 		}
 		if resp.TTL <= 0 {
-			return ErrNoLease
+			return lock.ErrNoLease
 		}
 		return stream.CloseSend()
 	})
@@ -300,15 +303,15 @@ func (e *Etcd) KeepAlive(ctx context.Context, lease int64) error {
 	return nil
 }
 
-// Revoke implements [Store].
-func (e *Etcd) Revoke(ctx context.Context, lease int64) error {
+// Revoke implements [lock.Store].
+func (e *Store) Revoke(ctx context.Context, lease int64) error {
 	err := e.retry(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
 		_, err := client.Revoke(ctx, clientv3.LeaseID(lease))
 		return err
 	})
-	if err != nil && !errors.Is(err, ErrNoLease) {
+	if err != nil && !errors.Is(err, lock.ErrNoLease) {
 		return fmt.Errorf("end the lease: %w", err)
 	}
 	return nil
@@ -325,7 +328,7 @@ func mainly(keys []string) string {
 	return keys[0] + " and others"
 }
 
-func gets(reads []Read) []clientv3.Op {
+func gets(reads []lock.Read) []clientv3.Op {
 	var ops []clientv3.Op
 	for _, r := range reads {
 		options := []clientv3.OpOption{clientv3.WithLimit(int64(r.Limit))}
@@ -345,8 +348,8 @@ func gets(reads []Read) []clientv3.Op {
 }
 
 // snapshot collects what the gets of a transaction have read.
-func snapshot(resp *clientv3.TxnResponse) Snapshot {
-	snap := Snapshot{Revision: resp.Header.Revision, Values: map[string]Value{}}
+func snapshot(resp *clientv3.TxnResponse) lock.Snapshot {
+	snap := lock.Snapshot{Revision: resp.Header.Revision, Values: map[string]lock.Value{}}
 	for _, r := range resp.Responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
 			if _, ok := snap.Values[string(kv.Key)]; !ok {
@@ -357,13 +360,13 @@ func snapshot(resp *clientv3.TxnResponse) Snapshot {
 	return snap
 }
 
-func value(kv *mvccpb.KeyValue) Value {
-	return Value{Data: kv.Value, ModRevision: kv.ModRevision, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+func value(kv *mvccpb.KeyValue) lock.Value {
+	return lock.Value{Data: kv.Value, ModRevision: kv.ModRevision, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
 }
 
 // retry runs do until it succeeds, is refused, or has failed too often. Beside the tries after the first
 // that got no answer it finds out why.
-func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error {
+func (e *Store) retry(ctx context.Context, do func(*clientv3.Client) error) error {
 	probing, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var failed failures
@@ -393,6 +396,16 @@ func (e *Etcd) retry(ctx context.Context, do func(*clientv3.Client) error) error
 	}
 }
 
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // noAnswerError is a failure in which it may well be that no etcd was reached.
 type noAnswerError struct{ error }
 
@@ -400,7 +413,7 @@ func (e *noAnswerError) Unwrap() error { return e.error }
 
 // settled reports whether err is an answer and not a failure.
 func settled(err error) bool {
-	return errors.Is(err, ErrRefused) || errors.Is(err, ErrNoLease) || errors.Is(err, rpctypes.ErrCompacted)
+	return errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrNoLease) || errors.Is(err, rpctypes.ErrCompacted)
 }
 
 // failures are the errors of several attempts, as one.
@@ -426,7 +439,7 @@ func (f failures) Unwrap() []error { return f }
 
 // once connects if need be and runs do. When that fails, the connection is dropped, and the next one
 // is made with other endpoints, and files that may have been put right by then.
-func (e *Etcd) once(ctx context.Context, do func(*clientv3.Client) error) error {
+func (e *Store) once(ctx context.Context, do func(*clientv3.Client) error) error {
 	client, at, err := e.connect(ctx)
 	if err == nil {
 		err = do(client)
@@ -439,7 +452,7 @@ func (e *Etcd) once(ctx context.Context, do func(*clientv3.Client) error) error 
 }
 
 // abandon drops the connection of client after a failure.
-func (e *Etcd) abandon(client *clientv3.Client) {
+func (e *Store) abandon(client *clientv3.Client) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.client == client { // else another call has abandoned it already
@@ -452,7 +465,7 @@ func (e *Etcd) abandon(client *clientv3.Client) {
 }
 
 // connect returns the client, after logging in if it is a new one, and the endpoints that it uses.
-func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []string, err error) {
+func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.client != nil {
@@ -508,7 +521,7 @@ func (e *Etcd) connect(ctx context.Context) (client *clientv3.Client, at []strin
 }
 
 // files reads what the next connection needs.
-func (e *Etcd) files(endpoints []string) (*tls.Config, string, error) {
+func (e *Store) files(endpoints []string) (*tls.Config, string, error) {
 	password := ""
 	tlsConfig, err := e.config.tlsConfig(endpoints)
 	if err == nil {
@@ -544,7 +557,7 @@ func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.Clie
 // and will not happen. The others may come from a server that lost touch with the leader after it had
 // passed the transaction on; "database space exceeded" (ResourceExhausted) also comes with a transaction that
 // has happened.
-func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error {
+func (e *Store) explain(ctx context.Context, endpoints []string, err error) error {
 	if err == nil || settled(err) {
 		return err
 	}
@@ -556,12 +569,12 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 		return fmt.Errorf("no answer in time from etcd at %s: %w", at, ctx.Err())
 	}
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return ErrNoLease
+		return lock.ErrNoLease
 	}
 	code, message := describe(err)
 	switch code {
 	case codes.PermissionDenied:
-		return fmt.Errorf("etcd %w: %s needs permission to read and write all keys below %s/", ErrRefused, e.user(), root)
+		return fmt.Errorf("etcd %w: %s needs permission to read and write all keys below %s/", lock.ErrRefused, e.user(), lock.Root)
 	case codes.InvalidArgument:
 		switch {
 		case errors.Is(err, rpctypes.ErrAuthFailed):
@@ -569,17 +582,17 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 			if e.config.PasswordFile != "" {
 				in = " in " + e.config.PasswordFile
 			}
-			return fmt.Errorf("etcd %w: the user name or password%s of %s is wrong", ErrRefused, in, e.user())
+			return fmt.Errorf("etcd %w: the user name or password%s of %s is wrong", lock.ErrRefused, in, e.user())
 		case errors.Is(err, rpctypes.ErrUserEmpty) && e.config.Username == "":
-			return fmt.Errorf("etcd %w: it demands a user; set %s", ErrRefused, e.config.names(OptionUsername, OptionPassword))
+			return fmt.Errorf("etcd %w: it demands a user; set %s", lock.ErrRefused, e.config.names(OptionUsername, OptionPassword))
 		case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthOldRevision):
 			// Users were set up in etcd after the log-in; the next one helps.
 			return fmt.Errorf("etcd at %s: %s", at, message)
 		default:
-			return fmt.Errorf("etcd %w: %s", ErrRefused, message)
+			return fmt.Errorf("etcd %w: %s", lock.ErrRefused, message)
 		}
 	case codes.Unimplemented:
-		return fmt.Errorf("%w: the server at %s is not etcd, or older than version 3: %s; %s", ErrRefused, at, message, e.config.check("host and port"))
+		return fmt.Errorf("%w: the server at %s is not etcd, or older than version 3: %s; %s", lock.ErrRefused, at, message, e.config.check("host and port"))
 	case codes.DeadlineExceeded:
 		return &noAnswerError{fmt.Errorf("no answer in time from etcd at %s", at)}
 	case codes.Unavailable:
@@ -590,7 +603,7 @@ func (e *Etcd) explain(ctx context.Context, endpoints []string, err error) error
 }
 
 // user names who this client is to etcd.
-func (e *Etcd) user() string {
+func (e *Store) user() string {
 	switch {
 	case e.config.Username != "":
 		return fmt.Sprintf("user %q", e.config.Username)

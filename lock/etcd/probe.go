@@ -1,4 +1,4 @@
-package lock
+package etcd
 
 import (
 	"context"
@@ -37,7 +37,7 @@ type causes struct{ endpoints, sentences []string }
 // gRPC tells of a connection that fails only how it ended, which is "EOF" for several causes, and nothing of
 // one that hangs. So each endpoint is asked once more without gRPC, with one TCP connection, or two where it
 // may want another scheme.
-func (c EtcdConfig) startProbe(ctx context.Context) <-chan causes {
+func (c Config) startProbe(ctx context.Context) <-chan causes {
 	found := make(chan causes, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -47,7 +47,7 @@ func (c EtcdConfig) startProbe(ctx context.Context) <-chan causes {
 	return found
 }
 
-func (c EtcdConfig) probe(ctx context.Context) causes {
+func (c Config) probe(ctx context.Context) causes {
 	endpoints, err := c.endpoints()
 	if err != nil {
 		return causes{}
@@ -106,7 +106,7 @@ func (e *causedError) Error() string { return e.text }
 func (e *causedError) Unwrap() error { return e.failed }
 
 // cause is the sentence for one endpoint.
-func (c EtcdConfig) cause(ctx context.Context, endpoint string, tlsConfig *tls.Config) string {
+func (c Config) cause(ctx context.Context, endpoint string, tlsConfig *tls.Config) string {
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return ""
@@ -114,7 +114,7 @@ func (c EtcdConfig) cause(ctx context.Context, endpoint string, tlsConfig *tls.C
 	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: u.Host}}); err == nil && proxy != nil {
 		return fmt.Sprintf("no connection through the proxy %s, which HTTPS_PROXY in the environment sets: if etcd can be reached without it, name %s in NO_PROXY there", proxy.Redacted(), u.Hostname())
 	}
-	p := probe{EtcdConfig: c, host: u.Hostname(), port: u.Port(), tls: tlsConfig}
+	p := probe{Config: c, host: u.Hostname(), port: u.Port(), tls: tlsConfig}
 	if secure(endpoint) {
 		return p.encrypted(ctx)
 	}
@@ -123,7 +123,7 @@ func (c EtcdConfig) cause(ctx context.Context, endpoint string, tlsConfig *tls.C
 
 // probe is the search for the cause at one endpoint.
 type probe struct {
-	EtcdConfig
+	Config
 	host, port string
 	tls        *tls.Config
 }
@@ -362,7 +362,7 @@ func (p probe) alerted(alert string, asked bool) string {
 }
 
 // check tells to look at a part of the endpoint, or to set one where this is only the default.
-func (c EtcdConfig) check(part string) string {
+func (c Config) check(part string) string {
 	if c.DefaultEndpoint {
 		return "no endpoint is set, and this is only the default: set " + c.name(OptionEndpoint)
 	}

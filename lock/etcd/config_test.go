@@ -1,4 +1,4 @@
-package lock_test
+package etcd_test
 
 import (
 	"crypto/tls"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -18,7 +19,7 @@ import (
 // wantOptionError checks that err names the option and says why, in a sentence.
 func wantOptionError(t *testing.T, err error, option string, says ...string) {
 	t.Helper()
-	var o *lock.OptionError
+	var o *etcd.OptionError
 	if !errors.As(err, &o) || o.Option != option || !errors.Is(err, lock.ErrRefused) {
 		t.Errorf("the error is %v, want one of option %s", err, option)
 		return
@@ -76,11 +77,11 @@ func TestEndpointsThatCannotWorkAreRefused(t *testing.T) {
 		{[]string{"http://10.0.0.1:2379", "https://10.0.0.2:2379"}, "mix http and https"},
 	} {
 		err := at(test.endpoints...).Validate()
-		wantOptionError(t, err, lock.OptionEndpoint, test.says)
+		wantOptionError(t, err, etcd.OptionEndpoint, test.says)
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows a password: %v", err)
 		}
-		if _, err := lock.NewEtcd(at(test.endpoints...)).Get(t.Context(), lock.Read{Key: "k"}); !errors.Is(err, lock.ErrRefused) {
+		if _, err := etcd.New(at(test.endpoints...)).Get(t.Context(), lock.Read{Key: "k"}); !errors.Is(err, lock.ErrRefused) {
 			t.Errorf("%q is used: %v", test.endpoints, err)
 		}
 	}
@@ -110,15 +111,15 @@ func TestHalfAPairNamesTheMissingOption(t *testing.T) {
 	ca := etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
 	for _, test := range []struct {
-		set            func(*lock.EtcdConfig)
+		set            func(*etcd.Config)
 		missing, given string
 	}{
-		{func(c *lock.EtcdConfig) { c.CertFile = pair.CertFile }, lock.OptionKeyFile, lock.OptionCertFile},
-		{func(c *lock.EtcdConfig) { c.KeyFile = pair.KeyFile }, lock.OptionCertFile, lock.OptionKeyFile},
-		{func(c *lock.EtcdConfig) { c.CAFile, c.KeyFile = ca.File(), pair.KeyFile }, lock.OptionCertFile, lock.OptionKeyFile},
-		{func(c *lock.EtcdConfig) { c.Username = "u" }, lock.OptionPassword, lock.OptionUsername},
-		{func(c *lock.EtcdConfig) { c.Password = "secret" }, lock.OptionUsername, lock.OptionPassword},
-		{func(c *lock.EtcdConfig) { c.PasswordFile = "/secret" }, lock.OptionUsername, lock.OptionPasswordFile},
+		{func(c *etcd.Config) { c.CertFile = pair.CertFile }, etcd.OptionKeyFile, etcd.OptionCertFile},
+		{func(c *etcd.Config) { c.KeyFile = pair.KeyFile }, etcd.OptionCertFile, etcd.OptionKeyFile},
+		{func(c *etcd.Config) { c.CAFile, c.KeyFile = ca.File(), pair.KeyFile }, etcd.OptionCertFile, etcd.OptionKeyFile},
+		{func(c *etcd.Config) { c.Username = "u" }, etcd.OptionPassword, etcd.OptionUsername},
+		{func(c *etcd.Config) { c.Password = "secret" }, etcd.OptionUsername, etcd.OptionPassword},
+		{func(c *etcd.Config) { c.PasswordFile = "/secret" }, etcd.OptionUsername, etcd.OptionPasswordFile},
 	} {
 		c := at("https://127.0.0.1:2379")
 		test.set(&c)
@@ -129,7 +130,7 @@ func TestHalfAPairNamesTheMissingOption(t *testing.T) {
 func TestAnyWholeSetOfTLSOptionsIsValid(t *testing.T) {
 	ca := etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
-	for _, c := range []lock.EtcdConfig{
+	for _, c := range []etcd.Config{
 		{},
 		{CAFile: ca.File()},
 		{CertFile: pair.CertFile, KeyFile: pair.KeyFile},
@@ -169,26 +170,26 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 		option        string
 		says          []string
 	}{
-		{path("missing"), "", "", lock.OptionCAFile, []string{path("missing"), "no such file"}},
-		{path("folder"), "", "", lock.OptionCAFile, []string{path("folder"), "not a regular file"}},
-		{path("pipe"), "", "", lock.OptionCAFile, []string{path("pipe"), "not a regular file"}},
-		{path("huge"), "", "", lock.OptionCAFile, []string{path("huge"), "too large"}},
-		{path("empty"), "", "", lock.OptionCAFile, []string{path("empty"), "no certificate"}},
-		{path("text"), "", "", lock.OptionCAFile, []string{path("text"), "no certificate"}},
-		{path("broken"), "", "", lock.OptionCAFile, []string{path("broken"), "no certificate"}},
-		{good.KeyFile, "", "", lock.OptionCAFile, []string{good.KeyFile, "no certificate"}},
-		{"", path("missing"), good.KeyFile, lock.OptionCertFile, []string{path("missing"), "no such file"}},
-		{"", good.CertFile, path("missing"), lock.OptionKeyFile, []string{path("missing"), "no such file"}},
-		{"", path("text"), good.KeyFile, lock.OptionCertFile, []string{path("text")}},
-		{"", good.KeyFile, good.CertFile, lock.OptionCertFile, []string{good.KeyFile, "no certificate"}},
-		{"", good.CertFile, path("text"), lock.OptionKeyFile, []string{path("text"), "no private key", good.CertFile}},
-		{"", good.CertFile, good.CertFile, lock.OptionKeyFile, []string{good.CertFile, "no private key"}},
-		{"", good.CertFile, path("passphrase"), lock.OptionKeyFile, []string{path("passphrase"), "passphrase", "openssl pkey"}},
-		{"", good.CertFile, path("old passphrase"), lock.OptionKeyFile, []string{path("old passphrase"), "passphrase"}},
-		{"", good.CertFile, path("broken key"), lock.OptionCertFile, []string{path("broken key"), good.CertFile}},
-		{"", good.CertFile, other.KeyFile, lock.OptionCertFile, []string{good.CertFile, other.KeyFile, "does not match"}},
-		{"", expired.CertFile, expired.KeyFile, lock.OptionCertFile, []string{expired.CertFile, "expired at 2020-02-03T04:05:06Z"}},
-		{"", early.CertFile, early.KeyFile, lock.OptionCertFile, []string{early.CertFile, "not valid before 2120-02-03T04:05:06Z"}},
+		{path("missing"), "", "", etcd.OptionCAFile, []string{path("missing"), "no such file"}},
+		{path("folder"), "", "", etcd.OptionCAFile, []string{path("folder"), "not a regular file"}},
+		{path("pipe"), "", "", etcd.OptionCAFile, []string{path("pipe"), "not a regular file"}},
+		{path("huge"), "", "", etcd.OptionCAFile, []string{path("huge"), "too large"}},
+		{path("empty"), "", "", etcd.OptionCAFile, []string{path("empty"), "no certificate"}},
+		{path("text"), "", "", etcd.OptionCAFile, []string{path("text"), "no certificate"}},
+		{path("broken"), "", "", etcd.OptionCAFile, []string{path("broken"), "no certificate"}},
+		{good.KeyFile, "", "", etcd.OptionCAFile, []string{good.KeyFile, "no certificate"}},
+		{"", path("missing"), good.KeyFile, etcd.OptionCertFile, []string{path("missing"), "no such file"}},
+		{"", good.CertFile, path("missing"), etcd.OptionKeyFile, []string{path("missing"), "no such file"}},
+		{"", path("text"), good.KeyFile, etcd.OptionCertFile, []string{path("text")}},
+		{"", good.KeyFile, good.CertFile, etcd.OptionCertFile, []string{good.KeyFile, "no certificate"}},
+		{"", good.CertFile, path("text"), etcd.OptionKeyFile, []string{path("text"), "no private key", good.CertFile}},
+		{"", good.CertFile, good.CertFile, etcd.OptionKeyFile, []string{good.CertFile, "no private key"}},
+		{"", good.CertFile, path("passphrase"), etcd.OptionKeyFile, []string{path("passphrase"), "passphrase", "openssl pkey"}},
+		{"", good.CertFile, path("old passphrase"), etcd.OptionKeyFile, []string{path("old passphrase"), "passphrase"}},
+		{"", good.CertFile, path("broken key"), etcd.OptionCertFile, []string{path("broken key"), good.CertFile}},
+		{"", good.CertFile, other.KeyFile, etcd.OptionCertFile, []string{good.CertFile, other.KeyFile, "does not match"}},
+		{"", expired.CertFile, expired.KeyFile, etcd.OptionCertFile, []string{expired.CertFile, "expired at 2020-02-03T04:05:06Z"}},
+		{"", early.CertFile, early.KeyFile, etcd.OptionCertFile, []string{early.CertFile, "not valid before 2120-02-03T04:05:06Z"}},
 	} {
 		c := at("https://127.0.0.1:2379")
 		c.CAFile, c.CertFile, c.KeyFile = test.ca, test.cert, test.key
@@ -204,7 +205,7 @@ func TestChainAndSeveralAuthoritiesInAFileWork(t *testing.T) {
 	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
 	path := files(t, map[string][]byte{"both": append(contentOf(t, other.File()), contentOf(t, ca.File())...)})
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
-	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: path("both")}
+	c := etcd.Config{Endpoints: []string{s.Endpoint()}, CAFile: path("both")}
 	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
 }
 
@@ -243,14 +244,14 @@ func TestPasswordFileHasOneLine(t *testing.T) {
 		c := at("https://127.0.0.1:2379")
 		c.Username, c.PasswordFile = "u", path(name)
 		err := c.Validate()
-		wantOptionError(t, err, lock.OptionPasswordFile, path(name), says)
+		wantOptionError(t, err, etcd.OptionPasswordFile, path(name), says)
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
 		}
 	}
 	c := at("https://127.0.0.1:2379")
 	c.Username, c.Password, c.PasswordFile = "u", "secret", path("line")
-	wantOptionError(t, c.Validate(), lock.OptionPasswordFile, "-"+lock.OptionPassword+" is set", "set one of them")
+	wantOptionError(t, c.Validate(), etcd.OptionPasswordFile, "-"+etcd.OptionPassword+" is set", "set one of them")
 }
 
 func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
@@ -277,9 +278,9 @@ func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
 }
 
 // renewable are files whose content is replaced.
-func renewable(t *testing.T, endpoints ...string) (c lock.EtcdConfig, install func(server, client *etcdtest.CA)) {
+func renewable(t *testing.T, endpoints ...string) (c etcd.Config, install func(server, client *etcdtest.CA)) {
 	dir := t.TempDir()
-	c = lock.EtcdConfig{Endpoints: endpoints, CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
+	c = etcd.Config{Endpoints: endpoints, CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
 	return c, func(server, client *etcdtest.CA) {
 		t.Helper()
 		pair := client.MustIssue(t, etcdtest.Certificate{CommonName: "host"})

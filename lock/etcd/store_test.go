@@ -1,4 +1,4 @@
-package lock_test
+package etcd_test
 
 import (
 	"context"
@@ -25,9 +25,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/storetest"
+)
+
+// The keys of the default group.
+const (
+	root       = "coreos.com/updateengine/rebootlock/"
+	defaultKey = root + "semaphore"
 )
 
 // patience is how long a test waits for what must happen.
@@ -45,12 +52,12 @@ func eachEtcd(t *testing.T, test func(*testing.T, etcdtest.Version)) {
 }
 
 // connect returns a store that is closed with the test.
-func connect(t testing.TB, c lock.EtcdConfig) *lock.Etcd {
+func connect(t testing.TB, c etcd.Config) *etcd.Store {
 	t.Helper()
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	e := lock.NewEtcd(c)
+	e := etcd.New(c)
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -59,7 +66,7 @@ func connect(t testing.TB, c lock.EtcdConfig) *lock.Etcd {
 	return e
 }
 
-func at(endpoints ...string) lock.EtcdConfig { return lock.EtcdConfig{Endpoints: endpoints} }
+func at(endpoints ...string) etcd.Config { return etcd.Config{Endpoints: endpoints} }
 
 func newLock(t testing.TB, s lock.Store, group string) *lock.Lock {
 	t.Helper()
@@ -191,7 +198,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 	// Not parallel, so that what runs here is known.
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	ctx := bounded(t)
-	e := lock.NewEtcd(at(s.Endpoint()))
+	e := etcd.New(at(s.Endpoint()))
 	l := newLock(t, e, "")
 	lockFor(ctx, t, l, "a")
 	waiting, stop := context.WithCancel(ctx)
@@ -812,7 +819,6 @@ func oldClient(ctx context.Context, client *clientv3.Client, id string) (bool, e
 }
 
 const (
-	root      = "coreos.com/updateengine/rebootlock/"
 	readWrite = clientv3.PermissionType(clientv3.PermReadWrite)
 )
 
@@ -903,16 +909,16 @@ func TestTLS(t *testing.T) {
 		for _, test := range []struct {
 			name   string
 			server *etcdtest.Server
-			config lock.EtcdConfig
+			config etcd.Config
 			says   string
 		}{
-			{"a CA alone", plain, lock.EtcdConfig{CAFile: ca.File()}, ""},
-			{"a CA and a certificate", plain, lock.EtcdConfig{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
-			{"a certificate where one is asked for", mutual, lock.EtcdConfig{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
-			{"no certificate where one is asked for", mutual, lock.EtcdConfig{CAFile: ca.File()}, "the server demands a client certificate"},
-			{"a certificate of another CA", mutual, lock.EtcdConfig{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, "the server does not take the client certificate in " + stranger.CertFile},
-			{"a server of another CA", plain, lock.EtcdConfig{CAFile: other.File()}, "x509: certificate signed by unknown authority"},
-			{"a server that the system does not know", plain, lock.EtcdConfig{}, "x509: certificate signed by unknown authority"},
+			{"a CA alone", plain, etcd.Config{CAFile: ca.File()}, ""},
+			{"a CA and a certificate", plain, etcd.Config{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
+			{"a certificate where one is asked for", mutual, etcd.Config{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
+			{"no certificate where one is asked for", mutual, etcd.Config{CAFile: ca.File()}, "the server demands a client certificate"},
+			{"a certificate of another CA", mutual, etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, "the server does not take the client certificate in " + stranger.CertFile},
+			{"a server of another CA", plain, etcd.Config{CAFile: other.File()}, "x509: certificate signed by unknown authority"},
+			{"a server that the system does not know", plain, etcd.Config{}, "x509: certificate signed by unknown authority"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				test.config.Endpoints = []string{test.server.Endpoint()}
@@ -935,7 +941,7 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 	t.Parallel()
 	ca := etcdtest.MustCA(t)
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
-	c := lock.EtcdConfig{Endpoints: []string{s.Endpoint()}, CAFile: ca.File()}
+	c := etcd.Config{Endpoints: []string{s.Endpoint()}, CAFile: ca.File()}
 	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
 
 	// The same server by a name that its certificate does not have.
@@ -1037,8 +1043,8 @@ func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
 	must.Do(t, os.Remove(c.KeyFile))
 	must.Do(t, l.Release(ctx, "a")) // the connection is there
 	must.Do(t, e.Close())
-	var option *lock.OptionError
-	if _, err := l.Status(ctx); !errors.As(err, &option) || option.Option != lock.OptionKeyFile || !errors.Is(err, lock.ErrRefused) {
+	var option *etcd.OptionError
+	if _, err := l.Status(ctx); !errors.As(err, &option) || option.Option != etcd.OptionKeyFile || !errors.Is(err, lock.ErrRefused) {
 		t.Errorf("without the key, status returned %v", err)
 	}
 	install(ca, ca)

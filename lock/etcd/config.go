@@ -1,4 +1,4 @@
-package lock
+package etcd
 
 import (
 	"crypto/tls"
@@ -16,10 +16,12 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/lock"
 )
 
-// EtcdConfig says how to reach etcd. The options are named as the command line names them.
-type EtcdConfig struct {
+// Config says how to reach etcd. The options are named as the command line names them.
+type Config struct {
 	// Endpoints are client URLs of members of the cluster: http or https, the same for all of them.
 	// Without a port it is the one of the scheme, 80 or 443.
 	Endpoints []string
@@ -40,12 +42,12 @@ type EtcdConfig struct {
 }
 
 // wrong says what is wrong with an option.
-func (c EtcdConfig) wrong(option string, err error) error {
+func (c Config) wrong(option string, err error) error {
 	return &OptionError{Option: option, Name: c.name(option), Err: err}
 }
 
 // name is what messages call an option.
-func (c EtcdConfig) name(option string) string {
+func (c Config) name(option string) string {
 	if name := c.Names[option]; name != "" {
 		return name
 	}
@@ -53,7 +55,7 @@ func (c EtcdConfig) name(option string) string {
 }
 
 // names names two options that belong together, and where both are set only once.
-func (c EtcdConfig) names(a, b string) string {
+func (c Config) names(a, b string) string {
 	first, second := c.name(a), c.name(b)
 	if i := strings.Index(first, " in "); i > 0 && strings.HasSuffix(second, first[i:]) {
 		first = first[:i]
@@ -61,7 +63,7 @@ func (c EtcdConfig) names(a, b string) string {
 	return first + " and " + second
 }
 
-// The options of [EtcdConfig], as [OptionError] names them.
+// The options of [Config], as [OptionError] names them.
 const (
 	OptionEndpoint     = "endpoint"
 	OptionCAFile       = "etcd-cafile"
@@ -72,7 +74,7 @@ const (
 	OptionPasswordFile = "etcd-password-file"
 )
 
-// OptionError says which option for etcd is wrong, or missing. errors.Is reports [ErrRefused] for
+// OptionError says which option for etcd is wrong, or missing. errors.Is reports [lock.ErrRefused] for
 // it: nothing was sent to etcd.
 type OptionError struct {
 	Option string // one of the Option constants
@@ -84,8 +86,8 @@ func (e *OptionError) Error() string { return e.Name + ": " + e.Err.Error() }
 
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// Is makes the error count as ErrRefused.
-func (e *OptionError) Is(target error) bool { return target == ErrRefused }
+// Is makes the error count as lock.ErrRefused.
+func (e *OptionError) Is(target error) bool { return target == lock.ErrRefused }
 
 // maxFile is more than certificates, keys and passwords take: the authorities that a host trusts come to
 // a few hundred KiB, and to more than 1 MiB with those of a company.
@@ -93,7 +95,7 @@ const maxFile = 8 << 20
 
 // Validate reads the files and reports the first thing that is wrong, as an [*OptionError]. It does
 // not connect.
-func (c EtcdConfig) Validate() error {
+func (c Config) Validate() error {
 	endpoints, err := c.endpoints()
 	if err != nil {
 		return err
@@ -109,7 +111,7 @@ func (c EtcdConfig) Validate() error {
 }
 
 // pairs refuses halves of what only works in pairs.
-func (c EtcdConfig) pairs() error {
+func (c Config) pairs() error {
 	if c.Password != "" && c.PasswordFile != "" {
 		return c.wrong(OptionPasswordFile, fmt.Errorf("is set though -%s is set; set one of them", OptionPassword))
 	}
@@ -128,7 +130,7 @@ func (c EtcdConfig) pairs() error {
 }
 
 // endpoints returns the endpoints as scheme://host:port, without repetition.
-func (c EtcdConfig) endpoints() ([]string, error) {
+func (c Config) endpoints() ([]string, error) {
 	var endpoints []string
 	for _, given := range c.Endpoints {
 		endpoint, err := normalize(given)
@@ -193,7 +195,7 @@ func redact(endpoint string) string {
 }
 
 // tlsConfig reads the files; nil where the endpoints, as returned by the method endpoints, are http.
-func (c EtcdConfig) tlsConfig(endpoints []string) (*tls.Config, error) {
+func (c Config) tlsConfig(endpoints []string) (*tls.Config, error) {
 	if !secure(endpoints[0]) {
 		return nil, nil
 	}
@@ -260,7 +262,7 @@ func blocks(data []byte) (kinds []string) {
 }
 
 // password reads the file, if there is one.
-func (c EtcdConfig) password() (string, error) {
+func (c Config) password() (string, error) {
 	if c.PasswordFile == "" {
 		return c.Password, nil
 	}

@@ -1,4 +1,4 @@
-package lock_test
+package etcd_test
 
 import (
 	"context"
@@ -139,7 +139,7 @@ func TestQueueOnEtcdIsInOrderAndLeavesNothing(t *testing.T) {
 		}
 		client, err := s.Client()
 		must.Do(t, err)
-		events := client.Watch(ctx, prefix+"queue/", clientv3.WithPrefix(), clientv3.WithFilterPut())
+		events := client.Watch(ctx, root+"queue/", clientv3.WithPrefix(), clientv3.WithFilterPut())
 		for i := range max {
 			must.Do(t, admin.Release(ctx, fmt.Sprint("holder", i)))
 		}
@@ -148,7 +148,7 @@ func TestQueueOnEtcdIsInOrderAndLeavesNothing(t *testing.T) {
 		var order []string
 		for len(order) < hosts {
 			for _, e := range (<-events).Events {
-				order = append(order, string(e.Kv.Key[len(prefix+"queue/"):]))
+				order = append(order, string(e.Kv.Key[len(root+"queue/"):]))
 			}
 		}
 		if !slices.Equal(order, want) {
@@ -167,18 +167,18 @@ func TestQueueOnEtcdIsInOrderAndLeavesNothing(t *testing.T) {
 
 func TestHostThatIsCutOffFallsOutOfTheQueue(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
-		ctx := bounded(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*patience) // a place lives for a minute
+		defer cancel()
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
 		p := etcdtest.MustProxy(t, s)
 		a := newLock(t, connect(t, at(s.Endpoint())), "")
 		cut := newLock(t, connect(t, at(p.Endpoint())), "")
-		cut.SetQueueLease(2 * time.Second)
 		c := newLock(t, connect(t, at(s.Endpoint())), "")
 		lockFor(ctx, t, a, "a")
 		b := startWaiting(ctx, t, cut, "b")
 		w := startWaiting(ctx, t, c, "c")
 		must.Do(t, p.BlackHole())
-		must.Eventually(t, patience, "the place to be lost", func() bool {
+		must.Eventually(t, 2*patience, "the place to be lost", func() bool {
 			o, err := a.Overview(ctx)
 			must.Do(t, err)
 			return len(o.Queue) == 1 && o.Queue[0].ID == "c"
@@ -322,7 +322,6 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 		bLock := newLock(t, connect(t, c), "")
-		bLock.SetQueueLease(2 * time.Second) // kept alive with the user's rights
 		b := startWaiting(ctx, t, bLock, "b")
 		waiting, stop := context.WithCancel(ctx)
 		w := startWaiting(waiting, t, newLock(t, connect(t, c), ""), "c")
@@ -334,6 +333,9 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 		}
 		client, err := s.Client()
 		must.Do(t, err)
+		entry, err := client.Get(ctx, root+"queue/b")
+		must.Do(t, err)
+		must.Do(t, store.KeepAlive(ctx, entry.Kvs[0].Lease))
 		_, err = client.Delete(ctx, root+"alive/a") // as when its time is over
 		must.Do(t, err)
 		stop()
@@ -466,13 +468,13 @@ func TestThereMayBeMoreHoldersThanATransactionHasOperations(t *testing.T) {
 		_, err = client.Put(ctx, defaultKey, string(full.Encode()))
 		must.Do(t, err)
 		for _, i := range []int{0, 150, 299} { // they hold a slot, and wait for none
-			_, err := client.Put(ctx, prefix+"queue/"+holders[i], "{}")
+			_, err := client.Put(ctx, root+"queue/"+holders[i], "{}")
 			must.Do(t, err)
 		}
 		waits := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "me")
 		must.Do(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, holders[150]))
 		waits.mustGet(t)
-		left, err := client.Get(ctx, prefix+"queue/", clientv3.WithPrefix())
+		left, err := client.Get(ctx, root+"queue/", clientv3.WithPrefix())
 		must.Do(t, err)
 		if len(left.Kvs) > 0 {
 			t.Errorf("entries of those who hold a slot are left: %v", left.Kvs)
@@ -497,7 +499,7 @@ func TestOneLostMessageDoesNotKeepAPlaceThatWasGivenUp(t *testing.T) {
 		}
 		client, err := s.Client()
 		must.Do(t, err)
-		left, err := client.Get(ctx, prefix+"queue/", clientv3.WithPrefix())
+		left, err := client.Get(ctx, root+"queue/", clientv3.WithPrefix())
 		must.Do(t, err)
 		if len(left.Kvs) > 0 {
 			t.Errorf("a has left the queue, and is in it: %v", left.Kvs)
@@ -578,5 +580,12 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func mustPause(t *testing.T) func(*lock.Pause, error) {
+	return func(_ *lock.Pause, err error) {
+		t.Helper()
+		must.Do(t, err)
 	}
 }

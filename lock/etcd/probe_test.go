@@ -1,4 +1,4 @@
-package lock_test
+package etcd_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -69,7 +70,7 @@ func issued(t *testing.T, ca *etcdtest.CA, c etcdtest.Certificate) []tls.Certifi
 
 // names are what these tests have messages call the options.
 func names() map[string]string {
-	return map[string]string{lock.OptionEndpoint: "ENDPOINT", lock.OptionCAFile: "CAFILE", lock.OptionCertFile: "CERTFILE", lock.OptionKeyFile: "KEYFILE"}
+	return map[string]string{etcd.OptionEndpoint: "ENDPOINT", etcd.OptionCAFile: "CAFILE", etcd.OptionCertFile: "CERTFILE", etcd.OptionKeyFile: "KEYFILE"}
 }
 
 func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
@@ -112,38 +113,38 @@ func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
 		const notEtcd = "check host and port in ENDPOINT"
 		for name, test := range map[string]struct {
 			endpoint string
-			config   lock.EtcdConfig
+			config   etcd.Config
 			says     []string
 		}{
-			"http to an etcd with TLS":               {strings.Replace(encrypted.Endpoint(), "https:", "http:", 1), lock.EtcdConfig{}, []string{"the server speaks TLS: write https in ENDPOINT"}},
-			"http to one that wants a certificate":   {strings.Replace(mutual.Endpoint(), "https:", "http:", 1), lock.EtcdConfig{}, []string{"the server speaks TLS: write https in ENDPOINT"}},
-			"https to an etcd without TLS":           {tlsOf(plain), lock.EtcdConfig{CAFile: ca.File()}, []string{"the server does not speak TLS: write http in ENDPOINT"}},
-			"a web server":                           {web.URL, lock.EtcdConfig{}, []string{"a web server answers, and not etcd", notEtcd}},
-			"a web server, by https":                 {strings.Replace(web.URL, "http:", "https:", 1), lock.EtcdConfig{}, []string{"a web server answers, and not etcd", notEtcd}},
-			"a web server with TLS":                  {secureWeb.URL, lock.EtcdConfig{CAFile: ca.File()}, []string{"a TLS server answers, and not etcd", notEtcd}},
-			"a web server with TLS, by http":         {strings.Replace(secureWeb.URL, "https:", "http:", 1), lock.EtcdConfig{}, []string{"the server speaks TLS: write https in ENDPOINT"}},
-			"a web server with HTTP/2":               {newWeb.URL, lock.EtcdConfig{CAFile: ca.File()}, []string{"is not etcd", "404", notEtcd}},
-			"an SSH server":                          {"http://" + ssh, lock.EtcdConfig{}, []string{`it begins with "SSH-2.0-OpenSSH_9.2"`, notEtcd}},
-			"an SSH server, by https":                {"https://" + ssh, lock.EtcdConfig{}, []string{`it begins with "SSH-2.0-OpenSSH_9.2"`, notEtcd}},
-			"silence":                                {"http://" + silence, lock.EtcdConfig{}, []string{"no answer in time, though a connection is accepted", "etcd hangs", notEtcd}},
-			"silence, by https":                      {"https://" + silence, lock.EtcdConfig{}, []string{"no answer in time, though a connection is accepted", "etcd hangs", notEtcd}},
-			"an etcd that hangs":                     {hung.Endpoint(), lock.EtcdConfig{}, []string{"no answer in time, though a connection is accepted", "etcd hangs"}},
-			"one that ends connections":              {"http://" + shuts, lock.EtcdConfig{}, []string{"the connection is ended without an answer", notEtcd}},
-			"one that ends connections, by https":    {"https://" + shuts, lock.EtcdConfig{}, []string{"the connection is ended without an answer", notEtcd}},
-			"nobody":                                 {"http://" + noOne, lock.EtcdConfig{}, []string{"connection refused", "check that etcd runs there", notEtcd}},
-			"nobody, by https":                       {"https://" + noOne, lock.EtcdConfig{}, []string{"connection refused", "check that etcd runs there", notEtcd}},
-			"nobody at the default":                  {"http://" + noOne, lock.EtcdConfig{DefaultEndpoint: true}, []string{"connection refused", "no endpoint is set, and this is only the default: set ENDPOINT"}},
-			"a name that nobody has":                 {"http://no-such-host.invalid:2379", lock.EtcdConfig{}, []string{`"no-such-host.invalid"`, "DNS"}},
-			"a server of another authority":          {encrypted.Endpoint(), lock.EtcdConfig{CAFile: other.File()}, []string{"which is not in " + other.File(), "CAFILE"}},
-			"a server that the system does not know": {encrypted.Endpoint(), lock.EtcdConfig{}, []string{"which this system does not trust", "set CAFILE"}},
-			"a name that the certificate has not":    {"https://" + elsewhere, lock.EtcdConfig{CAFile: ca.File()}, []string{`not for "127.0.0.1"`, "ENDPOINT"}},
-			"an expired certificate":                 {"https://" + expired, lock.EtcdConfig{CAFile: ca.File()}, []string{"expired at " + hour(-8).UTC().Format(time.DateOnly), "renew the certificate of the server"}},
-			"a certificate that is not valid yet":    {"https://" + early, lock.EtcdConfig{CAFile: ca.File()}, []string{"not valid before " + hour(8).UTC().Format(time.DateOnly), "check the clock of this host"}},
-			"no client certificate":                  {mutual.Endpoint(), lock.EtcdConfig{CAFile: ca.File()}, []string{"demands a client certificate", "set CERTFILE and KEYFILE"}},
-			"no client certificate, TLS 1.2":         {"https://" + older, lock.EtcdConfig{CAFile: ca.File()}, []string{"demands a client certificate", "set CERTFILE and KEYFILE"}},
-			"an unknown client certificate":          {mutual.Endpoint(), lock.EtcdConfig{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not take the client certificate in " + stranger.CertFile, "CERTFILE"}},
-			"an unknown client certificate, TLS 1.2": {"https://" + older, lock.EtcdConfig{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not take the client certificate in " + stranger.CertFile, "CERTFILE"}},
-			"none":                                   {mutual.Endpoint(), lock.EtcdConfig{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, nil},
+			"http to an etcd with TLS":               {strings.Replace(encrypted.Endpoint(), "https:", "http:", 1), etcd.Config{}, []string{"the server speaks TLS: write https in ENDPOINT"}},
+			"http to one that wants a certificate":   {strings.Replace(mutual.Endpoint(), "https:", "http:", 1), etcd.Config{}, []string{"the server speaks TLS: write https in ENDPOINT"}},
+			"https to an etcd without TLS":           {tlsOf(plain), etcd.Config{CAFile: ca.File()}, []string{"the server does not speak TLS: write http in ENDPOINT"}},
+			"a web server":                           {web.URL, etcd.Config{}, []string{"a web server answers, and not etcd", notEtcd}},
+			"a web server, by https":                 {strings.Replace(web.URL, "http:", "https:", 1), etcd.Config{}, []string{"a web server answers, and not etcd", notEtcd}},
+			"a web server with TLS":                  {secureWeb.URL, etcd.Config{CAFile: ca.File()}, []string{"a TLS server answers, and not etcd", notEtcd}},
+			"a web server with TLS, by http":         {strings.Replace(secureWeb.URL, "https:", "http:", 1), etcd.Config{}, []string{"the server speaks TLS: write https in ENDPOINT"}},
+			"a web server with HTTP/2":               {newWeb.URL, etcd.Config{CAFile: ca.File()}, []string{"is not etcd", "404", notEtcd}},
+			"an SSH server":                          {"http://" + ssh, etcd.Config{}, []string{`it begins with "SSH-2.0-OpenSSH_9.2"`, notEtcd}},
+			"an SSH server, by https":                {"https://" + ssh, etcd.Config{}, []string{`it begins with "SSH-2.0-OpenSSH_9.2"`, notEtcd}},
+			"silence":                                {"http://" + silence, etcd.Config{}, []string{"no answer in time, though a connection is accepted", "etcd hangs", notEtcd}},
+			"silence, by https":                      {"https://" + silence, etcd.Config{}, []string{"no answer in time, though a connection is accepted", "etcd hangs", notEtcd}},
+			"an etcd that hangs":                     {hung.Endpoint(), etcd.Config{}, []string{"no answer in time, though a connection is accepted", "etcd hangs"}},
+			"one that ends connections":              {"http://" + shuts, etcd.Config{}, []string{"the connection is ended without an answer", notEtcd}},
+			"one that ends connections, by https":    {"https://" + shuts, etcd.Config{}, []string{"the connection is ended without an answer", notEtcd}},
+			"nobody":                                 {"http://" + noOne, etcd.Config{}, []string{"connection refused", "check that etcd runs there", notEtcd}},
+			"nobody, by https":                       {"https://" + noOne, etcd.Config{}, []string{"connection refused", "check that etcd runs there", notEtcd}},
+			"nobody at the default":                  {"http://" + noOne, etcd.Config{DefaultEndpoint: true}, []string{"connection refused", "no endpoint is set, and this is only the default: set ENDPOINT"}},
+			"a name that nobody has":                 {"http://no-such-host.invalid:2379", etcd.Config{}, []string{`"no-such-host.invalid"`, "DNS"}},
+			"a server of another authority":          {encrypted.Endpoint(), etcd.Config{CAFile: other.File()}, []string{"which is not in " + other.File(), "CAFILE"}},
+			"a server that the system does not know": {encrypted.Endpoint(), etcd.Config{}, []string{"which this system does not trust", "set CAFILE"}},
+			"a name that the certificate has not":    {"https://" + elsewhere, etcd.Config{CAFile: ca.File()}, []string{`not for "127.0.0.1"`, "ENDPOINT"}},
+			"an expired certificate":                 {"https://" + expired, etcd.Config{CAFile: ca.File()}, []string{"expired at " + hour(-8).UTC().Format(time.DateOnly), "renew the certificate of the server"}},
+			"a certificate that is not valid yet":    {"https://" + early, etcd.Config{CAFile: ca.File()}, []string{"not valid before " + hour(8).UTC().Format(time.DateOnly), "check the clock of this host"}},
+			"no client certificate":                  {mutual.Endpoint(), etcd.Config{CAFile: ca.File()}, []string{"demands a client certificate", "set CERTFILE and KEYFILE"}},
+			"no client certificate, TLS 1.2":         {"https://" + older, etcd.Config{CAFile: ca.File()}, []string{"demands a client certificate", "set CERTFILE and KEYFILE"}},
+			"an unknown client certificate":          {mutual.Endpoint(), etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not take the client certificate in " + stranger.CertFile, "CERTFILE"}},
+			"an unknown client certificate, TLS 1.2": {"https://" + older, etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not take the client certificate in " + stranger.CertFile, "CERTFILE"}},
+			"none":                                   {mutual.Endpoint(), etcd.Config{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, nil},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -183,7 +184,7 @@ func TestUnreachableNetworkIsNamed(t *testing.T) {
 	t.Parallel()
 	const endpoint = "http://192.0.2.1:2379"
 	if os.Getenv("LOCKSMITH_TEST_NO_NETWORK") != "" {
-		_, err := connect(t, lock.EtcdConfig{Endpoints: []string{endpoint}, Names: names()}).Get(bounded(t), lock.Read{Key: "k"})
+		_, err := connect(t, etcd.Config{Endpoints: []string{endpoint}, Names: names()}).Get(bounded(t), lock.Read{Key: "k"})
 		if err == nil || !strings.Contains(err.Error(), "etcd at "+endpoint+": it cannot be reached from this host (network is unreachable): check the network; check the host in ENDPOINT") {
 			t.Errorf("get returned %v", err)
 		}

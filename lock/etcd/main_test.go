@@ -1,0 +1,16 @@
+package etcd_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+// TestMain lets more tests run at once than there are processors, unless told otherwise: most of
+// their time is spent waiting for time-outs.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
