@@ -19,14 +19,12 @@ const (
 	defaultBusAddress = "unix:path=/run/dbus/system_bus_socket"
 )
 
-// ConnectSystemBus returns a connection of its own to the system bus: the one
-// that DBUS_SYSTEM_BUS_ADDRESS names, or else the usual socket. Signals on it
-// are delivered in the order in which the bus sent them. Messages that could
-// harm this process are dropped unseen, whoever sent them, and so are file
-// descriptors, with which others could fill its table of them.
+// ConnectSystemBus returns a new connection to the system bus: the one that DBUS_SYSTEM_BUS_ADDRESS names,
+// or else the usual socket. Signals on it are delivered in the order in which the bus sent them. Messages
+// that could harm this process are dropped, whoever sent them, and so are file descriptors, with which
+// others could fill this process's table.
 //
-// The connection outlives ctx, which bounds connecting only (as does a limit of
-// ten seconds). The caller closes it.
+// ctx, and a limit of ten seconds, bound connecting only; the connection outlives them. The caller closes it.
 func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
 	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
 	if address == "" {
@@ -39,8 +37,8 @@ func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// connect tries the addresses of the list in turn, as the D-Bus specification
-// asks ("Server Addresses"), and returns the first connection that works.
+// connect tries the addresses of the list in turn, as "Server Addresses" in the D-Bus specification
+// demands, and returns the first connection that succeeds.
 func connect(ctx context.Context, list string) (*dbus.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -58,8 +56,8 @@ func connect(ctx context.Context, list string) (*dbus.Conn, error) {
 	return nil, errors.Join(failed...)
 }
 
-// socketPath returns the socket that a D-Bus address names, in the form that
-// package net takes (an abstract socket begins with "@").
+// socketPath returns the socket that a D-Bus address names, in the form that package net expects: an
+// abstract socket begins with "@".
 func socketPath(address string) (string, error) {
 	keys, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
@@ -91,8 +89,8 @@ func connectSocket(ctx context.Context, path string) (*dbus.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// godbus takes no context while it authenticates: a bus that accepts and
-	// then says nothing is cut off by closing the socket under it.
+	// godbus takes no context for authentication: if a bus accepts and then stays silent, closing the socket
+	// ends the attempt.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	conn, err := handshake(raw)
 	if !stop() && err == nil {

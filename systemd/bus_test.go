@@ -27,16 +27,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// systemBus starts a bus with the system's policy and connects to it the way
-// the programs do.
+// systemBus starts a bus with the system's policy, and connects to it as the programs do.
 func systemBus(t *testing.T) (*bustest.Bus, *dbus.Conn) {
 	t.Helper()
 	bus := bustest.For(t).Bus(bustest.System)
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	conn, err := ConnectSystemBus(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return bus, conn
 }
@@ -77,9 +74,7 @@ func TestConnectTriesEveryAddressOfTheList(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.System)
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "tcp:host=localhost,port=1;unix:path=/nowhere;"+bus.Address())
 	conn, err := ConnectSystemBus(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer conn.Close()
 	if err := ask(t, conn); err != nil {
 		t.Error(err)
@@ -97,9 +92,7 @@ func TestConnectNamesTheAddressThatFails(t *testing.T) {
 func TestConnectGivesUpOnABusThatSaysNothing(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "silent")
 	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer listener.Close()
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -111,9 +104,7 @@ func TestConnectGivesUpOnABusThatSaysNothing(t *testing.T) {
 
 func TestConnectGivesUpOnABusThatIsStopped(t *testing.T) {
 	bus, _ := systemBus(t)
-	if err := bus.Pause(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bus.Pause())
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := ConnectSystemBus(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -126,9 +117,7 @@ func TestConnectionOutlivesTheContextOfConnecting(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	ctx, cancel := context.WithCancel(t.Context())
 	conn, err := ConnectSystemBus(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer conn.Close()
 	cancel()
 	if err := ask(t, conn); err != nil {
@@ -136,11 +125,9 @@ func TestConnectionOutlivesTheContextOfConnecting(t *testing.T) {
 	}
 }
 
-func TestTheBusGoesAwayEndsTheConnection(t *testing.T) {
+func TestConnectionEndsWhenTheBusGoesAway(t *testing.T) {
 	bus, conn := systemBus(t)
-	if err := bus.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bus.Kill())
 	must.Receive(t, patience, "the end of the connection", conn.Context().Done())
 	if err := ask(t, conn); err == nil {
 		t.Error("a call without a bus succeeded")
@@ -151,9 +138,7 @@ func TestSignalsComeInOrder(t *testing.T) {
 	bus, conn := systemBus(t)
 	signals := make(chan *dbus.Signal)
 	conn.Signal(signals)
-	if err := conn.AddMatchSignal(dbus.WithMatchInterface("a.b")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, conn.AddMatchSignal(dbus.WithMatchInterface("a.b")))
 	peer := bustest.For(t).Connect(bus)
 	const count = 5000
 	go func() {
@@ -169,7 +154,7 @@ func TestSignalsComeInOrder(t *testing.T) {
 			continue
 		}
 		if s.Body[0] != next {
-			t.Fatalf("signal %v came, %d was due", s.Body[0], next)
+			t.Fatalf("signal %v arrived, want %d", s.Body[0], next)
 		}
 		next++
 	}
@@ -192,23 +177,17 @@ func TestNobodyCanCutTheBusConnectionWithAMessage(t *testing.T) {
 			}
 		}},
 		{"as big as the bus allows", true, func(t *testing.T, bus *bustest.Bus, to string) {
-			if err := bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "a.b.C", strings.Repeat("x", 31<<20)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "a.b.C", strings.Repeat("x", 31<<20)))
 		}},
 		{"without arguments", false, func(t *testing.T, bus *bustest.Bus, to string) {
-			if err := bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "org.freedesktop.DBus.NameLost"); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "org.freedesktop.DBus.NameLost"))
 		}},
 		{"nested as deep as the bus allows", false, func(t *testing.T, bus *bustest.Bus, to string) {
 			deep := dbus.MakeVariant("x")
 			for range 60 {
 				deep = dbus.MakeVariant(deep)
 			}
-			if err := bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "a.b.C", deep); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, bustest.SendTo(bustest.For(t).Connect(bus), to, "/x", "a.b.C", deep))
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -216,10 +195,8 @@ func TestNobodyCanCutTheBusConnectionWithAMessage(t *testing.T) {
 			signals := make(chan *dbus.Signal, 10)
 			conn.Signal(signals)
 			test.send(t, bus, conn.Names()[0])
-			// What comes after shows that the message itself has been seen.
-			if err := bustest.SendTo(bustest.For(t).Connect(bus), conn.Names()[0], "/x", "a.b.Last"); err != nil {
-				t.Fatal(err)
-			}
+			// Once the next message has arrived, this one has been read.
+			must.Do(t, bustest.SendTo(bustest.For(t).Connect(bus), conn.Names()[0], "/x", "a.b.Last"))
 			for last := false; !last; {
 				s := must.Receive(t, patience, "a signal", signals)
 				if s == nil {
@@ -237,31 +214,25 @@ func TestNobodyCanCutTheBusConnectionWithAMessage(t *testing.T) {
 	}
 }
 
-// The bus may send them along: dbus-broker cuts off whoever has not agreed to that and
-// asks for the credentials of somebody.
+// The bus may send them: dbus-broker disconnects a client that asks for credentials without having
+// agreed to receive file descriptors.
 func TestFileDescriptorsAreAgreedToAndDropped(t *testing.T) {
 	bus, conn := systemBus(t)
 	signals := make(chan *dbus.Signal, 10)
 	conn.Signal(signals)
 	peer := bustest.For(t).Connect(bus)
 	file, err := os.Open("/dev/null")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer file.Close()
 	open := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		return len(entries)
 	}
 	before := open()
 	const count = 20
 	for range count {
-		if err := bustest.SendTo(peer, conn.Names()[0], "/x", "a.b.C", dbus.UnixFD(file.Fd())); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, bustest.SendTo(peer, conn.Names()[0], "/x", "a.b.C", dbus.UnixFD(file.Fd())))
 	}
 	for n := 0; n < count; {
 		if s := must.Receive(t, patience, fmt.Sprintf("signal %d of %d with a file descriptor", n+1, count), signals); s.Name == "a.b.C" {

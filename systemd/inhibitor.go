@@ -15,28 +15,26 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// listTimeout bounds looking at all sessions, and each of the two looks at inhibitors. It is
-// shorter than others, since users choose how long these take, and a daemon that asks twice
-// within one check has to hear the rest.
+// listTimeout bounds reading all sessions, and each of the two steps of reading inhibitors. It is shorter
+// than callTimeout because users can make these answers long: the daemon asks for both within one check,
+// and must have time left for the rest of it.
 const listTimeout = 4 * time.Second
 
-// Inhibitor is a program's wish that the host does not shut down, see
-// systemd-inhibit(1).
+// Inhibitor is a program's request not to shut the host down, see systemd-inhibit(1).
 type Inhibitor struct {
 	Who  string // the program, in its own words
 	Why  string // its reason
-	User string // login name of its user, or the number of one without a name
-	PID  uint32 // the process that asked for it
+	User string // login name of its user, or the user id if it has no name
+	PID  uint32 // the process that holds it
 }
 
-// Inhibitors returns the inhibitors that block a shutdown: mode block, and
-// block-weak, as the weaker kind is called since systemd 257. Until then block
-// is all there is, and means what block-weak means now: root may shut down all
-// the same. The mode delay is logind's business: it gives such a program some
-// seconds, and then goes on.
+// Inhibitors returns the inhibitors that block a shutdown: those of mode block, and since systemd 257
+// those of the weaker mode block-weak. Before 257 there is only block, and it means what block-weak
+// means now: root may shut down in spite of it. Inhibitors of mode delay are left out: logind handles
+// them, by waiting some seconds before it goes on.
 //
-// Where logind says that a shutdown is blocked and its list cannot be had, there is
-// one inhibitor, which says so in the place of its reason.
+// If logind says that a shutdown is blocked, and its list cannot be read, the result is one inhibitor of
+// an unknown user, whose reason says so.
 func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 	blocked, err := l.blocked(ctx)
 	if err != nil {
@@ -46,7 +44,8 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 		return nil, nil
 	}
 	blocking, err := l.listBlocking(ctx)
-	// Report a lost connection, a malformed answer and an ended context to the caller.
+	// After a time-out or an error answer the holder is unknown. A lost connection, a malformed answer and an
+	// ended context are errors of this call.
 	var refusal dbus.Error
 	if ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &refusal)) {
 		why := fmt.Sprintf("logind does not list who, see systemd-inhibit --list: %v", err)
@@ -58,8 +57,8 @@ func (l *Logind) Inhibitors(ctx context.Context) ([]Inhibitor, error) {
 	return blocking, nil
 }
 
-// listBlocking picks the inhibitors that block a shutdown from the list of all. Those of the
-// mode delay can make that so long that the answer is not read, see maxMessage.
+// listBlocking picks the inhibitors that block a shutdown from the list of all. Those of mode delay can
+// make the list longer than maxMessage; then it is not read.
 func (l *Logind) listBlocking(ctx context.Context) ([]Inhibitor, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -83,9 +82,8 @@ func (l *Logind) listBlocking(ctx context.Context) ([]Inhibitor, error) {
 	return blocking, nil
 }
 
-// blocked tells whether there is any inhibitor that Inhibitors returns. It
-// spares the list: every local user may take thousands of inhibitors of the
-// mode delay, with texts of any length.
+// blocked reports whether any inhibitor blocks a shutdown. It does not read the list: every local user
+// may take thousands of inhibitors of mode delay, with texts of any length.
 func (l *Logind) blocked(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -100,7 +98,7 @@ func (l *Logind) blocked(ctx context.Context) (bool, error) {
 	return hasShutdown(weak), err
 }
 
-// hasShutdown tells whether a list such as "shutdown:sleep" has it.
+// hasShutdown reports whether a list such as "shutdown:sleep" contains shutdown.
 func hasShutdown(what string) bool { return slices.Contains(strings.Split(what, ":"), "shutdown") }
 
 func userName(uid uint32) string {

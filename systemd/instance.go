@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Instance returns the name that the bus gave to the logind that has its well-known name now.
-// A restarted one gets another.
+// Instance returns the unique name of the logind that owns the well-known name now. A restarted logind
+// has another one.
 func (l *Logind) Instance(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -2,20 +2,14 @@ package systemd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
-
-// callTimeout bounds one call to logind.
-const callTimeout = 10 * time.Second
 
 const (
 	logindName    = "org.freedesktop.login1"
@@ -24,33 +18,14 @@ const (
 	logindSession = "org.freedesktop.login1.Session"
 )
 
-// Names of errors that are answers of their own.
-const (
-	errAccessDenied    = "org.freedesktop.DBus.Error.AccessDenied"
-	errInteractive     = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
-	errInvalidArgs     = "org.freedesktop.DBus.Error.InvalidArgs"
-	errUnknownMethod   = "org.freedesktop.DBus.Error.UnknownMethod"
-	errUnknownObject   = "org.freedesktop.DBus.Error.UnknownObject"
-	errUnknownProperty = "org.freedesktop.DBus.Error.UnknownProperty"
-	errBlocked         = "org.freedesktop.login1.BlockedByInhibitorLock"
-	errNoSuchSession   = "org.freedesktop.login1.NoSuchSession"
-	errNoSessionForPID = "org.freedesktop.login1.NoSessionForPID"
-	errUnreadable      = "com.github.locksmithd.Unreadable" // of ours, for an answer that was dropped, see socket
-)
-
-// ErrRefused marks an answer in which logind, or systemd, itself said no: nothing was
-// started. Any other error of a call means that the outcome is unknown.
-var ErrRefused = errors.New("refused")
-
-// Logind talks to systemd-logind, see org.freedesktop.login1(5). It is safe
-// for concurrent use. Each call to logind takes ten seconds at most.
+// Logind talks to systemd-logind, see org.freedesktop.login1(5). It is safe for concurrent use. Each
+// call to logind takes ten seconds at most.
 //
-// Texts that it returns come from other users. What a terminal could act upon
-// is escaped in them, and they are cut where they are long.
+// The texts that it returns are written by other users: control characters in them are escaped, and
+// long ones are cut.
 type Logind struct{ conn *dbus.Conn }
 
-// NewLogind returns a Logind on a connection to the system bus. The
-// connection stays the caller's to close.
+// NewLogind returns a Logind on a connection to the system bus. The caller closes the connection.
 func NewLogind(conn *dbus.Conn) *Logind { return &Logind{conn: conn} }
 
 // Session is one login of a person.
@@ -61,15 +36,14 @@ type Session struct {
 	TTY  string // "pts/0" or "tty1"; empty for a session without a terminal
 }
 
-// Sessions returns the sessions of people: class user (and its variants such
-// as user-early, which newer releases give to root, see pam_systemd(8)), state
-// not closing. Gettys, display managers and cron jobs are not among them. A
-// session that ends while it is being looked at is left out; any other
-// trouble is an error, because then nobody knows who is logged in.
+// Sessions returns the sessions of people: those of class user (and its variants such as user-early,
+// which newer releases give to root, see pam_systemd(8)) that are not closing. Gettys, display
+// managers and cron jobs are not among them. A session that ends during the call is left out; any
+// other failure is an error, because then it is unknown who is logged in.
 //
-// Users choose how many sessions they have, and what some properties of theirs are. So
-// only those properties are read that they cannot fill, and if there are so many sessions
-// that the list of them cannot be read, the result is one session of somebody unnamed.
+// Users choose how many sessions they have, and the values of some properties. So only properties
+// that users cannot fill are read, and if there are so many sessions that the list of them cannot be
+// read, the result is one session of an unnamed user.
 func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -107,8 +81,8 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 	return people, nil
 }
 
-// atWork tells whether a session is a person's, and has not ended but for what was left
-// running: of those there may be thousands.
+// atWork reports whether a session is a person's and is not closing. A closing session is one whose
+// user has logged out and left processes running; there may be thousands. So State is read first.
 func (l *Logind) atWork(ctx context.Context, path dbus.ObjectPath) (bool, error) {
 	state, err := property[string](ctx, l, path, logindSession, "State")
 	if err != nil || state == "closing" {
@@ -118,18 +92,17 @@ func (l *Logind) atWork(ctx context.Context, path dbus.ObjectPath) (bool, error)
 	return class == "user" || strings.HasPrefix(class, "user-"), err
 }
 
-// errElsewhere are names of errors by which logind says that a process is in no session
-// that it knows of. Since systemd 257 it says the second one for a process outside of its
-// own tree of control groups, as one that was entered from outside a container; the others
-// are what systemd has for a group that is none of a session, and for a process that is gone.
+// errElsewhere are the names of errors by which logind says that a process is in no session that it
+// knows. Since systemd 257 the second one is for a process outside logind's own tree of control
+// groups, such as one that entered a container from outside; the others are for a control group that
+// belongs to no session, and for a process that has ended.
 var errElsewhere = []string{
 	errNoSessionForPID, "System.Error.EUNATCH", "System.Error.ENXIO", "System.Error.ENODATA", "System.Error.ENOMEDIUM",
 	"System.Error.ESRCH", "org.freedesktop.DBus.Error.UnixProcessIdUnknown",
 }
 
-// sessionOf returns the session that a process belongs to, the zero one when it
-// belongs to none, as a service does, or when logind cannot tell. 0 is this process, see
-// sd_pid_get_session(3).
+// sessionOf returns the session of a process; the zero Session if it has none, like a service, or if
+// logind cannot tell. Process 0 is this one, see sd_pid_get_session(3).
 func (l *Logind) sessionOf(ctx context.Context, pid uint32) (s Session, err error) {
 	var path dbus.ObjectPath
 	err = l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{pid}, &path)
@@ -149,10 +122,10 @@ func (l *Logind) sessionOf(ctx context.Context, pid uint32) (s Session, err erro
 	return s, nil
 }
 
-// OtherSessions returns what Sessions does without those of whoever runs this process. These
-// are the session that it belongs to, as what was started with sudo does, and, since run0(1)
-// gives what it starts one of its own, those that it was started from: one is on the same
-// terminal, or the terminal's other end is held by a process of it.
+// OtherSessions returns Sessions without those of the user who runs this process. Such a session is
+// the one that this process belongs to, as it does when sudo started it. run0(1) gives what it starts
+// a session of its own; then the session that run0 was called from is left out as well: it is on the
+// same terminal, or one of its processes holds the terminal's other end.
 func (l *Logind) OtherSessions(ctx context.Context) ([]Session, error) {
 	all, err := l.Sessions(ctx)
 	if err != nil {
@@ -175,62 +148,12 @@ func (l *Logind) OtherSessions(ctx context.Context) ([]Session, error) {
 	}), nil
 }
 
-// property reads one property.
-func property[T any](ctx context.Context, l *Logind, path dbus.ObjectPath, iface, name string) (T, error) {
-	var v dbus.Variant
-	var value T
-	err := l.call(ctx, path, "org.freedesktop.DBus.Properties.Get", []any{iface, name}, &v)
-	if err == nil {
-		err = store([]any{v.Value()}, &value)
-	}
+// property reads a property of one of logind's objects.
+func property[T any](ctx context.Context, l *Logind, path dbus.ObjectPath, iface, name string) (value T, err error) {
+	err = readProperty(ctx, l.conn.Object(logindName, path), iface, name, &value)
 	return value, err
-}
-
-// store puts values where the pointers point. Unlike dbus.Store it converts
-// nothing: what is not of the documented type is no answer.
-func store(values []any, pointers ...any) error {
-	if len(values) != len(pointers) {
-		return fmt.Errorf("the answer has %d parts, not %d", len(values), len(pointers))
-	}
-	for i, value := range values {
-		to := reflect.ValueOf(pointers[i]).Elem()
-		if reflect.TypeOf(value) != to.Type() {
-			return fmt.Errorf("part %d of the answer is of type %T, not %v", i+1, value, to.Type())
-		}
-		to.Set(reflect.ValueOf(value))
-	}
-	return nil
 }
 
 func (l *Logind) call(ctx context.Context, path dbus.ObjectPath, method string, args []any, results ...any) error {
 	return call(ctx, l.conn.Object(logindName, path), method, args, results...)
-}
-
-// call makes one bounded call and marks errors that the peer (or the bus, before
-// the peer saw the call) answered with.
-func call(ctx context.Context, object dbus.BusObject, method string, args []any, results ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	call := object.CallWithContext(ctx, method, 0, args...)
-	if call.Err == nil {
-		return store(call.Body, results...)
-	}
-	var answer dbus.Error
-	if !errors.As(call.Err, &answer) {
-		return call.Err
-	}
-	switch answer.Name {
-	// The bus says these for a peer that died or never answered.
-	// And the last one for what was answered and not read.
-	case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Timeout",
-		"org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Disconnected", errUnreadable:
-		return fmt.Errorf("%s: %w", answer.Name, call.Err)
-	}
-	return fmt.Errorf("%w: %s: %w", ErrRefused, answer.Name, call.Err)
-}
-
-// answered tells whether err is an answer with one of these names.
-func answered(err error, names ...string) bool {
-	var answer dbus.Error
-	return errors.As(err, &answer) && slices.Contains(names, answer.Name)
 }

@@ -1,101 +1,20 @@
 package systemd
 
 import (
-	"context"
 	"errors"
-	"reflect"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-func TestRebootAsksLogindWithoutInteraction(t *testing.T) {
-	bus, conn := systemBus(t)
-	logind := bustest.For(t).Logind(bus)
-	l := NewLogind(conn)
-	if preparing, err := l.PreparingForShutdown(t.Context()); err != nil || preparing {
-		t.Errorf("before: %v, %v", preparing, err)
-	}
-	if err := l.Reboot(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	call := <-logind.Reboots()
-	if call.Interactive || call.Flags != rootCheckInhibitors || call.Sender != conn.Names()[0] {
-		t.Errorf("call: %+v", call)
-	}
-	if preparing, err := l.PreparingForShutdown(t.Context()); err != nil || !preparing {
-		t.Errorf("after: %v, %v", preparing, err)
-	}
-}
-
-func TestLogindsRefusalIsAnError(t *testing.T) {
-	bus, conn := systemBus(t)
-	logind := bustest.For(t).Logind(bus)
-	l := NewLogind(conn)
-	for _, name := range []string{
-		"org.freedesktop.DBus.Error.AccessDenied",
-		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
-		"org.freedesktop.login1.OperationInProgress",
-		"org.freedesktop.login1.SleepVerbNotSupported",
-	} {
-		logind.Refuse("Reboot", name, "Permission denied")
-		err := l.Reboot(t.Context(), false)
-		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	logind.Heal("Reboot")
-	if err := l.Reboot(t.Context(), false); err != nil {
-		t.Errorf("once logind agrees: %v", err)
-	}
-}
-
-// No answer is not a no: the reboot may be on its way.
-func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
-	t.Run("it hangs", func(t *testing.T) {
-		bus, conn := systemBus(t)
-		bustest.For(t).Logind(bus).Hang("Reboot")
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		err := NewLogind(conn).Reboot(ctx, false)
-		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
-			t.Errorf("got %v, want the deadline", err)
-		}
-	})
-	t.Run("it dies meanwhile", func(t *testing.T) {
-		bus, conn := systemBus(t)
-		logind := bustest.For(t).Logind(bus)
-		logind.Hang("Reboot")
-		go func() {
-			<-logind.Reboots()
-			_ = logind.Leave()
-		}()
-		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
-			t.Errorf("got %v, want an error that is no refusal", err)
-		}
-	})
-	t.Run("the bus goes away meanwhile", func(t *testing.T) {
-		bus, conn := systemBus(t)
-		logind := bustest.For(t).Logind(bus)
-		logind.Hang("Reboot")
-		go func() {
-			<-logind.Reboots()
-			_ = bus.Kill()
-		}()
-		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
-			t.Errorf("got %v, want an error that is no refusal", err)
-		}
-	})
-}
-
 func TestLogindAbsentIsAnError(t *testing.T) {
 	_, conn := systemBus(t)
 	l := NewLogind(conn)
-	// Nothing can have been started by a logind that does not exist.
+	// A logind that does not exist cannot have started anything.
 	if err := l.Reboot(t.Context(), false); !errors.Is(err, ErrRefused) {
 		t.Errorf("Reboot: got %v", err)
 	}
@@ -116,111 +35,106 @@ func TestLogindAbsentIsAnError(t *testing.T) {
 	}
 }
 
-func TestSessionsComeFromLogind(t *testing.T) {
+func TestTextsOfOthersCannotHarmTheTerminal(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	if sessions, err := l.Sessions(t.Context()); err != nil || len(sessions) != 0 {
-		t.Errorf("nobody is logged in: %v, %v", sessions, err)
+	evil := "\x1b]0;x\a\n\u202eé" + strings.Repeat("y", 1000)
+	want := `\x1b]0;x\a\n\u202eé` + strings.Repeat("y", 256-len(`\x1b]0;x\a\n\u202eé`)) + "..."
+
+	logind.SetInhibitors(bustest.Inhibitor{Who: evil, Why: evil})
+	inhibitors, err := l.Inhibitors(t.Context())
+	if err != nil || len(inhibitors) != 1 || inhibitors[0].Who != want || inhibitors[0].Why != want {
+		t.Errorf("inhibitors: %+v, %v\nwant %q", inhibitors, err, want)
 	}
-	err := logind.SetSessions(
-		bustest.Session{ID: "1", UID: 500, Name: "core", TTY: "pts/0", Remote: true},
-		bustest.Session{ID: "2", UID: 501, Name: "ann", TTY: "tty1", Seat: "seat0", State: "online"},
-		bustest.Session{ID: "c3", UID: 0, Name: "root", TTY: "pts/1", Class: "user-early"},
-		bustest.Session{ID: "4", UID: 502, Name: "sftp"},
-		bustest.Session{ID: "c5", UID: 110, Name: "gdm", TTY: "tty7", Class: "greeter"},
-		bustest.Session{ID: "6", UID: 500, Name: "core", Class: "background"},
-		bustest.Session{ID: "7", UID: 500, Name: "core", Class: "manager"},
-		bustest.Session{ID: "8", UID: 503, Name: "bob", TTY: "pts/9", State: "closing"},
-		bustest.Session{ID: "9", UID: 504, Name: "lock", Class: "lock-screen"},
-	)
-	if err != nil {
-		t.Fatal(err)
+	must.Do(t, logind.SetSessions(bustest.Session{ID: "1", Name: evil, TTY: evil}))
+	sessions, err := l.Sessions(t.Context())
+	if err != nil || len(sessions) != 1 || sessions[0].User != want || sessions[0].TTY != want {
+		t.Errorf("sessions: %+v, %v\nwant %q", sessions, err, want)
 	}
-	got, err := l.Sessions(t.Context())
-	want := []Session{
-		{ID: "1", User: "core", UID: 500, TTY: "pts/0"},
-		{ID: "2", User: "ann", UID: 501, TTY: "tty1"},
-		{ID: "c3", User: "root", TTY: "pts/1"},
-		{ID: "4", User: "sftp", UID: 502},
-	}
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
+	logind.SetShutdown(bustest.Shutdown{Type: evil, Message: evil})
+	shutdown, err := l.Scheduled(t.Context())
+	if err != nil || shutdown.Type != want || shutdown.Message != want {
+		t.Errorf("shutdown: %+v, %v\nwant %q", shutdown, err, want)
 	}
 }
 
-func TestSessionThatEndsMeanwhileIsLeftOut(t *testing.T) {
-	bus, conn := systemBus(t)
-	logind := bustest.For(t).Logind(bus)
-	if err := logind.SetSessions(
-		bustest.Session{ID: "1", UID: 500, Name: "core"},
-		bustest.Session{ID: "2", UID: 501, Name: "ann"},
-	); err != nil {
-		t.Fatal(err)
+// An answer that is not understood does not mean that nobody is at work.
+func TestNonsenseFromLogindIsAnError(t *testing.T) {
+	path := dbus.ObjectPath("/org/freedesktop/login1/session/_31")
+	sessions := func(l *Logind) (any, error) { return l.Sessions(t.Context()) }
+	inhibitors := func(l *Logind) (any, error) { return l.Inhibitors(t.Context()) }
+	scheduled := func(l *Logind) (any, error) { return l.Scheduled(t.Context()) }
+	preparing := func(l *Logind) (any, error) { return l.PreparingForShutdown(t.Context()) }
+	own := func(l *Logind) (any, error) { return l.OtherSessions(t.Context()) }
+	cancel := func(l *Logind) (any, error) { return nil, l.Cancel(t.Context()) }
+	type strangeInhibitor struct {
+		What, Who, Why string
+		Mode, UID, PID uint32
 	}
-	if err := logind.Vanish("1"); err != nil {
-		t.Fatal(err)
+	type shortInhibitor struct{ What, Who, Why, Mode string }
+	type strangeSession struct {
+		ID, UID, User, Seat string
+		Path                dbus.ObjectPath
 	}
-	got, err := NewLogind(conn).Sessions(t.Context())
-	if err != nil || len(got) != 1 || got[0].User != "ann" {
-		t.Errorf("got %+v, %v", got, err)
+	type shortSession struct {
+		ID   string
+		UID  uint32
+		User string
 	}
-}
-
-// Users choose what some properties of their sessions are, and how many sessions they have.
-func TestNobodyCanHideWhoIsLoggedIn(t *testing.T) {
-	bus, conn := systemBus(t)
-	logind := bustest.For(t).Logind(bus)
-	l := NewLogind(conn)
-	must.Do(t, logind.SetSessions(
-		bustest.Session{ID: "1", UID: 500, Name: "core", TTY: "pts/0", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}},
-		bustest.Session{ID: "2", UID: 501, Name: "ann", State: "closing", Lies: map[string]any{"Display": strings.Repeat("x", 300<<10)}},
-	))
-	got, err := l.Sessions(t.Context())
-	if want := []Session{{ID: "1", User: "core", UID: 500, TTY: "pts/0"}}; err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("with a long display: %+v, %v", got, err)
-	}
-	many := make([]bustest.Session, 1500)
-	for i := range many {
-		many[i] = bustest.Session{ID: strconv.Itoa(i), UID: 500, Name: strings.Repeat("x", 200), State: "closing"}
-	}
-	must.Do(t, logind.SetSessions(many...))
-	got, err = l.Sessions(t.Context())
-	if err != nil || len(got) != 1 || !strings.Contains(got[0].User, "too many sessions") {
-		t.Errorf("more than can be listed: %+v, %v", got, err)
-	}
-	// What was left running by those who are gone is looked at, and is nobody.
-	must.Do(t, logind.SetSessions(many[:500]...))
-	if got, err := l.Sessions(t.Context()); err != nil || len(got) > 0 {
-		t.Errorf("many that are closing: %d, %v", len(got), err)
-	}
-}
-
-// Whoever cannot find out who is logged in does not know that nobody is.
-func TestSessionsUnknownIsAnErrorAndNotNobody(t *testing.T) {
-	for _, method := range []string{"ListSessions", "Session"} {
-		t.Run(method+" refused", func(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		ask    func(*Logind) (any, error)
+		method string
+		answer []any
+	}{
+		{"sessions: nothing", sessions, "ListSessions", []any{}},
+		{"sessions: a text", sessions, "ListSessions", []any{"none"}},
+		{"sessions: texts", sessions, "ListSessions", []any{[]string{"1"}}},
+		{"sessions: two answers", sessions, "ListSessions", []any{[]shortSession{}, uint32(1)}},
+		{"sessions: of other types", sessions, "ListSessions", []any{[]strangeSession{{Path: path}}}},
+		{"sessions: of fewer fields", sessions, "ListSessions", []any{[]shortSession{{}}}},
+		{"own session: a number", own, "GetSessionByPID", []any{uint32(1)}},
+		{"own session: a path to nowhere", own, "GetSessionByPID", []any{dbus.ObjectPath("/nowhere")}},
+		{"inhibitors: what is blocked is a number", inhibitors, "BlockInhibited", []any{uint32(8)}},
+		{"inhibitors: what is blocked is missing", inhibitors, "BlockInhibited", nil},
+		{"inhibitors: what is blocked weakly is a list", inhibitors, "BlockWeakInhibited", []any{[]string{"shutdown"}}},
+		{"inhibitors: nothing", inhibitors, "ListInhibitors", []any{}},
+		{"inhibitors: a number", inhibitors, "ListInhibitors", []any{uint32(1)}},
+		{"inhibitors: of other types", inhibitors, "ListInhibitors", []any{[]strangeInhibitor{{What: "shutdown"}}}},
+		{"inhibitors: of fewer fields", inhibitors, "ListInhibitors", []any{[]shortInhibitor{{What: "shutdown"}}}},
+		{"shutdown: missing", scheduled, "ScheduledShutdown", nil},
+		{"shutdown: a text", scheduled, "ScheduledShutdown", []any{""}},
+		{"shutdown: of other types", scheduled, "ScheduledShutdown", []any{struct{ Type, At string }{"", ""}}},
+		{"shutdown: of fewer fields", scheduled, "ScheduledShutdown", []any{struct{ Type string }{""}}},
+		{"shutdown: message missing", scheduled, "WallMessage", nil},
+		{"shutdown: message a number", scheduled, "WallMessage", []any{uint32(1)}},
+		{"preparing: missing", preparing, "PreparingForShutdown", nil},
+		{"preparing: a text", preparing, "PreparingForShutdown", []any{"no"}},
+		{"preparing: a number", preparing, "PreparingForShutdown", []any{uint32(0)}},
+		{"cancel: nothing", cancel, "CancelScheduledShutdown", []any{}},
+		{"cancel: a text", cancel, "CancelScheduledShutdown", []any{"yes"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			bus, conn := systemBus(t)
 			logind := bustest.For(t).Logind(bus)
-			if err := logind.SetSessions(bustest.Session{ID: "1"}); err != nil {
-				t.Fatal(err)
+			logind.SetShutdown(bustest.Shutdown{Type: "reboot"})
+			if test.method == "ListInhibitors" {
+				logind.SetInhibitors(bustest.Inhibitor{})
 			}
-			logind.Refuse(method, "org.freedesktop.DBus.Error.Failed", "out of memory")
-			if got, err := NewLogind(conn).Sessions(t.Context()); err == nil || !strings.Contains(err.Error(), "out of memory") {
-				t.Errorf("got %v, %v", got, err)
+			must.Do(t, logind.Answer(test.method, test.answer...))
+			if got, err := test.ask(NewLogind(conn)); err == nil {
+				t.Errorf("got %+v and no error", got)
 			}
 		})
-		t.Run(method+" hangs", func(t *testing.T) {
+	}
+	for name, value := range map[string]any{"Class": uint32(1), "State": nil, "TTY": nil} {
+		t.Run("session: "+name, func(t *testing.T) {
 			bus, conn := systemBus(t)
 			logind := bustest.For(t).Logind(bus)
-			if err := logind.SetSessions(bustest.Session{ID: "1"}); err != nil {
-				t.Fatal(err)
-			}
-			logind.Hang(method)
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			if got, err := NewLogind(conn).Sessions(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("got %v, %v", got, err)
+			must.Do(t, logind.SetSessions(bustest.Session{ID: "1", Lies: map[string]any{name: value}}))
+			if got, err := NewLogind(conn).Sessions(t.Context()); err == nil || !strings.Contains(err.Error(), "session 1") {
+				t.Errorf("got %+v, %v", got, err)
 			}
 		})
 	}

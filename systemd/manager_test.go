@@ -6,9 +6,7 @@ import (
 	"github.com/locksmithd/locksmith/test/bustest"
 )
 
-const refusal = "org.freedesktop.DBus.Error.AccessDenied"
-
-func TestSystemThatIsStoppingIsKnownWithoutLogind(t *testing.T) {
+func TestStoppingSystemIsDetectedWithoutLogind(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.System)
 	conn := bustest.For(t).Connect(bus)
 	if _, err := Stopping(t.Context(), conn); err == nil {
@@ -24,21 +22,21 @@ func TestSystemThatIsStoppingIsKnownWithoutLogind(t *testing.T) {
 			t.Errorf("going down: %v, %v, want %v", down, err, want)
 		}
 	}
-	m.Refuse("PreparingForShutdown", refusal, "not today")
-	for _, want := range []bool{true, false} { // its yes counts without logind, its no does not
+	m.Refuse("PreparingForShutdown", errAccessDenied, "not today")
+	for _, want := range []bool{true, false} { // without logind systemd's yes counts, and its no does not
 		m.SetStopping(want)
 		if down, err := GoingDown(t.Context(), conn); down != want || (err == nil) != want {
-			t.Errorf("going down, and logind does not say so: %v, %v, want %v", down, err, want)
+			t.Errorf("going down, and logind refuses to answer: %v, %v, want %v", down, err, want)
 		}
 	}
 	m.Heal("PreparingForShutdown")
-	m.Refuse("SystemState", refusal, "not today")
+	m.Refuse("SystemState", errAccessDenied, "not today")
 	if _, err := GoingDown(t.Context(), conn); err == nil {
-		t.Error("a refusal is no answer")
+		t.Error("systemd refuses to answer, and there is no error")
 	}
 }
 
-func TestJobOfTheOwnUnitTellsARestart(t *testing.T) {
+func TestJobOfTheOwnUnitShowsARestart(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.System)
 	conn := bustest.For(t).Connect(bus)
 	if _, err := Restarting(t.Context(), conn); err == nil {
@@ -53,7 +51,7 @@ func TestJobOfTheOwnUnitTellsARestart(t *testing.T) {
 	}
 	m.SetUnitJob("restart")
 	for _, part := range []string{"GetUnitByPID", "Job", "JobType"} {
-		m.Refuse(part, refusal, "not today")
+		m.Refuse(part, errAccessDenied, "not today")
 		if _, err := Restarting(t.Context(), conn); err == nil {
 			t.Errorf("%s is refused, and there is no error", part)
 		}

@@ -9,25 +9,23 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-// serviceManager listens where this process is told to notify.
+// serviceManager listens on a socket, and sets $NOTIFY_SOCKET to it.
 func serviceManager(t *testing.T) *net.UnixConn {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 	t.Setenv("NOTIFY_SOCKET", socket)
 	return conn
 }
 
-func TestNotifierSpeaksToTheServiceManager(t *testing.T) {
+func TestNotifierSendsToTheServiceManager(t *testing.T) {
 	manager := serviceManager(t)
 	var n Notifier
 	for _, test := range []struct {
@@ -73,7 +71,7 @@ func TestNotifierReportsAServiceManagerThatIsGone(t *testing.T) {
 	}
 }
 
-func TestWatchdogIsFedTwiceInItsTime(t *testing.T) {
+func TestWatchdogIntervalIsHalfItsLimit(t *testing.T) {
 	for _, test := range []struct {
 		usec, pid string
 		want      time.Duration

@@ -15,13 +15,12 @@ import (
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
-// realVariable is set where this test runs in the container that it boots:
-// "host" for a service, "session" for a session of a user.
+// realVariable is set when this test runs in the container that it boots: to "host" in a service, to
+// "session" in a user's session.
 const realVariable = "LOCKSMITH_REAL_LOGIND"
 
-// TestRealLogind boots systemd in a container that has nothing but this
-// machine's /usr, and there asks the real logind all that this package can
-// ask, the reboot last.
+// TestRealLogind boots systemd in a container that has only this machine's /usr, and calls the real logind
+// there with every method of this package, Reboot last.
 func TestRealLogind(t *testing.T) {
 	switch os.Getenv(realVariable) {
 	case "":
@@ -53,7 +52,7 @@ func bootRealLogind(t *testing.T) {
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1001:1001::/tmp:/bin/sh\n")
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1001:\n")
 	m.Write("/etc/pam.d/test", "account required pam_permit.so\nauth required pam_permit.so\nsession required pam_systemd.so\n")
-	// Processes of a session do not always end when they are told to.
+	// Processes of a session do not always end on SIGTERM.
 	m.Write("/etc/systemd/system.conf", "[Manager]\nDefaultTimeoutStopSec=1s\n")
 	m.Write("/etc/systemd/system/test.service", `[Unit]
 Requires=dbus.service systemd-logind.service
@@ -87,7 +86,7 @@ func askRealLogind(t *testing.T) {
 	run := func(args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		if args[0] == "shutdown" { // is systemctl by another name, where it is installed
+		if args[0] == "shutdown" { // is systemctl by another name, and not installed everywhere
 			cmd = exec.CommandContext(ctx, "systemctl")
 			cmd.Args = args
 		}
@@ -97,7 +96,7 @@ func askRealLogind(t *testing.T) {
 		}
 		return string(out)
 	}
-	hold := func(args ...string) { // until the test ends
+	hold := func(args ...string) { // runs until the test ends
 		t.Helper()
 		must.Do(t, exec.CommandContext(ctx, args[0], args[1:]...).Start())
 	}
@@ -132,7 +131,7 @@ func askRealLogind(t *testing.T) {
 	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || !s.At.Equal(at) || s.Message != `System reboot in 1 hour!\nWhy not?` {
 		t.Errorf("a reboot is scheduled: %+v, %v", s, err)
 	}
-	// shutdown asks systemd itself before 255; both speak of what is scheduled.
+	// Before 255, shutdown asks systemd itself; either way it shows what is scheduled.
 	if shown := run("shutdown", "--show"); !strings.Contains(strings.ToLower(shown), "reboot scheduled") {
 		t.Errorf("shutdown --show says %q", shown)
 	}
@@ -175,7 +174,7 @@ func askRealLogind(t *testing.T) {
 	run("systemctl", "stop", "backup")
 	must.Eventually(t, patience, "the inhibitor to go", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 0 })
 
-	// The reboot, for which logind gives whoever delays it five seconds.
+	// The reboot. logind waits five seconds for inhibitors of mode delay.
 	if preparing, err := l.PreparingForShutdown(ctx); err != nil || preparing {
 		t.Errorf("before: preparing %v, %v", preparing, err)
 	}

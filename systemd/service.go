@@ -11,27 +11,27 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// Service is how systemd starts a service, as far as its environment and arguments are
-// concerned; see systemd.exec(5) and systemd.service(5).
+// Service is the environment and the arguments with which systemd starts a service; see systemd.exec(5)
+// and systemd.service(5).
 type Service struct {
-	// Masked says that nothing starts it; the rest is unset then.
+	// Masked means that nothing can start the service; the other fields are unset then.
 	Masked bool
 	// ManagerEnvironment has entries NAME=VALUE that every service gets.
 	ManagerEnvironment []string
-	// PassEnvironment are names of variables that it gets from the environment that systemd itself
-	// was started with, which only root can read.
+	// PassEnvironment has the names of variables that the service gets from the environment that
+	// systemd itself was started with, which only root can read.
 	PassEnvironment []string
-	// Environment has entries NAME=VALUE, a name once.
+	// Environment has entries NAME=VALUE, each name once.
 	Environment []string
-	// EnvironmentFiles override Environment, a later one those before it.
+	// EnvironmentFiles override Environment, and a later one overrides an earlier one.
 	EnvironmentFiles []EnvironmentFile
-	// UnsetEnvironment has names, and entries NAME=VALUE, of what is taken out in the end.
+	// UnsetEnvironment has the names, and entries NAME=VALUE, that are removed in the end.
 	UnsetEnvironment []string
-	// Command are the arguments of ExecStart=, the program first. $NAME in them stands for a variable.
+	// Command is the program and the arguments of ExecStart=. $NAME in them stands for a variable.
 	Command []string
 
-	origins     map[string]string // of a variable, of the command as ""
-	credentials map[string]string // their origins
+	origins     map[string]string // the unit file that sets a variable; "" is the command
+	credentials map[string]string // the unit file that sets a credential
 }
 
 // EnvironmentFile is a pattern of paths, see glob(7).
@@ -40,17 +40,16 @@ type EnvironmentFile struct {
 	Optional bool // it may be missing or broken
 }
 
-// Origin says which unit file sets a variable of Environment: "drop-in 10-etcd.conf" or "unit NAME".
-// With an empty name it is about Command.
+// Origin returns the unit file that sets a variable of Environment, or Command if variable is empty:
+// "drop-in 10-etcd.conf" or "unit NAME".
 func (s *Service) Origin(variable string) string { return s.origins[variable] }
 
-// CredentialOrigin says which unit file hands a credential to the service, as far as unit files can be
-// read; "" if none.
+// CredentialOrigin returns the unit file that passes a credential to the service, "" if no readable one does.
 func (s *Service) CredentialOrigin(name string) string { return s.credentials[name] }
 
-// LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Anybody
-// may ask. systemd does not say which file something is from: for that the files are looked at as they are
-// now, and those that cannot be read say nothing.
+// LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Every user
+// may ask. systemd does not tell which file a setting comes from: origins are read from the files as they are
+// now, and unreadable files have none.
 func LoadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service, error) {
 	s, err := loadedService(ctx, conn, name)
 	if err != nil {
@@ -89,9 +88,9 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 	}
 	errs := make([]error, len(properties))
 	var asked sync.WaitGroup
-	for i, p := range properties { // all at once: one after another takes several times as long
+	for i, p := range properties { // at the same time: one after another takes several times as long
 		asked.Go(func() {
-			if err := managerProperty(ctx, conn, p.path, p.iface, p.name, p.to); err != nil {
+			if err := readProperty(ctx, conn.Object(managerName, p.path), p.iface, p.name, p.to); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", p.name, err)
 			}
 		})

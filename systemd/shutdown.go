@@ -16,17 +16,17 @@ const (
 	skipInhibitors      = uint64(1) << 4 // SD_LOGIND_SKIP_INHIBITORS, since systemd 257
 )
 
-// Shutdown is a shutdown that logind has been asked to do at some later time,
-// for example with shutdown(8). The zero Shutdown says that there is none.
+// Shutdown is a shutdown that logind has been asked to do at some later time, for example with
+// shutdown(8). The zero Shutdown means that none is scheduled.
 type Shutdown struct {
-	Type    string    // "reboot", "poweroff", "halt", ...; with "dry-" before it, it is announced and not done
-	At      time.Time // zero when logind does not say: it happens now
-	Message string    // what users are told besides
+	Type    string    // "reboot", "poweroff", "halt", ...; with the prefix "dry-" it is only announced
+	At      time.Time // zero if logind gives no time: the shutdown has begun
+	Message string    // shown to users in addition to the announcement
 }
 
-// Scheduled returns the shutdown that is scheduled. Its message is the one that
-// logind would show users now; logind keeps one when the shutdown that it was
-// for is cancelled, until somebody sets another.
+// Scheduled returns the scheduled shutdown. Its message is the one that logind would show to users
+// now. That may be the message of an earlier shutdown: logind keeps it when the shutdown is
+// cancelled, until another one is set.
 func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 	var s Shutdown
 	var usec uint64
@@ -39,7 +39,7 @@ func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 	}
 	if err == nil {
 		s.Message, err = property[string](ctx, l, logindPath, logindManager, "WallMessage")
-		if answered(err, errUnreadable) { // whoever set it may have written a book
+		if answered(err, errUnreadable) { // longer than maxMessage
 			s.Message, err = "(too long to be read)", nil
 		}
 	}
@@ -53,13 +53,12 @@ func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 	return s, nil
 }
 
-// Schedule has logind reboot the machine at a time, and tell users about it,
-// beginning with the message. It replaces whatever is scheduled: the caller has
-// looked. An error for which errors.Is(err, ErrRefused) holds means that nothing
-// was scheduled; after any other error it may have been.
+// Schedule asks logind to reboot the machine at a time, and to announce that to users, beginning with
+// the message. It replaces whatever is scheduled: the caller checks first. If the error is ErrRefused,
+// nothing was scheduled; after any other error the reboot may be scheduled.
 //
-// Since systemd 257 logind refuses this to everybody while an inhibitor of the mode
-// block is held, whatever polkit says.
+// Since systemd 257 logind refuses this to everybody while an inhibitor of mode block is held,
+// whatever polkit allows.
 func (l *Logind) Schedule(ctx context.Context, at time.Time, message string) error {
 	err := l.setWallMessage(ctx, message)
 	if err == nil {
@@ -74,13 +73,13 @@ func (l *Logind) Schedule(ctx context.Context, at time.Time, message string) err
 	return nil
 }
 
-// Cancel cancels the shutdown that is scheduled, whoever scheduled it, and
-// takes back the message for it. That there is none is no error.
+// Cancel cancels the scheduled shutdown, whoever scheduled it, and clears its message. It is not an
+// error if none is scheduled.
 func (l *Logind) Cancel(ctx context.Context) error {
 	var cancelled bool
 	err := l.call(ctx, logindPath, logindManager+".CancelScheduledShutdown", nil, &cancelled)
 	if err == nil && cancelled {
-		// Or logind would show it with the next shutdown that sets none.
+		// Otherwise logind would show it with the next shutdown that sets no message.
 		err = l.setWallMessage(ctx, "")
 	}
 	if err != nil {
@@ -93,16 +92,15 @@ func (l *Logind) setWallMessage(ctx context.Context, message string) error {
 	return l.call(ctx, logindPath, logindManager+".SetWallMessage", []any{message, true})
 }
 
-// Reboot asks logind to reboot the machine without asking anybody for a
-// password. It returns nil once logind has accepted. An error for which
-// errors.Is(err, ErrRefused) holds means that no reboot was started; after any
-// other error it may have been.
+// Reboot asks logind to reboot the machine without asking for a password. It returns nil once logind
+// has accepted. If the error is ErrRefused, no reboot was started; after any other error it may have
+// started.
 //
-// logind is told to refuse while a shutdown is blocked by an inhibitor, or, with
-// force, not to. A logind that does not know how to be told decides by itself. One that
-// refuses a forced reboot while an inhibitor of the mode block is held is passed over,
-// and systemd is asked for the reboot: since systemd 257 logind lets nobody pass such an
-// inhibitor without polkit, and root only by a rule of polkit's that hardly anybody has.
+// Without force, logind is asked to refuse while an inhibitor blocks shutdowns; with force, to ignore
+// inhibitors. A logind that is too old for these flags decides by itself. If logind refuses a forced
+// reboot because of an inhibitor of mode block, systemd is asked for the reboot instead: since systemd
+// 257 logind ignores such an inhibitor only if polkit allows it, for root too, and hardly any host has
+// a polkit rule that does.
 func (l *Logind) Reboot(ctx context.Context, force bool) error {
 	flags := rootCheckInhibitors
 	if force {
@@ -114,7 +112,7 @@ func (l *Logind) Reboot(ctx context.Context, force bool) error {
 	}
 	if force && l.refusedForInhibitor(ctx, err) {
 		if startErr := startReboot(ctx, l.conn); startErr != nil {
-			return fmt.Errorf("reboot past an inhibitor, for which logind refuses to (%v): %w", err, startErr)
+			return fmt.Errorf("reboot in spite of an inhibitor, for which logind refused (%v): %w", err, startErr)
 		}
 		return nil
 	}
@@ -124,9 +122,8 @@ func (l *Logind) Reboot(ctx context.Context, force bool) error {
 	return nil
 }
 
-// refusedForInhibitor reports whether logind refused a forced reboot because of an
-// inhibitor. Only some releases say so in the error; but root is refused nothing else by
-// these names.
+// refusedForInhibitor reports whether logind refused a forced reboot because of an inhibitor. Only some
+// releases name that reason in the error, but logind refuses root nothing else with these errors.
 func (l *Logind) refusedForInhibitor(ctx context.Context, err error) bool {
 	if !answered(err, errAccessDenied, errInteractive, errBlocked) {
 		return false

@@ -12,44 +12,39 @@ import (
 )
 
 const (
-	// writeTimeout bounds one write to the bus. A bus that takes nothing for
-	// this long is not coming back, and godbus holds its locks meanwhile.
+	// writeTimeout bounds one write to the bus, during which godbus holds its locks.
 	writeTimeout = 10 * time.Second
-	// maxMessage is more than any message that concerns this program has, in
-	// bytes. The bus lets others send 32 MiB, which is all the memory that the
-	// unit file grants.
+	// maxMessage bounds a message, in bytes: no message that this program needs is longer. The bus
+	// lets others send 32 MiB, which is all the memory that the unit file grants.
 	maxMessage = 256 << 10
-	// fixedHeader is the part of a message's header that every message has,
-	// see "Message Format" in the D-Bus specification.
+	// fixedHeader is the length of the header's fixed part, see "Message Format" in the D-Bus
+	// specification.
 	fixedHeader = 16
 )
 
-// socket lies between godbus and the bus, for the sake of what others can do
-// to this process there: any user may send any signal to any connection, and
-// godbus gives up a connection on which it meets a message that it cannot
-// decode, though the bus found it well-formed (one with a dictionary whose
-// keys are booleans, for example).
+// socket stands between godbus and the bus, to protect the connection from other users: anybody may send
+// any signal to any connection, and godbus closes a connection on a message that it cannot decode, even
+// if the bus accepts it (one with a dictionary whose keys are booleans, for example).
 //
-// So once authentication is over, socket reads whole messages, and drops those
-// that are too big or that godbus cannot decode. Where such a message answers a call, the
-// caller gets an error instead, by the name errUnreadable, and does not wait in vain.
-// Reading is for one goroutine, as is writing; godbus keeps to that.
+// So once authentication is over, socket reads whole messages, and drops those that are too big or that
+// godbus cannot decode. If such a message answers a call, the caller gets an error named errUnreadable
+// instead of waiting in vain. One goroutine may read, and one may write; godbus keeps to that.
 //
-// It also agrees to take file descriptors, because dbus-broker cuts off whoever asks it
-// GetConnectionCredentials and does not: it sends one of the process along. None
-// arrives, as the kernel closes those for which a read has no room.
+// socket also agrees to receive file descriptors: dbus-broker answers GetConnectionCredentials with one of
+// the process, and disconnects a caller that has not agreed. None is received: the kernel closes
+// those for which a read provides no room.
 type socket struct {
 	net.Conn
-	framed bool   // authentication is over: only messages come now
-	frame  []byte // the rest of a message that is being handed out
+	framed bool   // authentication is over: only messages follow
+	frame  []byte // the unread rest of a message
 }
 
 func (s *socket) Write(p []byte) (int, error) {
 	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
-	// The client's last line of authentication. godbus starts its reader only
-	// after it has written this.
+	// BEGIN is the client's last line of authentication. godbus starts its reader only after it has
+	// written this.
 	if !s.framed && bytes.HasPrefix(p, []byte("BEGIN")) {
 		if err := s.negotiate(); err != nil {
 			s.Close()
@@ -59,14 +54,14 @@ func (s *socket) Write(p []byte) (int, error) {
 	}
 	n, err := s.Conn.Write(p)
 	if err != nil {
-		// Half a message may be out: let the reader see the end as well.
+		// Half a message may have been sent: end the connection for the reader as well.
 		s.Close()
 	}
 	return n, err
 }
 
-// negotiate tells the bus that it may send file descriptors. A bus that has none to send
-// answers ERROR, see "Authentication Protocol" in the D-Bus specification.
+// negotiate tells the bus that it may send file descriptors. A bus that does not support them answers
+// ERROR, see "Authentication Protocol" in the D-Bus specification.
 func (s *socket) negotiate() error {
 	if _, err := io.WriteString(s.Conn, "NEGOTIATE_UNIX_FD\r\n"); err != nil {
 		return err
@@ -102,7 +97,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next reads one message, and leaves the frame empty if it is to be dropped.
+// next reads one message into frame, and leaves frame empty if the message is dropped.
 func (s *socket) next() error {
 	var head [fixedHeader]byte
 	if _, err := io.ReadFull(s.Conn, head[:]); err != nil {
@@ -122,7 +117,7 @@ func (s *socket) next() error {
 	rest := fields + body
 	keep := rest
 	if rest > maxMessage {
-		keep = min(fields, maxMessage) // they say which call it answers
+		keep = min(fields, maxMessage) // the fields say which call the message answers
 	}
 	frame := make([]byte, fixedHeader+keep)
 	copy(frame, head[:])
@@ -150,15 +145,15 @@ func (s *socket) next() error {
 	return nil
 }
 
-// ofBus reports whether the bus itself sent a message. Nobody else can say so, as the bus writes the sender
-// of each message, and what it sends can be decoded. To try costs 12 KiB of memory each time.
+// ofBus reports whether the bus itself sent a message. Nobody can forge that, because the bus writes the
+// sender into each message. The bus's own messages can be decoded; trying costs 12 KiB of memory each time.
 func ofBus(order binary.ByteOrder, header []byte) bool {
 	sender, ok := headerField(order, header, dbus.FieldSender)
 	return ok && string(sender) == "org.freedesktop.DBus"
 }
 
-// headerField returns the value of a header field that is a number or a string; false if there is none. Each field
-// begins at a multiple of eight bytes, and is a code and a variant.
+// headerField returns the value of a header field that is a number or a string, and false if there is none. A
+// field begins at a multiple of eight bytes, and consists of a code and a variant.
 func headerField(order binary.ByteOrder, fields []byte, wanted dbus.HeaderField) (value []byte, ok bool) {
 	const aligned = 4 // code, length of the signature, the signature of one type, its end
 	for len(fields) >= aligned+4 && fields[1] == 1 {
@@ -183,7 +178,7 @@ func headerField(order binary.ByteOrder, fields []byte, wanted dbus.HeaderField)
 	return nil, false
 }
 
-// unreadable is the error that a caller gets for an answer that is dropped.
+// unreadable returns the error message that a caller gets in place of a dropped answer.
 func unreadable(serial uint32, why string) []byte {
 	message := &dbus.Message{
 		Type: dbus.TypeError,
@@ -196,13 +191,13 @@ func unreadable(serial uint32, why string) []byte {
 	}
 	var frame bytes.Buffer
 	if err := message.EncodeTo(&frame, binary.LittleEndian); err != nil {
-		panic(fmt.Sprintf("systemd: %v", err)) // it consists of what is here
+		panic(fmt.Sprintf("systemd: %v", err)) // cannot happen: all its parts are above
 	}
 	return frame.Bytes()
 }
 
-// decodable tells whether godbus can decode a message, by letting it try. It
-// decodes by reflection: what panics here would have panicked there.
+// decodable reports whether godbus can decode a message, by decoding it. A message that makes godbus panic
+// here would make it panic in its own reader.
 func decodable(frame []byte) (ok bool) {
 	defer func() {
 		if recover() != nil {

@@ -8,9 +8,11 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-// A caller whose answer is dropped learns of that at once.
+// A caller whose answer is dropped gets an error at once.
 func TestAnswerThatCannotBeReadIsAnError(t *testing.T) {
 	const call = 42
 	encode := func(order binary.ByteOrder, body any) []byte {
@@ -25,13 +27,11 @@ func TestAnswerThatCannotBeReadIsAnError(t *testing.T) {
 			Body: []any{body},
 		}
 		var frame bytes.Buffer
-		if err := m.EncodeTo(&frame, order); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, m.EncodeTo(&frame, order))
 		return frame.Bytes()
 	}
 	long := strings.Repeat("x", maxMessage)
-	strange := func(order binary.ByteOrder) []byte { // well-formed but for godbus
+	strange := func(order binary.ByteOrder) []byte { // well-formed, but not to godbus
 		return bytes.Replace(encode(order, map[string]string{"x": "y"}), []byte("a{ss}"), []byte("a{bs}"), 1)
 	}
 	for name, frame := range map[string][]byte{
@@ -58,8 +58,8 @@ func TestAnswerThatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
-// Who can say what, in its own header fields, is not taken for the bus.
-func TestBusIsKnownByItsMessages(t *testing.T) {
+// No header field that a peer can choose makes its message one of the bus.
+func TestMessagesOfTheBusAreRecognized(t *testing.T) {
 	const bus = "org.freedesktop.DBus"
 	for _, test := range []struct {
 		headers map[dbus.HeaderField]dbus.Variant
@@ -77,10 +77,8 @@ func TestBusIsKnownByItsMessages(t *testing.T) {
 		}
 		for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 			var frame bytes.Buffer
-			if err := (&dbus.Message{Type: dbus.TypeError, Headers: test.headers}).EncodeTo(&frame, order); err != nil {
-				t.Fatal(err)
-			}
-			// The body is empty, so that all behind the first sixteen bytes are header fields.
+			must.Do(t, (&dbus.Message{Type: dbus.TypeError, Headers: test.headers}).EncodeTo(&frame, order))
+			// The body is empty: all bytes after the fixed header are header fields.
 			if got := ofBus(order, frame.Bytes()[fixedHeader:]); got != test.want {
 				t.Errorf("%v, %v: %v, want %v", test.headers, order, got, test.want)
 			}
@@ -88,7 +86,7 @@ func TestBusIsKnownByItsMessages(t *testing.T) {
 	}
 }
 
-// Whatever another program makes of the header fields, finding a field ends.
+// headerField returns for any header fields that another program may send.
 func FuzzHeaderField(f *testing.F) {
 	f.Add([]byte("\x05\x01u\x00\x2a\x00\x00\x00"))
 	f.Add([]byte("\x08\x01g\x00\x01s\x00\x00\x05\x01u\x00\x2a\x00\x00\x00"))

@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// masters returns the processes that hold the other end of a pseudo-terminal, such as
-// "pts/3": a terminal emulator, sshd, or run0. The kernel says so in proc(5), to root for all
-// processes, and nobody can make it say something else. Only processes with this one's file
-// systems count: containers number terminals of their own. A process that cannot be looked
-// at is none.
+// masters returns the processes that hold the other end of a pseudo-terminal such as "pts/3": a terminal
+// emulator, sshd, or run0. The source is proc(5), which users cannot forge, and in which root can read all
+// processes; a process that cannot be read is left out. Only processes in this one's mount namespace
+// count, because a container numbers terminals of its own.
 func masters(proc, tty string) []uint32 {
 	number, ok := strings.CutPrefix(tty, "pts/")
 	if !ok {

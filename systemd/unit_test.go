@@ -11,54 +11,51 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 const unitFile = "locksmithd.service"
 
-// Each line is something that hosts, drop-ins or the daemon rely on.
+// Hosts, drop-ins or the daemon rely on each of these lines.
 func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 	want := []unit.UnitOption{
 		{Section: "Unit", Name: "After", Value: "update-engine.service"},
 		{Section: "Unit", Name: "After", Value: "dbus.service systemd-logind.service etcd.service etcd-member.service"},
 		{Section: "Unit", Name: "ConditionVirtualization", Value: "!container"},
 		{Section: "Unit", Name: "ConditionPathExists", Value: "!/usr/.noupdate"},
-		// The daemon says when it is ready, and `off` counts as a clean finish.
+		// The daemon reports when it is ready, and exit status 0 under `off` is a clean finish.
 		{Section: "Service", Name: "Type", Value: "notify"},
 		{Section: "Service", Name: "NotifyAccess", Value: "main"},
 		{Section: "Service", Name: "CPUWeight", Value: "10"},
 		{Section: "Service", Name: "MemoryHigh", Value: "32M"},
 		{Section: "Service", Name: "Environment", Value: "GOMAXPROCS=1"},
-		// A later file wins over an earlier one, and a missing one is no error.
+		// A later file overrides an earlier one, and a missing one is not an error.
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/usr/share/flatcar/update.conf"},
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/etc/flatcar/update.conf"},
-		// Without the folder, as on a read-only disk, the daemon starts as well.
+		// The daemon also starts if the folder cannot be made, as on a read-only disk.
 		{Section: "Service", Name: "ExecStartPre", Value: "-+/bin/mkdir -p -m 700 /var/lib/locksmith"},
 		{Section: "Service", Name: "ExecStart", Value: "/usr/lib/locksmith/locksmithd"},
 		{Section: "Service", Name: "ExecReload", Value: "/bin/kill -HUP $MAINPID"},
 		{Section: "Service", Name: "ExecStopPost", Value: "/usr/lib/locksmith/locksmithd --call-off"},
-		// Half of it is how often an idle daemon wakes.
+		// An idle daemon wakes at half of this interval.
 		{Section: "Service", Name: "WatchdogSec", Value: "5min"},
 		{Section: "Service", Name: "Restart", Value: "on-failure"},
 		{Section: "Service", Name: "RestartSec", Value: "10s"},
-		// What the daemon keeps over a restart is still there then.
+		// The daemon's state survives a restart.
 		{Section: "Service", Name: "RuntimeDirectory", Value: "update-engine locksmith"},
 		{Section: "Service", Name: "RuntimeDirectoryPreserve", Value: "yes"},
 		{Section: "Service", Name: "ReadWritePaths", Value: "-/var/lib/locksmith"},
 		{Section: "Install", Name: "WantedBy", Value: "multi-user.target"},
 	}
 	file, err := os.Open(unitFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer file.Close()
 	options, err := unit.DeserializeOptions(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	var got []unit.UnitOption
 	for _, o := range options {
-		// The other names are those of the sandbox, which has tests of its own.
+		// The other options are the sandbox's, which other tests cover.
 		if slices.ContainsFunc(want, func(w unit.UnitOption) bool { return w.Name == o.Name }) {
 			got = append(got, *o)
 		}
@@ -71,10 +68,8 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 func TestUnitFileIsValidToSystemd(t *testing.T) {
 	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
 	data, err := os.ReadFile(unitFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// In a root of its own, where what the unit starts exists.
+	must.Do(t, err)
+	// In a root of its own, where the programs exist that the unit starts.
 	root := t.TempDir()
 	for name, content := range map[string]string{
 		"usr/lib/locksmith/locksmithd":           "#!/bin/true\n",
@@ -86,16 +81,12 @@ func TestUnitFileIsValidToSystemd(t *testing.T) {
 		"usr/lib/systemd/system/shutdown.target": "[Unit]\nDescription=shutdown\nDefaultDependencies=no\n",
 	} {
 		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		mode := os.FileMode(0o644)
 		if strings.HasPrefix(content, "#!") {
 			mode = 0o755
 		}
-		if err := os.WriteFile(path, []byte(content), mode); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte(content), mode))
 	}
 	out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--root="+root, unitFile).CombinedOutput()
 	if err != nil || len(out) > 0 {
@@ -103,7 +94,7 @@ func TestUnitFileIsValidToSystemd(t *testing.T) {
 	}
 }
 
-// The daemon can do what it needs, and no more than systemd calls well protected.
+// systemd rates the unit's exposure at 2.0 or less.
 func TestUnitIsWellProtected(t *testing.T) {
 	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
 	out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", "./"+unitFile).CombinedOutput()

@@ -14,7 +14,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// unitDirs are where systemd looks for unit files, strongest first, see systemd.unit(5).
+// unitDirs returns the folders in which systemd looks for unit files, strongest first, see systemd.unit(5).
 func unitDirs() []string {
 	return []string{
 		"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/run/systemd/generator.early",
@@ -23,12 +23,11 @@ func unitDirs() []string {
 	}
 }
 
-// ReadService finds how a service is started by its unit file and the drop-ins below root, where
-// systemd cannot be asked. It returns nil if there is no such unit file. An error names the file that
-// cannot be read.
+// ReadService reads the unit file and the drop-ins of a service below root, for a caller that cannot ask
+// systemd. It returns nil if there is no such unit file. An error names the file that cannot be read.
 //
-// What depends on the running system it does not know: the environment of systemd itself, drop-ins for other
-// names of the unit, and specifiers other than %%, %H, %m, %n, %N and %p, which stay as they are.
+// It does not know what depends on the running system: the environment of systemd itself, drop-ins for
+// other names of the unit, and specifiers other than %%, %H, %m, %n, %N and %p, which stay as they are.
 func ReadService(root, name string) (*Service, error) {
 	var fragment string
 	for _, dir := range unitDirs() {
@@ -40,7 +39,7 @@ func ReadService(root, name string) (*Service, error) {
 	if fragment == "" {
 		return nil, nil
 	}
-	dropIns := map[string]string{} // by their names, of which the first one hides others
+	dropIns := map[string]string{} // paths by file name; the first one of a name hides the others
 	for _, kind := range []string{name + ".d", filepath.Ext(name)[1:] + ".d"} {
 		for _, dir := range unitDirs() {
 			dir = filepath.Join(root, dir, kind)
@@ -48,7 +47,7 @@ func ReadService(root, name string) (*Service, error) {
 			if errors.Is(err, fs.ErrPermission) {
 				return nil, err
 			}
-			for _, entry := range entries { // of a missing folder, none
+			for _, entry := range entries { // none if the folder is missing
 				base := entry.Name()
 				if _, hidden := dropIns[base]; !hidden && strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") {
 					dropIns[base] = filepath.Join(dir, base)
@@ -79,7 +78,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// inRoot follows a link whose target is an absolute path below root.
+// inRoot follows symbolic links, taking an absolute target as one below root.
 func inRoot(root, path string) string {
 	for range 8 {
 		target, err := os.Readlink(path)
@@ -95,17 +94,17 @@ func inRoot(root, path string) string {
 	return path
 }
 
-// maxUnitFile bounds what is read of a unit file, in bytes.
+// maxUnitFile bounds the size of a unit file, in bytes.
 const maxUnitFile = 1 << 20
 
-// unitSettings collects the settings of a unit file and its drop-ins, which are read in the order in
-// which they count. What systemd would pass over is passed over.
+// unitSettings collects the settings of a unit file and its drop-ins, which are read in order of
+// precedence, weakest first. It ignores what systemd ignores.
 type unitSettings struct {
 	Service
 	name, root string
 }
 
-// blanks are what separates words.
+// blanks separate words.
 const blanks = " \t\r\n"
 
 // read adds the settings of one file, see systemd.syntax(7).
@@ -120,7 +119,7 @@ func (s *unitSettings) read(data []byte, path string) {
 	section, pending := "", ""
 	for line := range strings.SplitSeq(strings.NewReplacer("\r\n", "\n", "\n\r", "\n", "\r", "\n").Replace(string(data)), "\n") {
 		if trimmed := strings.TrimLeft(line, blanks); trimmed != "" && strings.ContainsRune("#;", rune(trimmed[0])) {
-			continue // also between a line and its continuation
+			continue // a comment, which may stand between a line and its continuation
 		}
 		line = pending + line
 		if pending = ""; endsInBackslash(line) {
@@ -140,13 +139,12 @@ func (s *unitSettings) read(data []byte, path string) {
 	}
 }
 
-// endsInBackslash says whether the line goes on: an escaped backslash is none.
+// endsInBackslash reports whether a line is continued: its last backslash is not escaped.
 func endsInBackslash(line string) bool {
 	return (len(line)-len(strings.TrimRight(line, `\`)))%2 == 1
 }
 
-// set takes over one setting. It returns false after a mistake for which systemd does not read the rest of the
-// file.
+// set applies one setting. It returns false after a mistake that makes systemd ignore the rest of the file.
 func (s *unitSettings) set(key, value, origin string) bool {
 	switch key {
 	case "Environment":
@@ -192,13 +190,14 @@ func (s *unitSettings) set(key, value, origin string) bool {
 			return strings.HasPrefix(value, "-")
 		case value == "":
 			s.Command = nil
-		case len(words) > 0: // of several only a oneshot service makes use
+		case len(words) > 0: // replaces an earlier one: only a oneshot service runs several
 			s.Command, s.origins[""] = words, origin
 		}
 	}
 	return true
 }
 
+// add appends the valid words of value that list does not have yet. An empty value clears the list.
 func (s *unitSettings) add(list []string, value string, e escapes, valid func(string) bool) []string {
 	if value == "" {
 		return nil
@@ -226,17 +225,17 @@ func (s *unitSettings) expand(text string) string {
 		"%H", file("/etc/hostname"), "%m", file("/etc/machine-id")).Replace(text)
 }
 
-// escapes says what a backslash means in a value.
+// escapes is what a backslash means in a value.
 type escapes int
 
 const (
-	strict  escapes = iota // what begins no escape sequence is a mistake
-	relaxed                // it stays as it is
-	literal                // the next character means itself
+	strict  escapes = iota // it begins an escape sequence; an invalid one is a mistake
+	relaxed                // it begins an escape sequence; an invalid one stays as it is
+	literal                // the next character stands for itself
 )
 
-// words splits a value at white space outside of quotes, see "Quoting" in systemd.syntax(7). What
-// comes after a mistake is left out, and ok is false.
+// words splits a value at white space outside quotes, see "Quoting" in systemd.syntax(7). After a
+// mistake ok is false, and words are those before it.
 func (s *unitSettings) words(text string, e escapes) (words []string, ok bool) {
 	for {
 		text = strings.TrimLeft(text, blanks)
@@ -287,8 +286,8 @@ func cutWord(text string, e escapes) (word, rest string, ok bool) {
 	return b.String(), "", quote == 0
 }
 
-// unescape returns what an escape sequence at the beginning of text stands for, and its length, 0 if
-// it is none.
+// unescape returns what an escape sequence at the beginning of text stands for, and its length, which is
+// 0 if there is no valid one.
 func unescape(text string) (value string, length int) {
 	if len(text) < 2 {
 		return "", 0
@@ -324,7 +323,7 @@ func unescape(text string) (value string, length int) {
 	return "", 0
 }
 
-// variableName says whether systemd takes name for that of a variable.
+// variableName reports whether systemd accepts name as the name of a variable.
 func variableName(name string) bool {
 	for i, c := range name {
 		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {

@@ -18,11 +18,11 @@ import (
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
-// randomUnits is where the container has the units that it compares.
+// randomUnits is a variable with the number of units that the test compares in its container.
 const randomUnits = "LOCKSMITH_RANDOM_UNITS"
 
-// TestUnitFilesAreReadAsSystemdReadsThem gives random units with drop-ins to a real systemd, and
-// compares what it makes of them with what is read of their files.
+// TestUnitFilesAreReadAsSystemdReadsThem gives random units with drop-ins to a real systemd, and compares
+// the settings that it loads with those that ReadService reads.
 func TestUnitFilesAreReadAsSystemdReadsThem(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv(randomUnits)); err == nil {
 		compareUnits(t, n)
@@ -66,7 +66,7 @@ StandardError=append:/out/log
 
 func unitName(i int) string { return fmt.Sprintf("random%d.service", i) }
 
-// randomUnit returns lines of a unit file that are nearly right.
+// randomUnit returns lines of a unit file that are nearly valid.
 func randomUnit(r *rand.Rand) string {
 	pieces := []string{
 		"A=", "B=", "A", "_1=x", "1=x", "LOCKSMITHD_GROUP=", "a", "b c", "=", " ", " ", "  ", "\t", "'", "'", `"`, `"`, `\`, `\\`, "\\\n", " \\\n", "\\\n#c\n", "\\\n ;c \\\n",
@@ -88,7 +88,7 @@ func randomUnit(r *rand.Rand) string {
 		b.WriteString([]string{"", "", "", " ", "\t"}[r.IntN(5)] + key + []string{"=", "=", " = "}[r.IntN(3)] + value)
 		for range r.IntN(6) {
 			piece := pieces[r.IntN(len(pieces))]
-			if !strings.HasPrefix(key, "ExecStart") || piece != ";" { // which separates commands
+			if !strings.HasPrefix(key, "ExecStart") || piece != ";" { // ";" would separate two commands
 				b.WriteString(piece)
 			}
 		}
@@ -106,7 +106,7 @@ func compareUnits(t *testing.T, n int) {
 	for i := range n {
 		systemd, err := LoadedService(t.Context(), conn, unitName(i))
 		must.Do(t, err)
-		if systemd == nil { // refused as a whole
+		if systemd == nil { // systemd refuses the whole unit
 			continue
 		}
 		loaded++
