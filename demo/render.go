@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/locksmithd/locksmith/internal/terminal"
+	"github.com/locksmithd/locksmith/internal/view"
 )
 
 // line tells an event that r has observed, for people who read it as plain text.
@@ -89,11 +89,7 @@ func table(r *referee, now time.Time, width, height int) []string {
 	if hidden {
 		lines = append(lines, fmt.Sprintf("and %d more", len(r.hosts)-room))
 	}
-	lines = lines[:min(len(lines), max(1, height))]
-	for i := range lines {
-		lines[i] = terminal.Cut(strings.TrimRight(lines[i], " "), width)
-	}
-	return lines
+	return view.Fit(lines, width, height)
 }
 
 func slotsOf(r *referee) string {
@@ -140,7 +136,7 @@ func fit(status string, width int) string {
 		}
 		status = rest
 	}
-	return terminal.Cut(status, width)
+	return view.Cut(status, width)
 }
 
 // clock is a time as locksmithd shows it.

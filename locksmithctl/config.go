@@ -3,15 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/internal/view"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -39,14 +37,11 @@ is not taken from there.`,
 			if service := a.service(); service != nil && service.Masked {
 				a.note("%s is masked: locksmithd does not run on this host, and nobody uses these settings but locksmithctl", daemonUnit)
 			}
-			var b strings.Builder
-			table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "SETTING\tVALUE\tFROM")
+			table := view.NewTable("SETTING", "VALUE", "FROM")
 			for _, s := range cfg.Settings {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, cmp.Or(safetext.Clean(s.Value), "(none)"), safetext.Clean(s.Origin.String()))
+				table.Row(s.Name, cmp.Or(safetext.Clean(s.Value), "(none)"), safetext.Clean(s.Origin.String()))
 			}
-			table.Flush() // a strings.Builder takes everything
-			if printing := a.print(b.String()); printing != nil {
+			if printing := a.print(table.String()); printing != nil {
 				return printing
 			}
 			if _, ok := declaredMax(cfg); ok && err == nil && cfg.Strategy == config.StrategyEtcdLock {

@@ -13,11 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
-
-// maxReason is the longest reason for a pause, in bytes: as much as is shown of one.
-const maxReason = 256
 
 func (a *app) pauseCommand() *cobra.Command {
 	var (
@@ -41,8 +39,8 @@ Other programs that share the lock may know nothing of pauses, and are not stopp
 "locksmithctl set-max 0" stops these as well.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(reason) > maxReason {
-				return usageError{fmt.Errorf("the reason has %d bytes: write at most %d", len(reason), maxReason)}
+			if len(reason) > view.MaxReason {
+				return usageError{fmt.Errorf("the reason has %d bytes: write at most %d", len(reason), view.MaxReason)}
 			}
 			if !utf8.ValidString(reason) || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				return usageError{fmt.Errorf("the reason, %.50q, has characters that cannot be printed", reason)}
@@ -81,7 +79,7 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 	if length > 0 {
 		p.Until = now.Add(length)
 	}
-	if err := a.print("Paused: " + pauseText(p, now) + "\n"); err != nil {
+	if err := a.print("Paused: " + view.Pause(p, now) + "\n"); err != nil {
 		return err
 	}
 	if replaced != nil {
@@ -99,7 +97,7 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 		a.note("%s", o.Pause)
 	}
 	if len(o.Holders) > 0 {
-		a.note("whoever holds a slot may still reboot: %s", names(o.Holders))
+		a.note("whoever holds a slot may still reboot: %s", view.HolderNames(o.Holders))
 	}
 	return nil
 }
@@ -133,7 +131,7 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 		return s.explain(err, `it may be paused still: "locksmithctl status -o wide" shows it`)
 	}
 	if was != nil {
-		if err := a.print("Was paused: " + pauseText(was, a.now()) + "\n"); err != nil {
+		if err := a.print("Was paused: " + view.Pause(was, a.now()) + "\n"); err != nil {
 			return err
 		}
 	}
@@ -172,7 +170,7 @@ func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
 	var texts []string
 	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
 		if err == nil && o.Pause != nil && !o.Pause.All {
-			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, groupName(group), o.Pause, word(group)))
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(group), o.Pause, word(group)))
 		}
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -190,7 +191,7 @@ func (h readiness) obstacles(ctx context.Context) (obstacles []string, err error
 	if h.window != nil {
 		now := h.now()
 		if opens, _ := h.window.Next(now); opens.After(now) {
-			obstacles = append(obstacles, "the reboot window is shut until "+opens.Format(layout))
+			obstacles = append(obstacles, "the reboot window is shut until "+opens.Format(view.TimeLayout))
 		}
 	}
 	shutdown, err := h.logind.Scheduled(ctx)
@@ -213,7 +214,7 @@ func (h readiness) obstacles(ctx context.Context) (obstacles []string, err error
 		texts = append(texts, text)
 	}
 	if len(texts) > 0 {
-		obstacles = append(obstacles, "inhibited by "+some(texts))
+		obstacles = append(obstacles, "inhibited by "+view.List(texts))
 	}
 	sessions, err := h.logind.OtherSessions(ctx)
 	if err != nil {
@@ -224,7 +225,7 @@ func (h readiness) obstacles(ctx context.Context) (obstacles []string, err error
 		texts = append(texts, sessionText(s))
 	}
 	if len(texts) > 0 {
-		obstacles = append(obstacles, "logged in: "+some(texts))
+		obstacles = append(obstacles, "logged in: "+view.List(texts))
 	}
 	return obstacles, nil
 }
@@ -232,7 +233,7 @@ func (h readiness) obstacles(ctx context.Context) (obstacles []string, err error
 func shutdownText(s systemd.Shutdown) string {
 	text := "a " + s.Type + " has begun"
 	if !s.At.IsZero() {
-		text = "a " + s.Type + " is scheduled for " + s.At.Format(layout)
+		text = "a " + s.Type + " is scheduled for " + s.At.Format(view.TimeLayout)
 	}
 	if s.Message != "" {
 		text += " (" + s.Message + ")"

@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) statusCommand() *cobra.Command {
 	var all, watch bool
-	format := formatText
+	format := view.Text
 	cmd := &cobra.Command{
 		Use:   "status [-o FORMAT] [-all-groups | -watch]",
 		Short: "Show who holds the lock, and who waits",
@@ -82,13 +83,13 @@ JSON one a line.`,
 		},
 	}
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	allGroupsFlag(cmd, &all, "show every group")
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on showing what changes")
 	return cmd
 }
 
-func (a *app) status(ctx context.Context, s session, format format) error {
+func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	o, err := s.Overview(ctx)
 	if err == nil && !o.Exists {
 		o.Semaphore, err = s.Status(ctx) // creates it
@@ -96,14 +97,14 @@ func (a *app) status(ctx context.Context, s session, format format) error {
 	if err != nil {
 		return s.explain(err, "the lock may have been created")
 	}
-	text, err := format.render(s.settings.Group, o, a.now())
+	text, err := format.Status(view.Group{Name: s.settings.Group, Overview: o}, a.now())
 	if err != nil {
 		return err
 	}
 	if err := a.print(text); err != nil {
 		return err
 	}
-	if format == formatText && o.Pause != nil {
+	if format == view.Text && o.Pause != nil {
 		a.note("%s", o.Pause)
 	}
 	if text := s.drift(o); text != "" {
@@ -113,8 +114,8 @@ func (a *app) status(ctx context.Context, s session, format format) error {
 }
 
 // statusOfAll shows the groups that can be shown, and fails if there are others.
-func (a *app) statusOfAll(ctx context.Context, s session, format format) error {
-	var all []groupOverview
+func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) error {
+	var all []view.Group
 	failed := 0
 	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
 		var document *lock.DocumentError
@@ -125,14 +126,14 @@ func (a *app) statusOfAll(ctx context.Context, s session, format format) error {
 		case err != nil:
 			return err
 		default:
-			all = append(all, groupOverview{group, o})
+			all = append(all, view.Group{Name: group, Overview: o})
 		}
 		return nil
 	})
 	if err != nil {
 		return s.explain(err, "")
 	}
-	text, err := format.renderAll(all, a.now())
+	text, err := format.StatusOfAll(all, a.now())
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
@@ -112,15 +113,18 @@ func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
 	}
 	nspawntest.Require(t)
 	m := nspawntest.New(t)
-	binary := must(os.ReadFile(must(os.Executable())))
+	binary, err := os.ReadFile("/proc/self/exe")
+	must.Do(t, err)
+	unit, err := os.ReadFile("../systemd/locksmithd.service")
+	must.Do(t, err)
 	for _, name := range []string{"/usr/lib/locksmith/locksmithd", "/usr/bin/locksmithctl", "/unit.test"} {
 		m.Write(name, string(binary))
-		check(os.Chmod(m.Path(name), 0o755))
+		must.Do(t, os.Chmod(m.Path(name), 0o755))
 	}
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1000:1000::/:/bin/sh\n")
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1000:\n")
 	m.Write("/etc/hostname", "host\n")
-	m.Write("/usr/lib/systemd/system/locksmithd.service", string(must(os.ReadFile("../systemd/locksmithd.service"))))
+	m.Write("/usr/lib/systemd/system/locksmithd.service", string(unit))
 	// It comes first by its name, and last in what it may hide.
 	m.Write("/usr/lib/systemd/system/locksmithd.service.d/00-test.conf", `[Unit]
 ConditionVirtualization=
@@ -149,25 +153,14 @@ StandardError=append:/out/log
 	}
 }
 
-func must[T any](v T, err error) T {
-	check(err)
-	return v
-}
-
-func check(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
 // showDaemonSettings is what stands for locksmithd: it shows its settings, a line each.
 func showDaemonSettings() {
 	o := config.Options{Program: config.Daemon, Environ: os.Environ()}
 	flags := flag.NewFlagSet("locksmithd", flag.ExitOnError)
 	config.AddFlags(flags, &o.Flags)
 	flags.String("root", "", "")
-	check(flags.Parse(os.Args[1:]))
-	cfg, _ := config.Load(o) // also settings that are wrong are shown
+	_ = flags.Parse(os.Args[1:]) // exits on an error
+	cfg, _ := config.Load(o)     // also settings that are wrong are shown
 	for _, s := range cfg.Settings {
 		fmt.Println(s.Name, cmp.Or(strings.Join(strings.Fields(s.Value), " "), "(none)"))
 	}
@@ -181,16 +174,16 @@ func (c unitCase) run(t *testing.T) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join("/etc/systemd/system/locksmithd.service.d", name)
 		}
-		check(os.MkdirAll(filepath.Dir(name), 0o755))
+		must.Do(t, os.MkdirAll(filepath.Dir(name), 0o755))
 		if target, ok := strings.CutPrefix(content, "-> "); ok {
-			check(os.Symlink(target, name))
+			must.Do(t, os.Symlink(target, name))
 		} else {
-			check(os.WriteFile(name, []byte(content), 0o644))
+			must.Do(t, os.WriteFile(name, []byte(content), 0o644))
 		}
 		defer os.Remove(name)
 	}
 	if c.onlyRoot {
-		check(os.Chmod(c.files["mode"], 0o600))
+		must.Do(t, os.Chmod(c.files["mode"], 0o600))
 		defer os.Chmod(c.files["mode"], 0o755)
 	}
 	systemctl := func(args ...string) {
@@ -202,7 +195,7 @@ func (c unitCase) run(t *testing.T) {
 		systemctl("set-environment", c.manager)
 		defer systemctl("unset-environment", c.manager[:strings.Index(c.manager, "=")])
 	}
-	check(os.RemoveAll("/out/daemon"))
+	must.Do(t, os.RemoveAll("/out/daemon"))
 	systemctl("daemon-reload")
 	systemctl("start", "locksmithd")
 	out, _ := os.ReadFile("/out/daemon")
@@ -269,7 +262,8 @@ func (c unitCase) run(t *testing.T) {
 // On another host, and where no systemd answers, it goes on without a word.
 func TestSettingsAreFoundWithoutSystemd(t *testing.T) {
 	silent := filepath.Join(t.TempDir(), "silent")
-	listener := must(net.Listen("unix", silent))
+	listener, err := net.Listen("unix", silent)
+	must.Do(t, err)
 	defer listener.Close()
 	for name, address := range map[string]string{
 		"no bus":            "unix:path=/nowhere",

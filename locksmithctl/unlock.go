@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/terminal"
+	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -92,7 +93,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		chosen = func(h lock.HolderInfo) bool { return aged(h) && now.Sub(h.Record.Since) >= age }
 		ageless := slices.DeleteFunc(slices.Clone(o.Holders), aged)
 		if len(ageless) > 0 {
-			a.note(`since when is not known of %s, which stay: %s; "locksmithctl unlock ID" frees them`, count(len(ageless), "slot"), names(ageless))
+			a.note(`since when is not known of %s, which stay: %s; "locksmithctl unlock ID" frees them`, count(len(ageless), "slot"), view.HolderNames(ageless))
 		}
 	}
 	victims := slices.DeleteFunc(o.Holders, func(h lock.HolderInfo) bool { return !chosen(h) })
@@ -100,7 +101,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		a.note("%s", none)
 		return nil
 	}
-	if err := a.print(holdersTable(victims, now, maxID)); err != nil {
+	if err := a.print(view.Holders(victims, now)); err != nil {
 		return err
 	}
 	if !yes {
@@ -137,9 +138,9 @@ func noneExpired(holders []lock.HolderInfo) string {
 		}
 		return "no slot is expired yet"
 	case len(holders):
-		return fmt.Sprintf(`no slot can expire, for none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, names(lasting))
+		return fmt.Sprintf(`no slot can expire, for none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, view.HolderNames(lasting))
 	}
-	return fmt.Sprintf(`no slot is expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, names(lasting))
+	return fmt.Sprintf(`no slot is expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, view.HolderNames(lasting))
 }
 
 func these(n int) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -86,10 +87,10 @@ func whoIsLeft(o lock.Overview, ids []string) string {
 	})
 	var parts []string
 	if len(o.Holders) > 0 {
-		parts = append(parts, "a slot is held by "+names(o.Holders))
+		parts = append(parts, "a slot is held by "+view.HolderNames(o.Holders))
 	}
 	if len(o.Queue) > 0 {
-		parts = append(parts, "waiting for one: "+waiterNames(o.Queue))
+		parts = append(parts, "waiting for one: "+view.QueueNames(o.Queue))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -3,7 +3,7 @@
 //
 // It guarantees that Close gives a terminal back as it was, with what was on it
 // before. It does not guarantee that what it is given to draw is harmless:
-// callers escape what is not their own, and cut lines to the width.
+// callers escape what is not their own, and cut lines to the width, as package view does.
 package terminal
 
 import (
@@ -59,18 +59,6 @@ func (s *Screen) Draw(lines []string) error {
 func (s *Screen) Close() error {
 	_, err := io.WriteString(s.out, "\x1b[?25h\x1b[?1049l")
 	return err
-}
-
-// Cut shortens a line to width characters.
-func Cut(line string, width int) string {
-	runes := []rune(line)
-	if len(runes) <= width {
-		return line
-	}
-	if width < 3 {
-		return string(runes[:max(0, width)])
-	}
-	return string(runes[:width-3]) + "..."
 }
 
 // size asks a terminal for its size, ioctl_tty(2). ok is false for what is no

@@ -1,0 +1,90 @@
+package view
+
+import "time"
+
+// Document is what scripts read about a group, in JSON and YAML. Fields may be added, and stay what they are;
+// the help of "locksmithctl status" describes them.
+type Document struct {
+	Group     string            `json:"group" yaml:"group"`
+	Available int               `json:"available" yaml:"available"`
+	Max       int               `json:"max" yaml:"max"`
+	Paused    *pauseDocument    `json:"paused" yaml:"paused"`
+	Holders   []holderDocument  `json:"holders" yaml:"holders"`
+	Queue     []queueDocument   `json:"queue" yaml:"queue"`
+	Progress  *progressDocument `json:"progress,omitempty" yaml:"progress,omitempty"`
+}
+
+type pauseDocument struct {
+	By         string     `json:"by" yaml:"by"`
+	Reason     string     `json:"reason" yaml:"reason"`
+	Since      *time.Time `json:"since" yaml:"since"`
+	Until      *time.Time `json:"until" yaml:"until"`
+	AllGroups  bool       `json:"all_groups" yaml:"all_groups"`
+	Unreadable bool       `json:"unreadable" yaml:"unreadable"`
+}
+
+type holderDocument struct {
+	ID         string     `json:"id" yaml:"id"`
+	Hostname   string     `json:"hostname" yaml:"hostname"`
+	BootID     string     `json:"boot_id" yaml:"boot_id"`
+	Since      *time.Time `json:"since" yaml:"since"`
+	By         string     `json:"by" yaml:"by"`
+	Version    string     `json:"version" yaml:"version"`
+	Expired    bool       `json:"expired" yaml:"expired"`
+	Unreadable bool       `json:"unreadable" yaml:"unreadable"`
+}
+
+type queueDocument struct {
+	ID       string     `json:"id" yaml:"id"`
+	Hostname string     `json:"hostname" yaml:"hostname"`
+	Since    *time.Time `json:"since" yaml:"since"`
+	Version  string     `json:"version" yaml:"version"`
+	Place    int        `json:"place" yaml:"place"`
+}
+
+type progressDocument struct {
+	Since   time.Time  `json:"since" yaml:"since"`
+	Reboots int        `json:"reboots" yaml:"reboots"`
+	PerHour *float64   `json:"per_hour" yaml:"per_hour"`
+	End     *time.Time `json:"end" yaml:"end"`
+}
+
+func newDocument(g Group) Document {
+	d := Document{Group: g.Name, Available: g.Semaphore.Free, Max: g.Semaphore.Max, Holders: []holderDocument{}, Queue: []queueDocument{}}
+	if p := g.Pause; p != nil {
+		d.Paused = &pauseDocument{By: p.By, Reason: p.Reason, Since: timeOrNil(p.Since), Until: timeOrNil(p.Until), AllGroups: p.All, Unreadable: p.Broken}
+	}
+	for _, h := range g.Holders {
+		d.Holders = append(d.Holders, holderDocument{
+			ID: h.ID, Hostname: h.Record.Hostname, BootID: h.Record.BootID, Since: timeOrNil(h.Record.Since),
+			By: h.Record.By, Version: h.Record.Version, Expired: h.Expired, Unreadable: h.Broken,
+		})
+	}
+	for i, w := range g.Queue {
+		d.Queue = append(d.Queue, queueDocument{
+			ID: w.ID, Hostname: w.Hostname, Since: timeOrNil(w.Since), Version: w.Version, Place: i + 1,
+		})
+	}
+	return d
+}
+
+// Document writes the lock for programs, with its progress.
+func (w *Watch) Document(f Format, now time.Time) (string, error) {
+	d := newDocument(Group{w.group, *w.last})
+	d.Progress = &progressDocument{Since: w.started.UTC(), Reboots: w.released}
+	if n := w.perHour(now); n > 0 {
+		d.Progress.PerHour = &n
+	}
+	end, _ := w.end(now)
+	d.Progress.End = timeOrNil(end)
+	return f.marshalOne(d)
+}
+
+// timeOrNil returns nil for a time that is not known.
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,26 @@
+package view
+
+import (
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+var noon = time.Date(2027, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func holding(id string, since time.Time) lock.HolderInfo {
+	return lock.HolderInfo{ID: id, Record: lock.Record{Hostname: "web-" + id, Since: since, By: "locksmithd", Version: "4230.2.1"}}
+}
+
+func waiting(id string, since time.Time) lock.Waiter {
+	return lock.Waiter{ID: id, Hostname: "web-" + id, Since: since, Version: "4230.2.1"}
+}
+
+func overview(max int, holders []lock.HolderInfo, queue ...lock.Waiter) lock.Overview {
+	o := lock.Overview{Exists: true, Holders: holders, Queue: queue}
+	o.Semaphore = lock.Semaphore{Free: max - len(holders), Max: max}
+	for _, h := range holders {
+		o.Semaphore.Holders = append(o.Semaphore.Holders, h.ID)
+	}
+	return o
+}

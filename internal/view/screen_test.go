@@ -1,0 +1,103 @@
+package view
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+)
+
+func TestViewOnATerminal(t *testing.T) {
+	holders := []lock.HolderInfo{holding("1", noon), holding("2", noon.Add(time.Minute)), {ID: "3", Broken: true}, {ID: "4"}}
+	holders[0].Expired = true
+	var queue []lock.Waiter
+	for _, id := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
+		queue = append(queue, waiting(id, noon.Add(-time.Hour)))
+	}
+	paused := overview(2, holders[:1], queue[:2]...)
+	paused.Pause = &lock.Pause{By: "ann@bastion", Since: noon, Reason: "bad release", All: true}
+	hostile := overview(1, []lock.HolderInfo{{ID: "x\x1b[2J\r\n" + strings.Repeat("long", 1000)}})
+
+	for name, screen := range map[string]func() []string{
+		"nothing": func() []string {
+			return NewWatch("").Screen(noon, 80, 24)
+		},
+		"unreachable": func() []string {
+			w := NewWatch("lb")
+			w.Fail(errors.New("etcd at http://10.0.0.1:2379: connection\x1b refused"))
+			return w.Screen(noon, 80, 24)
+		},
+		"fleet": func() []string {
+			w := NewWatch("prod/database")
+			w.Observe(overview(4, []lock.HolderInfo{holding("0", noon)}, queue...), noon)
+			w.Observe(overview(4, holders, queue...), noon.Add(10*time.Minute))
+			return w.Screen(noon.Add(20*time.Minute), 80, 20)
+		},
+		"out-of-date": func() []string {
+			w := NewWatch("")
+			w.Observe(overview(4, holders, queue...), noon)
+			w.Fail(errors.New("read the lock: no answer in time from etcd at http://10.0.0.1:2379"))
+			return w.Screen(noon.Add(time.Minute), 60, 14)
+		},
+		"paused": func() []string {
+			w := NewWatch("")
+			w.Observe(paused, noon)
+			return w.Screen(noon.Add(time.Minute), 100, 24)
+		},
+		"done": func() []string {
+			w := NewWatch("")
+			w.Observe(overview(1, holders[:1]), noon)
+			w.Observe(overview(1, nil), noon.Add(time.Minute))
+			return w.Screen(noon.Add(2*time.Minute), 100, 24)
+		},
+		"hostile": func() []string {
+			w := NewWatch("")
+			w.Observe(hostile, noon)
+			return w.Screen(noon, 80, 24)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			golden(t, "screen-"+name+".txt", strings.Join(screen(), "\n")+"\n")
+		})
+	}
+
+	w := NewWatch("")
+	w.Observe(overview(4, holders, queue...), noon)
+	for width := range 90 {
+		for height := range 40 {
+			lines := w.Screen(noon, width, height)
+			if len(lines) > max(1, height) {
+				t.Fatalf("%d lines on a terminal of %dx%d", len(lines), width, height)
+			}
+			for _, l := range lines {
+				if len([]rune(l)) > width {
+					t.Fatalf("%q on a terminal of %dx%d", l, width, height)
+				}
+			}
+		}
+	}
+}
+
+func TestLinesTellWhatHasChanged(t *testing.T) {
+	w := NewWatch("")
+	expect := func(o lock.Overview, at time.Time, want string) {
+		t.Helper()
+		w.Observe(o, at)
+		if got := w.Line(at); got != want+"\n" {
+			t.Errorf("got  %q\nwant %q", got, want+"\n")
+		}
+	}
+	const stamp = "Sat 2027-01-02 12:00:00 UTC  "
+	expect(overview(1, nil), noon, stamp+"1 of 1 available; 0 waiting; reboots: 0 since 12:00:00; end: nobody waits")
+	o := overview(1, []lock.HolderInfo{holding("a", noon)}, waiting("b", noon))
+	expect(o, noon, stamp+"taken by web-a (a); 0 of 1 available; 1 waiting; reboots: 0 since 12:00:00; end: to be estimated after the first reboot")
+	o.Pause = &lock.Pause{By: "ann", Reason: "why"}
+	expect(o, noon, stamp+"paused: by ann: why; 0 of 1 available; 1 waiting; reboots: 0 since 12:00:00; end: not in sight while paused")
+	expect(o, noon, stamp+"0 of 1 available; 1 waiting; reboots: 0 since 12:00:00; end: not in sight while paused")
+	o = overview(1, []lock.HolderInfo{holding("b", noon)})
+	expect(o, noon.Add(time.Minute), "Sat 2027-01-02 12:01:00 UTC  given back by web-a (a); taken by web-b (b); paused: no; 0 of 1 available; 0 waiting; reboots: 1 since 12:00:00, 60.0 an hour; end: in about 1m, Sat 2027-01-02 12:02:00 UTC")
+	many := []lock.HolderInfo{holding("b", noon), {ID: "c\x1b[2J"}, {ID: "d"}, {ID: "e"}, {ID: "f"}, {ID: "g"}, {ID: "h"}}
+	expect(overview(9, many), noon.Add(time.Minute), `Sat 2027-01-02 12:01:00 UTC  taken by c\x1b[2J, d, e, f, g, and 1 more; 2 of 9 available; 0 waiting; reboots: 1 since 12:00:00, 60.0 an hour; end: in about 7m, Sat 2027-01-02 12:08:00 UTC`)
+}

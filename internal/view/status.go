@@ -1,0 +1,120 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// Group is a group of hosts, and what is known about its lock.
+type Group struct {
+	Name string // "" for the default group
+	lock.Overview
+}
+
+// Status shows one group.
+func (f Format) Status(g Group, now time.Time) (string, error) {
+	switch f {
+	case Text:
+		return statusText(g.Semaphore), nil
+	case Wide:
+		return wideText(g.Overview, now), nil
+	}
+	return f.marshal(newDocument(g))
+}
+
+// StatusOfAll shows several groups.
+func (f Format) StatusOfAll(groups []Group, now time.Time) (string, error) {
+	switch f {
+	case Text:
+		return groupTable(groups), nil
+	case Wide:
+		var texts []string
+		for _, g := range groups {
+			texts = append(texts, fmt.Sprintf("Group: %s\n%s", GroupName(g.Name), wideText(g.Overview, now)))
+		}
+		return strings.Join(texts, "\n"), nil
+	}
+	documents := []Document{}
+	for _, g := range groups {
+		documents = append(documents, newDocument(g))
+	}
+	return f.marshal(documents)
+}
+
+// statusText is what locksmith 0.7 prints.
+func statusText(s lock.Semaphore) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Available: %d\nMax: %d\n", s.Free, s.Max)
+	if len(s.Holders) > 0 {
+		b.WriteString("\nMACHINE ID\n")
+	}
+	for _, id := range s.Holders {
+		b.WriteString(safetext.Cut(id, maxID) + "\n")
+	}
+	return b.String()
+}
+
+func wideText(o lock.Overview, now time.Time) string {
+	text := fmt.Sprintf("Available: %d\nMax: %d\nPaused: %s\n", o.Semaphore.Free, o.Semaphore.Max, Pause(o.Pause, now))
+	if len(o.Holders) > 0 {
+		text += "\n" + Holders(o.Holders, now)
+	}
+	if len(o.Queue) > 0 {
+		text += "\n" + queueTable(o.Queue, maxID, "SINCE", func(since time.Time) string { return timestamp(since, now) })
+	}
+	return text
+}
+
+func groupTable(groups []Group) string {
+	if len(groups) == 0 {
+		return ""
+	}
+	table := NewTable("GROUP", "AVAILABLE", "MAX", "HELD", "WAITING", "PAUSED")
+	for _, g := range groups {
+		paused := "no"
+		if p := g.Pause; p != nil && p.All {
+			paused = "yes, all groups are"
+		} else if p != nil {
+			paused = "yes"
+		}
+		table.Row(GroupName(g.Name), fmt.Sprint(g.Semaphore.Free), fmt.Sprint(g.Semaphore.Max), fmt.Sprint(len(g.Holders)), fmt.Sprint(len(g.Queue)), paused)
+	}
+	return table.String()
+}
+
+// Holders shows holders in a table.
+func Holders(holders []lock.HolderInfo, now time.Time) string {
+	return holderTable(holders, maxID, now)
+}
+
+func holderTable(holders []lock.HolderInfo, maxID int, now time.Time) string {
+	table := NewTable("MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY")
+	for _, h := range holders {
+		hostname := safetext.Cut(h.Record.Hostname, maxName)
+		if h.Broken {
+			hostname = "(unreadable record)"
+		}
+		var held []string
+		if !h.Record.Since.IsZero() {
+			held = append(held, age(now.Sub(h.Record.Since)))
+		}
+		if h.Expired {
+			held = append(held, "expired")
+		}
+		table.Row(safetext.Cut(h.ID, maxID), hostname, safetext.Cut(h.Record.Version, maxName), strings.Join(held, ", "), safetext.Cut(h.Record.By, maxName))
+	}
+	return table.String()
+}
+
+// queueTable shows a queue in a table; since formats the time of the last column.
+func queueTable(queue []lock.Waiter, maxID int, lastColumn string, since func(time.Time) string) string {
+	table := NewTable("PLACE", "MACHINE ID", "HOSTNAME", "VERSION", lastColumn)
+	for i, w := range queue {
+		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, maxID), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), since(w.Since))
+	}
+	return table.String()
+}

@@ -1,0 +1,111 @@
+package view
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// How much of what others have written is shown, in bytes. The longest id that a slot can be taken for has 256.
+const (
+	maxID   = 256
+	maxName = 64
+	// MaxReason is how much of the reason for a pause is shown, and so how long one may be.
+	MaxReason = 256
+)
+
+// TimeLayout is the layout in which systemd writes times, too.
+const TimeLayout = "Mon 2006-01-02 15:04:05 MST"
+
+// timestamp formats a time in the zone of now; "" for one that is not known.
+func timestamp(t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.In(now.Location()).Format(TimeLayout)
+}
+
+// age formats how long ago something was: "42s", "12m", "3h05m", "4d03h". Clocks of two
+// hosts may differ; a time that is yet to come by this host's clock is "0s" ago.
+func age(d time.Duration) string {
+	d = max(0, d)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+// Pause says whether there is a pause: "no", or by whom, since when and why.
+func Pause(p *lock.Pause, now time.Time) string {
+	if p == nil {
+		return "no"
+	}
+	var parts []string
+	add := func(known bool, format string, args ...any) {
+		if known {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(p.All, "all groups")
+	add(p.Broken, "what etcd has about it cannot be understood")
+	add(p.By != "", "by %s", safetext.Cut(p.By, maxID))
+	add(!p.Since.IsZero(), "since %s (%s)", timestamp(p.Since, now), age(now.Sub(p.Since)))
+	add(!p.Until.IsZero(), "until %s", timestamp(p.Until, now))
+	text := strings.Join(parts, ", ")
+	if p.Reason != "" {
+		text += ": " + safetext.Cut(p.Reason, MaxReason)
+	}
+	return text
+}
+
+// GroupName names a group in a sentence.
+func GroupName(group string) string {
+	return safetext.Cut(cmp.Or(group, "(default)"), maxID)
+}
+
+// HolderNames lists holders in a sentence.
+func HolderNames(holders []lock.HolderInfo) string {
+	var names []string
+	for _, h := range holders {
+		names = append(names, hostName(h.ID, h.Record.Hostname))
+	}
+	return List(names)
+}
+
+// QueueNames lists the hosts in the queue in a sentence.
+func QueueNames(queue []lock.Waiter) string {
+	var names []string
+	for _, w := range queue {
+		names = append(names, hostName(w.ID, w.Hostname))
+	}
+	return List(names)
+}
+
+// hostName names a host in a sentence.
+func hostName(id, hostname string) string {
+	if hostname == "" {
+		return safetext.Cut(id, maxID)
+	}
+	return fmt.Sprintf("%s (%s)", safetext.Cut(hostname, maxName), safetext.Cut(id, maxID))
+}
+
+// maxListed is how many of several things a sentence names.
+const maxListed = 5
+
+// List lists the first few things in a sentence, and says how many more there are.
+func List(things []string) string {
+	if more := len(things) - maxListed; more > 0 {
+		things = append(slices.Clone(things[:maxListed]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(things, ", ")
+}

@@ -1,0 +1,34 @@
+package view
+
+import (
+	"fmt"
+	"time"
+)
+
+// Openings is a reboot window.
+type Openings interface {
+	fmt.Stringer
+	// Next returns the opening that contains t, or else the one after it.
+	Next(t time.Time) (start, end time.Time)
+}
+
+// shownOpenings is how many openings of a window are shown.
+const shownOpenings = 5
+
+// Window shows whether a reboot window is open, and when it opens next.
+func Window(w Openings, now time.Time) string {
+	text := fmt.Sprintf("Window: %s\n", w)
+	start, end := w.Next(now)
+	if start.After(now) {
+		text += fmt.Sprintf("Open: no, until %s\n", start.Format(TimeLayout))
+	} else {
+		text += fmt.Sprintf("Open: yes, until %s\n", end.Format(TimeLayout))
+		start, end = w.Next(end)
+	}
+	table := NewTable("OPENS", "SHUTS")
+	for range shownOpenings {
+		table.Row(start.Format(TimeLayout), end.Format(TimeLayout))
+		start, end = w.Next(end)
+	}
+	return text + "\n" + table.String()
+}
