@@ -83,7 +83,7 @@ mount --rbind /sys sys
 	return output(t, "unshare", "--mount", "sh", "-c", mounts+script, "sh", root)
 }
 
-// butane is what the tests need of the example in docs/packages.md.
+// butane is what the tests need of the example of a system extension in docs/flatcar.md.
 type butane struct {
 	Storage struct {
 		Files []struct {
@@ -102,13 +102,13 @@ type butane struct {
 
 func documentedDeployment(t *testing.T) butane {
 	t.Helper()
-	document, err := os.ReadFile("../docs/packages.md")
+	document, err := os.ReadFile("../docs/flatcar.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	example := regexp.MustCompile("(?s)\n```yaml\n(.*?)\n```\n").FindSubmatch(document)
 	if example == nil {
-		t.Fatal("docs/packages.md has no YAML example")
+		t.Fatal("docs/flatcar.md has no YAML example")
 	}
 	var b butane
 	if err := yaml.Unmarshal(example[1], &b); err != nil {
@@ -128,7 +128,7 @@ func TestSystemExtensionReplacesWhatFlatcarShips(t *testing.T) {
 	storage := documentedDeployment(t).Storage
 	image, link := storage.Files[0].Path, storage.Links[0]
 	if filepath.Base(image) != "locksmith-"+versionOf(t)+"-x86-64.raw" || link.Target != image || link.Hard {
-		t.Fatalf("the example in docs/packages.md deploys %s by the link %+v", image, link)
+		t.Fatalf("the example in docs/flatcar.md deploys %s by the link %+v", image, link)
 	}
 
 	kinds := map[string]string{"tree": ""}

@@ -12,7 +12,7 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// butane is what the test needs of the example for Flatcar in the README.
+// butane is what the test needs of the example of a drop-in in docs/flatcar.md.
 type butane struct {
 	Variant string
 	Storage struct {
@@ -29,16 +29,17 @@ type butane struct {
 	}
 }
 
-func readmeExample(t *testing.T) butane {
+func documentedDropIn(t *testing.T) butane {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/flatcar.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, found := strings.Cut(string(readme), "```yaml\n")
+	_, section, found := strings.Cut(string(page), "\n## A drop-in\n")
+	_, example, opened := strings.Cut(section, "```yaml\n")
 	example, _, closed := strings.Cut(example, "```")
-	if !found || !closed {
-		t.Fatal("README.md has no YAML example")
+	if !found || !opened || !closed {
+		t.Fatal("docs/flatcar.md has no YAML example of a drop-in")
 	}
 	var b butane
 	if err := yaml.Unmarshal([]byte(example), &b); err != nil {
@@ -67,13 +68,13 @@ RestartSec=10s
 WantedBy=multi-user.target
 `
 
-func TestReadmeDropInIsValidToSystemd(t *testing.T) {
+func TestFlatcarDropInIsValidToSystemd(t *testing.T) {
 	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
 	ours, err := os.ReadFile("../../systemd/locksmithd.service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	units := readmeExample(t).Systemd.Units
+	units := documentedDropIn(t).Systemd.Units
 	if len(units) != 1 || len(units[0].Dropins) != 1 {
 		t.Fatalf("the example has units %+v, want one with one drop-in", units)
 	}
