@@ -5,7 +5,41 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/config"
 )
+
+// settingFlag collects the flags for one setting. Package config judges them.
+type settingFlag struct {
+	app        *app
+	definition config.Definition
+}
+
+func (f *settingFlag) Set(value string) error {
+	if f.definition.Secret && value != "" {
+		f.app.note("warning: -%s: every user of this host can see it with ps: use -%[1]s-file", f.definition.Flag)
+	}
+	f.app.flags = append(f.app.flags, config.Flag{Name: f.definition.Flag, Value: value})
+	return nil
+}
+
+func (f *settingFlag) String() string { return "" }
+
+// Type is shown in usage texts.
+func (f *settingFlag) Type() string {
+	if f.definition.Switch {
+		return "bool"
+	}
+	return "VALUE"
+}
+
+func flagUsage(d config.Definition) string {
+	text := d.Description + " (" + d.CLIVariable
+	if d.Default != "" && !d.Switch {
+		text += ", default " + d.Default
+	}
+	return text + ")"
+}
 
 // A length of time that a flag takes is at least, and at most, this.
 const (
@@ -37,4 +71,13 @@ func (f *timeFlag) Type() string { return "TIME" }
 // freeText has the shell complete no file names after a flag.
 func freeText(cmd *cobra.Command, flag string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
+}
+
+func allGroupsFlag(cmd *cobra.Command, all *bool, usage string) {
+	cmd.Flags().BoolVar(all, "all-groups", false, usage)
+}
+
+func timeoutFlag(cmd *cobra.Command, timeout *timeFlag) {
+	cmd.Flags().Var(timeout, "timeout", "fail after `TIME`, such as 10m")
+	freeText(cmd, "timeout")
 }

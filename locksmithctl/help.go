@@ -1,6 +1,13 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
 
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
@@ -26,4 +33,26 @@ func helpCommand() *cobra.Command {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+}
+
+// usage writes the usage text of a command. Flags have one dash, as everywhere.
+func usage(cmd *cobra.Command) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\nCommands:\n")
+		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() || c.Name() == "help" {
+				fmt.Fprintf(table, "  %s\t%s\n", c.Name(), c.Short)
+			}
+		}
+		table.Flush() // a strings.Builder takes everything
+	}
+	b.WriteString("\nFlags:\n" + strings.ReplaceAll(cmd.LocalFlags().FlagUsages(), "--", "-"))
+	if cmd.HasParent() {
+		b.WriteString("\n\"locksmithctl help\" shows the flags that every command has.\n")
+	}
+	_, err := io.WriteString(cmd.OutOrStderr(), b.String())
+	return err
 }

@@ -22,11 +22,8 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-
-	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // version is set by the linker.
@@ -39,6 +36,16 @@ type process struct {
 	stdout, stderr io.Writer
 	euid           int // effective user id
 	now            func() time.Time
+}
+
+// getenv returns a variable of the environment, "" if it is not set.
+func (p process) getenv(name string) string {
+	for _, entry := range p.environ {
+		if n, value, _ := strings.Cut(entry, "="); n == name {
+			return value
+		}
+	}
+	return ""
 }
 
 func main() {
@@ -55,37 +62,6 @@ func run(p process) int {
 		return 1
 	}
 	return code
-}
-
-// output remembers the first write that failed: not everything that writes says so.
-type output struct {
-	io.Writer
-
-	mu  sync.Mutex
-	err error
-}
-
-func (o *output) Write(data []byte) (int, error) {
-	n, err := o.Writer.Write(data)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.err = cmp.Or(o.err, err)
-	return n, err
-}
-
-func (o *output) failed() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
-}
-
-// file returns the file that w writes to, if it is one.
-func file(w io.Writer) (*os.File, bool) {
-	if o, ok := w.(*output); ok {
-		w = o.Writer
-	}
-	f, ok := w.(*os.File)
-	return f, ok
 }
 
 // ends are the signals that end a command, but those that were ignored when it was started, as by nohup(1),
@@ -125,30 +101,4 @@ func execute(p process) int {
 		a.note("%v", err)
 	}
 	return 1
-}
-
-// maxNote bounds a line on standard error, in bytes.
-const maxNote = 8 << 10
-
-// note says something on standard error, in one line.
-func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", safetext.Cut(fmt.Sprintf(format, args...), maxNote))
-}
-
-// getenv returns a variable of the environment, "" if it is not set.
-func (a *app) getenv(name string) string {
-	for _, entry := range a.environ {
-		if n, value, _ := strings.Cut(entry, "="); n == name {
-			return value
-		}
-	}
-	return ""
-}
-
-// print writes a command's result.
-func (a *app) print(result string) error {
-	if _, err := io.WriteString(a.stdout, result); err != nil {
-		return fmt.Errorf("write the result: %w", err)
-	}
-	return nil
 }

@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -118,38 +116,6 @@ func finish(cmd *cobra.Command) {
 	}
 }
 
-// settingFlag collects the flags for one setting. Package config judges them.
-type settingFlag struct {
-	app        *app
-	definition config.Definition
-}
-
-func (f *settingFlag) Set(value string) error {
-	if f.definition.Secret && value != "" {
-		f.app.note("warning: -%s: every user of this host can see it with ps: use -%[1]s-file", f.definition.Flag)
-	}
-	f.app.flags = append(f.app.flags, config.Flag{Name: f.definition.Flag, Value: value})
-	return nil
-}
-
-func (f *settingFlag) String() string { return "" }
-
-// Type is shown in usage texts.
-func (f *settingFlag) Type() string {
-	if f.definition.Switch {
-		return "bool"
-	}
-	return "VALUE"
-}
-
-func flagUsage(d config.Definition) string {
-	text := d.Description + " (" + d.CLIVariable
-	if d.Default != "" && !d.Switch {
-		text += ", default " + d.Default
-	}
-	return text + ")"
-}
-
 func unknownCommand(cmd *cobra.Command, name string) error {
 	text := fmt.Sprintf("unknown command %q", name)
 	if near := cmd.Root().SuggestionsFor(name); len(near) > 0 {
@@ -166,26 +132,4 @@ func takes(least, most int, what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// usage writes the usage text of a command. Flags have one dash, as everywhere.
-func usage(cmd *cobra.Command) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("\nCommands:\n")
-		table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() || c.Name() == "help" {
-				fmt.Fprintf(table, "  %s\t%s\n", c.Name(), c.Short)
-			}
-		}
-		table.Flush() // a strings.Builder takes everything
-	}
-	b.WriteString("\nFlags:\n" + strings.ReplaceAll(cmd.LocalFlags().FlagUsages(), "--", "-"))
-	if cmd.HasParent() {
-		b.WriteString("\n\"locksmithctl help\" shows the flags that every command has.\n")
-	}
-	_, err := io.WriteString(cmd.OutOrStderr(), b.String())
-	return err
 }

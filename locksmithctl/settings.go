@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/host"
-	"github.com/locksmithd/locksmith/lock"
-	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
@@ -85,43 +80,6 @@ func loadedService(ctx context.Context) (*systemd.Service, error) {
 	return systemd.LoadedService(ctx, conn, daemonUnit)
 }
 
-// session is the use of one group's lock.
-type session struct {
-	*lock.Lock
-	store    lock.Store
-	settings *config.Config
-}
-
-// withLock calls use with the lock of the group, which may create the lock, and take
-// slots. The connection to etcd is made when it is needed, and lasts no longer than the
-// call.
-func (a *app) withLock(use func(session) error) error {
-	return a.withLockOf(config.PartEtcd|config.PartLock, use)
-}
-
-// withLockAsItIs is for what neither creates a lock nor takes a slot: it does not fail
-// because of settings for that.
-func (a *app) withLockAsItIs(use func(session) error) error {
-	return a.withLockOf(config.PartEtcd, use)
-}
-
-func (a *app) withLockOf(parts config.Part, use func(session) error) error {
-	cfg, err := a.settings(parts)
-	if err != nil {
-		return err
-	}
-	store := etcd.New(cfg.Etcd)
-	defer store.Close() // the process ends, and with it the connection
-	l, err := lock.New(store, cfg.Group, cfg.Max)
-	if err != nil {
-		return err
-	}
-	begin := a.now()
-	err = use(session{l, store, cfg})
-	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
-	return err
-}
-
 // declaredMax returns the setting for the number of slots, and false if none is set.
 func declaredMax(cfg *config.Config) (config.Setting, bool) {
 	s := setting(cfg, "max")
@@ -136,71 +94,4 @@ func setting(cfg *config.Config, name string) config.Setting {
 		}
 	}
 	return config.Setting{Name: name}
-}
-
-// drift says that the number of slots is not the declared one; "" if it is, or none
-// is declared. Which of them is meant only the operator knows.
-func (s session) drift(o lock.Overview) string {
-	setting, ok := declaredMax(s.settings)
-	if !ok || o.Semaphore.Max == s.settings.Max {
-		return ""
-	}
-	return fmt.Sprintf(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,
-		o.Semaphore.Max, s.settings.Max, setting.Origin)
-}
-
-// explain adds to an error of the lock what to think of it, and what to do if it
-// is unknown what happened.
-func (s session) explain(err error, unknown string) error {
-	if errors.Is(err, lock.ErrUnknown) {
-		return fmt.Errorf("%w; %s", err, unknown)
-	}
-	return err
-}
-
-// target is the holder that a command is about: the one it was given, or else
-// this machine.
-func (a *app) target(args []string) (string, error) {
-	if len(args) > 0 {
-		return args[0], named(args[0])
-	}
-	return config.MachineID(a.root)
-}
-
-// named refuses the empty id, as of a variable of a script that is not set.
-func named(id string) error {
-	if id == "" {
-		return usageError{errors.New("the machine id is empty")}
-	}
-	return nil
-}
-
-// identify tells the lock which host this is, if id is this machine's, and returns a record for id that
-// says so. Of other hosts nothing is known here: they would take this one for a clone.
-func (a *app) identify(s session, id string) (r lock.Record, this bool, err error) {
-	if self, err := config.MachineID(a.root); err != nil || self != id {
-		return lock.Record{}, false, nil
-	}
-	r, disk, err := host.Self(a.root)
-	if err != nil {
-		return lock.Record{}, false, err
-	}
-	s.Identify(r, disk)
-	return r, true, nil
-}
-
-// record says who takes a slot for id, and when. There is no time-to-live, because an operator may well
-// keep a slot for longer.
-func (a *app) record(s session, id string) (lock.Record, error) {
-	r, this, err := a.identify(s, id)
-	if err != nil {
-		return r, err
-	}
-	r.Since, r.By = a.now().UTC().Truncate(time.Second), "locksmithctl"
-	if this && a.euid == 0 { // nobody else can write it
-		if r.Token, err = host.NewToken(a.root); err != nil {
-			a.note("a reboot that renames this host may make it look like another one with its machine id: %v", err)
-		}
-	}
-	return r, nil
 }

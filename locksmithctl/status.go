@@ -148,23 +148,3 @@ func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) er
 	}
 	return nil
 }
-
-// eachGroup calls use with every group that has a lock, or why it is not known, until use
-// returns an error.
-func (s session) eachGroup(ctx context.Context, use func(group string, o lock.Overview, err error) error) error {
-	groups, err := lock.Groups(ctx, s.store)
-	if err != nil {
-		return err
-	}
-	for _, group := range groups {
-		l, err := lock.New(s.store, group, s.settings.Max)
-		if err != nil {
-			return err
-		}
-		o, err := l.Overview(ctx)
-		if err := use(group, o, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}

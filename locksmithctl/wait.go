@@ -35,19 +35,6 @@ etcd cannot be reached, or fails after -timeout and says who is left.`,
 	return cmd
 }
 
-func timeoutFlag(cmd *cobra.Command, timeout *timeFlag) {
-	cmd.Flags().Var(timeout, "timeout", "fail after `TIME`, such as 10m")
-	freeText(cmd, "timeout")
-}
-
-// withTimeout bounds ctx, unless length is 0.
-func withTimeout(ctx context.Context, length time.Duration) (context.Context, context.CancelFunc) {
-	if length == 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, length)
-}
-
 func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Duration) error {
 	limited, cancel := withTimeout(ctx, timeout)
 	defer cancel()

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/view"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+func (a *app) resumeCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "resume [-all-groups]",
+		Short: "End a pause",
+		Long: `resume ends what "locksmithctl pause" began: the first in the queue goes on at once. It
+fails if there is no such pause.
+
+A pause of all groups, and that of a single group, are ended each by itself: with
+-all-groups the former, without it the latter. resume says so if the other one stays.`,
+		Args: takes(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withLockAsItIs(func(s session) error { return a.resume(cmd.Context(), s, all) })
+		},
+	}
+	allGroupsFlag(cmd, &all, "end the pause of all groups")
+	return cmd
+}
+
+func (a *app) resume(ctx context.Context, s session, all bool) error {
+	resume := s.Resume
+	if all {
+		resume = func(ctx context.Context) (*lock.Pause, error) { return lock.ResumeAll(ctx, s.store) }
+	}
+	was, err := resume(ctx)
+	if err != nil {
+		return s.explain(err, `it may be paused still: "locksmithctl status -o wide" shows it`)
+	}
+	if was != nil {
+		if err := a.print("Was paused: " + view.Pause(was, a.now()) + "\n"); err != nil {
+			return err
+		}
+	}
+	left, err := s.pauses(ctx, all)
+	switch {
+	case was != nil && err != nil:
+		a.note("whether another pause is in force is not known: %v", err)
+		return nil
+	case err != nil:
+		return s.explain(err, "")
+	case was != nil:
+		for _, text := range left {
+			a.note("%s", text)
+		}
+		return nil
+	case len(left) > 0:
+		what := "no pause of this group's own is in force"
+		if all {
+			what = "no pause of all groups is in force"
+		}
+		return fmt.Errorf("resume: %s, but %s", what, strings.Join(left, "; "))
+	}
+	return errors.New("resume: nothing is paused")
+}
+
+// pauses says, a sentence each, which pauses are in force: those of single groups
+// if groups is true, that of all groups otherwise.
+func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
+	if !groups {
+		o, err := s.Overview(ctx)
+		if err != nil || o.Pause == nil || !o.Pause.All {
+			return nil, err
+		}
+		return []string{fmt.Sprintf(`%s; "locksmithctl resume -all-groups" ends that`, o.Pause)}, nil
+	}
+	var texts []string
+	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
+		if err == nil && o.Pause != nil && !o.Pause.All {
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(group), o.Pause, word(group)))
+		}
+		return err
+	})
+	return texts, err
+}
