@@ -15,20 +15,17 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Trust says who, besides update_engine, may announce that a reboot is needed.
-// Root and the user this process runs as always may: both can reboot the
-// machine, or end this process, by other means.
+// Trust says who, besides update_engine, may announce that a reboot is needed. Root and the user that this
+// process runs as always may: both can reboot the machine, or end this process, by other means.
 type Trust struct {
-	// Groups are the names of groups whose members may. A name that no group
-	// has is nobody's.
+	// Groups are the names of the groups whose members may. A group that does not exist has no members.
 	Groups []string
 	// Root is the folder below which the user database is found, "" for /.
 	Root string
 }
 
-// The user database, read here and not through os/user, which knows only
-// /etc: on Flatcar and other image-based systems nss-altfiles adds the
-// distribution's own users and groups, wheel and sudo among them.
+// The user database. It is not read with os/user, which knows only /etc: on Flatcar and other image-based
+// systems nss-altfiles adds the distribution's own users and groups, wheel and sudo among them.
 var (
 	groupFiles  = [...]string{"etc/group", "usr/share/baselayout/group", "usr/lib/group"}
 	passwdFiles = [...]string{"etc/passwd", "usr/share/baselayout/passwd", "usr/lib/passwd"}
@@ -42,9 +39,8 @@ type credentials struct {
 	pid       uint32   // 0 when unknown
 }
 
-// readCredentials asks the bus who is behind a connection, see
-// GetConnectionCredentials in the D-Bus specification. The answer is the
-// kernel's word about the process at the time it connected.
+// readCredentials asks the bus for the process of a connection, see GetConnectionCredentials in the D-Bus
+// specification. The answer is what the kernel said about the process when it connected.
 func readCredentials(ctx context.Context, conn *dbus.Conn, sender string) (credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -64,8 +60,8 @@ func readCredentials(ctx context.Context, conn *dbus.Conn, sender string) (crede
 	return c, nil
 }
 
-// Believes tells whether a client whose process is root's believes the process behind conn, going by what
-// the bus knows of that, and names its user. An error means that it could not be found out.
+// Believes reports whether a Client that runs as root believes signals sent on conn, and names the user of
+// conn as the bus knows it. An error means that this could not be found out.
 func (t Trust) Believes(ctx context.Context, conn *dbus.Conn) (believed bool, user string, err error) {
 	c, err := readCredentials(ctx, conn, conn.Names()[0])
 	if err != nil {
@@ -75,8 +71,8 @@ func (t Trust) Believes(ctx context.Context, conn *dbus.Conn) (believed bool, us
 	return believed, t.userOf(c), err
 }
 
-// believes tells whether a process with these credentials may announce a
-// reboot. An error means that it could not be found out.
+// believes reports whether a process with these credentials may announce a reboot. An error means that this
+// could not be found out.
 func (t Trust) believes(c credentials) (bool, error) {
 	if int64(c.uid) == int64(os.Geteuid()) {
 		return true, nil
@@ -84,7 +80,7 @@ func (t Trust) believes(c credentials) (bool, error) {
 	return t.includes(c)
 }
 
-// includes is believes for root, and the members of the groups.
+// includes reports whether the credentials are root's or a group member's.
 func (t Trust) includes(c credentials) (bool, error) {
 	if c.uid == 0 {
 		return true, nil
@@ -104,8 +100,8 @@ func (t Trust) includes(c credentials) (bool, error) {
 	}
 	seen := make(map[string]bool)
 	for _, g := range groups {
-		// group(5): name:password:GID:member,member. As for the name service,
-		// the first file that has a group decides what it is.
+		// group(5): name:password:GID:member,member. As with the name service, the first file that has a group
+		// defines it.
 		if len(g) < 4 || !slices.Contains(t.Groups, g[0]) || seen[g[0]] {
 			continue
 		}
@@ -124,8 +120,8 @@ func (t Trust) includes(c credentials) (bool, error) {
 	return false, nil
 }
 
-// account returns the login name and primary group of a user, both empty for a
-// user that the database does not have.
+// account returns the login name and primary group of a user, both empty if the database does not have the
+// user.
 func (t Trust) account(uid uint32) (user, gid string, err error) {
 	users, err := t.lookup(passwdFiles[:])
 	if err != nil {
@@ -168,8 +164,8 @@ func (t Trust) lookup(files []string) ([][]string, error) {
 	return lines, nil
 }
 
-// describe names a sender for the operator. Only the user id is certain: the
-// process may have changed its name, or be gone and its number taken.
+// describe names a sender for the operator. Only the user id is certain: the process may have changed its
+// name, or its number may be another process's by now.
 func (t Trust) describe(c credentials) string {
 	process := "?"
 	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.pid)); err == nil && c.pid != 0 {

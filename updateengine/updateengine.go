@@ -1,16 +1,15 @@
-// Package updateengine follows update_engine (com.coreos.update1) on the
-// system bus: what it is doing, when that changes, and whether a process that
-// asks for a reboot in its name may do so.
+// Package updateengine follows the status of update_engine (com.coreos.update1) on the system bus, as
+// update_engine reports it, or another process that may do so in its name.
 //
-// It guarantees that events come in the order in which the bus delivered the
-// signals behind them; that a signal is believed only when it comes from the
-// owner of the name, or from root, the user this process runs as, or a member
-// of a configured group, and so says the bus and not the sender; that nothing
-// which arrives on the bus makes it panic; and that a consumer which is slow
-// misses intermediate states but never the newest one.
+// It guarantees that
+//   - events come in the order in which the bus delivered their signals;
+//   - a signal is believed only if the bus says that its sender is the owner of the name, root, the user that
+//     this process runs as, or a member of a configured group;
+//   - no message on the bus makes it panic;
+//   - a slow consumer misses intermediate states but never the newest one.
 //
-// It does not guarantee that update_engine tells the truth, and it keeps no
-// history: what a pending reboot means is for the caller to decide.
+// It does not guarantee that what update_engine reports is true, and it keeps no history: the caller
+// decides what a pending reboot means.
 package updateengine
 
 import (
@@ -34,8 +33,8 @@ const (
 
 	// callTimeout bounds a call to update_engine, and one to the bus itself.
 	callTimeout = 5 * time.Second
-	// retryAfter is how soon an update_engine that did not answer is asked
-	// again, if it has not said anything of its own in the meantime.
+	// retryAfter is the time after which an update_engine that did not answer is asked again, unless it has
+	// sent a signal in the meantime.
 	retryAfter = time.Minute
 	// lingerTime is how long EmitNeedReboot stays on the bus after the signal.
 	lingerTime = 2 * time.Second
@@ -53,17 +52,16 @@ const (
 	ReportingErrorEvent = "UPDATE_STATUS_REPORTING_ERROR_EVENT"
 )
 
-// The longest texts that are taken from the bus, in bytes.
+// The longest texts that are accepted from the bus, in bytes.
 const (
 	maxOperation = 128
 	maxVersion   = 256
 )
 
-// ErrAbsent says that nobody owns com.coreos.update1: update_engine is not
-// running, or not yet.
+// ErrAbsent means that nobody owns com.coreos.update1: update_engine is not running, or not yet.
 var ErrAbsent = errors.New("update_engine is not on the system bus")
 
-// Status is what update_engine reports, by GetStatus and StatusUpdate alike.
+// Status is what update_engine reports with GetStatus and with StatusUpdate.
 type Status struct {
 	LastChecked int64   // seconds since 1970, 0 for never
 	Progress    float64 // of the download, 0 to 1
@@ -72,16 +70,16 @@ type Status struct {
 	NewSize     int64 // bytes
 }
 
-// NeedReboot tells whether an update waits for a reboot.
+// NeedReboot reports whether an update waits for a reboot.
 func (s Status) NeedReboot() bool { return s.Operation == NeedReboot }
 
-// Source tells on whose word an Event rests.
+// Source is who reported an Event.
 type Source int
 
 const (
-	// Engine: update_engine said so itself.
+	// Engine: update_engine itself.
 	Engine Source = iota + 1
-	// Requester: another process that may do so said it.
+	// Requester: another process that is believed.
 	Requester
 	// Gone: update_engine left the bus; the Status is zero.
 	Gone
@@ -99,12 +97,12 @@ func (s Source) String() string {
 	return fmt.Sprintf("Source(%d)", int(s))
 }
 
-// Event is one change of what is known about the update.
+// Event is one report about the update.
 type Event struct {
 	Status Status
 	Source Source
-	// By names the user and process behind an Event from a Requester, for the
-	// log: `user "core" (uid 500), process "locksmithctl" (pid 1234)`.
+	// By names the user and process of a Requester, for the log:
+	// `user "core" (uid 500), process "locksmithctl" (pid 1234)`.
 	By string
 }
 
@@ -116,27 +114,26 @@ type Client struct {
 	retryAfter time.Duration
 }
 
-// New returns a client on a connection to the system bus that delivers signals
-// in order, see systemd.ConnectSystemBus. The connection stays the caller's to
-// close.
+// New returns a client on a connection to the system bus that delivers signals in order, see
+// systemd.ConnectSystemBus. The caller closes the connection.
 func New(conn *dbus.Conn, log *slog.Logger, trusted Trust) *Client {
 	c := &Client{conn: conn, log: log, retryAfter: retryAfter}
 	c.SetTrust(trusted)
 	return c
 }
 
-// SetTrust changes who is believed, for signals that come from now on.
+// SetTrust changes who is believed, for signals that arrive from now on.
 func (c *Client) SetTrust(trusted Trust) { c.trust.Store(&trusted) }
 
-// Status asks update_engine for its status, within five seconds. It returns
-// ErrAbsent when nobody owns the name; it never starts update_engine.
+// Status asks update_engine for its status. It takes five seconds at most, returns ErrAbsent if nobody owns
+// the name, and never starts update_engine.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	status, _, err := c.getStatus(ctx, busName)
 	return status, err
 }
 
-// getStatus asks the owner of a name. The sequence number orders the answer
-// among the signals on the same connection.
+// getStatus asks the owner of a name. The sequence number gives the answer's place among the signals on
+// the connection.
 func (c *Client) getStatus(ctx context.Context, name string) (Status, dbus.Sequence, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -154,29 +151,27 @@ func (c *Client) getStatus(ctx context.Context, name string) (Status, dbus.Seque
 	return status, call.ResponseSequence, nil
 }
 
-// ErrBusGone means that the bus took the signal and then went away, as it does when the host goes
-// down at once. If it did so for another reason, the daemon may not have asked who sent it.
+// ErrBusGone means that the bus took the signal and then went away, as it does when the host goes down at
+// once. If the bus went away for another reason, the daemon may not have asked who sent the signal.
 var ErrBusGone = errors.New("the bus took it, and then went away: either this host is going down already, or it has to be sent again")
 
-// errUnanswered is the same, where nobody knows whether the bus took it.
+// errUnanswered is like ErrBusGone, but it is unknown whether the bus took the signal.
 var errUnanswered = errors.New("the bus went away, and may have taken it: either this host is going down already, or it has to be sent again")
 
-// EmitNeedReboot announces on conn that an update waits for a reboot, without
-// update_engine having said so.
+// EmitNeedReboot announces on conn, in update_engine's place, that an update waits for a reboot.
 //
-// The daemon asks the bus who sent the signal, and the bus can only tell while
-// the sender is connected. So this waits until the bus has taken the signal,
-// and then stays for two seconds more: nothing comes back by which a sender
-// could know that it was asked about. Where the bus goes away in these the error
-// matches [ErrBusGone]. The caller closes conn afterwards.
+// The daemon asks the bus who sent the signal, and the bus can answer only while the sender is connected. So
+// EmitNeedReboot waits until the bus has taken the signal, and then for two more seconds, because a sender
+// cannot find out when the daemon has asked. If the bus goes away in these seconds, the error is ErrBusGone.
+// The caller closes conn.
 func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	if err := conn.Emit(objectPath, signalName, int64(0), float64(0), NeedReboot, "", int64(0)); err != nil {
 		return fmt.Errorf("emit the reboot signal: %w", err)
 	}
 	ctxCall, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// The bus works off a connection's messages in order: its answer to a
-	// later one proves that it has passed the signal on.
+	// The bus handles a connection's messages in order: its answer to a later one proves that it has passed
+	// the signal on.
 	if err := conn.BusObject().CallWithContext(ctxCall, "org.freedesktop.DBus.GetId", 0).Err; err != nil {
 		var answer dbus.Error
 		switch {
@@ -199,8 +194,8 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	}
 }
 
-// decodeStatus reads the arguments of GetStatus's answer and of StatusUpdate.
-// They come from anybody on the bus.
+// decodeStatus decodes the arguments of GetStatus's answer and of StatusUpdate, which anybody on the bus
+// may have sent.
 func decodeStatus(body []any) (Status, error) {
 	if len(body) != 5 {
 		return Status{}, fmt.Errorf("it has %d values, not the 5 of (xdssx)", len(body))
@@ -226,8 +221,7 @@ func decodeStatus(body []any) (Status, error) {
 	return Status{lastChecked, progress, operation, newVersion, newSize}, nil
 }
 
-// isError tells whether err is an answer of the bus or a peer with one of the
-// given error names.
+// isError reports whether err is an error answer, of the bus or of a peer, with one of these names.
 func isError(err error, names ...string) bool {
 	var answer dbus.Error
 	return errors.As(err, &answer) && slices.Contains(names, answer.Name)

@@ -10,17 +10,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// maxStrangers bounds how many senders besides update_engine are looked into
-// at a time, so that a flood of them costs neither memory nor calls.
-const maxStrangers = 64
+// maxRequesters bounds the senders besides update_engine that are identified at a time, so that a flood of
+// them costs neither memory nor calls.
+const maxRequesters = 64
 
-// Watch reports what update_engine, and those who may speak for it, say about
-// the update. The first event tells the state at start, Gone if update_engine is
-// not there; an update_engine that is absent, hangs or answers nonsense is not an
-// error: events come when it has something to say.
+// Watch reports the status of update_engine, from it and from requesters that are believed. The first event
+// is the status at the start, or Gone if update_engine is not there. An update_engine that is absent, hangs
+// or answers nonsense is not an error: events follow once it reports a status.
 //
-// The channel is closed when ctx ends or the bus goes away. A consumer that
-// falls behind is given the newest state of each source, in order.
+// The channel is closed when ctx ends or the bus goes away. A consumer that falls behind gets the newest
+// status of each source, in order.
 func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
 	signals := make(chan *dbus.Signal, 1)
 	c.conn.Signal(signals)
@@ -46,9 +45,8 @@ func (c *Client) Watch(ctx context.Context) (<-chan Event, error) {
 	return events, nil
 }
 
-// The match rules are as narrow as can be: an idle daemon is not woken by what
-// others say on the bus. They do not keep out a signal sent to this connection
-// alone, so every signal is looked at again when it comes.
+// matches are as narrow as possible, so that other traffic on the bus does not wake an idle daemon. They do
+// not apply to a signal that is sent to this connection alone, so every received signal is checked again.
 var matches = [...][]dbus.MatchOption{
 	{
 		dbus.WithMatchSender("org.freedesktop.DBus"),
@@ -58,15 +56,15 @@ var matches = [...][]dbus.MatchOption{
 		dbus.WithMatchArg(0, busName),
 	},
 	{
-		// Not only from the name's owner: others may ask for a reboot.
+		// From any sender, because others than the name's owner may ask for a reboot.
 		dbus.WithMatchObjectPath(objectPath),
 		dbus.WithMatchInterface(iface),
 		dbus.WithMatchMember("StatusUpdate"),
 	},
 }
 
-// subscribe asks for the signals first and for the owner second, so that no
-// change falls in between. It returns "" when there is no owner.
+// subscribe adds the match rules, and then asks for the name's owner, so that no change is missed in between.
+// It returns "" if there is no owner.
 func (c *Client) subscribe(ctx context.Context) (owner string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -82,8 +80,7 @@ func (c *Client) subscribe(ctx context.Context) (owner string, err error) {
 	return owner, nil
 }
 
-// unsubscribe undoes subscribe as far as it went. Errors do not matter: a bus
-// that is gone has forgotten the rules anyway.
+// unsubscribe undoes what subscribe has done. Errors do not matter: a bus that is gone has no rules.
 func (c *Client) unsubscribe(signals chan *dbus.Signal) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -93,27 +90,27 @@ func (c *Client) unsubscribe(signals chan *dbus.Signal) {
 	c.conn.RemoveSignal(signals)
 }
 
-// watch is the state of one Watch. All of it belongs to run's goroutine; calls
-// run in goroutines of their own, so that a peer which hangs holds up nothing.
+// watch is the state of one Watch. Only run's goroutine uses it; calls run in goroutines of their own, so that
+// a peer that hangs delays nothing.
 type watch struct {
 	*Client
 	ctx      context.Context
 	statuses chan statusAnswer
 	senders  chan senderAnswer
-	retry    *time.Timer // runs while the owner owes an answer
+	retry    *time.Timer // runs after the owner has failed to answer
 	warnings limiter
 
 	owner  string        // unique name of update_engine's connection, "" for none
-	silent bool          // the owner failed to answer, and the log says so
-	asOf   dbus.Sequence // where in the stream of messages the owner's last status stood
-	queue  []*entry      // what the consumer has not taken, in order
+	silent bool          // the owner failed to answer, which has been logged
+	asOf   dbus.Sequence // of the message with the owner's last status
+	queue  []*entry      // that the consumer has not taken, in order
 }
 
-// entry is an event that waits for the consumer, and before that, if it came
-// from a stranger, for the bus to say who that is.
+// entry is an event that waits for the consumer. If a requester sent it, it first waits for the bus to say who
+// that is.
 type entry struct {
 	Event
-	sender   string // the unique name; "" for what concerns update_engine itself
+	sender   string // the requester's unique name; "" for update_engine itself
 	believed bool
 }
 
@@ -127,7 +124,7 @@ type statusAnswer struct {
 type senderAnswer struct {
 	sender   string
 	believed bool
-	who      string // for people; empty when err is set
+	who      string // for the log; empty if err is set
 	err      error
 }
 
@@ -139,14 +136,14 @@ func newWatch(ctx context.Context, c *Client) *watch {
 		senders:  make(chan senderAnswer),
 		retry:    time.NewTimer(c.retryAfter),
 	}
-	w.retry.Stop() // nobody owes an answer yet
+	w.retry.Stop() // nothing has been asked yet
 	return w
 }
 
 func (w *watch) run(signals <-chan *dbus.Signal, events chan<- Event) {
 	for {
-		// A nil channel is never ready: nothing is offered while the first
-		// entry is not yet believed, and nothing behind it overtakes it.
+		// A nil channel is never ready: while the first entry is not yet believed, no event is offered, so that
+		// none overtakes it.
 		var out chan<- Event
 		var next Event
 		if len(w.queue) > 0 && w.queue[0].believed {
@@ -189,14 +186,14 @@ func (w *watch) signal(s *dbus.Signal) {
 		case err != nil:
 			w.warn("ignoring a malformed status signal", "sender", s.Sender, "reason", err)
 		case s.Sender == w.owner:
-			w.engineSaid(status, s.Sequence)
+			w.engineStatus(status, s.Sequence)
 		default:
-			w.strangerSaid(status, s.Sender)
+			w.requesterStatus(status, s.Sender)
 		}
 	}
 }
 
-// setOwner notes who update_engine is from now on, "" for nobody.
+// setOwner sets the owner of update_engine's name, "" for none, and asks a new one for its status.
 func (w *watch) setOwner(owner string) {
 	if owner == w.owner {
 		return
@@ -227,24 +224,24 @@ func (w *watch) ask() {
 func (w *watch) statusAnswered(a statusAnswer) {
 	switch {
 	case a.owner != w.owner:
-		// An answer of one that has left.
+		// The answer of an earlier owner.
 	case a.err != nil:
-		level := slog.LevelDebug // it was said already
+		level := slog.LevelDebug // unless it is the first failure
 		if !w.silent {
 			level = slog.LevelWarn
 		}
 		w.silent = true
-		w.log.Log(w.ctx, level, "update_engine did not tell its status, it is asked again until it does or sends a signal",
+		w.log.Log(w.ctx, level, "update_engine did not report its status; it is asked again until it does or sends a signal",
 			"error", a.err, "next_in", w.retryAfter)
 		w.retry.Reset(w.retryAfter)
 	default:
-		w.engineSaid(a.status, a.at)
+		w.engineStatus(a.status, a.at)
 	}
 }
 
-// engineSaid takes a status of update_engine, unless a newer one is known:
-// answers and signals come by different channels.
-func (w *watch) engineSaid(status Status, at dbus.Sequence) {
+// engineStatus queues a status that update_engine reported, unless there was a newer one: answers and signals
+// arrive on different channels, and not in order.
+func (w *watch) engineStatus(status Status, at dbus.Sequence) {
 	if at < w.asOf {
 		return
 	}
@@ -253,13 +250,13 @@ func (w *watch) engineSaid(status Status, at dbus.Sequence) {
 	w.put(&entry{Event: Event{Status: status, Source: Engine}, believed: true})
 }
 
-// strangerSaid takes a status that somebody else sent, and has the bus asked
-// who that is at once: it can tell only as long as the sender stays.
-func (w *watch) strangerSaid(status Status, sender string) {
-	asked, strangers := false, 0
+// requesterStatus queues a status that another process sent, and asks the bus at once who that is: the bus
+// can answer only while the sender is connected.
+func (w *watch) requesterStatus(status Status, sender string) {
+	asked, requesters := false, 0
 	for _, e := range w.queue {
 		if e.sender != "" {
-			strangers++
+			requesters++
 		}
 		asked = asked || e.sender == sender
 	}
@@ -268,14 +265,14 @@ func (w *watch) strangerSaid(status Status, sender string) {
 		w.put(e)
 		return
 	}
-	if strangers >= maxStrangers {
-		w.warn("ignoring a status signal, too many senders at a time", "sender", sender)
+	if requesters >= maxRequesters {
+		w.warn("ignoring a status signal: too many senders at a time", "sender", sender)
 		return
 	}
 	w.put(e)
 	go func() {
 		a := senderAnswer{sender: sender}
-		a.believed, a.who, a.err = w.judge(sender)
+		a.believed, a.who, a.err = w.identify(sender)
 		select {
 		case w.senders <- a:
 		case <-w.ctx.Done():
@@ -283,8 +280,8 @@ func (w *watch) strangerSaid(status Status, sender string) {
 	}()
 }
 
-// judge finds out who a sender is and whether to believe it.
-func (w *watch) judge(sender string) (believed bool, who string, err error) {
+// identify finds out who a sender is, and whether it is believed.
+func (w *watch) identify(sender string) (believed bool, who string, err error) {
 	c, err := readCredentials(w.ctx, w.conn, sender)
 	if err != nil {
 		return false, "", err
@@ -310,18 +307,17 @@ func (w *watch) senderAnswered(a senderAnswer) {
 	w.queue = slices.Delete(w.queue, i, i+1)
 	switch {
 	case isError(a.err, "org.freedesktop.DBus.Error.NameHasNoOwner"):
-		w.warn("ignoring a status signal: its sender left the bus before it could be asked who that was "+
+		w.warn("ignoring a status signal: its sender left the bus before it could be identified "+
 			"(`locksmithctl send-need-reboot` stays long enough)", "sender", a.sender)
 	case a.err != nil:
-		w.warn("ignoring a status signal: its sender could not be looked up", "sender", a.sender, "error", a.err)
+		w.warn("ignoring a status signal: its sender could not be identified", "sender", a.sender, "error", a.err)
 	default:
 		w.warn("ignoring a status signal: its sender is neither update_engine nor root nor in a group that may ask for a reboot",
 			"from", a.who, "sender", a.sender, "groups", w.trust.Load().Groups)
 	}
 }
 
-// put appends an entry, in place of an older one of the same source that the
-// consumer has not taken yet.
+// put appends an entry, and removes an older one of the same source that the consumer has not taken yet.
 func (w *watch) put(e *entry) {
 	i := slices.IndexFunc(w.queue, func(old *entry) bool {
 		return old.Source == e.Source && old.sender == e.sender
@@ -333,7 +329,7 @@ func (w *watch) put(e *entry) {
 	w.queue = append(w.queue, e)
 }
 
-// warn logs what anybody on the bus can provoke, within a limit.
+// warn logs a warning that anybody on the bus can cause, within a limit.
 func (w *watch) warn(message string, attributes ...any) {
 	suppressed, ok := w.warnings.allow(time.Now())
 	if !ok {
@@ -345,8 +341,7 @@ func (w *watch) warn(message string, attributes ...any) {
 	w.log.Warn(message, attributes...)
 }
 
-// limiter lets a few warnings through each minute, so that a flood of signals
-// cannot fill the journal.
+// limiter allows a few warnings per minute, so that a flood of signals cannot fill the journal.
 type limiter struct {
 	since      time.Time
 	used       int
@@ -358,8 +353,8 @@ const (
 	warningPeriod     = time.Minute
 )
 
-// allow tells whether a warning may be logged now, and how many were not since
-// the last one that was.
+// allow reports whether a warning may be logged now, and how many were suppressed since the last one that was
+// logged.
 func (l *limiter) allow(now time.Time) (suppressed int, ok bool) {
 	if now.Sub(l.since) >= warningPeriod {
 		l.since, l.used = now, 0
