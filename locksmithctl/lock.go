@@ -1,7 +1,7 @@
 package main
 
 import (
-	"time"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -9,10 +9,7 @@ import (
 )
 
 func (a *app) lockCommand() *cobra.Command {
-	var (
-		wait    bool
-		timeout timeFlag
-	)
+	var queue queueFlags
 	cmd := &cobra.Command{
 		Use:   "lock [ID] [-wait [-timeout TIME]]",
 		Short: "Take a slot of the lock",
@@ -30,8 +27,8 @@ Until then, or "locksmithctl unlock", one host less can reboot: a slot that is t
 like this has no time-to-live.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if timeout != 0 && !wait {
-				return usageError{errTimeoutWithoutWait}
+			if err := queue.check(); err != nil {
+				return err
 			}
 			id, err := a.target(args)
 			if err != nil {
@@ -45,21 +42,15 @@ like this has no time-to-live.`,
 				if err != nil {
 					return err
 				}
-				if wait {
-					return a.lockWaiting(cmd.Context(), s, id, record, time.Duration(timeout))
-				}
-				already, err := s.TryAcquire(cmd.Context(), id, record)
-				if err != nil {
-					return s.explain(err, mayHold(id))
-				}
+				already, err := a.acquire(cmd.Context(), s, id, record, queue,
+					fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id)))
 				if already {
 					a.note("%s holds a slot already", id)
 				}
-				return nil
+				return err
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait in the queue until there is a slot")
-	timeoutFlag(cmd, &timeout)
+	queue.register(cmd)
 	return cmd
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// output remembers the first write that failed: not everything that writes says so.
+// output remembers the first write that failed: not every caller reports it.
 type output struct {
 	io.Writer
 
@@ -42,7 +42,7 @@ func file(w io.Writer) (*os.File, bool) {
 	return f, ok
 }
 
-// print writes a command's result.
+// print writes a command's result to standard output.
 func (a *app) print(result string) error {
 	if _, err := io.WriteString(a.stdout, result); err != nil {
 		return fmt.Errorf("write the result: %w", err)
@@ -50,44 +50,51 @@ func (a *app) print(result string) error {
 	return nil
 }
 
-// maxNote bounds a line on standard error, in bytes.
+// maxNote is the longest note, in bytes.
 const maxNote = 8 << 10
 
-// note says something on standard error, in one line.
+// note writes a line to standard error.
 func (a *app) note(format string, args ...any) {
 	fmt.Fprintf(a.stderr, "locksmithctl: %s\n", safetext.Cut(fmt.Sprintf(format, args...), maxNote))
 }
 
-// notesBeside returns a note that does not wait for the terminal: who stops that, with Ctrl-S, stops neither the
-// wait nor the hosts that wait behind. Of what could not be written meanwhile the last is kept. written waits
-// for what is left to be written, for a second at most.
-func (a *app) notesBeside() (note func(text string), written func()) {
-	texts, done := make(chan string, 16), make(chan struct{})
+// notes writes notes without waiting for the terminal: a terminal that is stopped with Ctrl-S must not stop what is
+// going on, nor the hosts behind it in the queue. If they pile up, the oldest are dropped.
+type notes struct {
+	texts   chan string
+	written chan struct{} // closed when all are
+}
+
+func (a *app) startNotes() notes {
+	n := notes{make(chan string, 16), make(chan struct{})}
 	go func() {
-		defer close(done)
-		for text := range texts {
+		defer close(n.written)
+		for text := range n.texts {
 			a.note("%s", text)
 		}
 	}()
-	note = func(text string) {
-		for {
-			select {
-			case texts <- text:
-				return
-			default:
-			}
-			select {
-			case <-texts: // the oldest
-			default:
-			}
-		}
-	}
-	written = func() {
-		close(texts)
+	return n
+}
+
+func (n notes) add(text string) {
+	for {
 		select {
-		case <-done:
-		case <-time.After(time.Second):
+		case n.texts <- text:
+			return
+		default:
+		}
+		select {
+		case <-n.texts:
+		default:
 		}
 	}
-	return note, written
+}
+
+// end waits until all are written, for a second at most.
+func (n notes) end() {
+	close(n.texts)
+	select {
+	case <-n.written:
+	case <-time.After(time.Second):
+	}
 }

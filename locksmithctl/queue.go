@@ -6,17 +6,47 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/locksmithd/locksmith/lock"
 )
 
-var errTimeoutWithoutWait = errors.New("-timeout is for -wait: without it nothing is waited for")
+// queueFlags are the flags of a command that can wait in the queue for its slot.
+type queueFlags struct {
+	wait    bool
+	timeout timeFlag
+}
 
-// lockWaiting takes a slot in turn, and says what it waits for.
-func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock.Record, timeout time.Duration) error {
+func (f *queueFlags) register(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait in the queue until there is a slot")
+	timeoutFlag(cmd, &f.timeout)
+}
+
+// check refuses a time-out for a command that does not wait.
+func (f *queueFlags) check() error {
+	if f.timeout != 0 && !f.wait {
+		return usageError{errors.New("-timeout is for -wait: without it nothing is waited for")}
+	}
+	return nil
+}
+
+// acquire takes a slot, with -wait in its turn. already reports that id held one before. An error says what to do,
+// by unknown, if it is not known whether id has a slot now.
+func (a *app) acquire(ctx context.Context, s session, id string, record lock.Record, f queueFlags, unknown string) (already bool, err error) {
+	if f.wait {
+		err = a.acquireInTurn(ctx, s, id, record, time.Duration(f.timeout))
+	} else {
+		already, err = s.TryAcquire(ctx, id, record)
+	}
+	return already, s.explain(err, unknown)
+}
+
+// acquireInTurn waits in the queue for a slot, and says what it waits for.
+func (a *app) acquireInTurn(ctx context.Context, s session, id string, record lock.Record, timeout time.Duration) error {
 	limited, cancel := withTimeout(ctx, timeout)
 	defer cancel()
-	note, written := a.notesBeside()
-	told, last := "", "etcd has not answered yet"
+	notes := a.startNotes()
+	noted, last := "", "etcd has not answered yet"
 	err := s.Acquire(limited, id, record, func(w lock.Waiting, err error) {
 		if limited.Err() != nil {
 			return
@@ -29,32 +59,22 @@ func (a *app) lockWaiting(ctx context.Context, s session, id string, record lock
 			last = w.String()
 			text = "waiting: " + last
 		}
-		if text != told {
-			told = text
-			note(text)
+		if text != noted {
+			noted = text
+			notes.add(text)
 		}
 	})
-	written()
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, lock.ErrUnknown):
-		return s.explain(err, mayHold(id))
-	case limited.Err() != nil && ctx.Err() == nil:
+	notes.end()
+	if err != nil && !errors.Is(err, lock.ErrUnknown) && limited.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("take a slot for %s: not within %v: %s", id, timeout, last)
 	}
 	return err
 }
 
-// withTimeout bounds ctx, unless length is 0.
-func withTimeout(ctx context.Context, length time.Duration) (context.Context, context.CancelFunc) {
-	if length == 0 {
+// withTimeout limits ctx, unless timeout is 0.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, length)
-}
-
-// mayHold says what to do if it is unknown whether id has a slot.
-func mayHold(id string) string {
-	return fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id))
+	return context.WithTimeout(ctx, timeout)
 }

@@ -18,8 +18,8 @@ import (
 
 func (a *app) rebootCommand() *cobra.Command {
 	var (
-		force, wait bool
-		timeout     timeFlag
+		force bool
+		queue queueFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "reboot [-force] [-wait [-timeout TIME]]",
@@ -44,22 +44,21 @@ With REBOOT_STRATEGY set to reboot or off no lock is taken, none is waited for, 
 is not used; where it is not set, the lock is taken.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if timeout != 0 && !wait {
-				return usageError{errTimeoutWithoutWait}
+			if err := queue.check(); err != nil {
+				return err
 			}
 			if a.euid != 0 {
 				return errors.New("only root may reboot this host: run it with sudo")
 			}
-			return a.reboot(cmd.Context(), force, wait, time.Duration(timeout))
+			return a.reboot(cmd.Context(), force, queue)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "do not mind the window, inhibitors, scheduled shutdowns and users")
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait in the queue until there is a slot")
-	timeoutFlag(cmd, &timeout)
+	queue.register(cmd)
 	return cmd
 }
 
-func (a *app) reboot(ctx context.Context, force, wait bool, timeout time.Duration) error {
+func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	parts := config.PartStrategy
 	if !force {
 		parts |= config.PartWindow
@@ -78,12 +77,12 @@ func (a *app) reboot(ctx context.Context, force, wait bool, timeout time.Duratio
 		defer h.conn.Close()
 		return h.reboot(ctx)
 	}
-	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, h, wait, timeout) })
+	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, h, queue) })
 }
 
 // rebootUnder takes a slot and reboots. The slot is given back only if it is
 // certain that there will be no reboot, and if nobody had taken it before.
-func (a *app) rebootUnder(ctx context.Context, s session, h readiness, wait bool, timeout time.Duration) error {
+func (a *app) rebootUnder(ctx context.Context, s session, h readiness, queue queueFlags) error {
 	id, err := config.MachineID(a.root)
 	if err != nil {
 		return err
@@ -99,12 +98,9 @@ func (a *app) rebootUnder(ctx context.Context, s session, h readiness, wait bool
 		return err
 	}
 	defer h.conn.Close()
-	if wait {
-		if err := a.lockWaiting(ctx, s, id, record, timeout); err != nil {
-			return err
-		}
-	} else if _, err := s.TryAcquire(ctx, id, record); err != nil {
-		return s.explain(err, `this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
+	if _, err := a.acquire(ctx, s, id, record, queue,
+		`this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`); err != nil {
+		return err
 	}
 	err = h.ready(ctx)
 	if err == nil {
