@@ -231,7 +231,7 @@ func (h machine) Local(ctx context.Context) (local policy.Local, err error) {
 		local.Unclear = err
 	}
 	for _, i := range inhibitors {
-		local.Inhibitors = append(local.Inhibitors, policy.Inhibitor{Who: i.Who, Why: i.Why, User: i.User})
+		local.Inhibitors = append(local.Inhibitors, policy.Inhibitor{Who: i.Who, Why: i.Why, User: i.User, PID: i.PID})
 	}
 	local.Shutdown, err = h.Scheduled(ctx)
 	return local, err
@@ -253,7 +253,7 @@ func (h machine) GoingDown(ctx context.Context) (bool, error) { return systemd.G
 
 func (h machine) Scheduled(ctx context.Context) (policy.Shutdown, error) {
 	s, err := h.logind.Scheduled(ctx)
-	return policy.Shutdown{Type: s.Type, At: s.At}, err
+	return policy.Shutdown{Type: s.Type, At: s.At, Message: s.Message}, err
 }
 
 func (h machine) Instance(ctx context.Context) (string, error) { return h.logind.Instance(ctx) }

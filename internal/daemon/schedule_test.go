@@ -497,7 +497,7 @@ func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
 	}{
 		"cancelled": {people, func(s *site) { s.scheduled = policy.Shutdown{} }, "a user, who cancelled it"},
 		"replaced":  {people, func(s *site) { s.scheduled = theirs }, "a user, who cancelled it"},
-		"shut down": {policy.Local{}, func(s *site) { s.scheduled = theirs }, "a poweroff that somebody else has scheduled"},
+		"shut down": {policy.Local{}, func(s *site) { s.scheduled = theirs }, "a poweroff that is scheduled"},
 		"inhibited": {policy.Local{}, func(s *site) { s.local = backup }, "unattended backup"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,49 +2,47 @@ package policy
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// obstacle says who on this host holds the reboot back, to be read after "held
-// back by"; empty when nobody does. It counts from the last look or check.
-func (m *Machine) obstacle(now time.Time) string {
-	l := m.local
-	_, end := m.opening(now)
-	switch {
-	case m.cancelled(now):
-		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", m.config.Clock(m.cancelledAt), m.config.Clock(m.againAt()))
-		if l.Shutdown.Type != "" && !m.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
-			text += fmt.Sprintf(", if no longer held back by a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.config.Clock(l.Shutdown.At))
-		}
-		return text
-	case m.localErr != nil:
-		return unclear(m.localErr)
-	case l.Shutdown.Type != "" && l.Shutdown.At.IsZero():
-		return fmt.Sprintf("a %s that is under way", l.Shutdown.Type)
-	case l.Shutdown.Type != "" && !m.ours(l.Shutdown):
-		return fmt.Sprintf("a %s that somebody else has scheduled for %s", l.Shutdown.Type, m.config.Clock(l.Shutdown.At))
-	case m.mayStand && m.state != Preparing:
-		return "a reboot that was scheduled earlier and called off"
-	case l.Unclear != nil && !m.overdue(now):
-		return unclear(l.Unclear)
-	case len(l.Inhibitors) > 0 && !m.overdue(now):
-		first, more := l.Inhibitors[0], ""
-		if n := len(l.Inhibitors) - 1; n > 0 {
-			more = fmt.Sprintf(", and %d more", n)
-		}
-		return fmt.Sprintf("%q (%s, %s): block inhibitor%s", first.Why, first.Who, first.User, more)
-	case len(l.Users) > 0 && !m.room(now):
-		return fmt.Sprintf("users who are logged in (%s): the reboot window shuts %s, before the %v that they have would be over",
-			names(l.Users), m.config.Clock(end), m.delay(now))
+// obstacle returns what on this host holds the reboot back, nil for nothing. It counts from the last look or check.
+func (m *Machine) obstacle(now time.Time) *Obstacle {
+	l, clock, postponable := m.local, m.config.Clock, !m.overdue(now)
+	if m.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
+		l.Shutdown = Shutdown{}
 	}
-	return ""
-}
-
-func unclear(err error) string {
-	return fmt.Sprintf("logind, which does not say who is at work on this host: %v", err)
+	if m.cancelled(now) {
+		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.cancelledAt), clock(m.againAt()))
+		if !l.Shutdown.At.IsZero() {
+			text += ", if no longer held back by " + l.Shutdown.text(clock)
+		}
+		return &Obstacle{Cancelled, text}
+	}
+	if m.localErr != nil {
+		o := unclear(m.localErr)
+		return &o
+	}
+	for _, o := range l.obstacles(clock) {
+		switch o.Kind {
+		case Unclear, Inhibited:
+			if !postponable {
+				continue
+			}
+		case LoggedIn:
+			if m.room(now) {
+				continue
+			}
+			_, end := m.opening(now)
+			o.Text += fmt.Sprintf(": the reboot window shuts %s, before the %v that they have would be over", clock(end), m.delay(now))
+		}
+		return &o
+	}
+	if m.mayStand && m.state != Preparing {
+		return &Obstacle{OtherwiseOff, "a reboot that was scheduled earlier and called off"}
+	}
+	return nil
 }
 
 // room reports whether the window stays open for the users' delay, and until
@@ -162,13 +160,4 @@ func spoken(d time.Duration) string {
 		unit += "s"
 	}
 	return fmt.Sprintf("%d %s", n, unit)
-}
-
-// names lists users, not too many of them.
-func names(users []string) string {
-	const most = 5
-	if n := len(users) - most; n > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(users[:most], ", "), n)
-	}
-	return strings.Join(users, ", ")
 }

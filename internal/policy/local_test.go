@@ -19,9 +19,9 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 		held   string
 	}{
 		{"an inhibitor", []any{backup}, `"unattended backup" (rsync, root): block inhibitor`},
-		{"two inhibitors", []any{Local{Inhibitors: append(backup.Inhibitors, backup.Inhibitors...)}}, "block inhibitor, and 1 more"},
-		{"a shutdown of somebody else", []any{foreign}, "a poweroff that somebody else has scheduled for Mon 2026-03-02 05:00:00 UTC"},
-		{"a reboot by somebody else", []any{Local{Shutdown: Shutdown{Type: "reboot", At: t0.Add(time.Hour)}}}, "a reboot that somebody else has scheduled"},
+		{"two inhibitors", []any{Local{Inhibitors: append(backup.Inhibitors, backup.Inhibitors...)}}, `"unattended backup" (rsync, root), "unattended backup" (rsync, root): block inhibitor`},
+		{"a shutdown of somebody else", []any{foreign}, "a poweroff that is scheduled for Mon 2026-03-02 05:00:00 UTC"},
+		{"a reboot by somebody else", []any{Local{Shutdown: Shutdown{Type: "reboot", At: t0.Add(time.Hour)}}}, "a reboot that is scheduled"},
 		{"a reboot under way", []any{Local{Shutdown: Shutdown{Type: "reboot"}}}, "a reboot that is under way"},
 		{"logind does not say who is at work", []any{Local{Unclear: errNonsense}}, "logind, which does not say who is at work on this host: nonsense"},
 		{"logind answers nonsense", []any{errNonsense}, "logind, which does not say who is at work on this host: nonsense"},
@@ -126,7 +126,7 @@ func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
 		why    string
 	}{
 		"an inhibitor with the slot":             {[]any{got, blockaded}, "unattended backup"},
-		"a shutdown with the slot":               {[]any{got, replaces, clear}, "a poweroff that somebody else"},
+		"a shutdown with the slot":               {[]any{got, replaces, clear}, "a poweroff that is scheduled"},
 		"an inhibitor during the users' delay":   {[]any{got, crowded, told, LookEvery, blockaded, calledOff}, "unattended backup"},
 		"an inhibitor at the end of their delay": {[]any{got, crowded, told, 5 * time.Minute, blockaded, calledOff}, "unattended backup"},
 	} {
@@ -240,7 +240,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 			r.expect(Waiting, None, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+r.m.config.Clock(at)+"; trying again "+r.m.config.Clock(at.Add(time.Hour))) {
 				t.Errorf("the status is %q", s)
-			} else if foreign := name == "replaced" || name == "cancelled and scheduled for another"; strings.Contains(s, "somebody else has scheduled") != foreign {
+			} else if foreign := name == "replaced" || name == "cancelled and scheduled for another"; strings.Contains(s, "that is scheduled") != foreign {
 				t.Errorf("the status is %q; somebody else has scheduled a shutdown: %v", s, foreign)
 			}
 			for r.last.State == Waiting {

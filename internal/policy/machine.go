@@ -107,12 +107,17 @@ type Local struct {
 }
 
 // An Inhibitor is a program that asks for the host not to be shut down.
-type Inhibitor struct{ Who, Why, User string }
+type Inhibitor struct {
+	Who, Why, User string
+	PID            uint32 // 0 when nobody knows
+}
 
 // A Shutdown is one that is scheduled with logind; the zero one is none.
 type Shutdown struct {
 	Type string    // "reboot", "poweroff", ...
 	At   time.Time // zero: it is under way
+
+	Message string // what users are told besides
 }
 
 // A Source is who said that a reboot is needed.
@@ -559,7 +564,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Unlock
 		}
 	case Locking:
-		if m.mayGo(now) && m.obstacle(now) == "" {
+		if m.mayGo(now) && m.obstacle(now) == nil {
 			return Lock
 		}
 	case Preparing:

@@ -139,9 +139,9 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 		return m.backOut("a reboot was called off")
 	case !m.open(now) || !m.due(now) || !m.fresh(now):
 		return Waiting, ""
-	case m.obstacle(now) != "" && m.mayHold:
-		return m.backOut("held back by " + m.obstacle(now))
-	case m.obstacle(now) != "":
+	case m.obstacle(now) != nil && m.mayHold:
+		return m.backOut("held back by " + m.obstacle(now).Text)
+	case m.obstacle(now) != nil:
 		return Waiting, ""
 	case m.config.Lock:
 		return Locking, "the host may reboot now"
@@ -158,8 +158,8 @@ func (m *Machine) locking(now time.Time) (State, string) {
 		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
-	case m.obstacle(now) != "":
-		return m.backOut("held back by " + m.obstacle(now))
+	case m.obstacle(now) != nil:
+		return m.backOut("held back by " + m.obstacle(now).Text)
 	case d != nil && d.Err == nil:
 		m.taking.reset()
 		return Preparing, "got the slot"
@@ -202,8 +202,8 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	if m.told && !m.mayStand && !(m.final && overdue) { // they are told anew: that it cannot be cancelled, or that it can
 		m.toldAt, m.rebootAt, m.told = time.Time{}, time.Time{}, false
 	}
-	if by := m.obstacle(now); by != "" {
-		return m.giveUp(now, errors.New("held back by "+by))
+	if by := m.obstacle(now); by != nil {
+		return m.giveUp(now, errors.New("held back by "+by.Text))
 	}
 	delay := m.delay(now)
 	if len(m.local.Users) == 0 || !m.told && delay == 0 || m.told && !now.Before(m.rebootAt) {

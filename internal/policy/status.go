@@ -71,10 +71,10 @@ func (m *Machine) Status(now time.Time) string {
 		case m.rebootAt.IsZero():
 			text += "asking once more whether the host may reboot" + since
 		case !m.told:
-			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", names(m.local.Users), m.config.Clock(m.rebootAt))
+			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", list(m.local.Users), m.config.Clock(m.rebootAt))
 		default:
 			text += fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left",
-				names(m.local.Users), m.config.Clock(m.toldAt), m.config.Clock(m.rebootAt))
+				list(m.local.Users), m.config.Clock(m.toldAt), m.config.Clock(m.rebootAt))
 			if m.final {
 				text += "; it cannot be cancelled any more"
 			} else {
@@ -124,7 +124,10 @@ func (m *Machine) HeldBackBy(now time.Time) string {
 	if m.state != Waiting || !m.mayGo(now) || m.outdated(now) && !m.cancelled(now) {
 		return ""
 	}
-	return m.obstacle(now)
+	if by := m.obstacle(now); by != nil {
+		return by.Text
+	}
+	return ""
 }
 
 // until says how long people can postpone the reboot, if that is bounded.

@@ -110,7 +110,7 @@ func TestNextDaemonLeavesAnothersRebootAlone(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	h.start()
-	h.awaitStatus("held back by a user, who cancelled it", "a reboot that somebody else has scheduled")
+	h.awaitStatus("held back by a user, who cancelled it", "a reboot that is scheduled")
 	g.awaitHolders()
 	if got := h.Logind.Shutdown(); !got.At.Equal(theirs.At) {
 		t.Errorf("%+v is scheduled, want %+v", got, theirs)

@@ -99,7 +99,7 @@ func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
 				h.awaitSchedule()
 				g.awaitHolders(h.id)
 			} else {
-				h.awaitStatus("held back by a poweroff that somebody else has scheduled")
+				h.awaitStatus("held back by a poweroff that is scheduled")
 				g.awaitHolders()
 			}
 			h.wantNoReboot()
