@@ -27,22 +27,21 @@ const daemonBinary = "/usr/bin/dbus-daemon"
 // patience bounds everything that takes milliseconds when it works.
 const patience = 10 * time.Second
 
-// Policy is who may do what on a bus.
+// Policy says who may do what on a bus.
 type Policy int
 
 const (
-	// Open lets everybody do everything, as on a session bus.
+	// Open allows everything to everybody, as on a session bus.
 	Open Policy = iota
-	// System is the distributions' default for the system bus: anybody may
-	// connect and emit signals, but names and methods are closed, apart from
-	// the holes that update_engine, logind and systemd bring along. The user who
-	// started the bus is in the place of root.
+	// System is the distributions' default for the system bus: anybody may connect and emit signals, but names
+	// and methods are closed, except those that the policies of update_engine, logind and systemd open. The
+	// user who started the bus takes the place of root.
 	System
 )
 
 // Bus is a dbus-daemon process. Its methods are safe for concurrent use.
 type Bus struct {
-	dir string // our own; holds the configuration and the socket
+	dir string // private; holds the configuration and the socket
 
 	mu   sync.Mutex
 	proc *proc.Process // nil while the bus is down
@@ -53,8 +52,7 @@ func Start(policy Policy) (*Bus, error) {
 	if _, err := os.Stat(daemonBinary); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("start a bus: %w", &realpart.Missing{Part: daemonBinary, Remedy: "apt-get install dbus-daemon"})
 	}
-	// Not below a test's own folder, which is closed to other users, and
-	// short: the path of a socket has 108 bytes at most.
+	// A test's own folder is closed to other users and has a long path; that of a socket has at most 108 bytes.
 	dir, err := os.MkdirTemp("", "bus")
 	if err != nil {
 		return nil, fmt.Errorf("start a bus: %w", err)
@@ -73,12 +71,11 @@ func Start(policy Policy) (*Bus, error) {
 	return b, nil
 }
 
-// Address is where the bus listens, also after a restart: a value for
+// Address returns the address at which the bus listens, before and after restarts: a value for
 // DBUS_SYSTEM_BUS_ADDRESS.
 func (b *Bus) Address() string { return "unix:path=" + dbus.EscapeBusAddressValue(b.socketPath()) }
 
-// Connect returns a new connection to the bus that delivers signals in order.
-// The caller closes it.
+// Connect returns a new connection to the bus that delivers signals in order. The caller closes it.
 func (b *Bus) Connect() (*dbus.Conn, error) { return connect(b.Address()) }
 
 func connect(address string, more ...dbus.ConnOption) (*dbus.Conn, error) {
@@ -89,8 +86,8 @@ func connect(address string, more ...dbus.ConnOption) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// Restart starts the bus again at the same address, killing it first if it
-// runs. Peers have to come back by themselves, as on a real system.
+// Restart starts the bus again at the same address, and kills it first if it runs. Peers have to reconnect by
+// themselves, as on a real system.
 func (b *Bus) Restart() error {
 	if err := b.Kill(); err != nil {
 		return err
@@ -100,7 +97,7 @@ func (b *Bus) Restart() error {
 	if err := os.Remove(b.socketPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("start a bus: %w", err)
 	}
-	listening := make(chan struct{}) // it prints its address once it listens
+	listening := make(chan struct{}) // dbus-daemon prints its address once it listens
 	var stderr bytes.Buffer
 	cmd := exec.Command(daemonBinary, "--config-file="+b.configPath(), "--nofork", "--nopidfile", "--print-address")
 	cmd.Stdout, cmd.Stderr = onWrite(sync.OnceFunc(func() { close(listening) })), &stderr
@@ -115,9 +112,9 @@ func (b *Bus) Restart() error {
 		b.proc = p
 		return nil
 	case <-p.Done():
-		err = errors.New("it ended at once")
+		err = errors.New("dbus-daemon ended at once")
 	case <-hung.C:
-		err = errors.New("it does not say that it listens")
+		err = errors.New("dbus-daemon does not report that it listens")
 	}
 	p.Kill()
 	return fmt.Errorf("start a bus: %w: %s", err, strings.TrimSpace(stderr.String()))
@@ -131,8 +128,7 @@ func (f onWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Kill ends the bus without warning (SIGKILL) and waits until it is gone.
-// Killing a bus that is down does nothing.
+// Kill ends the bus without warning (SIGKILL) and waits until it is gone. It does nothing if the bus is down.
 func (b *Bus) Kill() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,13 +139,12 @@ func (b *Bus) Kill() error {
 	return nil
 }
 
-// Pause stops the bus (SIGSTOP): it is there and says nothing. Resume lets it
-// go on.
+// Pause stops the bus (SIGSTOP): it exists but is silent until Resume.
 func (b *Bus) Pause() error {
 	return b.signal("pause", (*proc.Process).Pause)
 }
 
-// Resume undoes Pause.
+// Resume ends a Pause.
 func (b *Bus) Resume() error {
 	return b.signal("resume", (*proc.Process).Resume)
 }
@@ -178,7 +173,7 @@ func (b *Bus) configPath() string { return filepath.Join(b.dir, "bus.conf") }
 
 func (b *Bus) config(policy Policy) string {
 	var address bytes.Buffer
-	// The address of our own making has nothing to escape, but TMPDIR may.
+	// Only TMPDIR can put something into the address that has to be escaped.
 	_ = xml.EscapeText(&address, []byte(b.Address()))
 	rules := openRules
 	if policy == System {
@@ -201,8 +196,7 @@ const openRules = `<policy context="default">
 </policy>
 `
 
-// Rules for the same cases as the system.conf that dbus-daemon is shipped with
-// has, and after them those of the services.
+// systemRules has rules for the same cases as dbus-daemon's own system.conf, then those of the services.
 const systemRules = `<type>system</type>
 <policy context="default">
 <allow user="*"/>

@@ -109,7 +109,7 @@ func TestEngineIsSeenAsUpdateEngine(t *testing.T) {
 	}
 	must.Do(t, engine.Leave())
 	if _, err := status(); err == nil {
-		t.Error("GetStatus was answered by an engine that left")
+		t.Error("an engine that has left answered GetStatus")
 	}
 	must.Do(t, engine.Appear())
 	if _, err := status(); err != nil {
@@ -117,7 +117,7 @@ func TestEngineIsSeenAsUpdateEngine(t *testing.T) {
 	}
 }
 
-// Who asks while another status is announced may get either one, but the older only ahead of the signal.
+// GetStatus during an announcement may return either status, but the older one only before the signal.
 func TestNoAnswerOfEngineIsOlderThanTheSignalBeforeIt(t *testing.T) {
 	h := bustest.For(t)
 	bus := h.Bus(bustest.System)
@@ -129,7 +129,7 @@ func TestNoAnswerOfEngineIsOlderThanTheSignalBeforeIt(t *testing.T) {
 	must.Do(t, conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)))
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 	for round := range 300 {
-		calls := make(chan *dbus.Call, 20) // many at once, so that they get into each other's way
+		calls := make(chan *dbus.Call, 20) // many at once, so that they race
 		for range cap(calls) {
 			object.Go(bustest.EngineInterface+".GetStatus", 0, calls)
 		}
@@ -146,7 +146,7 @@ func TestNoAnswerOfEngineIsOlderThanTheSignalBeforeIt(t *testing.T) {
 				t.Fatal(call.Err)
 			}
 			if call.ResponseSequence > signal.Sequence && call.Body[4] != announced.NewSize {
-				t.Fatalf("round %d: an answer behind the signal of %+v has %v", round, announced, call.Body)
+				t.Fatalf("round %d: an answer after the signal of %+v has %v", round, announced, call.Body)
 			}
 		}
 	}
@@ -177,8 +177,8 @@ func TestLogindReportsReboots(t *testing.T) {
 	}
 }
 
-// A fault that is healed while a call is under way: what is told of the call is what it was answered.
-func TestARebootIsToldAsItIsAnswered(t *testing.T) {
+// Also if a fault is healed while the call is under way.
+func TestReportedRebootMatchesItsAnswer(t *testing.T) {
 	h := bustest.For(t)
 	bus := h.Bus(bustest.System)
 	logind := h.Logind(bus)
@@ -189,19 +189,19 @@ func TestARebootIsToldAsItIsAnswered(t *testing.T) {
 		call := <-logind.Reboots()
 		logind.Heal("Reboot")
 		if err := (<-answer.Done).Err; (err == nil) != call.Accepted {
-			t.Fatalf("told was %+v, and the answer was %v", call, err)
+			t.Fatalf("reported as %+v, but the answer was %v", call, err)
 		}
 	}
 }
 
-// Whoever is told of a reboot may boot the host at once: what comes with the reboot is not late for that.
-func TestARebootHasBegunWhenItIsTold(t *testing.T) {
+// The reader of Reboots may boot the host at once, so nothing that belongs to the reboot may come after the report.
+func TestRebootHasBegunWhenItIsReported(t *testing.T) {
 	h := bustest.For(t)
 	bus := h.Bus(bustest.System)
 	logind := h.Logind(bus)
 	object := h.Connect(bus).Object(bustest.LogindName, bustest.LogindPath)
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { // it keeps logind busy, so that whatever it does takes its time
+	go func() { // keeps logind busy, so that everything it does takes time
 		defer close(stopped)
 		for many := slices.Repeat([]bustest.Inhibitor{{What: "sleep"}}, 10); ; {
 			select {
@@ -217,7 +217,7 @@ func TestARebootHasBegunWhenItIsTold(t *testing.T) {
 		answer := object.Go("org.freedesktop.login1.Manager.Reboot", 0, nil, false)
 		<-logind.Reboots()
 		if s := logind.Shutdown(); s.Type != "reboot" {
-			t.Fatalf("told of a reboot, and what is under way is %+v", s)
+			t.Fatalf("a reboot is reported, but %+v is under way", s)
 		}
 		must.Do(t, logind.SetPreparing(false))
 		must.Do(t, (<-answer.Done).Err)
@@ -227,8 +227,8 @@ func TestARebootHasBegunWhenItIsTold(t *testing.T) {
 	}
 }
 
-// As with the real one, an object that is not there is another error than one that has no such interface.
-func TestLogindKnowsNoSessionThatHasEnded(t *testing.T) {
+// As with the real logind, a missing object is another error than a missing interface.
+func TestSessionThatHasEndedIsAnUnknownObject(t *testing.T) {
 	h := bustest.For(t)
 	bus := h.Bus(bustest.System)
 	logind := h.Logind(bus)
@@ -268,9 +268,9 @@ func TestLogindKnowsNoSessionThatHasEnded(t *testing.T) {
 		t.Errorf("listed: %v, %v, want both", listed, err)
 	}
 	if err := logind.Vanish("c"); err == nil {
-		t.Error("a session vanished that never was")
+		t.Error("a session vanished that did not exist")
 	}
-	// A call that hangs is answered with what is so when the answer is made.
+	// A call that hangs is answered with the state at the time of the answer.
 	hung := logind.Hang("Session")
 	answer := make(chan string, 1)
 	go func() { answer <- read("a") }()
@@ -290,12 +290,12 @@ func TestStrangerIsAnotherUser(t *testing.T) {
 	var uid uint32
 	must.Do(t, conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, stranger.Name()).Store(&uid))
 	if uid != bustest.Nobody {
-		t.Errorf("the bus says uid %d, want nobody", uid)
+		t.Errorf("the bus reports uid %d, want nobody", uid)
 	}
 	var fields map[string]dbus.Variant
 	must.Do(t, conn.BusObject().Call("org.freedesktop.DBus.GetConnectionCredentials", 0, stranger.Name()).Store(&fields))
 	t.Log(fields)
 	if got := fields["ProcessID"].Value(); got != uint32(stranger.PID()) {
-		t.Errorf("the bus says pid %v, want %d", got, stranger.PID())
+		t.Errorf("the bus reports pid %v, want %d", got, stranger.PID())
 	}
 }

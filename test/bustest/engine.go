@@ -17,15 +17,15 @@ const (
 	EngineSignal    = EngineInterface + ".StatusUpdate"
 )
 
-// Operations that the tests speak of most.
+// The operations that most tests use.
 const (
 	OperationIdle        = "UPDATE_STATUS_IDLE"
 	OperationDownloading = "UPDATE_STATUS_DOWNLOADING"
 	OperationNeedReboot  = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
 )
 
-// Status is what GetStatus answers and StatusUpdate carries. It has the fields
-// of updateengine.Status, in the same order, so that one converts to the other.
+// Status is the answer of GetStatus and the content of StatusUpdate. It converts to updateengine.Status: the
+// fields are the same, in the same order.
 type Status struct {
 	LastChecked int64
 	Progress    float64
@@ -38,23 +38,22 @@ func (s Status) values() []any {
 	return []any{s.LastChecked, s.Progress, s.Operation, s.NewVersion, s.NewSize}
 }
 
-// Engine stands in for update_engine. It is idle at first. The method name for
-// its Faults is "GetStatus". Its methods are safe for concurrent use. As the real
-// one, which has one thread, it says things in the order in which they come to be:
-// no answer with a status comes behind the signal of the next.
+// Engine stands in for update_engine. It is idle at first. The method name for its Faults is "GetStatus". Its
+// methods are safe for concurrent use. Like the real one, which has one thread, it sends answers and signals in
+// the order of the states that they report: no answer follows the signal of a newer status.
 type Engine struct {
 	Faults
 	bus   *Bus
 	asked chan time.Time
 
-	mu     sync.Mutex // held until what is said is on its way
+	mu     sync.Mutex // held until an answer or signal is sent
 	status Status
 	conn   *dbus.Conn // nil while it is off the bus
 }
 
 var errAway = errors.New("update_engine is not on the bus")
 
-// NewEngine returns an Engine that is not on the bus yet: see Appear.
+// NewEngine returns an Engine that is not on the bus until Appear.
 func NewEngine(bus *Bus) *Engine {
 	return &Engine{
 		bus:    bus,
@@ -99,7 +98,7 @@ func (e *Engine) Leave() error {
 	return err
 }
 
-// Release gives up the name and stays connected.
+// Release gives the name up and stays connected.
 func (e *Engine) Release() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -112,13 +111,13 @@ func (e *Engine) Release() error {
 	return nil
 }
 
-// Close takes it off the bus for good.
+// Close takes update_engine off the bus for good.
 func (e *Engine) Close() error {
 	e.healAll()
 	return e.Leave()
 }
 
-// Set changes the status that GetStatus answers, and says nothing.
+// Set changes the status that GetStatus answers, without a signal.
 func (e *Engine) Set(s Status) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -133,8 +132,8 @@ func (e *Engine) Announce(s Status) error {
 	return e.emit(s.values()...)
 }
 
-// Emit emits StatusUpdate with any values at all, and returns once the bus has
-// taken it. GetStatus does not change.
+// Emit emits StatusUpdate with any values, and returns once the bus has taken it. The answer of GetStatus does
+// not change.
 func (e *Engine) Emit(values ...any) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -149,12 +148,11 @@ func (e *Engine) emit(values ...any) error {
 	return emit(e.conn, EnginePath, EngineSignal, values...)
 }
 
-// Asked returns the times at which GetStatus was called, as they come. Times
-// that nobody takes are lost beyond the first thousand.
+// Asked returns the times at which GetStatus was called, as they come. It keeps up to 1024 that nobody takes.
 func (e *Engine) Asked() <-chan time.Time { return e.asked }
 
-// replyMyself keeps godbus from sending the reply to GetStatus, which it does at
-// some time after getStatus has returned. It still sends errors.
+// replyMyself keeps godbus from replying to GetStatus some time after getStatus has returned. godbus still sends
+// errors.
 func replyMyself(m *dbus.Message) {
 	if m.Headers[dbus.FieldMember].Value() == "GetStatus" {
 		m.Flags |= dbus.FlagNoReplyExpected
@@ -180,22 +178,22 @@ func (e *Engine) getStatus(conn *dbus.Conn, call dbus.Message) *dbus.Error {
 			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(values...)),
 		},
 		Body: values,
-	}, nil) // an error is that update_engine has left
+	}, nil) // an error means that update_engine has left
 	return nil
 }
 
-// own takes a well-known name, and fails when somebody else has it.
+// own takes a well-known name, and fails if another connection has it.
 func own(conn *dbus.Conn, name string) error {
-	for hopeless := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(patience); ; {
 		reply, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
 		switch {
 		case err != nil:
 			return fmt.Errorf("take the name %s: %w", name, err)
 		case reply == dbus.RequestNameReplyPrimaryOwner:
 			return nil
-		case reply != dbus.RequestNameReplyExists, time.Now().After(hopeless):
+		case reply != dbus.RequestNameReplyExists, time.Now().After(deadline):
 			return fmt.Errorf("take the name %s: %s", name, reply)
 		}
-		// The bus has yet to notice that the last owner has closed its connection.
+		// The bus has not noticed yet that the last owner has closed its connection.
 	}
 }

@@ -6,15 +6,14 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Faults is what a peer does wrong, by method. A method without a fault is
-// answered. It is safe for concurrent use.
+// Faults makes methods of a peer fail. A method without a fault is answered. Faults is safe for concurrent use.
 type Faults struct {
 	mu     sync.Mutex
 	faults map[string]*fault
 }
 
 type fault struct {
-	err    *dbus.Error   // answered with; nil for no answer
+	err    *dbus.Error   // the answer; nil for none
 	hung   func()        // called when a call gets no answer
 	healed chan struct{} // closed when the fault is over
 }
@@ -25,8 +24,7 @@ func (f *Faults) Refuse(method, name, message string) {
 	f.set(method, &fault{err: dbus.NewError(name, []any{message}), healed: make(chan struct{})})
 }
 
-// Hang makes a method give no answer until Heal. The channel is closed once there
-// is a call that waits for one.
+// Hang makes a method give no answer until Heal. The channel is closed once a call waits for an answer.
 func (f *Faults) Hang(method string) <-chan struct{} {
 	hung := make(chan struct{})
 	f.set(method, &fault{hung: sync.OnceFunc(func() { close(hung) }), healed: make(chan struct{})})
@@ -55,7 +53,7 @@ func (f *Faults) at(method string) *fault {
 	return f.faults[method]
 }
 
-// suffer returns what a call has to answer with, and nil if it may go on.
+// suffer returns the error for a call to a method, and nil if the call may go on.
 func (f *Faults) suffer(method string) *dbus.Error {
 	for {
 		current := f.at(method)
@@ -68,7 +66,7 @@ func (f *Faults) suffer(method string) *dbus.Error {
 	}
 }
 
-// suffer returns what a call has to answer with, and nil, once it is healed, where it hung.
+// suffer returns the error for a call, or nil once the fault of a call that hangs is healed.
 func (f *fault) suffer() *dbus.Error {
 	if f.err != nil {
 		return f.err
@@ -78,7 +76,7 @@ func (f *fault) suffer() *dbus.Error {
 	return nil
 }
 
-// healAll lets every call that hangs end.
+// healAll ends every fault.
 func (f *Faults) healAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -16,8 +16,8 @@ func emit(conn *dbus.Conn, path dbus.ObjectPath, name string, values ...any) err
 	return settle(conn)
 }
 
-// SendTo sends a signal to one connection alone, which gets it whatever its
-// match rules are. It does not wait for the bus to take it.
+// SendTo sends a signal to one connection, which gets it whatever its match rules are. It does not wait until
+// the bus has taken it.
 func SendTo(conn *dbus.Conn, to string, path dbus.ObjectPath, name string, values ...any) error {
 	dot := strings.LastIndexByte(name, '.')
 	m := &dbus.Message{
@@ -39,8 +39,7 @@ func SendTo(conn *dbus.Conn, to string, path dbus.ObjectPath, name string, value
 	return nil
 }
 
-// settle waits until the bus has worked off what was sent on conn so far: it
-// answers a connection's messages in order.
+// settle waits until the bus has processed all messages sent on conn so far: it answers them in order.
 func settle(conn *dbus.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

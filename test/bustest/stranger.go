@@ -16,16 +16,14 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// strangerVariable tells this program, run again, that it is a Stranger, and
-// for which bus.
+// strangerVariable makes this program, run again, a Stranger on the bus at the address in it.
 const strangerVariable = "BUSTEST_STRANGER"
 
-// Nobody is the user and group that the distributions keep for no one.
+// Nobody is the user id and group id that the distributions give to nobody.
 const Nobody = 65534
 
-// Stranger is a process of another user on the bus: this program, run again.
-// It needs root to become that user. Its methods are not safe for concurrent
-// use.
+// Stranger is a process of another user on the bus: this program, run again as that user, which takes root.
+// Its methods are not safe for concurrent use.
 type Stranger struct {
 	cmd     *exec.Cmd
 	orders  *json.Encoder
@@ -34,23 +32,21 @@ type Stranger struct {
 	name    string
 }
 
-// order is what a Stranger is told to do.
+// order is a command to a Stranger.
 type order struct {
 	Emit  Status
-	To    string // for a signal to one connection only
+	To    string // the only connection that gets the signal; "" for all
 	Times int
 }
 
-// NewStranger starts a process with a user, a group and supplementary groups,
-// and connects it to the bus, which turns away users that the machine's user
-// database does not have: Nobody is always there. The program must call
-// RunStranger first thing, a test binary in its TestMain.
+// NewStranger starts a process with a user, a group and supplementary groups, and connects it to the bus. The
+// bus rejects users that are not in the machine's user database; Nobody always is. The program has to call
+// RunStranger first, a test binary in its TestMain.
 func NewStranger(bus *Bus, uid, gid uint32, groups ...uint32) (*Stranger, error) {
 	if err := realpart.Root("a process of another user"); err != nil {
 		return nil, fmt.Errorf("start a stranger: %w", err)
 	}
-	// By this path, because another user may not search the folders that lead
-	// to the binary of a test.
+	// Another user may not search the folders that lead to the binary of a test, but may run it by this path.
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{strangerVariable + "=" + bus.Address()}
 	cmd.Dir = "/"
@@ -77,31 +73,30 @@ func NewStranger(bus *Bus, uid, gid uint32, groups ...uint32) (*Stranger, error)
 	return s, nil
 }
 
-// Name is its unique name on the bus.
+// Name returns its unique name on the bus.
 func (s *Stranger) Name() string { return s.name }
 
-// PID is its process id.
+// PID returns its process id.
 func (s *Stranger) PID() int { return s.cmd.Process.Pid }
 
-// EmitStatus emits update_engine's signal and stays.
+// EmitStatus emits update_engine's signal.
 func (s *Stranger) EmitStatus(status Status) error {
 	return s.do(order{Emit: status, Times: 1})
 }
 
-// Flood emits update_engine's signal many times and stays.
+// Flood emits update_engine's signal many times.
 func (s *Stranger) Flood(status Status, times int) error {
 	return s.do(order{Emit: status, Times: times})
 }
 
-// SendStatus sends update_engine's signal to one connection alone, which
-// therefore gets it whatever its match rules are.
+// SendStatus sends update_engine's signal to one connection, which gets it whatever its match rules are.
 func (s *Stranger) SendStatus(to string, status Status) error {
 	return s.do(order{Emit: status, To: to, Times: 1})
 }
 
 // Close ends the process.
 func (s *Stranger) Close() error {
-	_ = s.stdin.Close() // it leaves when there are no more orders
+	_ = s.stdin.Close() // the process ends when there are no more orders
 	hung := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() })
 	defer hung.Stop()
 	if err := s.cmd.Wait(); err != nil {
@@ -126,10 +121,10 @@ func (s *Stranger) answer() (string, error) {
 	var a strangerAnswer
 	line, err := s.answers.ReadBytes('\n')
 	if err != nil {
-		return "", fmt.Errorf("it gave no answer: %w (does the program call RunStranger first thing?)", err)
+		return "", fmt.Errorf("it gave no answer: %w (does the program call RunStranger first?)", err)
 	}
 	if err := json.Unmarshal(line, &a); err != nil {
-		return "", fmt.Errorf("it answered %q (does the program call RunStranger first thing?)", line)
+		return "", fmt.Errorf("it answered %q (does the program call RunStranger first?)", line)
 	}
 	if a.Error != "" {
 		return "", errors.New(a.Error)
@@ -139,8 +134,8 @@ func (s *Stranger) answer() (string, error) {
 
 type strangerAnswer struct{ Name, Error string }
 
-// RunStranger returns at once in an ordinary process. In one that NewStranger
-// started it follows orders, and never returns.
+// RunStranger returns at once in an ordinary process. In a process that NewStranger started it follows orders and
+// never returns.
 func RunStranger() {
 	address := os.Getenv(strangerVariable)
 	if address == "" {

@@ -6,8 +6,7 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// TB is what the helpers for tests need of a *testing.T, *testing.B or
-// *testing.F.
+// TB has the methods of *testing.T, *testing.B and *testing.F that the helpers need.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -30,7 +29,7 @@ func (t T) Bus(policy Policy) *Bus {
 	return b
 }
 
-// Connect returns a connection to the bus.
+// Connect returns a connection to a bus.
 func (t T) Connect(b *Bus) *dbus.Conn {
 	t.tb.Helper()
 	conn, err := b.Connect()

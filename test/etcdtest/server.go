@@ -3,12 +3,8 @@ package etcdtest
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,18 +16,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 
 	"github.com/locksmithd/locksmith/test/proc"
 )
-
-// RootPassword is the password of etcd's user root after EnableAuth.
-const RootPassword = "root-password"
-
-// errAddressInUse says that another process was quicker to take an address.
-var errAddressInUse = errors.New("address in use")
 
 // Options say how to run etcd.
 type Options struct {
@@ -44,15 +31,6 @@ type Options struct {
 	TLS *TLS
 	// Args are further flags of etcd, such as --quota-backend-bytes=1000000.
 	Args []string
-}
-
-// TLS is the server's side of TLS.
-type TLS struct {
-	// CA issues the server's certificate, for its IP address.
-	CA *CA
-	// ClientCA, when set, makes the server refuse clients without a
-	// certificate of it.
-	ClientCA *CA
 }
 
 // Server is one etcd process, or the place of one that does not run now. Its
@@ -174,22 +152,6 @@ func (s *Server) setArgs(cluster, version string) error {
 	return s.issue()
 }
 
-// issue makes the certificate that the next run uses, and the flags for it.
-func (s *Server) issue() error {
-	if s.o.TLS == nil {
-		return nil
-	}
-	pair, err := s.o.TLS.CA.Issue(Certificate{CommonName: s.name, Hosts: []string{hostOf(s.address)}})
-	if err != nil {
-		return err
-	}
-	s.tlsArgs = []string{"--cert-file=" + pair.CertFile, "--key-file=" + pair.KeyFile}
-	if s.o.TLS.ClientCA != nil {
-		s.tlsArgs = append(s.tlsArgs, "--client-cert-auth", "--trusted-ca-file="+s.o.TLS.ClientCA.File())
-	}
-	return nil
-}
-
 // hasNoFsync tells whether an etcd has the flag --unsafe-no-fsync: 3.5 brought it.
 func hasNoFsync(version string) bool {
 	minor, ok := strings.CutPrefix(version, "3.")
@@ -246,68 +208,6 @@ func (s *Server) PID() int { return s.process().PID() }
 
 // Running tells whether the process exists, paused or not.
 func (s *Server) Running() bool { return s.process().Running() }
-
-// Client is a client of the server, for looking (and writing) from the
-// outside: it goes to the server itself, past any proxy, with a certificate if
-// one is asked for, and as root once EnableAuth has been called. It is always
-// the same until EnableAuth makes another; Close closes it.
-func (s *Server) Client() (*clientv3.Client, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.client != nil {
-		return s.client, nil
-	}
-	c := clientv3.Config{
-		Endpoints:   []string{s.Endpoint()},
-		DialTimeout: 5 * time.Second, // for signing in; everything else takes a context
-		Logger:      zap.NewNop(),
-		DialOptions: []grpc.DialOption{promptRedial()},
-	}
-	if s.o.TLS != nil {
-		conf, err := s.clientTLS()
-		if err != nil {
-			return nil, fmt.Errorf("make client: %w", err)
-		}
-		c.TLS = conf
-	}
-	if s.auth {
-		c.Username, c.Password = "root", RootPassword
-	}
-	client, err := clientv3.New(c)
-	if err != nil {
-		return nil, fmt.Errorf("make client: %w", err)
-	}
-	s.client = client
-	return client, nil
-}
-
-func (s *Server) clientTLS() (*tls.Config, error) {
-	pool := x509.NewCertPool()
-	pool.AddCert(s.o.TLS.CA.cert)
-	conf := &tls.Config{RootCAs: pool}
-	if s.o.TLS.ClientCA == nil {
-		return conf, nil
-	}
-	pair, err := s.o.TLS.ClientCA.Issue(Certificate{CommonName: "root"})
-	if err != nil {
-		return nil, err
-	}
-	cert, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
-	if err != nil {
-		return nil, err
-	}
-	conf.Certificates = []tls.Certificate{cert}
-	return conf, nil
-}
-
-// promptRedial makes a gRPC client find a server that is back at once, where
-// the default is to look again after a second and more.
-func promptRedial() grpc.DialOption {
-	return grpc.WithConnectParams(grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 100 * time.Millisecond},
-		MinConnectTimeout: time.Second,
-	})
-}
 
 // WaitHealthy waits until the server answers a linearizable read, which takes
 // a leader and a quorum. It gives up when ctx ends or the process does, with
@@ -391,17 +291,6 @@ func (s *Server) Restart(ctx context.Context) error {
 	return nil
 }
 
-// Renew is Restart with certificates of other authorities. The server must have
-// been started with TLS. It is not for concurrent use.
-func (s *Server) Renew(ctx context.Context, t TLS) error {
-	s.Close()
-	s.o.TLS = &t
-	if err := s.issue(); err != nil {
-		return fmt.Errorf("renew the certificates of %s: %w", s.name, err)
-	}
-	return s.Restart(ctx)
-}
-
 // Pause makes the process stand still, connections open and silent, as a hung
 // machine would; it returns when no thread runs any more.
 func (s *Server) Pause(ctx context.Context) error {
@@ -431,109 +320,4 @@ func (s *Server) Close() {
 	if process != nil {
 		process.Kill()
 	}
-}
-
-// User is someone who may sign in after EnableAuth.
-type User struct {
-	Name, Password string
-	// Prefix is the start of the keys that Permission is for; empty means none.
-	Prefix string
-	// Permission is one of clientv3.PermRead, PermWrite and PermReadWrite.
-	Permission clientv3.PermissionType
-}
-
-// EnableAuth makes the server, and its whole cluster, ask for a name and
-// password: of users, or root with RootPassword. Clients that Client gave
-// before are closed; ask for another. It can be called once.
-func (s *Server) EnableAuth(ctx context.Context, users ...User) error {
-	client, err := s.Client()
-	if err != nil {
-		return err
-	}
-	if err := enableAuth(ctx, client, users); err != nil {
-		return fmt.Errorf("enable auth: %w", err)
-	}
-	for _, m := range s.members {
-		m.signInFromNowOn()
-	}
-	return nil
-}
-
-// signInFromNowOn makes Client use the name and password of root.
-func (s *Server) signInFromNowOn() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.auth = true
-	if s.client != nil {
-		_ = s.client.Close() // says only that its context is cancelled
-		s.client = nil
-	}
-}
-
-func enableAuth(ctx context.Context, client *clientv3.Client, users []User) error {
-	if _, err := client.RoleAdd(ctx, "root"); err != nil {
-		return err
-	}
-	if _, err := client.UserAdd(ctx, "root", RootPassword); err != nil {
-		return err
-	}
-	if _, err := client.UserGrantRole(ctx, "root", "root"); err != nil {
-		return err
-	}
-	for _, u := range users {
-		if _, err := client.UserAdd(ctx, u.Name, u.Password); err != nil {
-			return err
-		}
-		if u.Prefix == "" {
-			continue
-		}
-		if _, err := client.RoleAdd(ctx, u.Name); err != nil {
-			return err
-		}
-		if _, err := client.RoleGrantPermission(ctx, u.Name, u.Prefix, clientv3.GetPrefixRangeEnd(u.Prefix), u.Permission); err != nil {
-			return err
-		}
-		if _, err := client.UserGrantRole(ctx, u.Name, u.Name); err != nil {
-			return err
-		}
-	}
-	_, err := client.AuthEnable(ctx)
-	return err
-}
-
-// randomHost is an address in 127.0.0.0/8 that is not 127.0.0.1, where
-// everybody else is.
-func randomHost() string {
-	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
-}
-
-// listen takes a free port of host. It is below those that the kernel gives out
-// by itself (ip_local_port_range, from 32768), so that nobody happens on it
-// while its owner is down.
-func listen(host string) (net.Listener, error) {
-	for {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(20000))))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("find free port: %w", err)
-		}
-		return l, nil
-	}
-}
-
-// freeAddress is a host:port that nobody listens on.
-func freeAddress(host string) (string, error) {
-	l, err := listen(host)
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-// hostOf is the host of a host:port that listen made.
-func hostOf(address string) string {
-	host, _, _ := net.SplitHostPort(address)
-	return host
 }
