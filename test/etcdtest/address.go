@@ -9,18 +9,16 @@ import (
 	"syscall"
 )
 
-// errAddressInUse says that another process was quicker to take an address.
+// errAddressInUse means that another process has taken an address first.
 var errAddressInUse = errors.New("address in use")
 
-// randomHost is an address in 127.0.0.0/8 that is not 127.0.0.1, where
-// everybody else is.
+// randomHost returns an address in 127.0.0.0/8 other than 127.0.0.1, which all other programs use.
 func randomHost() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
-// listen takes a free port of host. It is below those that the kernel gives out
-// by itself (ip_local_port_range, from 32768), so that nobody happens on it
-// while its owner is down.
+// listen takes a free port of host, below the range from which the kernel assigns ports (ip_local_port_range, from
+// 32768), so that no other process gets it while its owner is down.
 func listen(host string) (net.Listener, error) {
 	for {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(20000))))
@@ -34,7 +32,7 @@ func listen(host string) (net.Listener, error) {
 	}
 }
 
-// freeAddress is a host:port that nobody listens on.
+// freeAddress returns a host:port on which nothing listens.
 func freeAddress(host string) (string, error) {
 	l, err := listen(host)
 	if err != nil {
@@ -43,7 +41,7 @@ func freeAddress(host string) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// hostOf is the host of a host:port that listen made.
+// hostOf returns the host of a host:port from listen.
 func hostOf(address string) string {
 	host, _, _ := net.SplitHostPort(address)
 	return host

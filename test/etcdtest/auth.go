@@ -10,18 +10,17 @@ import (
 // RootPassword is the password of etcd's user root after EnableAuth.
 const RootPassword = "root-password"
 
-// User is someone who may sign in after EnableAuth.
+// User is a user that may sign in after EnableAuth.
 type User struct {
 	Name, Password string
-	// Prefix is the start of the keys that Permission is for; empty means none.
+	// Prefix begins the keys that Permission is for; "" means no key.
 	Prefix string
 	// Permission is one of clientv3.PermRead, PermWrite and PermReadWrite.
 	Permission clientv3.PermissionType
 }
 
-// EnableAuth makes the server, and its whole cluster, ask for a name and
-// password: of users, or root with RootPassword. Clients that Client gave
-// before are closed; ask for another. It can be called once.
+// EnableAuth makes the server and its whole cluster require a name and password: those of users, or root with
+// RootPassword. It closes the clients that Client returned before; ask for another. It can be called once.
 func (s *Server) EnableAuth(ctx context.Context, users ...User) error {
 	client, err := s.Client()
 	if err != nil {
@@ -36,13 +35,13 @@ func (s *Server) EnableAuth(ctx context.Context, users ...User) error {
 	return nil
 }
 
-// signInFromNowOn makes Client use the name and password of root.
+// signInFromNowOn makes later calls of Client sign in as root.
 func (s *Server) signInFromNowOn() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.auth = true
 	if s.client != nil {
-		_ = s.client.Close() // says only that its context is cancelled
+		_ = s.client.Close() // its error only reports that its context is cancelled
 		s.client = nil
 	}
 }

@@ -18,7 +18,7 @@ import (
 // a series, which are also the name of a subtest.
 type Version string
 
-// The series, the newest first. docs/compatibility.md says what is tried with which.
+// The series, newest first. docs/compatibility.md says what is tested with each.
 const (
 	V37 Version = "3.7"
 	V36 Version = "3.6"
@@ -29,11 +29,11 @@ const (
 	Oldest = V34
 )
 
-// newestVariable names another program for the newest version.
+// newestVariable can name another program for the newest version.
 const newestVariable = "LOCKSMITH_ETCD"
 
-// binaries says where make puts an etcd, below the module's folder, and which module pins
-// its version. Without one it is what a release of Debian has of the series.
+// binaries holds the path where make puts each etcd, below the module's folder, and the module that pins its
+// version. Without a module it is the version of a Debian release.
 var binaries = map[Version]struct{ path, module string }{
 	V37: {"bin/etcd", "tools"},
 	V36: {"bin/etcd-3.6", "tools/etcd36"},
@@ -41,12 +41,11 @@ var binaries = map[Version]struct{ path, module string }{
 	V34: {"bin/etcd-3.4", ""},
 }
 
-// String is the version's name, fit for a subtest.
+// String returns the version as the name of a subtest.
 func (v Version) String() string { return string(v) }
 
-// Binary is the path of v's etcd, which make puts in bin/; for Newest it is $LOCKSMITH_ETCD
-// if that is set. It is a *realpart.Missing where the program is missing or of another
-// version.
+// Binary returns the path of v's etcd, which make puts in bin/; for Newest it is $LOCKSMITH_ETCD if that is set.
+// The error is a *realpart.Missing if the program is missing or has another version.
 func Binary(v Version) (string, error) {
 	b, ok := binaries[v]
 	if !ok {
@@ -70,7 +69,7 @@ func Binary(v Version) (string, error) {
 	is, err := versionOf(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		is = "not there"
+		is = "missing"
 	case err != nil:
 		return "", err
 	case right(is):
@@ -96,8 +95,8 @@ func versionOf(path string) (string, error) {
 	return string(m[1]), nil
 }
 
-// moduleRoot is the folder of locksmith's go.mod above the working directory,
-// which for a test is the folder of its package.
+// moduleRoot returns the folder of locksmith's go.mod, at or above the working directory, which for a test is the
+// folder of its package.
 func moduleRoot() (string, error) {
 	wd, err := os.Getwd()
 	if err != nil {
@@ -118,7 +117,7 @@ func moduleRoot() (string, error) {
 	}
 }
 
-// pinnedVersion is the etcd server's version in a go.mod file, without the "v".
+// pinnedVersion returns the etcd server's version in a go.mod file, without the "v".
 func pinnedVersion(goMod string) (string, error) {
 	data, err := os.ReadFile(goMod)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// CA is a certificate authority that keeps what it issues as PEM files in one
-// folder. It is safe for concurrent use.
+// CA is a certificate authority that keeps the certificates it issues as PEM files in one folder. It is safe for
+// concurrent use.
 type CA struct {
 	dir  string
 	cert *x509.Certificate
@@ -27,10 +27,9 @@ type CA struct {
 	serial int64
 }
 
-// Certificate says what to issue.
+// Certificate describes a certificate to issue.
 type Certificate struct {
-	// CommonName is also etcd's user name, where it takes users from client
-	// certificates.
+	// CommonName is also the user name, where etcd takes users from client certificates.
 	CommonName string
 	// Hosts are the IP addresses and DNS names that a server answers for.
 	Hosts []string
@@ -38,10 +37,10 @@ type Certificate struct {
 	NotBefore, NotAfter time.Time
 }
 
-// KeyPair is a certificate with its key, as paths of PEM files.
+// KeyPair holds the paths of the PEM files of a certificate and its key.
 type KeyPair struct{ CertFile, KeyFile string }
 
-// NewCA makes an authority with a fresh key; dir must exist and be its alone.
+// NewCA makes an authority with a new key. The folder dir must exist and must not be used for anything else.
 func NewCA(dir string) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,8 +73,8 @@ func NewCA(dir string) (*CA, error) {
 // File is the path of the authority's own certificate.
 func (ca *CA) File() string { return filepath.Join(ca.dir, "ca.pem") }
 
-// Issue makes a certificate, good for servers and clients, with a key of its
-// own. The files of an earlier one are left alone.
+// Issue makes a certificate for servers and clients, with a key of its own. It keeps the files of earlier
+// certificates.
 func (ca *CA) Issue(c Certificate) (KeyPair, error) {
 	ca.mu.Lock()
 	ca.serial++

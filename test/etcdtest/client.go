@@ -12,10 +12,9 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// Client is a client of the server, for looking (and writing) from the
-// outside: it goes to the server itself, past any proxy, with a certificate if
-// one is asked for, and as root once EnableAuth has been called. It is always
-// the same until EnableAuth makes another; Close closes it.
+// Client returns a client of the server for reads and writes from outside: it connects to the server itself, past
+// any proxy, with a certificate if the server requires one, and as root after EnableAuth. It is the same client
+// until EnableAuth; Close closes it.
 func (s *Server) Client() (*clientv3.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,8 +64,8 @@ func (s *Server) clientTLS() (*tls.Config, error) {
 	return conf, nil
 }
 
-// promptRedial makes a gRPC client find a server that is back at once, where
-// the default is to look again after a second and more.
+// promptRedial makes a gRPC client reconnect at once to a server that is back, where the default is to wait for a
+// second or longer.
 func promptRedial() grpc.DialOption {
 	return grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 100 * time.Millisecond},

@@ -3,7 +3,9 @@ package etcdtest_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = time.Minute
 
-// TestMain also is the parent process of TestServerDiesWithItsParent.
+// TestMain is also the parent process of TestServerDiesWithItsParent.
 func TestMain(m *testing.M) {
 	if os.Getenv(parentVariable) != "" {
 		beParent()
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// brief is how long a call may take that is to have no answer.
+// brief is how long a test waits for a call that is to have no answer.
 const brief = 150 * time.Millisecond
 
 func forEachVersion(t *testing.T, f func(ctx context.Context, t *testing.T, v etcdtest.Version)) {
@@ -78,7 +80,7 @@ func put(ctx context.Context, t *testing.T, c *clientv3.Client, key, value strin
 	}
 }
 
-// value is what key holds, or "" when it is missing.
+// value returns the value of key, "" if the key is missing.
 func value(ctx context.Context, t *testing.T, c *clientv3.Client, key string) string {
 	t.Helper()
 	r, err := c.Get(ctx, key)
@@ -98,7 +100,7 @@ func wantValue(ctx context.Context, t *testing.T, c *clientv3.Client, key, want 
 	}
 }
 
-// wantSilence runs f, which is to have no answer.
+// wantSilence checks that f gets no answer.
 func wantSilence(ctx context.Context, t *testing.T, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, brief)
@@ -129,4 +131,16 @@ func tlsConfig(t *testing.T, ca *etcdtest.CA, pair *etcdtest.KeyPair) *tls.Confi
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf
+}
+
+func poolOf(ca *etcdtest.CA) (*x509.CertPool, error) {
+	data, err := os.ReadFile(ca.File())
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("read %s: no certificate", ca.File())
+	}
+	return pool, nil
 }

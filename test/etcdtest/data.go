@@ -12,8 +12,8 @@ func (s *Server) saved() string { return filepath.Join(s.dir(), "saved") }
 // Save keeps a copy of the server's data for Restore. The server must not run.
 func (s *Server) Save() error { return s.replace(s.saved(), s.data()) }
 
-// Restore puts the data back as they were at the last Save, and with them the revision: what etcd
-// is like that was restored from a backup. None of its members may run, and all have to be restored.
+// Restore replaces the data, and with them the revision, by those of the last Save, as a restore from a backup
+// does. No member of the cluster may run, and all of them have to be restored.
 func (s *Server) Restore() error { return s.replace(s.data(), s.saved()) }
 
 func (s *Server) replace(to, from string) error {
@@ -26,5 +26,5 @@ func (s *Server) replace(to, from string) error {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		return fmt.Errorf("copy the data of %s: %w", s.name, err)
 	}
-	return os.Chmod(to, 0o700) // etcd wants it so
+	return os.Chmod(to, 0o700) // etcd requires it
 }

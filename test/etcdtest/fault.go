@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Full names of etcd's methods.
+// The full names of etcd's methods.
 const (
 	Range        = "/etcdserverpb.KV/Range"
 	Put          = "/etcdserverpb.KV/Put"
@@ -24,7 +24,7 @@ const (
 	Authenticate = "/etcdserverpb.Auth/Authenticate"
 )
 
-// isStream tells the methods that are more than one request and one reply.
+// isStream reports whether a method has more than one request and one reply.
 func isStream(method string) bool {
 	switch method {
 	case Watch, KeepAlive, Snapshot:
@@ -42,8 +42,7 @@ func Method(name string) Match {
 	return func(method string, _ []byte) bool { return method == name }
 }
 
-// Writes chooses what may change a key: Put, DeleteRange, and a Txn that has one
-// of these in either branch.
+// Writes chooses calls that may change a key: Put, DeleteRange, and a Txn with one of these in either branch.
 func Writes(method string, request []byte) bool {
 	switch method {
 	case Put, DeleteRange:
@@ -75,58 +74,51 @@ func txnWrites(r *pb.TxnRequest) bool {
 	return false
 }
 
-// Call is a call on its way.
+// Call is a call that the proxy has and the server does not have yet.
 type Call struct {
 	Method  string
 	forward func() error
 	closed  <-chan struct{}
 }
 
-// Forward makes the call at the server and waits for the reply, whether or not
-// the client still does. The error is the server's. Call it once at most.
+// Forward makes the call at the server and waits for the reply, even if the client no longer does. It returns the
+// server's error. It may be called once.
 func (c *Call) Forward() error { return c.forward() }
 
-// Fault is what becomes of a call instead of being carried. ctx ends when the
-// client gives up. The client gets the error; nil, after a Forward without an
-// error, gives it the reply.
+// Fault handles a call instead of the proxy. ctx ends when the client gives up. The client gets the error; nil
+// after a successful Forward gives it the reply.
 type Fault func(ctx context.Context, c *Call) error
 
 var errConnectionLost = status.Error(codes.Unavailable, "error reading from server: EOF")
 
-// LoseReply lets the server do as asked and then breaks the connection, as
-// the client sees it: Unavailable, at once.
+// LoseReply forwards the call and then breaks the connection: the client sees Unavailable at once.
 func LoseReply(_ context.Context, c *Call) error {
-	_ = c.Forward() // nobody will know
+	_ = c.Forward() // the client does not get the result
 	return errConnectionLost
 }
 
-// WithholdReply lets the server do as asked and leaves the client without any
-// answer until it gives up.
+// WithholdReply forwards the call and leaves the client without an answer until it gives up.
 func WithholdReply(ctx context.Context, c *Call) error {
-	_ = c.Forward() // nobody will know
+	_ = c.Forward() // the client does not get the result
 	<-ctx.Done()
 	return status.FromContextError(ctx.Err()).Err()
 }
 
-// LoseRequest breaks the connection before the server knows of the call; the
-// client sees the same as with LoseReply.
+// LoseRequest breaks the connection before the server gets the call. The client sees the same as with LoseReply.
 func LoseRequest(context.Context, *Call) error { return errConnectionLost }
 
-// Hang leaves the client without any answer until it gives up, and the server
-// without the call.
+// Hang leaves the server without the call, and the client without an answer until it gives up.
 func Hang(ctx context.Context, _ *Call) error {
 	<-ctx.Done()
 	return status.FromContextError(ctx.Err()).Err()
 }
 
-// Fail answers with err, a gRPC status such as rpctypes.ErrGRPCNoSpace, and
-// keeps the call from the server.
+// Fail answers with err, a gRPC status such as rpctypes.ErrGRPCNoSpace, and does not forward the call.
 func Fail(err error) Fault {
 	return func(context.Context, *Call) error { return err }
 }
 
-// Late makes the call at the server when release is closed, after the client
-// has given up perhaps, and answers then.
+// Late forwards the call when release is closed, perhaps after the client has given up, and then answers.
 func Late(release <-chan struct{}) Fault {
 	return func(_ context.Context, c *Call) error {
 		select {
@@ -138,7 +130,7 @@ func Late(release <-chan struct{}) Fault {
 	}
 }
 
-// Delay makes the call at the server after d.
+// Delay forwards the call after d.
 func Delay(d time.Duration) Fault {
 	return func(ctx context.Context, c *Call) error {
 		timer := time.NewTimer(d)

@@ -7,12 +7,11 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// patience is how long the Must functions wait for etcd. Far more than it
-// takes, on a busy machine too.
+// patience is how long the Must functions wait for etcd: far more than it takes, even on a busy machine.
 const patience = time.Minute
 
-// T is what the Must functions need of *testing.T and *testing.B. (Importing
-// package testing here would give its flags to the demo.)
+// T has the methods of *testing.T and *testing.B that the Must functions need. (An import of package testing would
+// give its flags to the demo.)
 type T interface {
 	Helper()
 	Cleanup(func())
@@ -23,9 +22,8 @@ type T interface {
 	TempDir() string
 }
 
-// MustStart runs a healthy etcd of version v until the end of the test. Binary,
-// and Dir where it is empty, are filled in. When the test fails, the end of
-// etcd's log is printed.
+// MustStart runs a healthy etcd of version v until the end of the test. It fills in Binary, and Dir where it is
+// empty. If the test fails, it prints the end of etcd's log.
 func MustStart(t T, v Version, o Options) *Server {
 	t.Helper()
 	return MustStartCluster(t, v, 1, o)[0]
@@ -79,7 +77,7 @@ func MustRPCProxy(t T, s *Server) *RPCProxy {
 	return p
 }
 
-// MustCA makes a certificate authority in a folder of the test's.
+// MustCA makes a certificate authority in a temporary folder of the test.
 func MustCA(t T) *CA {
 	t.Helper()
 	ca, err := NewCA(t.TempDir())
@@ -89,7 +87,7 @@ func MustCA(t T) *CA {
 	return ca
 }
 
-// MustIssue is Issue.
+// MustIssue is Issue, and ends the test on an error.
 func (ca *CA) MustIssue(t T, c Certificate) KeyPair {
 	t.Helper()
 	pair, err := ca.Issue(c)

@@ -7,18 +7,16 @@ import (
 	"time"
 )
 
-// Proxy carries the bytes between clients and one server, as the network does,
-// and has the faults of one. It listens on the server's IP address, so that the
-// server's certificate is good for it, and keeps its own port for good.
+// Proxy carries bytes between clients and one server, with the faults of a network. It listens on the server's IP
+// address, so that the server's certificate is valid for it, and always keeps its port.
 //
-// There is one fault at a time: Pass, Refuse, BlackHole, HoldRequests,
-// DropReplies and Delay each replace the last, for connections that exist and
-// for new ones. What a connection has lost cannot be mended: a connection that
-// lost bytes is cut when the fault ends. A Proxy is safe for concurrent use.
+// There is one fault at a time: Pass, Refuse, BlackHole, HoldRequests, DropReplies and Delay each replace the last
+// one, for existing and for new connections. A connection that has lost bytes cannot be repaired: it is cut when
+// the fault ends. A Proxy is safe for concurrent use.
 type Proxy struct {
 	scheme, address, target string
 
-	wg sync.WaitGroup // of every goroutine
+	wg sync.WaitGroup // all goroutines
 
 	mu       sync.Mutex
 	listener net.Listener // nil while refusing
@@ -28,10 +26,10 @@ type Proxy struct {
 	changed  chan struct{} // closed and replaced with every change of fault
 }
 
-// fault is what happens to bytes on their way to the server and to the client.
+// fault says what happens to bytes on their way to the server and to the client.
 type fault struct{ toServer, toClient passage }
 
-// passage is what happens to bytes in one direction.
+// passage says what happens to bytes in one direction.
 type passage struct {
 	flow  flow
 	delay time.Duration
@@ -45,7 +43,7 @@ const (
 	drop      // discarded
 )
 
-// link is a client's connection and its continuation to the server.
+// link is a client's connection with its continuation to the server.
 type link struct {
 	client net.Conn
 	done   chan struct{}
@@ -73,48 +71,45 @@ func NewProxy(s *Server) (*Proxy, error) {
 	return p, nil
 }
 
-// Endpoint is the URL for clients.
+// Endpoint returns the URL for clients.
 func (p *Proxy) Endpoint() string { return p.scheme + p.address }
 
-// Connections is the number of clients' connections that are open now.
+// Connections returns the number of clients' connections that are open now.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links)
 }
 
-// Accepted is the number of clients' connections that were ever made.
+// Accepted returns the number of clients' connections so far.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// Pass ends the fault: what was held goes on its way. The error is that of
-// listening again after Refuse.
+// Pass ends the fault and carries on what was held. Its error is that of listening again after Refuse.
 func (p *Proxy) Pass() error { return p.enter(fault{}) }
 
-// BlackHole accepts connections and carries nothing, not even their end.
-// Clients see a silent server. As with a real network that comes back, what is
-// on its way arrives at the next Pass.
+// BlackHole accepts connections and carries nothing, not even their end: clients see a silent server. As with a
+// real network that comes back, the next Pass delivers what was sent.
 func (p *Proxy) BlackHole() error {
 	return p.enter(fault{toServer: passage{flow: hold}, toClient: passage{flow: hold}})
 }
 
-// HoldRequests keeps what clients send, and carries what the server sends. The
-// next Pass delivers it, late, in order, whether or not the client is still
-// there.
+// HoldRequests holds what clients send, and carries what the server sends. The next Pass delivers it late and in
+// order, even if the client has gone.
 func (p *Proxy) HoldRequests() error {
 	return p.enter(fault{toServer: passage{flow: hold}})
 }
 
-// DropReplies carries what clients send and discards what the server sends:
-// requests take effect and nobody hears of it.
+// DropReplies carries what clients send and discards what the server sends: requests take effect, and no client
+// gets to know it.
 func (p *Proxy) DropReplies() error {
 	return p.enter(fault{toClient: passage{flow: drop}})
 }
 
-// Delay carries everything, with every piece arriving at least that much later.
+// Delay carries everything, each piece at least so much later.
 func (p *Proxy) Delay(toServer, toClient time.Duration) error {
 	return p.enter(fault{toServer: passage{delay: toServer}, toClient: passage{delay: toClient}})
 }
@@ -131,8 +126,8 @@ func (p *Proxy) Refuse() {
 	p.cutAll()
 }
 
-// Cut closes every connection that is open now, with what is held in it. New
-// ones meet the same fault as before.
+// Cut closes every connection that is open now, and drops what it holds. New connections meet the same fault as
+// before.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +140,7 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// enter makes f the fault, and listens if need be.
+// enter makes f the fault, and listens again if necessary.
 func (p *Proxy) enter(f fault) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,7 +156,7 @@ func (p *Proxy) enter(f fault) error {
 	return nil
 }
 
-// change is called with p.mu held.
+// change sets the fault and cuts the connections that have lost bytes; p.mu is held.
 func (p *Proxy) change(f fault) {
 	p.fault = f
 	close(p.changed)
@@ -173,14 +168,14 @@ func (p *Proxy) change(f fault) {
 	}
 }
 
-// cutAll is called with p.mu held.
+// cutAll cuts every connection; p.mu is held.
 func (p *Proxy) cutAll() {
 	for l := range p.links {
 		p.cut(l)
 	}
 }
 
-// cut is called with p.mu held.
+// cut closes both sides of a connection; p.mu is held.
 func (p *Proxy) cut(l *link) {
 	if l.closed {
 		return
@@ -194,7 +189,7 @@ func (p *Proxy) cut(l *link) {
 	delete(p.links, l)
 }
 
-// serve is called with p.mu held, or before anybody else knows p.
+// serve accepts connections. p.mu is held, or p is not shared yet.
 func (p *Proxy) serve(listener net.Listener) {
 	p.listener = listener
 	p.wg.Go(func() {
@@ -225,7 +220,7 @@ func (p *Proxy) carry(l *link) {
 		defer p.mu.Unlock()
 		p.cut(l)
 	}()
-	// A server that is down must not show through a black hole.
+	// A black hole must hide that the server is down.
 	if _, ok := p.await(l, toServer); !ok {
 		return
 	}
@@ -263,13 +258,13 @@ func (p *Proxy) pump(l *link, dst, src net.Conn, direction func(fault) passage) 
 	buf := make([]byte, 64<<10)
 	for {
 		n, readErr := src.Read(buf)
-		// The fault that counts is the one when the bytes (or the end) arrive.
+		// The fault at the time when the bytes, or the end, arrive applies.
 		now, ok := p.await(l, direction)
 		switch {
 		case !ok:
 			return
 		case now.flow == drop && readErr != nil:
-			<-l.done // the end is discarded as well
+			<-l.done // the end is discarded too
 			return
 		case now.flow == drop:
 			continue
@@ -289,8 +284,7 @@ func (p *Proxy) pump(l *link, dst, src net.Conn, direction func(fault) passage) 
 	}
 }
 
-// await is the passage in a direction, once it is not held; false when l is cut
-// first.
+// await returns the passage in a direction as soon as it is not held; false if l is cut first.
 func (p *Proxy) await(l *link, direction func(fault) passage) (passage, bool) {
 	for {
 		p.mu.Lock()

@@ -38,7 +38,7 @@ func TestProxyPasses(t *testing.T) {
 			t.Errorf("%d connections open, %d ever, want 1 and 1", open, ever)
 		}
 		must.Do(t, c.Close())
-		must.Eventually(t, patience, "no connection is open", func() bool { return p.Connections() == 0 })
+		must.Eventually(t, patience, "the end of the connection", func() bool { return p.Connections() == 0 })
 	})
 }
 
@@ -88,14 +88,14 @@ func TestProxyBlackHoleIsSilentForOldAndNewConnections(t *testing.T) {
 		put(ctx, t, c, "k", "v")
 		fresh, err := dial(t, p.Endpoint())
 		must.Do(t, err)
-		must.Eventually(t, patience, "the connection is carried", func() bool { return p.Connections() == 2 })
+		must.Eventually(t, patience, "both connections", func() bool { return p.Connections() == 2 })
 		must.Do(t, p.BlackHole())
 		wantSilence(ctx, t, func(ctx context.Context) error {
 			_, err := c.Put(ctx, "k", "lost?")
 			return err
 		})
 		wantValue(ctx, t, outside(t, s), "k", "v")
-		// The end of the server does not show either, nor does its absence.
+		// Neither the end of the server nor its absence is visible.
 		s.Kill()
 		late, err := dial(t, p.Endpoint())
 		must.Do(t, err)
@@ -172,7 +172,7 @@ func TestProxyDelaysEachDirection(t *testing.T) {
 			before := time.Now()
 			put(ctx, t, c, "k", "v")
 			if took := time.Since(before); took < way.toServer+way.toClient {
-				t.Errorf("with %v there and %v back a call took %v", way.toServer, way.toClient, took)
+				t.Errorf("with a delay of %v there and %v back a call took %v", way.toServer, way.toClient, took)
 			}
 		}
 		must.Do(t, p.Pass())

@@ -17,12 +17,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Caught tells how far the first call under a fault is.
+// Caught reports the progress of the first call under a fault.
 type Caught struct {
-	// Arrived is closed when the proxy has the call.
+	// Arrived is closed when the proxy has received the call.
 	Arrived <-chan struct{}
-	// Forwarded is closed when the server has answered the call, with success
-	// or not; never, if the fault keeps the call from it.
+	// Forwarded is closed when the server has answered the call, with success or not; never if the fault does not
+	// forward the call.
 	Forwarded <-chan struct{}
 }
 
@@ -34,9 +34,8 @@ type trap struct {
 	arrived, forwarded func() // close the channels of Caught
 }
 
-// RPCProxy carries calls between clients and one server, and has faults that
-// hit one call and not another. It is for servers without TLS. It is safe for
-// concurrent use.
+// RPCProxy carries calls between clients and one server, with faults for chosen calls. The server must not use
+// TLS. It is safe for concurrent use.
 type RPCProxy struct {
 	endpoint string
 	server   *grpc.Server
@@ -53,7 +52,7 @@ type RPCProxy struct {
 // NewRPCProxy puts a proxy in front of s. Close ends it.
 func NewRPCProxy(s *Server) (*RPCProxy, error) {
 	if s.o.TLS != nil {
-		return nil, errors.New("start RPC proxy: the server must be one without TLS")
+		return nil, errors.New("start RPC proxy: the server uses TLS, which it cannot read")
 	}
 	upstream, err := grpc.NewClient("passthrough:///"+s.address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -82,12 +81,12 @@ func NewRPCProxy(s *Server) (*RPCProxy, error) {
 		// What etcd itself allows (its flag --grpc-keepalive-min-time).
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
 	p.wg.Go(func() {
-		_ = p.server.Serve(l) // says that it was stopped
+		_ = p.server.Serve(l) // its error reports that it was stopped
 	})
 	return p, nil
 }
 
-// maxMessage leaves the limits on messages, in bytes, to the two ends.
+// maxMessage, in bytes, leaves the limits on messages to client and server.
 const maxMessage = 1 << 30
 
 // Endpoint is the URL for clients.
@@ -97,14 +96,14 @@ func (p *RPCProxy) Endpoint() string { return p.endpoint }
 func (p *RPCProxy) Close() {
 	p.cancel()
 	p.server.Stop()
-	_ = p.upstream.Close() // says only that it was closed before
+	_ = p.upstream.Close() // its error reports that it was closed before
 	p.wg.Wait()
 }
 
-// Next has fault happen to the next call that match chooses, and to that alone.
+// Next applies a fault to the next call that match chooses, and to no other.
 func (p *RPCProxy) Next(match Match, fault Fault) Caught { return p.arm(match, fault, true) }
 
-// Every has fault happen to every call that match chooses, until Clear.
+// Every applies a fault to each call that match chooses, until Clear.
 func (p *RPCProxy) Every(match Match, fault Fault) Caught { return p.arm(match, fault, false) }
 
 func (p *RPCProxy) arm(match Match, fault Fault, once bool) Caught {
@@ -119,21 +118,21 @@ func (p *RPCProxy) arm(match Match, fault Fault, once bool) Caught {
 	return Caught{Arrived: arrived, Forwarded: forwarded}
 }
 
-// Clear forgets every fault, for calls to come.
+// Clear removes every fault for later calls.
 func (p *RPCProxy) Clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.traps = nil
 }
 
-// Calls is the number of calls of a method so far; a stream is one.
+// Calls returns the number of calls of a method so far; a stream is one call.
 func (p *RPCProxy) Calls(method string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.calls[method]
 }
 
-// spring counts a call and is the fault for it, the one armed first; nil for none.
+// spring counts a call and returns the fault for it, the first one armed, or nil.
 func (p *RPCProxy) spring(method string, request []byte) *trap {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,7 +149,7 @@ func (p *RPCProxy) spring(method string, request []byte) *trap {
 	return nil
 }
 
-// handle is the server's side of every call, whatever its method.
+// handle is the server side of every call, whatever its method.
 func (p *RPCProxy) handle(_ any, down grpc.ServerStream) error {
 	method, ok := grpc.MethodFromServerStream(down)
 	if !ok {
@@ -176,8 +175,7 @@ func (p *RPCProxy) handle(_ any, down grpc.ServerStream) error {
 	return down.SendMsg(&reply)
 }
 
-// undergo has the fault for a call happen to it, with forward to make the call
-// under a fault, or else carries it.
+// undergo applies the fault for a call, with forward to make the call at the server, or else carries the call.
 func (p *RPCProxy) undergo(ctx context.Context, method string, request []byte, carry, forward func() error) error {
 	t := p.spring(method, request)
 	if t == nil {
@@ -194,14 +192,14 @@ func (p *RPCProxy) undergo(ctx context.Context, method string, request []byte, c
 func (p *RPCProxy) invoke(ctx context.Context, method string, request message, reply *message, down grpc.ServerStream) error {
 	var header, trailer metadata.MD
 	err := p.upstream.Invoke(ctx, method, &request, reply, grpc.Header(&header), grpc.Trailer(&trailer))
-	_ = down.SetHeader(header) // fails when the client is gone, which it may be
+	_ = down.SetHeader(header) // fails if the client is gone, which is allowed
 	down.SetTrailer(trailer)
 	return err
 }
 
-// relay carries a stream until the server ends it or ctx does.
+// relay carries a stream until the server or ctx ends it.
 func (p *RPCProxy) relay(ctx context.Context, method string, down grpc.ServerStream) error {
-	// Also ends the other direction when the server has ended the stream.
+	// The cancel also ends the other direction when the server has ended the stream.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	up, err := p.upstream.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
@@ -239,7 +237,7 @@ func (p *RPCProxy) relay(ctx context.Context, method string, down grpc.ServerStr
 // message is a gRPC message in wire format.
 type message struct{ data []byte }
 
-// rawCodec carries messages as they are.
+// rawCodec carries messages unchanged.
 type rawCodec struct{}
 
 func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
@@ -259,5 +257,5 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// Name is what etcd's clients and server say themselves.
+// Name returns the name that etcd's clients and server use.
 func (rawCodec) Name() string { return "proto" }

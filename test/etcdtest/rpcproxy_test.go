@@ -43,7 +43,7 @@ func TestRPCProxyPassesCallsAndStreams(t *testing.T) {
 		if _, err := c.KeepAliveOnce(ctx, lease.ID); err != nil {
 			t.Errorf("keep alive: %v", err)
 		}
-		// What the server says of an error arrives as well.
+		// The details of a server's error arrive too.
 		if _, err := c.Put(ctx, "other", "v"); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 			t.Errorf("put elsewhere: %v, want %v", err, rpctypes.ErrPermissionDenied)
 		}
@@ -61,7 +61,7 @@ func TestRPCProxyPassesCallsAndStreams(t *testing.T) {
 	})
 }
 
-func TestRPCProxyFaultsOfTheNextWrite(t *testing.T) {
+func TestRPCProxyAppliesAFaultToTheNextWrite(t *testing.T) {
 	closed := make(chan struct{})
 	close(closed)
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
@@ -114,7 +114,7 @@ func TestRPCProxyFaultsOfTheNextWrite(t *testing.T) {
 	})
 }
 
-// hasCode looks at errors of the client's own making, too.
+// hasCode reports whether an error, of the server or of the client itself, has a code.
 func hasCode(err error, code codes.Code) bool {
 	var e rpctypes.EtcdError
 	switch {
@@ -143,7 +143,7 @@ func TestRPCProxyCommitsLateAfterTheClientHasGivenUp(t *testing.T) {
 	})
 }
 
-func TestRPCProxyFaultsOfEveryCallUntilCleared(t *testing.T) {
+func TestRPCProxyAppliesAFaultToEveryCallUntilCleared(t *testing.T) {
 	forEachVersion(t, func(ctx context.Context, t *testing.T, v etcdtest.Version) {
 		p := etcdtest.MustRPCProxy(t, etcdtest.MustStart(t, v, etcdtest.Options{}))
 		c := clientOf(t, p.Endpoint())
@@ -185,11 +185,11 @@ func TestRPCProxyOutlivesItsServer(t *testing.T) {
 			t.Errorf("commit without a server: %v, want %v", err, codes.Unavailable)
 		}
 		must.Do(t, s.Restart(ctx))
-		must.Eventually(t, patience, "the server is back", func() bool { return commit(ctx, c, "k", "v") == nil })
+		must.Eventually(t, patience, "the server to be back", func() bool { return commit(ctx, c, "k", "v") == nil })
 	})
 }
 
-func TestWritesKnowsReadsFromWrites(t *testing.T) {
+func TestWritesAndReadsTellCallsApart(t *testing.T) {
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	p := etcdtest.MustRPCProxy(t, s)
 	c := clientOf(t, p.Endpoint())
@@ -235,7 +235,7 @@ func TestWritesKnowsReadsFromWrites(t *testing.T) {
 	}
 }
 
-func TestRPCProxyWantsAServerWithoutTLS(t *testing.T) {
+func TestRPCProxyRefusesAServerWithTLS(t *testing.T) {
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: etcdtest.MustCA(t)}})
 	if p, err := etcdtest.NewRPCProxy(s); err == nil {
 		p.Close()

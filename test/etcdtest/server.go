@@ -20,22 +20,21 @@ import (
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// Options say how to run etcd.
+// Options are the options of a server.
 type Options struct {
-	// Binary is the path of the etcd program; see the function Binary.
+	// Binary is the path of the etcd program, from the function Binary.
 	Binary string
-	// Dir is an existing folder that is the server's alone, for its data, log
-	// and certificates. The server does not remove it.
+	// Dir is an existing folder for the data, log and certificates of this server alone, which does not
+	// remove it.
 	Dir string
-	// TLS, when set, is what clients must use; members talk in the clear.
+	// TLS, if set, is required of clients. Members do not use it among themselves.
 	TLS *TLS
-	// Args are further flags of etcd, such as --quota-backend-bytes=1000000.
+	// Args are additional flags of etcd, such as --quota-backend-bytes=1000000.
 	Args []string
 }
 
-// Server is one etcd process, or the place of one that does not run now. Its
-// endpoint and data stay the same over Kill, Stop and Restart. It is safe for
-// concurrent use.
+// Server is one etcd process, running or not. It keeps its endpoint and data over Kill, Stop and Restart. It is
+// safe for concurrent use.
 type Server struct {
 	o       Options
 	name    string
@@ -43,7 +42,7 @@ type Server struct {
 	peer    string // host:port for members
 	args    []string
 	tlsArgs []string
-	members []*Server // of its cluster, with itself
+	members []*Server // of its cluster, including itself
 
 	mu     sync.Mutex
 	proc   *proc.Process
@@ -51,8 +50,8 @@ type Server struct {
 	auth   bool
 }
 
-// Start runs a cluster of one and waits, as long as ctx allows, until it is
-// healthy. An error carries the end of etcd's log.
+// Start runs a cluster of one and waits, as long as ctx allows, until it is healthy. An error contains the end of
+// etcd's log.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	members, err := StartCluster(ctx, 1, o)
 	if err != nil {
@@ -61,8 +60,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return members[0], nil
 }
 
-// StartCluster runs n members in folders of their own below o.Dir, and waits,
-// as long as ctx allows, until each is healthy.
+// StartCluster runs n members in separate folders below o.Dir, and waits, as long as ctx allows, until each is
+// healthy.
 func StartCluster(ctx context.Context, n int, o Options) ([]*Server, error) {
 	version, err := versionOf(o.Binary)
 	if err != nil {
@@ -106,7 +105,7 @@ func startCluster(ctx context.Context, n int, o Options, version string) (_ []*S
 		}
 	}()
 	for _, s := range members {
-		// What an attempt on other addresses has left belongs to no member.
+		// Remove what an attempt on other addresses has left.
 		if err := os.RemoveAll(s.dir()); err != nil {
 			return nil, err
 		}
@@ -139,10 +138,10 @@ func (s *Server) setArgs(cluster, version string) error {
 		"--initial-cluster=" + cluster,
 	}
 	if strings.Contains(cluster, ",") {
-		// On one machine members answer soon, yet not always when it is busy.
+		// Members on one machine answer quickly, but not always while it is busy.
 		s.args = append(s.args, "--heartbeat-interval=50", "--election-timeout=500")
 	} else {
-		// There is nobody to wait for: healthy as soon as may be.
+		// A single member does not have to wait for others.
 		s.args = append(s.args, "--heartbeat-interval=10", "--election-timeout=100")
 	}
 	if hasNoFsync(version) {
@@ -152,7 +151,7 @@ func (s *Server) setArgs(cluster, version string) error {
 	return s.issue()
 }
 
-// hasNoFsync tells whether an etcd has the flag --unsafe-no-fsync: 3.5 brought it.
+// hasNoFsync reports whether an etcd version has the flag --unsafe-no-fsync, which 3.5 introduced.
 func hasNoFsync(version string) bool {
 	minor, ok := strings.CutPrefix(version, "3.")
 	if !ok {
@@ -163,13 +162,13 @@ func hasNoFsync(version string) bool {
 	return err == nil && n >= 5
 }
 
-// run starts the process on the server's own data and address.
+// run starts the process with the server's data and address.
 func (s *Server) run() error {
 	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has it open, too
+	defer log.Close() // the process has its own descriptor
 	cmd := exec.Command(s.o.Binary, slices.Concat(s.args, s.tlsArgs)...)
 	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
 	cmd.Stdout, cmd.Stderr = log, log
@@ -187,10 +186,10 @@ func (s *Server) process() *proc.Process {
 	return s.proc
 }
 
-// Endpoint is the URL for clients.
+// Endpoint returns the URL for clients.
 func (s *Server) Endpoint() string { return s.scheme() + s.address }
 
-// PeerEndpoint is the URL for other members, which clients have no business with.
+// PeerEndpoint returns the URL for other members, which clients do not use.
 func (s *Server) PeerEndpoint() string { return "http://" + s.peer }
 
 func (s *Server) scheme() string {
@@ -200,18 +199,17 @@ func (s *Server) scheme() string {
 	return "http://"
 }
 
-// LogFile is the path of etcd's output, of all its runs.
+// LogFile returns the path of etcd's output over all its runs.
 func (s *Server) LogFile() string { return filepath.Join(s.dir(), "etcd.log") }
 
-// PID is the process id of the last run.
+// PID returns the process id of the last run.
 func (s *Server) PID() int { return s.process().PID() }
 
-// Running tells whether the process exists, paused or not.
+// Running reports whether the process exists, paused or not.
 func (s *Server) Running() bool { return s.process().Running() }
 
-// WaitHealthy waits until the server answers a linearizable read, which takes
-// a leader and a quorum. It gives up when ctx ends or the process does, with
-// the end of the log in the error.
+// WaitHealthy waits until the server answers a linearizable read, which takes a leader and a quorum. It gives up
+// when ctx or the process ends; its error contains the end of the log.
 func (s *Server) WaitHealthy(ctx context.Context) error {
 	process := s.process()
 	client, err := s.Client()
@@ -248,7 +246,7 @@ func (s *Server) WaitHealthy(ctx context.Context) error {
 	}
 }
 
-// logTail is the end of the log, for messages.
+// logTail returns the end of the log for messages.
 func (s *Server) logTail() []byte {
 	data, err := os.ReadFile(s.LogFile())
 	if err != nil {
@@ -261,12 +259,11 @@ func (s *Server) logTail() []byte {
 // Kill ends the process at once, as a crash would, and waits until it is gone.
 func (s *Server) Kill() { s.process().Kill() }
 
-// Stop ends the process in order and waits until it is gone. It is killed,
-// with an error, when it is not gone by the end of ctx.
+// Stop ends the process with SIGTERM and waits until it is gone. It kills a process that is still there at the end
+// of ctx, and returns an error.
 func (s *Server) Stop(ctx context.Context) error {
 	process := s.process()
-	// A paused process would act on the signal only when continued. The only
-	// failure is that it is gone already.
+	// A paused process handles SIGTERM only after SIGCONT. The only possible error is that it is gone already.
 	_ = process.Signal(syscall.SIGTERM)
 	_ = process.Signal(syscall.SIGCONT)
 	select {
@@ -274,12 +271,12 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		process.Kill()
-		return fmt.Errorf("stop %s: killed, it ignored SIGTERM: %w", s.name, ctx.Err())
+		return fmt.Errorf("stop %s: killed, because SIGTERM did not end it: %w", s.name, ctx.Err())
 	}
 }
 
-// Restart runs the server again, killing it first when it runs still, and
-// waits until it is healthy. For a member of a cluster that takes a quorum.
+// Restart runs the server again, after killing it if it still runs, and waits until it is healthy. For a member of
+// a cluster that takes a quorum.
 func (s *Server) Restart(ctx context.Context) error {
 	s.Kill()
 	if err := s.run(); err != nil {
@@ -291,8 +288,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	return nil
 }
 
-// Pause makes the process stand still, connections open and silent, as a hung
-// machine would; it returns when no thread runs any more.
+// Pause stops every thread of the process, with its connections open and silent, as on a hung machine.
 func (s *Server) Pause(ctx context.Context) error {
 	if err := s.process().Pause(ctx); err != nil {
 		return fmt.Errorf("pause %s: %w", s.name, err)
@@ -300,7 +296,7 @@ func (s *Server) Pause(ctx context.Context) error {
 	return nil
 }
 
-// Resume ends a Pause. What clients sent in the meantime is then answered.
+// Resume ends a Pause. The server then answers what clients have sent in the meantime.
 func (s *Server) Resume(ctx context.Context) error {
 	if err := s.process().Resume(ctx); err != nil {
 		return fmt.Errorf("resume %s: %w", s.name, err)
@@ -308,14 +304,14 @@ func (s *Server) Resume(ctx context.Context) error {
 	return nil
 }
 
-// Close kills the process and closes the server's client. Files stay.
+// Close kills the process and closes the server's client. The files stay.
 func (s *Server) Close() {
 	s.mu.Lock()
 	process, client := s.proc, s.client
 	s.client = nil
 	s.mu.Unlock()
 	if client != nil {
-		_ = client.Close() // says only that its context is cancelled
+		_ = client.Close() // its error only reports that its context is cancelled
 	}
 	if process != nil {
 		process.Kill()

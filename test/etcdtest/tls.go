@@ -5,12 +5,11 @@ import (
 	"fmt"
 )
 
-// TLS is the server's side of TLS.
+// TLS is the TLS configuration of a server.
 type TLS struct {
 	// CA issues the server's certificate, for its IP address.
 	CA *CA
-	// ClientCA, when set, makes the server refuse clients without a
-	// certificate of it.
+	// ClientCA, if set, makes the server refuse clients without a certificate from it.
 	ClientCA *CA
 }
 
@@ -30,8 +29,8 @@ func (s *Server) issue() error {
 	return nil
 }
 
-// Renew is Restart with certificates of other authorities. The server must have
-// been started with TLS. It is not for concurrent use.
+// Renew restarts the server with certificates of other authorities. The server must have been started with TLS.
+// Renew is not safe for concurrent use.
 func (s *Server) Renew(ctx context.Context, t TLS) error {
 	s.Close()
 	s.o.TLS = &t

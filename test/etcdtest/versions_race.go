@@ -2,9 +2,8 @@
 
 package etcdtest
 
-// Versions lists one version under the race detector: the version of etcd makes no
-// difference to our goroutines.
+// Versions lists one version under the race detector, because the etcd version makes no difference to goroutines.
 func Versions() []Version { return []Version{Newest} }
 
-// OldestAndNewest is the newest alone, too.
+// OldestAndNewest lists the newest version alone, for the same reason.
 func OldestAndNewest() []Version { return []Version{Newest} }
