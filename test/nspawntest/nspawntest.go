@@ -1,10 +1,8 @@
-// Package nspawntest boots a real systemd, of this machine, in a container.
+// Package nspawntest boots a real systemd in a container for a test.
 //
-// The container has a disk of its own, with nothing on it but what New and the
-// test put there, this machine's /usr, to read only, and this machine's network.
-//
-// It guarantees that no container outlives the test process, however that ends.
-// It does not make hosts with addresses and packages; package hosts does.
+// The container contains only the files of New and of the test, this machine's /usr, read-only, and this machine's
+// network. It guarantees that no container outlives the test process, however that ends. Package hosts makes hosts
+// with addresses and packages; this package does not.
 package nspawntest
 
 import (
@@ -26,11 +24,10 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// Rebooted is the status with which a container ends that wants to be booted again.
+// Rebooted is the exit status of a container that is to be booted again.
 const Rebooted = 133
 
-// Require returns the version of this machine's systemd. The test needs
-// what boots it.
+// Require skips or fails the test unless this machine can boot a container. It returns the version of its systemd.
 func Require(t *testing.T) (version int) {
 	t.Helper()
 	realpart.Must(t, realpart.Root("a container with a real systemd"), realpart.Tool("systemd-nspawn", "systemd-container"),
@@ -41,11 +38,11 @@ func Require(t *testing.T) (version int) {
 	}
 	fields := strings.Fields(string(out))
 	if len(fields) < 2 || fields[0] != "systemd" {
-		t.Fatalf("systemctl --version says %q", out)
+		t.Fatalf("systemctl --version prints %q", out)
 	}
 	version, err = strconv.Atoi(fields[1])
 	if err != nil {
-		t.Fatalf("systemctl --version says %q", out)
+		t.Fatalf("systemctl --version prints %q", out)
 	}
 	return version
 }
@@ -54,7 +51,7 @@ func Require(t *testing.T) (version int) {
 type Machine struct {
 	t     *testing.T
 	root  string
-	extra string // laid over /usr
+	extra string // a folder that is laid over /usr
 }
 
 // New makes a disk with the folders and files that systemd needs.
@@ -76,8 +73,7 @@ func New(t *testing.T) *Machine {
 	return m
 }
 
-// Path is where a path of the machine is found here. What is below /usr is laid over
-// this machine's.
+// Path returns the path here of a path of the machine. Files below /usr are laid over this machine's /usr.
 func (m *Machine) Path(path string) string {
 	if rest, ok := strings.CutPrefix(path, "/usr/"); ok {
 		return filepath.Join(m.extra, rest)
@@ -93,7 +89,7 @@ func (m *Machine) Write(path, content string) {
 	must.Do(m.t, os.WriteFile(path, []byte(content), 0o644))
 }
 
-// Read returns a file's content, empty if there is none.
+// Read returns the content of a file, "" if it does not exist.
 func (m *Machine) Read(path string) string {
 	m.t.Helper()
 	data, err := os.ReadFile(m.Path(path))
@@ -103,23 +99,22 @@ func (m *Machine) Read(path string) string {
 	return string(data)
 }
 
-// Boot boots into a unit and waits until the container ends, as by `systemctl --force
-// --force poweroff`. It returns the status, and what systemd said on the console; an
-// error means that the container was killed as ctx ended, or could not be started.
+// Boot boots into a unit and waits until the container ends, as by `systemctl --force --force poweroff`. It
+// returns the exit status and the end of systemd's output on the console. An error means that the container was
+// killed at the end of ctx, or could not be started.
 func (m *Machine) Boot(ctx context.Context, unit string) (status int, console string, err error) {
 	usr := "--bind-ro=/usr"
 	if entries, err := os.ReadDir(m.extra); err == nil && len(entries) > 0 {
 		usr = "--overlay-ro=/usr:" + m.extra + ":/usr"
 	}
-	// A tmpfs of its own, because nspawn wants to mount things there for good; and
-	// processes of its own, because a container outlives an nspawn that is killed.
+	// The tmpfs takes the permanent mounts of nspawn. The PID namespace ends the container when nspawn is killed.
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", `
 		mkdir -p /run/systemd/nspawn
 		mount -t tmpfs tmpfs /run/systemd/nspawn
 		exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe "$@"`, "sh",
 		usr, fmt.Sprintf("--machine=test-%d", os.Getpid()), "--directory="+m.root, "--boot", "systemd.unit="+unit)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // the signal comes when the thread ends that started it
+	runtime.LockOSThread() // the death signal comes when the thread that started the container ends
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -1,11 +1,8 @@
-// Package proc runs child processes that die with this one: for the real parts
-// of tests and of the demo.
+// Package proc runs child processes that die with this one, as the real parts of tests and of the demo.
 //
-// It guarantees that a child is killed by the kernel when this process ends,
-// however it ends, and that no child stays unreaped. A terminal's Ctrl-C does
-// not reach the children: each has a process group of its own, because only
-// this process knows in which order to end them. What a child forks itself is
-// not followed.
+// It guarantees that the kernel kills a child when this process ends, however it ends, and that no child stays
+// unreaped. Each child has a process group of its own, so that a terminal's Ctrl-C does not reach it: only this
+// process knows in which order to end its children. It does not follow the children of a child.
 package proc
 
 import (
@@ -38,8 +35,8 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel sends the death signal when the thread that forked ends, so
-		// that thread must last as long as the child: prctl(2), PR_SET_PDEATHSIG.
+		// The kernel sends the death signal when the thread that forked ends (prctl(2), PR_SET_PDEATHSIG), so
+		// that thread must live as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -59,18 +56,17 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 // PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the child is gone and reaped.
+// Done returns a channel that is closed when the child has ended and is reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err waits for the child's end and returns how it went, as [exec.Cmd.Wait] does.
+// Err waits for the end of the child and returns the same error as [exec.Cmd.Wait].
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
 }
 
-// ExitStatus returns the status that a process ended with, told by the error of
-// [Process.Err] or [exec.Cmd.Run]. It is -1 if a signal ended the process, or if it
-// did not run at all.
+// ExitStatus returns the exit status that the error of [Process.Err] or [exec.Cmd.Run] stands for. It is -1 if a
+// signal ended the process, or if it did not run.
 func ExitStatus(err error) int {
 	if err == nil {
 		return 0
@@ -97,13 +93,12 @@ func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s
 
 // Kill ends the child with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.cmd.Process.Kill() // an error means that it has ended by itself
 	<-p.done
 }
 
-// Pause makes the child stand still, as a hung machine would, and waits until
-// every thread of it does. A Kill works all the same, a SIGTERM only after
-// Resume.
+// Pause stops every thread of the child, as on a hung machine, and waits until all have stopped. A paused child
+// can be killed, but handles SIGTERM only after Resume.
 func (p *Process) Pause(ctx context.Context) error {
 	return p.signalAndAwait(ctx, syscall.SIGSTOP, func(state byte) bool { return state == 'T' })
 }
@@ -113,8 +108,8 @@ func (p *Process) Resume(ctx context.Context) error {
 	return p.signalAndAwait(ctx, syscall.SIGCONT, func(state byte) bool { return state != 'T' })
 }
 
-// signalAndAwait sends a signal and waits until every thread of the child is in
-// a wanted state, a letter of proc_pid_stat(5).
+// signalAndAwait sends a signal and waits until every thread of the child is in a wanted state, a letter of
+// proc_pid_stat(5).
 func (p *Process) signalAndAwait(ctx context.Context, s syscall.Signal, wanted func(state byte) bool) error {
 	if err := p.Signal(s); err != nil {
 		return err
@@ -143,6 +138,7 @@ func (p *Process) signalAndAwait(ctx context.Context, s syscall.Signal, wanted f
 	}
 }
 
+// threadStates returns the state of each thread of a process.
 func threadStates(pid int) ([]byte, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil {
@@ -152,9 +148,9 @@ func threadStates(pid int) ([]byte, error) {
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
-			continue // the thread has ended in between
+			continue // the thread has ended
 		}
-		// The state follows the name, which is in parentheses and may hold any.
+		// The state follows the name, which is in parentheses and may contain any character.
 		_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
 		if rest == "" {
 			return nil, fmt.Errorf("read %s: no state in %q", f, data)

@@ -1,8 +1,9 @@
-// Package provision has no code, only tests: that a host means what the author of its
-// configuration meant. Container Linux Configs, Butane files and Ignition configurations go through
-// the real transpilers and Ignition's own parsers, built from the module in tools/provision, their
-// files and units are laid on the root of a host, and there locksmithctl says which settings are in
-// force.
+// Package provision tests that a host gets the settings which the author of its configuration meant. It has no
+// code of its own.
 //
-// That such a host boots, provisioned by Ignition itself, is shown by package hosts.
+// Container Linux Configs, Butane files and Ignition configurations go through the real transpilers and Ignition's
+// own parsers, which are built from the module in tools/provision. Their files and units are laid on the root of a
+// host, and there locksmithctl prints the settings that are in force.
+//
+// Package hosts shows that a host provisioned by Ignition itself boots.
 package provision

@@ -17,7 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// bin is the folder of locksmithctl, the transpilers and what lays their output on a root.
+// bin is the folder of locksmithctl, the transpilers and the program that lays their output on a root.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds programs by their packages. Those that are not ours are in a module of their own.
+// build builds programs by their packages. Those of other projects are in a module of their own.
 func build(programs map[string]string) error {
 	for name, pkg := range programs {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, name), pkg)
@@ -57,13 +57,12 @@ func build(programs map[string]string) error {
 	return nil
 }
 
-// TestScripts runs each script in testdata/script. Beside the commands of package testscript
-// they have these:
+// TestScripts runs each script in testdata/script. Besides the commands of package testscript they have these:
 //
 //	host CONFIG     make the root of a Flatcar host in the folder root, and provision it with CONFIG: a
 //	                Container Linux Config (.yaml), a Butane file (.bu) or an Ignition configuration (.ign)
-//	config CODE     run "locksmithctl config" on that host, as root there; it must exit with CODE, and
-//	                what it prints is put on standard output without the settings that nobody has set
+//	config CODE     run "locksmithctl config" as root on that host, and copy its output without default
+//	                settings to standard output; it must exit with CODE
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	realpart.Must(t, realpart.Root("chroot"))
@@ -95,12 +94,12 @@ func check[T any](ts *testscript.TestScript, f func() (T, error)) T {
 	return v
 }
 
-// documented are the examples in our documentation, by the page in their order, and what
-// "locksmithctl config" has to show on a host that was provisioned so.
+// documented returns the examples in the documentation, in order by page, each as the output of
+// "locksmithctl config" on a host provisioned with it.
 func documented() map[string][]string {
 	return map[string][]string{
 		"docs/flatcar.md": {
-			"", // the system extension brings the programs, and sets nothing
+			"", // the system extension installs the programs, and sets nothing
 			`
 strategy etcd-lock /etc/flatcar/update.conf:2
 window-start Mon-Fri 04:00 /etc/flatcar/update.conf:5
@@ -113,7 +112,7 @@ etcd-cafile /etc/ssl/certs/etcd-ca.pem /etc/flatcar/update.conf:4
 	}
 }
 
-func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
+func TestEveryDocumentedExampleHasItsSettings(t *testing.T) {
 	t.Parallel()
 	realpart.Must(t, realpart.Root("chroot"))
 	pages, err := filepath.Glob("../../docs/*.md")
@@ -125,7 +124,7 @@ func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
 		name := strings.TrimPrefix(page, "../../")
 		for _, example := range regexp.MustCompile("(?s)\n```yaml\n(variant: .*?)\n```\n").FindAllSubmatch(text, -1) {
 			if len(want[name]) == 0 {
-				t.Errorf("%s has an example that is not among those known here:\n%s", name, example[1])
+				t.Errorf("%s has an example that this test does not have:\n%s", name, example[1])
 				continue
 			}
 			settings := want[name][0]
@@ -150,9 +149,9 @@ func TestEveryDocumentedExampleMeansWhatItSays(t *testing.T) {
 	}
 }
 
-// makeHost makes the root of a Flatcar host, as far as settings are concerned: with the unit and
-// the links that are there, our locksmithctl, the certificates that examples name, time zones, and an
-// empty file for /dev/null, to which the link of a masked unit leads.
+// makeHost makes the root of a Flatcar host, as far as settings are concerned: the unit and the links of the
+// distribution, locksmithctl, the certificates that the examples name, time zones, and an empty file at /dev/null,
+// the target of the link of a masked unit.
 func makeHost(root string) error {
 	for _, dir := range []string{"dev", "etc/flatcar", "etc/ssl/certs", "usr/share/flatcar", "usr/bin", "usr/lib/systemd/system"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
@@ -165,7 +164,7 @@ func makeHost(root string) error {
 	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil {
 		return err
 	}
-	// Not copied: what was just written cannot be run while another test starts a process.
+	// A link, not a copy: a file that was just written cannot be run while another test starts a process.
 	if err := os.Link(filepath.Join(bin, "locksmithctl"), filepath.Join(root, "usr/bin/locksmithctl")); err != nil {
 		return err
 	}
@@ -188,7 +187,7 @@ func makeHost(root string) error {
 	return makeCertificates(filepath.Join(root, "etc/ssl/certs"))
 }
 
-// makeCertificates puts an authority and a client's certificate where examples have them.
+// makeCertificates writes an authority's and a client's certificate to the paths in the examples.
 func makeCertificates(dir string) error {
 	ca, err := etcdtest.NewCA(dir)
 	if err != nil {
@@ -206,8 +205,8 @@ func makeCertificates(dir string) error {
 	return os.Symlink("ca.pem", filepath.Join(dir, "etcd-ca.pem"))
 }
 
-// provision takes a host through its first boot, as far as settings are concerned, and returns
-// what could not be fetched. Whatever a transpiler or parser warns of is an error.
+// provision takes a host through its first boot, as far as settings are concerned, and returns what could not be
+// fetched. A warning of a transpiler or parser is an error.
 func provision(root, file string) (string, error) {
 	ignition, err := transpile(file)
 	if err != nil {
@@ -219,7 +218,7 @@ func provision(root, file string) (string, error) {
 	return string(out), err
 }
 
-// transpile returns the Ignition configuration that a file comes to.
+// transpile returns the Ignition configuration for a file.
 func transpile(file string) ([]byte, error) {
 	switch filepath.Ext(file) {
 	case ".yaml":
@@ -230,7 +229,7 @@ func transpile(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// output returns a command's standard output; an error has what it says of that.
+// output returns a command's standard output. An error contains its standard error.
 func output(cmd *exec.Cmd) ([]byte, error) {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -241,8 +240,8 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 	return out, nil
 }
 
-// config runs "locksmithctl config" in a root, and returns the settings that somebody has set, a line
-// each, with single blanks.
+// config runs "locksmithctl config" in a root, and returns the settings that are not defaults, one a line, with
+// single blanks.
 func config(root string) (settings, stderr string, status int, err error) {
 	cmd := exec.Command("chroot", root, "/usr/bin/locksmithctl", "config")
 	cmd.Env = []string{"ZONEINFO=/usr/share/zoneinfo.zip"}

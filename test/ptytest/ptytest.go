@@ -1,7 +1,7 @@
-// Package ptytest opens pseudo terminals for tests, pty(7).
+// Package ptytest opens pseudo terminals (pty(7)) for tests.
 //
-// It guarantees that they are closed with the test. It makes no terminal the
-// controlling one of a process: a Ctrl-C is to be sent as a signal.
+// It guarantees that they are closed at the end of the test. It makes no terminal the controlling one of a
+// process, so a test sends Ctrl-C as a signal.
 package ptytest
 
 import (
@@ -14,9 +14,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// Open opens a terminal of 80x24: program is where a program's output goes and
-// its input comes from, screen where the test reads the one and writes the other. A
-// read of screen fails with EIO once nobody has program open any more.
+// Open opens a terminal of 80x24. A program reads and writes program; the test reads the program's output from
+// screen and writes its input there. A read from screen fails with EIO once nobody has program open.
 func Open(t testing.TB) (program, screen *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)

@@ -1,4 +1,4 @@
-// Package randtest seeds random tests, so that one that failed can be repeated.
+// Package randtest seeds random tests so that a failed run can be repeated.
 package randtest
 
 import (
@@ -8,11 +8,10 @@ import (
 	"testing"
 )
 
-// variable repeats a run.
+// variable sets the seed, to repeat a run.
 const variable = "LOCKSMITH_SEED"
 
-// Seed returns the seed for a test: $LOCKSMITH_SEED, or else one of its own. It
-// is in the test's log.
+// Seed returns the seed for a test, $LOCKSMITH_SEED or a random one, and logs it.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := rand.Uint64()

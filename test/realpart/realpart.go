@@ -1,9 +1,8 @@
-// Package realpart has a test left out where this machine has not got the real part that
-// it needs, such as an etcd, a dbus-daemon or root.
+// Package realpart skips tests that need a real part which this machine lacks, such as an etcd, a dbus-daemon or
+// root.
 //
-// So `go test ./...` passes on a clean clone; `go test -v` says what is left out. `make
-// test` and `make e2e` bring every part, and let none be missing: there, and where
-// the variable CI is set, the test fails.
+// So `go test ./...` passes on a clean clone; `go test -v` lists the skipped tests. `make test` and `make e2e`
+// install every part and require it: there, and where the variable CI is set, the test fails instead.
 package realpart
 
 import (
@@ -13,24 +12,25 @@ import (
 	"os/exec"
 )
 
-// Variable is set by make, to "1", for what is to have every part.
+// Variable is set to "1" by make where every part is required.
 const Variable = "LOCKSMITH_REQUIRE_ALL"
 
-// Required tells whether a missing part is a failure.
+// Required reports whether a missing part is a failure.
 func Required() bool {
 	ci := os.Getenv("CI")
 	return os.Getenv(Variable) == "1" || ci != "" && ci != "0" && ci != "false"
 }
 
-// Missing is the error for a part that this machine has not got.
+// Missing is the error for a part that this machine lacks.
 type Missing struct {
-	Part   string // what is missing, and why if that is known
-	Remedy string // what brings it
+	Part   string // what is missing, and why if known
+	Remedy string // what installs it
 }
 
 func (m *Missing) Error() string { return fmt.Sprintf("%s is missing: %s", m.Part, m.Remedy) }
 
-// Root is an error unless this process is root's. what is what needs it, in a word or two.
+// Root returns an error unless this process is root's. The parameter what names the thing that needs root, in a
+// word or two.
 func Root(what string) error {
 	if os.Geteuid() == 0 {
 		return nil
@@ -38,7 +38,7 @@ func Root(what string) error {
 	return &Missing{"root, for " + what, "run it as root"}
 }
 
-// Tool is an error unless there is a program of this name, which is in a package of Debian.
+// Tool returns an error unless the program name is installed; pkg is its Debian package.
 func Tool(name, pkg string) error {
 	if _, err := exec.LookPath(name); err != nil {
 		return &Missing{name, "apt-get install " + pkg}
@@ -46,42 +46,42 @@ func Tool(name, pkg string) error {
 	return nil
 }
 
-// T is what Must needs of a *testing.T or *testing.B.
+// T has the methods of *testing.T and *testing.B that Must needs.
 type T interface {
 	Helper()
 	Fatal(args ...any)
 	Skip(args ...any)
 }
 
-// Must ends a test that cannot go on because of the first of the errors that is not nil:
-// it is left out where a part is missing that is not required, and otherwise fails.
+// Must ends a test at the first error that is not nil. It skips the test if a part is missing that is not
+// required; otherwise the test fails.
 func Must(t T, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if err == nil {
 			continue
 		}
-		if line, leftOut := LeftOut(err); leftOut {
+		if line, skipped := Skipped(err); skipped {
 			t.Skip(line)
 		}
 		t.Fatal(err)
 	}
 }
 
-// LeftOut tells whether a test that needs a part is left out, and how to run it, in one line.
-func LeftOut(err error) (line string, leftOut bool) {
+// Skipped reports whether an error skips a test, and returns one line that says how to run it.
+func Skipped(err error) (line string, skipped bool) {
 	var missing *Missing
 	if Required() || !errors.As(err, &missing) {
 		return "", false
 	}
-	return fmt.Sprintf("left out: %v; `make test` and `make e2e` run everything", missing), true
+	return fmt.Sprintf("skipped: %v; `make test` and `make e2e` run everything", missing), true
 }
 
-// Status is the exit status of a TestMain that cannot run its tests because of err, which
-// it prints. Behind the "ok" of tests that are left out go test says "[no tests to run]".
+// Status prints err and returns the exit status of a TestMain that cannot run its tests because of it. For skipped
+// tests go test then prints "[no tests to run]" after "ok".
 func Status(err error) int {
-	line, leftOut := LeftOut(err)
-	if !leftOut {
+	line, skipped := Skipped(err)
+	if !skipped {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -7,30 +7,30 @@ import (
 	"testing"
 )
 
-// ended is how a test ended, and with which words.
-type ended struct{ how, words string }
+// ended records how a test ended, and its message.
+type ended struct{ how, message string }
 
 func (*ended) Helper()             {}
 func (e *ended) Fatal(args ...any) { e.end("failed", args) }
-func (e *ended) Skip(args ...any)  { e.end("left out", args) }
+func (e *ended) Skip(args ...any)  { e.end("skipped", args) }
 
 func (e *ended) end(how string, args []any) {
 	*e = ended{how, fmt.Sprint(args...)}
 	panic(e)
 }
 
-func TestAMissingPartIsLeftOutOnlyWhereItIsNotRequired(t *testing.T) {
+func TestMissingPartSkipsATestOnlyWhereItIsNotRequired(t *testing.T) {
 	missing := fmt.Errorf("start a server: %w", Tool("no-such-program", "the-package"))
 	for _, test := range []struct {
 		name, ci, all string
 		err           error
 		want          string
 	}{
-		{"nothing is wrong", "", "", nil, ""},
-		{"go test", "", "", missing, "left out"},
+		{"no error", "", "", nil, ""},
+		{"go test", "", "", missing, "skipped"},
 		{"make test", "", "1", missing, "failed"},
 		{"CI", "true", "", missing, "failed"},
-		{"not CI", "false", "", missing, "left out"},
+		{"not CI", "false", "", missing, "skipped"},
 		{"another error", "", "", errors.New("there, but broken"), "failed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -42,10 +42,10 @@ func TestAMissingPartIsLeftOutOnlyWhereItIsNotRequired(t *testing.T) {
 				Must(e, nil, test.err)
 			}()
 			if e.how != test.want {
-				t.Errorf("the test %s (%s), want %q", e.how, e.words, test.want)
+				t.Errorf("the test %s (%s), want %q", e.how, e.message, test.want)
 			}
-			if e.how == "left out" && (!strings.Contains(e.words, "no-such-program is missing: apt-get install the-package") || strings.Contains(e.words, "\n")) {
-				t.Errorf("it says %q", e.words)
+			if e.how == "skipped" && (!strings.Contains(e.message, "no-such-program is missing: apt-get install the-package") || strings.Contains(e.message, "\n")) {
+				t.Errorf("the message is %q", e.message)
 			}
 		})
 	}

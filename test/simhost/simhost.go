@@ -1,10 +1,8 @@
-// Package simhost simulates hosts of a fleet on one machine, for the demo and
-// for tests: each has a directory in the place of /, a message bus of its own
-// with a simulated update_engine and logind, and a real locksmithd process.
+// Package simhost simulates hosts of a fleet on one machine, for tests and for the demo.
 //
-// It guarantees that nothing here needs privilege, and that Close leaves no
-// process behind. It does not reboot anything: Boot and Halt stand for the two
-// ends of a reboot, and the caller decides when they happen.
+// Each host has a directory in place of /, a message bus with a scripted update_engine and logind, and a real
+// locksmithd process. Nothing here needs privilege, and Close leaves no process behind. A host does not reboot by
+// itself: Halt and Boot are the two halves of a reboot, and the caller decides when they happen.
 package simhost
 
 import (
@@ -28,14 +26,14 @@ import (
 // Options describe a host.
 type Options struct {
 	Locksmithd string // path of the binary
-	Dir        string // in the place of /; made if it is missing
+	Dir        string // takes the place of /; made if it is missing
 	MachineID  string
 	UpdateConf string   // content of /etc/flatcar/update.conf
 	Args       []string // more arguments for locksmithd
 	Env        []string // more environment for locksmithd
 }
 
-// Host is one simulated host. Its methods are safe for concurrent use.
+// Host is a simulated host. Its methods are safe for concurrent use.
 type Host struct {
 	Bus    *bustest.Bus
 	Engine *bustest.Engine
@@ -44,15 +42,14 @@ type Host struct {
 	notify *net.UnixConn
 
 	mu      sync.Mutex
-	daemon  *proc.Process // nil while it is down
+	daemon  *proc.Process // nil before the first start
 	log     bytes.Buffer
-	notices []string // what it told its service manager, sd_notify(3)
+	notices []string // to its service manager, sd_notify(3)
 	status  string   // the last STATUS= of daemon
 	changed chan struct{}
 }
 
-// New makes a host that is down: its bus, update_engine and logind run, its
-// locksmithd does not.
+// New makes a host whose bus, update_engine and logind run, but not its locksmithd.
 func New(o Options) (_ *Host, err error) {
 	h := &Host{o: o, changed: make(chan struct{})}
 	defer func() {
@@ -81,7 +78,7 @@ func New(o Options) (_ *Host, err error) {
 	if err := errors.Join(h.Engine.Appear(), h.Logind.Appear()); err != nil {
 		return nil, err
 	}
-	// The kernel takes 108 bytes for the name of a socket: it lives beside the bus's.
+	// The path of a socket has at most 108 bytes, so the socket is beside that of the bus.
 	socket := filepath.Join(filepath.Dir(strings.TrimPrefix(h.Bus.Address(), "unix:path=")), "notify")
 	if h.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
 		return nil, err
@@ -93,7 +90,7 @@ func New(o Options) (_ *Host, err error) {
 	return h, nil
 }
 
-// Path returns where a path of the host is.
+// Path returns the path here of a path of the host.
 func (h *Host) Path(path string) string { return filepath.Join(h.o.Dir, path) }
 
 // Configure replaces /etc/flatcar/update.conf.
@@ -101,7 +98,7 @@ func (h *Host) Configure(updateConf string) error {
 	return os.WriteFile(h.Path("etc/flatcar/update.conf"), []byte(updateConf), 0o644)
 }
 
-// Rename gives the host a name of its own; without one it has that of the machine.
+// Rename changes the host's name, which is this machine's at first.
 func (h *Host) Rename(hostname string) error {
 	return os.WriteFile(h.Path("proc/sys/kernel/hostname"), []byte(hostname+"\n"), 0o644)
 }
@@ -111,7 +108,7 @@ func (h *Host) Start() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.daemon != nil && h.daemon.Running() {
-		return errors.New("start locksmithd: it runs already")
+		return errors.New("start locksmithd: it is running already")
 	}
 	cmd := exec.Command(h.o.Locksmithd, append([]string{"--root=" + h.o.Dir}, h.o.Args...)...)
 	cmd.Env = append([]string{
@@ -119,7 +116,7 @@ func (h *Host) Start() error {
 		"NOTIFY_SOCKET=" + h.notify.LocalAddr().String(),
 		"GOMAXPROCS=1",
 	}, h.o.Env...)
-	if tz, ok := os.LookupEnv("TZ"); ok { // else it is the host's
+	if tz, ok := os.LookupEnv("TZ"); ok { // otherwise the host's zone applies
 		cmd.Env = append([]string{"TZ=" + tz}, cmd.Env...)
 	}
 	cmd.Stdout, cmd.Stderr = (*logWriter)(h), (*logWriter)(h)
@@ -132,8 +129,8 @@ func (h *Host) Start() error {
 	return nil
 }
 
-// Boot is Start after a reboot: the boot id is a new one, update_engine has
-// nothing to report, and /run is empty but for the coordinator file's folder.
+// Boot is Start after a reboot: the boot id is new, update_engine is idle, and /run is empty except for the folder
+// of the coordinator file.
 func (h *Host) Boot() error {
 	if err := os.RemoveAll(h.Path("run/locksmith")); err != nil {
 		return err
@@ -148,7 +145,7 @@ func (h *Host) Boot() error {
 	return h.Start()
 }
 
-// Halt ends locksmithd as systemd does when the host goes down, and waits.
+// Halt ends locksmithd as systemd does when the host goes down, and waits for its end.
 func (h *Host) Halt() error {
 	if err := h.Logind.SetPreparing(true); err != nil {
 		return err
@@ -173,51 +170,48 @@ func (h *Host) Stop() error {
 	return nil
 }
 
-// Daemon returns the process that was started last, nil before the first.
+// Daemon returns the process that was started last, or nil.
 func (h *Host) Daemon() *proc.Process {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.daemon
 }
 
-// Log returns all that locksmithd wrote so far.
+// Log returns the output of locksmithd so far.
 func (h *Host) Log() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.log.String()
 }
 
-// Status returns the line that systemctl status would show: the last one of the
-// process that was started last.
+// Status returns the line that systemctl status would show: the last one from the process that was started last.
 func (h *Host) Status() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.status
 }
 
-// Notices returns all assignments, such as READY=1, that locksmithd sent to its
-// service manager so far.
+// Notices returns all assignments, such as READY=1, that locksmithd has sent to its service manager.
 func (h *Host) Notices() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.notices)
 }
 
-// Changed returns a channel that is closed at the next change of what Log,
-// Status, Notices and Daemon return.
+// Changed returns a channel that is closed at the next change of the results of Log, Status, Notices and Daemon.
 func (h *Host) Changed() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.changed
 }
 
-// change tells those who wait; h.mu is held.
+// change reports a change to those who wait; h.mu is held.
 func (h *Host) change() {
 	close(h.changed)
 	h.changed = make(chan struct{})
 }
 
-// Close ends everything. The directory stays.
+// Close ends all processes. The directory stays.
 func (h *Host) Close() error {
 	if d := h.Daemon(); d != nil {
 		d.Kill()
@@ -236,7 +230,7 @@ func (h *Host) newBootID() error {
 	return os.WriteFile(h.Path("proc/sys/kernel/random/boot_id"), []byte(rand.Text()+"\n"), 0o644)
 }
 
-// listen receives what locksmithd tells its service manager.
+// listen receives the notifications of locksmithd to its service manager.
 func (h *Host) listen(conn *net.UnixConn) {
 	buffer, control := make([]byte, 1<<16), make([]byte, syscall.CmsgSpace(syscall.SizeofUcred))
 	for {
@@ -245,7 +239,7 @@ func (h *Host) listen(conn *net.UnixConn) {
 			return // closed
 		}
 		h.mu.Lock()
-		// One that was killed may have left something unread, which is not for its successor.
+		// A message of a process that was killed may be read late. It is not the status of the next process.
 		current := h.daemon != nil && sender(control[:c]) == h.daemon.PID()
 		for line := range strings.Lines(string(buffer[:n])) {
 			line = strings.TrimSuffix(line, "\n")
@@ -259,7 +253,7 @@ func (h *Host) listen(conn *net.UnixConn) {
 	}
 }
 
-// passCredentials makes the kernel say of every message which process sent it.
+// passCredentials makes the kernel add the sender's process id to every message.
 func passCredentials(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -272,7 +266,7 @@ func passCredentials(conn *net.UnixConn) error {
 	return errors.Join(err, failed)
 }
 
-// sender returns the process id in the control data of a message, 0 if there is none.
+// sender returns the process id in the control data of a message, or 0.
 func sender(control []byte) int {
 	messages, err := syscall.ParseSocketControlMessage(control)
 	if err != nil || len(messages) != 1 {
@@ -285,7 +279,7 @@ func sender(control []byte) int {
 	return int(credentials.Pid)
 }
 
-// logWriter adds to a host's log.
+// logWriter appends to a host's log.
 type logWriter Host
 
 func (w *logWriter) Write(p []byte) (int, error) {

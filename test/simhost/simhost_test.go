@@ -14,8 +14,7 @@ import (
 	"github.com/locksmithd/locksmith/test/simhost"
 )
 
-// chatty tells this program, run again as a host's locksmithd, to say nothing but its
-// process id, again and again.
+// chatty makes this program, run again as a host's locksmithd, send its process id as its status again and again.
 const chatty = "SIMHOST_CHATTY"
 
 func TestMain(m *testing.M) {
@@ -30,14 +29,14 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// What a process that was killed said last is read when the next one runs already.
-func TestStatusIsOfTheProcessThatWasStartedLast(t *testing.T) {
+// The last message of a process that was killed is read while the next process runs.
+func TestStatusComesFromTheProcessThatWasStartedLast(t *testing.T) {
 	h, err := simhost.New(simhost.Options{Locksmithd: "/proc/self/exe", Dir: t.TempDir(), MachineID: "host", Env: []string{chatty + "=yes"}})
 	realpart.Must(t, err)
 	defer h.Close()
 	stop := make(chan struct{})
 	busy := sync.WaitGroup{}
-	busy.Go(func() { // it keeps the host from reading what it is told
+	busy.Go(func() { // keeps the host from reading its messages
 		for {
 			select {
 			case <-stop:
