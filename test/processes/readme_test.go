@@ -1,0 +1,58 @@
+package processes
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/simhost"
+)
+
+// The commands in the README, run in their order on a fleet such as it describes, print what it shows, but for times,
+// who runs them, and the width of columns.
+func TestCommandsOfTheReadmePrintWhatItShows(t *testing.T) {
+	t.Parallel()
+	readme := documents(t)["README.md"]
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	newNamed := func(name, id string) *host {
+		h := newHost(t, g.conf(), func(o *simhost.Options) { o.MachineID = id })
+		must.Do(t, h.Rename(name))
+		h.Engine.Set(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "4230.2.1"})
+		h.start()
+		return h
+	}
+	web1 := newNamed("web-1", "69d27b356a94476da859461d3a3bc6fd")
+	web1.awaitReboot()
+	newNamed("web-3", "b8a1c1c2f9de4ad3a7c7b7a3de0d8a11").awaitStatus("no slot is free", "web-1")
+
+	commands := regexp.MustCompile(`(?m)^    \$ locksmithctl (.*)\n((?:\n?    [^$\n].*\n)*)`).FindAllStringSubmatch(readme, -1)
+	if len(commands) != 5 {
+		t.Fatalf("the README shows %d commands, want 5", len(commands))
+	}
+	for _, c := range commands {
+		var args []string
+		for _, arg := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(c[1], -1) {
+			args = append(args, strings.Trim(arg, `"`))
+		}
+		r := web1.run(locksmithctl(), args...)
+		if got, want := steady(r.stdout+r.stderr), steady(c[2]); r.status != 0 || got != want {
+			t.Errorf("locksmithctl %s: status %d\n%s\nthe README shows\n%s", c[1], r.status, got, want)
+		}
+	}
+}
+
+// steady returns the output of a command without what is another one each time.
+func steady(output string) string {
+	for _, vary := range []struct{ pattern, name string }{
+		{`[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+`, "TIME"},
+		{`\b\d+[hms][\dms]*\b`, "AGE"},
+		{`by \S+@[\w-]+`, "by USER"},
+		{`[ \n]+`, " "},
+	} {
+		output = regexp.MustCompile(vary.pattern).ReplaceAllString(output, vary.name)
+	}
+	return strings.TrimSpace(output)
+}
