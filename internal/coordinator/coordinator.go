@@ -1,17 +1,16 @@
-// Package coordinator owns /run/update-engine/coordinator.conf, the file in
-// which the one reboot coordinator of a host says who it is and what it does.
+// Package coordinator owns /run/update-engine/coordinator.conf, in which the one reboot coordinator of a
+// host gives its name and its state.
 //
-// It guarantees that from Open to Close an exclusive flock(2) is held on the
-// file that the path names, also while its content is replaced; that a reader
-// sees the old content or the new, never a part; and that two programs which
-// keep to the same protocol are never both the coordinator. When the process
-// dies the kernel gives the lock back.
+// It guarantees that from Open to Close an exclusive flock(2) is held on the file at the path, also while
+// its content is replaced; that a reader sees the old content or the new, never a part; and that of
+// programs that follow this protocol only one is the coordinator. When the process dies the kernel
+// releases the lock.
 //
-// Everybody may read the file, and who can open a file can lock it. So a lock of a user
-// other than root, who can be no reboot coordinator, does not count; see judge.
+// Every user can read the file, and so can lock it. A lock of a user other than root does not count,
+// because only root can be a reboot coordinator; see findHolder.
 //
-// It does not guard against programs of root that replace or remove the file without
-// holding its lock; it only notices them.
+// The package does not guard against programs of root that replace or remove the file without holding its
+// lock; it only notices them.
 package coordinator
 
 import (
@@ -26,10 +25,10 @@ import (
 	"time"
 )
 
-// DefaultPath is where the file is expected on a host.
+// DefaultPath is the path of the file on a host.
 const DefaultPath = "/run/update-engine/coordinator.conf"
 
-// name is what this program calls itself in the file.
+// name is this program's name in the file.
 const name = "locksmithd"
 
 // State is what the coordinator is doing, as the file spells it.
@@ -44,15 +43,15 @@ const (
 	Disabled      State = "disabled"
 )
 
-// ErrReplaced says that the file at the path is not the one that was locked:
-// a program that does not keep to the protocol removed or replaced it.
+// ErrReplaced means that the file at the path is not the one that was locked: a program that does not
+// follow the protocol removed or replaced it.
 var ErrReplaced = errors.New("the coordinator file was removed or replaced by another program, restart locksmithd to take it again")
 
 const (
-	// patience is how long Open waits for a lock that somebody has for a moment, as login
-	// profiles do to read the file.
+	// patience is how long Open waits for the lock: others may hold it for a moment, as login profiles do
+	// to read the file.
 	patience = 5 * time.Second
-	// retryEvery is how often it tries.
+	// retryEvery is the time between two attempts.
 	retryEvery = 50 * time.Millisecond
 )
 
@@ -62,7 +61,7 @@ type File struct {
 	locked *os.File // the open file description that carries the lock; nil once closed
 }
 
-// Open is Lock, and writes the state Starting.
+// Open locks the file, see Lock, and writes the state Starting.
 func Open(ctx context.Context, path, strategy string, log *slog.Logger) (*File, error) {
 	f, err := Lock(ctx, path, log)
 	if err != nil {
@@ -75,9 +74,9 @@ func Open(ctx context.Context, path, strategy string, log *slog.Logger) (*File, 
 	return f, nil
 }
 
-// Lock creates the file and its folder where they are missing, and locks it. Its content stays as it is. While
-// somebody has the lock who may be another coordinator it tries for five seconds, and then the error is a
-// *HeldError. It says in the log if it did not count a lock.
+// Lock locks the file, whose content stays as it is. It creates the file and its folder if they are missing.
+// While another process that may be a coordinator holds the lock, Lock tries for five seconds; then the error
+// is a *HeldError. It logs a lock that does not count.
 func Lock(ctx context.Context, path string, log *slog.Logger) (*File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("create the coordinator file's folder: %w", err)
@@ -88,12 +87,12 @@ func Lock(ctx context.Context, path string, log *slog.Logger) (*File, error) {
 		return nil, err
 	}
 	if !mine {
-		log.Warn("the lock on the coordinator file is of a user who can be no reboot coordinator, and does not count", "file", path)
+		log.Warn("the lock on the coordinator file is held by a user who cannot be a reboot coordinator; it does not count", "file", path)
 	}
 	return f, nil
 }
 
-// lock opens the file and takes the lock, or sees that whoever has it can be no coordinator; then mine is false.
+// lock opens the file and takes the lock. mine is false if another process holds it that cannot be a coordinator.
 func (f *File) lock(ctx context.Context) (mine bool, err error) {
 	enough := time.NewTimer(patience)
 	defer enough.Stop()
@@ -103,7 +102,7 @@ func (f *File) lock(ctx context.Context) (mine bool, err error) {
 		if f.locked, mine, err = lockPath(f.path); err != nil || mine {
 			return mine, err
 		}
-		held := judge(f.locked, f.path)
+		held := findHolder(f.locked, f.path)
 		if held == nil && last {
 			return false, nil
 		}
@@ -121,8 +120,7 @@ func (f *File) lock(ctx context.Context) (mine bool, err error) {
 	}
 }
 
-// Set replaces the file's content. On error the old content and the lock are
-// still in place.
+// Set replaces the file's content. After an error the old content and the lock are still in place.
 func (f *File) Set(strategy string, state State) error {
 	if f.locked == nil {
 		return fmt.Errorf("write coordinator file: %w", fs.ErrClosed)
@@ -141,8 +139,7 @@ func (f *File) Set(strategy string, state State) error {
 	if err := os.Rename(next.Name(), f.path); err != nil {
 		return fmt.Errorf("write %s: %w", f.path, errors.Join(err, os.Remove(next.Name()), next.Close()))
 	}
-	// Only now may the old lock go: the path names the new file, and that one
-	// was locked before it had the name.
+	// Only now may the old lock be released: the path names the new file, which was locked before it got that name.
 	old := f.locked
 	f.locked = next
 	if err := old.Close(); err != nil {
@@ -151,7 +148,7 @@ func (f *File) Set(strategy string, state State) error {
 	return nil
 }
 
-// Close gives the lock back. The file stays, with its last content.
+// Close releases the lock. The file stays, with its last content.
 func (f *File) Close() error {
 	if f.locked == nil {
 		return nil
@@ -164,9 +161,9 @@ func (f *File) Close() error {
 	return nil
 }
 
-// prepare writes the new content to a file beside the old one and locks it. Until it is locked nobody
-// but root can open it. Its name is fixed, so that of several processes which would replace the file
-// only one gets here, and what a killed one left behind is used or cleared away.
+// prepare locks a file beside the old one, and writes the new content to it. Until it is locked, only root can
+// open it. Its name is fixed, so that only one of several processes can replace the file at a time, and so that
+// a file that a killed process left is used or removed.
 func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
 	temporary := filepath.Join(filepath.Dir(f.path), "."+filepath.Base(f.path)+".new")
 	for {
@@ -175,7 +172,7 @@ func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
 			return nil, err
 		}
 		info, err := next.Stat()
-		if err == nil && info.Mode().Perm() != ownerOnly { // others may have it locked
+		if err == nil && info.Mode().Perm() != ownerOnly { // another user may have locked it
 			err = os.Remove(temporary)
 			next.Close()
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -202,7 +199,7 @@ func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
 		if err == nil {
 			_, err = fmt.Fprintf(next, "NAME=%s\nSTRATEGY=%s\nSTATE=%s\n", name, strategy, state)
 		}
-		if err == nil { // everybody may read it, whatever this process's umask
+		if err == nil { // readable for every user, whatever this process's umask
 			err = next.Chmod(0o644)
 		}
 		if err != nil {
@@ -212,12 +209,12 @@ func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
 	}
 }
 
-// lockPath opens the file at path, and locks it unless somebody else has. The lock belongs to
-// the inode and not to the name, and a holder replaces the inode at every
-// change of state: a lock on one that has lost the name is worth nothing.
+// lockPath opens the file at path, and locks it unless another process holds the lock. The lock belongs to the
+// inode and not to the name, and a holder replaces the inode at every change of state: a lock on an inode that
+// has lost the name does not count.
 func lockPath(path string) (file *os.File, mine bool, err error) {
 	for {
-		// To read only: who has it open for writing tells who holds it.
+		// For reading only: a process that has it open for writing is a coordinator, see findHolder.
 		file, err := openRegular(path, os.O_RDONLY)
 		if err != nil {
 			return nil, false, err
@@ -239,12 +236,11 @@ func lockPath(path string) (file *os.File, mine bool, err error) {
 	}
 }
 
-// ownerOnly is the mode of new files: nobody else can lock what they cannot open.
+// ownerOnly is the mode of new files: other users cannot open them, and so cannot lock them.
 const ownerOnly fs.FileMode = 0o600
 
-// openRegular opens or creates a file, and nothing but a plain file:
-// renaming over a symbolic link would leave the link's target unlocked, and
-// O_NONBLOCK keeps a named pipe from holding us up.
+// openRegular opens or creates a plain file, and refuses every other kind: renaming over a symbolic link would
+// leave the link's target unlocked. O_NONBLOCK prevents waiting for the writer of a named pipe.
 func openRegular(path string, mode int) (*os.File, error) {
 	file, err := os.OpenFile(path, mode|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, ownerOnly)
 	if errors.Is(err, syscall.ELOOP) {
@@ -268,7 +264,7 @@ func openRegular(path string, mode int) (*os.File, error) {
 	return file, nil
 }
 
-// isAt tells whether path still names the open file.
+// isAt reports whether path still names the open file.
 func isAt(file *os.File, path string) (bool, error) {
 	mine, err := file.Stat()
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// holderVariable makes this test binary, run again, hold the file it names.
+// holderVariable makes this test binary, when run again, hold the file that it names.
 const holderVariable = "COORDINATOR_HOLDER"
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// start opens the file as the daemon does that starts.
+// start opens the file as a starting daemon does.
 func start(path string) (*File, error) {
 	return Open(context.Background(), path, "reboot", slog.New(slog.DiscardHandler))
 }
@@ -50,9 +50,7 @@ func start(path string) (*File, error) {
 func open(t *testing.T, path string) *File {
 	t.Helper()
 	f, err := Open(t.Context(), path, "etcd-lock", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { f.Close() })
 	return f
 }
@@ -69,13 +67,11 @@ func expect(t *testing.T, path, want string) {
 	}
 }
 
-// free tells whether another coordinator could take the file now.
+// free reports whether another coordinator could lock the file now.
 func free(t *testing.T, path string) bool {
 	t.Helper()
 	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer file.Close()
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
@@ -91,9 +87,7 @@ func TestFileSaysWhoAndWhat(t *testing.T) {
 	f := open(t, path)
 	expect(t, path, content("etcd-lock", Starting))
 	for _, state := range []State{Running, RebootPlanned, Rebooting, Disabled} {
-		if err := f.Set("reboot", state); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Set("reboot", state))
 		expect(t, path, content("reboot", state))
 		if free(t, path) {
 			t.Errorf("%s: the file is not locked", state)
@@ -107,9 +101,7 @@ func TestFileSaysWhoAndWhat(t *testing.T) {
 	if err != nil || len(entries) != 1 {
 		t.Errorf("beside the file lie %v, %v", entries, err)
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Close())
 	if !free(t, path) {
 		t.Error("still locked after Close")
 	}
@@ -131,24 +123,18 @@ func TestCannotStartWhileAnotherCoordinatorHoldsTheFile(t *testing.T) {
 		{strings.Repeat("x", 1<<20), ""},
 	} {
 		path := filepath.Join(t.TempDir(), "coordinator.conf")
-		if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte(test.content), 0o600))
 		other, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
+		must.Do(t, syscall.Flock(int(other.Fd()), syscall.LOCK_EX))
 		var held *HeldError
-		synctest.Test(t, func(t *testing.T) { // it waits a while
+		synctest.Test(t, func(t *testing.T) { // start waits for some seconds
 			_, err = start(path)
 		})
 		if !errors.As(err, &held) || held.Name != test.name || held.Path != path || held.PID != os.Getpid() {
 			t.Errorf("got %v, want a HeldError naming %q", err, test.name)
 		} else if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), test.name) {
-			t.Errorf("the message names not all: %v", err)
+			t.Errorf("the message lacks the path or the name: %v", err)
 		}
 		expect(t, path, test.content)
 		other.Close()
@@ -161,17 +147,11 @@ func TestFileIsTakenOverFromADeadCoordinator(t *testing.T) {
 	holder := exec.Command("/proc/self/exe")
 	holder.Env = []string{holderVariable + "=" + path}
 	stdin, err := holder.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer stdin.Close()
 	stdout, err := holder.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
+	must.Do(t, holder.Start())
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "held\n" {
 		t.Fatalf("the holder says %q, %v", line, err)
 	}
@@ -179,20 +159,16 @@ func TestFileIsTakenOverFromADeadCoordinator(t *testing.T) {
 	if _, err := start(path); !errors.As(err, &held) {
 		t.Errorf("while it lives: %v", err)
 	}
-	// What a coordinator leaves that dies while it writes.
-	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".coordinator.conf.new"), []byte("NAME=lo"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	// A coordinator that dies while it writes leaves this.
+	must.Do(t, os.WriteFile(filepath.Join(filepath.Dir(path), ".coordinator.conf.new"), []byte("NAME=lo"), 0o600))
+	must.Do(t, holder.Process.Kill())
 	_ = holder.Wait()
 	open(t, path)
 	expect(t, path, content("etcd-lock", Starting))
 }
 
-// While the state changes all the time, nobody reads a part of the file, and
-// nobody gets the lock on what the path names.
+// While the state changes all the time, no reader gets a part of the file, and no other process gets the lock on
+// the file at the path.
 func TestFileIsAlwaysWholeAndAlwaysLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coordinator.conf")
 	f := open(t, path)
@@ -203,20 +179,20 @@ func TestFileIsAlwaysWholeAndAlwaysLocked(t *testing.T) {
 	}
 	done := make(chan struct{})
 	var watchers sync.WaitGroup
-	watch := func(look func()) {
+	repeat := func(check func()) {
 		watchers.Go(func() {
 			for {
 				select {
 				case <-done:
 					return
 				default:
-					look()
+					check()
 				}
 			}
 		})
 	}
 	reads := 0
-	watch(func() {
+	repeat(func() {
 		got, err := os.ReadFile(path)
 		if err != nil || !whole[string(got)] {
 			t.Errorf("read %q, %v", got, err)
@@ -224,7 +200,7 @@ func TestFileIsAlwaysWholeAndAlwaysLocked(t *testing.T) {
 		reads++
 	})
 	contests := 0
-	watch(func() {
+	repeat(func() {
 		file, err := os.Open(path)
 		if err != nil {
 			t.Error(err)
@@ -235,26 +211,24 @@ func TestFileIsAlwaysWholeAndAlwaysLocked(t *testing.T) {
 		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 			return
 		}
-		// Ours if it is a file that has lost the name meanwhile.
+		// The lock can be taken only if the file has lost its name in the meantime.
 		if current, err := isAt(file, path); err != nil || current {
 			t.Errorf("got the lock on the current file: %v", err)
 		}
 	})
-	watch(func() {
+	repeat(func() {
 		var held *HeldError
 		if other, err := start(path); !errors.As(err, &held) || held.Name != name {
 			t.Errorf("a second coordinator: %v, %v", other, err)
 		}
 	})
 	for i := range 300 {
-		if err := f.Set("etcd-lock", states[i%len(states)]); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Set("etcd-lock", states[i%len(states)]))
 	}
 	close(done)
 	watchers.Wait()
 	if reads == 0 || contests == 0 {
-		t.Errorf("%d reads, %d contests: nobody looked", reads, contests)
+		t.Errorf("%d reads and %d attempts to lock", reads, contests)
 	}
 }
 
@@ -287,12 +261,10 @@ func TestOnlyOneOfManyOpensWins(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
+func TestOnlyAPlainFileIsAccepted(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target")
-	if err := os.WriteFile(target, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(target, []byte("precious"), 0o600))
 	for _, test := range []struct {
 		name string
 		make func(path string) error
@@ -304,9 +276,7 @@ func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
 		{"named pipe", func(path string) error { return syscall.Mkfifo(path, 0o644) }, "is not a plain file"},
 	} {
 		path := filepath.Join(dir, test.name)
-		if err := test.make(path); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, test.make(path))
 		done := make(chan error, 1)
 		go func() {
 			_, err := start(path)
@@ -322,9 +292,7 @@ func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
 
 func TestFolderThatCannotBeMadeIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, nil, 0o600))
 	if _, err := start(filepath.Join(file, "update-engine", "coordinator.conf")); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("got %v", err)
 	}
@@ -335,11 +303,9 @@ func TestFailedSetKeepsFileAndLock(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "coordinator.conf")
 	f := open(t, path)
-	// A folder in the way that cannot be removed, also for root.
+	// Not even root can remove this folder, which has the name of the new file.
 	obstacle := filepath.Join(dir, ".coordinator.conf.new")
-	if err := os.MkdirAll(filepath.Join(obstacle, "full"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.MkdirAll(filepath.Join(obstacle, "full"), 0o755))
 	if err := f.Set("etcd-lock", Running); err == nil {
 		t.Error("no error")
 	}
@@ -347,27 +313,21 @@ func TestFailedSetKeepsFileAndLock(t *testing.T) {
 	if free(t, path) {
 		t.Error("the lock is lost")
 	}
-	if err := os.RemoveAll(obstacle); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.RemoveAll(obstacle))
 	if err := f.Set("etcd-lock", Running); err != nil {
 		t.Errorf("once the obstacle is gone: %v", err)
 	}
 	expect(t, path, content("etcd-lock", Running))
 }
 
-func TestFileThatIsAnothersNowIsNotOverwritten(t *testing.T) {
+func TestReplacedFileIsNotOverwritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coordinator.conf")
 	f := open(t, path)
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Remove(path))
 	if err := f.Set("etcd-lock", Running); !errors.Is(err, ErrReplaced) {
 		t.Errorf("removed: %v", err)
 	}
-	if err := os.WriteFile(path, []byte("NAME=another\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte("NAME=another\n"), 0o600))
 	if err := f.Set("etcd-lock", Running); !errors.Is(err, ErrReplaced) {
 		t.Errorf("replaced: %v", err)
 	}

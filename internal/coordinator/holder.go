@@ -14,26 +14,26 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// HeldError says that another program has the lock, which may be a coordinator.
+// HeldError means that another process that may be a coordinator holds the lock.
 type HeldError struct {
 	Path string
-	Name string // NAME= in the file; empty when it does not say, or is not known to be the holder's
-	PID  int    // of the process that took the lock; 0 when it is not known
+	Name string // NAME= in the file; empty if there is none, or if it may not be the holder's
+	PID  int    // of the process that took the lock; 0 if unknown
 
-	// writer says that it has the file open for writing, and so is a coordinator; root that it is root's.
-	writer, root bool
+	writer bool // the process has the file open for writing, and so is a coordinator
+	root   bool // the process is root's
 }
 
 func (e *HeldError) Error() string {
 	const only = "only one reboot coordinator may run on a host"
-	process := "a process that is not known"
+	process := "an unknown process"
 	if e.PID != 0 {
 		process = fmt.Sprintf("process %d", e.PID)
 		if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", e.PID)); err == nil {
 			process += fmt.Sprintf(" (%s)", safetext.Clean(strings.TrimSpace(string(comm))))
 		}
 	}
-	find := fmt.Sprintf("as root, \"lslocks\" and \"fuser -v %s\" show who it is", e.Path)
+	find := fmt.Sprintf("as root, \"lslocks\" and \"fuser -v %s\" show which one", e.Path)
 	if e.root {
 		process += " of root"
 	}
@@ -46,13 +46,14 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s is locked by %s: %s; %s", e.Path, process, only, find)
 }
 
-// judge says who holds the lock on the file; nil if only users do who can be no coordinator.
+// findHolder returns who holds the lock on the file, or nil if only processes of users do, which cannot be
+// coordinators.
 //
-// A coordinator is root's, or it could not replace the file. It has written the file, and so
-// has it open for writing, which nobody else can. Whoever has it open for reading only may be a
-// coordinator if all processes that took a lock are root's, or if that cannot be known.
-// A process that took the lock and is gone has left it to one that it started: then it is no coordinator's.
-func judge(file *os.File, path string) *HeldError {
+// A coordinator is root's, or it could not replace the file. It has written the file, and so has it open for
+// writing, which no other user can. A process that has it open for reading only may be a coordinator if it is
+// root's, or if that is unknown. A process that took the lock and has ended left the lock to a process that it
+// started: that one is not a coordinator.
+func findHolder(file *os.File, path string) *HeldError {
 	held := &HeldError{Path: path}
 	pids := holders(file)
 	if len(pids) > 0 {
@@ -74,12 +75,12 @@ func judge(file *os.File, path string) *HeldError {
 	return nil
 }
 
-// openForWriting reports whether any process has the file, which we have open for reading,
-// open for writing. Only if nobody has, the kernel grants a lease to read, see fcntl(2).
+// openForWriting reports whether any process has the file open for writing. file itself is open for reading.
+// Only if no process has, the kernel grants a read lease, see fcntl(2).
 func openForWriting(file *os.File) (bool, error) {
 	switch _, _, err := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_RDLCK); err {
 	case 0:
-		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_UNLCK) // as closing it does
+		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_UNLCK) // closing it would do so, too
 		return false, nil
 	case syscall.EAGAIN:
 		return true, nil
@@ -88,8 +89,8 @@ func openForWriting(file *os.File) (bool, error) {
 	}
 }
 
-// holders returns the processes that have taken a flock(2) on the file, as proc_locks(5) tells. Those in
-// other containers are not among them.
+// holders returns the processes that have taken a flock(2) on the file, from proc_locks(5). Processes in other
+// containers are not among them.
 func holders(file *os.File) []int {
 	info, err := file.Stat()
 	if err != nil {
@@ -105,9 +106,9 @@ func holders(file *os.File) []int {
 	minor := stat.Dev&0xff | stat.Dev>>12&^0xff
 	id := fmt.Sprintf("%02x:%02x:%d", major, minor, stat.Ino)
 	var pids []int
-	for lines := bufio.NewScanner(locks); lines.Scan(); { // users choose how many there are
+	for lines := bufio.NewScanner(locks); lines.Scan(); { // not read at once: users choose how many there are
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != id { // one that waits has "->" there
+		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != id { // a waiting process has "->" as fields[1]
 			continue
 		}
 		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 {
@@ -117,9 +118,9 @@ func holders(file *os.File) []int {
 	return pids
 }
 
-// rootHas reports whether a process is root's, who started it, and not only root's by a
-// set-user-ID program. The sandbox of our unit hides other users' processes; but prlimit(2) is allowed on
-// those alone that are ours in every respect.
+// rootHas reports whether root started a process; a set-user-ID program that a user started does not count. The
+// sandbox of the daemon's unit hides other users' processes in /proc; but prlimit(2) is allowed only on
+// processes whose user ids are all the caller's.
 func rootHas(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err == nil {
@@ -128,7 +129,7 @@ func rootHas(pid int) bool {
 				return strings.Fields(ids)[0] == "0"
 			}
 		}
-		return true // it does not say
+		return true // unknown
 	}
 	limit := func(pid int) error {
 		if _, _, err := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, 0, 0, 0); err != 0 {
@@ -137,7 +138,7 @@ func rootHas(pid int) bool {
 		return nil
 	}
 	switch err := limit(pid); {
-	case limit(0) != nil: // not even on this process: it is forbidden altogether
+	case limit(0) != nil: // forbidden even on this process, so unknown
 		return true
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ESRCH):
 		return false
@@ -145,7 +146,7 @@ func rootHas(pid int) bool {
 	return true
 }
 
-// nameIn returns what the coordinator calls itself in the file, empty when that does not say.
+// nameIn returns the coordinator's name in the file, "" if there is none.
 func nameIn(file *os.File) string {
 	head, err := io.ReadAll(io.NewSectionReader(file, 0, 4096))
 	if err != nil {

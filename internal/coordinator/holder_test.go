@@ -15,10 +15,11 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// lockerVariable makes this test binary, run again, lock the file that it names, and become another program.
+// lockerVariable makes this test binary, when run again, lock the file that it names and execute another program.
 const lockerVariable = "COORDINATOR_LOCKER"
 
 func lockAndBecome(path, program string) {
@@ -34,43 +35,34 @@ func lockAndBecome(path, program string) {
 	os.Exit(1)
 }
 
-// stale returns the path of a file that a coordinator has left, where every user finds it.
+// stale returns the path of a file that a dead coordinator has left, in a folder that every user can read.
 func stale(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "coordinator-test-") // a tmpfs, as /run is
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "coordinator.conf")
 	for _, err := range []error{
 		os.Chmod(dir, 0o755), os.WriteFile(path, []byte("NAME=gone\nSTRATEGY=reboot\nSTATE=running\n"), 0o600), os.Chmod(path, 0o644),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 	}
 	return path
 }
 
-// hold runs a program as a user who has the lock once it says "held", until the test ends or it is let go.
-func hold(t *testing.T, uid uint32, path string, environ []string, args ...string) (letGo func()) {
+// hold runs a program as a user. The program holds the lock once it prints "held", until release or the end of the
+// test.
+func hold(t *testing.T, uid uint32, path string, environ []string, args ...string) (release func()) {
 	t.Helper()
 	realpart.Must(t, realpart.Root("programs of other users"), realpart.Tool("flock", "util-linux"))
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), environ...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Setpgid: true}
 	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
+	must.Do(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
@@ -84,9 +76,9 @@ func hold(t *testing.T, uid uint32, path string, environ []string, args ...strin
 	return func() { stdin.Close(); _ = cmd.Wait() }
 }
 
-const stranger = 65534
+const userID = 65534 // of a user other than root
 
-// Each holds the lock until its standard input ends.
+// The programs hold the lock until their standard input ends.
 func byFlock(path string) []string {
 	return []string{"flock", path, "sh", "-c", "echo held; read x"}
 }
@@ -95,7 +87,7 @@ func byFlockShared(path string) []string {
 	return []string{"flock", "-s", path, "sh", "-c", "echo held; read x"}
 }
 
-func byShell(path string) []string { // the process that took it is gone
+func byShell(path string) []string { // the process that took the lock has ended
 	return []string{"sh", "-c", "exec 9<" + path + "; flock 9 && echo held && read x"}
 }
 
@@ -103,11 +95,11 @@ func byShellThatCanWrite(path string) []string {
 	return []string{"sh", "-c", "exec 9<>" + path + "; flock 9 && echo held && read x"}
 }
 
-// Whoever reads the file may lock it meanwhile, root's programs, too.
+// Programs may lock the file while they read it, root's too.
 func TestALockForAMomentIsWaitedFor(t *testing.T) {
-	for _, uid := range []uint32{0, stranger} {
+	for _, uid := range []uint32{0, userID} {
 		path := stale(t)
-		letGo := hold(t, uid, path, nil, byFlock(path)...)
+		release := hold(t, uid, path, nil, byFlock(path)...)
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
 			var f *File
@@ -117,8 +109,8 @@ func TestALockForAMomentIsWaitedFor(t *testing.T) {
 				f, err = Open(t.Context(), path, "reboot", slog.New(slog.NewTextHandler(&log, nil)))
 				close(done)
 			}()
-			synctest.Wait() // it has tried, and waits
-			letGo()
+			synctest.Wait() // Open has failed once, and waits
+			release()
 			<-done
 			if err != nil || log.Len() > 0 {
 				t.Fatal(err, log.String())
@@ -131,20 +123,16 @@ func TestALockForAMomentIsWaitedFor(t *testing.T) {
 func TestALockOfAnotherUserDoesNotCount(t *testing.T) {
 	setUID := filepath.Join(filepath.Dir(stale(t)), "sleep")
 	copyOf, err := os.ReadFile("/bin/sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.WriteFile(setUID, copyOf, 0o755), os.Chmod(setUID, 0o755|os.ModeSetuid)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
+	must.Do(t, errors.Join(os.WriteFile(setUID, copyOf, 0o755), os.Chmod(setUID, 0o755|os.ModeSetuid)))
 	for kind, test := range map[string]struct {
 		args    func(path string) []string
 		environ func(path string) []string
 	}{
-		"by a program of theirs":      {args: byFlock},
-		"by a program that is gone":   {args: byShell},
-		"shared":                      {args: byFlockShared},
-		"by a program that root's is": {args: func(string) []string { return []string{"/proc/self/exe"} }, environ: func(path string) []string { return []string{lockerVariable + "=" + path, "BECOME=" + setUID} }},
+		"by the user's program":            {args: byFlock},
+		"by a program that has ended":      {args: byShell},
+		"shared":                           {args: byFlockShared},
+		"by a set-user-ID program of root": {args: func(string) []string { return []string{"/proc/self/exe"} }, environ: func(path string) []string { return []string{lockerVariable + "=" + path, "BECOME=" + setUID} }},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			path := stale(t)
@@ -152,7 +140,7 @@ func TestALockOfAnotherUserDoesNotCount(t *testing.T) {
 			if test.environ != nil {
 				environ = test.environ(path)
 			}
-			hold(t, stranger, path, environ, test.args(path)...)
+			hold(t, userID, path, environ, test.args(path)...)
 			var log bytes.Buffer
 			var f *File
 			synctest.Test(t, func(t *testing.T) {
@@ -192,7 +180,7 @@ func TestALockOfRootCounts(t *testing.T) {
 	} {
 		path := stale(t)
 		if test.name == "beside a user's" {
-			hold(t, stranger, path, nil, test.args(path)...)
+			hold(t, userID, path, nil, test.args(path)...)
 		}
 		hold(t, 0, path, nil, test.args(path)...)
 		var err error
@@ -215,11 +203,11 @@ func TestWaitingForTheLockEndsWithTheProgram(t *testing.T) {
 	}
 }
 
-// While a user has the lock, several start at once.
+// Several coordinators start at once while a user holds the lock.
 func TestOnlyOneOfManyTakesOverFromAUser(t *testing.T) {
 	for range 10 {
 		path := stale(t)
-		hold(t, stranger, path, nil, byFlock(path)...)
+		hold(t, userID, path, nil, byFlock(path)...)
 		synctest.Test(t, func(t *testing.T) {
 			files := make(chan *File, 8)
 			for range cap(files) {

@@ -1,9 +1,9 @@
-// Package safetext makes text that somebody else chose safe to show: what any client of
-// etcd, any program on the bus or any user of the host may have written.
+// Package safetext makes a text safe to show that others chose: any client of etcd, any program on the bus
+// or any user of the host may have written it.
 //
-// It guarantees that the result has only characters that unicode.IsPrint holds for, so that
-// no terminal acts upon it, and that it is about as long as asked for. It does not guarantee
-// that two texts stay different, nor how wide they are.
+// It guarantees that the result has only characters for which unicode.IsPrint holds, so that no terminal acts
+// upon it, and that it is hardly longer than the limit. It does not guarantee that two texts stay different,
+// nor how wide they are.
 package safetext
 
 import (
@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// Clean is Cut for a text of which 256 bytes are enough to know it by.
+// Clean is Cut with a limit of 256 bytes, enough to recognize a text.
 func Clean(s string) string { return Cut(s, 256) }
 
-// Cut returns s with every other character escaped as in Go, and cut with "..." where it gets
-// longer than most, in bytes.
+// Cut returns s with every unprintable character escaped as in Go. A result longer than most bytes is cut, and
+// ends in "...".
 func Cut(s string, most int) string {
 	var b strings.Builder
 	for len(s) > 0 {

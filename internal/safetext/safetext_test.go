@@ -26,7 +26,7 @@ func TestCutLeavesNothingThatATerminalActsUpon(t *testing.T) {
 		}
 	}
 	if got := Clean(strings.Repeat("a", 300)); got != strings.Repeat("a", 256)+"..." {
-		t.Errorf("of 300 characters there are left %q", got)
+		t.Errorf("300 characters become %q", got)
 	}
 }
 

@@ -1,10 +1,8 @@
-// Package state owns /run/locksmith/state.json, in which the daemon keeps over a restart
-// of itself what nobody else on the host knows: for this boot, and no longer.
+// Package state owns /run/locksmith/state.json, the daemon's memory over a restart within one boot.
 //
-// It guarantees that a reader sees the old content or the new, never a part, whenever a
-// process is killed, and that a file of another boot, or one that cannot be understood,
-// is never taken for a state. It does not guard against two writers: only the holder of
-// the coordinator file writes, and what runs once that one has ended.
+// It guarantees that a reader sees the old content or the new, never a part, whenever a process is killed,
+// and that a file of another boot, or a malformed one, is never taken for a state. It does not guard against
+// two writers: only the holder of the coordinator file writes, and the program that runs after it has ended.
 package state
 
 import (
@@ -21,16 +19,16 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// DefaultPath is where the file is on a host.
+// DefaultPath is the path of the file on a host.
 const DefaultPath = "/run/locksmith/state.json"
 
-// maxSize is more than any state has, in bytes.
+// maxSize bounds the file, in bytes; no state is as long.
 const maxSize = 64 << 10
 
-// Kept is what a restart of the daemon does not forget. The zero Kept says that there is nothing to remember.
+// Kept is what the daemon remembers over a restart. The zero Kept is nothing.
 type Kept struct {
 	policy.Kept
-	// Owner is the token by which a place in the queue is known to be the daemon's.
+	// Owner is the token that marks a place in the queue as the daemon's.
 	Owner string `json:"owner,omitempty"`
 }
 
@@ -40,16 +38,16 @@ type document struct {
 	Kept
 }
 
-// ErrNone says that nothing was kept during this boot, or that it has been removed.
+// ErrNone means that nothing was kept during this boot, or that it has been removed.
 var ErrNone = errors.New("there is no state of this boot")
 
-// File is the file of one boot. Not safe for concurrent use.
+// File is the file of one boot. It is not safe for concurrent use.
 type File struct{ path, boot string }
 
 // New returns the file below root for the boot with that id.
 func New(root, boot string) *File { return &File{path: filepath.Join(root, DefaultPath), boot: boot} }
 
-// Read returns what was kept. The error is ErrNone, or says what is wrong with the file.
+// Read returns what was kept. An error other than ErrNone says what is wrong with the file.
 func (f *File) Read() (Kept, error) {
 	var d document
 	data, err := f.content()
@@ -63,7 +61,7 @@ func (f *File) Read() (Kept, error) {
 	case err != nil:
 		return Kept{}, fmt.Errorf("read %s: %w", f.path, err)
 	case d.Boot == "":
-		return Kept{}, fmt.Errorf("read %s: it does not say of which boot it is", f.path)
+		return Kept{}, fmt.Errorf("read %s: it has no boot id", f.path)
 	case d.Boot != f.boot:
 		return Kept{}, ErrNone
 	}
@@ -72,7 +70,7 @@ func (f *File) Read() (Kept, error) {
 	return d.Kept, nil
 }
 
-// content returns what a plain file holds.
+// content returns the content of the file, which must be a plain one.
 func (f *File) content() ([]byte, error) {
 	file, err := readfile.Open(f.path, syscall.O_NOFOLLOW)
 	if err != nil {
@@ -82,7 +80,7 @@ func (f *File) content() ([]byte, error) {
 	return readfile.Content(file, maxSize)
 }
 
-// Write replaces what is kept. On error the old content is still there.
+// Write replaces what is kept. After an error the old content is still there.
 func (f *File) Write(k Kept) error {
 	data, err := json.Marshal(document{Boot: f.boot, Kept: k})
 	if err == nil {
@@ -99,7 +97,7 @@ func (f *File) replace(data []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	// The name is fixed: there is one writer, and what a killed one left is cleared away.
+	// The name is fixed: there is one writer, and a file that a killed one left is removed.
 	temporary := filepath.Join(dir, "."+filepath.Base(f.path)+".new")
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

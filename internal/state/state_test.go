@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 var full = Kept{
@@ -26,24 +27,18 @@ var full = Kept{
 
 func write(t *testing.T, f *File, content string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(f.path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.MkdirAll(filepath.Dir(f.path), 0o755))
+	must.Do(t, os.WriteFile(f.path, []byte(content), 0o600))
 }
 
-func TestWhatIsWrittenIsReadDuringTheSameBootOnly(t *testing.T) {
+func TestStateIsReadInTheSameBootOnly(t *testing.T) {
 	root := t.TempDir()
 	f := New(root, "boot-1")
 	if _, err := f.Read(); !errors.Is(err, ErrNone) {
 		t.Errorf("without a file: %v", err)
 	}
 	for _, k := range []Kept{full, {}} {
-		if err := f.Write(k); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Write(k))
 		if got, err := New(root, "boot-1").Read(); err != nil || !reflect.DeepEqual(got, k) {
 			t.Errorf("read %+v, %v, want %+v", got, err, k)
 		}
@@ -60,11 +55,11 @@ func TestWhatIsWrittenIsReadDuringTheSameBootOnly(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeUnderstoodIsAnErrorThatNamesTheFile(t *testing.T) {
+func TestMalformedFileIsAnErrorThatNamesIt(t *testing.T) {
 	for name, content := range map[string]string{
 		"empty":        "",
 		"cut":          `{"boot_id":"boot-1","scheduled":{"type":"reb`,
-		"no object":    `[]`,
+		"an array":     `[]`,
 		"wrong types":  `{"boot_id":"boot-1","asked":12}`,
 		"without boot": `{"scheduled":{"type":"reboot","usec":1}}`,
 		"huge":         `{"boot_id":"boot-1"}` + strings.Repeat(" ", maxSize),
@@ -75,9 +70,7 @@ func TestWhatCannotBeUnderstoodIsAnErrorThatNamesTheFile(t *testing.T) {
 			if got, err := f.Read(); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), f.path) || got != (Kept{}) {
 				t.Errorf("read %+v, %v", got, err)
 			}
-			if err := f.Write(full); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, f.Write(full))
 			if got, err := f.Read(); err != nil || got != full {
 				t.Errorf("after a write: %+v, %v", got, err)
 			}
@@ -85,7 +78,7 @@ func TestWhatCannotBeUnderstoodIsAnErrorThatNamesTheFile(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPlainFileIsAnError(t *testing.T) {
+func TestOnlyAPlainFileIsRead(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
 		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
 		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
@@ -94,9 +87,7 @@ func TestWhatIsNoPlainFileIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := New(t.TempDir(), "boot-1")
 			write(t, f, "")
-			if err := errors.Join(os.Remove(f.path), make(f.path)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, errors.Join(os.Remove(f.path), make(f.path)))
 			if _, err := f.Read(); err == nil || errors.Is(err, ErrNone) {
 				t.Errorf("read: %v", err)
 			}
@@ -115,16 +106,12 @@ func TestTextsOfOthersCannotHarmATerminal(t *testing.T) {
 
 func TestAFailedWriteLeavesTheOldContent(t *testing.T) {
 	f := New(t.TempDir(), "boot-1")
-	if err := f.Write(full); err != nil {
-		t.Fatal(err)
-	}
-	// Nobody can write where a folder has the name of the new file, root included.
+	must.Do(t, f.Write(full))
+	// Not even root can write the new file, because a folder has its name.
 	blocked := filepath.Join(filepath.Dir(f.path), ".state.json.new", "x")
-	if err := os.MkdirAll(blocked, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.MkdirAll(blocked, 0o755))
 	if err := f.Write(Kept{}); err == nil {
-		t.Error("it could be written")
+		t.Error("Write succeeded")
 	}
 	if got, err := f.Read(); err != nil || got != full {
 		t.Errorf("read %+v, %v", got, err)

@@ -1,9 +1,8 @@
-// Package zone follows time zones while a program runs: the host's own, which an
-// administrator may change, and those of the database, whose rules an update may change.
-// Go loads the host's zone once, when the program first asks for it.
+// Package zone follows time zones while a program runs. An administrator may change the host's zone, and an
+// update may change the rules of zones in the database; Go itself loads the host's zone once.
 //
-// It guarantees that a Zone is what its file says at the moment of asking, and that a
-// file which is missing or broken by then changes nothing: the rules before it stay.
+// It guarantees that a Zone is what its file says at the time of the call, and that a file that has become
+// missing or broken changes nothing: the rules from before stay.
 package zone
 
 import (
@@ -23,39 +22,39 @@ import (
 const (
 	// hostPath is described in localtime(5).
 	hostPath = "/etc/localtime"
-	// database is where Go looks first.
+	// database is the folder that Go searches first.
 	database = "/usr/share/zoneinfo"
 	// maxSize bounds a zone file, in bytes. Real ones have a few thousand.
 	maxSize = 1 << 20
 )
 
-// A Zone is a time zone as it is now. Any number of goroutines may use one at once.
+// A Zone is a time zone as it is now. It is safe for concurrent use.
 type Zone struct {
 	path string       // of the file that is followed, "" for none
-	name string       // of the zone that the file has
-	warn func(string) // nil for nobody
+	name string       // of the zone in the file
+	warn func(string) // may be nil
 
 	mu   sync.Mutex
 	loc  *time.Location
 	seen version // of the file when it was last loaded
 }
 
-// version tells one content of a path from another; zero when there is none.
+// version identifies the content of a path; zero if there is no file.
 type version struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime syscall.Timespec
 }
 
-// Host returns the zone of a host: that of etc/localtime below root ("" for "/"), and UTC
-// if there is none. With an error, which says why that cannot be used, it is UTC for the
-// time being. warn is called when it becomes unusable later, unless it is nil.
+// Host returns the zone of a host: that of etc/localtime below root ("" for "/"), or UTC if there is no such
+// file. If the file cannot be used, the zone is UTC until it can, and the error says why. If the file becomes
+// unusable later, warn is called, unless it is nil.
 func Host(root string, warn func(string)) (*Zone, error) {
 	return file(filepath.Join("/", root, hostPath), warn)
 }
 
-// Env returns the zone that the variable TZ stands for where Go reads it: a name of the
-// database, the path of a file, or UTC if it is empty. See Host for the rest.
+// Env returns the zone that Go takes for the variable TZ: a name in the database, the path of a file, or UTC
+// if it is empty. See Host for the rest.
 func Env(tz, root string, warn func(string)) (*Zone, error) {
 	switch tz = strings.TrimPrefix(tz, ":"); {
 	case tz == "":
@@ -68,10 +67,10 @@ func Env(tz, root string, warn func(string)) (*Zone, error) {
 	return Named(tz, warn)
 }
 
-// Named returns a zone of the database, by its IANA name. See Host for the rest.
+// Named returns the zone with an IANA name from the database. See Host for the rest.
 func Named(name string, warn func(string)) (*Zone, error) {
-	loc, err := time.LoadLocation(name) // first, as it refuses what leads out of the database
-	if name == "Local" {                // which is no zone, but what Go took for it at the start
+	loc, err := time.LoadLocation(name) // first, because it refuses a path that leads out of the database
+	if name == "Local" {                // not a zone: it stands for the one that Go loaded at the start
 		err = errors.New("unknown time zone Local")
 	}
 	if err != nil {
@@ -93,25 +92,20 @@ func file(path string, warn func(string)) (*Zone, error) {
 // follow returns the zone of a file, loaded for the first time.
 func follow(path, name string, warn func(string)) (*Zone, error) {
 	z := &Zone{path: path, name: name, warn: warn, loc: time.UTC}
-	loc, seen, err := read(path, name)
-	z.seen = seen
-	if err == nil {
-		z.loc = loc
-	}
-	return z, err
+	return z, z.load()
 }
 
 // Location returns the zone as it is now.
 func (z *Zone) Location() *time.Location {
 	loc, err := z.update()
 	if err != nil && z.warn != nil {
-		z.warn(fmt.Sprintf("%v: the time zone stays what it was", err)) // unlocked: it may ask for the time
+		z.warn(fmt.Sprintf("%v: the time zone stays what it was", err)) // unlocked, because warn may call Location
 	}
 	return loc
 }
 
-// update loads the zone if its file is not what it was. An error, once for each change, says why
-// that cannot be used.
+// update loads the zone if its file has changed. An error, once for each change, says why the file cannot be
+// used.
 func (z *Zone) update() (*time.Location, error) {
 	if z.path == "" {
 		return z.loc, nil
@@ -121,12 +115,18 @@ func (z *Zone) update() (*time.Location, error) {
 	if now, err := os.Stat(z.path); versionOf(now, err) == z.seen {
 		return z.loc, nil
 	}
+	err := z.load()
+	return z.loc, err
+}
+
+// load reads the file. After an error the zone stays what it was.
+func (z *Zone) load() error {
 	loc, seen, err := read(z.path, z.name)
 	z.seen = seen
 	if err == nil {
 		z.loc = loc
 	}
-	return z.loc, err
+	return err
 }
 
 // exists reports whether there is a file, or may be one.
@@ -135,7 +135,7 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
-// versionOf takes what os.Stat and os.File.Stat return.
+// versionOf returns the version that a result of os.Stat or os.File.Stat stands for.
 func versionOf(info fs.FileInfo, err error) version {
 	if err != nil {
 		return version{}
@@ -144,8 +144,8 @@ func versionOf(info fs.FileInfo, err error) version {
 	return version{s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim}
 }
 
-// read returns the zone of a file in the format of tzfile(5), and the version of the very file that was
-// read: what is at its path may be replaced at any time. If it cannot be opened it is what is there.
+// read returns the zone in a file in the format of tzfile(5), and the version of the file that was read, which
+// may be replaced at any time. If the file cannot be opened, the version is that of the file at the path.
 func read(path, name string) (*time.Location, version, error) {
 	f, err := readfile.Open(path, 0)
 	if err != nil {

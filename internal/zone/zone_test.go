@@ -7,11 +7,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 var winter = time.Date(2026, time.January, 15, 12, 0, 0, 0, time.UTC)
 
-// host is a root with a zone, and what was warned of.
+// host is a root with a zone, and the warnings about it.
 type host struct {
 	*Zone
 	t        *testing.T
@@ -19,19 +21,17 @@ type host struct {
 	warnings []string
 }
 
-// newHost returns a host whose zone file is that of a name, or missing if that is "".
+// newHost returns a host whose zone file is that of a name, or missing if the name is "".
 func newHost(t *testing.T, name string) *host {
 	root := t.TempDir()
 	h := &host{t: t, path: filepath.Join(root, "etc/localtime")}
-	if err := os.MkdirAll(filepath.Dir(h.path), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.MkdirAll(filepath.Dir(h.path), 0o755))
 	if name != "" {
 		h.link(name)
 	}
 	var err error
 	if h.Zone, err = Host(root, func(w string) {
-		h.Location() // a log line has a time
+		h.Location() // as logging does for the time
 		h.warnings = append(h.warnings, w)
 	}); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func newHost(t *testing.T, name string) *host {
 	return h
 }
 
-// link makes a zone the host's as timedatectl does, by replacing the link.
+// link sets the host's zone by replacing the link, as timedatectl does.
 func (h *host) link(name string) {
 	h.t.Helper()
 	if err := os.Symlink(filepath.Join(database, name), h.path+".new"); err != nil {
@@ -70,7 +70,7 @@ func (h *host) remove() {
 // want checks the zone's name in winter, and how many warnings there were.
 func (h *host) want(abbreviation string, warnings int) {
 	h.t.Helper()
-	for range 3 { // asking changes nothing
+	for range 3 { // asking again changes nothing
 		if got, _ := winter.In(h.Location()).Zone(); got != abbreviation || len(h.warnings) != warnings {
 			h.t.Fatalf("the zone is %s, want %s; the warnings are %q, want %d", got, abbreviation, h.warnings, warnings)
 		}
@@ -115,9 +115,7 @@ func TestBrokenOrMissingFileKeepsTheLastZone(t *testing.T) {
 	h.write(make([]byte, maxSize+1))
 	h.want("CET", 5)
 	h.remove()
-	if err := os.Mkdir(h.path, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Mkdir(h.path, 0o755))
 	h.want("CET", 6)
 	for _, w := range h.warnings {
 		if !strings.Contains(w, h.path) || strings.Contains(w, "\n") {
@@ -129,9 +127,7 @@ func TestBrokenOrMissingFileKeepsTheLastZone(t *testing.T) {
 func TestBrokenFileAtTheStartIsUTCAndAnError(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "etc/localtime")
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.MkdirAll(path, 0o755))
 	z, err := Host(root, nil)
 	if err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("the error is %v", err)
@@ -141,7 +137,7 @@ func TestBrokenFileAtTheStartIsUTCAndAnError(t *testing.T) {
 	}
 }
 
-// Env is what the variable would have been to Go at the start.
+// Env returns the zone that Go itself would use with the variable.
 func TestEnv(t *testing.T) {
 	h := newHost(t, "Asia/Tokyo")
 	root := strings.TrimSuffix(h.path, "/etc/localtime")
@@ -171,8 +167,7 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-// Many goroutines may ask while the file changes: the file that is looked at is then not always the
-// one that is read.
+// Goroutines may ask while the file changes, also between the check of its version and reading it.
 func TestZoneIsSafeForConcurrentUse(t *testing.T) {
 	h := newHost(t, "Europe/Berlin")
 	var asking sync.WaitGroup

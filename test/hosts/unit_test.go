@@ -109,7 +109,7 @@ func TestALockOnTheCoordinatorFileIsRootsToTake(t *testing.T) {
 
 	hold("joe", "flock", path, "sleep", "1000")
 	h.do("systemctl", "start", "locksmithd")
-	h.awaitJournal("the lock on the coordinator file is of a user who can be no reboot coordinator")
+	h.awaitJournal("the lock on the coordinator file is held by a user who cannot be a reboot coordinator")
 	if h.run("flock", "-n", path, "true").status != 1 {
 		t.Error("the daemon does not hold the lock")
 	}
