@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// FuzzParse makes sure that no input panics or hangs, and that what is accepted
-// means the same once it is written and read again.
+// FuzzParse checks that no input makes Parse panic or hang, and that an accepted
+// window means the same after String and Parse.
 func FuzzParse(f *testing.F) {
 	for _, start := range []string{
 		"04:00", "Sat 4:00", "Mon,Wed 04:00", "Fri-Mon 02:30", "Mon-Fri 04:00; Sat,Sun 02:00",

@@ -15,8 +15,8 @@ import (
 // maxStarts bounds the work that a window can cause.
 const maxStarts = 64
 
-// A LengthError says what is wrong with the length of a window, and what would
-// be right. Every other error of Parse is about its start.
+// A LengthError is an error of Parse about the length of a window. Every other
+// error of Parse is about the start.
 type LengthError struct{ reason string }
 
 func (e *LengthError) Error() string { return e.reason }
@@ -25,9 +25,9 @@ func lengthErrorf(format string, args ...any) error {
 	return &LengthError{fmt.Sprintf(format, args...)}
 }
 
-// Parse makes a window of its start and its length.
+// Parse returns the window with a start and a length.
 //
-// A start is one of these, told apart by shape; several are separated by ";":
+// A start has one of these forms; several are separated by ";":
 //
 //	04:00             every day, 24 hours; 4:00 and 004:0 mean the same
 //	Sat 04:00         on one day of the week: Sun to Sat or the full name, in any case
@@ -36,18 +36,18 @@ func lengthErrorf(format string, args ...any) error {
 //	0 4 * * 1-5       a cron expression: minute, hour, day of month, month, day of week
 //
 // Cron expressions follow github.com/robfig/cron/v3: names of months and days
-// (JAN, MON) work, Sunday is 0, and where day of month and day of week are both
-// restricted either of them is enough. CRON_TZ=Zone before the first start, an
-// IANA name, replaces loc for all of them. loc must not be nil.
+// (JAN, MON) work, Sunday is 0, and if day of month and day of week are both
+// restricted, either of them is enough. CRON_TZ=Zone before the first start,
+// with an IANA name, replaces loc for all starts. loc must not be nil.
 //
 // The length is a Go duration such as 1h30m, above zero, and shorter than the
 // time between any two starts, so that the window shuts before it opens again:
 // less than 24h with a time of day only, less than 168h with one day. Lengths
-// below a minute are taken as they are; a program that looks at the
-// window once a minute can miss them.
+// below a minute are accepted, but a program that checks the window once a
+// minute can miss them.
 //
-// Errors say what is wrong with the value and what would be right, and are
-// about the start unless they are a *LengthError.
+// An error says what is wrong with the value and what would be right. It is a
+// *LengthError if it is about the length.
 func Parse(start, length string, loc *time.Location) (*Window, error) {
 	start, length = strings.TrimSpace(start), strings.TrimSpace(length)
 	if start == "" {
@@ -89,12 +89,12 @@ func Parse(start, length string, loc *time.Location) (*Window, error) {
 
 const zonePrefix = "CRON_TZ="
 
-// The patterns are compiled where they are needed and not at start: a daemon
-// without a window has no use for them, and its memory counts.
+// The patterns are compiled when they are needed and not at start, to save the
+// memory of a daemon without a window.
 func zoneName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`) }
 
 // loadZone returns the time zone of that name from the host's database. Unlike
-// time.LoadLocation it takes neither an empty name nor Local, which is no zone
+// time.LoadLocation it refuses an empty name, and Local, which is not a zone
 // but a setting.
 func loadZone(name string) (*time.Location, error) {
 	const right = "write an IANA name that this host knows, such as Europe/Berlin"
@@ -108,7 +108,7 @@ func loadZone(name string) (*time.Location, error) {
 	return loc, nil
 }
 
-// parseStarts sets what the window knows of its starts.
+// parseStarts sets the window's starts and specs.
 func (w *Window) parseStarts(text string) error {
 	var canonical []string
 	for part := range strings.SplitSeq(text, ";") {
@@ -133,8 +133,7 @@ func (w *Window) parseStarts(text string) error {
 	return nil
 }
 
-// parseStart returns the canonical text of one start and the cron expression
-// for it.
+// parseStart returns the canonical text and the cron expression of one start.
 func parseStart(text string) (canonical, expr string, err error) {
 	fields := strings.Fields(text)
 	switch {
@@ -149,7 +148,7 @@ func parseStart(text string) (canonical, expr string, err error) {
 	return expr, expr, nil
 }
 
-// timeOfDay is two whole numbers, as 0.7 read them, without a sign.
+// timeOfDay is two whole numbers without a sign, as 0.7 read them.
 func timeOfDay() *regexp.Regexp { return regexp.MustCompile(`^0*([01]?[0-9]|2[0-3]):0*([0-5]?[0-9])$`) }
 
 // parseClock reads [DAYS] HH:MM.
@@ -216,12 +215,12 @@ func parseDay(text string) (time.Weekday, error) {
 	return 0, fmt.Errorf("%q is not a day of the week: write Sun, Mon, Tue, Wed, Thu, Fri or Sat, and several as Mon,Wed or Mon-Fri", text)
 }
 
-// String returns the days from Monday to Sunday, three and more in a row as a
-// range.
+// String returns the days from Monday to Sunday, with three or more in a row as
+// a range.
 func (d days) String() string {
 	name := func(i int) string { return time.Weekday(i % 7).String()[:3] }
 	var items []string
-	for i := 1; i <= 7; i++ { // Sunday is 7, too
+	for i := 1; i <= 7; i++ { // Sunday is 7 here
 		n := 0
 		for i+n <= 7 && d.has(time.Weekday((i+n)%7)) {
 			n++
@@ -248,15 +247,15 @@ func (d days) cron() string {
 	return strings.Join(items, ",")
 }
 
-// cronField is what a field of a cron expression looks like. The cron package
-// checks the numbers, but takes empty list items, signs, and anything after a
+// cronField is the form of a field of a cron expression. The cron package
+// checks the numbers, but accepts empty list items, signs, and anything after a
 // star and a hyphen.
 func cronField() *regexp.Regexp { return regexp.MustCompile(`^` + cronItem + `(,` + cronItem + `)*$`) }
 
 const cronItem = `([*?]|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?`
 
-// parseCron reads a cron expression of five fields and makes sure that it has
-// a start at all.
+// parseCron reads a cron expression of five fields, and refuses one without any
+// start.
 func parseCron(expr string) (*cron.SpecSchedule, error) {
 	const right = "write minute, hour, day of month, month and day of week, such as 0 4 * * 1-5 with 0 for Sunday"
 	fields := strings.Split(expr, " ")
@@ -273,7 +272,7 @@ func parseCron(expr string) (*cron.SpecSchedule, error) {
 		return nil, fmt.Errorf("parse cron expression %q: %w: %s", expr, err, right)
 	}
 	spec := schedule.(*cron.SpecSchedule)
-	// The schedule looks five years ahead: from here it sees a leap year.
+	// Next searches five years, which from here include a leap year.
 	if spec.Next(leapYear.Add(-time.Second)).IsZero() {
 		return nil, fmt.Errorf("%q never opens: write a day that one of its months has, such as 0 4 28 2 *", expr)
 	}
@@ -286,18 +285,18 @@ var leapYear = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
 // apart returns the shortest time between two starts of the window on the wall
 // clock.
 func (w *Window) apart() time.Duration {
-	// Which starts a day has depends on the specs that have it. Ask each of
-	// them for its days with a copy that starts at midnight only.
+	// The starts of a day depend on the specs that include the day. A copy of
+	// each spec that starts at midnight only gives its days.
 	dates := make([]cron.SpecSchedule, len(w.specs))
 	for i, spec := range w.specs {
 		dates[i] = *spec
 		dates[i].Hour, dates[i].Minute = 1, 1
 	}
 	due := make([]time.Time, len(w.specs))
-	minutes := make(map[uint64][]int) // of a day, by a bit for each spec that has it
+	minutes := make(map[uint64][]int) // starts of a day, by the set of specs that include it
 
-	// Dates fall on the same days of the week again after 28 years. One year
-	// more has the step from the last of them to the first.
+	// The days of the week of all dates repeat after 28 years. One more year
+	// includes the step from the last of these years to the first.
 	shortest, last := 0, -1
 	for n, day := 0, leapYear; day.Year() <= leapYear.Year()+28; n, day = n+1, day.AddDate(0, 0, 1) {
 		var having uint64
@@ -323,7 +322,7 @@ func (w *Window) apart() time.Duration {
 	return time.Duration(shortest) * time.Minute
 }
 
-// minutes returns the starts of a day that the given specs have, in minutes
+// minutes returns the starts of a day that the given specs include, in minutes
 // since midnight.
 func (w *Window) minutes(having uint64) []int {
 	var starts []int

@@ -92,8 +92,8 @@ func TestParseTellsTheShapesApartAndWritesThemOneWay(t *testing.T) {
 	}
 }
 
-// A value that 0.7 took for another one, or took without saying that it could
-// not work, is refused, and so is everything else that has no clear meaning.
+// Refused are values that 0.7 misread, or accepted although they could not
+// work, and all others without a clear meaning.
 func TestStartThatIsMalformedIsRefused(t *testing.T) {
 	const (
 		clock = "write 24-hour HH:MM, such as 04:00 or 14:00"
@@ -243,8 +243,8 @@ func TestLengthThatIsMalformedOrOverlapsTheNextStartIsRefused(t *testing.T) {
 	}
 }
 
-// What the message above says would be right is right.
-func TestLengthJustBelowTheDistanceOfTwoStartsIsTaken(t *testing.T) {
+// The lengths that the messages above recommend are accepted.
+func TestLengthJustBelowTheDistanceOfTwoStartsIsAccepted(t *testing.T) {
 	for _, test := range []struct{ start, length string }{
 		{"04:00", "23h59m59.999999999s"},
 		{"Mon 04:00", "167h59m59.999999999s"},
@@ -258,7 +258,7 @@ func TestLengthJustBelowTheDistanceOfTwoStartsIsTaken(t *testing.T) {
 	}
 }
 
-func TestManyStartsAreRefused(t *testing.T) {
+func TestTooManyStartsAreRefused(t *testing.T) {
 	var starts []string
 	for i := range maxStarts {
 		starts = append(starts, time.Unix(int64(i)*600, 0).UTC().Format("15:04"))

@@ -12,14 +12,14 @@ import (
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
-// seeded returns random numbers that can be repeated.
+// seeded returns a source of random numbers with a seed that can be set.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	return rand.New(rand.NewPCG(randtest.Seed(t), 0))
 }
 
-// A pattern is what a random start means, worked out on its own: a start is at
-// each of the minutes of each day that on is true for.
+// A pattern is the meaning of a random start, computed independently of Parse: it
+// starts at each of the minutes of each day for which on is true.
 type pattern struct {
 	text    string
 	on      func(day time.Time) bool
@@ -79,8 +79,8 @@ func randomClock(r *rand.Rand) pattern {
 	return p
 }
 
-// randomField returns a field of a cron expression and the values it takes; a
-// field without restriction says so.
+// randomField returns a field of a cron expression and the values that it
+// allows; all is true for a field without restriction.
 func randomField(r *rand.Rand, low, high int) (text string, takes map[int]bool, all bool) {
 	takes = make(map[int]bool)
 	if r.IntN(3) == 0 {
@@ -165,8 +165,8 @@ func randomPatterns(r *rand.Rand) (list []pattern, text string) {
 	return list, strings.Join(texts, "; ")
 }
 
-// randomWindow returns a window with these starts and a random length, often
-// as long as it can be.
+// randomWindow returns a window with these starts and a random length, which is
+// often the longest possible one.
 func randomWindow(t *testing.T, r *rand.Rand, text string, loc *time.Location) *Window {
 	length := time.Duration(1+r.IntN(7*24*60)) * time.Minute
 	if r.IntN(3) == 0 {
@@ -198,8 +198,8 @@ func randomWindow(t *testing.T, r *rand.Rand, text string, loc *time.Location) *
 type opening struct{ start, end time.Time }
 
 // reference goes through the given days minute by minute and returns the
-// openings, each as long as it can be. The clock that it watches opens the
-// window when it shows a start for the first time, or has just jumped over it.
+// openings, joined where they touch. The window opens when the wall clock shows
+// a start for the first time, or has just jumped over it.
 func reference(patterns []pattern, length time.Duration, loc *time.Location, from time.Time, days int) []opening {
 	wallMinute := func(t time.Time) int64 {
 		_, offset := t.In(loc).Zone()
@@ -264,7 +264,7 @@ func TestWindowAgreesWithAClockWatchedMinuteByMinute(t *testing.T) {
 			if w == nil {
 				continue
 			}
-			// Begin early enough to be past openings that began unseen.
+			// Begin so early that openings from before have ended.
 			year := time.Date(z.first+r.IntN(z.last-z.first+1), 1, 1, 0, 0, 0, 0, time.UTC)
 			warm := int(w.length/(24*time.Hour)) + 3
 			list := reference(patterns, w.length, loc, year.AddDate(0, 0, -warm), warm+400)
@@ -279,9 +279,9 @@ func TestWindowAgreesWithAClockWatchedMinuteByMinute(t *testing.T) {
 	}
 }
 
-// checkOpenings asks w around and inside of openings: of each where the clock
-// changes, and of about 100 others. The last may go on after the reference has
-// ended, and is left out.
+// checkOpenings asks w for instants around and inside openings: of all openings
+// at which the clock changes, and of about 100 others. The last one may end
+// after the reference, and is left out.
 func checkOpenings(t *testing.T, r *rand.Rand, w *Window, loc *time.Location, list []opening) {
 	offset := func(at time.Time) int {
 		_, offset := at.In(loc).Zone()
@@ -316,8 +316,8 @@ func checkOpenings(t *testing.T, r *rand.Rand, w *Window, loc *time.Location, li
 	}
 }
 
-// The longest length that is taken is just below the shortest time between two
-// starts on the wall clock, which in UTC is the time between two openings.
+// The longest accepted length is just below the shortest time between two starts
+// on the wall clock, which in UTC is the time between two openings.
 func TestLengthIsRefusedExactlyWhenOpeningsWouldMeet(t *testing.T) {
 	r := seeded(t)
 	for range 40 {
@@ -326,7 +326,7 @@ func TestLengthIsRefusedExactlyWhenOpeningsWouldMeet(t *testing.T) {
 		if err != nil {
 			continue // never opens
 		}
-		// Every start of 30 years, as minutes since their beginning.
+		// All starts of 30 years, in minutes since the first year's beginning.
 		var starts []int
 		for n, day := 0, time.Date(1984, 1, 1, 0, 0, 0, 0, time.UTC); day.Year() < 2014; n, day = n+1, day.AddDate(0, 0, 1) {
 			var minutes [24 * 60]bool
@@ -352,7 +352,7 @@ func TestLengthIsRefusedExactlyWhenOpeningsWouldMeet(t *testing.T) {
 			t.Errorf("%q: %s is refused: %v", w, limit-1, err)
 		}
 		if _, err := Parse(text, limit.String(), time.UTC); err == nil {
-			t.Errorf("%q: %s is taken", w, limit)
+			t.Errorf("%q: %s is accepted", w, limit)
 		}
 	}
 }

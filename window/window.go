@@ -1,12 +1,11 @@
-// Package window tells when a host may reboot: whether a reboot window is open
-// at an instant, and when it opens next.
+// Package window computes when a reboot window is open: whether it is at an instant, and when it opens next.
 //
 // A window is a set of starts on the wall clock of one time zone, and one
 // length in elapsed time. Starts are written as days and times of day
-// ("Mon-Fri 04:00") or as cron expressions ("0 4 * * 1-5"). Both become the
-// same thing, a cron schedule on a wall clock that knows no daylight saving,
-// and one rule maps them to instants: a window opens at the first instant at
-// which the zone's clock shows the start or later. So
+// ("Mon-Fri 04:00") or as cron expressions ("0 4 * * 1-5"). Both become a cron
+// schedule on a wall clock without daylight saving, and one rule maps them to
+// instants: a window opens at the first instant at which the zone's clock shows
+// the start or later. So
 //
 //   - a start that daylight saving skips opens when the gap ends: neither an
 //     hour early nor a day late;
@@ -16,12 +15,12 @@
 //
 // The starts of a window are further apart on the wall clock than it is long, but
 // a clock that goes forward can bring two openings so close that they touch or
-// overlap. They are then one opening, from the start of the first to the end
+// overlap. Then they are one opening, from the start of the first to the end
 // of the last.
 //
-// The package guarantees that its answers depend on the window and the instant
-// asked about only. It reads no clock, and it does not follow changes of the
-// time zone database: a time.Location is what it was when it was loaded.
+// The package guarantees that its answers depend only on the window and on the
+// instant. It reads no clock, and it does not follow changes of the time zone
+// database: a time.Location does not change after it was loaded.
 package window
 
 import (
@@ -31,8 +30,8 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// A Window is a reboot window. It does not change, so that any number of
-// goroutines may use it at once. The zero Window is of no use: Parse makes one.
+// A Window is a reboot window, made by Parse. It does not change, and is safe for
+// concurrent use. The zero Window is invalid.
 type Window struct {
 	starts string // canonical
 	specs  []*cron.SpecSchedule
@@ -40,9 +39,9 @@ type Window struct {
 	loc    *time.Location
 }
 
-// String returns the window as one text, its start and its length with " for "
-// between them ("Mon-Fri 04:00; Sat,Sun 02:00 for 1h30m"). Parse makes the
-// same window of these two parts and the same location.
+// String returns the start and the length with " for " between them, such as
+// "Mon-Fri 04:00; Sat,Sun 02:00 for 1h30m". From these two parts and the same
+// location Parse makes the same window.
 func (w *Window) String() string {
 	return w.starts + separator + short(w.length)
 }
@@ -69,23 +68,23 @@ func (w *Window) Zone() string {
 	return name
 }
 
-// Open reports whether the window is open at t. The start of an opening
-// belongs to it, its end does not.
+// Open reports whether the window is open at t. An opening includes its start
+// and excludes its end.
 func (w *Window) Open(t time.Time) bool {
 	start, _ := w.Next(t)
 	return !start.After(t)
 }
 
-// Next returns the opening that contains t or, when the window is shut at t,
-// the one that comes next. Both times are in the window's time zone, and end
+// Next returns the opening that contains t or, if the window is shut at t, the
+// next one. Both times are in the window's time zone, and end
 // is after start and after t. Calling Next again with the end that it returned
 // gives the opening after this one.
 func (w *Window) Next(t time.Time) (start, end time.Time) {
-	// An opening that contains t began less than a length ago, unless it is
-	// several that have run together: then the search began too late to see
-	// the first of them, and begins anew further back. Each of them needs a
-	// clock that went forward and not back again, so this ends, as a rule
-	// at once.
+	// An opening that contains t began less than a length ago, unless several
+	// openings have run together: then the search may have begun after the
+	// first of them, and is repeated from further back. Openings run together
+	// only where the clock went forward and not back again, so this ends,
+	// usually at once.
 	for back := 2 * w.length; ; back *= 2 {
 		from := t.Add(-back)
 		start, end = w.scan(from, t)
@@ -95,9 +94,9 @@ func (w *Window) Next(t time.Time) (start, end time.Time) {
 	}
 }
 
-// scan returns the first opening that ends after t, taking only starts into
-// account that the clock did not show before from. Openings that began by then
-// have ended a length later.
+// scan returns the first opening that ends after t, considering only the starts
+// that the clock did not show before from. Openings that began before have
+// ended a length after from.
 func (w *Window) scan(from, t time.Time) (start, end time.Time) {
 	wall := w.next(w.wall(from))
 	start = w.instant(wall)
@@ -140,7 +139,7 @@ func (w *Window) wall(t time.Time) time.Time {
 }
 
 // instant returns the first instant at which the window's wall clock shows
-// wall or, where it jumps over it, a later time.
+// wall or, if the clock jumps over wall, a later time.
 func (w *Window) instant(wall time.Time) time.Time {
 	// No zone is a day away from UTC. From a day before, go from one offset
 	// to the next until the one in force shows wall.
@@ -150,9 +149,9 @@ func (w *Window) instant(wall time.Time) time.Time {
 		if at.Before(t) {
 			return t // the clock jumped from before wall to after it
 		}
-		// An end that is not after t is no end: it is the zero time when the
-		// offset holds for ever, and ZoneBounds misplaces the end of a
-		// year's last offset on 31 December of leap years.
+		// An end that is not after t does not count: it is the zero time if the
+		// offset holds for ever, and ZoneBounds misplaces the end of a year's
+		// last offset on 31 December of leap years.
 		_, end := t.ZoneBounds()
 		if at.Before(end) || !end.After(t) {
 			return at
@@ -161,7 +160,7 @@ func (w *Window) instant(wall time.Time) time.Time {
 	}
 }
 
-// short returns d as the shortest text that time.ParseDuration reads as d.
+// short returns d.String without units that are zero at its end: "1h30m", not "1h30m0s".
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

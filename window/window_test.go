@@ -80,7 +80,7 @@ func TestOpeningsOfAWindow(t *testing.T) {
 				{"Sun 2032-02-29 00:00:00 +00:00", "Sun 2032-02-29 01:00:00 +00:00"},
 			},
 		}, {
-			"in leap years around one that is none", "0 0 29 2 *", "35063h", "UTC", "2096-02-28 23:30",
+			"in leap years around 2100, which is not one", "0 0 29 2 *", "35063h", "UTC", "2096-02-28 23:30",
 			[]span{
 				{"Wed 2096-02-29 00:00:00 +00:00", "Sun 2100-02-28 23:00:00 +00:00"},
 				{"Fri 2104-02-29 00:00:00 +00:00", "Tue 2108-02-28 23:00:00 +00:00"},
@@ -225,7 +225,7 @@ func TestOpeningsOfAWindow(t *testing.T) {
 			},
 		},
 
-		// Offsets far from UTC, and years for which a zone has rules only.
+		// Offsets far from UTC, and years for which a zone has only rules.
 		{
 			"far east of UTC", "Sat 04:00", "1h", "Pacific/Kiritimati", "2026-03-06 00:00",
 			[]span{{"Sat 2026-03-07 04:00:00 +14:00", "Sat 2026-03-07 05:00:00 +14:00"}},
@@ -290,8 +290,8 @@ func TestOpenTakesTheStartAndLeavesTheEndOut(t *testing.T) {
 	}
 }
 
-// The answer is the same from every instant inside an opening, also in the
-// last of several that have run together.
+// Next returns the same opening for every instant inside it, also if several
+// openings have run together.
 func TestNextIsTheSameFromEveryInstantOfAnOpening(t *testing.T) {
 	w := parse(t, "02:30", "23h45m", zone(t, "Europe/Berlin"))
 	start, end := w.Next(time.Date(2026, 3, 29, 0, 0, 0, 0, time.UTC))
