@@ -5,25 +5,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
-
-// shutWindow is a reboot window, as lines of update.conf, that does not open during any
-// test; openWindow is one that does not shut.
-func shutWindow() string { return window(12*time.Hour, time.Hour) }
-func openWindow() string { return window(-time.Hour, 3*time.Hour) }
-
-func window(start, length time.Duration) string {
-	return fmt.Sprintf("LOCKSMITHD_REBOOT_WINDOW_START=%s\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
-		time.Now().UTC().Add(start).Format("15:04"), length)
-}
 
 func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
 	t.Parallel()
-	h := startHost(t, "REBOOT_STRATEGY=reboot\n"+shutWindow())
+	h := startHost(t, "REBOOT_STRATEGY=reboot\n"+updateconf.ShutWindow())
 	before := h.awaitUp()
 	h.announce("4081.2.0")
 	h.awaitStatus("reboot needed since", "for version 4081.2.0", "for the reboot window, which opens")
@@ -42,7 +32,7 @@ func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
 		}
 	}
 
-	h.write("/etc/flatcar/update.conf", "REBOOT_STRATEGY=reboot\n"+openWindow())
+	h.write("/etc/flatcar/update.conf", "REBOOT_STRATEGY=reboot\n"+updateconf.OpenWindow())
 	h.wantNoReboot(before)
 	h.run("systemctl", "reload", "locksmithd") // the reboot may well end it
 	h.awaitReboot(before)
@@ -78,7 +68,7 @@ func TestOffIsACleanFinish(t *testing.T) {
 func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 	t.Parallel()
 	old, f := newFleet(t), newFleet(t)
-	h := startHost(t, old.conf(shutWindow()))
+	h := startHost(t, old.conf(updateconf.ShutWindow()))
 	before := h.awaitUp()
 	h.announce("4081.2.0")
 	h.awaitStatus("for the reboot window")
@@ -92,7 +82,7 @@ func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 	}
 	h.awaitStatus("for the reboot window")
 
-	h.write("/etc/flatcar/update.conf", f.conf(shutWindow()))
+	h.write("/etc/flatcar/update.conf", f.conf(updateconf.ShutWindow()))
 	h.do("systemctl", "reload", "locksmithd")
 	h.awaitJournal("the new configuration is in force")
 	if now := h.unit("locksmithd", "MainPID"); now != pid {
@@ -103,7 +93,7 @@ func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 			t.Errorf("while it reboots the semaphore of the new group is %+v, %v", s, err)
 		}
 	}
-	h.write("/etc/flatcar/update.conf", f.conf(openWindow()))
+	h.write("/etc/flatcar/update.conf", f.conf(updateconf.OpenWindow()))
 	h.run("systemctl", "reload", "locksmithd")
 	h.awaitReboot(before)
 	f.awaitHolders()

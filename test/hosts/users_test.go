@@ -8,6 +8,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T) {
@@ -90,7 +91,7 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	f.add(1, window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
+	f.add(1, updateconf.Window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
 	f.start()
 	h := f.hosts[0]
 	before := h.awaitUp()
@@ -99,7 +100,7 @@ func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 	h.awaitStatus("held back by users who are logged in (op)", "window shuts")
 	f.awaitHolders()
 	h.wantNoReboot(before)
-	h.write("/etc/flatcar/update.conf", f.conf(openWindow()))
+	h.write("/etc/flatcar/update.conf", f.conf(updateconf.OpenWindow()))
 	h.do("systemctl", "reload", "locksmithd")
 	op.await("System reboot in 5 minutes!")
 	f.awaitHolders(h)
@@ -235,7 +236,7 @@ func TestWithoutLogindTheHostWaits(t *testing.T) {
 func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	f.add(1, shutWindow())
+	f.add(1, updateconf.ShutWindow())
 	f.start()
 	h := f.hosts[0]
 	before := h.awaitUp()

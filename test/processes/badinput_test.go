@@ -137,37 +137,6 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 	g.wantDocument(`{"semaphore":0,"max":1,"holders":["other"]}`)
 }
 
-// For systemd, journalctl -p finds each line by its priority.
-func TestLinesForTheJournalCarryTheirPriority(t *testing.T) {
-	t.Parallel()
-	journal := withEnv("JOURNAL_STREAM=8:1234")
-	wrong := startHost(t, "REBOOT_STRATEGY=sometimes\n", journal)
-	wrong.wantExit(1)
-	if !strings.HasPrefix(wrong.Log(), `<3>REBOOT_STRATEGY="sometimes"`) {
-		t.Errorf("a wrong configuration is logged as %q", wrong.Log())
-	}
-	h := startHost(t, "REBOOT_STRTEGY=off\n", journal)
-	h.awaitIdle()
-	must.Do(t, h.Bus.Kill())
-	h.wantExit(1)
-	for _, line := range []string{"<4>msg=", "<6>msg=idle", "<3>msg="} {
-		if !strings.Contains("\n"+h.Log(), "\n"+line) {
-			t.Errorf("no line begins with %s:\n%s", line, h.Log())
-		}
-	}
-}
-
-// What is asked for goes to standard output.
-func TestHelpAndVersionAreResults(t *testing.T) {
-	t.Parallel()
-	h := newHost(t, "REBOOT_STRATEGY=sometimes\n")
-	for flag, want := range map[string]string{"-help": "-etcd-cafile", "--help": "-endpoint", "-version": "locksmithd version test\n", "--version": "version test"} {
-		if r := h.run(locksmithd(), flag); r.status != 0 || r.stderr != "" || !strings.Contains(r.stdout, want) {
-			t.Errorf("%s: %+v", flag, r)
-		}
-	}
-}
-
 // revision is that of the whole of an etcd, which every change raises.
 func revision(t *testing.T, s *etcdtest.Server) int64 {
 	t.Helper()

@@ -11,14 +11,6 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// restartBus brings a bus back that was killed, with all that was on it.
-func (h *host) restartBus() {
-	h.t.Helper()
-	must.Do(h.t, h.Bus.Restart())
-	must.Do(h.t, h.Engine.Appear())
-	must.Do(h.t, h.Logind.Appear())
-}
-
 // And it does not spin, as 0.7 did.
 func TestBusKilledEndsTheDaemonOnceForSystemdToRestartIt(t *testing.T) {
 	t.Parallel()
@@ -87,4 +79,34 @@ func TestBusAbsentAtStartIsAFailureThatNamesIt(t *testing.T) {
 	h.restartBus()
 	h.start()
 	h.awaitIdle()
+}
+
+// The bus drops one of the daemon's connections, and stays. Which one it is makes no
+// difference: the next start goes on.
+func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
+	t.Parallel()
+	for i, name := range []string{"for signals", "for calls"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h, proxy := newProxiedHost(t, g.conf())
+			must.Do(t, h.Logind.SetSessions(someUser))
+			h.Engine.Set(needReboot)
+			h.start()
+			h.awaitStatus("users are logged in")
+			if n := proxy.count(); n != 2 {
+				t.Fatalf("it has %d connections to the bus, not 2", n)
+			}
+			proxy.cut(i)
+			h.wantExit(1)
+			h.awaitLog("level=ERROR", "locksmithd ends", "the connection to the system bus is lost")
+			if n := h.logged("level=ERROR"); n != 1 {
+				t.Errorf("it logged %d errors", n)
+			}
+			must.Do(t, h.Logind.SetSessions())
+			h.start()
+			h.awaitReboot()
+			g.wantHeldThroughout(h.id)
+		})
+	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 // What counts is where the daemon takes its slot.
@@ -88,7 +89,7 @@ SERVER=disabled
 ; a comment
 MACHINE_ALIAS="worker 1"
 REBOOT_STRATEGY="etcd-lock"
-`+openWindow()+`LOCKSMITHD_GROUP="`+g.name+`"
+`+updateconf.OpenWindow()+`LOCKSMITHD_GROUP="`+g.name+`"
 LOCKSMITHD_ENDPOINT="`+s.Endpoint()+`,http://127.0.0.1:1"`)
 	h.Engine.Set(needReboot)
 	h.start()
@@ -100,7 +101,7 @@ LOCKSMITHD_ENDPOINT="`+s.Endpoint()+`,http://127.0.0.1:1"`)
 func TestOldWindowVariablesCount(t *testing.T) {
 	t.Parallel()
 	old := strings.NewReplacer("LOCKSMITHD_REBOOT_WINDOW_START", "REBOOT_WINDOW_START", "LOCKSMITHD_REBOOT_WINDOW_LENGTH", "REBOOT_WINDOW_LENGTH")
-	h := startPending(t, old.Replace(shutWindow()))
+	h := startPending(t, old.Replace(updateconf.ShutWindow()))
 	h.awaitStatus("for the reboot window, which opens")
 	h.wantNoReboot()
 }
@@ -108,7 +109,7 @@ func TestOldWindowVariablesCount(t *testing.T) {
 // What was meant as a setting and is none does not count, and is said.
 func TestLineThatOnlyLooksLikeASettingIsWarnedAbout(t *testing.T) {
 	t.Parallel()
-	h := startHost(t, "GROUP=stable\nREBOOT-STRATEGY=off\n"+shutWindow(), withEnv("LOCKSMITH_STRATEGY=off"))
+	h := startHost(t, "GROUP=stable\nREBOOT-STRATEGY=off\n"+updateconf.ShutWindow(), withEnv("LOCKSMITH_STRATEGY=off"))
 	h.awaitLog("level=WARN", "update.conf:2: ", "does not set REBOOT_STRATEGY: write REBOOT_STRATEGY=VALUE")
 	h.awaitLog("level=WARN", "LOCKSMITH_STRATEGY (environment)", "did you mean REBOOT_STRATEGY?")
 	h.awaitIdle()

@@ -10,6 +10,7 @@ import (
 	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 // It has the same three lines in every state.
@@ -19,7 +20,7 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 	p := etcdtest.MustProxy(t, sharedEtcd(t, etcdtest.Newest))
 	p.Refuse()
 	g.lock("other")
-	h := startHost(t, g.confAt(p.Endpoint(), shutWindow()))
+	h := startHost(t, g.confAt(p.Endpoint(), updateconf.ShutWindow()))
 	h.awaitStatus("starting", "asking etcd")
 	h.wantCoordinator("etcd-lock", "starting")
 	must.Do(t, p.Pass())
@@ -28,7 +29,7 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 	h.announce()
 	h.awaitStatus("for the reboot window")
 	h.wantCoordinator("etcd-lock", "reboot-planned")
-	h.reload(g.confAt(p.Endpoint(), openWindow()))
+	h.reload(g.confAt(p.Endpoint(), updateconf.OpenWindow()))
 	h.awaitStatus("waiting for a slot", "held by other")
 	h.wantCoordinator("etcd-lock", "reboot-planned")
 	must.Do(t, h.Logind.SetSessions(someUser))
@@ -46,7 +47,7 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 func TestCoordinatorFileIsLockedThroughout(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := startHost(t, g.conf(shutWindow()))
+	h := startHost(t, g.conf(updateconf.ShutWindow()))
 	h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
 
 	stop, done := make(chan struct{}), make(chan int)

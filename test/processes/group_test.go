@@ -19,22 +19,6 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// semaphore is the document, as any client in the field knows it. It is written
-// down here once more so that a change of ours does not go unnoticed.
-type semaphore struct {
-	Semaphore int      `json:"semaphore"`
-	Max       int      `json:"max"`
-	Holders   []string `json:"holders"`
-}
-
-func (s semaphore) String() string {
-	data, err := json.Marshal(s)
-	if err != nil {
-		panic(err)
-	}
-	return string(data)
-}
-
 // group is one lock, looked at from the outside: every change of its document.
 type group struct {
 	t        testing.TB
@@ -185,11 +169,6 @@ func (g *group) wantNever(what string, holds func(semaphore) bool) {
 	}
 }
 
-// holds is the condition that id has a slot.
-func holds(id string) func(semaphore) bool {
-	return func(s semaphore) bool { return slices.Contains(s.Holders, id) }
-}
-
 // put writes the document as it is.
 func (g *group) put(document string) {
 	g.t.Helper()
@@ -273,70 +252,6 @@ func (g *group) keys() []string {
 		keys = append(keys, string(kv.Key))
 	}
 	return keys
-}
-
-// swap is a client that knows the document and nothing else: it changes it by
-// compare-and-swap on the revision that it read, and returns false when change
-// does.
-func (g *group) swap(change func(*semaphore) bool) bool {
-	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
-	defer cancel()
-	for {
-		response, err := g.client.Get(ctx, g.key())
-		must.Do(g.t, err)
-		s := semaphore{Semaphore: 1, Max: 1}
-		var revision int64
-		if len(response.Kvs) > 0 {
-			revision = response.Kvs[0].ModRevision
-			must.Do(g.t, json.Unmarshal(response.Kvs[0].Value, &s))
-		}
-		if !change(&s) {
-			return false
-		}
-		swapped, err := g.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(g.key()), "=", revision)).
-			Then(clientv3.OpPut(g.key(), s.String())).
-			Commit()
-		must.Do(g.t, err)
-		if swapped.Succeeded {
-			return true
-		}
-	}
-}
-
-// lock takes a slot for id as such a client does.
-func (g *group) lock(id string) bool {
-	g.t.Helper()
-	return g.swap(func(s *semaphore) bool {
-		if s.Semaphore <= 0 {
-			return false
-		}
-		s.Semaphore--
-		s.Holders = append(s.Holders, id)
-		slices.Sort(s.Holders)
-		return true
-	})
-}
-
-// unlock gives the slot of id back as such a client does.
-func (g *group) unlock(id string) {
-	g.t.Helper()
-	g.swap(func(s *semaphore) bool {
-		s.Semaphore++
-		s.Holders = slices.DeleteFunc(s.Holders, func(h string) bool { return h == id })
-		return true
-	})
-}
-
-// setMax sets the number of slots.
-func (g *group) setMax(n int) {
-	g.t.Helper()
-	g.swap(func(s *semaphore) bool {
-		s.Semaphore += n - s.Max
-		s.Max = n
-		return true
-	})
 }
 
 // record writes what a holder on this host says of itself, with a boot id.

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/contains"
@@ -42,7 +41,8 @@ var hosts atomic.Int64
 type option func(*simhost.Options)
 
 func withArgs(args ...string) option { return func(o *simhost.Options) { o.Args = args } }
-func withEnv(env ...string) option   { return func(o *simhost.Options) { o.Env = env } }
+
+func withEnv(env ...string) option { return func(o *simhost.Options) { o.Env = env } }
 
 // newHost makes a host with an update.conf. Its locksmithd does not run yet. At
 // the end of the test its log is printed if the test failed, and it must not
@@ -282,15 +282,24 @@ func (h *host) ctl(args ...string) {
 	}
 }
 
-// shutWindow is a reboot window, as lines of update.conf, that does not open
-// during any test; openWindow is one that does not shut.
-func shutWindow() string { return window(12*time.Hour, time.Hour) }
-func openWindow() string { return window(-time.Hour, 3*time.Hour) }
-
-func window(start, length time.Duration) string {
-	return fmt.Sprintf("LOCKSMITHD_REBOOT_WINDOW_START=%s\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
-		time.Now().UTC().Add(start).Format("15:04"), length)
-}
-
 // groupName returns the name of a lock's group that is this test's alone.
 func groupName() string { return "e2e-" + strings.ToLower(rand.Text()[:12]) }
+
+// someBackup is at work, and asks for the host to stay up.
+var someBackup = bustest.Inhibitor{Who: "rsync", Why: "unattended backup"}
+
+// awaitSchedule waits until a reboot is scheduled with logind.
+func (h *host) awaitSchedule() bustest.Shutdown {
+	h.t.Helper()
+	return must.Receive(h.t, patience, "a reboot to be scheduled", h.Logind.Schedules())
+}
+
+const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
+
+// restartBus brings a bus back that was killed, with all that was on it.
+func (h *host) restartBus() {
+	h.t.Helper()
+	must.Do(h.t, h.Bus.Restart())
+	must.Do(h.t, h.Engine.Appear())
+	must.Do(h.t, h.Logind.Appear())
+}

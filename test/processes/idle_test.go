@@ -5,6 +5,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 // The daemon is connected to etcd only while it needs it.
@@ -30,7 +31,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	for range 3 {
 		must.Do(t, h.Engine.Announce(idle))
 	}
-	h.reload(g.confAt(p.Endpoint(), shutWindow()))
+	h.reload(g.confAt(p.Endpoint(), updateconf.ShutWindow()))
 	h.awaitLog("the new configuration is in force")
 	h.awaitIdle()
 	disconnected(t, p)

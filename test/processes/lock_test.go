@@ -1,15 +1,12 @@
 package processes
 
 import (
-	"fmt"
-	"slices"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 // 0.7 kept it until the window opened, and no other host could reboot.
@@ -20,7 +17,7 @@ func TestLockFromBeforeThisBootIsReleasedFirstThoughARebootIsPendingAndTheWindow
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				g := newGroup(t, s)
-				h := newHost(t, g.conf(shutWindow()))
+				h := newHost(t, g.conf(updateconf.ShutWindow()))
 				g.lock(h.id)
 				if record != "" {
 					g.record(h.id, record)
@@ -81,7 +78,7 @@ func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		h := newHost(t, g.conf(openWindow()))
+		h := newHost(t, g.conf(updateconf.OpenWindow()))
 		g.lock(h.id)
 		g.record(h.id, h.bootID())
 		h.Engine.Set(needReboot)
@@ -98,8 +95,8 @@ func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
 		status bustest.Status
 		window string
 	}{
-		"nothing pending": {idle, openWindow()},
-		"window shut":     {needReboot, shutWindow()},
+		"nothing pending": {idle, updateconf.OpenWindow()},
+		"window shut":     {needReboot, updateconf.ShutWindow()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -138,7 +135,7 @@ func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
-		h := startHost(t, g.conf(shutWindow()))
+		h := startHost(t, g.conf(updateconf.ShutWindow()))
 		h.awaitIdle()
 		h.ctl("reboot", "-force")
 		h.awaitReboot()
@@ -148,244 +145,6 @@ func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 		must.Do(t, h.Boot())
 		g.awaitHolders()
 	})
-}
-
-// A daemon that is killed between lock and reboot goes on where it was.
-func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct{ hold, release func(h *host) error }{
-		"while users have their delay": {
-			hold:    func(h *host) error { return h.Logind.SetSessions(someUser) },
-			release: func(h *host) error { return h.Logind.SetSessions() },
-		},
-		"while logind hangs": {
-			hold: func(h *host) error { h.Logind.Hang("Reboot"); return nil },
-			release: func(h *host) error {
-				h.Logind.Heal("Reboot")
-				must.Eventually(h.t, patience, "the reboot to begin", func() bool { return h.Logind.Shutdown().Type == "reboot" })
-				return nil
-			},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
-				g := newGroup(t, s)
-				h := newHost(t, g.conf())
-				must.Do(t, test.hold(h))
-				h.Engine.Set(needReboot)
-				h.start()
-				g.awaitHolders(h.id)
-				if name == "while logind hangs" {
-					h.awaitReboot()
-				} else {
-					h.awaitStatus("users are logged in")
-				}
-				h.Daemon().Kill()
-				must.Do(t, test.release(h))
-				h.start()
-				if name == "while logind hangs" { // it has gone on meanwhile
-					h.awaitStatus("a slot is held; logind has not answered a call, and may carry it out until")
-				} else {
-					h.awaitReboot()
-				}
-				g.wantHeldThroughout(h.id)
-				h.reboot()
-				g.awaitHolders()
-				h.awaitIdle()
-			})
-		})
-	}
-}
-
-// And when the update has gone meanwhile, the slot goes too.
-func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
-	t.Parallel()
-	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := startHolding(t, g, g.conf())
-	h.Daemon().Kill()
-	g.awaitHolders(h.id)
-	h.Engine.Set(idle)
-	h.start()
-	g.awaitHolders()
-	h.awaitIdle()
-	h.wantNoReboot()
-}
-
-// A host that is going down keeps its slot, though the daemon that comes back in
-// that time hears of no update: what logind was asked for may be under way.
-func TestKilledWhileTheHostGoesDownKeepsTheLock(t *testing.T) {
-	t.Parallel()
-	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := startHost(t, g.conf())
-	h.awaitIdle()
-	h.ctl("send-need-reboot")
-	h.awaitReboot()
-	h.Daemon().Kill()
-	h.start()
-	h.awaitStatus("a slot is held; logind has not answered a call, and may carry it out until")
-	h.terminate()
-	g.wantHeldThroughout(h.id)
-	must.Do(t, h.Boot())
-	g.awaitHolders()
-}
-
-// roll reboots a fleet for one update and returns the most hosts that were ever
-// down at once. Where together is set, hosts go down only once so many have
-// asked to.
-func roll(t *testing.T, s *etcdtest.Server, n, slots, together int) int {
-	t.Helper()
-	g := newGroup(t, s)
-	if slots != 1 {
-		g.put(fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":[]}`, slots))
-	}
-	var fleet []*host
-	for range n {
-		fleet = append(fleet, startHost(t, g.conf()))
-	}
-	for _, h := range fleet {
-		h.awaitIdle()
-	}
-	var (
-		mu         sync.Mutex
-		down, most int
-		asked      int
-		enough     = make(chan struct{})
-	)
-	goDown := func(h *host) error {
-		deadline := time.After(patience)
-		select {
-		case <-h.Logind.Reboots():
-		case <-deadline:
-			return fmt.Errorf("host %s was left behind", h.id)
-		}
-		mu.Lock()
-		down++
-		most = max(most, down)
-		if asked++; asked == together || together == 0 && asked == 1 {
-			close(enough)
-		}
-		mu.Unlock()
-		select {
-		case <-enough:
-		case <-deadline:
-			return fmt.Errorf("host %s was alone in going down", h.id)
-		}
-		if err := h.Halt(); err != nil {
-			return err
-		}
-		mu.Lock()
-		down--
-		mu.Unlock()
-		return h.Boot()
-	}
-	results := make(chan error, n)
-	for _, h := range fleet {
-		go func() { results <- goDown(h) }()
-	}
-	for _, h := range fleet {
-		h.announce()
-	}
-	for range fleet {
-		if err := <-results; err != nil {
-			t.Error(err)
-		}
-	}
-	if t.Failed() {
-		t.FailNow()
-	}
-	g.awaitHolders()
-	for _, h := range fleet {
-		h.awaitIdle()
-		h.wantNoReboot()
-		if !slices.ContainsFunc(g.seen(), holds(h.id)) {
-			t.Errorf("host %s rebooted without a slot", h.id)
-		}
-	}
-	g.wantNever("more holders than slots", func(s semaphore) bool { return len(s.Holders) > slots })
-	g.wantNever("the document contradicts itself", func(s semaphore) bool {
-		return s.Max != slots || s.Semaphore != slots-len(s.Holders)
-	})
-	return most
-}
-
-func TestThreeHostsWithOneSlotRebootOneAtATime(t *testing.T) {
-	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
-		if most := roll(t, s, 3, 1, 0); most != 1 {
-			t.Errorf("%d hosts were down at once", most)
-		}
-	})
-}
-
-func TestThreeHostsWithThreeSlotsRebootTogether(t *testing.T) {
-	t.Parallel()
-	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) { roll(t, s, 3, 3, 3) })
-}
-
-func TestFiveHostsWithTwoSlotsRebootInPairs(t *testing.T) {
-	t.Parallel()
-	if most := roll(t, sharedEtcd(t, etcdtest.Newest), 5, 2, 0); most > 2 {
-		t.Errorf("%d hosts were down at once", most)
-	}
-}
-
-// Another client may change the document at any time knowing only section 5 of
-// docs/compatibility.md. The host that waits watches, and does not poll.
-func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
-	t.Parallel()
-	for _, v := range etcdtest.Versions() {
-		t.Run(v.String(), func(t *testing.T) {
-			t.Parallel()
-			s := sharedEtcd(t, v)
-			g := newGroup(t, s)
-			p := etcdtest.MustRPCProxy(t, s)
-			h := startWaiting(t, g, g.confAt(p.Endpoint()))
-			calls := p.Calls(etcdtest.Txn) + p.Calls(etcdtest.Range)
-			// Changes that do not concern it make it look again, without a question.
-			g.setMax(0)
-			h.awaitStatus("waiting for a slot", "max is 0")
-			g.setMax(1)
-			h.awaitStatus("waiting for a slot", "held by other")
-			if now := p.Calls(etcdtest.Txn) + p.Calls(etcdtest.Range); now != calls {
-				t.Errorf("it made %d requests while it waited", now-calls)
-			}
-			g.unlock("other")
-			h.awaitReboot()
-			if g.lock("other") {
-				t.Fatal("the other client took the slot as well")
-			}
-			h.reboot()
-			g.awaitHolders()
-			if !g.lock("other") {
-				t.Fatal("the slot is not free")
-			}
-		})
-	}
-}
-
-// LOCKSMITHD_MAX counts for a lock that is new.
-func TestNewLockHasTheSlotsThatAreSet(t *testing.T) {
-	t.Parallel()
-	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := startPending(t, g.conf("LOCKSMITHD_MAX=3"))
-	h.awaitReboot()
-	g.awaitHolders(h.id)
-	g.wantNever("another number of slots", func(s semaphore) bool { return s.Max != 3 || s.Semaphore != 3-len(s.Holders) })
-}
-
-// How an operator stops a fleet.
-func TestMaxZeroStopsEverybody(t *testing.T) {
-	t.Parallel()
-	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := newHost(t, g.conf())
-	h.ctl("set-max", "0")
-	h.Engine.Set(needReboot)
-	h.start()
-	h.awaitStatus("max is 0, so no host may reboot")
-	h.wantNoReboot()
-	h.ctl("set-max", "1")
-	h.awaitReboot()
 }
 
 // Somebody unlocks the host while it is about to reboot: it does not go down

@@ -10,8 +10,6 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
-
 // logind's refusal is logged, the lock released, and it is tried again later.
 func TestRebootRefusedByLogindReleasesTheLockAndIsTriedAgain(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,8 @@ var patience time.Duration
 // bin is the folder of the programs, built from this tree.
 var bin string
 
-func locksmithd() string   { return filepath.Join(bin, "locksmithd") }
+func locksmithd() string { return filepath.Join(bin, "locksmithd") }
+
 func locksmithctl() string { return filepath.Join(bin, "locksmithctl") }
 
 func TestMain(m *testing.M) {
@@ -132,4 +133,23 @@ func forEtcds(t *testing.T, versions []etcdtest.Version, f func(t *testing.T, s 
 			f(t, sharedEtcd(t, v))
 		})
 	}
+}
+
+// forEachOwnEtcd runs a test against an etcd of its own of each version, to do
+// harm to.
+func forEachOwnEtcd(t *testing.T, o etcdtest.Options, f func(t *testing.T, s *etcdtest.Server)) {
+	t.Helper()
+	for _, v := range etcdtest.Versions() {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			f(t, etcdtest.MustStart(t, v, o))
+		})
+	}
+}
+
+// soon is a context for something that has to happen soon.
+func soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
 }

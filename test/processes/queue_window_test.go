@@ -1,7 +1,6 @@
 package processes
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -9,38 +8,10 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
-
-// queued returns the ids in the queue, in order.
-func (g *group) queued() []string {
-	g.t.Helper()
-	response, err := g.client.Get(soon(g.t), g.queueKey(""), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
-		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
-	must.Do(g.t, err)
-	var ids []string
-	for _, kv := range response.Kvs {
-		ids = append(ids, strings.TrimPrefix(string(kv.Key), g.queueKey("")))
-	}
-	return ids
-}
-
-// awaitQueue waits until so many hosts are in the queue.
-func (g *group) awaitQueue(n int) {
-	g.t.Helper()
-	must.Eventually(g.t, patience, fmt.Sprintf("a queue of %d", n), func() bool { return len(g.queued()) == n })
-}
-
-// windowUntil is a reboot window, as lines of update.conf, that is open and shuts
-// at a whole second: its start is at a minute, its length need not be minutes.
-func windowUntil(shuts time.Time) string {
-	start := shuts.UTC().Add(-time.Hour).Truncate(time.Minute)
-	return fmt.Sprintf("LOCKSMITHD_REBOOT_WINDOW_START=%s\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
-		start.Format("15:04"), shuts.Sub(start))
-}
 
 // reloadAll gives all hosts an update.conf, and waits until it is in force.
 func reloadAll(fleet []*host, conf string) {
@@ -62,7 +33,7 @@ func shutByTheClock(t testing.TB, g *group, fleet []*host) {
 	for notice := 5 * time.Second; ; notice *= 2 {
 		shuts := time.Now().Add(notice).Truncate(time.Second)
 		open := func() bool { return time.Now().Before(shuts) }
-		reloadAll(fleet, g.conf(windowUntil(shuts)))
+		reloadAll(fleet, g.conf(updateconf.WindowUntil(shuts)))
 		must.Eventually(t, patience, "the whole fleet in the queue", func() bool { return len(g.queued()) == len(fleet) || !open() })
 		if len(g.queued()) == len(fleet) && open() {
 			return
@@ -111,7 +82,7 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	byID := map[string]*host{}
 	for len(fleet) < n {
 		for range 20 {
-			h := startPending(t, g.conf(openWindow()))
+			h := startPending(t, g.conf(updateconf.OpenWindow()))
 			fleet = append(fleet, h)
 			byID[h.id] = h
 		}
@@ -131,7 +102,7 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	// A slot is free now, and nobody takes it who had waited for it, though there
 	// is time for one that comes from nowhere.
 	g.unlock("other")
-	canary := startPending(t, g.conf(openWindow()))
+	canary := startPending(t, g.conf(updateconf.OpenWindow()))
 	canary.awaitReboot()
 	g.awaitHolders(canary.id)
 	canary.reboot()
@@ -141,7 +112,7 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	if !g.lock("other") {
 		t.Fatal("the slot is not free")
 	}
-	reloadAll(fleet, g.conf(openWindow()))
+	reloadAll(fleet, g.conf(updateconf.OpenWindow()))
 	g.awaitQueue(n)
 	for _, h := range fleet {
 		h.awaitStatus("waiting for a slot")

@@ -7,18 +7,12 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
-	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 const stateFile = "run/locksmith/state.json"
-
-// callOff does what systemd does once the daemon has ended.
-func (h *host) callOff() result {
-	h.t.Helper()
-	return h.run(locksmithd(), "--call-off")
-}
 
 // logind is started anew while users have their time, and the daemon dies: the reboot of the
 // daemon before is called off, or gone, and had its slot until then.
@@ -126,7 +120,7 @@ func TestNextDaemonKnowsWhatPeopleWanted(t *testing.T) {
 	} {
 		t.Run("request, "+name, func(t *testing.T) {
 			t.Parallel()
-			h := startHost(t, shutWindow())
+			h := startHost(t, updateconf.ShutWindow())
 			h.awaitIdle()
 			h.ctl("send-need-reboot")
 			h.awaitStatus("for the reboot window")
@@ -134,11 +128,11 @@ func TestNextDaemonKnowsWhatPeopleWanted(t *testing.T) {
 			h.start()
 			h.awaitStatus("reboot needed since", "for the reboot window")
 			end(h)
-			must.Do(t, h.Configure(openWindow()))
+			must.Do(t, h.Configure(updateconf.OpenWindow()))
 			h.start()
 			h.awaitReboot()
 			// After the boot it is done.
-			must.Do(t, h.Configure(shutWindow()))
+			must.Do(t, h.Configure(updateconf.ShutWindow()))
 			h.reboot()
 			h.awaitIdle()
 		})
@@ -173,134 +167,4 @@ func TestScheduleThatLogindLosesIsMadeAgain(t *testing.T) {
 		t.Errorf("scheduled for %v, before for %v", second.At, first.At)
 	}
 	g.wantHeldThroughout(h.id)
-}
-
-// However a daemon ends, it leaves no reboot behind.
-func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
-	t.Parallel()
-	for name, end := range map[string]func(*host){
-		"killed": func(h *host) { h.Daemon().Kill() },
-		"stopped while logind is silent": func(h *host) {
-			h.Logind.Hang("ScheduledShutdown")
-			h.terminate()
-			h.Logind.Heal("ScheduledShutdown")
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-			h := startHolding(t, g, g.conf())
-			h.awaitSchedule()
-			end(h)
-			if s := h.Logind.Shutdown(); s.Type == "" {
-				t.Fatal("it is called off already")
-			}
-			if r := h.callOff(); r.status != 0 || !strings.Contains(r.stderr, "is called off") {
-				t.Errorf("%+v", r)
-			}
-			if s := h.Logind.Shutdown(); s.Type != "" {
-				t.Errorf("%+v is still scheduled", s)
-			}
-			g.wantHeldThroughout(h.id)
-			// That was no user.
-			h.start()
-			h.awaitSchedule()
-			h.awaitStatus("users are logged in")
-		})
-	}
-	t.Run("nothing is scheduled", func(t *testing.T) {
-		t.Parallel()
-		h := newHost(t, "")
-		if r := h.callOff(); r != (result{}) {
-			t.Errorf("%+v", r)
-		}
-	})
-	t.Run("the host goes down", func(t *testing.T) {
-		t.Parallel()
-		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-		h := startHolding(t, g, g.conf())
-		h.awaitSchedule()
-		h.Daemon().Kill()
-		h.Logind.SetStopping(true) // by Ctrl-Alt-Del
-		if r := h.callOff(); r != (result{}) {
-			t.Errorf("%+v", r)
-		}
-		if s := h.Logind.Shutdown(); s.Type == "" {
-			t.Error("it is called off")
-		}
-	})
-	t.Run("another daemon runs", func(t *testing.T) {
-		t.Parallel()
-		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-		h := startHolding(t, g, g.conf())
-		h.awaitSchedule()
-		if r := h.callOff(); r.status != 0 || !strings.Contains(r.stderr, "is left alone") {
-			t.Errorf("%+v", r)
-		}
-		if s := h.Logind.Shutdown(); s.Type == "" {
-			t.Error("its reboot is called off")
-		}
-	})
-	t.Run("logind refuses", func(t *testing.T) {
-		t.Parallel()
-		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-		h := startHolding(t, g, g.conf())
-		h.awaitSchedule()
-		h.Daemon().Kill()
-		h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
-		if r := h.callOff(); r.status != 1 || !contains.All(r.stderr, "may still stand", "a slot is kept for it", "not today") {
-			t.Errorf("%+v", r)
-		}
-		h.Logind.Heal("CancelScheduledShutdown")
-		h.start()
-		h.awaitSchedule() // the next daemon calls it off
-	})
-	// A failure would have systemd start the daemon for ever, also with the strategy "off".
-	t.Run("the file cannot be understood", func(t *testing.T) {
-		t.Parallel()
-		h := newHost(t, "")
-		path := h.Path(stateFile)
-		must.Do(t, os.MkdirAll(h.Path("run/locksmith"), 0o755))
-		must.Do(t, os.WriteFile(path, []byte("{"), 0o600))
-		if r := h.callOff(); r.status != 0 || !contains.All(r.stderr, "level=WARN", "it is not known", "state.json", "shutdown -c") {
-			t.Errorf("%+v", r)
-		}
-	})
-}
-
-// systemctl restart, and a daemon that is killed, keep the place in the queue; systemctl stop
-// gives it up at once.
-func TestRestartedDaemonKeepsItsPlaceInTheQueue(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		end   func(*host)
-		keeps bool
-	}{
-		"restarted":           {func(h *host) { h.Logind.SetUnitJob("restart"); h.terminate() }, true},
-		"killed":              {func(h *host) { h.Daemon().Kill() }, true},
-		"stopped":             {func(h *host) { h.Logind.SetUnitJob("stop"); h.terminate() }, false},
-		"asked to end":        {func(h *host) { h.terminate() }, false},
-		"systemd is silent":   {func(h *host) { h.Logind.Hang("GetUnitByPID"); h.terminate() }, false},
-		"restarted, and goes": {func(h *host) { h.Logind.SetUnitJob("restart"); h.Logind.SetStopping(true); h.terminate() }, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-			first := startWaiting(t, g, g.conf())
-			second := startHost(t, g.conf())
-			second.announce()
-			second.awaitStatus("in the queue behind " + first.id)
-			c.end(first)
-			if (g.get(g.queueKey(first.id)) != "") != c.keeps {
-				t.Errorf("the place is kept: %v, want %v", !c.keeps, c.keeps)
-			}
-			first.start()
-			if c.keeps {
-				first.awaitStatus("waiting for a slot", "held by other")
-				second.awaitStatus("in the queue behind " + first.id)
-				return
-			}
-			first.awaitStatus("in the queue behind " + second.id)
-		})
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 // untouchable is an endpoint that counts who connects to it.
@@ -181,14 +182,14 @@ func TestEveryStrategyWaitsForItsWindow(t *testing.T) {
 		t.Run(strategy, func(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-			h := startHost(t, g.conf("REBOOT_STRATEGY="+strategy, shutWindow()))
+			h := startHost(t, g.conf("REBOOT_STRATEGY="+strategy, updateconf.ShutWindow()))
 			h.awaitIdle()
 			h.announce()
 			h.awaitStatus("reboot needed since", "for version 4081.2.0", "for the reboot window, which opens")
 			h.wantNoReboot()
 			h.wantCoordinator(strategy, "reboot-planned")
 			g.wantNever("a slot was taken", holds(h.id))
-			h.reload(g.conf("REBOOT_STRATEGY="+strategy, openWindow()))
+			h.reload(g.conf("REBOOT_STRATEGY="+strategy, updateconf.OpenWindow()))
 			h.awaitReboot()
 			h.wantCoordinator(strategy, "rebooting")
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
 // setZone makes a time zone the host's own, as timedatectl does: nobody tells the daemon.
@@ -33,7 +34,7 @@ func (h *host) wantSameWindow() {
 func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
 	t.Parallel()
 	// Wherever it is now 12 hours later than in UTC, the window is open.
-	conf := strings.ReplaceAll(shutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Local")
+	conf := strings.ReplaceAll(updateconf.ShutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Local")
 	h := newHost(t, conf)
 	h.setZone("UTC")
 	h.start()
@@ -61,7 +62,7 @@ func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
 // A time zone in update.conf is the daemon's, and that of locksmithctl.
 func TestTimeZoneOfUpdateConfIsThatOfBothPrograms(t *testing.T) {
 	t.Parallel()
-	conf := strings.ReplaceAll(shutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "TZ=Etc/GMT-3")
+	conf := strings.ReplaceAll(updateconf.ShutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "TZ=Etc/GMT-3")
 	h := startHost(t, conf, withEnv("TZ=Etc/GMT-3"))
 	h.announce()
 	h.awaitStatus("for the reboot window, which opens", " +03")

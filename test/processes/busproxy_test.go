@@ -9,59 +9,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/locksmithd/locksmith/test/bustest"
-	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
-
-// Any local user can make logind's list of inhibitors too long to be read. That hides whose
-// inhibitor it is, and does not let it hold the host back past the deadline.
-func TestDeadlineEndsAnInhibitorThatOthersHide(t *testing.T) {
-	t.Parallel()
-	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=20s\n")
-	crowd := make([]bustest.Inhibitor, 200)
-	for i := range crowd {
-		crowd[i] = bustest.Inhibitor{Who: "mallory", Why: strings.Repeat("x", 2000), Mode: "delay", UID: 1000}
-	}
-	h.Logind.SetInhibitors(append(crowd, someBackup)...)
-	h.Engine.Set(needReboot)
-	h.start()
-	h.awaitStatus("held back by", "logind does not list who", "block inhibitor", "users and inhibitors can postpone it until")
-	h.wantNoReboot()
-	h.awaitReboot()
-	g.wantHeldThroughout(h.id)
-}
-
-// The bus drops one of the daemon's connections, and stays. Which one it is makes no
-// difference: the next start goes on.
-func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
-	t.Parallel()
-	for i, name := range []string{"for signals", "for calls"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-			h, proxy := newProxiedHost(t, g.conf())
-			must.Do(t, h.Logind.SetSessions(someUser))
-			h.Engine.Set(needReboot)
-			h.start()
-			h.awaitStatus("users are logged in")
-			if n := proxy.count(); n != 2 {
-				t.Fatalf("it has %d connections to the bus, not 2", n)
-			}
-			proxy.cut(i)
-			h.wantExit(1)
-			h.awaitLog("level=ERROR", "locksmithd ends", "the connection to the system bus is lost")
-			if n := h.logged("level=ERROR"); n != 1 {
-				t.Errorf("it logged %d errors", n)
-			}
-			must.Do(t, h.Logind.SetSessions())
-			h.start()
-			h.awaitReboot()
-			g.wantHeldThroughout(h.id)
-		})
-	}
-}
 
 // newProxiedHost makes a host whose locksmithd reaches the bus through a proxy.
 func newProxiedHost(t *testing.T, conf string) (*host, *busProxy) {

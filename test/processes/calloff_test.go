@@ -1,0 +1,110 @@
+package processes
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
+)
+
+// callOff does what systemd does once the daemon has ended.
+func (h *host) callOff() result {
+	h.t.Helper()
+	return h.run(locksmithd(), "--call-off")
+}
+
+// However a daemon ends, it leaves no reboot behind.
+func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*host){
+		"killed": func(h *host) { h.Daemon().Kill() },
+		"stopped while logind is silent": func(h *host) {
+			h.Logind.Hang("ScheduledShutdown")
+			h.terminate()
+			h.Logind.Heal("ScheduledShutdown")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := startHolding(t, g, g.conf())
+			h.awaitSchedule()
+			end(h)
+			if s := h.Logind.Shutdown(); s.Type == "" {
+				t.Fatal("it is called off already")
+			}
+			if r := h.callOff(); r.status != 0 || !strings.Contains(r.stderr, "is called off") {
+				t.Errorf("%+v", r)
+			}
+			if s := h.Logind.Shutdown(); s.Type != "" {
+				t.Errorf("%+v is still scheduled", s)
+			}
+			g.wantHeldThroughout(h.id)
+			// That was no user.
+			h.start()
+			h.awaitSchedule()
+			h.awaitStatus("users are logged in")
+		})
+	}
+	t.Run("nothing is scheduled", func(t *testing.T) {
+		t.Parallel()
+		h := newHost(t, "")
+		if r := h.callOff(); r != (result{}) {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("the host goes down", func(t *testing.T) {
+		t.Parallel()
+		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+		h := startHolding(t, g, g.conf())
+		h.awaitSchedule()
+		h.Daemon().Kill()
+		h.Logind.SetStopping(true) // by Ctrl-Alt-Del
+		if r := h.callOff(); r != (result{}) {
+			t.Errorf("%+v", r)
+		}
+		if s := h.Logind.Shutdown(); s.Type == "" {
+			t.Error("it is called off")
+		}
+	})
+	t.Run("another daemon runs", func(t *testing.T) {
+		t.Parallel()
+		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+		h := startHolding(t, g, g.conf())
+		h.awaitSchedule()
+		if r := h.callOff(); r.status != 0 || !strings.Contains(r.stderr, "is left alone") {
+			t.Errorf("%+v", r)
+		}
+		if s := h.Logind.Shutdown(); s.Type == "" {
+			t.Error("its reboot is called off")
+		}
+	})
+	t.Run("logind refuses", func(t *testing.T) {
+		t.Parallel()
+		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+		h := startHolding(t, g, g.conf())
+		h.awaitSchedule()
+		h.Daemon().Kill()
+		h.Logind.Refuse("CancelScheduledShutdown", accessDenied, "not today")
+		if r := h.callOff(); r.status != 1 || !contains.All(r.stderr, "may still stand", "a slot is kept for it", "not today") {
+			t.Errorf("%+v", r)
+		}
+		h.Logind.Heal("CancelScheduledShutdown")
+		h.start()
+		h.awaitSchedule() // the next daemon calls it off
+	})
+	// A failure would have systemd start the daemon for ever, also with the strategy "off".
+	t.Run("the file cannot be understood", func(t *testing.T) {
+		t.Parallel()
+		h := newHost(t, "")
+		path := h.Path(stateFile)
+		must.Do(t, os.MkdirAll(h.Path("run/locksmith"), 0o755))
+		must.Do(t, os.WriteFile(path, []byte("{"), 0o600))
+		if r := h.callOff(); r.status != 0 || !contains.All(r.stderr, "level=WARN", "it is not known", "state.json", "shutdown -c") {
+			t.Errorf("%+v", r)
+		}
+	})
+}
