@@ -572,7 +572,7 @@ func TestConflictsDoNotEndAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		troubles := 0
-		err := newLock(t, &busyStore{s, 100}, "").Acquire(t.Context(), "a", lock.Record{}, func(_ lock.Waiting, err error) {
+		err := newLock(t, &busyStore{s, 100}, "").Acquire(t.Context(), "a", lock.Record{}, func(_ lock.WaitStatus, err error) {
 			if err != nil {
 				troubles++
 			}
@@ -593,7 +593,7 @@ func TestWaitIsToldOncePerChange(t *testing.T) {
 		var told []string
 		done := make(chan error, 1)
 		go func() {
-			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(w lock.Waiting, err error) {
+			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(w lock.WaitStatus, err error) {
 				told = append(told, fmt.Sprint(w.Semaphore.Max, w.Semaphore.Holders, err))
 			})
 		}()
@@ -661,7 +661,7 @@ func TestOutageDoesNotEndAWait(t *testing.T) {
 		done := make(chan error, 1)
 		var troubles atomic.Int32
 		go func() {
-			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.Waiting, err error) {
+			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.WaitStatus, err error) {
 				if errors.Is(err, storetest.ErrFault) {
 					troubles.Add(1)
 				}

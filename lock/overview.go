@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
-	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Overview is all that is known about a group at one moment.
@@ -19,9 +18,9 @@ type Overview struct {
 	// Holders are in the order of Semaphore.Holders.
 	Holders []HolderInfo
 	// Queue is in order: the first one is next.
-	Queue []Waiter
-	// Pause is not nil while nobody may take a slot. If there is one for the group and one for all
-	// groups it is the latter.
+	Queue []QueueEntry
+	// Pause is not nil during a pause. If both the group and all groups are paused, it is the pause of all
+	// groups.
 	Pause *Pause
 }
 
@@ -38,8 +37,8 @@ type HolderInfo struct {
 	revision int64 // of the record
 }
 
-// Waiter is a host in the queue.
-type Waiter struct {
+// QueueEntry is a host in the queue.
+type QueueEntry struct {
 	ID       string
 	Hostname string
 	Since    time.Time
@@ -81,48 +80,27 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 		})
 	}
 	for _, key := range l.queueIn(snap) {
-		r, _ := parseWaiter(snap.Values[key].Data)
-		o.Queue = append(o.Queue, Waiter{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
+		r, _ := parseEntry(snap.Values[key].Data)
+		o.Queue = append(o.Queue, QueueEntry{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
 	}
 	return o, snap, nil
 }
 
-// queueIn returns the keys of the entries in a snapshot of the queue, in order.
+// queueIn returns the keys of the places in a snapshot of the queue, in order.
 func (l *Lock) queueIn(snap Snapshot) []string {
-	queue := slices.DeleteFunc(within(snap, l.queueRange()), func(key string) bool { return !isPlace(snap.Values[key]) })
+	queue := slices.DeleteFunc(keysIn(snap, l.queueRange()), func(key string) bool { return !isPlace(snap.Values[key]) })
 	slices.SortStableFunc(queue, func(a, b string) int {
 		return cmp.Compare(snap.Values[a].CreateRevision, snap.Values[b].CreateRevision)
 	})
 	return queue
 }
 
-// ChangedError says that a slot is not as it was when it was looked at.
-type ChangedError struct{ ID string }
-
-func (e *ChangedError) Error() string {
-	return fmt.Sprintf("the slot of %s was released or taken anew in the meantime", safetext.Clean(e.ID))
-}
-
-// ReleaseRecord is like Release, for a holder as Overview has shown it: if anything about it has
-// changed since, the error is a [*ChangedError] or a [*NotHeldError], and the slot stays.
-func (l *Lock) ReleaseRecord(ctx context.Context, h HolderInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := l.readAndChange(ctx, keys(l.semaphoreKey(), l.recordKey(h.ID)), l.releasing(h.ID, func(record Value) error {
-		if record.ModRevision != h.revision {
-			return &ChangedError{h.ID}
-		}
-		return nil
-	}))
-	return l.outcome("release the slot of "+h.ID, err)
-}
-
-// coalesce is how long changes are gathered before WatchOverview looks again.
+// coalesce is how long changes are gathered before WatchOverview reads again.
 const coalesce = 200 * time.Millisecond
 
-// WatchOverview calls back with what is there, now and after every change, until ctx ends, and returns
-// why it does not go on. Changes that come close together are one. A failure of the store is called
-// back as well, and does not end it; only a store that refuses or a document that cannot be understood
+// WatchOverview calls changed with what is there, now and after every change, until ctx ends, and returns
+// why it ended. Changes that come close together are reported as one. A failure of the store is reported
+// as well, and does not end it; only a store that refuses or a document that cannot be understood
 // does.
 func (l *Lock) WatchOverview(ctx context.Context, changed func(Overview, error)) error {
 	for failures := 0; ; failures++ {
@@ -135,11 +113,11 @@ func (l *Lock) WatchOverview(ctx context.Context, changed func(Overview, error))
 			return err
 		}
 		changed(Overview{}, err)
-		sleep(ctx, backoff.Delay(failures, 250*time.Millisecond, 10*time.Second))
+		backoff.Sleep(ctx, backoff.Delay(failures, 250*time.Millisecond, 10*time.Second))
 	}
 }
 
-// follow calls back until there is an error.
+// follow reports every change until there is an error.
 func (l *Lock) follow(ctx context.Context, changed func(Overview)) error {
 	alive := l.aliveRange()
 	for {
@@ -148,18 +126,18 @@ func (l *Lock) follow(ctx context.Context, changed func(Overview)) error {
 			return err
 		}
 		changed(o)
-		// One range has, in the order of keys: holders, order, pause, queue and semaphore. (In the default
+		// The first range has, in the order of keys: holders, order, pause, queue and semaphore. (In the default
 		// group pause-all as well.)
 		limited, cancel := context.WithTimeout(ctx, rereadAfter)
 		_, err = l.store.Wait(limited,
 			Watch{Key: l.holdersRange().Key, End: l.semaphoreKey() + "\x00", After: snap.Revision},
 			Watch{Key: alive.Key, End: alive.End, After: snap.Revision},
 			Watch{Key: pauseAllKey, After: snap.Revision})
-		tired := limited.Err() != nil
+		timedOut := limited.Err() != nil
 		cancel()
-		if ctx.Err() != nil || err != nil && !tired {
+		if ctx.Err() != nil || err != nil && !timedOut {
 			return cmp.Or(ctx.Err(), err)
 		}
-		sleep(ctx, coalesce)
+		backoff.Sleep(ctx, coalesce)
 	}
 }

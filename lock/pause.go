@@ -6,37 +6,101 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Pause has nobody newly take a slot of this group until Resume, or for so long if that is not 0. It
-// replaces a pause that is in force, and returns that; nil if there was none.
+// PauseInfo says who pauses, and why.
+type PauseInfo struct {
+	By, Reason string
+}
+
+// Pause is a pause that is in force: no slot can be taken.
+type Pause struct {
+	By, Reason string
+	Since      time.Time // by the clock of the host where it was ordered
+	Until      time.Time // the same; zero for a pause that does not end by itself
+	// All says that it is for every group.
+	All bool
+	// Broken says that its document in etcd cannot be understood. It is in force nevertheless.
+	Broken bool
+}
+
+type pauseDocument struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+func parsePause(data []byte, all bool) *Pause {
+	var d pauseDocument
+	if decode(data, &d) != nil {
+		return &Pause{All: all, Broken: true}
+	}
+	return &Pause{By: safetext.Clean(d.By), Reason: safetext.Clean(d.Reason), Since: moment(d.Since), Until: moment(d.Until), All: all}
+}
+
+// timeLayout names the zone, since the host's may have changed by the time somebody reads it.
+const timeLayout = time.DateTime + " MST"
+
+// String says in one sentence who paused what, since when, and why.
+func (p *Pause) String() string {
+	text := "paused"
+	if p.All {
+		text = "all groups are paused"
+	}
+	if p.Broken {
+		return text + "; what etcd has about the pause cannot be understood"
+	}
+	if p.By != "" {
+		text += " by " + p.By
+	}
+	if !p.Since.IsZero() {
+		text += " since " + p.Since.Local().Format(timeLayout)
+	}
+	if !p.Until.IsZero() {
+		text += " until " + p.Until.Local().Format(timeLayout)
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
+}
+
+// PausedError says that no slot can be taken now.
+type PausedError struct {
+	Pause Pause
+}
+
+func (e *PausedError) Error() string { return e.Pause.String() }
+
+// pauseIn returns the pause in a snapshot of the gates; nil for none.
+func (l *Lock) pauseIn(snap Snapshot) *Pause {
+	if v := snap.Values[pauseAllKey]; v.ModRevision != 0 {
+		return parsePause(v.Data, true)
+	}
+	if v := snap.Values[l.pauseKey()]; v.ModRevision != 0 {
+		return parsePause(v.Data, false)
+	}
+	return nil
+}
+
+// Pause stops new acquisitions in this group until Resume, or for d if d > 0. It replaces a pause that is in
+// force, and returns that; nil if there was none.
 //
 // After an error that matches [ErrUnknown] the pause may come into force as long as a transaction may
-// be under way, even after a later Resume; and so may a try that was not answered, of a Pause that then
-// succeeded. It is seen in the status, and another Resume ends it.
+// be under way, even after a later Resume; so may an unanswered try of a Pause that then
+// succeeded. The status shows it, and another Resume ends it.
 func (l *Lock) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pause, error) {
 	return pauseAt(ctx, l.store, l.pauseKey(), info, d)
 }
 
-// Resume ends the pause of this group, and returns it; nil if there was none. One for all groups stays.
+// Resume ends the pause of this group, and returns it; nil if there was none. A pause of all groups stays.
 func (l *Lock) Resume(ctx context.Context) (*Pause, error) {
 	return resumeAt(ctx, l.store, l.pauseKey())
-}
-
-// PauseAll is like [Lock.Pause] for every group, also those that do not exist yet.
-func PauseAll(ctx context.Context, store Store, info PauseInfo, d time.Duration) (*Pause, error) {
-	return pauseAt(ctx, store, pauseAllKey, info, d)
-}
-
-// ResumeAll ends what PauseAll began, and returns it; nil if that was nothing. Pauses of single groups
-// stay.
-func ResumeAll(ctx context.Context, store Store) (*Pause, error) {
-	return resumeAt(ctx, store, pauseAllKey)
 }
 
 func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d time.Duration) (*Pause, error) {
@@ -58,7 +122,7 @@ func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d tim
 	if op.Value, err = json.Marshal(document); err != nil {
 		return nil, fmt.Errorf("pause: encode: %w", err)
 	}
-	was, err := replace(ctx, store, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
+	was, err := replacePause(ctx, store, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
 	if err != nil && op.Lease != 0 && !errors.Is(err, ErrUnknown) {
 		revoke(ctx, store, op.Lease)
 	}
@@ -71,29 +135,29 @@ func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d tim
 func resumeAt(ctx context.Context, store Store, key string) (*Pause, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	was, err := replace(ctx, store, Op{Key: key, Delete: true}, func(v Value) bool { return v.ModRevision == 0 })
+	was, err := replacePause(ctx, store, Op{Key: key, Delete: true}, func(v Value) bool { return v.ModRevision == 0 })
 	if err != nil {
 		return nil, fmt.Errorf("resume: %w", err)
 	}
 	return was, nil
 }
 
-// replace does op to the key of a pause, and returns the one that was there before, whose lease it
+// replacePause does op to the key of a pause, and returns the pause that was there before, whose lease it
 // ends; nil if there was none.
-func replace(ctx context.Context, store Store, op Op, done func(Value) bool) (*Pause, error) {
+func replacePause(ctx context.Context, store Store, op Op, done func(Value) bool) (*Pause, error) {
 	was, err := replaceValue(ctx, store, op, done)
 	if err != nil || was.ModRevision == 0 {
 		return nil, err
 	}
 	p := parsePause(was.Data, op.Key == pauseAllKey)
-	if was.Lease != 0 && was.Lease != op.Lease && !p.Broken { // else the lease may be somebody's
+	if was.Lease != 0 && was.Lease != op.Lease && !p.Broken { // a broken one may have anybody's lease
 		revoke(ctx, store, was.Lease)
 	}
 	return p, nil
 }
 
-// replaceValue does op to a key that holds anything, unless that is done, and returns what was there
-// before.
+// replaceValue does op to a key, whatever it holds, until done holds for its value, and returns the value
+// that was there before.
 func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool) (was Value, err error) {
 	snap, err := store.Get(ctx, Read{Key: op.Key})
 	if err != nil {
@@ -109,8 +173,8 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 		if unanswered == nil {
 			was = now
 		}
-		// Of several tries that compare the same revision one can happen, unless that is 0, which comes
-		// back when a pause ends.
+		// Of several tries that compare the same revision only one can happen, except at revision 0, which
+		// comes back when a pause ends.
 		ok, next, err := store.Commit(ctx, []Cond{{Key: op.Key, ModRevision: now.ModRevision}}, []Op{op})
 		switch {
 		case err == nil && ok:
@@ -123,7 +187,7 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 			return was, err
 		default:
 			unanswered = err
-			sleep(ctx, backoff.Delay(tries, 10*time.Millisecond, time.Second))
+			backoff.Sleep(ctx, backoff.Delay(tries, 10*time.Millisecond, time.Second))
 			if snap, err = store.Get(ctx, Read{Key: op.Key}); err != nil {
 				return was, fmt.Errorf("%w: %w", ErrUnknown, unanswered)
 			}
@@ -134,39 +198,4 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 		err = fmt.Errorf("%w: %w; of these: %w", ErrUnknown, err, unanswered)
 	}
 	return was, err
-}
-
-// Groups returns the groups that have keys in the store, in order; "" is the default group, if it has.
-func Groups(ctx context.Context, store Store) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var groups []string
-	const all = Root + "/groups/"
-	snap, err := store.Get(ctx, Read{Key: Root + "/semaphore"}, Read{Key: Root + "/pause"}, first(below(Root+"/queue/")))
-	if err != nil {
-		return nil, fmt.Errorf("list groups: %w", err)
-	}
-	if len(snap.Values) > 0 {
-		groups = append(groups, "")
-	}
-	// One key of each group is read, and then the first one after all of that group.
-	for next := first(below(all)); ; {
-		snap, err := store.Get(ctx, next)
-		if err != nil {
-			return nil, fmt.Errorf("list groups: %w", err)
-		}
-		found := within(snap, next)
-		if len(found) == 0 {
-			return groups, nil
-		}
-		escaped, _, deeper := strings.Cut(found[0][len(all):], "/")
-		group, err := url.QueryUnescape(escaped)
-		if deeper && err == nil && group != "" && prefix(group) == all+escaped && ValidateGroup(group) == nil {
-			groups = append(groups, group)
-		}
-		next.Key = all + escaped + "0"
-		if !deeper {
-			next.Key = found[0] + "\x00"
-		}
-	}
 }

@@ -30,7 +30,7 @@ type waitingHost struct {
 	stuck *gate // shut: it does not return from what it is told
 
 	mu    sync.Mutex
-	told  []lock.Waiting
+	told  []lock.WaitStatus
 	fails []error
 }
 
@@ -40,7 +40,7 @@ func enter(t *testing.T, s lock.Store, id string, r lock.Record) *waitingHost {
 	ctx, leave := context.WithCancel(t.Context())
 	h := &waitingHost{id: id, lock: newLock(t, s, ""), leave: leave, done: make(chan error, 1), stuck: newGate()}
 	go func() {
-		h.done <- h.lock.Acquire(ctx, id, r, func(w lock.Waiting, err error) {
+		h.done <- h.lock.Acquire(ctx, id, r, func(w lock.WaitStatus, err error) {
 			h.stuck.pass()
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -56,12 +56,12 @@ func enter(t *testing.T, s lock.Store, id string, r lock.Record) *waitingHost {
 }
 
 // last is what h was told last.
-func (h *waitingHost) last() lock.Waiting {
+func (h *waitingHost) last() lock.WaitStatus {
 	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.told) == 0 {
-		return lock.Waiting{}
+		return lock.WaitStatus{}
 	}
 	return h.told[len(h.told)-1]
 }
@@ -341,7 +341,7 @@ func TestHeadThatIsStuckOutsideOfItsWaitFallsOut(t *testing.T) {
 		done := make(chan error)
 		go func() {
 			first := true
-			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(lock.Waiting, error) {
+			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(lock.WaitStatus, error) {
 				if first {
 					first = false
 					<-stuck
@@ -896,7 +896,7 @@ func TestEverybodyInTheQueueIsToldOfAPause(t *testing.T) {
 		_, err := admin.Resume(t.Context())
 		must.Do(t, err)
 		check(false)
-		mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, time.Hour))
+		mustPause(t)(lock.NewGroups(s, 1).Pause(t.Context(), lock.PauseInfo{}, time.Hour))
 		check(true)
 		time.Sleep(time.Hour)
 		check(false)
@@ -956,11 +956,11 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 		},
 		"of all groups": {
 			func(ctx context.Context, s *storetest.Memory, _ *lock.Lock) error {
-				_, err := lock.PauseAll(ctx, s, info, 0)
+				_, err := lock.NewGroups(s, 1).Pause(ctx, info, 0)
 				return err
 			},
 			func(ctx context.Context, s *storetest.Memory, _ *lock.Lock) error {
-				was, err := lock.ResumeAll(ctx, s)
+				was, err := lock.NewGroups(s, 1).Resume(ctx)
 				if was == nil || !was.All {
 					return fmt.Errorf("resume returned %v, %w", was, err)
 				}
@@ -1050,9 +1050,12 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 		},
 		"a pause of all groups": {
 			func(t *testing.T, s *storetest.Memory) {
-				mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
+				mustPause(t)(lock.NewGroups(s, 1).Pause(t.Context(), lock.PauseInfo{}, 0))
 			},
-			func(t *testing.T, s *storetest.Memory) { _, err := lock.ResumeAll(t.Context(), s); must.Do(t, err) },
+			func(t *testing.T, s *storetest.Memory) {
+				_, err := lock.NewGroups(s, 1).Resume(t.Context())
+				must.Do(t, err)
+			},
 		},
 		"somebody in the queue": {
 			func(t *testing.T, s *storetest.Memory) {
@@ -1120,7 +1123,7 @@ func TestChangesOfOneRevisionAreAllSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
-		mustPause(t)(lock.PauseAll(t.Context(), s, lock.PauseInfo{}, 0))
+		mustPause(t)(lock.NewGroups(s, 1).Pause(t.Context(), lock.PauseInfo{}, 0))
 		b := enter(t, s, "b", lock.Record{})
 		_, _, err := s.Commit(t.Context(), nil, []lock.Op{
 			{Key: prefix + "pause-all", Delete: true},
@@ -1307,7 +1310,7 @@ func TestTimeToLiveBeginsAnewWithEverySlot(t *testing.T) {
 func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
 	// All of this happens between the look at the holder and its removal.
 	for name, change := range map[string]func(*testing.T, *storetest.Memory, *lock.Lock){
-		"released and taken anew": func(t *testing.T, _ *storetest.Memory, l *lock.Lock) {
+		"released and taken again": func(t *testing.T, _ *storetest.Memory, l *lock.Lock) {
 			must.Do(t, l.Release(t.Context(), "a"))
 			lockFor(t.Context(), t, l, "a")
 		},
@@ -1710,7 +1713,7 @@ func TestOverviewShowsWhoHoldsAndWhoWaits(t *testing.T) {
 		if len(o.Holders) != 1 || o.Holders[0].ID != "a" || o.Holders[0].Record != r || o.Holders[0].Broken || o.Holders[0].Expired {
 			t.Errorf("the holders are %+v", o.Holders)
 		}
-		want := []lock.Waiter{{ID: "c", Hostname: "h", Since: since, Version: "1"}, {ID: "b", Hostname: "h", Since: since, Version: "1"}}
+		want := []lock.QueueEntry{{ID: "c", Hostname: "h", Since: since, Version: "1"}, {ID: "b", Hostname: "h", Since: since, Version: "1"}}
 		if !slices.Equal(o.Queue, want) {
 			t.Errorf("the queue is %+v", o.Queue)
 		}
@@ -1738,7 +1741,7 @@ func TestReleaseOfARecordReleasesWhatWasShown(t *testing.T) {
 		lockFor(ctx, t, l, "a")
 		var changed *lock.ChangedError
 		if err := l.ReleaseRecord(ctx, shown); !errors.As(err, &changed) || changed.ID != "a" {
-			t.Errorf("what was taken anew: %v", err)
+			t.Errorf("what was taken again: %v", err)
 		}
 		if h := holdersIn(t, s); !slices.Equal(h, []string{"a"}) {
 			t.Errorf("held by %v", h)
@@ -1818,9 +1821,9 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 			t.Errorf("it was called %d times", calls)
 		}
 		mu.Unlock()
-		mustPause(t)(lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
+		mustPause(t)(lock.NewGroups(s, 1).Pause(ctx, lock.PauseInfo{}, 0))
 		want("pause", 1, 100, true)
-		_, err := lock.ResumeAll(ctx, s)
+		_, err := lock.NewGroups(s, 1).Resume(ctx)
 		must.Do(t, err)
 		mustPause(t)(a.lock.Pause(ctx, lock.PauseInfo{}, 0))
 		want("pause of the group", 1, 100, true)
@@ -1849,18 +1852,18 @@ func TestGroupsAreListed(t *testing.T) {
 	s := storetest.NewMemory()
 	groups := func() []string {
 		t.Helper()
-		g, err := lock.Groups(ctx, s)
+		g, err := lock.NewGroups(s, 1).Names(ctx)
 		must.Do(t, err)
 		return g
 	}
 	if g := groups(); len(g) != 0 {
 		t.Errorf("there are %q", g)
 	}
-	mustPause(t)(lock.PauseAll(ctx, s, lock.PauseInfo{}, 0))
+	mustPause(t)(lock.NewGroups(s, 1).Pause(ctx, lock.PauseInfo{}, 0))
 	if g := groups(); len(g) != 0 {
 		t.Errorf("there are %q", g)
 	}
-	_, err := lock.ResumeAll(ctx, s)
+	_, err := lock.NewGroups(s, 1).Resume(ctx)
 	must.Do(t, err)
 	for _, group := range []string{"lb", "prod/database", "prod", "prod0", "größe", "a b"} {
 		for i := range 50 {

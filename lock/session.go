@@ -1,30 +1,38 @@
 package lock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
-// session is a lease that lives for as long as a wait goes on. It is kept alive beside the goroutine that
-// waits, but only while that one is waiting for the store, all of whose calls end: a caller that does
-// not return from what it was told in outside stops it, and the lease runs out. The zero session is
-// none.
+// errLostPlace means that the place in the queue is gone or belongs to another process.
+var errLostPlace = errors.New("the place in the queue is lost")
+
+// session is a lease that lives for as long as a wait. It is kept alive beside the goroutine that waits, but
+// only while that goroutine waits for the store, all of whose calls end: a callback that does not return
+// stops it (see outside), and the lease runs out. The zero session has no lease.
 type session struct {
-	lease int64           // 0: there is none, nor can there be anything that lives with it
-	alive context.Context // ends with errLostPlace when the lease has run out
-	stop  func()          // keeping it alive
-	turn  chan struct{}   // has a token, except while the wait is outside
+	lease int64
+	store Leases
+	alive context.Context // ends with errLostPlace as its cause when the lease has run out
+	stop  func()          // stops keeping the lease alive
+	turn  chan struct{}   // holds a token, except while the wait is outside
+	keep  bool            // the lease outlives the session
 }
 
-// newSession gets a lease of a length, and keeps it alive until ctx ends or end is called.
-func newSession(ctx, grant context.Context, store Leases, length time.Duration) (session, error) {
+// startSession gets a lease of a length, before the context grant ends, and keeps it alive until ctx ends or
+// the session does.
+func startSession(ctx, grant context.Context, store Leases, length time.Duration) (session, error) {
 	lease, err := store.Grant(grant, length)
 	if err != nil {
 		return session{}, err
 	}
 	alive, cancel := context.WithCancelCause(ctx)
-	s := session{lease: lease, alive: alive, turn: make(chan struct{}, 1)}
+	s := session{lease: lease, store: store, alive: alive, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	done := make(chan struct{})
 	s.stop = func() { cancel(nil); <-done }
@@ -37,12 +45,11 @@ func newSession(ctx, grant context.Context, store Leases, length time.Duration) 
 	return s, nil
 }
 
-// keepAlive keeps the lease, with a sign every so often while there is a token in turn, until ctx ends. It
-// returns true if the lease has run out, as it does when this process or its wait stood still for too
-// long.
-func keepAlive(ctx context.Context, store Leases, lease int64, every time.Duration, turn chan struct{}) (lost bool) {
-	for next := every; ; {
-		sleep(ctx, next)
+// keepAlive renews the lease at an interval, while there is a token in turn, until ctx ends. It returns
+// true if the lease has run out, as it does when this process or its wait stood still for too long.
+func keepAlive(ctx context.Context, store Leases, lease int64, interval time.Duration, turn chan struct{}) (lost bool) {
+	for next := interval; ; {
+		backoff.Sleep(ctx, next)
 		select {
 		case <-turn:
 			turn <- struct{}{}
@@ -50,17 +57,21 @@ func keepAlive(ctx context.Context, store Leases, lease int64, every time.Durati
 			return false
 		}
 		err := store.KeepAlive(ctx, lease)
-		next = every
+		next = interval
 		switch {
 		case errors.Is(err, ErrNoLease):
 			return true
 		case err != nil:
-			next = every / 10
+			next = interval / 10
 		}
 	}
 }
 
-// outside runs what may not return. The lease is not kept alive meanwhile.
+// until returns a context that ends when the lease is lost, with errLostPlace as its cause, and when ctx ends,
+// which the session was started with. Without a lease there is none to lose.
+func (s *session) until(ctx context.Context) context.Context { return cmp.Or(s.alive, ctx) }
+
+// outside runs f, which may not return. The lease is not kept alive meanwhile.
 func (s *session) outside(f func()) {
 	if s.turn == nil {
 		f()
@@ -71,13 +82,17 @@ func (s *session) outside(f func()) {
 	f()
 }
 
+// keepLease makes the lease run out by itself after the end of the session.
+func (s *session) keepLease() { s.keep = true }
+
 // end gives the lease up, and whatever lives with it.
-func (s *session) end(ctx context.Context, store Leases) {
-	if s.stop != nil {
-		s.stop()
+func (s *session) end(ctx context.Context) {
+	if s.stop == nil {
+		return
 	}
-	if s.lease != 0 {
-		revoke(ctx, store, s.lease)
+	s.stop()
+	if !s.keep {
+		revoke(ctx, s.store, s.lease)
 	}
 	*s = session{}
 }

@@ -111,23 +111,3 @@ var (
 	// ErrNoLease marks an error that is an answer, too: the lease has run out or was revoked.
 	ErrNoLease = errors.New("the lease has run out")
 )
-
-// below is a Read of all keys that begin with prefix, which ends with a slash.
-func below(prefix string) Read {
-	return Read{Key: prefix, End: prefix[:len(prefix)-1] + "0"} // "0" comes right after "/"
-}
-
-// keys is a Read for each key.
-func keys(keys ...string) []Read {
-	var reads []Read
-	for _, key := range keys {
-		reads = append(reads, Read{Key: key})
-	}
-	return reads
-}
-
-// first is a Read of one key of a range, if there is any.
-func first(r Read) Read {
-	r.Limit, r.KeysOnly = 1, true
-	return r
-}

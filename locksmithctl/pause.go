@@ -61,13 +61,7 @@ Other programs that share the lock may know nothing of pauses, and are not stopp
 // pause pauses the group, or all, and says what it replaced and whom it does not
 // stop.
 func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInfo, length time.Duration) error {
-	pause := s.Pause
-	if all {
-		pause = func(ctx context.Context, info lock.PauseInfo, length time.Duration) (*lock.Pause, error) {
-			return lock.PauseAll(ctx, s.store, info, length)
-		}
-	}
-	replaced, err := pause(ctx, info, length)
+	replaced, err := s.pauser(all).Pause(ctx, info, length)
 	if err != nil {
 		return s.explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
 	}

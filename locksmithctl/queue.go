@@ -47,7 +47,7 @@ func (a *app) acquireInTurn(ctx context.Context, s session, id string, record lo
 	defer cancel()
 	notes := a.startNotes()
 	noted, last := "", "etcd has not answered yet"
-	err := s.Acquire(limited, id, record, func(w lock.Waiting, err error) {
+	err := s.Acquire(limited, id, record, func(w lock.WaitStatus, err error) {
 		if limited.Err() != nil {
 			return
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/view"
-	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) resumeCommand() *cobra.Command {
@@ -32,11 +31,7 @@ A pause of all groups, and that of a single group, are ended each by itself: wit
 }
 
 func (a *app) resume(ctx context.Context, s session, all bool) error {
-	resume := s.Resume
-	if all {
-		resume = func(ctx context.Context) (*lock.Pause, error) { return lock.ResumeAll(ctx, s.store) }
-	}
-	was, err := resume(ctx)
+	was, err := s.pauser(all).Resume(ctx)
 	if err != nil {
 		return s.explain(err, `it may be paused still: "locksmithctl status -o wide" shows it`)
 	}
@@ -78,11 +73,14 @@ func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
 		return []string{fmt.Sprintf(`%s; "locksmithctl resume -all-groups" ends that`, o.Pause)}, nil
 	}
 	var texts []string
-	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
-		if err == nil && o.Pause != nil && !o.Pause.All {
-			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(group), o.Pause, word(group)))
+	found, err := s.groups.Overviews(ctx)
+	for _, g := range found {
+		if g.Err != nil {
+			return nil, g.Err
 		}
-		return err
-	})
+		if g.Pause != nil && !g.Pause.All {
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(g.Group), g.Pause, word(g.Group)))
+		}
+	}
 	return texts, err
 }

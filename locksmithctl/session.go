@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/lock"
@@ -13,7 +14,7 @@ import (
 // session is the use of one group's lock.
 type session struct {
 	*lock.Lock
-	store    lock.Store
+	groups   lock.Groups
 	settings *config.Config
 }
 
@@ -42,29 +43,23 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 		return err
 	}
 	begin := a.now()
-	err = use(session{l, store, cfg})
+	err = use(session{l, lock.NewGroups(store, cfg.Max), cfg})
 	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
 	return err
 }
 
-// eachGroup calls use with every group that has a lock, or why it is not known, until use
-// returns an error.
-func (s session) eachGroup(ctx context.Context, use func(group string, o lock.Overview, err error) error) error {
-	groups, err := lock.Groups(ctx, s.store)
-	if err != nil {
-		return err
+// pauser pauses one group, or all groups.
+type pauser interface {
+	Pause(ctx context.Context, info lock.PauseInfo, d time.Duration) (*lock.Pause, error)
+	Resume(ctx context.Context) (*lock.Pause, error)
+}
+
+// pauser returns what pauses this group, or all groups.
+func (s session) pauser(all bool) pauser {
+	if all {
+		return s.groups
 	}
-	for _, group := range groups {
-		l, err := lock.New(s.store, group, s.settings.Max)
-		if err != nil {
-			return err
-		}
-		o, err := l.Overview(ctx)
-		if err := use(group, o, err); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.Lock
 }
 
 // explain adds to an error of the lock what to think of it, and what to do if it

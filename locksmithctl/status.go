@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/view"
-	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -117,19 +116,15 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) error {
 	var all []view.Group
 	failed := 0
-	err := s.eachGroup(ctx, func(group string, o lock.Overview, err error) error {
-		var document *lock.DocumentError
-		switch {
-		case errors.As(err, &document):
+	groups, err := s.groups.Overviews(ctx)
+	for _, g := range groups {
+		if g.Err != nil {
 			failed++
-			a.note("%v", err)
-		case err != nil:
-			return err
-		default:
-			all = append(all, view.Group{Name: group, Overview: o})
+			a.note("%v", g.Err)
+		} else {
+			all = append(all, view.Group{Name: g.Group, Overview: g.Overview})
 		}
-		return nil
-	})
+	}
 	if err != nil {
 		return s.explain(err, "")
 	}

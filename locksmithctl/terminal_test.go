@@ -222,7 +222,7 @@ func TestUnlockAsksOnATerminal(t *testing.T) {
 		{"what has changed stays", func(t *testing.T, r *running, server *etcdtest.Server) {
 			putKey(t, server, record+"dead", `{"hostname":"web-1","boot_id":"2","since":"2027-01-02T10:30:00Z","by":"locksmithd","ttl":"1h0m0s"}`)
 			r.enter("y\n")
-		}, 1, "y\r\nlocksmithctl: release the slot of dead: the slot of dead was released or taken anew in the meantime\r\nlocksmithctl: unlock: 1 of 2 slots not freed\r\n", []string{"dead"}},
+		}, 1, "y\r\nlocksmithctl: release the slot of dead: the slot of dead was released or taken again in the meantime\r\nlocksmithctl: unlock: 1 of 2 slots not freed\r\n", []string{"dead"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

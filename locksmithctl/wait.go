@@ -69,7 +69,7 @@ func whoIsLeft(o lock.Overview, ids []string) string {
 	o.Holders = slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool {
 		return len(ids) > 0 && !slices.Contains(ids, h.ID)
 	})
-	o.Queue = slices.DeleteFunc(slices.Clone(o.Queue), func(w lock.Waiter) bool {
+	o.Queue = slices.DeleteFunc(slices.Clone(o.Queue), func(w lock.QueueEntry) bool {
 		return len(ids) > 0 && !slices.Contains(ids, w.ID)
 	})
 	var parts []string

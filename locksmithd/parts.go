@@ -143,7 +143,7 @@ func (s *slot) Acquire(ctx context.Context, version string, blocked func(string)
 	held := "" // as last logged
 	ctx, stop := keepingPlace(ctx)
 	defer stop()
-	waiting := func(w lock.Waiting, err error) {
+	waiting := func(w lock.WaitStatus, err error) {
 		if now := w.Holders(); err == nil && now != held {
 			held = now
 			s.log.Info("waiting for a slot", "holders", now, "behind", w.Ahead)

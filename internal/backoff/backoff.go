@@ -1,7 +1,8 @@
-// Package backoff says how long to wait after a failure.
+// Package backoff says how long to wait after a failure, and waits.
 package backoff
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -19,4 +20,14 @@ func Draw(int64n func(int64) int64, n int, first, limit time.Duration) time.Dura
 		d = min(limit, first<<n)
 	}
 	return d/2 + time.Duration(int64n(int64(d/2)+1))
+}
+
+// Sleep waits for d, or until ctx ends.
+func Sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

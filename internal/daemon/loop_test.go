@@ -1201,7 +1201,7 @@ func (r realSlot) StillHeld(ctx context.Context) (bool, error) {
 }
 
 func (r realSlot) Acquire(ctx context.Context, version string, blocked func(string)) error {
-	err := r.Lock.Acquire(ctx, r.id, lock.Record{BootID: r.boot, Version: version}, func(w lock.Waiting, err error) {
+	err := r.Lock.Acquire(ctx, r.id, lock.Record{BootID: r.boot, Version: version}, func(w lock.WaitStatus, err error) {
 		blocked(fmt.Sprint(w.Semaphore.Holders, w.Ahead, err))
 	})
 	if errors.Is(err, lock.ErrUnknown) {

@@ -12,11 +12,11 @@ func holding(id string, since time.Time) lock.HolderInfo {
 	return lock.HolderInfo{ID: id, Record: lock.Record{Hostname: "web-" + id, Since: since, By: "locksmithd", Version: "4230.2.1"}}
 }
 
-func waiting(id string, since time.Time) lock.Waiter {
-	return lock.Waiter{ID: id, Hostname: "web-" + id, Since: since, Version: "4230.2.1"}
+func waiting(id string, since time.Time) lock.QueueEntry {
+	return lock.QueueEntry{ID: id, Hostname: "web-" + id, Since: since, Version: "4230.2.1"}
 }
 
-func overview(max int, holders []lock.HolderInfo, queue ...lock.Waiter) lock.Overview {
+func overview(max int, holders []lock.HolderInfo, queue ...lock.QueueEntry) lock.Overview {
 	o := lock.Overview{Exists: true, Holders: holders, Queue: queue}
 	o.Semaphore = lock.Semaphore{Free: max - len(holders), Max: max}
 	for _, h := range holders {

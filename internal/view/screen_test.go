@@ -12,7 +12,7 @@ import (
 func TestViewOnATerminal(t *testing.T) {
 	holders := []lock.HolderInfo{holding("1", noon), holding("2", noon.Add(time.Minute)), {ID: "3", Broken: true}, {ID: "4"}}
 	holders[0].Expired = true
-	var queue []lock.Waiter
+	var queue []lock.QueueEntry
 	for _, id := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
 		queue = append(queue, waiting(id, noon.Add(-time.Hour)))
 	}

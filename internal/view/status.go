@@ -111,7 +111,7 @@ func holderTable(holders []lock.HolderInfo, maxID int, now time.Time) string {
 }
 
 // queueTable shows a queue in a table; since formats the time of the last column.
-func queueTable(queue []lock.Waiter, maxID int, lastColumn string, since func(time.Time) string) string {
+func queueTable(queue []lock.QueueEntry, maxID int, lastColumn string, since func(time.Time) string) string {
 	table := NewTable("PLACE", "MACHINE ID", "HOSTNAME", "VERSION", lastColumn)
 	for i, w := range queue {
 		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, maxID), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), since(w.Since))

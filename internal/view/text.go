@@ -83,7 +83,7 @@ func HolderNames(holders []lock.HolderInfo) string {
 }
 
 // QueueNames lists the hosts in the queue in a sentence.
-func QueueNames(queue []lock.Waiter) string {
+func QueueNames(queue []lock.QueueEntry) string {
 	var names []string
 	for _, w := range queue {
 		names = append(names, hostName(w.ID, w.Hostname))

@@ -10,7 +10,7 @@ import (
 )
 
 func TestPaceAndEstimatedEnd(t *testing.T) {
-	queue := func(n int) (q []lock.Waiter) {
+	queue := func(n int) (q []lock.QueueEntry) {
 		for range n {
 			q = append(q, waiting("w", noon))
 		}

@@ -75,7 +75,7 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 				must.Do(t, err)
 				w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
 				go func() {
-					w.done <- mine.Acquire(ctx, "me", record, func(_ lock.Waiting, err error) { w.told <- err })
+					w.done <- mine.Acquire(ctx, "me", record, func(_ lock.WaitStatus, err error) { w.told <- err })
 				}()
 				must.Do(t, <-w.told)
 				for _, o := range others {
@@ -326,8 +326,8 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 		waiting, stop := context.WithCancel(ctx)
 		w := startWaiting(waiting, t, newLock(t, connect(t, c), ""), "c")
 		mustPause(t)(a.Pause(ctx, lock.PauseInfo{By: "me"}, time.Hour))
-		mustPause(t)(lock.PauseAll(ctx, store, lock.PauseInfo{By: "me"}, 0))
-		groups, err := lock.Groups(ctx, store)
+		mustPause(t)(lock.NewGroups(store, 1).Pause(ctx, lock.PauseInfo{By: "me"}, 0))
+		groups, err := lock.NewGroups(store, 1).Names(ctx)
 		if err != nil || !slices.Equal(groups, []string{""}) {
 			t.Errorf("the groups are %q, %v", groups, err)
 		}
@@ -342,7 +342,7 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 		<-w.done
 		_, err = a.Resume(ctx)
 		must.Do(t, err)
-		_, err = lock.ResumeAll(ctx, store)
+		_, err = lock.NewGroups(store, 1).Resume(ctx)
 		must.Do(t, err)
 		b.mustGet(t)
 		must.Do(t, bLock.Release(ctx, "b"))

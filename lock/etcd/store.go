@@ -392,17 +392,7 @@ func (e *Store) retry(ctx context.Context, do func(*clientv3.Client) error) erro
 		if _, unanswered := errors.AsType[*noAnswerError](err); unanswered && found == nil {
 			found = e.config.startProbe(probing)
 		}
-		sleep(ctx, backoff.Delay(attempt, 200*time.Millisecond, time.Second))
-	}
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+		backoff.Sleep(ctx, backoff.Delay(attempt, 200*time.Millisecond, time.Second))
 	}
 }
 

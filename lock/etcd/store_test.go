@@ -118,7 +118,7 @@ type wait struct {
 func startAcquire(ctx context.Context, l *lock.Lock, id string) wait {
 	w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
 	go func() {
-		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.Waiting, err error) { w.told <- err })
+		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.WaitStatus, err error) { w.told <- err })
 	}()
 	return w
 }

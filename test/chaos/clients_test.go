@@ -179,7 +179,7 @@ func (c *lockClient) tryAcquire() output {
 
 func (c *lockClient) queue(limit time.Duration) output {
 	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
-		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), func(w lock.Waiting, err error) {
+		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), func(w lock.WaitStatus, err error) {
 			told := fmt.Sprintf("boot %d since %.1f ms: %v, %v", c.boot, float64(c.run.history.now())/1e6, w, err)
 			c.waitsFor.Store(&told)
 		})
@@ -413,7 +413,7 @@ func (o *operator) stopAndGo(ctx context.Context) {
 		info := lock.PauseInfo{By: "chaos", Reason: fmt.Sprint(n)}
 		var err error
 		if stop == pauseAll {
-			_, err = lock.PauseAll(ctx, o.tap, info, d)
+			_, err = lock.NewGroups(o.tap, 1).Pause(ctx, info, d)
 		} else {
 			_, err = o.lock.Pause(ctx, info, d)
 		}
@@ -440,7 +440,7 @@ func (o *operator) resume(which kind) output {
 	return o.pausing(input{kind: which}, func(ctx context.Context) (output, error) {
 		was, err := (*lock.Pause)(nil), error(nil)
 		if which == resumeAll {
-			was, err = lock.ResumeAll(ctx, o.tap)
+			was, err = lock.NewGroups(o.tap, 1).Resume(ctx)
 		} else {
 			was, err = o.lock.Resume(ctx)
 		}

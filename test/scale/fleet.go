@@ -227,7 +227,7 @@ func (h *host) confirm(ctx context.Context, must bool) error {
 
 func (h *host) acquire(ctx context.Context, waits func()) error {
 	h.record.Since = time.Now().UTC()
-	err := h.lock.Acquire(ctx, h.id, h.record, func(w lock.Waiting, err error) {
+	err := h.lock.Acquire(ctx, h.id, h.record, func(w lock.WaitStatus, err error) {
 		if err != nil {
 			h.fleet.note(func() { h.fleet.failures++ })
 			fmt.Fprintf(h.fleet.progress, "%s: %v\n", h.id, err)

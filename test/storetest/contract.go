@@ -648,7 +648,7 @@ func handOver(t *testing.T, s lock.Store) {
 	waits := make(chan lock.Semaphore, 1)
 	got := make(chan error, 1)
 	go func() {
-		got <- b.Acquire(ctx, "b", lock.Record{}, func(w lock.Waiting, err error) {
+		got <- b.Acquire(ctx, "b", lock.Record{}, func(w lock.WaitStatus, err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -676,7 +676,7 @@ func begin(ctx context.Context, t *testing.T, l *lock.Lock, id string) chan erro
 	t.Helper()
 	told, done := make(chan struct{}), make(chan error, 1)
 	once := sync.OnceFunc(func() { close(told) })
-	go func() { done <- l.Acquire(ctx, id, lock.Record{Hostname: id}, func(lock.Waiting, error) { once() }) }()
+	go func() { done <- l.Acquire(ctx, id, lock.Record{Hostname: id}, func(lock.WaitStatus, error) { once() }) }()
 	select {
 	case <-told:
 	case err := <-done:

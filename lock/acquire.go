@@ -1,0 +1,150 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
+)
+
+// ErrKeepPlace is the cause to cancel the context of Acquire with where another process is to take over the
+// place in the queue.
+var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
+
+// errQueue means that others wait.
+var errQueue = errors.New("others wait for a slot")
+
+// Acquire takes a slot for id like TryAcquire, but waits in the queue for its turn, for a slot, and
+// for the end of a pause, until ctx ends; holding a slot already is success. It waits by
+// watching. Failures of the store do not end the wait; only a store that refuses, a document that cannot be
+// understood or another host with the same id does. When it returns, this call has left the queue, or
+// falls out of it within a minute if the store cannot be reached.
+//
+// The place of an id belongs to one process at a time, by the Owner of the Record. A process that is
+// restarted with the same Owner takes over the place of the one before. A process with
+// another Owner waits beside it: it neither moves nor ends that place, has the slot once the id has it,
+// and enters the queue itself, at the end, when the place is gone without a slot. A wait that ends
+// because ctx was cancelled with the cause [ErrKeepPlace] leaves its place for the next process with the same
+// Owner, for 40 s at least.
+//
+// report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
+// then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error
+// when the wait begins and whenever what it waits for has changed; and after each failure of the store, with
+// the error and what was last reported, which is the zero WaitStatus before the first report.
+func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(WaitStatus, error)) error {
+	c, err := newCandidate(id, r)
+	if err != nil {
+		return err
+	}
+	if report == nil {
+		report = func(WaitStatus, error) {}
+	}
+	a := &acquisition{Lock: l, candidate: c, report: report}
+	defer a.leave(ctx)
+	for {
+		err := a.try(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errLostPlace):
+			a.evicted = a.evicted || a.place.revision != 0
+			a.leave(ctx)
+		case ctx.Err() != nil || permanent(err):
+			if context.Cause(ctx) == ErrKeepPlace {
+				a.place.keepLease()
+			}
+			return l.outcome("take a slot for "+id, err)
+		default:
+			failure := l.outcome("take a slot for "+id, err)
+			a.place.outside(func() { report(a.status, failure) })
+			a.reported = false
+			backoff.Sleep(ctx, backoff.Delay(a.failures, 250*time.Millisecond, 10*time.Second))
+			a.failures++
+		}
+	}
+}
+
+// acquisition is one call of Acquire.
+type acquisition struct {
+	*Lock
+	*candidate
+	report   func(WaitStatus, error)
+	status   WaitStatus
+	reported bool // status was reported, and no failure since
+	failures int  // since the last success
+	evicted  bool // there was a place, and it was lost, perhaps to another process of the same owner
+	place    place
+	ttls     map[string]ttlWatch // by the id of the holder
+}
+
+// waitFor reports what is waited for, unless that is what was reported last.
+func (a *acquisition) waitFor(now WaitStatus) {
+	a.failures = 0
+	if !a.reported || !reflect.DeepEqual(a.status, now) {
+		a.status, a.reported = now, true
+		a.place.outside(func() { a.report(now, nil) })
+	}
+}
+
+// leave gives up the place in the queue.
+func (a *acquisition) leave(ctx context.Context) {
+	a.place.end(ctx)
+	a.place = place{}
+}
+
+// try goes on until there is a slot or an error.
+func (a *acquisition) try(ctx context.Context) error {
+	for a.place.revision == 0 {
+		if got, err := a.arrive(ctx); got || err != nil {
+			return err
+		}
+	}
+	for !a.place.head {
+		snap, ahead, err := a.findAhead(ctx)
+		if err != nil {
+			return err
+		}
+		if ahead == "" {
+			holders := a.validHolders(snap)
+			a.place.holders = holders[:min(maxReads, len(holders))]
+			break
+		}
+		if got, err := a.waitBehind(ctx, snap, ahead); got || err != nil {
+			return err
+		}
+	}
+	return a.contend(ctx)
+}
+
+// arrive takes a free slot if nobody waits. Otherwise it enters the queue, or, where another process is in it
+// for the same id, waits until something about that changes.
+func (a *acquisition) arrive(ctx context.Context) (got bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	queue := a.queueRange()
+	reads := append(a.gates(a.id), first(queue))
+	snap, err := a.store.Get(limited, reads...)
+	if err != nil {
+		return false, err
+	}
+	again := false
+	_, snap, err = a.take(limited, snap, reads, a.candidate, func(snap Snapshot) ([]Cond, error) {
+		if again || len(keysIn(snap, queue)) > 0 {
+			return nil, errQueue
+		}
+		again = true // after a conflict it is not known whether anybody waits
+		return []Cond{{Key: queue.Key, End: queue.End}}, nil
+	})
+	var full *FullError
+	var paused *PausedError
+	if !errors.Is(err, errQueue) && !errors.As(err, &full) && !errors.As(err, &paused) {
+		return err == nil, err
+	}
+	entry := snap.Values[a.queueKey(a.id)]
+	if a.ofAnother(entry) {
+		return a.waitBehind(ctx, snap, a.queueKey(a.id))
+	}
+	return false, a.enqueue(ctx, entry)
+}

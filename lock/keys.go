@@ -1,0 +1,97 @@
+package lock
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Root is the folder of all keys, as hosts in the field know it.
+const Root = "coreos.com/updateengine/rebootlock"
+
+const pauseAllKey = Root + "/pause-all"
+
+// ValidateGroup refuses names whose key would not be the group's own, and names that cannot be
+// printed. "" is the default group.
+func ValidateGroup(group string) error {
+	// Clients that clean the key as if it were a path would use the key of another group.
+	if escaped := url.QueryEscape(group); escaped == "." || escaped == ".." {
+		return fmt.Errorf("group %q is not a name: its key would be that of another group", group)
+	}
+	if !printable(group) {
+		return fmt.Errorf("group %q has characters that cannot be printed", group)
+	}
+	return nil
+}
+
+// prefix is what all keys of a group begin with.
+func prefix(group string) string {
+	if group == "" {
+		return Root
+	}
+	return Root + "/groups/" + url.QueryEscape(group)
+}
+
+func (l *Lock) semaphoreKey() string       { return l.prefix + "/semaphore" }
+func (l *Lock) recordKey(id string) string { return l.prefix + "/holders/" + url.QueryEscape(id) }
+func (l *Lock) aliveKey(id string) string  { return l.prefix + "/alive/" + url.QueryEscape(id) }
+func (l *Lock) queueKey(id string) string  { return l.prefix + "/queue/" + url.QueryEscape(id) }
+func (l *Lock) pauseKey() string           { return l.prefix + "/pause" }
+
+// orderKey is the key in the index of the queue of an entry that was created at a revision.
+func (l *Lock) orderKey(id string, created int64) string {
+	return fmt.Sprintf("%s/order/%016x/%s", l.prefix, math.MaxInt64-created, url.QueryEscape(id))
+}
+
+func (l *Lock) queueRange() Read   { return below(l.prefix + "/queue/") }
+func (l *Lock) orderRange() Read   { return below(l.prefix + "/order/") }
+func (l *Lock) holdersRange() Read { return below(l.prefix + "/holders/") }
+
+func (l *Lock) aliveRange() Read {
+	r := below(l.prefix + "/alive/")
+	r.KeysOnly = true
+	return r
+}
+
+// idOf returns the id that the last part of a key stands for.
+func idOf(key string) string {
+	last := key[strings.LastIndexByte(key, '/')+1:]
+	if id, err := url.QueryUnescape(last); err == nil {
+		return id
+	}
+	return last
+}
+
+// below is a Read of all keys that begin with prefix, which ends with a slash.
+func below(prefix string) Read {
+	return Read{Key: prefix, End: prefix[:len(prefix)-1] + "0"} // "0" comes right after "/"
+}
+
+// keys is a Read for each key.
+func keys(keys ...string) []Read {
+	var reads []Read
+	for _, key := range keys {
+		reads = append(reads, Read{Key: key})
+	}
+	return reads
+}
+
+// first is a Read of the first key of a range.
+func first(r Read) Read {
+	r.Limit, r.KeysOnly = 1, true
+	return r
+}
+
+// keysIn returns the keys in a snapshot that are in a range, in order.
+func keysIn(snap Snapshot, r Read) []string {
+	var found []string
+	for key := range snap.Values {
+		if r.Key <= key && key < r.End {
+			found = append(found, key)
+		}
+	}
+	slices.Sort(found)
+	return found
+}

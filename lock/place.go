@@ -1,0 +1,155 @@
+package lock
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The queue has two keys for a host that waits, both with its lease. P/queue/ID is its entry; entries
+// are in the order in which they were created. P/order/N/ID is its place in an index of them, whose
+// keys are in reverse order of N, which is made of that revision. Etcd can read the key right after a
+// given one without looking at all of them, and so a host finds the entry to watch. The index may lack an
+// entry that was made a moment ago. So the first host by the index looks once at the entries
+// themselves: no other entry can come before it from then on.
+
+// queueLease is how long a place in the queue outlives its host.
+const queueLease = time.Minute
+
+const (
+	// pageSize is how many keys are read at once where the first is usually enough.
+	pageSize = 8
+	// maxReads is how many keys are read at once where all are needed: etcd refuses a transaction of more than
+	// 128 operations (--max-txn-ops).
+	maxReads = 100
+)
+
+// place is a place in the queue.
+type place struct {
+	session
+	created  int64    // revision at which the entry was created
+	revision int64    // of the entry's last change; 0: there is no entry yet
+	indexed  bool     // the entry is in the index
+	late     bool     // a transaction that makes the entry may still happen, as long as the lease lives
+	head     bool     // no entry is, or can come, before it
+	nearHead bool     // fewer than a page of entries are before it, by the index
+	holders  []string // of slots, as last read: readState reads their entries, too
+	stuck    stuckHead
+}
+
+// indexed is what a key of the index holds. Keys in that range with other data are not places.
+var indexed = []byte("{}")
+
+// isPlace reports whether an entry is a place in the queue: it ends with its host, and can be understood.
+func isPlace(entry Value) bool {
+	_, ok := parseEntry(entry.Data)
+	return ok && entry.Lease != 0
+}
+
+// unqueue deletes an entry and its key in the index.
+func (l *Lock) unqueue(id string, entry Value) []Op {
+	return []Op{{Key: l.queueKey(id), Delete: true}, {Key: l.orderKey(id, entry.CreateRevision), Delete: true}}
+}
+
+// ofAnother reports whether an entry is the place of another process. Two processes of one owner, though there
+// should not be two, do not take it from each other for ever.
+func (a *acquisition) ofAnother(entry Value) bool {
+	r, _ := parseEntry(entry.Data)
+	return isPlace(entry) && entry.Lease != a.place.lease && (r.Owner != a.record.Owner || a.evicted)
+}
+
+// enqueue makes an entry in the queue, or takes over the one that an earlier process of the same owner
+// has left. It does nothing where another process was quicker.
+func (a *acquisition) enqueue(ctx context.Context, found Value) error {
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	key := a.queueKey(a.id)
+	if a.place.lease == 0 {
+		s, err := startSession(ctx, limited, a.store, queueLease)
+		if err != nil {
+			return err
+		}
+		a.place.session = s
+	}
+	for failures := 0; ; {
+		if found.Lease == a.place.lease { // an earlier try has worked after all
+			a.place.created, a.place.revision = found.CreateRevision, found.ModRevision
+			return nil
+		}
+		ops := []Op{{Key: key, Value: a.entryDoc, Lease: a.place.lease}}
+		useless := found.ModRevision != 0 && !isPlace(found) // it may last for ever, and be old
+		switch err := a.cloneOf(a.id, a.record, found); {
+		case useless:
+			ops = a.unqueue(a.id, found)
+		case err != nil:
+			return err
+		case a.ofAnother(found):
+			return nil
+		case found.ModRevision != 0: // its key in the index must not outlive it
+			ops = append(ops, Op{Key: a.orderKey(a.id, found.CreateRevision), Value: indexed, Lease: a.place.lease})
+		}
+		// A try that is still under way compares the same revision, or one that has passed.
+		ok, now, err := a.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}}, ops)
+		switch {
+		case err == nil && ok && useless:
+			found = Value{}
+		case err == nil && ok:
+			a.place.created, a.place.revision = now.Revision, now.Revision
+			if found.CreateRevision != 0 {
+				a.place.created, a.place.indexed = found.CreateRevision, true
+			}
+			return nil
+		case err == nil:
+			found = now.Values[key]
+		case errors.Is(err, ErrNoLease):
+			return fmt.Errorf("%w: %w", errLostPlace, err)
+		case errors.Is(err, ErrRefused):
+			return err
+		default:
+			a.place.late = true
+			now, readErr := a.reread(limited, keys(key), &failures)
+			if readErr != nil {
+				return err
+			}
+			found = now.Values[key]
+		}
+	}
+}
+
+// findAhead returns the key in the index of the host right before this one; "" if this one is
+// the first. It puts this host into the index first, if need be.
+func (a *acquisition) findAhead(ctx context.Context) (Snapshot, string, error) {
+	own := a.orderKey(a.id, a.place.created)
+	entry := a.queueKey(a.id)
+	next := Read{Key: own + "\x00", End: a.orderRange().End, Limit: pageSize}
+	for {
+		reads := append(a.gates(a.id), next)
+		var snap Snapshot
+		var err error
+		if a.place.indexed {
+			snap, err = a.store.Get(ctx, reads...)
+		} else {
+			_, snap, err = a.store.Commit(ctx, []Cond{{Key: entry, ModRevision: a.place.revision}}, []Op{{Key: own, Value: indexed, Lease: a.place.lease}}, reads...)
+			a.place.indexed = err == nil
+		}
+		if err != nil {
+			return snap, "", err
+		}
+		if snap.Values[entry].ModRevision != a.place.revision {
+			return snap, "", errLostPlace
+		}
+		found := keysIn(snap, next)
+		a.place.nearHead = len(found) < pageSize
+		for _, key := range found {
+			if v := snap.Values[key]; v.Lease != 0 && bytes.Equal(v.Data, indexed) {
+				return snap, key, nil
+			}
+		}
+		if len(found) < pageSize {
+			return snap, "", nil
+		}
+		next.Key = found[len(found)-1] + "\x00" // those found have no lease, and so are not places
+	}
+}
