@@ -16,15 +16,15 @@ func (a *app) configCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "config",
 		Short: "Show every setting and where it comes from",
-		Long: `config shows the settings as locksmithctl sees them, and where each comes from: a file
-with the line, a drop-in of locksmithd's unit, the environment, a flag, or the default. It
+		Long: `config shows the settings as locksmithctl sees them, and where each comes from: a line of
+a file, a drop-in of locksmithd's unit, the environment, a flag, or the default. It
 fails, and says why, if one of them is wrong; settings for etcd are checked under every
-strategy. Under etcd-lock, and if LOCKSMITHD_MAX is set, it says if the lock has another
-number of slots.
+strategy. Under etcd-lock, if LOCKSMITHD_MAX is set, it also says whether the lock has
+another number of slots.
 
-Without flags, and variables of locksmithctl's own, these are the settings of locksmithd on
-this host, once it was started again after a change of its unit. A password in the unit
-is not taken from there.`,
+Without flags and without variables of locksmithctl's own, these are the settings of
+locksmithd on this host, once it has been restarted after a change of its unit. A password
+in the unit is not read.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.settings(0)
@@ -35,7 +35,7 @@ is not taken from there.`,
 				return err
 			}
 			if service := a.service(); service != nil && service.Masked {
-				a.note("%s is masked: locksmithd does not run on this host, and nobody uses these settings but locksmithctl", daemonUnit)
+				a.note("%s is masked: locksmithd does not run on this host, and only locksmithctl uses these settings", daemonUnit)
 			}
 			table := view.NewTable("SETTING", "VALUE", "FROM")
 			for _, s := range cfg.Settings {
@@ -52,11 +52,11 @@ is not taken from there.`,
 	}
 }
 
-// driftTimeout is how long it may take to see whether the number of slots is the declared one.
+// driftTimeout limits the look at the lock's number of slots.
 const driftTimeout = 3 * time.Second
 
-// noteDrift says if the lock has another number of slots than is declared, or why that
-// is not known, which is no failure of a command about settings.
+// noteDrift says if the lock has another number of slots than is declared, or why that is not known. Neither is a
+// failure of a command about settings.
 func (a *app) noteDrift(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, driftTimeout)
 	defer cancel()
@@ -68,6 +68,6 @@ func (a *app) noteDrift(ctx context.Context) {
 		return err
 	})
 	if err != nil {
-		a.note("whether the lock has the number of slots of LOCKSMITHD_MAX is not known: %v", err)
+		a.note("it is unknown whether the lock has the number of slots of LOCKSMITHD_MAX: %v", err)
 	}
 }

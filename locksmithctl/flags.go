@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 )
 
-// settingFlag collects the flags for one setting. Package config judges them.
+// settingFlag collects the flags of one setting, for package config to check.
 type settingFlag struct {
 	app        *app
 	definition config.Definition
@@ -41,10 +41,10 @@ func flagUsage(d config.Definition) string {
 	return text + ")"
 }
 
-// A length of time that a flag takes is at least, and at most, this.
+// The shortest and the longest time that a flag takes.
 const (
-	shortest = time.Second
-	longest  = 365 * 24 * time.Hour
+	minTime = time.Second
+	maxTime = 365 * 24 * time.Hour
 )
 
 // timeFlag is a length of time, 0 while the flag is not given.
@@ -52,7 +52,7 @@ type timeFlag time.Duration
 
 func (f *timeFlag) Set(value string) error {
 	d, err := time.ParseDuration(value)
-	if err != nil || d < shortest || d > longest {
+	if err != nil || d < minTime || d > maxTime {
 		return errors.New("write a length of time from 1s to 8760h, such as 90m or 2h")
 	}
 	*f = timeFlag(d)
@@ -68,7 +68,7 @@ func (f *timeFlag) String() string {
 
 func (f *timeFlag) Type() string { return "TIME" }
 
-// freeText has the shell complete no file names after a flag.
+// freeText tells the shell not to complete file names after a flag.
 func freeText(cmd *cobra.Command, flag string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 }

@@ -35,7 +35,7 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// usage writes the usage text of a command. Flags have one dash, as everywhere.
+// usage writes the usage text of a command, with one dash before each flag.
 func usage(cmd *cobra.Command) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())

@@ -12,25 +12,24 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// target is the holder that a command is about: the one it was given, or else
-// this machine.
+// target returns the machine id that a command is about: its argument, or else that of this machine.
 func (a *app) target(args []string) (string, error) {
 	if len(args) > 0 {
-		return args[0], named(args[0])
+		return args[0], notEmpty(args[0])
 	}
 	return config.MachineID(a.root)
 }
 
-// named refuses the empty id, as of a variable of a script that is not set.
-func named(id string) error {
+// notEmpty refuses an empty id, as from an unset variable of a script.
+func notEmpty(id string) error {
 	if id == "" {
 		return usageError{errors.New("the machine id is empty")}
 	}
 	return nil
 }
 
-// identify tells the lock which host this is, if id is this machine's, and returns a record for id that
-// says so. Of other hosts nothing is known here: they would take this one for a clone.
+// identify tells the lock which host this is, and returns a record that says so, if id is this machine's. For other
+// ids it does nothing: this host knows nothing about theirs, and they would take it for a clone.
 func (a *app) identify(s session, id string) (r lock.Record, this bool, err error) {
 	if self, err := config.MachineID(a.root); err != nil || self != id {
 		return lock.Record{}, false, nil
@@ -43,15 +42,15 @@ func (a *app) identify(s session, id string) (r lock.Record, this bool, err erro
 	return r, true, nil
 }
 
-// record says who takes a slot for id, and when. There is no time-to-live, because an operator may well
-// keep a slot for longer.
+// record returns a record of who takes a slot for id, and when. It has no time-to-live, because an operator may keep
+// a slot for as long as they like.
 func (a *app) record(s session, id string) (lock.Record, error) {
 	r, this, err := a.identify(s, id)
 	if err != nil {
 		return r, err
 	}
 	r.Since, r.By = a.now().UTC().Truncate(time.Second), "locksmithctl"
-	if this && a.euid == 0 { // nobody else can write it
+	if this && a.euid == 0 { // only root can write the token
 		if r.Token, err = host.NewToken(a.root); err != nil {
 			a.note("a reboot that renames this host may make it look like another one with its machine id: %v", err)
 		}
@@ -59,7 +58,7 @@ func (a *app) record(s session, id string) (lock.Record, error) {
 	return r, nil
 }
 
-// operator says who runs this program, for others: user@host.
+// operator returns who runs this program, as others see it: user@host.
 func (a *app) operator() (string, error) {
 	name := a.getenv("SUDO_USER")
 	if name == "" {
@@ -68,9 +67,9 @@ func (a *app) operator() (string, error) {
 			name = u.Username
 		}
 	}
-	host, err := os.Hostname()
+	hostname, err := os.Hostname()
 	if err != nil {
 		return "", fmt.Errorf("find the name of this host: %w", err)
 	}
-	return name + "@" + host, nil
+	return name + "@" + hostname, nil
 }

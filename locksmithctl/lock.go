@@ -14,17 +14,17 @@ func (a *app) lockCommand() *cobra.Command {
 		Use:   "lock [ID] [-wait [-timeout TIME]]",
 		Short: "Take a slot of the lock",
 		Long: `lock takes a slot for the machine with this id, by default this machine. It fails if
-none is free or the lock is paused, and does not mind the queue. If the machine holds a
-slot already, that is success as well.
+none is free or the lock is paused, and passes over the queue. If the machine holds a
+slot already, that is a success as well.
 
 With -wait it waits in the queue for its turn, as hosts do, and for the end of a pause,
 until it has the slot. When it is interrupted, or after -timeout, it leaves the queue.
-Where another process is in the queue for the same machine, such as its locksmithd, it
-waits beside that, and leaves it its place.
+If another process is in the queue for the same machine, such as its locksmithd, it
+waits beside that process, and does not take its place.
 
 locksmithd releases the slot of its own machine when it starts, whoever took it.
-Until then, or "locksmithctl unlock", one host less can reboot: a slot that is taken
-like this has no time-to-live.`,
+Until then, or until "locksmithctl unlock", one host less can reboot: a slot that is
+taken by hand has no time-to-live.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := queue.check(); err != nil {
@@ -43,7 +43,7 @@ like this has no time-to-live.`,
 					return err
 				}
 				already, err := a.acquire(cmd.Context(), s, id, record, queue,
-					fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id)))
+					fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
 				if already {
 					a.note("%s holds a slot already", id)
 				}

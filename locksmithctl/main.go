@@ -1,15 +1,12 @@
-// Command locksmithctl shows and changes the reboot lock that the hosts of a
-// fleet share in etcd, and reboots this host under it.
+// Command locksmithctl shows and changes the reboot lock that the hosts of a fleet share in etcd, and reboots this
+// host under it. It keeps no state of its own.
 //
-// It guarantees that results go to standard output and everything else to
-// standard error; that the exit status is 0 only if all was done, 2 on wrong
-// usage and 1 on any other failure; that a command fails only because of
-// settings that it uses; that no command which is not asked to wait waits for
-// longer than its deadlines, and each ends at once when interrupted; and that
-// nothing which other hosts have written into etcd reaches the terminal
-// unescaped, or at any length.
-//
-// It keeps no state of its own.
+// It guarantees:
+//   - results go to standard output, and everything else to standard error;
+//   - the exit status is 0 only if everything was done, 2 on wrong usage, and 1 on any other failure;
+//   - a command fails only because of settings that it uses;
+//   - a command waits no longer than its deadlines unless it is asked to wait, and ends at once when interrupted;
+//   - nothing that other hosts have written into etcd reaches the terminal unescaped, or at any length.
 package main
 
 import (
@@ -29,7 +26,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// process is what the program has from its surroundings.
+// process is what the program gets from its surroundings.
 type process struct {
 	args, environ  []string
 	stdin          *os.File
@@ -38,7 +35,7 @@ type process struct {
 	now            func() time.Time
 }
 
-// getenv returns a variable of the environment, "" if it is not set.
+// getenv returns an environment variable, "" if it is not set.
 func (p process) getenv(name string) string {
 	for _, entry := range p.environ {
 		if n, value, _ := strings.Cut(entry, "="); n == name {
@@ -64,16 +61,17 @@ func run(p process) int {
 	return code
 }
 
-// ends are the signals that end a command, but those that were ignored when it was started, as by nohup(1),
-// or by a shell for what runs in the background of a script. Go would heed them again.
-func ends() []os.Signal {
+// endSignals returns the signals that end a command, without those that were ignored when it was started, as by
+// nohup(1), or by a shell for the background commands of a script. Notify would catch those as well.
+func endSignals() []os.Signal {
 	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }
 
+// execute runs the command and reports its error.
 func execute(p process) int {
-	ctx, stop := signal.NotifyContext(context.Background(), ends()...)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait for anything
+	context.AfterFunc(ctx, stop) // a second signal kills
 
 	a := &app{process: p}
 	root := a.rootCommand()

@@ -10,10 +10,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// longFlags returns the names of the long flags that a command, and those below
-// it, have, and whether each takes a value.
+// longFlags returns the long flags of a command and of those below it, by name, and whether each takes a value.
 func longFlags(cmd *cobra.Command) map[string]bool {
-	flags := map[string]bool{"help": false} // which cobra adds later
+	flags := map[string]bool{"help": false} // cobra adds it later
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
 		for _, set := range []*pflag.FlagSet{cmd.PersistentFlags(), cmd.Flags()} {
@@ -27,13 +26,12 @@ func longFlags(cmd *cobra.Command) map[string]bool {
 	return flags
 }
 
-// normalize rewrites a command line for cobra, which takes long flags with two
-// dashes only, where the field writes one: -endpoint=URL becomes
-// --endpoint=URL. It keeps the shorthands -o and -h, the values of flags and
-// what comes after "--". takesValue has the long flags.
+// normalize rewrites a command line for cobra, which takes long flags with two dashes only, while they are documented
+// and used with one: -endpoint=URL becomes --endpoint=URL. The shorthands -o and -h, the values of flags and all that
+// follows "--" stay. takesValue has the long flags.
 func normalize(args []string, takesValue map[string]bool) []string {
 	out := []string{} // not nil, for which cobra would take os.Args
-	var rest []string // what is no flag, whatever it looks like
+	var rest []string // not flags, whatever they look like
 	command := ""
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -42,7 +40,7 @@ func normalize(args []string, takesValue map[string]bool) []string {
 			if oneDash(arg) && arg != "-" {
 				arg = "-" + arg
 			}
-			out = append(out, arg) // the word that is being typed, which cobra's own command gets
+			out = append(out, arg) // the word that is being typed: an argument of cobra's __complete
 		case arg == "--":
 			rest = append(rest, args[i+1:]...)
 			i = len(args)
@@ -73,21 +71,20 @@ func normalize(args []string, takesValue map[string]bool) []string {
 	return out
 }
 
-// oneDash says whether a word that is being typed is, or may become, a long flag
-// with one dash, which cobra would take for shorthands.
+// oneDash reports whether a word that is being typed is, or may become, a long flag with one dash, which cobra would
+// take for shorthands.
 func oneDash(word string) bool {
 	return strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "--") && word != "-o" && word != "-h"
 }
 
-// completesOneDash says whether a shell asks how such a word, which is the last one,
-// goes on.
+// completesOneDash reports whether a shell asks for completions of such a word, the last one.
 func completesOneDash(args []string) bool {
-	asks := slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "__complete") })
-	return asks && oneDash(args[len(args)-1])
+	completing := slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "__complete") })
+	return completing && oneDash(args[len(args)-1])
 }
 
-// oneDashWriter makes one dash of the two before each flag that cobra offers: a shell
-// drops what does not begin as the word does that was typed. Cobra writes line by line.
+// oneDashWriter removes one of the two dashes before each flag that cobra offers: a shell drops offers that do not
+// begin with the word that was typed. Cobra writes line by line.
 type oneDashWriter struct{ io.Writer }
 
 func (w oneDashWriter) Write(line []byte) (int, error) {

@@ -22,17 +22,17 @@ func (a *app) pauseCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "pause [-for TIME] [-reason TEXT] [-all-groups]",
-		Short: "Let nobody take a slot of the lock",
+		Short: "Stop hosts from taking a slot of the lock",
 		Long: `pause stops the hosts of the group: from now on nobody takes a slot, until
-"locksmithctl resume", or for as long as -for says. Hosts that wait keep their place.
-Whoever holds a slot keeps it, and may still reboot; "locksmithctl status -o wide" shows
-who that is.
+"locksmithctl resume" or, with -for, until that time is over. Hosts that wait keep their
+place. Hosts that hold a slot keep it, and may still reboot; "locksmithctl status -o wide"
+shows which these are.
 
-A pause replaces one that is in force, with its end and its reason. A pause of all groups,
-also of those that do not exist yet, is one of its own beside those of single groups: each
-is ended by itself.
+A pause replaces the one that is in force, with its end and its reason. A pause of all
+groups, which includes groups that do not exist yet, is separate from those of single
+groups: each is ended separately.
 
-Other programs that share the lock may know nothing of pauses, and are not stopped;
+Other programs that share the lock may not know about pauses, and then are not stopped;
 "locksmithctl set-max 0" stops these as well.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +47,7 @@ Other programs that share the lock may know nothing of pauses, and are not stopp
 				return err
 			}
 			info := lock.PauseInfo{By: by, Reason: reason}
-			return a.withLockAsItIs(func(s session) error { return a.pause(cmd.Context(), s, all, info, time.Duration(length)) })
+			return a.withExistingLock(func(s session) error { return a.pause(cmd.Context(), s, all, info, time.Duration(length)) })
 		},
 	}
 	cmd.Flags().Var(&length, "for", "end the pause by itself after `TIME`, such as 2h")
@@ -58,8 +58,7 @@ Other programs that share the lock may know nothing of pauses, and are not stopp
 	return cmd
 }
 
-// pause pauses the group, or all, and says what it replaced and whom it does not
-// stop.
+// pause pauses the group, or all of them, and says what it replaced and whom it does not stop.
 func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInfo, length time.Duration) error {
 	replaced, err := s.pauser(all).Pause(ctx, info, length)
 	if err != nil {
@@ -82,7 +81,7 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 	o, err := s.Overview(ctx)
 	switch {
 	case err != nil:
-		a.note("who may still reboot is not known: %v", err)
+		a.note("it is unknown who may still reboot: %v", err)
 		return nil
 	case o.Pause != nil && o.Pause.All:
 		a.note("%s", o.Pause)

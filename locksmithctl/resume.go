@@ -19,11 +19,11 @@ func (a *app) resumeCommand() *cobra.Command {
 		Long: `resume ends what "locksmithctl pause" began: the first in the queue goes on at once. It
 fails if there is no such pause.
 
-A pause of all groups, and that of a single group, are ended each by itself: with
--all-groups the former, without it the latter. resume says so if the other one stays.`,
+A pause of all groups and the pause of a single group are ended separately: the former
+with -all-groups, the latter without. resume says so if the other one stays.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withLockAsItIs(func(s session) error { return a.resume(cmd.Context(), s, all) })
+			return a.withExistingLock(func(s session) error { return a.resume(cmd.Context(), s, all) })
 		},
 	}
 	allGroupsFlag(cmd, &all, "end the pause of all groups")
@@ -33,7 +33,7 @@ A pause of all groups, and that of a single group, are ended each by itself: wit
 func (a *app) resume(ctx context.Context, s session, all bool) error {
 	was, err := s.pauser(all).Resume(ctx)
 	if err != nil {
-		return s.explain(err, `it may be paused still: "locksmithctl status -o wide" shows it`)
+		return s.explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
 	}
 	if was != nil {
 		if err := a.print("Was paused: " + view.Pause(was, a.now()) + "\n"); err != nil {
@@ -43,7 +43,7 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 	left, err := s.pauses(ctx, all)
 	switch {
 	case was != nil && err != nil:
-		a.note("whether another pause is in force is not known: %v", err)
+		a.note("it is unknown whether another pause is in force: %v", err)
 		return nil
 	case err != nil:
 		return s.explain(err, "")
@@ -62,8 +62,8 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 	return errors.New("resume: nothing is paused")
 }
 
-// pauses says, a sentence each, which pauses are in force: those of single groups
-// if groups is true, that of all groups otherwise.
+// pauses returns a sentence for each pause that is in force: those of single groups if groups is true, or else that
+// of all groups.
 func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
 	if !groups {
 		o, err := s.Overview(ctx)
@@ -79,7 +79,7 @@ func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
 			return nil, g.Err
 		}
 		if g.Pause != nil && !g.Pause.All {
-			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(g.Group), g.Pause, word(g.Group)))
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(g.Group), g.Pause, shellWord(g.Group)))
 		}
 	}
 	return texts, err

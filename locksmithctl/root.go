@@ -20,8 +20,8 @@ type app struct {
 	flags []config.Flag // for settings, in the order of the command line
 	log   *slog.Logger  // debug output
 
-	service func() *systemd.Service // how systemd starts locksmithd here; found once, nil if that is not known
-	noted   []string                // what settings has noted
+	service func() *systemd.Service // how systemd starts locksmithd here; looked up once, nil if it is unknown
+	noted   []string                // notes about settings that were written
 }
 
 // usageError says that the command line is wrong.
@@ -35,8 +35,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `locksmithctl shows and changes the lock under which the hosts of a fleet reboot,
 one after another.
 
-Settings come from, strongest first: flags, the environment, and what locksmithd on this
-host has: flags, environment and EnvironmentFile= of its unit and drop-ins,
+Settings come from, strongest first: flags, the environment, and the settings of
+locksmithd on this host: flags, environment and EnvironmentFile= of its unit and drop-ins,
 /etc/flatcar/update.conf, /usr/share/flatcar/update.conf. So without flags it uses
 the lock that locksmithd on this host uses.
 
@@ -89,18 +89,18 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
-	finish(root)
+	setDefaults(root)
 	return root
 }
 
-// finish gives a command, and those below it, what all have in common.
-func finish(cmd *cobra.Command) {
+// setDefaults sets what all commands have in common, for a command and those below it.
+func setDefaults(cmd *cobra.Command) {
 	cmd.Version = version // so that -version may stand anywhere
 	cmd.DisableFlagsInUseLine = true
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
-	if !cmd.Runnable() { // cobra's completion: it would show help and exit 0 whatever follows
+	if !cmd.Runnable() { // cobra's completion, which would show help and exit 0 whatever the arguments are
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	if check := cmd.Args; check != nil {
@@ -112,7 +112,7 @@ func finish(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		finish(sub)
+		setDefaults(sub)
 	}
 }
 
@@ -124,7 +124,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return usageError{errors.New(text)}
 }
 
-// takes checks the number of arguments. what says what they are.
+// takes checks the number of arguments; what describes them.
 func takes(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || len(args) > most {

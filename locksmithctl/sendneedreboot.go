@@ -18,14 +18,14 @@ import (
 func (a *app) sendNeedRebootCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "send-need-reboot",
-		Short: "Have locksmithd reboot this host as after an update",
+		Short: "Tell locksmithd to reboot this host as after an update",
 		Long: `send-need-reboot announces on the system bus that this host needs a reboot, as
 update_engine does after an update. locksmithd then reboots it under the strategy and
 in the window that are set. It takes two seconds, in which locksmithd asks the bus
-who it is: root, or a user in one of the groups of LOCKSMITHD_TRIGGER_GROUPS. Anybody
-else is not believed, so nothing is sent, and the exit status is 1.
+who sent this. It believes root, and users in one of the groups of
+LOCKSMITHD_TRIGGER_GROUPS. For anybody else nothing is sent, and the exit status is 1.
 
-Root needs no settings for it, and of other users it reads that one.`,
+This is the only setting that it reads, and not if root runs it.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := systemd.ConnectSystemBus(cmd.Context())
@@ -50,23 +50,23 @@ Root needs no settings for it, and of other users it reads that one.`,
 	}
 }
 
-// mayAnnounce returns an error if locksmithd is known not to believe this process.
+// mayAnnounce returns an error if it is certain that locksmithd would not believe this process.
 func (a *app) mayAnnounce(ctx context.Context, conn *dbus.Conn) error {
 	if a.euid == 0 {
 		return nil
 	}
 	cfg, err := a.settings(config.PartTrigger)
 	if err != nil {
-		a.note("warning: whether locksmithd believes this user is not known: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		a.note("warning: it is unknown whether locksmithd believes this user: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return nil
 	}
 	believed, user, err := updateengine.Trust{Groups: cfg.TriggerGroups, Root: a.root}.Believes(ctx, conn)
 	switch {
 	case err != nil:
-		a.note("warning: whether locksmithd believes this user is not known: %v", err)
+		a.note("warning: it is unknown whether locksmithd believes this user: %v", err)
 	case !believed:
 		groups := setting(cfg, "trigger-groups")
-		return fmt.Errorf("nothing was sent, for locksmithd would not believe %s: root may announce a reboot, and who is in a group of LOCKSMITHD_TRIGGER_GROUPS, which is %q (%s)", user, groups.Value, groups.Origin)
+		return fmt.Errorf("nothing was sent, because locksmithd would not believe %s: only root may announce a reboot, and users in a group of LOCKSMITHD_TRIGGER_GROUPS, which is %q (%s)", user, groups.Value, groups.Origin)
 	}
 	return nil
 }

@@ -49,10 +49,10 @@ func TestSendNeedRebootSaysWhoIsNotBelieved(t *testing.T) {
 		status int
 		says   string
 	}{
-		"a stranger":                         {root, 7778, "", 1, `locksmithctl: nothing was sent, for locksmithd would not believe user "eve" (uid 65534): root may announce a reboot, and who is in a group of LOCKSMITHD_TRIGGER_GROUPS, which is "admins" (` + conf + ":2)\n"},
+		"a stranger":                         {root, 7778, "", 1, `locksmithctl: nothing was sent, because locksmithd would not believe user "eve" (uid 65534): only root may announce a reboot, and users in a group of LOCKSMITHD_TRIGGER_GROUPS, which is "admins" (` + conf + ":2)\n"},
 		"a member":                           {root, 7777, "", 0, ""},
 		"a member as the environment has it": {root, 7778, "LOCKSMITHD_TRIGGER_GROUPS=wheel", 0, ""},
-		"a stranger who cannot read the settings": {unreadable, 7778, "", 0, "locksmithctl: warning: whether locksmithd believes this user is not known: "},
+		"a stranger who cannot read the settings": {unreadable, 7778, "", 0, "locksmithctl: warning: it is unknown whether locksmithd believes this user: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,23 +11,22 @@ import (
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
-// session is the use of one group's lock.
+// session is the use of one group's lock, with the settings for it.
 type session struct {
 	*lock.Lock
 	groups   lock.Groups
 	settings *config.Config
 }
 
-// withLock calls use with the lock of the group, which may create the lock, and take
-// slots. The connection to etcd is made when it is needed, and lasts no longer than the
-// call.
+// withLock calls use, which may create the lock and take slots, with the lock of the group. The connection to etcd is
+// made when it is needed, and ends with the call.
 func (a *app) withLock(use func(session) error) error {
 	return a.withLockOf(config.PartEtcd|config.PartLock, use)
 }
 
-// withLockAsItIs is for what neither creates a lock nor takes a slot: it does not fail
-// because of settings for that.
-func (a *app) withLockAsItIs(use func(session) error) error {
+// withExistingLock is like withLock, for a use that neither creates a lock nor takes a slot: it does not fail because
+// of settings for that.
+func (a *app) withExistingLock(use func(session) error) error {
 	return a.withLockOf(config.PartEtcd, use)
 }
 
@@ -62,8 +61,7 @@ func (s session) pauser(all bool) pauser {
 	return s.Lock
 }
 
-// explain adds to an error of the lock what to think of it, and what to do if it
-// is unknown what happened.
+// explain adds to an error of the lock what to do if it is unknown what happened.
 func (s session) explain(err error, unknown string) error {
 	if errors.Is(err, lock.ErrUnknown) {
 		return fmt.Errorf("%w; %s", err, unknown)
@@ -71,8 +69,8 @@ func (s session) explain(err error, unknown string) error {
 	return err
 }
 
-// drift says that the number of slots is not the declared one; "" if it is, or none
-// is declared. Which of them is meant only the operator knows.
+// drift says that the lock has another number of slots than the settings declare; "" if it has not, or none is
+// declared. Only the operator knows which of the two is right.
 func (s session) drift(o lock.Overview) string {
 	setting, ok := declaredMax(s.settings)
 	if !ok || o.Semaphore.Max == s.settings.Max {

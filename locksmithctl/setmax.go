@@ -12,12 +12,12 @@ func (a *app) setMaxCommand() *cobra.Command {
 		Use:   "set-max N",
 		Short: "Set how many hosts may hold the lock at once",
 		Long: `set-max sets the number of slots, and so how many hosts may reboot at once. With 0
-nobody gets a slot. Whoever holds one keeps it.`,
+nobody gets a slot. Hosts that hold one keep it.`,
 		Args: takes(1, 1, "one argument, the number of slots"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.ParseUint(args[0], 10, 31) // takes no sign
 			if err != nil {
-				return usageError{fmt.Errorf("%q is no number of slots: write a whole number from 0, so that nobody reboots, to 2147483647", args[0])}
+				return usageError{fmt.Errorf("%q is not a number of slots: write a whole number from 0, so that nobody reboots, to 2147483647", args[0])}
 			}
 			return a.withLock(func(s session) error {
 				before, after, err := s.SetMax(cmd.Context(), int(n))

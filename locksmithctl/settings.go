@@ -13,8 +13,8 @@ import (
 // settingsError says what is wrong with the settings, a line for each.
 type settingsError struct{ error }
 
-// settings finds the settings and checks those of the given parts, 0 for all.
-// With an error the Config is good for being shown only.
+// settings loads the settings and checks those of the given parts, 0 for all.
+// With an error the Config may only be shown, not used.
 func (a *app) settings(check config.Part) (*config.Config, error) {
 	cfg, err := config.Load(config.Options{
 		Program: config.CLI,
@@ -48,14 +48,13 @@ func (a *app) settings(check config.Part) (*config.Config, error) {
 
 const (
 	daemonUnit = "locksmithd.service"
-	// unitTimeout is how long systemd may take to say how it starts locksmithd.
+	// unitTimeout is how long systemd has to answer how it starts locksmithd.
 	unitTimeout = time.Second
 )
 
-// findService finds how systemd starts locksmithd on this host: from systemd, or, below another root or
-// where it does not answer, from the files of the unit. It returns nil where there is no such
-// unit, as on an operator's own machine, and also where its files cannot be read, of which
-// it warns.
+// findService returns how systemd starts locksmithd on this host. It asks systemd, or reads the files of the unit below
+// another root and where systemd does not answer. It returns nil if there is no such unit, as on an operator's own
+// machine, and, with a warning, if the files cannot be read.
 func (a *app) findService(ctx context.Context) *systemd.Service {
 	if a.root == "" {
 		if service, err := loadedService(ctx); err == nil {
@@ -80,7 +79,7 @@ func loadedService(ctx context.Context) (*systemd.Service, error) {
 	return systemd.LoadedService(ctx, conn, daemonUnit)
 }
 
-// declaredMax returns the setting for the number of slots, and false if none is set.
+// declaredMax returns the setting for the number of slots, and whether it is set.
 func declaredMax(cfg *config.Config) (config.Setting, bool) {
 	s := setting(cfg, "max")
 	return s, s.Origin.Kind != "" && s.Origin.Kind != config.FromDefault

@@ -18,16 +18,16 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show who holds the lock, and who waits",
 		Long: `status shows how many slots the lock has and how many are free, and the machine ids
 of those who hold one. With -o wide it also shows whether the lock is paused, the names
-of those who hold a slot, since when and for which version, and the queue in its order. The
-lock is created if it does not exist.
+of the holders, since when and for which version they hold a slot, and the queue in its
+order. The lock is created if it does not exist.
 
 With -all-groups it shows every group that has a lock. With -watch it goes on until it is
 interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
-that will be done; elsewhere, or with -o json or yaml, it writes a line, or a document,
-for every change.
+all will be done; elsewhere it writes a line for every change, or with -o json or yaml a
+document.
 
-A holder is expired if it asked for a time-to-live, which is over (LOCKSMITHD_LOCK_TTL): the
-next in the queue, or "locksmithctl unlock -expired", takes its slot away. A record that
+A holder is expired if it asked for a time-to-live (LOCKSMITHD_LOCK_TTL), and that is over:
+the next in the queue, or "locksmithctl unlock -expired", takes its slot away. A record that
 cannot be understood is shown as unreadable; it blocks nobody.
 
 The fields of -o json and -o yaml, to which later versions may add others:
@@ -41,7 +41,7 @@ The fields of -o json and -o yaml, to which later versions may add others:
     since       since when, by that host's clock (RFC 3339); null if unknown
     until       when it ends by itself; null if it does not
     all_groups  true if it is for all groups
-    unreadable  true if it cannot be understood; it is in force all the same
+    unreadable  true if it cannot be understood; it is in force nevertheless
   holders       who holds a slot, in the order of their ids; [] for nobody
     id          machine id
     hostname    "" if unknown, as for a slot that was taken for another machine
@@ -57,14 +57,14 @@ The fields of -o json and -o yaml, to which later versions may add others:
     since       since when it waits, by that host's clock; null if unknown
     version     the version to be rebooted into; "" if unknown
     place       1 for the next one
-  progress      how the reboots go on, only with -watch
-    since       when the watching began
+  progress      how the reboots proceed, only with -watch
+    since       when the watch began
     reboots     number of slots given back since then
-    per_hour    number of reboots in an hour, of late; null before the first
+    per_hour    number of reboots in an hour, from the last 20; null before the first
     end         when nobody will wait or hold a slot any more; null if that cannot be estimated
 
--all-groups makes a list of these of all groups, and -watch a document for each change, in
-JSON one a line.`,
+With -all-groups there is a list of these, one for each group. With -watch there is a
+document for each change, in JSON each on a line of its own.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if all && watch {
@@ -84,7 +84,7 @@ JSON one a line.`,
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	allGroupsFlag(cmd, &all, "show every group")
-	cmd.Flags().BoolVar(&watch, "watch", false, "go on showing what changes")
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on, and show every change")
 	return cmd
 }
 
@@ -112,7 +112,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	return nil
 }
 
-// statusOfAll shows the groups that can be shown, and fails if there are others.
+// statusOfAll shows every group whose lock can be understood, and fails if there are others.
 func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) error {
 	var all []view.Group
 	failed := 0

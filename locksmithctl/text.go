@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// count writes a number of things, each of which is a one.
-func count(n int, one string) string {
+// count formats a number of things.
+func count(n int, thing string) string {
 	if n == 1 {
-		return "1 " + one
+		return "1 " + thing
 	}
-	return fmt.Sprintf("%d %ss", n, one)
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// word quotes what is not plain for a POSIX shell: a command that is suggested is copied.
-func word(s string) string {
+// shellWord quotes a text for a POSIX shell if it has to be: people copy suggested commands.
+func shellWord(s string) string {
 	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-"
 	if strings.Trim(s, plain) == "" {
 		return s

@@ -25,13 +25,14 @@ func (a *app) unlockCommand() *cobra.Command {
 		Use:   "unlock [ID | -expired | -older-than TIME] [-yes]",
 		Short: "Give a slot of the lock back",
 		Long: `unlock gives back the slot of the machine with this id, by default this machine. It
-fails if that machine holds none. Without an id it also fails if another host with the
-machine id of this one holds it: with the id it does not ask who that is.
+fails if that machine holds none. Without an id it also fails if another host with this
+machine's id holds the slot; with the id it does not check that.
 
-With -expired it gives back the slots of those whose time-to-live is over, and with
--older-than of those who hold theirs for so long, by the clock of this host and that of
-the one that took it. It shows whose they are, and asks first; what has changed in the
-meantime stays. Without a terminal to ask on it frees nothing, unless -yes is given.
+With -expired it frees the slots whose time-to-live is over. With -older-than it frees
+those that have been held for that time or longer, by the clocks of this host and of the
+one that took the slot. It shows whose slots they are, and asks first; a slot that has
+changed in the meantime stays. Without a terminal to ask on it frees nothing, unless -yes
+is given.
 
 A host that is about to reboot, or is down, needs its slot: without it, another one
 may go down at the same time.`,
@@ -44,9 +45,9 @@ may go down at the same time.`,
 			case several && len(args) > 0:
 				return usageError{errors.New("an id, and -expired or -older-than, exclude each other: write one of them")}
 			case yes && !several:
-				return usageError{errors.New("-yes is for -expired and -older-than: without one of them nothing is asked")}
+				return usageError{errors.New("-yes is for -expired and -older-than: without one of them there is no question")}
 			case several:
-				return a.withLockAsItIs(func(s session) error {
+				return a.withExistingLock(func(s session) error {
 					return a.unlockSeveral(cmd.Context(), s, time.Duration(olderThan), yes)
 				})
 			}
@@ -54,28 +55,27 @@ may go down at the same time.`,
 			if err != nil {
 				return err
 			}
-			return a.withLockAsItIs(func(s session) error {
+			return a.withExistingLock(func(s session) error {
 				if len(args) == 0 {
 					if _, _, err := a.identify(s, id); err != nil {
 						return err
 					}
 				}
-				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may hold its slot still: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, word(id)))
+				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots of those whose time-to-live is over")
-	cmd.Flags().Var(&olderThan, "older-than", "free the slots that are held for `TIME`, such as 2h, or longer")
+	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots whose time-to-live is over")
+	cmd.Flags().Var(&olderThan, "older-than", "free the slots that have been held for `TIME`, such as 2h, or longer")
 	freeText(cmd, "older-than")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
-// maxSkew is how far the clocks of two hosts may be apart.
+// maxSkew is how far apart the clocks of two hosts may be.
 const maxSkew = time.Minute
 
-// unlockSeveral frees the slots that are held for longer than age, or where that is 0 are
-// expired.
+// unlockSeveral frees the slots that have been held for age or longer, or, if age is 0, the expired ones.
 func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, yes bool) error {
 	o, err := s.Overview(ctx)
 	if err != nil {
@@ -85,15 +85,15 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 	none := noneExpired(o.Holders)
 	chosen := func(h lock.HolderInfo) bool { return h.Expired }
 	if age > 0 {
-		none = fmt.Sprintf("no slot is held for %v or longer", age)
-		// A time that is yet to come says nothing: the clock of this host or of the other one is wrong.
+		none = fmt.Sprintf("no slot has been held for %v or longer", age)
+		// A time in the future says nothing: the clock of this host or of the other one is wrong.
 		aged := func(h lock.HolderInfo) bool {
 			return !h.Record.Since.IsZero() && !h.Record.Since.After(now.Add(maxSkew))
 		}
 		chosen = func(h lock.HolderInfo) bool { return aged(h) && now.Sub(h.Record.Since) >= age }
 		ageless := slices.DeleteFunc(slices.Clone(o.Holders), aged)
 		if len(ageless) > 0 {
-			a.note(`since when is not known of %s, which stay: %s; "locksmithctl unlock ID" frees them`, count(len(ageless), "slot"), view.HolderNames(ageless))
+			a.note(`it is unknown since when these slots have been held, so they stay: %s; "locksmithctl unlock ID" frees them`, view.HolderNames(ageless))
 		}
 	}
 	victims := slices.DeleteFunc(o.Holders, func(h lock.HolderInfo) bool { return !chosen(h) })
@@ -128,7 +128,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 	return nil
 }
 
-// noneExpired says why none of these slots is expired.
+// noneExpired says why none of these slots has expired.
 func noneExpired(holders []lock.HolderInfo) string {
 	lasting := slices.DeleteFunc(slices.Clone(holders), func(h lock.HolderInfo) bool { return h.Record.TTL != 0 })
 	switch len(lasting) {
@@ -136,11 +136,11 @@ func noneExpired(holders []lock.HolderInfo) string {
 		if len(holders) == 0 {
 			return "no slot is held"
 		}
-		return "no slot is expired yet"
+		return "no slot has expired yet"
 	case len(holders):
-		return fmt.Sprintf(`no slot can expire, for none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, view.HolderNames(lasting))
+		return fmt.Sprintf(`no slot can expire, because none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that have been held for that time`, view.HolderNames(lasting))
 	}
-	return fmt.Sprintf(`no slot is expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that are held for so long`, view.HolderNames(lasting))
+	return fmt.Sprintf(`no slot has expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that have been held for that time`, view.HolderNames(lasting))
 }
 
 func these(n int) string {

@@ -19,16 +19,16 @@ func (a *app) waitCommand() *cobra.Command {
 		Use:   "wait [ID] [-timeout TIME]",
 		Short: "Wait until hosts are done with the lock",
 		Long: `wait returns once the machine with this id, by default every machine, neither holds a
-slot nor waits for one. It changes nothing. It waits for as long as it takes, also while
-etcd cannot be reached, or fails after -timeout and says who is left.`,
+slot nor waits for one. It changes nothing. It waits as long as it takes, also while
+etcd cannot be reached; with -timeout it fails after that time, and says who is left.`,
 		Args: takes(0, 1, "at most one argument, a machine id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, id := range args {
-				if err := named(id); err != nil {
+				if err := notEmpty(id); err != nil {
 					return err
 				}
 			}
-			return a.withLockAsItIs(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
+			return a.withExistingLock(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
 		},
 	}
 	timeoutFlag(cmd, &timeout)
@@ -38,7 +38,7 @@ etcd cannot be reached, or fails after -timeout and says who is left.`,
 func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Duration) error {
 	limited, cancel := withTimeout(ctx, timeout)
 	defer cancel()
-	left, failure := "nothing is known of the lock", ""
+	left, failure := "nothing is known about the lock", ""
 	done := false
 	err := s.WatchOverview(limited, func(o lock.Overview, err error) {
 		if err != nil {
@@ -63,8 +63,7 @@ func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Du
 	return err
 }
 
-// whoIsLeft says who of those with these ids, of all if there are none, holds a
-// slot or waits for one; "" if nobody does.
+// whoIsLeft says which of these machines, of all if ids is empty, hold a slot or wait for one; "" if none does.
 func whoIsLeft(o lock.Overview, ids []string) string {
 	o.Holders = slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool {
 		return len(ids) > 0 && !slices.Contains(ids, h.ID)

@@ -20,7 +20,7 @@ func TestARebootSignalOfAnybodyElseIsRefusedWithUserAndProcess(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
 	before := h.awaitUp()
-	if r := h.sendNeedReboot("joe"); r.status != 1 || !strings.Contains(r.stderr, `nothing was sent, for locksmithd would not believe user "joe"`) {
+	if r := h.sendNeedReboot("joe"); r.status != 1 || !strings.Contains(r.stderr, `nothing was sent, because locksmithd would not believe user "joe"`) {
 		t.Errorf("locksmithctl send-need-reboot: %+v", r)
 	}
 	if r := h.runAs("joe", "env", "LOCKSMITHD_TRIGGER_GROUPS=joe", "locksmithctl", "send-need-reboot"); r.status != 0 {
