@@ -12,7 +12,7 @@ import (
 
 // A host takes its group's slot, and another one finds it taken.
 func Example() {
-	// On a host: etcd.New(etcd.Config{Endpoints: []string{"http://127.0.0.1:2379"}})
+	// On a host: etcd.New(etcd.Config{Endpoints: "http://127.0.0.1:2379"})
 	store := storetest.NewMemory()
 	ctx := context.Background()
 

@@ -93,7 +93,7 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 				}
 			}
 
-			store := etcd.New(etcd.Config{Endpoints: []string{server.Endpoint()}, Username: "locksmith", Password: "sesame"})
+			store := etcd.New(etcd.Config{Endpoints: server.Endpoint(), Username: "locksmith", Password: "sesame"})
 			defer store.Close()
 			host := func() *lock.Lock {
 				l, err := lock.New(store, "", 1)

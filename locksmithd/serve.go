@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,10 +36,10 @@ type server struct {
 	level  *slog.LevelVar
 	notify systemd.Notifier
 
-	// The lock in use, and the configuration that it was made from. It must
+	// The lock in use, and the settings that it was made from. It must
 	// live on while that stays the same: it may have a transaction to resolve.
 	slot     *slot
-	slotFrom *config.Config
+	slotFrom config.Lock
 	owner    string // of a place in the queue; "" until it is known
 
 	status status
@@ -214,12 +213,12 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 		d.Policy.Spread = spread
 		return d, nil
 	}
-	if s.slot == nil || cfg.Group != s.slotFrom.Group || !reflect.DeepEqual(cfg.Etcd, s.slotFrom.Etcd) {
+	if s.slot == nil || cfg.Lock != s.slotFrom {
 		slot, err := newSlot(cfg, s.root, s.owner, s.log)
 		if err != nil {
 			return d, err
 		}
-		s.slot, s.slotFrom = slot, cfg
+		s.slot, s.slotFrom = slot, cfg.Lock
 	} else if err := s.slot.set(cfg); err != nil {
 		return d, err
 	}

@@ -14,11 +14,6 @@ package config
 
 import (
 	"errors"
-	"io/fs"
-	"maps"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/zone"
@@ -62,9 +57,6 @@ const (
 	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin
 )
 
-// Flag is a command line flag that was given, by its name without dashes.
-type Flag struct{ Name, Value string }
-
 // Options say what to load.
 type Options struct {
 	Program Program
@@ -86,6 +78,13 @@ type Options struct {
 	Warn func(string)
 }
 
+// Lock says which lock hosts share, and where it is. Two that are equal are one lock, reached in the same way.
+type Lock struct {
+	// Group is empty for the default group.
+	Group string
+	Etcd  etcd.Config
+}
+
 // Config are the effective settings.
 type Config struct {
 	Strategy Strategy
@@ -95,9 +94,7 @@ type Config struct {
 	Window *Window
 	// Zone is the host's time zone, for times that people read.
 	Zone *zone.Zone
-	// Group is empty for the default group.
-	Group string
-	Etcd  etcd.Config
+	Lock
 	// Max is the number of slots that a lock gets when it is created. Without
 	// PartLock nobody creates one, and it is 1.
 	Max int
@@ -119,12 +116,6 @@ type Config struct {
 	Notes []string
 }
 
-// updateConf are the configuration files, strongest first. A host may set
-// variables in either.
-func updateConf() []string {
-	return []string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
-}
-
 // Load finds and checks the settings once. See Loader.Load.
 func Load(o Options) (*Config, error) { return NewLoader(o).Load() }
 
@@ -142,16 +133,9 @@ func Load(o Options) (*Config, error) { return NewLoader(o).Load() }
 // their file is missing or empty, or the lock because no strategy is set any more.
 type Loader struct {
 	options Options
-	environ map[string]string
+	environ map[string]variable
 	started bool
-	inForce map[string]resolved // what the last Load without an error found
-
-	// Of the daemon as systemd starts it, where locksmithctl has it as daemon.
-	origins   map[string]Origin // of variables of environ
-	flagsFrom string            // which unit file has the flags
-
-	daemon *Loader  // of locksmithctl; nil if it is not known how systemd starts the daemon
-	notes  []string // of the Load that runs
+	inForce inputs // of the last Load without an error
 }
 
 // NewLoader returns a Loader. It reads nothing yet.
@@ -159,14 +143,7 @@ func NewLoader(o Options) *Loader {
 	if o.Check == 0 {
 		o.Check = partAll
 	}
-	l := &Loader{options: o, environ: map[string]string{}}
-	for _, entry := range o.Environ {
-		name, value, _ := strings.Cut(entry, "=")
-		if _, ok := l.environ[name]; !ok { // the first one counts, as for getenv(3)
-			l.environ[name] = value
-		}
-	}
-	return l
+	return &Loader{options: o, environ: environment(o.Environ)}
 }
 
 // Load reads the files, merges and checks. The error joins one error for each
@@ -174,164 +151,35 @@ func NewLoader(o Options) *Loader {
 // Settings and Warnings are right, so that they can be shown, or empty if a file
 // could not be read, and nothing else of it may be used.
 func (l *Loader) Load() (*Config, error) {
-	files, err := readFiles(l.options.Root)
+	o := l.options
+	files, err := readFiles(o.Root)
 	if err != nil {
 		return &Config{}, err
 	}
+	own := &fragments{program: o.Program, flags: o.Flags, environ: l.environ, files: files}
+	programs, host := []*fragments{own}, own
+	var daemon *fragments
 	var warnings []string
-	if l.options.Program == CLI && l.options.Service != nil && !l.options.Service.Masked {
-		if l.daemon, warnings, err = daemonOnHost(l.options); err != nil {
+	switch {
+	case o.Program == CLI && o.Service != nil && !o.Service.Masked:
+		if daemon, warnings, err = daemonOnHost(o, files); err != nil {
 			return &Config{}, err
 		}
-		l.daemon.start(files)
+		programs, host = append(programs, daemon), daemon
+	case o.Program == Daemon && !l.started:
+		own.leaveToFiles()
+		l.started = true
 	}
-	if l.options.Program == Daemon {
-		l.start(files)
-	}
-	l.notes = nil
 
-	settings := map[string]resolved{}
-	c := &Config{Warnings: append(l.lookalikes(files), warnings...)}
-	zone, warning := l.hostZone(files)
+	in, notes := merge(own, daemon, o)
+	c := &Config{Settings: in.settings(), Notes: notes, Warnings: append(lookalikes(o.Root, files, programs...), warnings...)}
+	zone, warning := host.hostZone(o)
 	if c.Zone = zone; warning != "" {
 		c.Warnings = append(c.Warnings, warning)
 	}
-	for _, d := range Definitions() {
-		r := l.resolve(d, files)
-		if d.Name == namePasswordFile && r.origin.Kind == FromCredential && settings[namePassword].value != "" {
-			r = d.resolved("", Origin{}) // a password that somebody chose counts more
-		}
-		settings[d.Name] = r
-		c.Settings = append(c.Settings, Setting{Name: d.Name, Value: r.shown(), Origin: r.origin})
-	}
-	c.Notes = l.notes
-	if err := errors.Join(c.check(settings, l.options), l.lost(settings, files)); err != nil {
+	if err := errors.Join(c.parse(in, o), lost(l.inForce, in, files)); err != nil {
 		return c, err
 	}
-	l.inForce = settings
+	l.inForce = in
 	return c, nil
-}
-
-// start leaves to the files what systemd put from them into the daemon's environment.
-func (l *Loader) start(files confFiles) {
-	if l.started {
-		return
-	}
-	l.started = true
-	maps.DeleteFunc(l.environ, func(name, value string) bool {
-		a, _, ok := files.lookup(name)
-		return ok && a.value == value
-	})
-}
-
-// resolve finds the value of a setting that is in force.
-func (l *Loader) resolve(d Definition, files confFiles) resolved {
-	var given []string
-	for _, f := range l.options.Flags {
-		if f.Name == d.Flag {
-			given = append(given, f.Value)
-		}
-	}
-	if d.Flag != "" && len(given) > 0 {
-		if !d.List {
-			given = given[len(given)-1:]
-		}
-		from := Origin{Kind: FromFlag, Name: "-" + d.Flag}
-		if l.flagsFrom != "" {
-			from.Kind, from.File = FromUnit, l.flagsFrom
-		}
-		return d.resolved(strings.Join(given, ","), from)
-	}
-	if l.daemon != nil {
-		return l.resolveOnHost(d, files)
-	}
-
-	r := d.resolved("", Origin{})
-	for _, name := range d.variables() {
-		value, from, ok := l.variable(d, name, files)
-		switch {
-		case ok && value != "":
-			return d.resolved(value, from)
-		case ok && r.origin.Name == "":
-			r = d.resolved("", from)
-		}
-	}
-	if path := l.credential(d.Credential); r.origin.Name == "" && path != "" {
-		return d.resolved(path, Origin{Kind: FromCredential, Name: d.Credential})
-	}
-	return r
-}
-
-// credential returns the path of a credential that systemd has for this process, see
-// systemd.exec(5), or "".
-func (l *Loader) credential(name string) string {
-	dir := l.environ["CREDENTIALS_DIRECTORY"]
-	if dir == "" || name == "" {
-		return ""
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	return path
-}
-
-// variable returns the strongest value of one variable. It may be empty: an
-// empty value hides weaker ones.
-func (l *Loader) variable(d Definition, name string, files confFiles) (string, Origin, bool) {
-	inEnviron := name
-	if l.options.Program == CLI && d.CLIVariable != "" {
-		inEnviron = d.CLIVariable
-	}
-	if value, ok := l.environ[inEnviron]; ok {
-		if from, known := l.origins[inEnviron]; known {
-			return value, from, true
-		}
-		return value, Origin{Kind: FromEnvironment, Name: inEnviron}, true
-	}
-	if a, path, ok := files.lookup(name); ok {
-		return a.value, Origin{Kind: FromFile, Name: name, File: path, Line: a.line}, true
-	}
-	return "", Origin{}, false
-}
-
-// resolved returns the setting with a value that was found, or with the default
-// if that is empty.
-func (d Definition) resolved(value string, from Origin) resolved {
-	if value == "" {
-		value, from.Kind = d.Default, FromDefault
-	}
-	return resolved{Definition: d, value: value, origin: from}
-}
-
-// confFile is one update.conf.
-type confFile struct {
-	path string
-	environmentFile
-}
-
-// confFiles are the update.conf files, strongest first.
-type confFiles []confFile
-
-func readFiles(root string) (confFiles, error) {
-	var files confFiles
-	var errs []error
-	for _, path := range updateConf() {
-		path = filepath.Join(root, path)
-		f, err := readEnvironmentFile(path)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		files = append(files, confFile{path, f})
-	}
-	return files, errors.Join(errs...)
-}
-
-func (files confFiles) lookup(name string) (assignment, string, bool) {
-	for _, f := range files {
-		if a, ok := f.environmentFile.lookup(name); ok {
-			return a, f.path, true
-		}
-	}
-	return assignment{}, "", false
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -65,8 +64,8 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: defaults are %+v", program, c)
 		}
 		names := c.Etcd.Names
-		c.Etcd.Names = nil
-		if program == CLI && (!reflect.DeepEqual(c.Etcd, etcd.Config{Endpoints: []string{"http://127.0.0.1:2379"}, DefaultEndpoint: true}) || names[etcd.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf") {
+		c.Etcd.Names = etcd.Names{}
+		if program == CLI && (c.Etcd != etcd.Config{Endpoints: "http://127.0.0.1:2379", DefaultEndpoint: true} || names[etcd.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf") {
 			t.Errorf("default etcd settings are %+v", c.Etcd)
 		}
 		if len(c.Settings) != len(Definitions()) || len(c.Warnings) != 0 {
@@ -173,7 +172,7 @@ func TestDaemonAndCLIReadTheirOwnVariablesAndTheFilesOfBoth(t *testing.T) {
 		c := mustLoad(t, func() (*Config, error) {
 			return Load(Options{Program: program, Root: root, Environ: environ})
 		})
-		if c.Group != "file" || c.Strategy != StrategyEtcdLock || !slices.Equal(c.Etcd.Endpoints, []string{endpoint}) {
+		if c.Group != "file" || c.Strategy != StrategyEtcdLock || c.Etcd.Endpoints != endpoint {
 			t.Errorf("%s: group %q, strategy %q, endpoints %q", program, c.Group, c.Strategy, c.Etcd.Endpoints)
 		}
 	}
@@ -191,19 +190,19 @@ func TestAllEndpointsAreUsed(t *testing.T) {
 		name    string
 		flags   []Flag
 		environ string
-		want    []string
+		want    string
 	}{
-		{"commas", nil, "http://a:1, http://b:2,,http://c:3,", []string{"http://a:1", "http://b:2", "http://c:3"}},
-		{"repeated flag", []Flag{{"endpoint", "http://a:1"}, {"endpoint", "http://b:2"}}, "http://c:3", []string{"http://a:1", "http://b:2"}},
-		{"repeated flag with commas", []Flag{{"endpoint", "http://a:1"}, {"endpoint", "http://b:2,http://c:3"}}, "", []string{"http://a:1", "http://b:2", "http://c:3"}},
-		{"one empty flag of several", []Flag{{"endpoint", ""}, {"endpoint", "http://b:2"}}, "", []string{"http://b:2"}},
+		{"commas", nil, "http://a:1, http://b:2,,http://c:3,", "http://a:1,http://b:2,http://c:3"},
+		{"repeated flag", []Flag{{"endpoint", "http://a:1"}, {"endpoint", "http://b:2"}}, "http://c:3", "http://a:1,http://b:2"},
+		{"repeated flag with commas", []Flag{{"endpoint", "http://a:1"}, {"endpoint", "http://b:2,http://c:3"}}, "", "http://a:1,http://b:2,http://c:3"},
+		{"one empty flag of several", []Flag{{"endpoint", ""}, {"endpoint", "http://b:2"}}, "", "http://b:2"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := mustLoad(t, func() (*Config, error) {
 				return Load(Options{Program: CLI, Root: t.TempDir(), Flags: test.flags, Environ: []string{"LOCKSMITHCTL_ENDPOINT=" + test.environ}})
 			})
-			if !slices.Equal(c.Etcd.Endpoints, test.want) {
+			if c.Etcd.Endpoints != test.want {
 				t.Errorf("got %q, want %q", c.Etcd.Endpoints, test.want)
 			}
 		})
@@ -407,7 +406,7 @@ func TestWrongSettingsAreRefusedByName(t *testing.T) {
 		{"max of 1.5", "LOCKSMITHD_MAX=1.5\n", []string{`LOCKSMITHD_MAX="1.5" (CONF:1): |from 0`}},
 		{"max of many", "LOCKSMITHD_MAX=many\n", []string{`LOCKSMITHD_MAX="many" (CONF:1): |from 0`}},
 		{"several", "REBOOT_STRATEGY=on\nLOCKSMITHD_DEBUG=on\nREBOOT_WINDOW_START=4\n", []string{
-			`LOCKSMITHD_DEBUG="on" (CONF:2): |`, `REBOOT_STRATEGY="on" (CONF:1): |`, `REBOOT_WINDOW_START="4" (CONF:3): |`,
+			`REBOOT_STRATEGY="on" (CONF:1): |`, `LOCKSMITHD_DEBUG="on" (CONF:2): |`, `REBOOT_WINDOW_START="4" (CONF:3): |`,
 		}},
 	}
 	for _, test := range tests {
@@ -464,7 +463,7 @@ func TestEtcdOptionsAreCalledAsTheyWereGiven(t *testing.T) {
 	c := mustLoad(t, func() (*Config, error) {
 		return Load(Options{Program: CLI, Root: root, Flags: []Flag{{"etcd-username", "u"}}, Environ: []string{"LOCKSMITHCTL_ETCD_PASSWORD=p"}})
 	})
-	for option, want := range map[string]string{
+	for option, want := range map[etcd.Option]string{
 		etcd.OptionEndpoint: "LOCKSMITHD_ENDPOINT in " + filepath.Join(root, etc),
 		etcd.OptionUsername: "-etcd-username",
 		etcd.OptionPassword: "environment LOCKSMITHCTL_ETCD_PASSWORD",
@@ -607,7 +606,7 @@ func TestReloadFollowsTheFilesAndKeepsTheEnvironment(t *testing.T) {
 	check := func(when string, want state) *Config {
 		t.Helper()
 		c := mustLoad(t, l.Load)
-		got := state{c.Group, strings.Join(c.Etcd.Endpoints, ","), c.setting(t, nameWindowTimezone).Value, strings.Join(c.TriggerGroups, ","), c.Etcd.Username, c.Debug}
+		got := state{c.Group, c.Etcd.Endpoints, c.setting(t, nameWindowTimezone).Value, strings.Join(c.TriggerGroups, ","), c.Etcd.Username, c.Debug}
 		if got != want {
 			t.Errorf("%s: got %+v, want %+v", when, got, want)
 		}

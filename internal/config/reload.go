@@ -11,7 +11,7 @@ import (
 // to go; nil if none. A file that is missing or empty may be about to be written again, and
 // a host that forgets its lock over that reboots at once. A single setting that
 // somebody takes out of a file is meant, except the strategy: without one there is no lock.
-func (l *Loader) lost(settings map[string]resolved, files confFiles) error {
+func lost(inForce, in inputs, files confFiles) error {
 	var errs []error
 	strategyLost := false
 	for i, f := range files {
@@ -19,8 +19,8 @@ func (l *Loader) lost(settings map[string]resolved, files confFiles) error {
 			continue
 		}
 		var names []string
-		for name, was := range l.inForce {
-			is := settings[name]
+		for name, was := range inForce {
+			is := in[name]
 			weaker := is.origin.Kind == FromDefault || slices.ContainsFunc(files[i+1:], func(f confFile) bool { return f.path == is.origin.File })
 			if was.origin.Kind == FromFile && was.origin.File == f.path && weaker && is.value != was.value {
 				names = append(names, was.origin.Name)
@@ -38,7 +38,7 @@ func (l *Loader) lost(settings map[string]resolved, files confFiles) error {
 		errs = append(errs, fmt.Errorf("%s %s, and %s came from it: write into it what is meant, such as REBOOT_STRATEGY=%s to reboot without a lock, or restart locksmithd to go on without the file",
 			f.path, state, strings.Join(names, ", "), StrategyReboot))
 	}
-	was, is := l.inForce[nameStrategy], settings[nameStrategy]
+	was, is := inForce[nameStrategy], in[nameStrategy]
 	if !strategyLost && was.value == string(StrategyEtcdLock) && is.origin.Kind == FromDefault {
 		state := "is not set any more"
 		if is.origin.Name != "" {

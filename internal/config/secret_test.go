@@ -36,7 +36,7 @@ func TestPasswordComesFromAFile(t *testing.T) {
 		{"without a user", "REBOOT_STRATEGY=etcd-lock\n" + file, nil,
 			`LOCKSMITHD_ETCD_PASSWORD_FILE="` + password + `" (CONF:2): `, "it is set without LOCKSMITHD_ETCD_USERNAME"},
 		{"that is missing", user + "LOCKSMITHD_ETCD_PASSWORD_FILE=/missing\n", nil, `LOCKSMITHD_ETCD_PASSWORD_FILE="/missing" (CONF:3): `, "no such file"},
-		{"that is none", user, []Flag{{"etcd-password-file", "/etc"}}, `-etcd-password-file="/etc" (command line): `, "not a regular file"},
+		{"that is none", user, []Flag{{"etcd-password-file", "/etc"}}, `-etcd-password-file="/etc" (command line): `, "a directory, not a file"},
 		{"whose name spans lines", user, []Flag{{"etcd-password-file", "/\n"}}, `-etcd-password-file="/\n" (command line): `, "cannot be printed"},
 	} {
 		for _, program := range []Program{Daemon, CLI} {

@@ -84,8 +84,8 @@ func TestBothUpdateConfFilesAreMergedAsSystemdMergesThem(t *testing.T) {
 		want := map[string]string{}
 		for _, d := range Definitions() {
 			for _, name := range d.variables() {
-				if a, _, ok := files.lookup(name); ok {
-					want[name] = a.value
+				if v, ok := files.lookup(name); ok {
+					want[name] = v.value
 				}
 			}
 		}

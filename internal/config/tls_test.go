@@ -78,7 +78,7 @@ func TestCombinationsOfCertificatesAndUser(t *testing.T) {
 		{"the key of another certificate", []Flag{{"etcd-certfile", c.cert}, {"etcd-keyfile", c.expiredKey}}, `-etcd-certfile="` + c.cert, c.expiredKey},
 		{"an expired certificate", []Flag{{"etcd-certfile", c.expired}, {"etcd-keyfile", c.expiredKey}}, `-etcd-certfile="` + c.expired, "expired"},
 		{"a missing key", []Flag{{"etcd-certfile", c.cert}, {"etcd-keyfile", "/missing"}}, `-etcd-keyfile="/missing"`, "no such file"},
-		{"a directory", []Flag{{"etcd-cafile", "/etc"}}, `-etcd-cafile="/etc"`, "not a regular file"},
+		{"a directory", []Flag{{"etcd-cafile", "/etc"}}, `-etcd-cafile="/etc"`, "a directory, not a file"},
 		{"a name that spans lines", []Flag{{"etcd-cafile", "/etc/\nca.pem"}}, `-etcd-cafile="/etc/\nca.pem"`, "printed"},
 		{"a mix of http and https", []Flag{{"endpoint", "http://a:1"}, {"endpoint", "https://b:1"}}, `-endpoint="http://a:1,https://b:1"`, "mix"},
 	}

@@ -31,58 +31,53 @@ func (w *Window) String() string { return w.window.String() }
 // hostZone returns the time zone that the daemon takes for the host's, and a warning if it
 // cannot be used. TZ is for the C library and Go, not a setting, but systemd gives the
 // daemon the one that update.conf has. That of the shell that runs locksmithctl is the user's.
-func (l *Loader) hostZone(files confFiles) (z *zone.Zone, warning string) {
-	if l.daemon != nil {
-		return l.daemon.hostZone(files)
-	}
-	tz, from, set := "", l.origins["TZ"], false
-	if l.options.Program == Daemon {
-		tz, set = l.environ["TZ"]
-	}
-	if a, path, ok := files.lookup("TZ"); ok && !set {
-		tz, from, set = a.value, Origin{File: path, Line: a.line}, true
+func (f *fragments) hostZone(o Options) (z *zone.Zone, warning string) {
+	tz, set := f.files.lookup("TZ")
+	if v, ok := f.environ["TZ"]; ok && f.program == Daemon {
+		tz, set = v, true
 	}
 	var err error
 	if !set {
-		if z, err = zone.Host(l.options.Root, l.options.Warn); err != nil {
+		if z, err = zone.Host(o.Root, o.Warn); err != nil {
 			warning = fmt.Sprintf("%v: the host's time zone is taken to be UTC: set it with timedatectl", err)
 		}
-	} else if z, err = zone.Env(tz, l.options.Root, l.options.Warn); err != nil {
-		r := resolved{Definition: Definition{Variable: "TZ"}, value: tz, origin: from}
-		warning = r.subject() + ": it is not a time zone, and UTC counts: write the IANA name of one that this host knows, such as Europe/Berlin"
+	} else if z, err = zone.Env(tz.value, o.Root, o.Warn); err != nil {
+		in := input{Definition: Definition{Variable: "TZ"}, value: tz.value, origin: tz.origin}
+		warning = in.subject() + ": it is not a time zone, and UTC counts: write the IANA name of one that this host knows, such as Europe/Berlin"
 	}
 	return z, warning
 }
 
-// parseWindow returns nil for no window.
-func (c *Config) parseWindow(start, length, name resolved, warn func(string)) error {
-	clock, zoneErr := c.Zone, error(nil)
-	if name.value != localTime {
-		if clock, zoneErr = zone.Named(name.value, warn); zoneErr != nil {
-			// It goes on, to see what else is wrong.
-			zoneErr = name.refuse("it is no time zone: write the IANA name of a time zone that this host knows, such as Europe/Berlin, or %s for its own", localTime)
-		}
+// parseWindowZone sets the time zone of the window.
+func parseWindowZone(p *parser, name input) (err error) {
+	if p.windowZone = p.Zone; name.value == localTime {
+		return nil
 	}
-	if start.value == "" && length.value == "" {
-		return zoneErr
+	if p.windowZone, err = zone.Named(name.value, p.options.Warn); err != nil {
+		return name.refuse("it is not a time zone: write the IANA name of a time zone that this host knows, such as Europe/Berlin, or %s for its own", localTime)
 	}
-	if err := bothOrNeither(start, length); err != nil {
-		return errors.Join(zoneErr, err)
+	return nil
+}
+
+// parseWindow sets the window, of which the start and the length are parsed together.
+func parseWindow(p *parser) error {
+	start, length := p.inputs[nameWindowStart], p.inputs[nameWindowLength]
+	if err := bothOrNeither(start, length); err != nil || start.value == "" {
+		return err
 	}
+	clock := p.windowZone
 	w, err := window.Parse(start.value, length.value, clock.Location())
 	var lengthErr *window.LengthError
 	switch {
 	case errors.As(err, &lengthErr):
-		err = length.refuse("%w", err)
+		return length.refuse("%w", err)
 	case err != nil:
-		err = start.refuse("%w", err)
+		return start.refuse("%w", err)
 	case w.Zone() != "":
-		if clock, err = zone.Named(w.Zone(), warn); err != nil {
-			err = start.refuse("%w", err)
+		if clock, err = zone.Named(w.Zone(), p.options.Warn); err != nil {
+			return start.refuse("%w", err)
 		}
 	}
-	if err = errors.Join(zoneErr, err); err == nil {
-		c.Window = &Window{w, clock}
-	}
-	return err
+	p.Window = &Window{w, clock}
+	return nil
 }

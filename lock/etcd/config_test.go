@@ -16,15 +16,24 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
+// validate returns what is wrong with the options as one error.
+func validate(c etcd.Config) error {
+	var errs []error
+	for _, err := range c.Validate() {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // wantOptionError checks that err names the option and says why, in a sentence.
-func wantOptionError(t *testing.T, err error, option string, says ...string) {
+func wantOptionError(t *testing.T, err error, option etcd.Option, says ...string) {
 	t.Helper()
 	var o *etcd.OptionError
 	if !errors.As(err, &o) || o.Option != option || !errors.Is(err, lock.ErrRefused) {
 		t.Errorf("the error is %v, want one of option %s", err, option)
 		return
 	}
-	for _, part := range append(says, "-"+option) {
+	for _, part := range append(says, "-"+option.String()) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error is %q, without %q", err, part)
 		}
@@ -39,12 +48,13 @@ func TestEndpointsThatWork(t *testing.T) {
 		{"http://127.0.0.1:2379"},
 		{"http://127.0.0.1:2379/"},
 		{"https://10.0.0.1:2379", "https://10.0.0.2:2379"},
+		{"http://10.0.0.1:2379,http://10.0.0.2:2379"},
 		{"https://etcd.example.com"},
 		{"HTTP://etcd.example.com:2379"},
 		{"http://[::1]:2379", "http://[fe80::1%25eth0]:2379"},
 		{"http://a:1", "http://a:1"},
 	} {
-		if err := at(endpoints...).Validate(); err != nil {
+		if err := validate(at(endpoints...)); err != nil {
 			t.Errorf("%q: %v", endpoints, err)
 		}
 	}
@@ -56,7 +66,7 @@ func TestEndpointsThatCannotWorkAreRefused(t *testing.T) {
 		says      string
 	}{
 		{nil, "such as http://127.0.0.1:2379"},
-		{[]string{""}, "is empty"},
+		{[]string{"http://a:1", ""}, "is empty"},
 		{[]string{"127.0.0.1:2379"}, "write http://127.0.0.1:2379 or https://127.0.0.1:2379"},
 		{[]string{"localhost"}, "no scheme"},
 		{[]string{"unix:///run/etcd.sock"}, "must be http or https"},
@@ -70,13 +80,14 @@ func TestEndpointsThatCannotWorkAreRefused(t *testing.T) {
 		{[]string{"http://10.0.0.1:0"}, "from 1 to 65535"},
 		{[]string{"http://10.0.0.1:70000"}, "from 1 to 65535"},
 		{[]string{"http://10.0.0.1:2379 "}, "is not a URL"},
-		{[]string{"http://10.0.0.1:2379,http://10.0.0.2:2379"}, "is not a URL"},
 		{[]string{"http://\x00"}, "is not a URL"},
 		{[]string{"http://user:secret@10.0.0.1:2379"}, "use -etcd-username and -etcd-password"},
-		{[]string{"http://user:secret@10.0.0.1:x"}, "is not a URL"},
+		{[]string{"http://user:secret@10.0.0.1:x"}, "use -etcd-username and -etcd-password"},
+		{[]string{"http://:secret,@10.0.0.1:2379"}, "use -etcd-username and -etcd-password"},
+		{[]string{"http://", "localhost"}, `"http://" has no host; write it like http://10.0.0.1:2379, and "localhost" has no scheme`},
 		{[]string{"http://10.0.0.1:2379", "https://10.0.0.2:2379"}, "mix http and https"},
 	} {
-		err := at(test.endpoints...).Validate()
+		err := validate(at(test.endpoints...))
 		wantOptionError(t, err, etcd.OptionEndpoint, test.says)
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows a password: %v", err)
@@ -112,18 +123,35 @@ func TestHalfAPairNamesTheMissingOption(t *testing.T) {
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
 	for _, test := range []struct {
 		set            func(*etcd.Config)
-		missing, given string
+		given, missing etcd.Option
 	}{
-		{func(c *etcd.Config) { c.CertFile = pair.CertFile }, etcd.OptionKeyFile, etcd.OptionCertFile},
-		{func(c *etcd.Config) { c.KeyFile = pair.KeyFile }, etcd.OptionCertFile, etcd.OptionKeyFile},
-		{func(c *etcd.Config) { c.CAFile, c.KeyFile = ca.File(), pair.KeyFile }, etcd.OptionCertFile, etcd.OptionKeyFile},
-		{func(c *etcd.Config) { c.Username = "u" }, etcd.OptionPassword, etcd.OptionUsername},
-		{func(c *etcd.Config) { c.Password = "secret" }, etcd.OptionUsername, etcd.OptionPassword},
-		{func(c *etcd.Config) { c.PasswordFile = "/secret" }, etcd.OptionUsername, etcd.OptionPasswordFile},
+		{func(c *etcd.Config) { c.CertFile = pair.CertFile }, etcd.OptionCertFile, etcd.OptionKeyFile},
+		{func(c *etcd.Config) { c.KeyFile = pair.KeyFile }, etcd.OptionKeyFile, etcd.OptionCertFile},
+		{func(c *etcd.Config) { c.CAFile, c.KeyFile = ca.File(), pair.KeyFile }, etcd.OptionKeyFile, etcd.OptionCertFile},
+		{func(c *etcd.Config) { c.Username = "u" }, etcd.OptionUsername, etcd.OptionPassword},
+		{func(c *etcd.Config) { c.Password = "secret" }, etcd.OptionPassword, etcd.OptionUsername},
+		{func(c *etcd.Config) { c.PasswordFile = "/secret" }, etcd.OptionPasswordFile, etcd.OptionUsername},
 	} {
 		c := at("https://127.0.0.1:2379")
 		test.set(&c)
-		wantOptionError(t, c.Validate(), test.missing, "is missing though -"+test.given+" is set")
+		wantOptionError(t, validate(c), test.given, "is set without -"+test.missing.String())
+	}
+}
+
+func TestAllWrongOptionsAreReportedAtOnce(t *testing.T) {
+	got := validate(etcd.Config{
+		Endpoints: "ftp://a", CAFile: "/missing/ca", CertFile: "/missing/cert", KeyFile: "/missing/key\n", Username: "u", Password: "secret",
+		PasswordFile: "/missing/password", Names: etcd.Names{etcd.OptionCertFile: "CERTFILE"},
+	})
+	want := []string{
+		`-endpoint: "ftp://a" has scheme "ftp"; it must be http or https`,
+		"-etcd-keyfile: it has characters that cannot be printed",
+		"-etcd-password-file: is set though -etcd-password is set; set one of them",
+		"-etcd-cafile: read /missing/ca: no such file or directory",
+		"CERTFILE: read /missing/cert: no such file or directory",
+	}
+	if got == nil || got.Error() != strings.Join(want, "\n") {
+		t.Errorf("got\n%v\nwant\n%s", got, strings.Join(want, "\n"))
 	}
 }
 
@@ -137,8 +165,8 @@ func TestAnyWholeSetOfTLSOptionsIsValid(t *testing.T) {
 		{CAFile: ca.File(), CertFile: pair.CertFile, KeyFile: pair.KeyFile},
 	} {
 		for _, endpoint := range []string{"http://127.0.0.1:2379", "https://127.0.0.1:2379"} {
-			c.Endpoints = []string{endpoint}
-			if err := c.Validate(); err != nil {
+			c.Endpoints = endpoint
+			if err := validate(c); err != nil {
 				t.Errorf("%+v: %v", c, err)
 			}
 		}
@@ -167,13 +195,13 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 	must.Do(t, syscall.Mkfifo(path("pipe"), 0o600))
 	for _, test := range []struct {
 		ca, cert, key string
-		option        string
+		option        etcd.Option
 		says          []string
 	}{
 		{path("missing"), "", "", etcd.OptionCAFile, []string{path("missing"), "no such file"}},
-		{path("folder"), "", "", etcd.OptionCAFile, []string{path("folder"), "not a regular file"}},
+		{path("folder"), "", "", etcd.OptionCAFile, []string{path("folder"), "a directory, not a file"}},
 		{path("pipe"), "", "", etcd.OptionCAFile, []string{path("pipe"), "not a regular file"}},
-		{path("huge"), "", "", etcd.OptionCAFile, []string{path("huge"), "too large"}},
+		{path("huge"), "", "", etcd.OptionCAFile, []string{path("huge"), "larger than 8388608 bytes"}},
 		{path("empty"), "", "", etcd.OptionCAFile, []string{path("empty"), "no certificate"}},
 		{path("text"), "", "", etcd.OptionCAFile, []string{path("text"), "no certificate"}},
 		{path("broken"), "", "", etcd.OptionCAFile, []string{path("broken"), "no certificate"}},
@@ -193,9 +221,9 @@ func TestFilesThatCannotWorkAreRefused(t *testing.T) {
 	} {
 		c := at("https://127.0.0.1:2379")
 		c.CAFile, c.CertFile, c.KeyFile = test.ca, test.cert, test.key
-		wantOptionError(t, c.Validate(), test.option, test.says...)
-		c.Endpoints = []string{"http://127.0.0.1:2379"}
-		if err := c.Validate(); err != nil {
+		wantOptionError(t, validate(c), test.option, test.says...)
+		c.Endpoints = "http://127.0.0.1:2379"
+		if err := validate(c); err != nil {
 			t.Errorf("files that http does not use are refused: %v", err)
 		}
 	}
@@ -205,7 +233,7 @@ func TestChainAndSeveralAuthoritiesInAFileWork(t *testing.T) {
 	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
 	path := files(t, map[string][]byte{"both": append(contentOf(t, other.File()), contentOf(t, ca.File())...)})
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
-	c := etcd.Config{Endpoints: []string{s.Endpoint()}, CAFile: path("both")}
+	c := etcd.Config{Endpoints: s.Endpoint(), CAFile: path("both")}
 	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
 }
 
@@ -233,17 +261,17 @@ func TestPasswordFileHasOneLine(t *testing.T) {
 	for _, name := range []string{"bare", "line", "crlf"} {
 		c := at("https://127.0.0.1:2379")
 		c.Username, c.PasswordFile = "u", path(name)
-		if err := c.Validate(); err != nil {
+		if err := validate(c); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name, says := range map[string]string{
 		"missing": "no such file", "empty": "is empty", "blank": "is empty", "two lines": "more than a line of text",
-		"binary": "more than a line of text", "huge": "too large", "pipe": "not a regular file",
+		"binary": "more than a line of text", "huge": "larger than 8388608 bytes", "pipe": "not a regular file",
 	} {
 		c := at("https://127.0.0.1:2379")
 		c.Username, c.PasswordFile = "u", path(name)
-		err := c.Validate()
+		err := validate(c)
 		wantOptionError(t, err, etcd.OptionPasswordFile, path(name), says)
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
@@ -251,7 +279,7 @@ func TestPasswordFileHasOneLine(t *testing.T) {
 	}
 	c := at("https://127.0.0.1:2379")
 	c.Username, c.Password, c.PasswordFile = "u", "secret", path("line")
-	wantOptionError(t, c.Validate(), etcd.OptionPasswordFile, "-"+etcd.OptionPassword+" is set", "set one of them")
+	wantOptionError(t, validate(c), etcd.OptionPasswordFile, "-etcd-password is set", "set one of them")
 }
 
 func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
@@ -280,7 +308,7 @@ func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
 // renewable are files whose content is replaced.
 func renewable(t *testing.T, endpoints ...string) (c etcd.Config, install func(server, client *etcdtest.CA)) {
 	dir := t.TempDir()
-	c = etcd.Config{Endpoints: endpoints, CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
+	c = etcd.Config{Endpoints: strings.Join(endpoints, ","), CAFile: dir + "/ca", CertFile: dir + "/cert", KeyFile: dir + "/key"}
 	return c, func(server, client *etcdtest.CA) {
 		t.Helper()
 		pair := client.MustIssue(t, etcdtest.Certificate{CommonName: "host"})

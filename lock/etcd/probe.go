@@ -48,26 +48,22 @@ func (c Config) startProbe(ctx context.Context) <-chan causes {
 }
 
 func (c Config) probe(ctx context.Context) causes {
-	endpoints, err := c.endpoints()
-	if err != nil {
-		return causes{}
-	}
-	tlsConfig, err := c.tlsConfig(endpoints)
-	if err != nil {
+	use, wrong := c.target()
+	if len(wrong) > 0 {
 		return causes{} // that is the cause, and the failure at hand says so
 	}
-	sentences := make([]string, len(endpoints))
+	sentences := make([]string, len(use.endpoints))
 	var probes sync.WaitGroup
-	for i, endpoint := range endpoints {
+	for i, endpoint := range use.endpoints {
 		probes.Go(func() {
-			cause := c.cause(ctx, endpoint, tlsConfig)
+			cause := c.cause(ctx, endpoint, use.tls)
 			if !errors.Is(ctx.Err(), context.Canceled) {
 				sentences[i] = cause
 			}
 		})
 	}
 	probes.Wait()
-	return causes{endpoints, sentences}
+	return causes{use.endpoints, sentences}
 }
 
 // explain adds the causes to what failed, or has them say it instead where no endpoint answers.

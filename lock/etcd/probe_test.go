@@ -69,8 +69,8 @@ func issued(t *testing.T, ca *etcdtest.CA, c etcdtest.Certificate) []tls.Certifi
 }
 
 // names are what these tests have messages call the options.
-func names() map[string]string {
-	return map[string]string{etcd.OptionEndpoint: "ENDPOINT", etcd.OptionCAFile: "CAFILE", etcd.OptionCertFile: "CERTFILE", etcd.OptionKeyFile: "KEYFILE"}
+func names() etcd.Names {
+	return etcd.Names{etcd.OptionEndpoint: "ENDPOINT", etcd.OptionCAFile: "CAFILE", etcd.OptionCertFile: "CERTFILE", etcd.OptionKeyFile: "KEYFILE"}
 }
 
 func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
@@ -148,7 +148,7 @@ func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				test.config.Endpoints, test.config.Names = []string{test.endpoint}, names()
+				test.config.Endpoints, test.config.Names = test.endpoint, names()
 				_, err := connect(t, test.config).Get(bounded(t), lock.Read{Key: "k"})
 				if (err != nil) != (test.says != nil) {
 					t.Fatalf("get returned %v", err)
@@ -184,7 +184,7 @@ func TestUnreachableNetworkIsNamed(t *testing.T) {
 	t.Parallel()
 	const endpoint = "http://192.0.2.1:2379"
 	if os.Getenv("LOCKSMITH_TEST_NO_NETWORK") != "" {
-		_, err := connect(t, etcd.Config{Endpoints: []string{endpoint}, Names: names()}).Get(bounded(t), lock.Read{Key: "k"})
+		_, err := connect(t, etcd.Config{Endpoints: endpoint, Names: names()}).Get(bounded(t), lock.Read{Key: "k"})
 		if err == nil || !strings.Contains(err.Error(), "etcd at "+endpoint+": it cannot be reached from this host (network is unreachable): check the network; check the host in ENDPOINT") {
 			t.Errorf("get returned %v", err)
 		}

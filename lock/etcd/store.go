@@ -4,7 +4,6 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -461,16 +460,15 @@ func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 	if e.client != nil {
 		return e.client, e.client.Endpoints(), nil
 	}
-	if at, err = e.config.endpoints(); err != nil {
-		return nil, nil, err
+	use, wrong := e.config.target()
+	at = use.endpoints
+	switch {
+	case len(wrong) > 0 && e.worked:
+		return nil, at, errors.New(wrong[0].Error()) // no refusal any more
+	case len(wrong) > 0:
+		return nil, at, wrong[0]
 	}
-	if err := e.config.pairs(); err != nil {
-		return nil, nil, err
-	}
-	tlsConfig, password, err := e.files(at)
-	if err != nil {
-		return nil, at, err
-	}
+	e.worked = true
 	if i := e.failures % (len(at) + 1); i > 0 && len(at) > 1 {
 		at = slices.Delete(at, i-1, i)
 	}
@@ -479,9 +477,9 @@ func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 	stop := context.AfterFunc(ctx, end)
 	client, err = clientv3.New(clientv3.Config{
 		Endpoints:            at,
-		TLS:                  tlsConfig,
+		TLS:                  use.tls,
 		Username:             e.config.Username,
-		Password:             password,
+		Password:             use.password,
 		Context:              life,
 		DialTimeout:          attemptTimeout,
 		DialKeepAliveTime:    keepaliveTime,
@@ -508,20 +506,6 @@ func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 	}
 	e.client = client
 	return client, at, nil
-}
-
-// files reads what the next connection needs.
-func (e *Store) files(endpoints []string) (*tls.Config, string, error) {
-	password := ""
-	tlsConfig, err := e.config.tlsConfig(endpoints)
-	if err == nil {
-		password, err = e.config.password()
-	}
-	if err != nil && e.worked {
-		return nil, "", errors.New(err.Error()) // no refusal any more
-	}
-	e.worked = e.worked || err == nil
-	return tlsConfig, password, err
 }
 
 // failFast makes a request that finds all endpoints down fail, with the reason, where the etcd client

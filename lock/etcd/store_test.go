@@ -54,7 +54,7 @@ func eachEtcd(t *testing.T, test func(*testing.T, etcdtest.Version)) {
 // connect returns a store that is closed with the test.
 func connect(t testing.TB, c etcd.Config) *etcd.Store {
 	t.Helper()
-	if err := c.Validate(); err != nil {
+	if err := validate(c); err != nil {
 		t.Fatal(err)
 	}
 	e := etcd.New(c)
@@ -66,7 +66,7 @@ func connect(t testing.TB, c etcd.Config) *etcd.Store {
 	return e
 }
 
-func at(endpoints ...string) etcd.Config { return etcd.Config{Endpoints: endpoints} }
+func at(endpoints ...string) etcd.Config { return etcd.Config{Endpoints: strings.Join(endpoints, ",")} }
 
 func newLock(t testing.TB, s lock.Store, group string) *lock.Lock {
 	t.Helper()
@@ -921,7 +921,7 @@ func TestTLS(t *testing.T) {
 			{"a server that the system does not know", plain, etcd.Config{}, "x509: certificate signed by unknown authority"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
-				test.config.Endpoints = []string{test.server.Endpoint()}
+				test.config.Endpoints = test.server.Endpoint()
 				_, err := newLock(t, connect(t, test.config), test.name).TryAcquire(bounded(t), "a", lock.Record{})
 				if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
 					t.Errorf("lock returned %v, want %q", err, test.says)
@@ -941,7 +941,7 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 	t.Parallel()
 	ca := etcdtest.MustCA(t)
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{TLS: &etcdtest.TLS{CA: ca}})
-	c := etcd.Config{Endpoints: []string{s.Endpoint()}, CAFile: ca.File()}
+	c := etcd.Config{Endpoints: s.Endpoint(), CAFile: ca.File()}
 	lockFor(bounded(t), t, newLock(t, connect(t, c), ""), "a")
 
 	// The same server by a name that its certificate does not have.
@@ -963,7 +963,7 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 			go func() { io.Copy(in, out); in.Close() }()
 		}
 	}()
-	c.Endpoints = []string{"https://" + l.Addr().String()}
+	c.Endpoints = "https://" + l.Addr().String()
 	if _, err := newLock(t, connect(t, c), "").Status(bounded(t)); err == nil || !strings.Contains(err.Error(), "x509: certificate is valid for") {
 		t.Errorf("status by another name returned %v", err)
 	}

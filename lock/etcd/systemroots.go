@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 // Where distributions keep the certificate authorities that they trust: the first file that
@@ -26,7 +28,7 @@ func systemRoots() *x509.CertPool {
 		files = []string{file}
 	}
 	for _, file := range files {
-		if data, err := readFile(file); err == nil {
+		if data, err := readfile.Read(file, maxFile); err == nil {
 			pool.AppendCertsFromPEM(data)
 			break
 		}
@@ -41,7 +43,7 @@ func systemRoots() *x509.CertPool {
 			if target, err := os.Readlink(path); err == nil && !strings.Contains(target, "/") {
 				continue // another name, made by c_rehash, of a file that is read anyway
 			}
-			if data, err := readFile(path); err == nil {
+			if data, err := readfile.Read(path, maxFile); err == nil {
 				pool.AppendCertsFromPEM(data)
 			}
 		}

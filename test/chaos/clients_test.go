@@ -75,7 +75,7 @@ func (r *run) look(s lock.Semaphore) *document {
 // start is a new process: another boot, a new connection, and a Lock that remembers nothing.
 func (c *lockClient) start(ctx context.Context) {
 	c.boot++
-	c.store = etcd.New(etcd.Config{Endpoints: c.endpoints})
+	c.store = etcd.New(etcd.Config{Endpoints: strings.Join(c.endpoints, ",")})
 	life, kill := context.WithCancel(ctx)
 	c.tap = &tap{Store: c.run.Break(c.store), life: life, kill: kill}
 	var err error
@@ -309,7 +309,7 @@ func (h *host) cloned() {
 // second is another process of this host, such as locksmithctl lock -wait, which waits beside the one that is in the
 // queue, and gives up.
 func (h *host) second() {
-	store := etcd.New(etcd.Config{Endpoints: h.endpoints})
+	store := etcd.New(etcd.Config{Endpoints: strings.Join(h.endpoints, ",")})
 	l, err := lock.New(onlyWaits{h.run.Break(store)}, groupName(h.group), 1)
 	if err != nil {
 		panic(err) // the name is one that is allowed

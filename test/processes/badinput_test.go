@@ -84,7 +84,7 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 		"expired certificate":      {args: []string{"-endpoint=https://127.0.0.1:1", "-etcd-certfile=" + expired.CertFile, "-etcd-keyfile=" + expired.KeyFile}, says: []string{expired.CertFile, "expired"}},
 		"certificate of tomorrow":  {args: []string{"-endpoint=https://127.0.0.1:1", "-etcd-certfile=" + early.CertFile, "-etcd-keyfile=" + early.KeyFile}, says: []string{early.CertFile, "not valid before"}},
 		"CA file missing":          {args: []string{"-endpoint=https://127.0.0.1:1", "-etcd-cafile=/nowhere/ca.pem"}, says: []string{"-etcd-cafile", "/nowhere/ca.pem"}},
-		"CA file a folder":         {args: []string{"-endpoint=https://127.0.0.1:1", "-etcd-cafile=/"}, says: []string{"-etcd-cafile", "not a regular file"}},
+		"CA file a folder":         {args: []string{"-endpoint=https://127.0.0.1:1", "-etcd-cafile=/"}, says: []string{"-etcd-cafile", "a directory, not a file"}},
 		"CA file no certificate":   {args: []string{"-endpoint=https://127.0.0.1:1", "-etcd-cafile=" + good.KeyFile}, says: []string{"-etcd-cafile", "no certificate"}},
 		"update.conf a folder":     {change: replace(conf, mkdir), says: []string{"HOST/etc/flatcar/update.conf", "directory"}},
 		"update.conf 100 MB":       {change: replace(conf, huge), says: []string{"HOST/etc/flatcar/update.conf", "larger than"}},

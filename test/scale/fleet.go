@@ -199,7 +199,7 @@ type host struct {
 
 // boot starts the daemon of a host anew, as after so many reboots.
 func (f *fleet) boot(i, reboots int) (*host, error) {
-	store := etcd.New(etcd.Config{Endpoints: []string{f.endpoint}})
+	store := etcd.New(etcd.Config{Endpoints: f.endpoint})
 	l, err := lock.New(store, "", f.max)
 	if err != nil {
 		return nil, err

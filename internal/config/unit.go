@@ -8,60 +8,32 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// AddFlags adds the flags for settings to flags. Those that are given are appended to given.
-func AddFlags(flags *flag.FlagSet, given *[]Flag) {
-	for _, d := range Definitions() {
-		if d.Flag == "" {
-			continue
-		}
-		set := func(value string) error {
-			*given = append(*given, Flag{Name: d.Flag, Value: value})
-			return nil
-		}
-		usage := fmt.Sprintf("%s (%s)", d.Description, d.Variable)
-		if d.Switch {
-			flags.BoolFunc(d.Flag, usage, set)
-		} else {
-			flags.Func(d.Flag, usage, set)
-		}
-	}
-}
-
-// daemonOnHost is the Loader of the daemon as systemd starts it on this host. Warnings are about what is
-// not as the daemon needs it. An error names what cannot be read, and may be set there.
-func daemonOnHost(o Options) (l *Loader, warnings []string, err error) {
+// daemonOnHost returns the fragments of the daemon as systemd starts it on this host. Warnings are about what is not
+// as the daemon needs it. An error names what cannot be read, and may have settings.
+func daemonOnHost(o Options, files confFiles) (f *fragments, warnings []string, err error) {
 	environ, warnings, err := serviceEnvironment(o.Service, o.Root)
 	if err != nil {
 		return nil, nil, err
 	}
-	l = &Loader{options: Options{Program: Daemon, Root: o.Root, Warn: o.Warn}, environ: map[string]string{}, origins: map[string]Origin{}}
-	for name, v := range environ {
-		l.environ[name], l.origins[name] = v.value, v.origin
-	}
+	f = &fragments{program: Daemon, environ: environ, files: files}
 	if c := o.Service.Command; len(c) > 0 && filepath.Base(c[0]) == string(Daemon) { // not a script around it
 		flags := flag.NewFlagSet("", flag.ContinueOnError)
 		flags.SetOutput(io.Discard)
-		AddFlags(flags, &l.options.Flags)
+		AddFlags(flags, &f.flags)
 		flags.String("root", "", "")
 		flags.Bool("version", false, "")
-		l.flagsFrom = o.Service.Origin("")
-		if err := flags.Parse(replaceVariables(c[1:], l.environ)); err != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: locksmithd does not start with these flags: %v", l.flagsFrom, err))
+		f.unit = o.Service.Origin("")
+		if err := flags.Parse(replaceVariables(c[1:], environ)); err != nil {
+			warnings = append(warnings, fmt.Sprintf("%s: locksmithd does not start with these flags: %v", f.unit, err))
 		}
 	}
-	return l, warnings, nil
-}
-
-// variable is one of the environment.
-type variable struct {
-	value  string
-	origin Origin
+	f.leaveToFiles()
+	return f, warnings, nil
 }
 
 // serviceEnvironment returns the environment that systemd makes for a service, see
@@ -128,11 +100,11 @@ func unreadable(err error) error {
 
 // replaceVariables replaces variables in the arguments of a command, see "Command lines" in
 // systemd.service(5): ${NAME} anywhere, $NAME as a whole argument, which becomes as many as it has words.
-func replaceVariables(args []string, environ map[string]string) []string {
+func replaceVariables(args []string, environ map[string]variable) []string {
 	var replaced []string
 	for _, arg := range args {
 		if name, ok := strings.CutPrefix(arg, "$"); ok && validName(name) {
-			replaced = append(replaced, strings.Fields(environ[name])...)
+			replaced = append(replaced, strings.Fields(environ[name].value)...)
 			continue
 		}
 		var b strings.Builder
@@ -148,7 +120,7 @@ func replaceVariables(args []string, environ map[string]string) []string {
 				b.WriteByte('$')
 				arg = after[1:]
 			case strings.HasPrefix(after, "{") && closed && validName(name):
-				b.WriteString(environ[name])
+				b.WriteString(environ[name].value)
 				arg = rest
 			default:
 				b.WriteByte('$')
@@ -158,68 +130,4 @@ func replaceVariables(args []string, environ map[string]string) []string {
 		replaced = append(replaced, b.String())
 	}
 	return replaced
-}
-
-// resolveOnHost finds the value of a setting for locksmithctl on a host whose daemon is known:
-// what locksmithctl has of its own, or else the daemon's.
-func (l *Loader) resolveOnHost(d Definition, files confFiles) resolved {
-	r := l.daemon.resolve(d, files)
-	if d.Secret && r.value != "" && !slices.ContainsFunc(files, func(f confFile) bool { return f.path == r.origin.File }) {
-		withheld := r.origin.place()
-		r = d.resolved("", Origin{})
-		r.withheld = withheld
-	}
-	if d.CLIVariable != "" {
-		if value, ok := l.environ[d.CLIVariable]; ok {
-			return d.resolved(value, Origin{Kind: FromEnvironment, Name: d.CLIVariable})
-		}
-	}
-	for _, name := range d.variables() {
-		value, ok := l.environ[name]
-		if !ok || d.CLIVariable != "" || value == r.value {
-			continue
-		}
-		own := d.resolved(value, Origin{Kind: FromEnvironment, Name: name})
-		daemon := fmt.Sprintf("locksmithd has %q (%s)", r.shown(), r.origin)
-		if d.part() == PartWindow {
-			l.note(d, "%s does not count, since the window is locksmithd's: %s", own.subject(), daemon)
-			continue
-		}
-		l.note(d, "%s counts for this command; %s", own.subject(), daemon)
-		return own
-	}
-	if r.origin != (Origin{Kind: FromDefault}) || r.withheld != "" {
-		return r
-	}
-	if path := l.credential(d.Credential); path != "" {
-		return d.resolved(path, Origin{Kind: FromCredential, Name: d.Credential})
-	}
-	if from := l.options.Service.CredentialOrigin(d.Credential); from != "" {
-		r.withheld = fmt.Sprintf("credential %s of %s", d.Credential, from)
-	}
-	return r
-}
-
-// note keeps a sentence for whoever uses the setting.
-func (l *Loader) note(d Definition, format string, args ...any) {
-	if l.options.Check&d.part() != 0 {
-		l.notes = append(l.notes, fmt.Sprintf(format, args...))
-	}
-}
-
-// part returns the part that the setting is checked with.
-func (d Definition) part() Part {
-	switch d.Name {
-	case nameStrategy:
-		return PartStrategy
-	case nameWindowStart, nameWindowLength, nameWindowTimezone:
-		return PartWindow
-	case nameMax, nameLockTTL:
-		return PartLock
-	case nameTriggerGroups:
-		return PartTrigger
-	case nameLoginDelay, nameLoginRetry, nameMaxPostpone:
-		return PartLogin
-	}
-	return PartEtcd
 }

@@ -21,28 +21,25 @@ const (
 // oldFiles are where the files were before Flatcar. A link to the new ones is fine.
 var oldFiles = [...]string{"/etc/coreos/update.conf", "/usr/share/coreos/update.conf"}
 
-// lookalikes returns a warning for everything in the files and the environment that looks like a
-// setting but is none.
-func (l *Loader) lookalikes(files confFiles) []string {
+// lookalikes returns a warning for everything in the files and in the environments of the programs that looks like
+// a setting but is not one.
+func lookalikes(root string, files confFiles, programs ...*fragments) []string {
 	var warnings []string
 	v := newVocabulary()
 	for _, f := range files {
 		warnings = append(warnings, v.lookalikes(f)...)
 	}
 	for _, path := range oldFiles {
-		if w := v.unread(files, filepath.Join(l.options.Root, path)); w != "" {
+		if w := v.unread(files, filepath.Join(root, path)); w != "" {
 			warnings = append(warnings, w)
 		}
 	}
-	for _, program := range []*Loader{l, l.daemon} {
-		if program == nil {
-			continue
-		}
-		for _, name := range slices.Sorted(maps.Keys(program.environ)) {
-			if _, _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
+	for _, f := range programs {
+		for _, name := range slices.Sorted(maps.Keys(f.environ)) {
+			if _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
 				continue
 			}
-			if w := v.lookalike(program, name); w != "" {
+			if w := v.lookalike(f, name); w != "" {
 				warnings = append(warnings, w)
 			}
 		}
@@ -129,7 +126,7 @@ func (v vocabulary) unread(files confFiles, path string) string {
 	var names []string
 	line := 0
 	for _, a := range old.assignments {
-		now, _, ok := files.lookup(a.name)
+		now, ok := files.lookup(a.name)
 		if v.has(a.name) && !slices.Contains(names, a.name) && !(ok && now.value == a.value) {
 			if names = append(names, a.name); line == 0 {
 				line = a.line
@@ -144,8 +141,8 @@ func (v vocabulary) unread(files confFiles, path string) string {
 
 // lookalike returns a warning if a variable of a program's environment looks like a setting
 // but is none.
-func (v vocabulary) lookalike(l *Loader, name string) string {
-	program, place := l.options.Program, l.origins[name].place()
+func (v vocabulary) lookalike(f *fragments, name string) string {
+	program, place := f.program, f.environ[name].origin.place()
 	ours := strings.HasPrefix(name, "LOCKSMITHD_") || strings.HasPrefix(name, "LOCKSMITHCTL_")
 	if !ours && !strings.HasPrefix(name, "LOCKSMITH_") && !strings.HasPrefix(name, "REBOOT_") {
 		return ""
@@ -161,7 +158,7 @@ func (v vocabulary) lookalike(l *Loader, name string) string {
 		}
 		switch {
 		case name == right, name == d.Fallback:
-			if glued := v.in(l.environ[name], "="); len(glued) > 0 {
+			if glued := v.in(f.environ[name].value, "="); len(glued) > 0 {
 				return fmt.Sprintf("%s (%s): %s has become part of its value: write one assignment in each pair of quotes", name, place, strings.Join(glued, ", "))
 			}
 			return ""
@@ -169,7 +166,7 @@ func (v vocabulary) lookalike(l *Loader, name string) string {
 			meant = right
 		}
 	}
-	_, set := l.environ[meant]
+	_, set := f.environ[meant]
 	switch {
 	case set: // an environment for both programs
 		return ""
@@ -339,4 +336,26 @@ func cutPrefix(name string) (prefixed bool, rest string) {
 		}
 	}
 	return false, name
+}
+
+// editDistance returns how many insertions, deletions and changes of a byte make b
+// of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // lookalikes returns the warnings about a host's update.conf, with ETC for its path.
-func lookalikes(t testing.TB, root string, o Options) string {
+func warningsOf(t testing.TB, root string, o Options) string {
 	t.Helper()
 	o.Root = root
 	c, err := Load(o)
@@ -65,7 +65,7 @@ func TestWhatLooksLikeASettingIsWarnedAboutAndDoesNotCount(t *testing.T) {
 	} {
 		root := newRoot(t, map[string]string{etc: test.conf})
 		for _, program := range []Program{Daemon, CLI} {
-			if got := lookalikes(t, root, Options{Program: program}); got != test.want {
+			if got := warningsOf(t, root, Options{Program: program}); got != test.want {
 				t.Errorf("%s, %q: the warnings are\n%s\nwant\n%s", program, test.conf, got, test.want)
 			}
 		}
@@ -145,21 +145,21 @@ func TestOldUpdateConfThatIsNotReadIsWarnedAbout(t *testing.T) {
 	const conf = "GROUP=stable\nREBOOT_STRATEGY=off\nLOCKSMITHD_GROUP=lb\n"
 	root := newRoot(t, map[string]string{old: conf})
 	warning := filepath.Join(root, old) + ":2: this file is not read, and does not set REBOOT_STRATEGY, LOCKSMITHD_GROUP: write it into ETC"
-	if got := lookalikes(t, root, Options{Program: Daemon}); got != warning {
+	if got := warningsOf(t, root, Options{Program: Daemon}); got != warning {
 		t.Errorf("got\n%s\nwant\n%s", got, warning)
 	}
 	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=reboot\n")
-	if got := lookalikes(t, root, Options{Program: Daemon}); got != warning {
+	if got := warningsOf(t, root, Options{Program: Daemon}); got != warning {
 		t.Errorf("got\n%s\nwant\n%s", got, warning)
 	}
 
 	writeFile(t, filepath.Join(root, etc), "LOCKSMITHD_GROUP=lb\nREBOOT_STRATEGY=off\n") // a copy
-	if got := lookalikes(t, root, Options{Program: Daemon}); got != "" {
+	if got := warningsOf(t, root, Options{Program: Daemon}); got != "" {
 		t.Errorf("a copy: %s", got)
 	}
 	writeFile(t, filepath.Join(root, old), "GROUP=stable\n")
 	writeFile(t, filepath.Join(root, etc), "")
-	if got := lookalikes(t, root, Options{Program: Daemon}); got != "" {
+	if got := warningsOf(t, root, Options{Program: Daemon}); got != "" {
 		t.Errorf("without settings: %s", got)
 	}
 	if err := os.RemoveAll(filepath.Join(root, "etc/coreos")); err != nil {
@@ -169,7 +169,7 @@ func TestOldUpdateConfThatIsNotReadIsWarnedAbout(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(root, etc), conf)
-	if got := lookalikes(t, root, Options{Program: Daemon}); got != "" {
+	if got := warningsOf(t, root, Options{Program: Daemon}); got != "" {
 		t.Errorf("a link: %s", got)
 	}
 }
@@ -194,17 +194,17 @@ func TestVariablesOfTheEnvironmentThatNobodyReadsAreWarnedAbout(t *testing.T) {
 		{CLI, "LOCKSMITHCTL_GROUP", ""},
 		{CLI, "LOCKSMITH_URI", ""},
 	} {
-		got := lookalikes(t, root, Options{Program: test.program, Environ: []string{"PATH=/bin", "HOME=/", test.environ + "=x"}})
+		got := warningsOf(t, root, Options{Program: test.program, Environ: []string{"PATH=/bin", "HOME=/", test.environ + "=x"}})
 		if want := strings.TrimSuffix(file+test.want, "\n"); got != want {
 			t.Errorf("%s, %s: the warnings are\n%s\nwant\n%s", test.program, test.environ, got, want)
 		}
 	}
 	for _, program := range []Program{Daemon, CLI} {
-		if got := lookalikes(t, t.TempDir(), Options{Program: program, Environ: []string{"LOCKSMITHD_GROUP=a", "LOCKSMITHCTL_GROUP=b"}}); got != "" {
+		if got := warningsOf(t, t.TempDir(), Options{Program: program, Environ: []string{"LOCKSMITHD_GROUP=a", "LOCKSMITHCTL_GROUP=b"}}); got != "" {
 			t.Errorf("%s: an environment for both programs: %s", program, got)
 		}
 	}
-	got := lookalikes(t, t.TempDir(), Options{Program: Daemon, Environ: []string{"LOCKSMITHD_GROUP=lb LOCKSMITHD_MAX=2"}})
+	got := warningsOf(t, t.TempDir(), Options{Program: Daemon, Environ: []string{"LOCKSMITHD_GROUP=lb LOCKSMITHD_MAX=2"}})
 	if want := "LOCKSMITHD_GROUP (environment): LOCKSMITHD_MAX has become part of its value: write one assignment in each pair of quotes"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
@@ -223,9 +223,8 @@ func FuzzLookalikes(f *testing.F) {
 		if err != nil {
 			return
 		}
-		files := confFiles{{etc, parsed}}
-		all := &Loader{options: Options{Program: Daemon, Root: "/nowhere"}}
-		warnings := all.lookalikes(files)
+		all := &fragments{program: Daemon, files: confFiles{{etc, parsed}}}
+		warnings := lookalikes("/nowhere", all.files, all)
 		if len(warnings) > maxWarnings+1 {
 			t.Fatalf("%d warnings", len(warnings))
 		}
@@ -242,8 +241,9 @@ func FuzzLookalikes(f *testing.F) {
 				settings.assignments = append(settings.assignments, a)
 			}
 		}
+		alone := &fragments{program: Daemon, files: confFiles{{etc, settings}}}
 		for _, d := range Definitions() {
-			if got, want := all.resolve(d, files), all.resolve(d, confFiles{{etc, settings}}); got.value != want.value || got.origin != want.origin {
+			if got, want := all.find(d), alone.find(d); got.value != want.value || got.origin != want.origin {
 				t.Fatalf("%s is %q from %v, want %q from %v", d.Name, got.value, got.origin, want.value, want.origin)
 			}
 		}

@@ -1,0 +1,247 @@
+package config
+
+import (
+	"time"
+
+	"github.com/locksmithd/locksmith/lock/etcd"
+)
+
+// Definition describes one setting: where it may come from and what it is
+// without being set.
+type Definition struct {
+	// Name is the setting's name among the effective settings.
+	Name string
+	// Flag is the name of the command line flag, without dashes, or empty.
+	Flag string
+	// Variable is the name in update.conf and in the daemon's environment.
+	Variable string
+	// Fallback is an older name that counts where Variable is unset or empty.
+	Fallback string
+	// CLIVariable is what locksmithctl reads in its environment instead of
+	// Variable, or empty if it reads Variable.
+	CLIVariable string
+	// Credential is the name of the systemd credential whose file counts where
+	// nothing else is set, or empty.
+	Credential string
+	// Default is the value of a setting that is unset or empty.
+	Default string
+	// Description is one line for usage texts.
+	Description string
+	// Switch says that the flag may stand without a value, which means "true".
+	Switch bool
+	// List says that a flag given several times adds up; of others the last counts.
+	List bool
+	// Secret says that the value must not be shown.
+	Secret bool
+	// Part is what needs the setting.
+	Part Part
+	// parse sets what the setting stands for, or says what is wrong with its value. It is nil for a setting that only
+	// means something together with another, which a rule parses.
+	parse func(*parser, input) error
+}
+
+// variables returns the names in update.conf, the stronger one first.
+func (d Definition) variables() []string {
+	if d.Fallback == "" {
+		return []string{d.Variable}
+	}
+	return []string{d.Variable, d.Fallback}
+}
+
+// Names of settings. Those for etcd are the names of its options.
+const (
+	nameStrategy       = "strategy"
+	nameWindowStart    = "window-start"
+	nameWindowLength   = "window-length"
+	nameWindowTimezone = "window-timezone"
+	nameEndpoint       = "endpoint"
+	nameGroup          = "group"
+	nameCAFile         = "etcd-cafile"
+	nameCertFile       = "etcd-certfile"
+	nameKeyFile        = "etcd-keyfile"
+	nameUsername       = "etcd-username"
+	namePassword       = "etcd-password"
+	namePasswordFile   = "etcd-password-file"
+	nameMax            = "max"
+	nameLockTTL        = "lock-ttl"
+	nameLoginDelay     = "login-delay"
+	nameLoginRetry     = "login-retry"
+	nameMaxPostpone    = "max-postpone"
+	nameDebug          = "debug"
+	nameTriggerGroups  = "trigger-groups"
+)
+
+// localTime is the time zone that stands for the host's own.
+const localTime = "Local"
+
+// Definitions returns every setting, in the order in which they are shown. The
+// caller owns the slice.
+func Definitions() []Definition {
+	return []Definition{
+		{
+			Name:        nameStrategy,
+			Variable:    "REBOOT_STRATEGY",
+			Default:     string(StrategyReboot),
+			Description: "how to reboot after an update: etcd-lock, reboot or off",
+			Part:        PartStrategy,
+			parse:       parseStrategy,
+		},
+		{
+			Name:        nameWindowStart,
+			Variable:    "LOCKSMITHD_REBOOT_WINDOW_START",
+			Fallback:    "REBOOT_WINDOW_START",
+			Description: "when the window for reboots opens, such as Thu 04:00",
+			Part:        PartWindow,
+		},
+		{
+			Name:        nameWindowLength,
+			Variable:    "LOCKSMITHD_REBOOT_WINDOW_LENGTH",
+			Fallback:    "REBOOT_WINDOW_LENGTH",
+			Description: "how long the window for reboots stays open, such as 1h30m",
+			Part:        PartWindow,
+		},
+		{
+			Name:        nameWindowTimezone,
+			Variable:    "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
+			Default:     localTime,
+			Description: "time zone of the window for reboots, such as Europe/Berlin",
+			Part:        PartWindow,
+			parse:       parseWindowZone,
+		},
+		{
+			Name:        nameEndpoint,
+			Flag:        "endpoint",
+			Variable:    "LOCKSMITHD_ENDPOINT",
+			CLIVariable: "LOCKSMITHCTL_ENDPOINT",
+			Default:     "http://127.0.0.1:2379",
+			Description: "etcd endpoints, separated by commas; may be given several times",
+			List:        true,
+			Part:        PartEtcd,
+			parse:       parseEndpoints,
+		},
+		{
+			Name:        nameGroup,
+			Flag:        "group",
+			Variable:    "LOCKSMITHD_GROUP",
+			CLIVariable: "LOCKSMITHCTL_GROUP",
+			Description: "group of hosts that share a lock",
+			Part:        PartEtcd,
+			parse:       parseGroup,
+		},
+		{
+			Name:        nameCAFile,
+			Flag:        "etcd-cafile",
+			Variable:    "LOCKSMITHD_ETCD_CAFILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_CAFILE",
+			Description: "file with the certificate authorities that etcd's certificate is checked against",
+			Part:        PartEtcd,
+			parse:       etcdOption(etcd.OptionCAFile),
+		},
+		{
+			Name:        nameCertFile,
+			Flag:        "etcd-certfile",
+			Variable:    "LOCKSMITHD_ETCD_CERTFILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_CERTFILE",
+			Description: "file with the client certificate for etcd",
+			Part:        PartEtcd,
+			parse:       etcdOption(etcd.OptionCertFile),
+		},
+		{
+			Name:        nameKeyFile,
+			Flag:        "etcd-keyfile",
+			Variable:    "LOCKSMITHD_ETCD_KEYFILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_KEYFILE",
+			Credential:  "locksmithd.etcd-key",
+			Description: "file with the key of the client certificate",
+			Part:        PartEtcd,
+			parse:       etcdOption(etcd.OptionKeyFile),
+		},
+		{
+			Name:        nameUsername,
+			Flag:        "etcd-username",
+			Variable:    "LOCKSMITHD_ETCD_USERNAME",
+			CLIVariable: "LOCKSMITHCTL_ETCD_USERNAME",
+			Description: "user name for etcd",
+			Part:        PartEtcd,
+			parse:       etcdOption(etcd.OptionUsername),
+		},
+		{
+			Name:        namePassword,
+			Flag:        "etcd-password",
+			Variable:    "LOCKSMITHD_ETCD_PASSWORD",
+			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
+			Description: "password for etcd; every user of the host can see it in a flag, so a file is better",
+			Secret:      true,
+			Part:        PartEtcd,
+			parse:       etcdOption(etcd.OptionPassword),
+		},
+		{
+			Name:        namePasswordFile,
+			Flag:        "etcd-password-file",
+			Variable:    "LOCKSMITHD_ETCD_PASSWORD_FILE",
+			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD_FILE",
+			Credential:  "locksmithd.etcd-password",
+			Description: "file with the password for etcd",
+			Part:        PartEtcd,
+			parse:       etcdOption(etcd.OptionPasswordFile),
+		},
+		{
+			Name:        nameMax,
+			Variable:    "LOCKSMITHD_MAX",
+			Default:     "1",
+			Description: "number of slots of a lock that is created",
+			Part:        PartLock,
+			parse:       parseMax,
+		},
+		{
+			Name:        nameLockTTL,
+			Variable:    "LOCKSMITHD_LOCK_TTL",
+			Description: "how long this host may keep its slot before hosts that wait take it away, such as 30m",
+			Part:        PartLock,
+			parse:       parseLockTTL,
+		},
+		{
+			Name:        nameLoginDelay,
+			Variable:    "LOCKSMITHD_LOGIN_DELAY",
+			Default:     "5m",
+			Description: "how long users who are logged in have from being told to the reboot",
+			Part:        PartLogin,
+			parse:       duration(func(c *Config) *time.Duration { return &c.LoginDelay }, 0, "0 or more, such as 5m"),
+		},
+		{
+			Name:        nameLoginRetry,
+			Variable:    "LOCKSMITHD_LOGIN_RETRY",
+			Default:     "1h",
+			Description: "how long a user who cancels the reboot puts it off",
+			Part:        PartLogin,
+			parse:       duration(func(c *Config) *time.Duration { return &c.LoginRetry }, time.Minute, "1m or more, such as 1h"),
+		},
+		{
+			Name:        nameMaxPostpone,
+			Variable:    "LOCKSMITHD_MAX_POSTPONE",
+			Default:     "0",
+			Description: "how long users and inhibitors can postpone a reboot in all, such as 24h; 0 for as long as they like",
+			Part:        PartLogin,
+			parse:       duration(func(c *Config) *time.Duration { return &c.MaxPostpone }, 0, "more than 0, such as 24h, or 0 for as long as they like"),
+		},
+		{
+			Name:        nameDebug,
+			Flag:        "debug",
+			Variable:    "LOCKSMITHD_DEBUG",
+			CLIVariable: "LOCKSMITHCTL_DEBUG",
+			Default:     "false",
+			Description: "print debug output",
+			Switch:      true,
+			Part:        partAll,
+			parse:       parseDebug,
+		},
+		{
+			Name:        nameTriggerGroups,
+			Variable:    "LOCKSMITHD_TRIGGER_GROUPS",
+			Default:     "wheel sudo",
+			Description: "groups of users who may announce a reboot, besides root",
+			Part:        PartTrigger,
+			parse:       parseTriggerGroups,
+		},
+	}
+}

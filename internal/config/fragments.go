@@ -1,0 +1,175 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Flag is a command line flag that was given, by its name without dashes.
+type Flag struct{ Name, Value string }
+
+// AddFlags adds the flags for settings to flags. Those that are given are appended to given.
+func AddFlags(flags *flag.FlagSet, given *[]Flag) {
+	for _, d := range Definitions() {
+		if d.Flag == "" {
+			continue
+		}
+		set := func(value string) error {
+			*given = append(*given, Flag{Name: d.Flag, Value: value})
+			return nil
+		}
+		usage := fmt.Sprintf("%s (%s)", d.Description, d.Variable)
+		if d.Switch {
+			flags.BoolFunc(d.Flag, usage, set)
+		} else {
+			flags.Func(d.Flag, usage, set)
+		}
+	}
+}
+
+// updateConf are the configuration files, strongest first. A host may set variables in either.
+func updateConf() []string {
+	return []string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
+}
+
+// fragments are the places from which one program has its settings, each as it was found.
+type fragments struct {
+	program Program
+	flags   []Flag
+	unit    string // the unit file that has the flags, or empty for a command line
+	environ map[string]variable
+	files   confFiles
+}
+
+// variable is the value of a variable, and where it was set.
+type variable struct {
+	value  string
+	origin Origin
+}
+
+// environment returns the variables of entries as os.Environ returns them.
+func environment(entries []string) map[string]variable {
+	environ := map[string]variable{}
+	for _, entry := range entries {
+		name, value, _ := strings.Cut(entry, "=")
+		if _, ok := environ[name]; !ok { // the first one counts, as for getenv(3)
+			environ[name] = variable{value, Origin{Kind: FromEnvironment, Name: name}}
+		}
+	}
+	return environ
+}
+
+// leaveToFiles takes out of the environment what systemd put there from the files.
+func (f *fragments) leaveToFiles() {
+	maps.DeleteFunc(f.environ, func(name string, v variable) bool {
+		inFile, ok := f.files.lookup(name)
+		return ok && inFile.value == v.value
+	})
+}
+
+// find returns the setting with the strongest value that the fragments have for it, or its default.
+func (f *fragments) find(d Definition) input {
+	if in, ok := f.flag(d); ok {
+		return in
+	}
+	unset := d.input("", Origin{})
+	for _, name := range d.variables() {
+		v, ok := f.variable(d, name)
+		switch {
+		case ok && v.value != "":
+			return d.input(v.value, v.origin)
+		case ok && unset.origin.Name == "":
+			unset = d.input("", v.origin)
+		}
+	}
+	if path := f.credential(d.Credential); unset.origin.Name == "" && path != "" {
+		return d.input(path, Origin{Kind: FromCredential, Name: d.Credential})
+	}
+	return unset
+}
+
+// flag returns the setting with the value of its flag, if that was given.
+func (f *fragments) flag(d Definition) (input, bool) {
+	var given []string
+	for _, g := range f.flags {
+		if g.Name == d.Flag {
+			given = append(given, g.Value)
+		}
+	}
+	if d.Flag == "" || len(given) == 0 {
+		return input{}, false
+	}
+	if !d.List {
+		given = given[len(given)-1:]
+	}
+	from := Origin{Kind: FromFlag, Name: "-" + d.Flag}
+	if f.unit != "" {
+		from.Kind, from.File = FromUnit, f.unit
+	}
+	return d.input(strings.Join(given, ","), from), true
+}
+
+// variable returns the strongest value of one variable. It may be empty: an empty value hides weaker ones.
+func (f *fragments) variable(d Definition, name string) (variable, bool) {
+	inEnviron := name
+	if f.program == CLI && d.CLIVariable != "" {
+		inEnviron = d.CLIVariable
+	}
+	if v, ok := f.environ[inEnviron]; ok {
+		return v, true
+	}
+	return f.files.lookup(name)
+}
+
+// credential returns the path of a credential that systemd has for this process, see
+// systemd.exec(5), or "".
+func (f *fragments) credential(name string) string {
+	dir := f.environ["CREDENTIALS_DIRECTORY"].value
+	if dir == "" || name == "" {
+		return ""
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return path
+}
+
+// confFile is one update.conf.
+type confFile struct {
+	path string
+	environmentFile
+}
+
+// confFiles are the update.conf files, strongest first.
+type confFiles []confFile
+
+func readFiles(root string) (confFiles, error) {
+	var files confFiles
+	var errs []error
+	for _, path := range updateConf() {
+		path = filepath.Join(root, path)
+		f, err := readEnvironmentFile(path)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		files = append(files, confFile{path, f})
+	}
+	return files, errors.Join(errs...)
+}
+
+// lookup returns the strongest value of a variable.
+func (files confFiles) lookup(name string) (variable, bool) {
+	for _, f := range files {
+		if a, ok := f.environmentFile.lookup(name); ok {
+			return variable{a.value, Origin{Kind: FromFile, Name: name, File: f.path, Line: a.line}}, true
+		}
+	}
+	return variable{}, false
+}

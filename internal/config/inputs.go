@@ -1,0 +1,199 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+// inputs are the settings by name, merged from the fragments but not parsed yet.
+type inputs map[string]input
+
+// input is a setting with the text that is in force.
+type input struct {
+	Definition
+	value  string
+	origin Origin
+	// withheld is where the daemon has a secret that locksmithctl does not take, or empty.
+	withheld string
+}
+
+// input returns the setting with a value that was found, or with the default if that is empty.
+func (d Definition) input(value string, from Origin) input {
+	if value == "" {
+		value, from.Kind = d.Default, FromDefault
+	}
+	return input{Definition: d, value: value, origin: from}
+}
+
+// merge finds every setting. daemon has the fragments of locksmithd, where own are locksmithctl's on the same host
+// and those are known. Notes are for whoever uses the settings that are checked.
+func merge(own, daemon *fragments, o Options) (in inputs, notes []string) {
+	in = inputs{}
+	for _, d := range Definitions() {
+		flag, given := own.flag(d)
+		switch {
+		case given:
+			in[d.Name] = flag
+		case daemon == nil:
+			in[d.Name] = own.find(d)
+		default:
+			found, about := own.findOnHost(d, daemon, o.Service)
+			in[d.Name] = found
+			if o.Check&d.Part != 0 {
+				notes = append(notes, about...)
+			}
+		}
+	}
+	in.preferPassword()
+	return in, notes
+}
+
+// findOnHost finds a setting of locksmithctl that no flag sets, on a host whose daemon is known: what locksmithctl
+// has of its own, or else the daemon's. Notes say where these differ, and which of them counts.
+func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd.Service) (in input, notes []string) {
+	in = daemon.find(d)
+	if d.Secret && in.value != "" && !slices.ContainsFunc(f.files, func(f confFile) bool { return f.path == in.origin.File }) {
+		withheld := in.origin.place()
+		in = d.input("", Origin{})
+		in.withheld = withheld
+	}
+	if d.CLIVariable != "" {
+		if v, ok := f.environ[d.CLIVariable]; ok {
+			return d.input(v.value, v.origin), nil
+		}
+	}
+	for _, name := range d.variables() {
+		v, ok := f.environ[name]
+		if !ok || d.CLIVariable != "" || v.value == in.value {
+			continue
+		}
+		own := d.input(v.value, v.origin)
+		daemonHas := fmt.Sprintf("locksmithd has %q (%s)", in.shown(), in.origin)
+		if d.Part != PartWindow {
+			return own, append(notes, fmt.Sprintf("%s counts for this command; %s", own.subject(), daemonHas))
+		}
+		notes = append(notes, fmt.Sprintf("%s does not count, since the window is locksmithd's: %s", own.subject(), daemonHas))
+	}
+	if in.origin != (Origin{Kind: FromDefault}) || in.withheld != "" {
+		return in, notes
+	}
+	if path := f.credential(d.Credential); path != "" {
+		return d.input(path, Origin{Kind: FromCredential, Name: d.Credential}), notes
+	}
+	if from := service.CredentialOrigin(d.Credential); from != "" {
+		in.withheld = fmt.Sprintf("credential %s of %s", d.Credential, from)
+	}
+	return in, notes
+}
+
+// Kind tells the kinds of an Origin apart.
+type Kind string
+
+// The places a setting can come from, strongest first.
+const (
+	FromFlag        Kind = "flag"
+	FromEnvironment Kind = "environment"
+	FromUnit        Kind = "unit"
+	FromFile        Kind = "file"
+	FromCredential  Kind = "credential"
+	FromDefault     Kind = "default"
+)
+
+// Origin is where the value of a setting comes from.
+type Origin struct {
+	Kind Kind
+	// Name is the flag, with its dash, the variable, or the credential. With FromDefault it is
+	// empty, unless the default is in force because of an empty value; then
+	// Name, File and Line are those of that value.
+	Name string
+	// File and Line (from 1) are empty unless the value comes from a file. With FromUnit, File
+	// says which of the unit's files it is, and there is no Line.
+	File string
+	Line int
+}
+
+// String returns the place as one text: "flag -group", "environment
+// LOCKSMITHD_GROUP", "drop-in 10-group.conf", "/etc/flatcar/update.conf:3", "credential
+// locksmithd.etcd-key" or "default".
+func (o Origin) String() string {
+	switch {
+	case o.Kind == FromFile, o.Kind == FromUnit:
+		return o.place()
+	case o.Kind == FromDefault && o.Name == "":
+		return "default"
+	case o.Kind == FromDefault:
+		return fmt.Sprintf("default, because %s is empty (%s)", o.Name, o.place())
+	}
+	return string(o.Kind) + " " + o.Name
+}
+
+// place returns the place without the name.
+func (o Origin) place() string {
+	switch {
+	case o.File != "" && o.Line == 0:
+		return o.File
+	case o.File != "":
+		return fmt.Sprintf("%s:%d", o.File, o.Line)
+	case strings.HasPrefix(o.Name, "-"):
+		return "command line"
+	case o.Kind == FromCredential:
+		return string(FromCredential)
+	}
+	return "environment"
+}
+
+// hidden is shown instead of a secret.
+const hidden = "(hidden)"
+
+// maxShown bounds, in bytes, how much of a wrong value an error repeats.
+const maxShown = 100
+
+// refuse returns an error that says what is wrong with the setting, and first
+// which one it is, its value and where that comes from.
+func (in input) refuse(format string, args ...any) error {
+	return fmt.Errorf("%s: %w", in.subject(), fmt.Errorf(format, args...))
+}
+
+// subject names the setting: `REBOOT_STRATEGY="on" (/etc/flatcar/update.conf:3)`.
+func (in input) subject() string {
+	name := in.origin.Name
+	if name == "" {
+		name = in.Variable
+	}
+	if shown := in.shown(); shown == hidden {
+		name += "=" + hidden
+	} else {
+		if len(shown) > maxShown {
+			shown = shown[:maxShown] + "..."
+		}
+		name += fmt.Sprintf("=%q", shown)
+	}
+	return fmt.Sprintf("%s (%s)", name, in.origin.place())
+}
+
+// shown returns the value as it may be shown.
+func (in input) shown() string {
+	// What stands before an "@" in a URL may be a password. No right endpoint has one.
+	if in.value != "" && (in.Secret || in.Name == nameEndpoint && strings.Contains(in.value, "@")) {
+		return hidden
+	}
+	return in.value
+}
+
+// called returns what messages of package etcd call the setting: how it is set, or where it could be. It
+// has no line number, since the connection to etcd need not change when the file does elsewhere.
+func (in input) called() string {
+	switch o := in.origin; {
+	case o.Kind == FromDefault:
+		return in.Variable + " in " + updateConf()[0]
+	case o.Kind == FromFlag:
+		return o.Name
+	case o.Kind == FromFile:
+		return o.Name + " in " + o.File
+	default:
+		return o.String()
+	}
+}

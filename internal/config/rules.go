@@ -1,0 +1,151 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock/etcd"
+)
+
+// rule is about several settings. It counts where its part is checked.
+type rule struct {
+	part  Part
+	check func(*parser) error
+}
+
+// rules returns all of them. Those that only warn come last.
+func rules() []rule {
+	return []rule{
+		{PartWindow, parseWindow},
+		{PartEtcd, checkEtcd},
+		{PartEtcd, warnOfFiles},
+		{PartLogin, warnOfShortWindow},
+		{PartLock, warnOfShortTTL},
+	}
+}
+
+// preferPassword takes a password that somebody chose rather than a credential with one.
+func (in inputs) preferPassword() {
+	if file := in[namePasswordFile]; file.origin.Kind == FromCredential && in[namePassword].value != "" {
+		in[namePasswordFile] = file.Definition.input("", Origin{})
+	}
+}
+
+// bothOrNeither checks options that must be set together.
+func bothOrNeither(a, b input) error {
+	switch {
+	case a.value != "" && b.value == "":
+		return a.without(b)
+	case a.value == "" && b.value != "":
+		return b.without(a)
+	}
+	return nil
+}
+
+// without says that a setting needs another one.
+func (in input) without(other input) error {
+	if other.withheld != "" {
+		return in.elsewhere("key", other.withheld, other)
+	}
+	// Name the missing one as it is written where the other is.
+	missing := other.Variable
+	switch {
+	case strings.HasPrefix(in.origin.Name, "-"):
+		missing = "-" + other.Flag
+	case in.origin.Kind == FromEnvironment && in.origin.Name == in.CLIVariable:
+		missing = other.CLIVariable
+	case in.origin.Name == in.Fallback:
+		missing = other.Fallback
+	}
+	return in.refuse("it is set without %s: set both or neither", missing)
+}
+
+// elsewhere says that the daemon has a secret that belongs to the setting from where locksmithctl takes none. file is
+// the setting for a file with it.
+func (in input) elsewhere(secret, from string, file input) error {
+	return in.refuse("locksmithd has the %s from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
+		secret, from, file.Variable, file.Flag)
+}
+
+// checkEtcd has package etcd check its options, and says which settings are wrong.
+func checkEtcd(p *parser) error {
+	var errs []error
+	for _, wrong := range p.Etcd.Validate() {
+		errs = append(errs, p.inputs.refuse(wrong))
+	}
+	return errors.Join(errs...)
+}
+
+// refuse says what is wrong with the setting for an option.
+func (in inputs) refuse(wrong *etcd.OptionError) error {
+	setting := in[wrong.Option.String()]
+	password, file := in[namePassword], in[namePasswordFile]
+	switch {
+	case wrong.Missing == etcd.OptionPassword && cmp.Or(password.withheld, file.withheld) != "":
+		return setting.elsewhere("password", cmp.Or(password.withheld, file.withheld), file)
+	case wrong.Missing != 0:
+		return setting.without(in[wrong.Missing.String()])
+	case wrong.Conflicting != 0:
+		return setting.refuse("%s is set as well: set one of them", in[wrong.Conflicting.String()].subject())
+	case wrong.Option == etcd.OptionEndpoint && strings.Contains(setting.value, "@"):
+		return setting.refuse("it has a user in it: use %s and %s", in[nameUsername].Variable, password.Variable)
+	}
+	return setting.refuse("%w", wrong.Err)
+}
+
+// warnOfFiles warns of files that are not used, and of secrets that other users can see.
+func warnOfFiles(p *parser) error {
+	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile} {
+		if in := p.inputs[name]; in.value != "" && !p.Etcd.Encrypted() {
+			p.warn("%s: it has no effect, because the connection to %s is not encrypted: write https there", in.subject(), p.inputs[nameEndpoint].shown())
+		}
+	}
+	for _, name := range []string{nameKeyFile, namePassword, namePasswordFile} {
+		in := p.inputs[name]
+		file := in.value
+		if in.Secret {
+			file = in.origin.File
+		}
+		switch info, err := os.Stat(file); {
+		case in.value == "":
+		case in.Secret && in.origin.Kind == FromFlag && p.options.Program == Daemon: // locksmithctl warns by itself
+			p.warn("%s: every user of this host can see it with ps: write it into a file and set %s", in.subject(), p.inputs[namePasswordFile].Variable)
+		case err == nil && info.Mode().Perm()&0o077 != 0:
+			p.warn("%s: other users than its owner may read %s (mode %04o): run chmod 600 %[2]s", in.subject(), file, info.Mode().Perm())
+		}
+	}
+	return nil
+}
+
+const (
+	// rebootTime is what a slow reboot takes, users' delay aside.
+	rebootTime = 20 * time.Minute
+	// shortLockTTL is less than what it may well take with that.
+	shortLockTTL = 30 * time.Minute
+)
+
+func warnOfShortWindow(p *parser) error {
+	length := p.inputs[nameWindowLength]
+	if d, err := time.ParseDuration(length.value); p.Window != nil && err == nil && p.LoginDelay > 0 && d < p.LoginDelay+time.Minute {
+		p.warn("%s: it is too short for a reboot while users are logged in, who are told %v before: write at least a minute more, or a shorter %s",
+			length.subject(), p.LoginDelay, p.inputs[nameLoginDelay].Variable)
+	}
+	return nil
+}
+
+// warnOfShortTTL counts no delay where PartLogin is not checked, because nobody is told then.
+func warnOfShortTTL(p *parser) error {
+	if least := max(shortLockTTL, p.LoginDelay+rebootTime); p.LockTTL > 0 && p.LockTTL < least {
+		p.warn("%s: it is short: a reboot that takes longer, the %v of logged-in users included, loses its slot to another host, and both are down at once: write %v or more",
+			p.inputs[nameLockTTL].subject(), p.LoginDelay, least)
+	}
+	return nil
+}
+
+func (p *parser) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
