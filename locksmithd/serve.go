@@ -37,7 +37,7 @@ type server struct {
 	notify systemd.Notifier
 
 	// The lock in use, and the settings that it was made from. It must
-	// live on while that stays the same: it may have a transaction to resolve.
+	// live on while those stay the same: it may have a transaction to resolve.
 	slot     *slot
 	slotFrom config.Lock
 	owner    string // of a place in the queue; "" until it is known
