@@ -2,7 +2,7 @@
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
 # make test     every test but the real hosts; installs what it needs when run as root
 # make e2e      hosts with a real systemd in containers; needs root (SUITE="bookworm trixie trixie-polkit", or sid)
-# make scale    what a rollout over many hosts asks of etcd (HOSTS=10,100,1000,10000 MAX=1)
+# make scale    the load that a rollout over many hosts puts on etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
 # make sysext   system extensions for Flatcar in dist/
 # make man completions: manual pages and shell completions, in bin/share
@@ -17,16 +17,16 @@ FUZZTIME ?= 20s
 OPS     ?= 100000
 DURATION ?= 30m
 ARCHES  ?= amd64 arm64
-PACKERS := dpkg squashfs-tools mandoc bash-completion zsh fish # make packages, and judge what is in them
+PACKERS := dpkg squashfs-tools mandoc bash-completion zsh fish # make packages, and check their content
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # grpcnotrace leaves golang.org/x/net/trace, and with it html/template, out of the
 # binaries: a megabyte less of resident memory on every host.
-# What the sources are kept in is left out, so that a tarball gives the same bytes.
+# Without -buildvcs a checkout and a tarball give the same bytes.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '$(LDFLAGS)'
 
-# Where all and install have the two binaries from: bin/, for this machine, or, with
+# The folder of the two binaries for all and install: bin/ for this machine, or, with
 # ARCH=arm64, bin/arm64/.
 BIN := $(if $(ARCH),bin/$(ARCH),bin)
 PROGRAMS := $(foreach dir,bin bin/amd64 bin/arm64,$(dir)/locksmithd $(dir)/locksmithctl)
@@ -40,14 +40,14 @@ $(PROGRAMS):
 bin/demo:
 	$(BUILD) -o $@ ./demo
 
-# Manual pages and completions come from what this machine's own programs say.
+# Manual pages and completions are made from the output of this machine's own programs.
 .PHONY: man completions bin/share
 man completions: bin/share
 bin/share: bin/locksmithd bin/locksmithctl
 	rm -rf $@
 	$(GO) run ./man -version $(VERSION) -date $$(packaging/epoch) -out $@
 
-# What only building and testing needs, built from the tools module.
+# Tools that only building and testing need, built from modules of their own.
 bin/etcd: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ go.etcd.io/etcd/server/v3
 bin/etcd-3.6: tools/etcd36/go.mod tools/etcd36/go.sum
@@ -68,10 +68,10 @@ bin/ignition-apply: tools/provision/go.mod tools/provision/go.sum
 bin/butane: tools/provision/go.mod tools/provision/go.sum
 	cd tools/provision && CGO_ENABLED=0 $(GO) build -o ../../$@ github.com/coreos/butane/internal
 
-# With it a test fails where a part is missing that it needs, and is not left out.
+# Makes a test fail, and not skip, if a part that it needs is missing.
 REQUIRE_ALL := LOCKSMITH_REQUIRE_ALL=1
 
-# Every version that locksmith is tested against.
+# The versions of etcd that locksmith is tested against.
 ETCDS := bin/etcd bin/etcd-3.6 bin/etcd-3.5 bin/etcd-3.4
 
 .PHONY: tools
@@ -82,15 +82,15 @@ demo: all bin/demo bin/etcd
 	@scripts/need dbus-daemon
 	@bin/demo -hosts $(HOSTS) -max $(MAX)
 
-# One package at a time: they start processes of their own, and have deadlines.
+# One package at a time, because they start many processes and have deadlines.
 .PHONY: test
 test: all bin/demo $(ETCDS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS)
 	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v test/hosts)
 
-# The packages on hosts with a real systemd, in containers: this version's, and the
-# same as a later one for upgrades. The roots of the hosts are made once, and kept in
-# the user's cache folder.
+# Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
+# the same package with a later version. The roots of the hosts are made once, and kept
+# in the user's cache folder.
 SUITE ?= bookworm trixie trixie-polkit
 .PHONY: e2e
 e2e: ARCH = $(shell dpkg --print-architecture)
@@ -102,7 +102,7 @@ e2e: bin/etcd bin/ignition-apply bin/butane
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
 	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix hosts-,$(SUITE))
 
-# Side by side, as they wait for most of their time.
+# At the same time, because they mostly wait.
 .PHONY: $(addprefix hosts-,$(SUITE))
 $(addprefix hosts-,$(SUITE)): ARCH = $(shell dpkg --print-architecture)
 $(addprefix hosts-,$(SUITE)): hosts-%:
@@ -110,11 +110,11 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 	@LOCKSMITH_DEB=$(CURDIR)/dist/locksmith_$(VERSION)_$(ARCH).deb LOCKSMITH_NEXT_DEB=$(CURDIR)/bin/next.deb \
 		$(REQUIRE_ALL) CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m ./test/hosts -suite $* $(E2EFLAGS)
 
-# All but the model, which has no goroutines and is slow under the detector, and
-# the chaos harness, whose clients would be too slow to meet each other; and what
-# runs one step after another: the building of packages and manual pages, and the
-# comparison of settings with a real systemd, which starts some hundred programs. It
-# uses the newest etcd only: the version makes no difference to our goroutines.
+# Left out are the model, which has no goroutines and is slow under the detector; the
+# chaos harness, whose clients would be too slow to conflict; and what runs one step
+# after another: building packages and manual pages, and the comparison of settings with
+# a real systemd, which starts some hundred programs. Only the newest etcd is used,
+# because its version makes no difference to goroutines.
 .PHONY: race
 race: all bin/demo bin/etcd
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux gcc
@@ -129,8 +129,8 @@ lint: bin/staticcheck
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
 	shellcheck .ci/run scripts/fetch-etcd scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
 
-# What is missing here, and cannot be installed, is named, and the benchmarks that need it
-# are left out.
+# Missing parts that cannot be installed are named, and the benchmarks that need them are
+# skipped.
 .PHONY: bench
 bench: all bin/etcd
 	-@scripts/need dbus-daemon && $(MAKE) --no-print-directory bin/etcd-3.4
@@ -157,7 +157,7 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	done
 
-# With PREFIX=/usr everything is where hosts look for it.
+# Hosts expect the files as PREFIX=/usr puts them.
 .PHONY: install
 install: all bin/share
 	install -D -m 0755 $(BIN)/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
@@ -169,7 +169,7 @@ install: all bin/share
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
 	done
 
-# What the packages are made of. Their scripts run make install, and build nothing.
+# The content of the packages. Their scripts run make install, and build nothing.
 PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share
 
 # Debian packages, dist/locksmith_VERSION_ARCH.deb.

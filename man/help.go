@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// help is what locksmithctl prints about itself or about one of its commands.
+// help is the help of locksmithctl or of one of its commands.
 type help struct {
 	Name     string
 	Long     string // Markdown
 	Usage    string // the line below "Usage:"
 	Flags    string // a list in Markdown
-	Commands []help // with only Name and Long, which is one line
+	Commands []help // a command's own ones have only Name and Long, which is one line
 }
 
 var (
@@ -24,8 +24,8 @@ var (
 	daemonFlag = regexp.MustCompile(`(?m)^  (-[a-z0-9-]+(?: [a-z]+)?)\n    \t(\S.*)$`)
 )
 
-// command asks locksmithctl about a command, or about itself if none is named, and
-// about each command that it lists.
+// command returns the help of a command of locksmithctl or, without a name, that of
+// locksmithctl and all its commands.
 func (g generator) command(name ...string) (help, error) {
 	text, err := g.output("locksmithctl", append([]string{"help"}, name...)...)
 	if err != nil {
@@ -49,7 +49,7 @@ func (g generator) command(name ...string) (help, error) {
 		case part == "Flags:" && flag != nil:
 			h.Flags += item(flag[1], flag[2])
 		default:
-			return help{}, fmt.Errorf("the help for %q has a line that is not understood: %q", h.Name, line)
+			return help{}, fmt.Errorf("the help for %q has an unexpected line: %q", h.Name, line)
 		}
 	}
 	if len(name) > 0 {
@@ -63,7 +63,7 @@ func (g generator) command(name ...string) (help, error) {
 	return h, nil
 }
 
-// daemonFlags asks locksmithd for its flags.
+// daemonFlags returns the flags in the help of locksmithd, as a list in Markdown.
 func (g generator) daemonFlags() (string, error) {
 	text, err := g.output("locksmithd", "-help")
 	if err != nil {
@@ -75,13 +75,13 @@ func (g generator) daemonFlags() (string, error) {
 		list += item(m[1], m[2])
 	}
 	if want := strings.Count("\n  -"+flags, "\n  -"); strings.Count(list, "\n: ") != want {
-		return "", fmt.Errorf("the help of locksmithd has %d flags, not all of which are understood:\n%s", want, text)
+		return "", fmt.Errorf("the help of locksmithd has %d flags, some in an unexpected form:\n%s", want, text)
 	}
 	return list, nil
 }
 
-// item is a term and what it means.
+// item is a term and its meaning, as an item of a list in Markdown.
 func item(term, meaning string) string { return fmt.Sprintf("`%s`\n: %s\n\n", term, meaning) }
 
-// indentMore makes what is indented in a help text, by two columns or more, literal text.
+// indentMore turns the lines of a help text that are indented into literal text.
 func indentMore(text string) string { return strings.ReplaceAll(text, "\n  ", "\n    ") }

@@ -1,13 +1,13 @@
 // Command man writes the manual pages locksmithd(8), locksmithctl(1) and
 // update.conf(5), and locksmithctl's completions for bash, zsh and fish.
 //
-// Nothing is said twice: the pages are templates in Markdown (*.md beside this
-// file) that take commands and flags from what the two programs print for help,
-// settings from package config, and what the settings mean from
-// docs/configuration.md. So a new flag or setting is in them by itself.
+// The pages are templates in Markdown (*.md in this folder). They take commands and
+// flags from the help of the two programs, settings from package config, and the
+// description of settings from docs/configuration.md. So a new flag or setting gets
+// into them without a change here.
 //
-// It guarantees that the same sources and date give the same bytes, and fails
-// rather than write a page with something in it that it does not understand.
+// Command man guarantees that the same sources and date give the same bytes. It
+// fails on Markdown or help that it does not understand.
 package main
 
 import (
@@ -29,7 +29,7 @@ func main() {
 	flag.StringVar(&g.programs, "programs", "bin", "`directory` with locksmithd and locksmithctl")
 	flag.StringVar(&g.version, "version", "dev", "`version` that the pages are for")
 	flag.Int64Var(&g.date, "date", 0, "date of the pages, in `seconds` since 1970")
-	out := flag.String("out", "bin/share", "`directory` to write to, which stands for /usr/share")
+	out := flag.String("out", "bin/share", "`directory` to write to, as /usr/share")
 	flag.Parse()
 	if err := g.write(*out); err != nil {
 		fmt.Fprintf(os.Stderr, "man: %v\n", err)
@@ -53,7 +53,7 @@ func (g generator) write(dir string) error {
 			return err
 		}
 	}
-	// Where Debian's shells look.
+	// The paths that Debian's shells search.
 	for shell, path := range map[string]string{
 		"bash": "bash-completion/completions/locksmithctl",
 		"zsh":  "zsh/vendor-completions/_locksmithctl",
@@ -77,7 +77,7 @@ func writeFile(path, text string) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-// page makes one page, of a name such as locksmithd.8, in the man(7) language.
+// page returns a page, by a name such as locksmithd.8, in the man(7) language.
 func (g generator) page(name string) (string, error) {
 	t, err := template.New(name + ".md").Funcs(template.FuncMap{
 		"definitions": config.Definitions,
@@ -98,7 +98,7 @@ func (g generator) page(name string) (string, error) {
 	return roff(fmt.Sprintf(".TH %s %s %s \"locksmith %s\" \"locksmith\"\n", title, number, date, g.version), markdown.String())
 }
 
-// output runs one of the two programs, in an environment that changes nothing of what it says.
+// output returns the output of one of the two programs, run in an empty environment.
 func (g generator) output(program string, args ...string) (string, error) {
 	cmd := exec.Command(filepath.Join(g.programs, program), args...)
 	cmd.Env = []string{}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -24,7 +25,7 @@ func newGenerator(t *testing.T) generator {
 	return g
 }
 
-// rendered returns a page as a reader sees it, white space made one blank.
+// rendered returns the text of a page, with each run of white space as one blank.
 func rendered(t *testing.T, page string) string {
 	t.Helper()
 	realpart.Must(t, realpart.Tool("mandoc", "mandoc"))
@@ -38,12 +39,10 @@ func rendered(t *testing.T, page string) string {
 	return strings.Join(strings.Fields(overstrike.ReplaceAllString(string(out), "")), " ")
 }
 
-func TestPagesAreRightToMandoc(t *testing.T) {
+func TestPagesAreValidToMandoc(t *testing.T) {
 	realpart.Must(t, realpart.Tool("mandoc", "mandoc"))
 	dir := t.TempDir()
-	if err := newGenerator(t).write(dir); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, newGenerator(t).write(dir))
 	pages, err := filepath.Glob(filepath.Join(dir, "man/man?/*"))
 	if err != nil || len(pages) != 3 {
 		t.Fatalf("there are the pages %q (%v), want 3", pages, err)
@@ -60,9 +59,7 @@ func TestEverySettingIsInThePages(t *testing.T) {
 	var text [3]string
 	for i, name := range []string{"update.conf.5", "locksmithctl.1", "locksmithd.8"} {
 		page, err := g.page(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		text[i] = rendered(t, page)
 	}
 	for _, d := range config.Definitions() {
@@ -95,14 +92,10 @@ func TestEverySettingIsInThePages(t *testing.T) {
 func TestEveryCommandIsInThePageWithItsFlags(t *testing.T) {
 	g := newGenerator(t)
 	page, err := g.page("locksmithctl.1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	text := rendered(t, page)
 	about, err := g.output("locksmithctl", "help")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	commands := regexp.MustCompile(`(?m)^  ([a-z-]+)  +`).FindAllStringSubmatch(about, -1)
 	if len(commands) < 12 {
 		t.Fatalf("locksmithctl help lists the commands %q", commands)
@@ -119,7 +112,7 @@ func TestEveryCommandIsInThePageWithItsFlags(t *testing.T) {
 			heading := fields == "Usage:" || fields == "Flags:" || fields == "Commands:"
 			listed := strings.HasPrefix(fields, `"locksmithctl help"`) || m[1] != "" && strings.HasPrefix(fields, "-h, -help ")
 			if m[1] == "" && (fields == "locksmithctl COMMAND" || regexp.MustCompile(`^  [a-z-]+  `).MatchString(line)) {
-				continue // the page has the commands themselves
+				continue // the page has a section for each command instead
 			}
 			if !heading && !listed && !strings.Contains(text, fields) {
 				t.Errorf("the page does not have %q, which %q says", fields, "locksmithctl help "+m[1])
@@ -132,7 +125,7 @@ func TestRoff(t *testing.T) {
 	for _, test := range []struct{ name, markdown, want string }{
 		{"headings", "# NAME\n\n## a-b\n\ntext", ".SH NAME\n.SS a\\-b\ntext\n"},
 		{"paragraphs", "one\ntwo\n\nthree\n", ".PP\none two\n.PP\nthree\n"},
-		{"requests are none", ".SH\n\n'x `.`", ".PP\n\\&.SH\n.PP\n\\(aqx \\fB.\\fP\n"},
+		{"requests are text", ".SH\n\n'x `.`", ".PP\n\\&.SH\n.PP\n\\(aqx \\fB.\\fP\n"},
 		{"escapes", "a\\b ^~ -x é", ".PP\na\\eb \\(ha\\(ti \\%\\-x \\[u00E9]\n"},
 		{"code", "`a` ``b`c`` **d** *e*", ".PP\n\\fBa\\fP \\fBb\\(gac\\fP \\fBd\\fP \\fIe\\fP\n"},
 		{"links", "[a](#b) [c](https://d)", ".PP\na c \\%<https://d>\n"},
@@ -154,7 +147,7 @@ func TestRoff(t *testing.T) {
 	}
 }
 
-func TestMarkdownThatIsNotUnderstoodIsRefused(t *testing.T) {
+func TestUnsupportedMarkdownIsRefused(t *testing.T) {
 	for _, markdown := range []string{
 		"### a", "> a", "<!-- a -->", "![a](b)", "- a", "+ a", " a", "a `b", "```\na",
 		"| a |", "| a | b | c |\n| --- | --- | --- |\n| d | e | f |\n",

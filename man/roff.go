@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// roff turns Markdown into the man(7) language, below the given title line. It
-// knows what the pages have: headings of two levels, paragraphs, lists, literal
+// roff translates Markdown into the man(7) language, below the given title line. It
+// accepts the Markdown of the pages: headings of two levels, paragraphs, lists, literal
 // text (fenced, or indented by four columns), tables with two columns, terms with their
-// meaning (": " in front), and within a line code, strong and emphasised text, links. The rest is an error.
+// meaning (after ": "), and within a line code, strong and emphasised text, and links. All
+// other Markdown is an error.
 func roff(title, markdown string) (string, error) {
 	w := &writer{}
 	w.WriteString(title)
@@ -27,19 +28,19 @@ func roff(title, markdown string) (string, error) {
 
 type writer struct {
 	strings.Builder
-	headed bool // the last thing written was a heading, which needs no .PP
+	headed bool // a heading has just been written, after which no .PP is needed
 }
 
 var (
 	listItem  = regexp.MustCompile(`^(?:(\*)|([0-9]+\.)) +(.*)$`)
 	tableRule = regexp.MustCompile(`^\|( *-+:? *\|)+$`)
-	// What ends a paragraph, besides an empty line.
-	interrupts = regexp.MustCompile("^(\\||#|```|\\* |[0-9]+\\. )")
-	// What begins a block of a kind that no page has, or a heading of a third level.
-	unknown = regexp.MustCompile(`^(#|<|>|!| |[-+] )`)
+	// paragraphEnd matches the lines that end a paragraph, besides an empty one.
+	paragraphEnd = regexp.MustCompile("^(\\||#|```|\\* |[0-9]+\\. )")
+	// unsupported matches the first line of all other blocks of Markdown.
+	unsupported = regexp.MustCompile(`^(#|<|>|!| |[-+] )`)
 )
 
-// block writes the block that begins with the first line, and returns how many lines it has.
+// block writes the block that begins with the first line, and returns its number of lines.
 func (w *writer) block(lines []string) (int, error) {
 	first := lines[0]
 	switch {
@@ -79,11 +80,11 @@ func (w *writer) block(lines []string) (int, error) {
 			return n, w.item(`.IP \(bu 3`, text)
 		}
 		return n, w.item(".IP "+m[2]+" 4", text)
-	case unknown.MatchString(first):
-		return 0, fmt.Errorf("this Markdown is not understood: %q", first)
+	case unsupported.MatchString(first):
+		return 0, fmt.Errorf("unsupported Markdown: %q", first)
 	}
 	n := 1
-	for n < len(lines) && lines[n] != "" && !interrupts.MatchString(lines[n]) {
+	for n < len(lines) && lines[n] != "" && !paragraphEnd.MatchString(lines[n]) {
 		n++
 	}
 	if n > 1 && strings.HasPrefix(lines[1], ": ") {
@@ -144,7 +145,7 @@ func (w *writer) table(lines []string) (int, error) {
 	return n, nil
 }
 
-// What stands out within a line: “code“, `code`, **strong**, *emphasised*, [link](url).
+// inline matches code between one or two backticks, **strong**, *emphasised* and [link](url).
 var inline = regexp.MustCompile("``\\s?(.+?)\\s?``|`([^`]+)`|\\*\\*([^*]+)\\*\\*|\\*([^*\\s][^*]*)\\*|\\[([^\\]]+)\\]\\(([^)]+)\\)")
 
 // text writes running text.
@@ -180,7 +181,7 @@ func (w *writer) text(text string) error {
 	line := ""
 	for _, word := range strings.Fields(b.String() + escape(text)) {
 		if strings.Contains(word, `\-`) || strings.ContainsAny(word, "_/=") {
-			word = `\%` + word // a name, which is not to be broken in two
+			word = `\%` + word // a name, which must not be hyphenated
 		}
 		if line != "" && len(line)+len(word) >= maxLine {
 			w.line(line)
@@ -193,10 +194,10 @@ func (w *writer) text(text string) error {
 	return nil
 }
 
-// maxLine is how long lines of running text may be in the source of a page, in bytes.
+// maxLine bounds lines of running text in the source of a page, in bytes.
 const maxLine = 80
 
-// line writes a line that is no request, whatever it begins with.
+// line writes a line of text, escaped if it begins like a request of roff.
 func (w *writer) line(line string) {
 	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
 		line = `\&` + line
@@ -204,8 +205,8 @@ func (w *writer) line(line string) {
 	w.WriteString(line + "\n")
 }
 
-// escape returns text that shows every character as it is: a dash is the one that
-// flags have, and can be copied.
+// escape escapes text so that every character is shown as it is. A dash is the ASCII
+// one of flags, so that it can be copied.
 func escape(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -15,10 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// commitDate is what git archive would write into the sources that the tests build.
+// commitDate is the date that git archive would write into the sources.
 const commitDate = "1700000001"
 
 // built is a copy of the sources in which the packages have been made.
@@ -46,9 +47,7 @@ func packages(t *testing.T) built {
 	t.Helper()
 	realpart.Must(t, realpart.Tool("dpkg-deb", "dpkg"), realpart.Tool("mksquashfs", "squashfs-tools"))
 	b, err := first()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return b
 }
 
@@ -60,8 +59,8 @@ func build() (built, error) {
 	return b, b.run(nil, "make", "deb", "sysext")
 }
 
-// run runs a command in the copy, with nothing of a make that runs the tests in
-// its environment.
+// run runs a command in the copy, without the variables of a make that runs the
+// tests.
 func (b built) run(environ []string, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = b.dir
@@ -75,10 +74,10 @@ func (b built) run(environ []string, name string, args ...string) error {
 	return nil
 }
 
-// path is that of a file in dist/.
+// path returns the path of a file in dist/.
 func (b built) path(name string) string { return filepath.Join(b.dir, "dist", name) }
 
-// copySources copies the sources as git archive would have them.
+// copySources copies the sources as git archive would.
 func copySources(to string) error {
 	return filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -111,13 +110,11 @@ func copySources(to string) error {
 	})
 }
 
-// versionOf returns the version that the Makefile has.
+// versionOf returns the version in the Makefile.
 func versionOf(t *testing.T) string {
 	t.Helper()
 	makefile, err := os.ReadFile("../Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	for line := range strings.Lines(string(makefile)) {
 		if version, found := strings.CutPrefix(line, "VERSION := "); found {
 			return strings.TrimSpace(version)
@@ -127,14 +124,12 @@ func versionOf(t *testing.T) string {
 	return ""
 }
 
-// Another folder, user, time zone, language and umask, two jobs at a time, and sources
-// that were written an hour earlier and that the group may write to.
+// The second build has another folder, user, time zone, language and umask, two jobs at
+// a time, and sources that are an hour older and writable for the group.
 func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 	a := packages(t)
 	b := built{filepath.Join(folder, "another", "folder")}
-	if err := copySources(b.dir); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, copySources(b.dir))
 	if err := filepath.WalkDir(b.dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -152,10 +147,8 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	environ := []string{"TZ=Pacific/Kiritimati", "LC_ALL=C.UTF-8", "LANGUAGE=de"}
-	user := []string{"--user", "--map-user=1000", "--map-group=1000"} // who owns, to itself, what is root's
-	if err := b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb sysext")...); err != nil {
-		t.Fatal(err)
-	}
+	user := []string{"--user", "--map-user=1000", "--map-group=1000"} // root's files look like this user's
+	must.Do(t, b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb sysext")...))
 	version := versionOf(t)
 	for _, name := range []string{
 		"locksmith_" + version + "_amd64.deb", "locksmith_" + version + "_arm64.deb",
@@ -177,13 +170,11 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 	}
 }
 
-// Most licences ask that they go where the programs go.
-func TestNoPackageIsMadeWithoutTheLicencesOfWhatIsInIt(t *testing.T) {
+// Most licences have to be distributed with the programs.
+func TestNoPackageIsMadeWithoutAllLicences(t *testing.T) {
 	b := packages(t)
 	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	for _, test := range []struct{ name, script string }{
 		{"go does not run", "exit 1"},
 		{"go names some of the modules", `"$GO" "$@" | head -3; [ "$1" != list ]`},
@@ -191,9 +182,7 @@ func TestNoPackageIsMadeWithoutTheLicencesOfWhatIsInIt(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n"+test.script+"\n"), 0o755); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n"+test.script+"\n"), 0o755))
 			environ := []string{"GO=" + goTool, "PATH=" + dir + ":" + os.Getenv("PATH")}
 			if err := b.run(environ, "packaging/build-deb", versionOf(t), "amd64", filepath.Join(dir, "deb")); err == nil {
 				t.Error("build-deb succeeds")
@@ -212,24 +201,16 @@ func TestNoPackageIsMadeWithoutTheLicencesOfWhatIsInIt(t *testing.T) {
 
 func TestDateOfPackages(t *testing.T) {
 	script, err := os.ReadFile("epoch")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	const changelogDate = 1550000000
 	sources := func(script []byte) string {
 		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, "packaging"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Mkdir(filepath.Join(dir, "packaging"), 0o755))
 		changelog := filepath.Join(dir, "CHANGELOG.md")
 		for path, text := range map[string][]byte{filepath.Join(dir, "packaging", "epoch"): script, changelog: nil} {
-			if err := os.WriteFile(path, text, 0o755); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(path, text, 0o755))
 		}
-		if err := os.Chtimes(changelog, time.Unix(changelogDate, 0), time.Unix(changelogDate, 0)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Chtimes(changelog, time.Unix(changelogDate, 0), time.Unix(changelogDate, 0)))
 		return dir
 	}
 	plain, checkout := sources(script), sources(script)

@@ -11,11 +11,11 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// Each shell loads the installed file and completes a word as a user would.
+// Each shell loads the installed file and completes a word as for a user.
 func TestShellsComplete(t *testing.T) {
 	b := packages(t)
 	share := filepath.Join(b.dir, "bin", "share")
-	// What bash calls for the word under the cursor, the last one of the line.
+	// This calls what bash calls for the word under the cursor, the last one of the line.
 	const bash = `
 . /usr/share/bash-completion/bash_completion
 . "$SHARE/bash-completion/completions/locksmithctl"
@@ -26,8 +26,8 @@ COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 __start_locksmithctl
 printf '%s\n' "${COMPREPLY[@]%% *}"
 `
-	// zsh completes only in an interactive shell, on a terminal of its own, which is
-	// asked for the whole line after the one possible completion.
+	// zsh completes only in an interactive shell on a terminal, which shows the whole line
+	// after the one possible completion.
 	const zsh = `
 zmodload zsh/zpty
 zpty shell zsh -f -i

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-// What hosts look for, by these names.
+// The paths that hosts expect.
 const (
 	daemonPath = "/usr/lib/locksmith/locksmithd"
 	cliPath    = "/usr/bin/locksmithctl"
@@ -27,7 +29,7 @@ func required() files {
 	return files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
 }
 
-// shared are files for people, below /usr/share. Pages have the given suffix.
+// shared returns the files below /usr/share. The names of manual pages end in suffix.
 func shared(suffix string) files {
 	const mode = "-rw-r--r--"
 	return files{
@@ -57,15 +59,15 @@ func (f files) compare(t *testing.T, want files) {
 	}
 }
 
-// listing reads what `dpkg-deb --contents` and `unsquashfs -lln` print. It checks
-// that everything belongs to root and that directories can be entered by everybody.
+// listing parses the output of `dpkg-deb --contents` and `unsquashfs -lln`. It checks
+// that everything belongs to root, and that every user can enter the directories.
 func listing(t *testing.T, out, prefix string) files {
 	t.Helper()
 	got := files{}
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
 		if len(fields) != 6 {
-			t.Fatalf("a line of the listing is not understood: %q", line)
+			t.Fatalf("malformed line of the listing: %q", line)
 		}
 		mode, owner, name := fields[0], fields[1], strings.TrimPrefix(fields[5], prefix)
 		if owner != "root/root" && owner != "0/0" {
@@ -89,7 +91,7 @@ func output(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// walk lists what is below a directory.
+// walk lists the files below a directory.
 func walk(t *testing.T, dir string) files {
 	t.Helper()
 	got := files{}
@@ -113,15 +115,13 @@ func walk(t *testing.T, dir string) files {
 	return got
 }
 
-// checkPrograms looks at the programs and the unit below root.
+// checkPrograms checks the programs and the unit below root.
 func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
 	t.Helper()
 	for _, name := range []string{daemonPath, cliPath} {
 		name = strings.Replace(name, "/usr", prefix, 1)
 		file, err := elf.Open(root + name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		defer file.Close()
 		if file.Machine != machine {
 			t.Errorf("%s is for %v, want %v", name, file.Machine, machine)
@@ -131,9 +131,7 @@ func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
 		}
 	}
 	unit, err := os.ReadFile(root + strings.Replace(unitPath, "/usr", prefix, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if want := "\nExecStart=" + strings.Replace(daemonPath, "/usr", prefix, 1) + "\n"; strings.Count(string(unit), "ExecStart=") != 1 || !strings.Contains(string(unit), want) {
 		t.Errorf("the unit does not have the line %q:\n%s", strings.TrimSpace(want), unit)
 	}
@@ -147,9 +145,7 @@ func TestMakeInstallPutsEverythingWhereHostsLookForIt(t *testing.T) {
 	}{"/usr": {"arm64", elf.EM_AARCH64}, "/usr/local": {"amd64", elf.EM_X86_64}} {
 		root := t.TempDir()
 		install := fmt.Sprintf("umask 0077; make --old-file=all --old-file=bin/share install ARCH=%s DESTDIR=%s PREFIX=%s", machine.arch, root, prefix)
-		if err := b.run(nil, "sh", "-c", install); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.run(nil, "sh", "-c", install))
 		want := files{}
 		for name, mode := range required().with(shared("")) {
 			want[strings.Replace(name, "/usr", prefix, 1)] = mode
@@ -198,13 +194,11 @@ func TestSystemExtensionHasEverything(t *testing.T) {
 		if want := "ID=flatcar\nSYSEXT_LEVEL=1.0\nARCHITECTURE=" + architecture + "\nEXTENSION_RELOAD_MANAGER=1\n"; err != nil || string(release) != want {
 			t.Errorf("the extension release is %q (%v), want %q", release, err, want)
 		}
-		// A directory hides a symlink of the host, so that there may be none but those
-		// which are directories on Flatcar, too.
+		// A directory would hide a symbolic link of the host: only directories are allowed
+		// that are directories on Flatcar, too.
 		for _, dir := range []string{"", "usr", "usr/lib"} {
 			entries, err := os.ReadDir(filepath.Join(tree, dir))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			for _, entry := range entries {
 				if known := []string{"usr", "bin", "lib", "share", "extension-release.d", "locksmith", "systemd"}; !slices.Contains(known, entry.Name()) {
 					t.Errorf("the extension has %s in /%s", entry.Name(), dir)

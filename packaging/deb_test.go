@@ -7,21 +7,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// debian runs a shell script in a root that has what this machine has, which is
-// Debian or a derivative, and where no systemd runs. Whatever the script does there
-// is gone afterwards. The packages are /deb/old.deb and /deb/new.deb.
+// debian runs a shell script in a copy of this machine's root, which has to be Debian's
+// or a derivative's, without a running systemd. Changes by the script are discarded. The
+// packages are /deb/old.deb and /deb/new.deb.
 func debian(t *testing.T, script string) (string, error) {
 	t.Helper()
 	realpart.Must(t, realpart.Root("dpkg"))
 	deb := packages(t).path("locksmith_" + versionOf(t) + "_" + strings.TrimSpace(output(t, "dpkg", "--print-architecture")) + ".deb")
-	// The options of a mount have commas between them, and so has the name of a test.
+	// Not t.TempDir: the test's name has commas, which separate the options of a mount.
 	dir, err := os.MkdirTemp(folder, "debian")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	const mounts = `set -eu
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
@@ -40,7 +39,7 @@ rm -r deb/tree
 echo REBOOT_STRATEGY=off > etc/flatcar/update.conf
 chroot . sh -euc "$3"
 `
-	// A dependency that is met by another package here is none of this test.
+	// This test does not check dependencies, which other packages may satisfy here.
 	functions := `
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 package() { dpkg --force-depends --force-unsafe-io --no-triggers "$@" > /deb/log 2>&1 || { cat /deb/log; exit 1; }; }
@@ -50,21 +49,21 @@ state() { systemctl is-enabled locksmithd 2>&1 || true; }
 	return string(out), err
 }
 
-func TestDebianPackageComesAndGoes(t *testing.T) {
+func TestDebianPackageIsInstalledUpgradedAndRemoved(t *testing.T) {
 	for _, test := range []struct{ name, script, want string }{
-		{"installed it is enabled, and its programs run", `
+		{"the installed unit is enabled, and the programs run", `
 package -i /deb/old.deb
 state
 locksmithctl -version
 /usr/lib/locksmith/locksmithd -version
 dpkg --verify locksmith
 `, "enabled\nlocksmithctl version VERSION\nlocksmithd version VERSION\n"},
-		{"an upgrade leaves it enabled", `
+		{"an upgrade leaves the unit enabled", `
 package -i /deb/old.deb
 package -i /deb/new.deb
 state
 `, "enabled\n"},
-		{"disabled it stays so", `
+		{"a disabled unit stays so", `
 package -i /deb/old.deb
 systemctl --quiet disable locksmithd 2> /deb/log
 package -i /deb/new.deb
@@ -73,26 +72,26 @@ package -r locksmith
 package -i /deb/new.deb
 state
 `, "disabled\ndisabled\n"},
-		{"masked it stays so", `
+		{"a masked unit stays so", `
 package -i /deb/old.deb
 systemctl --quiet mask locksmithd 2> /deb/log
 package -i /deb/new.deb
 state
 `, "masked\n"},
-		{"removed and installed again it is enabled", `
+		{"a removed and installed unit is enabled", `
 package -i /deb/old.deb
 package -r locksmith
 test ! -e /usr/lib/locksmith
 package -i /deb/old.deb
 state
 `, "enabled\n"},
-		{"removed it may be upgraded, and enabled before", `
+		{"a newer package after a removal is enabled", `
 package -i /deb/old.deb
 package -r locksmith
 package -i /deb/new.deb
 state
 `, "enabled\n"},
-		{"purged it leaves nothing but what is not its own", `
+		{"a purged package leaves only files that are not its own", `
 touch /deb/before
 package -i /deb/old.deb
 mkdir /var/lib/locksmith
@@ -112,9 +111,9 @@ dpkg -s locksmith > /deb/log 2>&1 || echo unknown
 	}
 }
 
-// What the scripts ask of a running systemd is watched here; that it then does so, the
-// tests on hosts with a real one show.
-func TestMaintainerScriptsAskARunningSystemd(t *testing.T) {
+// This checks the commands of the scripts; the tests on hosts with a real systemd check
+// their effects.
+func TestMaintainerScriptsCallARunningSystemd(t *testing.T) {
 	realpart.Must(t, realpart.Root("mounts"))
 	for _, test := range []struct{ script, args, want string }{
 		{"postinst", "configure", "systemctl --system daemon-reload\ndeb-systemd-invoke start locksmithd.service\n"},
@@ -128,20 +127,14 @@ func TestMaintainerScriptsAskARunningSystemd(t *testing.T) {
 	} {
 		t.Run(test.script+" "+test.args, func(t *testing.T) {
 			script, err := filepath.Abs(filepath.Join("deb", test.script))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			bin := t.TempDir()
 			for _, name := range []string{"systemctl", "deb-systemd-invoke"} {
-				// Failing, as with a mistake in update.conf: the package is not to fail.
+				// They fail, as with a mistake in update.conf: the package must not fail.
 				text := "#!/bin/sh\necho \"" + name + " $*\"\nexit 1\n"
-				if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755))
 			}
-			if err := os.WriteFile(filepath.Join(bin, "deb-systemd-helper"), []byte("#!/bin/sh\n"), 0o755); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(filepath.Join(bin, "deb-systemd-helper"), []byte("#!/bin/sh\n"), 0o755))
 			cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c",
 				`mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir -p /run/systemd/system && exec "$@"`, "sh", script}, strings.Fields(test.args)...)...)
 			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))

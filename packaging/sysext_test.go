@@ -12,61 +12,48 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// flatcar is a root directory that has what a Flatcar host has where the extension
-// goes: a daemon that is a link to the CLI, and /usr/sbin that is one to /usr/bin.
-// systemd-sysext and its libraries are from this machine.
+// flatcar returns a root directory like a Flatcar host's in the places of the extension:
+// the daemon is a link to the CLI, and /usr/sbin is a link to /usr/bin. systemd-sysext
+// and its libraries are this machine's.
 func flatcar(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	for _, dir := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "usr/bin", "usr/lib/locksmith", "usr/lib/systemd/system"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	for name, text := range map[string]string{
 		"usr/lib/os-release": "ID=flatcar\nVERSION_ID=4230.2.1\nSYSEXT_LEVEL=1.0\n",
 		cliPath:              "#!/shipped\n",
 		unitPath:             "[Service]\nExecStart=/shipped\n",
 	} {
-		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o755))
 	}
 	for name, target := range map[string]string{
 		"etc/os-release": "../usr/lib/os-release",
 		"usr/sbin":       "bin",
 		daemonPath:       "../../bin/locksmithctl",
 	} {
-		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Symlink(target, filepath.Join(root, name)))
 	}
 	realpart.Must(t, realpart.Tool("systemd-sysext", "systemd"))
 	sysext, err := exec.LookPath("systemd-sysext")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	needed := regexp.MustCompile(`/\S+`).FindAllString(output(t, "ldd", sysext), -1)
 	for _, name := range append(needed, sysext) {
 		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(root, name), data, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
+		must.Do(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755))
+		must.Do(t, os.WriteFile(filepath.Join(root, name), data, 0o755))
 	}
 	return root
 }
 
-// inRoot runs a shell script outside of root, with the mounts in it that a host has.
-// Nobody else sees these, and they go with the script.
+// inRoot runs a shell script in the folder root, with a host's mounts below it. Other
+// processes do not see these mounts, and they end with the script.
 func inRoot(t *testing.T, root, script string) string {
 	t.Helper()
 	realpart.Must(t, realpart.Root("systemd-sysext"))
@@ -83,7 +70,7 @@ mount --rbind /sys sys
 	return output(t, "unshare", "--mount", "sh", "-c", mounts+script, "sh", root)
 }
 
-// butane is what the tests need of the example of a system extension in docs/flatcar.md.
+// butane is the part of the example in docs/flatcar.md that the tests need.
 type butane struct {
 	Storage struct {
 		Files []struct {
@@ -103,25 +90,21 @@ type butane struct {
 func documentedDeployment(t *testing.T) butane {
 	t.Helper()
 	document, err := os.ReadFile("../docs/flatcar.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	example := regexp.MustCompile("(?s)\n```yaml\n(.*?)\n```\n").FindSubmatch(document)
 	if example == nil {
 		t.Fatal("docs/flatcar.md has no YAML example")
 	}
 	var b butane
-	if err := yaml.Unmarshal(example[1], &b); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, yaml.Unmarshal(example[1], &b))
 	if len(b.Storage.Files) != 1 || len(b.Storage.Links) != 1 {
 		t.Fatalf("the example has %+v, want one file and one link", b)
 	}
 	return b
 }
 
-// The image is put where the documentation says. Where there are no loop devices it is
-// the tree beside the image, which systemd-sysext takes as well.
+// The image is put where the documentation says. Without loop devices only the tree
+// beside the image is tested, which systemd-sysext accepts as well.
 func TestSystemExtensionReplacesWhatFlatcarShips(t *testing.T) {
 	architecture := map[string]string{"amd64": "x86-64", "arm64": "arm64"}[runtime.GOARCH]
 	artefact := packages(t).path("locksmith-" + versionOf(t) + "-" + architecture)
@@ -143,14 +126,10 @@ func TestSystemExtensionReplacesWhatFlatcarShips(t *testing.T) {
 			place := filepath.Join(root, strings.TrimSuffix(image, ".raw")+suffix)
 			name := filepath.Join(root, strings.TrimSuffix(link.Path, ".raw")+suffix)
 			for _, dir := range []string{filepath.Dir(place), filepath.Dir(name)} {
-				if err := os.MkdirAll(dir, 0o755); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.MkdirAll(dir, 0o755))
 			}
 			output(t, "cp", "-r", artefact+suffix, place)
-			if err := os.Symlink(strings.TrimSuffix(link.Target, ".raw")+suffix, name); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Symlink(strings.TrimSuffix(link.Target, ".raw")+suffix, name))
 			out := inRoot(t, root, `
 chroot . /usr/bin/systemd-sysext merge
 echo "daemon: $(chroot . /usr/lib/locksmith/locksmithd -version)"
@@ -172,16 +151,14 @@ echo "CLI: $(cat usr/bin/locksmithctl)"
 				}
 			}
 			for _, path := range []string{place, name} {
-				if err := os.RemoveAll(path); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.RemoveAll(path))
 			}
 			walk(t, root).compare(t, before)
 		})
 	}
 }
 
-// The name by which the image is merged is that of the link, and not its own.
+// The image is merged under the name of the link, not under its own.
 func TestVersionIsNotInTheNameOfTheExtension(t *testing.T) {
 	link := documentedDeployment(t).Storage.Links[0]
 	name := strings.TrimSuffix(filepath.Base(link.Path), ".raw")
