@@ -1,0 +1,191 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
+)
+
+const readWrite = clientv3.PermissionType(clientv3.PermReadWrite)
+
+func TestUsersOfEtcd(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		must.Do(t, s.EnableAuth(ctx,
+			etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite},
+			etcdtest.User{Name: "reader", Password: "secret", Prefix: root, Permission: clientv3.PermissionType(clientv3.PermRead)},
+			etcdtest.User{Name: "nobody", Password: "secret"}))
+		for _, test := range []struct{ name, password, says string }{
+			{"locksmith", "secret", ""},
+			{"root", etcdtest.RootPassword, ""},
+			{"locksmith", "wrong", `the user name or password of user "locksmith" is wrong`},
+			{"stranger", "secret", `the user name or password of user "stranger" is wrong`},
+			{"reader", "secret", `user "reader" needs permission to read and write all keys below ` + root},
+			{"nobody", "secret", `user "nobody" needs permission to read and write all keys below ` + root},
+			{"", "", "set -etcd-username and -etcd-password"},
+		} {
+			t.Run(test.name+" "+test.password, func(t *testing.T) {
+				c := at(s.Endpoint())
+				c.Username, c.Password = test.name, test.password
+				e := connect(t, c)
+				l := newLock(t, e, test.name)
+				_, err := l.TryAcquire(ctx, "a", lock.Record{})
+				if test.says == "" {
+					if err != nil {
+						t.Fatal(err)
+					}
+					w := startWaiting(ctx, t, newLock(t, e, test.name), "b")
+					must.Do(t, l.Release(ctx, "a"))
+					w.mustGet(t)
+					return
+				}
+				if !errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrUnknown) || !strings.Contains(err.Error(), test.says) {
+					t.Errorf("lock returned %v", err)
+				}
+				if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "wrong/") {
+					t.Errorf("the error has the password: %v", err)
+				}
+			})
+		}
+	})
+}
+
+func TestWaitSurvivesALostLogIn(t *testing.T) {
+	// A restarted etcd does not know the tokens that it gave out.
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		p := etcdtest.MustRPCProxy(t, s) // which keeps the connections, and so the tokens in use
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		c := at(p.Endpoint())
+		c.Username, c.Password = "locksmith", "secret"
+		a, b := newLock(t, connect(t, c), ""), newLock(t, connect(t, c), "")
+		lockFor(ctx, t, a, "a")
+		w := startWaiting(ctx, t, b, "b")
+		must.Do(t, s.Restart(ctx))
+		must.Do(t, a.Release(ctx, "a"))
+		w.mustGet(t)
+		if n := p.Calls(etcdtest.Authenticate); n > 20 {
+			t.Errorf("it took %d log-ins", n)
+		}
+	})
+}
+
+func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		c := at(s.Endpoint())
+		c.Username, c.Password = "locksmith", "secret"
+		ctx := bounded(t)
+		l := newLock(t, connect(t, c), "")
+		lockFor(ctx, t, l, "a")
+		// And goes on to work when there are users.
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		must.Do(t, l.Release(ctx, "a"))
+	})
+}
+
+func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+		c := at(s.Endpoint())
+		c.Username, c.Password = "locksmith", "secret"
+		store := connect(t, c)
+		a := newLock(t, store, "")
+		if _, err := a.TryAcquire(ctx, "a", lock.Record{TTL: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		bLock := newLock(t, connect(t, c), "")
+		b := startWaiting(ctx, t, bLock, "b")
+		waiting, stop := context.WithCancel(ctx)
+		w := startWaiting(waiting, t, newLock(t, connect(t, c), ""), "c")
+		mustPause(t)(a.Pause(ctx, lock.PauseInfo{By: "me"}, time.Hour))
+		mustPause(t)(lock.NewGroups(store, 1).Pause(ctx, lock.PauseInfo{By: "me"}, 0))
+		groups, err := lock.NewGroups(store, 1).Names(ctx)
+		if err != nil || !slices.Equal(groups, []string{""}) {
+			t.Errorf("the groups are %q, %v", groups, err)
+		}
+		client, err := s.Client()
+		must.Do(t, err)
+		entry, err := client.Get(ctx, root+"queue/b")
+		must.Do(t, err)
+		must.Do(t, store.KeepAlive(ctx, entry.Kvs[0].Lease))
+		_, err = client.Delete(ctx, root+"alive/a") // as when its time is over
+		must.Do(t, err)
+		stop()
+		<-w.done
+		_, err = a.Resume(ctx)
+		must.Do(t, err)
+		_, err = lock.NewGroups(store, 1).Resume(ctx)
+		must.Do(t, err)
+		b.mustGet(t)
+		must.Do(t, bLock.Release(ctx, "b"))
+		watching, enough := context.WithCancel(ctx)
+		defer enough()
+		err = a.WatchOverview(watching, func(o lock.Overview, err error) {
+			must.Do(t, err)
+			if len(o.Holders)+len(o.Queue) == 0 {
+				enough()
+			}
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
+// What docs/operations.md says about those who have no permission: before 3.6 they can keep leases alive.
+func TestLeasesAreNoSignOfLife(t *testing.T) {
+	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+		ctx := bounded(t)
+		s := etcdtest.MustStart(t, v, etcdtest.Options{})
+		a := connect(t, at(s.Endpoint()))
+		lockFor(ctx, t, newLock(t, a, ""), "a")
+		startWaiting(ctx, t, newLock(t, a, ""), "b")
+		snap, err := a.Get(ctx, lock.Read{Key: root + "queue/b"})
+		must.Do(t, err)
+		lease := snap.Values[root+"queue/b"].Lease
+		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "other", Password: "secret", Prefix: "other/", Permission: readWrite}))
+		client, err := s.Client()
+		must.Do(t, err)
+		status, err := client.Status(ctx, s.Endpoint())
+		must.Do(t, err)
+		open := strings.HasPrefix(status.Version, "3.4.") || strings.HasPrefix(status.Version, "3.5.")
+		for _, user := range []string{"", "other"} {
+			c := at(s.Endpoint())
+			outsider := connect(t, c)
+			if user != "" {
+				c.Username, c.Password = user, "secret"
+				outsider = connect(t, c)
+				_, err := outsider.Get(ctx, lock.Read{Key: "other/x"}) // which has more time for the log-in
+				must.Do(t, err)
+			}
+			answer := func(call func(context.Context, int64) error) error {
+				for {
+					// On a busy machine there may be none in time.
+					if err := call(ctx, lease); err == nil || errors.Is(err, lock.ErrRefused) || ctx.Err() != nil {
+						return err
+					}
+				}
+			}
+			if err := answer(outsider.KeepAlive); (err == nil) != open || ctx.Err() != nil {
+				t.Errorf("etcd %s: user %q keeps a lease alive: %v", status.Version, user, err)
+			}
+			if err := answer(outsider.Revoke); err == nil || ctx.Err() != nil {
+				t.Errorf("etcd %s: user %q revokes a lease: %v", status.Version, user, err)
+			}
+		}
+	})
+}
