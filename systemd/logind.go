@@ -50,7 +50,7 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 	var listed [][]any
 	err := l.call(ctx, logindPath, logindManager+".ListSessions", nil, &listed)
 	if answered(err, errUnreadable) {
-		return []Session{{User: "somebody: logind lists too many sessions, see loginctl"}}, nil
+		return []Session{{User: "unknown: logind lists too many sessions, see loginctl"}}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)

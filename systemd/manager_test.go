@@ -10,7 +10,7 @@ func TestStoppingSystemIsDetectedWithoutLogind(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.System)
 	conn := bustest.For(t).Connect(bus)
 	if _, err := Stopping(t.Context(), conn); err == nil {
-		t.Error("nobody is there, and there is no error")
+		t.Error("without systemd: no error")
 	}
 	m := bustest.For(t).Logind(bus)
 	for _, want := range []bool{false, true, false} {
@@ -40,7 +40,7 @@ func TestJobOfTheOwnUnitShowsARestart(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.System)
 	conn := bustest.For(t).Connect(bus)
 	if _, err := Restarting(t.Context(), conn); err == nil {
-		t.Error("nobody is there, and there is no error")
+		t.Error("without systemd: no error")
 	}
 	m := bustest.For(t).Logind(bus)
 	for job, want := range map[string]bool{"": false, "stop": false, "start": true, "restart": true, "try-restart": true, "reload-or-start": true} {

@@ -71,7 +71,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 			_ = logind.Leave()
 		}()
 		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
-			t.Errorf("got %v, want an error that is no refusal", err)
+			t.Errorf("got %v, want an error other than a refusal", err)
 		}
 	})
 	t.Run("the bus goes away meanwhile", func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 			_ = bus.Kill()
 		}()
 		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
-			t.Errorf("got %v, want an error that is no refusal", err)
+			t.Errorf("got %v, want an error other than a refusal", err)
 		}
 	})
 }

@@ -107,7 +107,7 @@ func TestWhoIsBelieved(t *testing.T) {
 	}{
 		{"root", credentials{uid: 0}, "", true},
 		{"the daemon's own user", credentials{uid: me}, "", true},
-		{"somebody, no groups configured", credentials{uid: 500, gids: []uint32{27}, gidsKnown: true}, "", false},
+		{"another user, no groups configured", credentials{uid: 500, gids: []uint32{27}, gidsKnown: true}, "", false},
 		{"reported group", credentials{uid: 4000, gids: []uint32{1, 27}, gidsKnown: true}, "sudo", true},
 		{"reported group of the distribution's file", credentials{uid: 4000, gids: []uint32{10}, gidsKnown: true}, "sudo wheel", true},
 		{"the first file decides what a group is", credentials{uid: 4000, gids: []uint32{28}, gidsKnown: true}, "sudo", false},
@@ -135,7 +135,7 @@ func TestOnlyRootIsBelievedWithoutAUserDatabase(t *testing.T) {
 		root := userDatabase(t, map[string]string{file: ""})
 		trust := Trust{Groups: []string{"wheel"}, Root: root}
 		if ok, err := trust.believes(credentials{uid: 500, gids: []uint32{10}, gidsKnown: true}); ok || err == nil {
-			t.Errorf("%s: somebody: %v, %v, want an error", file, ok, err)
+			t.Errorf("%s: another user: %v, %v, want an error", file, ok, err)
 		}
 		if ok, err := trust.believes(credentials{uid: 0}); !ok || err != nil {
 			t.Errorf("%s: root: %v, %v", file, ok, err)

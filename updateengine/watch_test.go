@@ -291,7 +291,7 @@ func TestWarningsAreLimitedAndTheRestCounted(t *testing.T) {
 	}
 	for range 7 {
 		if _, ok := l.allow(now.Add(warningPeriod - 1)); ok {
-			t.Fatal("a warning too many")
+			t.Fatal("one warning too many")
 		}
 	}
 	if left, ok := l.allow(now.Add(warningPeriod)); !ok || left != 7 {

@@ -1,4 +1,4 @@
-// Package backoff says how long to wait after a failure, and waits.
+// Package backoff delays another attempt after failures.
 package backoff
 
 import (

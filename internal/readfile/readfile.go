@@ -24,14 +24,14 @@ func Read(path string, limit int64) ([]byte, error) {
 	return Content(file, limit)
 }
 
-// Open opens a file for Content. It opens a pipe, too, but does not wait for its writer. The flags, such as
-// syscall.O_NOFOLLOW, are those of open(2).
+// Open opens a file for Content. It does not wait for the writer of a pipe, which Content refuses. flags are added
+// to those of open(2), such as syscall.O_NOFOLLOW.
 func Open(path string, flags int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
 	return file, failed(path, err)
 }
 
-// Content does what Read does, for a file that is open.
+// Content is Read for an open file.
 func Content(file *os.File, limit int64) ([]byte, error) {
 	path := file.Name()
 	info, err := file.Stat()
@@ -56,7 +56,7 @@ func Content(file *os.File, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// failed returns the error of an operation on a file in the form of this package's own errors.
+// failed returns err, if there is one, in the form of this package's other errors.
 func failed(path string, err error) error {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {

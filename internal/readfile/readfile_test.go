@@ -15,18 +15,18 @@ func TestRead(t *testing.T) {
 	for name, test := range map[string]struct {
 		create func(path string) error
 		want   string
-		wrong  string // what the error says behind the name of the file
+		wrong  string // the error after the name of the file
 	}{
-		"empty":            {create: content(""), want: ""},
-		"as large as may":  {create: content("12345678"), want: "12345678"},
-		"too large":        {create: content("123456789"), wrong: "it is larger than 8 bytes"},
-		"masked":           {create: link(os.DevNull), want: ""},
-		"directory":        {create: func(path string) error { return os.Mkdir(path, 0o755) }, wrong: "it is a directory, not a file"},
-		"pipe":             {create: func(path string) error { return syscall.Mkfifo(path, 0o600) }, wrong: "it is not a regular file"},
-		"endless":          {create: link("/dev/zero"), wrong: "it is not a regular file"},
-		"size is not told": {create: link("/proc/version"), wrong: "it is larger than 8 bytes"},
-		"missing":          {create: func(string) error { return nil }, wrong: "no such file or directory"},
-		"link to itself":   {create: func(path string) error { return os.Symlink(path, path) }, wrong: "too many levels of symbolic links"},
+		"empty":                 {create: content(""), want: ""},
+		"as large as the limit": {create: content("12345678"), want: "12345678"},
+		"too large":             {create: content("123456789"), wrong: "it is larger than 8 bytes"},
+		"masked":                {create: link(os.DevNull), want: ""},
+		"directory":             {create: func(path string) error { return os.Mkdir(path, 0o755) }, wrong: "it is a directory, not a file"},
+		"pipe":                  {create: func(path string) error { return syscall.Mkfifo(path, 0o600) }, wrong: "it is not a regular file"},
+		"endless":               {create: link("/dev/zero"), wrong: "it is not a regular file"},
+		"of unknown size":       {create: link("/proc/version"), wrong: "it is larger than 8 bytes"},
+		"missing":               {create: func(string) error { return nil }, wrong: "no such file or directory"},
+		"link to itself":        {create: func(path string) error { return os.Symlink(path, path) }, wrong: "too many levels of symbolic links"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
@@ -53,7 +53,7 @@ func TestOpenTakesFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(path, syscall.O_NOFOLLOW); !errors.Is(err, syscall.ELOOP) || !strings.Contains(err.Error(), path) {
-		t.Errorf("error %v of a link that is not to be followed", err)
+		t.Errorf("a link that must not be followed: error %v", err)
 	}
 }
 
