@@ -6,8 +6,7 @@ import (
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
-// Definition describes one setting: where it may come from and what it is
-// without being set.
+// Definition describes one setting: where it may come from, what needs it, and how it is parsed.
 type Definition struct {
 	// Name is the setting's name among the effective settings.
 	Name string
@@ -17,26 +16,20 @@ type Definition struct {
 	Variable string
 	// Fallback is an older name that counts where Variable is unset or empty.
 	Fallback string
-	// CLIVariable is what locksmithctl reads in its environment instead of
-	// Variable, or empty if it reads Variable.
+	// CLIVariable is what locksmithctl reads in its environment instead of Variable, or empty if it reads Variable.
 	CLIVariable string
-	// Credential is the name of the systemd credential whose file counts where
-	// nothing else is set, or empty.
+	// Credential is the name of the systemd credential whose file counts where nothing else is set, or empty.
 	Credential string
 	// Default is the value of a setting that is unset or empty.
 	Default string
 	// Description is one line for usage texts.
 	Description string
-	// Switch says that the flag may stand without a value, which means "true".
-	Switch bool
-	// List says that a flag given several times adds up; of others the last counts.
-	List bool
-	// Secret says that the value must not be shown.
-	Secret bool
-	// Part is what needs the setting.
-	Part Part
-	// parse sets what the setting stands for, or says what is wrong with its value. It is nil for a setting that only
-	// means something together with another, which a rule parses.
+	Switch      bool // the flag may stand without a value, which means "true"
+	List        bool // a flag given several times adds up; of others the last counts
+	Secret      bool // the value must not be shown
+	Part        Part // what needs the setting
+	// parse sets fields of the Config, or says what is wrong with the value. It is nil for a setting that a rule
+	// parses together with another one.
 	parse func(*parser, input) error
 }
 
@@ -74,8 +67,7 @@ const (
 // localTime is the time zone that stands for the host's own.
 const localTime = "Local"
 
-// Definitions returns every setting, in the order in which they are shown. The
-// caller owns the slice.
+// Definitions returns every setting, in the order in which they are shown. The caller owns the slice.
 func Definitions() []Definition {
 	return []Definition{
 		{
@@ -204,7 +196,7 @@ func Definitions() []Definition {
 			Name:        nameLoginDelay,
 			Variable:    "LOCKSMITHD_LOGIN_DELAY",
 			Default:     "5m",
-			Description: "how long users who are logged in have from being told to the reboot",
+			Description: "how long before the reboot users who are logged in are told",
 			Part:        PartLogin,
 			parse:       duration(func(c *Config) *time.Duration { return &c.LoginDelay }, 0, "0 or more, such as 5m"),
 		},

@@ -12,20 +12,19 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// maxFileSize bounds what is read of an environment file, in bytes. A real
-// update.conf has a few hundred; systemd itself stops at 64 MiB.
+// maxFileSize bounds what is read of an environment file, in bytes. A real update.conf has a few hundred; systemd
+// itself stops at 64 MiB.
 const maxFileSize = 1 << 20
 
-// assignment is a variable that an environment file sets, and the line (from 1)
-// on which its name begins.
+// assignment is a variable that an environment file sets, and the line (from 1) on which its name begins.
 type assignment struct {
 	name, value string
 	line        int
 	raw         string // the value as it is written
 }
 
-// ignoredLine is a line that systemd passes over: a comment, or one that has no "=", or
-// before it what is not the name of a variable.
+// ignoredLine is a line that systemd ignores: a comment, or one without "=" or without the name of a variable
+// before it.
 type ignoredLine struct {
 	text string
 	line int
@@ -50,9 +49,8 @@ func (f environmentFile) lookup(name string) (assignment, bool) {
 	return assignment{}, false
 }
 
-// readEnvironmentFile reads and parses the file at path. A file that does not
-// exist is an empty one, as it is for systemd's "EnvironmentFile=-PATH". Every
-// error names the file.
+// readEnvironmentFile reads and parses the file at path. A file that does not exist counts as empty, as it does for
+// systemd's "EnvironmentFile=-PATH". Every error names the file.
 func readEnvironmentFile(path string) (environmentFile, error) {
 	data, err := readfile.Read(path, maxFileSize)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -68,9 +66,8 @@ func readEnvironmentFile(path string) (environmentFile, error) {
 	return f, nil
 }
 
-// parseEnvironmentFile parses the syntax of EnvironmentFile= as systemd 254 and
-// newer read it (systemd.exec(5) describes it; the finer points are those of
-// systemd itself, with which a test compares this parser):
+// parseEnvironmentFile parses the syntax of EnvironmentFile= as systemd 254 and newer read it. systemd.exec(5)
+// describes the syntax, and a test compares this parser with systemd itself:
 //
 //   - A line that begins with "#" or ";" is a comment up to its end. (Before
 //     version 254, systemd continued a comment that ended in a backslash.)
@@ -85,8 +82,8 @@ func readEnvironmentFile(path string) (environmentFile, error) {
 //     of a line it removes both.
 //   - A line without "=", or with a name that no variable can have, is passed over.
 //
-// Not UTF-8 in a name or value, or a NUL byte anywhere, is an error, and nothing
-// of the file counts; so it is for systemd.
+// A name or value that is not UTF-8, or a NUL byte anywhere, is an error, and nothing of the file counts, as for
+// systemd.
 func parseEnvironmentFile(data []byte) (environmentFile, error) {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return environmentFile{}, fmt.Errorf("line %d holds a NUL byte; it must be text in UTF-8", 1+bytes.Count(data[:i], []byte{'\n'}))
@@ -171,9 +168,8 @@ func (r *fileReader) until(set string) []byte {
 	}
 }
 
-// name reads up to and including the "=" of an assignment. Without one on the
-// line, found is false, and name is what the line holds. A "=" at its very
-// beginning is taken for a part of the name, as systemd does.
+// name reads up to and including the "=" of an assignment. If the line has none, found is false, and name is the
+// line. A "=" at the very beginning counts as a part of the name, as for systemd.
 func (r *fileReader) name() (name string, found bool) {
 	first, _ := r.next()
 	name = strings.TrimRight(string([]byte{first})+string(r.until("=\r\n")), " \t")
@@ -230,8 +226,8 @@ func (r *fileReader) doubleQuoted(value []byte) []byte {
 	}
 }
 
-// unquoted appends the unquoted rest of a line to value. White space at its end
-// is dropped, unless a backslash protects it.
+// unquoted appends the unquoted rest of a line to value. White space at its end is dropped, unless a backslash
+// protects it.
 func (r *fileReader) unquoted(value []byte) []byte {
 	keep := len(value) // what a backslash or an earlier part has made part of the value
 	for {
@@ -252,7 +248,7 @@ func (r *fileReader) unquoted(value []byte) []byte {
 	}
 }
 
-// validName says whether systemd takes name for that of a variable.
+// validName reports whether systemd accepts name as the name of a variable.
 func validName(name string) bool {
 	for i := 0; i < len(name); i++ {
 		c := name[i]
@@ -266,8 +262,7 @@ func validName(name string) bool {
 	return name != ""
 }
 
-// validUTF8 is utf8.ValidString without the noncharacters (Unicode, chapter
-// 23.7), which systemd refuses too.
+// validUTF8 is utf8.ValidString, except that it refuses the noncharacters (Unicode, chapter 23.7) as systemd does.
 func validUTF8(s string) bool {
 	if !utf8.ValidString(s) {
 		return false

@@ -38,7 +38,7 @@ func updateConf() []string {
 	return []string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
 }
 
-// fragments are the places from which one program has its settings, each as it was found.
+// fragments are the sources of one program's settings, each as it was found.
 type fragments struct {
 	program Program
 	flags   []Flag
@@ -65,7 +65,7 @@ func environment(entries []string) map[string]variable {
 	return environ
 }
 
-// leaveToFiles takes out of the environment what systemd put there from the files.
+// leaveToFiles removes from the environment what systemd put there from the files.
 func (f *fragments) leaveToFiles() {
 	maps.DeleteFunc(f.environ, func(name string, v variable) bool {
 		inFile, ok := f.files.lookup(name)
@@ -127,8 +127,7 @@ func (f *fragments) variable(d Definition, name string) (variable, bool) {
 	return f.files.lookup(name)
 }
 
-// credential returns the path of a credential that systemd has for this process, see
-// systemd.exec(5), or "".
+// credential returns the path of a credential that systemd has for this process, see systemd.exec(5), or "".
 func (f *fragments) credential(name string) string {
 	dir := f.environ["CREDENTIALS_DIRECTORY"].value
 	if dir == "" || name == "" {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ type input struct {
 	Definition
 	value  string
 	origin Origin
-	// withheld is where the daemon has a secret that locksmithctl does not take, or empty.
+	// withheld is the place of a secret of the daemon that locksmithctl does not take, or empty.
 	withheld string
 }
 
@@ -28,8 +29,8 @@ func (d Definition) input(value string, from Origin) input {
 	return input{Definition: d, value: value, origin: from}
 }
 
-// merge finds every setting. daemon has the fragments of locksmithd, where own are locksmithctl's on the same host
-// and those are known. Notes are for whoever uses the settings that are checked.
+// merge finds every setting. daemon is nil unless own are the fragments of locksmithctl, and those of locksmithd on
+// its host are known. Notes are about settings that are checked.
 func merge(own, daemon *fragments, o Options) (in inputs, notes []string) {
 	in = inputs{}
 	for _, d := range Definitions() {
@@ -51,8 +52,8 @@ func merge(own, daemon *fragments, o Options) (in inputs, notes []string) {
 	return in, notes
 }
 
-// findOnHost finds a setting of locksmithctl that no flag sets, on a host whose daemon is known: what locksmithctl
-// has of its own, or else the daemon's. Notes say where these differ, and which of them counts.
+// findOnHost finds a setting of locksmithctl that no flag sets: its own value, or else the daemon's. Notes say where
+// the two differ, and which counts.
 func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd.Service) (in input, notes []string) {
 	in = daemon.find(d)
 	if d.Secret && in.value != "" && !slices.ContainsFunc(f.files, func(f confFile) bool { return f.path == in.origin.File }) {
@@ -105,19 +106,17 @@ const (
 // Origin is where the value of a setting comes from.
 type Origin struct {
 	Kind Kind
-	// Name is the flag, with its dash, the variable, or the credential. With FromDefault it is
-	// empty, unless the default is in force because of an empty value; then
-	// Name, File and Line are those of that value.
+	// Name is the flag, with its dash, the variable, or the credential. With FromDefault it is empty, unless the
+	// default is in force because of an empty value: then Name, File and Line are those of that value.
 	Name string
-	// File and Line (from 1) are empty unless the value comes from a file. With FromUnit, File
-	// says which of the unit's files it is, and there is no Line.
+	// File and Line (from 1) are empty unless the value comes from a file. With FromUnit, File is one of the unit's
+	// files, and there is no Line.
 	File string
 	Line int
 }
 
-// String returns the place as one text: "flag -group", "environment
-// LOCKSMITHD_GROUP", "drop-in 10-group.conf", "/etc/flatcar/update.conf:3", "credential
-// locksmithd.etcd-key" or "default".
+// String returns the place as one text: "flag -group", "environment LOCKSMITHD_GROUP", "drop-in 10-group.conf",
+// "/etc/flatcar/update.conf:3", "credential locksmithd.etcd-key" or "default".
 func (o Origin) String() string {
 	switch {
 	case o.Kind == FromFile, o.Kind == FromUnit:
@@ -151,18 +150,14 @@ const hidden = "(hidden)"
 // maxShown bounds, in bytes, how much of a wrong value an error repeats.
 const maxShown = 100
 
-// refuse returns an error that says what is wrong with the setting, and first
-// which one it is, its value and where that comes from.
+// refuse returns an error that names the setting, its value and its place, and says what is wrong.
 func (in input) refuse(format string, args ...any) error {
 	return fmt.Errorf("%s: %w", in.subject(), fmt.Errorf(format, args...))
 }
 
 // subject names the setting: `REBOOT_STRATEGY="on" (/etc/flatcar/update.conf:3)`.
 func (in input) subject() string {
-	name := in.origin.Name
-	if name == "" {
-		name = in.Variable
-	}
+	name := cmp.Or(in.origin.Name, in.Variable)
 	if shown := in.shown(); shown == hidden {
 		name += "=" + hidden
 	} else {
@@ -183,8 +178,8 @@ func (in input) shown() string {
 	return in.value
 }
 
-// called returns what messages of package etcd call the setting: how it is set, or where it could be. It
-// has no line number, since the connection to etcd need not change when the file does elsewhere.
+// called returns what messages of package etcd call the setting: how it is set, or where it could be. It has no
+// line number, because the connection to etcd need not change when another line of the file does.
 func (in input) called() string {
 	switch o := in.origin; {
 	case o.Kind == FromDefault:

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// What looks like a setting and is none gets a warning, which names the file, the line, and what
-// to write. It never counts as a setting: what is in force depends on what systemd reads alone.
+// What looks like a setting but is not gets a warning that names the file, the line, and what to write. It never
+// counts as a setting: only what systemd reads is in force.
 
 const (
 	maxWarnings = 20   // about look-alikes, and a line that counts the rest
@@ -18,11 +18,11 @@ const (
 	maxText     = 4096 // bytes of a value or line that are looked at
 )
 
-// oldFiles are where the files were before Flatcar. A link to the new ones is fine.
+// oldFiles are the places of the files before Flatcar. A link to the new ones is fine.
 var oldFiles = [...]string{"/etc/coreos/update.conf", "/usr/share/coreos/update.conf"}
 
-// lookalikes returns a warning for everything in the files and in the environments of the programs that looks like
-// a setting but is not one.
+// lookalikes returns a warning for everything in the files, and in the environments of the programs, that looks
+// like a setting but is not.
 func lookalikes(root string, files confFiles, programs ...*fragments) []string {
 	var warnings []string
 	v := newVocabulary()
@@ -95,7 +95,7 @@ func (v vocabulary) lookalikes(f confFile) []string {
 		}
 	}
 	for _, c := range f.comments {
-		// One behind a text is where a line was appended without a line break before it.
+		// A variable behind other text comes from a line that was appended without a line break before it.
 		if name := v.glued(c.text); name != "" {
 			warn(c.line, "%s is part of a comment, and is not set: write %[1]s=VALUE on a line of its own", name)
 		}
@@ -107,8 +107,7 @@ func (v vocabulary) lookalikes(f confFile) []string {
 	return sorted
 }
 
-// unread returns a warning if path is a file of its own, which nobody reads, and has settings
-// that are not in force.
+// unread returns a warning if path is a file of its own, which nobody reads, and has settings that are not in force.
 func (v vocabulary) unread(files confFiles, path string) string {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -139,8 +138,7 @@ func (v vocabulary) unread(files confFiles, path string) string {
 	return fmt.Sprintf("%s:%d: this file is not read, and does not set %s: write it into %s", path, line, strings.Join(names, ", "), files[0].path)
 }
 
-// lookalike returns a warning if a variable of a program's environment looks like a setting
-// but is none.
+// lookalike returns a warning if a variable of a program's environment looks like a setting but is not, or "".
 func (v vocabulary) lookalike(f *fragments, name string) string {
 	program, place := f.program, f.environ[name].origin.place()
 	ours := strings.HasPrefix(name, "LOCKSMITHD_") || strings.HasPrefix(name, "LOCKSMITHCTL_")
@@ -187,12 +185,12 @@ func short(name string) string {
 
 func clip(text string) string { return text[:min(len(text), maxText)] }
 
-// normal writes what may be names as variables are written.
+// normal returns text with names spelled as variables are.
 func normal(text string) string {
 	return strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
 }
 
-// yamlKey returns the key, as variables are written, of a line such as "reboot-strategy: off", or "".
+// yamlKey returns the key of a line such as "reboot-strategy: off", spelled as variables are, or "".
 func yamlKey(line string) string {
 	key, rest, ok := strings.Cut(line, ":")
 	if !ok || rest != "" && !strings.ContainsAny(rest[:1], " \t\"'") {
@@ -231,8 +229,7 @@ func (v vocabulary) has(name string) bool {
 	return slices.ContainsFunc(v, func(w word) bool { return w.name == name })
 }
 
-// in returns the variables in a text that end a word and have end behind them, each once
-// and in their order.
+// in returns the variables in a text that end a word, with end behind them, each once and in order.
 func (v vocabulary) in(text, end string) []string {
 	var names []string
 	for rest := clip(text); rest != ""; {
@@ -248,8 +245,7 @@ func (v vocabulary) in(text, end string) []string {
 	return names
 }
 
-// find returns where the first variable in a text that ends a word and has end behind it begins, and
-// its length.
+// find returns the position and the length of the first variable in a text that ends a word, with end behind it.
 func (v vocabulary) find(text, end string) (at, length int) {
 	at = -1
 	for _, w := range v {
@@ -263,7 +259,7 @@ func (v vocabulary) find(text, end string) (at, length int) {
 			if end == "" && from < len(text) && (validName("_" + text[from:from+1])) {
 				continue // a longer word
 			}
-			// Of a name and one that it ends with, the longer one begins first.
+			// If a name ends with another one, the longer one begins first.
 			if at < 0 || i < at {
 				at, length = i, len(w.name)
 			}
@@ -273,7 +269,7 @@ func (v vocabulary) find(text, end string) (at, length int) {
 	return at, length
 }
 
-// glued returns a variable that is set right behind another word, or "".
+// glued returns a variable that is set directly behind another word, or "".
 func (v vocabulary) glued(text string) string {
 	for text = clip(text); ; {
 		at, length := v.find(text, "=")
@@ -287,11 +283,10 @@ func (v vocabulary) glued(text string) string {
 	}
 }
 
-// intended returns the variable that was probably meant by a name that is none, or "". Other
-// versions and configuration formats have names such as LOCKSMITH_STRATEGY, etcd_endpoints
-// or window_start. What stands behind the prefix is compared, in any case, relative to
-// its length. A name without a prefix of ours is another program's, unless it
-// resembles REBOOT_STRATEGY or so.
+// intended returns the variable that a wrong name probably means, or "". Other versions and configuration formats
+// have names such as LOCKSMITH_STRATEGY, etcd_endpoints or window_start. What follows the prefix is compared, in any
+// case and relative to its length. A name without our prefix belongs to another program, unless it resembles a
+// name such as REBOOT_STRATEGY.
 func (v vocabulary) intended(name string) string {
 	if len(name) > 2*maxName {
 		return "" // no variable is nearly as long
@@ -326,8 +321,7 @@ func (v vocabulary) intended(name string) string {
 	return best
 }
 
-// cutPrefix returns a name without a prefix such as LOCKSMITHD_, and whether it had one, be it
-// misspelt.
+// cutPrefix returns a name without a prefix such as LOCKSMITHD_, and whether it had one, even if misspelt.
 func cutPrefix(name string) (prefixed bool, rest string) {
 	prefix, rest, ok := strings.Cut(name, "_")
 	for _, p := range []string{"LOCKSMITHD", "LOCKSMITHCTL", "LOCKSMITH"} {
@@ -338,8 +332,7 @@ func cutPrefix(name string) (prefixed bool, rest string) {
 	return false, name
 }
 
-// editDistance returns how many insertions, deletions and changes of a byte make b
-// of a.
+// editDistance returns how many insertions, deletions and changes of a byte turn a into b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// lost says which settings in force a reload would drop although nobody wrote that they are
-// to go; nil if none. A file that is missing or empty may be about to be written again, and
-// a host that forgets its lock over that reboots at once. A single setting that
-// somebody takes out of a file is meant, except the strategy: without one there is no lock.
+// lost refuses a reload that would drop settings in force which nobody meant to drop. A file that is missing or
+// empty may be about to be written again, and a host that forgets its lock meanwhile reboots at once. Taking a
+// single setting out of a file is meant, except for the strategy: without one there is no lock.
 func lost(inForce, in inputs, files confFiles) error {
 	var errs []error
 	strategyLost := false

@@ -28,7 +28,7 @@ func rules() []rule {
 	}
 }
 
-// preferPassword takes a password that somebody chose rather than a credential with one.
+// preferPassword ignores a credential with a password where somebody has set a password.
 func (in inputs) preferPassword() {
 	if file := in[namePasswordFile]; file.origin.Kind == FromCredential && in[namePassword].value != "" {
 		in[namePasswordFile] = file.Definition.input("", Origin{})
@@ -64,8 +64,8 @@ func (in input) without(other input) error {
 	return in.refuse("it is set without %s: set both or neither", missing)
 }
 
-// elsewhere says that the daemon has a secret that belongs to the setting from where locksmithctl takes none. file is
-// the setting for a file with it.
+// elsewhere says that the daemon has the secret that the setting needs from a place that locksmithctl does not read.
+// file is the setting for a file with the secret.
 func (in input) elsewhere(secret, from string, file input) error {
 	return in.refuse("locksmithd has the %s from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
 		secret, from, file.Variable, file.Flag)
@@ -122,9 +122,9 @@ func warnOfFiles(p *parser) error {
 }
 
 const (
-	// rebootTime is what a slow reboot takes, users' delay aside.
+	// rebootTime is how long a slow reboot takes, without the delay for users.
 	rebootTime = 20 * time.Minute
-	// shortLockTTL is less than what it may well take with that.
+	// shortLockTTL is a time that a slow reboot may well exceed.
 	shortLockTTL = 30 * time.Minute
 )
 

@@ -18,8 +18,7 @@ import (
 type Setting struct {
 	// Name is that of the setting's Definition.
 	Name string
-	// Value is the text in force. Where it is a secret it only tells whether
-	// there is one.
+	// Value is the text in force. Of a secret it only says whether there is one.
 	Value  string
 	Origin Origin
 }
@@ -122,10 +121,9 @@ func parseMax(p *parser, in input) error {
 	return nil
 }
 
-// maxDuration is far more than anybody needs, and less than etcd takes.
+// maxDuration is far more than anybody needs, and less than the limit of etcd.
 const maxDuration = 365 * 24 * time.Hour
 
-// parseLockTTL takes nothing for none.
 func parseLockTTL(p *parser, in input) error {
 	if in.value == "" {
 		return nil
@@ -150,7 +148,7 @@ func duration(to func(*Config) *time.Duration, least time.Duration, right string
 	}
 }
 
-// groupName is what useradd(8) and its kin take for a name, in any case.
+// groupName matches the names that useradd(8) and similar programs accept, in any case.
 var groupName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`)
 
 func parseTriggerGroups(p *parser, in input) error {

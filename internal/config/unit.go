@@ -13,8 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// daemonOnHost returns the fragments of the daemon as systemd starts it on this host. Warnings are about what is not
-// as the daemon needs it. An error names what cannot be read, and may have settings.
+// daemonOnHost returns the fragments of the daemon as systemd starts it on this host. Warnings say what keeps it from
+// starting. An error names a file that cannot be read, and may have settings.
 func daemonOnHost(o Options, files confFiles) (f *fragments, warnings []string, err error) {
 	environ, warnings, err := serviceEnvironment(o.Service, o.Root)
 	if err != nil {
@@ -36,8 +36,7 @@ func daemonOnHost(o Options, files confFiles) (f *fragments, warnings []string, 
 	return f, warnings, nil
 }
 
-// serviceEnvironment returns the environment that systemd makes for a service, see
-// "Environment" in systemd.exec(5).
+// serviceEnvironment returns the environment that systemd makes for a service, see "Environment" in systemd.exec(5).
 func serviceEnvironment(s *systemd.Service, root string) (environ map[string]variable, warnings []string, err error) {
 	environ = map[string]variable{}
 	set := func(entries []string, origin func(name string) string) {
@@ -85,9 +84,9 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 			delete(environ, name)
 		}
 	}
-	known := newVocabulary()
+	vocabulary := newVocabulary()
 	for _, name := range s.PassEnvironment {
-		if _, ok := environ[name]; !ok && known.has(name) {
+		if _, ok := environ[name]; !ok && vocabulary.has(name) {
 			warnings = append(warnings, fmt.Sprintf("locksmithd may have %s from the environment that systemd was started with, by PassEnvironment=, which is not known here", name))
 		}
 	}
@@ -98,8 +97,8 @@ func unreadable(err error) error {
 	return fmt.Errorf("%w: locksmithd has settings from there, perhaps other ones than are known here: run it with sudo", err)
 }
 
-// replaceVariables replaces variables in the arguments of a command, see "Command lines" in
-// systemd.service(5): ${NAME} anywhere, $NAME as a whole argument, which becomes as many as it has words.
+// replaceVariables replaces variables in the arguments of a command, see "Command lines" in systemd.service(5):
+// ${NAME} anywhere, and $NAME as a whole argument, which becomes an argument for each of its words.
 func replaceVariables(args []string, environ map[string]variable) []string {
 	var replaced []string
 	for _, arg := range args {

@@ -9,9 +9,8 @@ import (
 	"github.com/locksmithd/locksmith/window"
 )
 
-// Window is a reboot window on the clock of its time zone, as that is when it is asked: the
-// host's, or the rules of a named one, may change while a program runs. It is
-// safe for concurrent use.
+// Window is a reboot window in its time zone, as that is at the moment of asking: the host's zone, or the rules of a
+// named one, may change while a program runs. It is safe for concurrent use.
 type Window struct {
 	window *window.Window
 	zone   *zone.Zone
@@ -28,9 +27,9 @@ func (w *Window) Next(t time.Time) (start, end time.Time) { return w.now().Next(
 // String returns the window's start and length as one text.
 func (w *Window) String() string { return w.window.String() }
 
-// hostZone returns the time zone that the daemon takes for the host's, and a warning if it
-// cannot be used. TZ is for the C library and Go, not a setting, but systemd gives the
-// daemon the one that update.conf has. That of the shell that runs locksmithctl is the user's.
+// hostZone returns the time zone that the daemon takes for the host's, and a warning if it cannot be used. TZ is not a
+// setting, but systemd gives the daemon the TZ of update.conf, and Go follows it. The TZ of the shell that runs
+// locksmithctl is the user's.
 func (f *fragments) hostZone(o Options) (z *zone.Zone, warning string) {
 	tz, set := f.files.lookup("TZ")
 	if v, ok := f.environ["TZ"]; ok && f.program == Daemon {
@@ -59,7 +58,7 @@ func parseWindowZone(p *parser, name input) (err error) {
 	return nil
 }
 
-// parseWindow sets the window, of which the start and the length are parsed together.
+// parseWindow parses the start and the length of the window together.
 func parseWindow(p *parser) error {
 	start, length := p.inputs[nameWindowStart], p.inputs[nameWindowLength]
 	if err := bothOrNeither(start, length); err != nil || start.value == "" {
