@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/view"
+	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -96,7 +97,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	if err != nil {
 		return s.explain(err, "the lock may have been created")
 	}
-	text, err := format.Status(view.Group{Name: s.settings.Group, Overview: o}, a.now())
+	text, err := format.Status(lock.GroupOverview{Group: s.settings.Group, Overview: o}, a.now())
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 
 // statusOfAll shows every group whose lock can be understood, and fails if there are others.
 func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) error {
-	var all []view.Group
+	var all []lock.GroupOverview
 	failed := 0
 	groups, err := s.groups.Overviews(ctx)
 	for _, g := range groups {
@@ -122,7 +123,7 @@ func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) er
 			failed++
 			a.note("%v", g.Err)
 		} else {
-			all = append(all, view.Group{Name: g.Group, Overview: g.Overview})
+			all = append(all, g)
 		}
 	}
 	if err != nil {

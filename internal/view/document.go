@@ -1,6 +1,10 @@
 package view
 
-import "time"
+import (
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+)
 
 // Document is what scripts read about a group, in JSON and YAML. Fields may be added, and stay what they are;
 // the help of "locksmithctl status" describes them.
@@ -49,8 +53,8 @@ type progressDocument struct {
 	End     *time.Time `json:"end" yaml:"end"`
 }
 
-func newDocument(g Group) Document {
-	d := Document{Group: g.Name, Available: g.Semaphore.Free, Max: g.Semaphore.Max, Holders: []holderDocument{}, Queue: []queueDocument{}}
+func newDocument(g lock.GroupOverview) Document {
+	d := Document{Group: g.Group, Available: g.Semaphore.Free, Max: g.Semaphore.Max, Holders: []holderDocument{}, Queue: []queueDocument{}}
 	if p := g.Pause; p != nil {
 		d.Paused = &pauseDocument{By: p.By, Reason: p.Reason, Since: timeOrNil(p.Since), Until: timeOrNil(p.Until), AllGroups: p.All, Unreadable: p.Broken}
 	}
@@ -70,7 +74,7 @@ func newDocument(g Group) Document {
 
 // Document writes the lock for programs, with its progress.
 func (w *Watch) Document(f Format, now time.Time) (string, error) {
-	d := newDocument(Group{w.group, *w.last})
+	d := newDocument(lock.GroupOverview{Group: w.group, Overview: *w.last})
 	d.Progress = &progressDocument{Since: w.started.UTC(), Reboots: w.released}
 	if n := w.perHour(now); n > 0 {
 		d.Progress.PerHour = &n

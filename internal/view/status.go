@@ -9,14 +9,8 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// Group is a group of hosts, and what is known about its lock.
-type Group struct {
-	Name string // "" for the default group
-	lock.Overview
-}
-
 // Status shows one group.
-func (f Format) Status(g Group, now time.Time) (string, error) {
+func (f Format) Status(g lock.GroupOverview, now time.Time) (string, error) {
 	switch f {
 	case Text:
 		return statusText(g.Semaphore), nil
@@ -27,14 +21,14 @@ func (f Format) Status(g Group, now time.Time) (string, error) {
 }
 
 // StatusOfAll shows several groups.
-func (f Format) StatusOfAll(groups []Group, now time.Time) (string, error) {
+func (f Format) StatusOfAll(groups []lock.GroupOverview, now time.Time) (string, error) {
 	switch f {
 	case Text:
 		return groupTable(groups), nil
 	case Wide:
 		var texts []string
 		for _, g := range groups {
-			texts = append(texts, fmt.Sprintf("Group: %s\n%s", GroupName(g.Name), wideText(g.Overview, now)))
+			texts = append(texts, fmt.Sprintf("Group: %s\n%s", GroupName(g.Group), wideText(g.Overview, now)))
 		}
 		return strings.Join(texts, "\n"), nil
 	}
@@ -69,7 +63,7 @@ func wideText(o lock.Overview, now time.Time) string {
 	return text
 }
 
-func groupTable(groups []Group) string {
+func groupTable(groups []lock.GroupOverview) string {
 	if len(groups) == 0 {
 		return ""
 	}
@@ -81,7 +75,7 @@ func groupTable(groups []Group) string {
 		} else if p != nil {
 			paused = "yes"
 		}
-		table.Row(GroupName(g.Name), fmt.Sprint(g.Semaphore.Free), fmt.Sprint(g.Semaphore.Max), fmt.Sprint(len(g.Holders)), fmt.Sprint(len(g.Queue)), paused)
+		table.Row(GroupName(g.Group), fmt.Sprint(g.Semaphore.Free), fmt.Sprint(g.Semaphore.Max), fmt.Sprint(len(g.Holders)), fmt.Sprint(len(g.Queue)), paused)
 	}
 	return table.String()
 }

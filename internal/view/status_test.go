@@ -14,7 +14,7 @@ func TestStatusInEveryFormat(t *testing.T) {
 	held.Pause = &lock.Pause{By: "ann@bastion", Since: noon, Until: noon.Add(2 * time.Hour), Reason: "bad\x1b release", All: true}
 	over := overview(0, []lock.HolderInfo{holding("1", noon)})
 	over.Pause = &lock.Pause{Broken: true}
-	groups := []Group{{"", held}, {"prod\n/database", overview(1, nil)}, {"lb", over}}
+	groups := []lock.GroupOverview{{Overview: held}, {Group: "prod\n/database", Overview: overview(1, nil)}, {Group: "lb", Overview: over}}
 	now := noon.Add(25 * time.Hour).In(time.FixedZone("CET", 3600))
 	for _, f := range Formats() {
 		t.Run(f, func(t *testing.T) {
