@@ -15,15 +15,14 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-// addAsDocumented adds a role with what docs/operations.md grants it, and a user of that name.
-func addAsDocumented(ctx context.Context, t *testing.T, root *clientv3.Client, role string) {
+// addRole adds a role with the grants of docs/operations.md, and a user of that name.
+func addRole(ctx context.Context, t *testing.T, root *clientv3.Client, role string) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	command := regexp.MustCompile(`(?m)^    etcdctl role grant-permission ` + role + `( --prefix=true)? (read|readwrite) (\S+)$`)
 	grants := command.FindAllStringSubmatch(string(text), -1)
 	if len(grants) == 0 {
@@ -45,14 +44,11 @@ func addAsDocumented(ctx context.Context, t *testing.T, root *clientv3.Client, r
 	_, failed := root.UserAdd(ctx, role, "sesame")
 	err = errors.Join(err, failed)
 	_, failed = root.UserGrantRole(ctx, role, role)
-	if err := errors.Join(err, failed); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(err, failed))
 }
 
-// TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented runs all that hosts and operators do
-// as a user who may read and write the keys that docs/operations.md names, and no
-// others, and what only looks as one who may read them.
+// TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented does all that hosts and operators do as a user who may read and
+// write only the keys that docs/operations.md names, and all that changes nothing as a user who may only read them.
 func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 	t.Parallel()
 	for _, v := range etcdtest.Versions() {
@@ -62,15 +58,11 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			password := passwordFile(t)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if err := server.EnableAuth(ctx); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, server.EnableAuth(ctx))
 			root, err := server.Client()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			for _, role := range []string{"locksmith", "locksmith-viewer", "locksmith-lb"} {
-				addAsDocumented(ctx, t, root, role)
+				addRole(ctx, t, root, role)
 			}
 			user := func(args ...string) []string {
 				return append([]string{"-etcd-username=locksmith", "-etcd-password-file=" + password}, args...)
@@ -78,16 +70,17 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			viewer := func(args ...string) []string {
 				return append([]string{"-etcd-username=locksmith-viewer", "-etcd-password-file=" + password}, args...)
 			}
-			// can runs a command that prints want.
+			// can runs a command that must succeed and print want.
 			can := func(args []string, want string) {
 				t.Helper()
-				if r := atOnce(t, server, [][]string{args})[0]; r.code != 0 || !strings.Contains(r.stdout, want) {
+				if r := runOne(t, server, args...); r.code != 0 || !strings.Contains(r.stdout, want) {
 					t.Errorf("%v exits with %d, prints %q and says %q; want %q", args, r.code, r.stdout, r.stderr, want)
 				}
 			}
+			// cannot runs a command of the viewer that must be refused.
 			cannot := func(args []string) {
 				t.Helper()
-				r := atOnce(t, server, [][]string{args})[0]
+				r := runOne(t, server, args...)
 				if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, `user "locksmith-viewer" needs permission to read and write all keys below coreos.com/updateengine/rebootlock/`) {
 					t.Errorf("%v exits with %d, prints %q and says %q", args, r.code, r.stdout, r.stderr)
 				}
@@ -97,61 +90,54 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			defer store.Close()
 			host := func() *lock.Lock {
 				l, err := lock.New(store, "", 1)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				return l
 			}
 
-			// The first takes a slot with a time-to-live, and others queue.
+			// The first host takes a slot with a time-to-live, and others queue.
 			dead := lock.Record{Hostname: "web-1", BootID: "1", Since: time.Now(), By: "locksmithd", TTL: time.Minute}
-			if err := host().Acquire(ctx, "dead", dead, nil); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, host().Acquire(ctx, "dead", dead, nil))
 			b := start(t, server, user("lock", "-wait", "b")...)
-			b.see("first in the queue")
+			b.expect("first in the queue")
 			c := start(t, server, user("lock", "-wait", "c")...)
-			c.see("behind b")
+			c.expect("behind b")
 			watched := start(t, server, viewer("status", "-watch")...)
-			watched.see("0 of 1 available; 2 waiting")
+			watched.expect("0 of 1 available; 2 waiting")
 			can(user("status", "-o", "wide"), "\n2      c  ")
 			can(viewer("status", "-o", "wide"), "\n2      c  ")
 			can(viewer("status"), "Available: 0\nMax: 1\n\nMACHINE ID\ndead\n")
 			can(viewer("status", "-all-groups"), "\n(default)  0 ")
 
-			// Its time is over: the head takes its slot away.
+			// The time is over: the head of the queue takes the slot away.
 			alive, err := root.Get(ctx, keys+"/alive/dead")
 			if err != nil || len(alive.Kvs) != 1 {
 				t.Fatal(alive, err)
 			}
-			if _, err := root.Revoke(ctx, clientv3.LeaseID(alive.Kvs[0].Lease)); err != nil {
-				t.Fatal(err)
-			}
-			if b.end(0); t.Failed() {
+			_, err = root.Revoke(ctx, clientv3.LeaseID(alive.Kvs[0].Lease))
+			must.Do(t, err)
+			if b.exit(0); t.Failed() {
 				return
 			}
 
-			// Paused, nobody goes on. Whoever waits can leave.
+			// While the lock is paused, nobody takes a slot. Those who wait can leave.
 			can(user("pause", "-for=1h", "-reason=why"), ": why\n")
 			can(user("unlock", "b"), "")
-			c.see("paused by .*: why")
+			c.expect("paused by .*: why")
 			can(user("resume"), "Was paused: ")
-			c.end(0)
+			c.exit(0)
 			d := start(t, server, user("lock", "-wait", "d")...)
-			d.see("first in the queue")
+			d.expect("first in the queue")
 			d.interrupt()
-			d.end(1)
+			d.exit(1)
 			can(user("pause", "-all-groups"), "Paused: all groups")
 			cannot(viewer("resume", "-all-groups"))
 			can(user("resume", "-all-groups"), "Was paused: ")
 			can(user("-group=prod/database", "set-max", "3"), "Old: 1\nNew: 3\n")
 			can(viewer("status", "-all-groups", "-o=json"), `"group": "prod/database"`)
 
-			// A lease is kept, and ended, with the keys that live with it.
+			// A lease is kept alive, and revoked with the keys attached to it.
 			lease, err := store.Grant(ctx, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			key := keys + "/queue/kept"
 			if ok, _, err := store.Commit(ctx, nil, []lock.Op{{Key: key, Value: []byte("{}"), Lease: lease}}); !ok {
 				t.Fatal(err)
@@ -163,64 +149,59 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 				t.Error(err)
 			}
 			if err := store.KeepAlive(ctx, lease); !errors.Is(err, lock.ErrNoLease) {
-				t.Errorf("a lease that was ended can be kept: %v", err)
+				t.Errorf("a revoked lease can be kept alive: %v", err)
 			}
-			if err := await(server, nil); err != nil {
-				t.Error(err)
-			}
+			must.Do(t, awaitQueue(root, nil))
 
-			// By hand: those whose time is over, and those who are done.
+			// Operators free expired slots, and wait until all hosts are done.
 			can(user("unlock", "c"), "")
-			if _, err := host().TryAcquire(ctx, "dead", dead); err != nil {
-				t.Fatal(err)
-			}
+			_, err = host().TryAcquire(ctx, "dead", dead)
+			must.Do(t, err)
 			if _, err := root.Delete(ctx, keys+"/alive/dead"); err != nil {
 				t.Fatal(err)
 			}
-			cannotButShows := atOnce(t, server, [][]string{viewer("unlock", "-expired", "-yes")})[0]
-			if cannotButShows.code != 1 || !strings.Contains(cannotButShows.stdout, "\ndead ") {
-				t.Errorf("%+v", cannotButShows)
+			unlocked := runOne(t, server, viewer("unlock", "-expired", "-yes")...)
+			if unlocked.code != 1 || !strings.Contains(unlocked.stdout, "\ndead ") {
+				t.Errorf("%+v", unlocked)
 			}
 			done := start(t, server, viewer("wait")...)
 			can(user("unlock", "-expired", "-yes"), "\ndead ")
-			if got := done.end(0); got != "" {
+			if got := done.exit(0); got != "" {
 				t.Errorf("wait says %q", got)
 			}
-			watched.see("1 of 1 available; 0 waiting; reboots: ")
+			watched.expect("1 of 1 available; 0 waiting; reboots: ")
 
-			// A host that may use the lock of its group alone, and see whether all are paused.
+			// A host that may use only the lock of its group, and see whether all groups are paused.
 			confined := func(args ...string) []string {
 				return append([]string{"-etcd-username=locksmith-lb", "-etcd-password-file=" + password}, args...)
 			}
 			can(confined("-group=lb", "lock", "a"), "")
 			e := start(t, server, confined("-group=lb", "lock", "-wait", "e")...)
-			e.see("first in the queue")
+			e.expect("first in the queue")
 			can(user("pause", "-all-groups"), "Paused: all groups")
-			e.see("all groups are paused by ")
+			e.expect("all groups are paused by ")
 			can(user("resume", "-all-groups"), "Was paused: ")
 			can(confined("-group=lb", "pause"), "Paused: ")
 			can(confined("-group=lb", "resume"), "Was paused: ")
 			can(confined("-group=lb", "unlock", "a"), "")
-			e.end(0)
+			e.exit(0)
 			can(confined("-group=lb", "unlock", "e"), "")
 			can(confined("-group=lb", "wait"), "")
 			for _, args := range [][]string{{"lock", "x"}, {"status"}, {"-group=l", "status"}, {"-group=lb2", "status"}, {"-group=lb", "pause", "-all-groups"}} {
-				if r := atOnce(t, server, [][]string{confined(args...)})[0]; r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "needs permission") {
+				if r := runOne(t, server, confined(args...)...); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "needs permission") {
 					t.Errorf("%v exits with %d, prints %q and says %q", args, r.code, r.stdout, r.stderr)
 				}
 			}
 
-			// Who may only look changes nothing.
+			// The viewer changes nothing.
 			for _, args := range [][]string{{"lock", "x"}, {"lock", "-wait", "x"}, {"set-max", "9"}, {"pause"}, {"pause", "-for=1h"}, {"pause", "-all-groups"}} {
 				cannot(viewer(args...))
 			}
-			if r := atOnce(t, server, [][]string{viewer("unlock", "x")})[0]; r.code != 1 {
+			if r := runOne(t, server, viewer("unlock", "x")...); r.code != 1 {
 				t.Errorf("%+v", r)
 			}
-			if err := await(server, nil); err != nil {
-				t.Error(err)
-			}
-			if s := status(t, server); s.Max != 1 || len(s.Holders) != 0 {
+			must.Do(t, awaitQueue(root, nil))
+			if s := semaphore(t, server); s.Max != 1 || len(s.Holders) != 0 {
 				t.Errorf("left is %+v", s)
 			}
 		})
@@ -230,8 +211,6 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 // passwordFile returns the path of a file with the password of the users.
 func passwordFile(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(path, []byte("sesame\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte("sesame\n"), 0o600))
 	return path
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// BenchmarkStatus measures "locksmithctl status" against an etcd on the same
-// machine, from start to end of the real binary, and in turn with it the same
-// binary doing nothing, for comparison.
+// BenchmarkStatus measures "locksmithctl status" against an etcd on the same machine, from start to end of the real
+// binary. For comparison it measures the same binary doing nothing, in turn.
 func BenchmarkStatus(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "locksmithctl")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, ".")

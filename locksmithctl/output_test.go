@@ -8,19 +8,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// full is a file in which no room is left, see full(4).
+// full returns a file that has no room left, see full(4).
 func full(t *testing.T) *os.File {
 	t.Helper()
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { f.Close() })
 	return f
 }
@@ -28,7 +26,7 @@ func full(t *testing.T) *os.File {
 func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
-	wantAll(t, atOnce(t, server, [][]string{{"lock", "a"}}))
+	wantSuccess(t, runOne(t, server, "lock", "a"))
 	for _, args := range []string{
 		"", "help", "help lock", "-help", "--help", "lock -help", "-version", "status -version",
 		"completion", "completion bash", "completion zsh", "completion fish", "completion powershell",
@@ -39,7 +37,7 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 		t.Run(args, func(t *testing.T) {
 			run := func(stdout *os.File) (string, error) {
 				cmd := exec.CommandContext(t.Context(), "locksmithctl", append([]string{"-root=" + t.TempDir(), "-endpoint=" + server.Endpoint()}, strings.Fields(args)...)...)
-				cmd.Env = append(os.Environ(), nowVariable+"=2100-01-01T00:00:00Z") // when every slot is old
+				cmd.Env = append(os.Environ(), nowVariable+"=2100-01-01T00:00:00Z") // when every slot has been held for long
 				var stderr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = stdout, &stderr
 				err := cmd.Run()
@@ -56,7 +54,7 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what is said beside the result", func(t *testing.T) {
+	t.Run("a note beside the result", func(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "locksmithctl", "-endpoint="+server.Endpoint(), "unlock", "-expired")
 		cmd.Stderr = full(t)
 		var exit *exec.ExitError
@@ -66,31 +64,23 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	})
 }
 
-// nohup(1) has a command ignore hang-ups, and a shell interrupts for what a script runs in the background.
+// A command that nohup(1) starts ignores hang-ups, and one that a script runs in the background ignores interrupts.
 func TestSignalsThatAreIgnoredFromTheStartStayIgnored(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
-	wantAll(t, atOnce(t, server, [][]string{{"lock", "a"}}))
+	wantSuccess(t, runOne(t, server, "lock", "a"))
 	proxy := etcdtest.MustProxy(t, server)
 	cmd := exec.Command("sh", "-c", `trap "" HUP INT; exec locksmithctl -endpoint=`+proxy.Endpoint()+` wait`)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	p, err := proc.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(p.Kill)
-	for deadline := time.Now().Add(patience); proxy.Connections() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not ask etcd")
-		}
-	}
+	must.Eventually(t, patience, "a connection to etcd", func() bool { return proxy.Connections() > 0 })
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT} {
-		if err := p.Signal(s); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, p.Signal(s))
 	}
-	wantAll(t, atOnce(t, server, [][]string{{"unlock", "a"}}))
+	wantSuccess(t, runOne(t, server, "unlock", "a"))
 	<-p.Done()
 	if p.Err() != nil {
 		t.Errorf("it ended with %v: %s", p.Err(), said.String())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -11,17 +10,18 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/ptytest"
 )
 
-// running is a command that a test talks with while it runs.
+// running is a process of locksmithctl that a test reads and writes while it runs.
 type running struct {
 	*proc.Process
 	t      *testing.T
 	screen *os.File // nil without a terminal
 	output chan []byte
-	got    []byte // what has been written, and see has not seen
+	unread []byte // output that expect has not returned yet
 }
 
 // start runs locksmithctl with a pipe for its output.
@@ -34,9 +34,7 @@ func start(t *testing.T, server *etcdtest.Server, args ...string) *running {
 func pipe(t *testing.T) (read, write *os.File) {
 	t.Helper()
 	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() {
 		read.Close()
 		write.Close()
@@ -56,9 +54,7 @@ func startOnTerminal(t *testing.T, server *etcdtest.Server, args ...string) *run
 func startOn(t *testing.T, server *etcdtest.Server, stdin, read, write *os.File, args []string) *running {
 	t.Helper()
 	path, err := exec.LookPath("locksmithctl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	cmd := exec.Command(path, append([]string{"--root=" + t.TempDir(), "-endpoint=" + server.Endpoint()}, args...)...)
 	cmd.Env = []string{"TERM=xterm", "TZ=UTC"}
 	cmd.Stdout, cmd.Stderr = write, write
@@ -66,13 +62,10 @@ func startOn(t *testing.T, server *etcdtest.Server, stdin, read, write *os.File,
 		cmd.Stdin = stdin
 	}
 	r := &running{t: t, output: make(chan []byte, 1000)}
-	if r.Process, err = proc.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
+	r.Process, err = proc.Start(cmd)
+	must.Do(t, err)
 	t.Cleanup(r.Kill)
-	if err := write.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, write.Close())
 	go func() {
 		defer close(r.output)
 		for {
@@ -89,26 +82,26 @@ func startOn(t *testing.T, server *etcdtest.Server, stdin, read, write *os.File,
 	return r
 }
 
-// see waits until what has been written since matches a pattern, and returns it up to
-// there.
-func (r *running) see(pattern string) string {
+// expect waits until what has been written since the last call matches a pattern, and returns it up to the end of
+// the match.
+func (r *running) expect(pattern string) string {
 	r.t.Helper()
 	expression := regexp.MustCompile(pattern)
 	overdue := time.After(patience)
 	for {
-		if found := expression.FindIndex(r.got); found != nil {
-			seen := string(r.got[:found[1]])
-			r.got = r.got[found[1]:]
-			return seen
+		if found := expression.FindIndex(r.unread); found != nil {
+			read := string(r.unread[:found[1]])
+			r.unread = r.unread[found[1]:]
+			return read
 		}
 		select {
 		case more, ok := <-r.output:
 			if !ok {
-				r.t.Fatalf("it ended without %q: %q", pattern, r.got)
+				r.t.Fatalf("it ended without %q: %q", pattern, r.unread)
 			}
-			r.got = append(r.got, more...)
+			r.unread = append(r.unread, more...)
 		case <-overdue:
-			r.t.Fatalf("waited in vain for %q: %q", pattern, r.got)
+			r.t.Fatalf("timed out waiting for %q: %q", pattern, r.unread)
 		}
 	}
 }
@@ -116,40 +109,24 @@ func (r *running) see(pattern string) string {
 // enter types on the terminal.
 func (r *running) enter(text string) {
 	r.t.Helper()
-	if _, err := io.WriteString(r.screen, text); err != nil {
-		r.t.Fatal(err)
-	}
+	_, err := io.WriteString(r.screen, text)
+	must.Do(r.t, err)
 }
 
 func (r *running) interrupt() {
 	r.t.Helper()
-	if err := r.Signal(syscall.SIGINT); err != nil {
-		r.t.Fatal(err)
-	}
+	must.Do(r.t, r.Signal(syscall.SIGINT))
 }
 
-// end waits for the end, which must be with this exit status, and returns what was
-// written and not seen.
-func (r *running) end(status int) string {
+// exit waits for the end, which must be with this exit status, and returns what was written since the last expect.
+func (r *running) exit(status int) string {
 	r.t.Helper()
-	select {
-	case <-r.Done():
-	case <-time.After(patience):
-		r.t.Fatalf("it does not end: %q", r.got)
-	}
+	must.Receive(r.t, patience, "the end of the command", r.Done())
 	for more := range r.output {
-		r.got = append(r.got, more...)
+		r.unread = append(r.unread, more...)
 	}
-	got := 0
-	var exit *exec.ExitError
-	switch err := r.Err(); {
-	case errors.As(err, &exit):
-		got = exit.ExitCode()
-	case err != nil:
-		r.t.Fatal(err)
+	if got := proc.ExitStatus(r.Err()); got != status {
+		r.t.Errorf("exit status %d (%v), want %d: %q", got, r.Err(), status, r.unread)
 	}
-	if got != status {
-		r.t.Errorf("exit status %d, want %d: %q", got, status, r.got)
-	}
-	return string(r.got)
+	return string(r.unread)
 }

@@ -12,16 +12,15 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// A user whom locksmithd does not believe is told so. To be another user needs root.
+// The test needs root to run commands as another user.
 func TestSendNeedRebootSaysWhoIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	root, err := os.MkdirTemp("", "locksmithctl") // t.TempDir is for its owner only
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { os.RemoveAll(root) })
 	for name, content := range map[string]string{
 		"etc/passwd":              "root:x:0:0::/root:/bin/sh\neve:x:65534:65534::/:/bin/sh\n",
@@ -29,16 +28,12 @@ func TestSendNeedRebootSaysWhoIsNotBelieved(t *testing.T) {
 		"etc/flatcar/update.conf": "# ours\nLOCKSMITHD_TRIGGER_GROUPS=admins\n",
 	} {
 		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(root, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Chmod(root, 0o755))
 	unreadable := t.TempDir()
 	conf := filepath.Join(root, "etc/flatcar/update.conf")
 
@@ -58,9 +53,7 @@ func TestSendNeedRebootSaysWhoIsNotBelieved(t *testing.T) {
 			t.Parallel()
 			bus := bustest.For(t).Bus(bustest.System)
 			conn := bustest.For(t).Connect(bus)
-			if err := conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)))
 			signals := make(chan *dbus.Signal, 10)
 			conn.Signal(signals)
 			cmd := exec.Command("/proc/self/exe", "-root="+test.root, "send-need-reboot")
@@ -73,9 +66,7 @@ func TestSendNeedRebootSaysWhoIsNotBelieved(t *testing.T) {
 			if err := cmd.Run(); proc.ExitStatus(err) != test.status || !strings.HasPrefix(stderr.String(), test.says) || test.says == "" && stderr.Len() > 0 {
 				t.Errorf("it ends with %v and says %q", err, stderr.String())
 			}
-			if err := conn.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, conn.Close())
 			sent := 0
 			for s := range signals { // until the connection has ended
 				if s.Name == bustest.EngineSignal {

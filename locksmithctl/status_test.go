@@ -11,7 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/view"
 )
 
-// What is stable is what the help documents.
+// The fields that the help documents are those that scripts may rely on.
 func TestHelpNamesTheFieldsThatAreWritten(t *testing.T) {
 	var written []string
 	var walk func(reflect.Type, string)

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/must"
+)
+
+// The commands about the system bus:
+//
+//	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
+//	logind WHAT...    change it, see logindCmd
+//	reboots N         it has been asked for a reboot N times since the last time this command ran
+//	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
+var busCommands = commands{
+	"bus":       busCmd,
+	"logind":    logindCmd,
+	"reboots":   rebootsCmd,
+	"announced": announcedCmd,
+}
+
+func busCmd(s *stage, ts *testscript.TestScript, _ []string) {
+	s.bus = bustest.For(s).Bus(bustest.System)
+	s.logind = bustest.For(s).Logind(s.bus)
+	conn := bustest.For(s).Connect(s.bus)
+	all := make(chan *dbus.Signal, 100)
+	s.signals = make(chan *dbus.Signal, 100)
+	go func() {
+		for signal := range all { // until conn is closed
+			if signal.Name != "org.freedesktop.DBus.NameAcquired" {
+				s.signals <- signal
+			}
+		}
+	}()
+	conn.Signal(all)
+	ts.Check(conn.AddMatchSignal(dbus.WithMatchInterface(bustest.EngineInterface)))
+	ts.Setenv("DBUS_SYSTEM_BUS_ADDRESS", s.bus.Address())
+}
+
+// logindCmd makes logind do one of these:
+//
+//	refuse                   refuse reboots
+//	hang                     give no answer when asked for one
+//	silent                   give no answer when asked for sessions
+//	heal                     end all of these
+//	leave                    leave the bus
+//	go-down                  shut down, as if somebody else had asked for that
+//	boot                     be up again after a reboot
+//	version N                be that of systemd N
+//	sessions [NAME TTY]...   have these sessions of people, with the ids 1, 2, ...; "" is no TTY
+//	own ID                   say that its callers are in that session
+//	inhibit [MODE WHO WHY]   have this inhibitor for shutdown, or none
+//	schedule [TYPE TIME WHY] have this shutdown scheduled, or none; the time is as in RFC 3339
+func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
+	what, args := args[0], args[1:]
+	switch what {
+	case "refuse":
+		s.logind.Refuse("Reboot", "org.freedesktop.DBus.Error.AccessDenied", "Permission denied")
+	case "hang":
+		s.caught = s.logind.Hang("Reboot")
+	case "heal":
+		s.logind.Heal("Reboot")
+		s.logind.Heal("ListSessions")
+	case "silent":
+		s.caught = s.logind.Hang("ListSessions")
+	case "leave":
+		ts.Check(s.logind.Leave())
+	case "go-down":
+		ts.Check(s.logind.SetPreparing(true))
+		s.logind.Refuse("Reboot", "org.freedesktop.login1.OperationInProgress", "There's already a shutdown or sleep operation in progress")
+	case "boot":
+		ts.Check(s.logind.SetPreparing(false))
+	case "version":
+		version, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		ts.Check(s.logind.SetVersion(version))
+	case "sessions":
+		var sessions []bustest.Session
+		for ; len(args) > 1; args = args[2:] {
+			id := strconv.Itoa(len(sessions) + 1)
+			sessions = append(sessions, bustest.Session{ID: id, Name: args[0], TTY: args[1]})
+		}
+		ts.Check(s.logind.SetSessions(sessions...))
+	case "own":
+		s.logind.SetOwnSession(args[0])
+	case "inhibit":
+		if len(args) == 0 {
+			s.logind.SetInhibitors()
+			return
+		}
+		s.logind.SetInhibitors(bustest.Inhibitor{Mode: args[0], Who: args[1], Why: args[2], PID: 812})
+	case "schedule":
+		if len(args) == 0 {
+			s.logind.SetShutdown(bustest.Shutdown{})
+			return
+		}
+		at, err := time.Parse(time.RFC3339, args[1])
+		ts.Check(err)
+		s.logind.SetShutdown(bustest.Shutdown{Type: args[0], At: at, Message: args[2]})
+	default:
+		ts.Fatalf("logind cannot %s", what)
+	}
+}
+
+func rebootsCmd(s *stage, ts *testscript.TestScript, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := len(s.logind.Reboots())
+	for range got {
+		<-s.logind.Reboots()
+	}
+	if got != want {
+		ts.Fatalf("logind was asked for %d reboots, want %d", got, want)
+	}
+}
+
+func announcedCmd(s *stage, ts *testscript.TestScript, _ []string) {
+	signal := must.Receive(s, patience, "the signal", s.signals)
+	want := []any{int64(0), float64(0), bustest.OperationNeedReboot, "", int64(0)}
+	if signal.Name != bustest.EngineSignal || signal.Path != bustest.EnginePath || !slices.Equal(signal.Body, want) {
+		ts.Fatalf("the signal is %v", signal)
+	}
+	if n := len(s.signals); n > 0 {
+		ts.Fatalf("there were %d more signals", n)
+	}
+}
