@@ -7,7 +7,6 @@ import (
 	"os/user"
 	"time"
 
-	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -17,7 +16,7 @@ func (a *app) target(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], notEmpty(args[0])
 	}
-	return config.MachineID(a.root)
+	return host.MachineID(a.root)
 }
 
 // notEmpty refuses an empty id, as from an unset variable of a script.
@@ -31,7 +30,7 @@ func notEmpty(id string) error {
 // identify tells the lock which host this is, and returns a record that says so, if id is this machine's. For other
 // ids it does nothing: this host knows nothing about theirs, and they would take it for a clone.
 func (a *app) identify(s session, id string) (r lock.Record, this bool, err error) {
-	if self, err := config.MachineID(a.root); err != nil || self != id {
+	if self, err := host.MachineID(a.root); err != nil || self != id {
 		return lock.Record{}, false, nil
 	}
 	r, disk, err := host.Self(a.root)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
@@ -83,7 +84,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 // rebootUnder takes a slot and reboots. The slot is given back only if it is
 // certain that there will be no reboot, and if nobody had taken it before.
 func (a *app) rebootUnder(ctx context.Context, s session, h readiness, queue queueFlags) error {
-	id, err := config.MachineID(a.root)
+	id, err := host.MachineID(a.root)
 	if err != nil {
 		return err
 	}

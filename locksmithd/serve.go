@@ -18,8 +18,10 @@ import (
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/internal/zone"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -36,9 +38,9 @@ type server struct {
 	level  *slog.LevelVar
 	notify systemd.Notifier
 
-	// The lock in use, and the settings that it was made from. It must
+	// The slot in use, and the settings that it was made from. It must
 	// live on while those stay the same: it may have a transaction to resolve.
-	slot     *slot
+	slot     *slot.Slot
 	slotFrom config.Lock
 	owner    string // of a place in the queue; "" until it is known
 
@@ -162,7 +164,7 @@ func (s *server) remembered(memory *state.File) *policy.Kept {
 	kept, err := memory.Read()
 	s.owner = cmp.Or(kept.Owner, s.owner, crand.Text())
 	if s.slot != nil {
-		s.slot.owner = s.owner
+		s.slot.Owner = s.owner
 	}
 	switch {
 	case err == nil:
@@ -213,15 +215,18 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 		d.Policy.Spread = spread
 		return d, nil
 	}
-	if s.slot == nil || cfg.Lock != s.slotFrom {
-		slot, err := newSlot(cfg, s.root, s.owner, s.log)
-		if err != nil {
+	own := s.slot
+	if own == nil || cfg.Lock != s.slotFrom {
+		var err error
+		if own, err = slot.New(etcd.New(cfg.Etcd), cfg.Group, s.root, s.log); err != nil {
 			return d, err
 		}
-		s.slot, s.slotFrom = slot, cfg.Lock
-	} else if err := s.slot.set(cfg); err != nil {
+		own.Owner = s.owner
+	}
+	if err := own.Set(cfg.Max, cfg.LockTTL); err != nil {
 		return d, err
 	}
+	s.slot, s.slotFrom = own, cfg.Lock
 	d.Policy.Lock, d.Lock = true, s.slot
 	return d, nil
 }

@@ -1,4 +1,4 @@
-package config
+package host
 
 import (
 	"errors"
@@ -12,18 +12,14 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// machineIDPath is described in machine-id(5).
-const machineIDPath = "/etc/machine-id"
-
 // maxMachineID bounds the id, in bytes. The ids of systemd have 32.
 const maxMachineID = 256
 
-// MachineID returns the id of this host, under which it holds locks, from
-// etc/machine-id below root ("" for "/"). White space around it is dropped. It
-// need not look like one of systemd's, but has to be one word that can be
-// printed. Every error names the file.
+// MachineID returns the id of this host, under which it holds locks, see machine-id(5). White space around it is
+// dropped. It need not look like one of systemd's, but has to be one word that can be printed. Every error names
+// the file.
 func MachineID(root string) (string, error) {
-	path := filepath.Join(root, machineIDPath)
+	path := filepath.Join(root, "/etc/machine-id")
 	data, err := readfile.Read(path, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: systemd-machine-id-setup writes it", err)

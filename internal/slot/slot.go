@@ -1,0 +1,219 @@
+// Package slot is this host's slot of the lock, as the daemon asks for it.
+//
+// It guarantees that the lock knows this host by the name that it has now, because a host may get its name only
+// after the daemon has started; that a store is connected to only while a call runs; and that once Inspect or
+// Release has succeeded, nothing can happen any more that an earlier process on this host has sent to the store.
+package slot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// A Store is one whose connection can be closed. The next call connects again.
+type Store interface {
+	lock.Store
+	Close() error
+}
+
+// Slot is a daemon.Locker. Only Set may be called beside another call.
+type Slot struct {
+	// Owner is a token for the place in the queue, see lock.Record. It is set before the first Acquire.
+	Owner string
+
+	lock   *lock.Lock
+	store  Store
+	group  string
+	root   string // of this host's files
+	id     string // of this machine
+	bootID string
+	log    *slog.Logger
+	fenced bool // nothing that an earlier process on this host has sent to the store can happen any more
+
+	mu      sync.Mutex
+	ttl     time.Duration
+	restart context.CancelCauseFunc // ends the wait that goes on, to begin it with another ttl; nil before the first one
+}
+
+var _ daemon.Locker = (*Slot)(nil)
+
+// New returns the slot in the lock of a group, "" for the default group, of the host whose files are below root.
+// Until Set, a lock that it creates has one slot, and what it takes has no time-to-live. It does not use the store
+// yet.
+func New(store Store, group, root string, log *slog.Logger) (*Slot, error) {
+	id, err := host.MachineID(root)
+	if err != nil {
+		return nil, err
+	}
+	bootID, err := host.BootID(root)
+	if err != nil {
+		return nil, err
+	}
+	l, err := lock.New(store, group, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &Slot{lock: l, store: store, group: group, root: root, id: id, bootID: bootID, log: log}, nil
+}
+
+// Set sets the number of slots that a lock gets when it is created, and the time-to-live of what is taken from now
+// on, see lock.Record. A slot that is held stays as it is, and a wait goes on in its place.
+func (s *Slot) Set(max int, ttl time.Duration) error {
+	if err := s.lock.Declare(max); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ttl != ttl && s.restart != nil {
+		s.restart(lock.ErrKeepPlace)
+	}
+	s.ttl = ttl
+	return nil
+}
+
+// wait returns a context for a wait with the time-to-live that holds now. It ends with ctx, or when that changes.
+func (s *Slot) wait(ctx context.Context) (context.Context, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, s.restart = context.WithCancelCause(ctx)
+	return ctx, s.ttl
+}
+
+// LogValue says what to give locksmithctl to free the slot by hand.
+func (s *Slot) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("group", s.group), slog.String("id", s.id))
+}
+
+// identify tells the lock which host this is, as known now.
+func (s *Slot) identify() (lock.Record, error) {
+	self, disk, err := host.Self(s.root)
+	if err != nil {
+		return lock.Record{}, err
+	}
+	s.lock.Identify(self, disk)
+	return self, nil
+}
+
+// holder reports whether this host holds the slot, and its record.
+func (s *Slot) holder(ctx context.Context) (bool, lock.Record, error) {
+	if _, err := s.identify(); err != nil {
+		return false, lock.Record{}, err
+	}
+	held, record, err := s.lock.Holder(ctx, s.id)
+	return held, record, translate(err)
+}
+
+// Inspect implements daemon.Locker.
+func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
+	defer s.store.Close()
+	held, record, err := s.holder(ctx)
+	// A slot that is not of this boot is released next, which is a fence as well.
+	if err == nil && !s.fenced && (!held || record.BootID == s.bootID) {
+		if err := s.lock.Fence(ctx); err != nil {
+			return policy.NotHeld, translate(err)
+		}
+		s.fenced = true
+		held, record, err = s.holder(ctx)
+	}
+	switch {
+	case err != nil:
+		return policy.NotHeld, err
+	case !held:
+		return policy.NotHeld, nil
+	case record.BootID == s.bootID:
+		return policy.HeldThisBoot, nil
+	case record.BootID == "":
+		return policy.HeldUnrecorded, nil
+	}
+	return policy.HeldSinceBefore, nil
+}
+
+// StillHeld implements daemon.Locker.
+func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
+	defer s.store.Close()
+	held, _, err := s.holder(ctx)
+	return held, err
+}
+
+// Acquire implements daemon.Locker.
+func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
+	defer s.store.Close()
+	record, err := s.identify()
+	if err != nil {
+		return err
+	}
+	if record.Token, err = host.NewToken(s.root); err != nil {
+		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
+	}
+	record.Since, record.By, record.Version, record.Owner = time.Now().UTC(), "locksmithd", version, s.Owner
+	logged := "" // holders
+	waiting := func(w lock.WaitStatus, err error) {
+		if err != nil {
+			s.log.Warn("still waiting for a slot", "error", err)
+			blocked(err.Error())
+			return
+		}
+		if holders := w.Holders(); holders != logged {
+			logged = holders
+			s.log.Info("waiting for a slot", "holders", holders, "behind", w.Ahead)
+		}
+		blocked(w.String())
+	}
+	ctx, stop := keepingPlace(ctx)
+	defer stop()
+	for {
+		wait, ttl := s.wait(ctx)
+		record.TTL = ttl
+		err := s.lock.Acquire(wait, s.id, record, waiting)
+		if err == nil || ctx.Err() != nil || context.Cause(wait) != lock.ErrKeepPlace {
+			return translate(err)
+		}
+	}
+}
+
+// keepingPlace returns ctx with the daemon's cause of its end translated into the lock's.
+func keepingPlace(ctx context.Context) (context.Context, func()) {
+	translated, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if errors.Is(cause, daemon.ErrKeepPlace) {
+			cause = lock.ErrKeepPlace
+		}
+		cancel(cause)
+	})
+	return translated, func() { stop(); cancel(nil) }
+}
+
+// Release implements daemon.Locker.
+func (s *Slot) Release(ctx context.Context) error {
+	defer s.store.Close()
+	if _, err := s.identify(); err != nil {
+		return err
+	}
+	err := s.lock.Release(ctx, s.id)
+	if err == nil {
+		s.fenced = true
+	}
+	var notHeld *lock.NotHeldError
+	if errors.As(err, &notHeld) {
+		return nil
+	}
+	return translate(err)
+}
+
+// translate marks errors of unknown outcome for the daemon.
+func translate(err error) error {
+	if errors.Is(err, lock.ErrUnknown) {
+		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
+	}
+	return err
+}
