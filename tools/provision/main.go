@@ -1,10 +1,9 @@
 // Command provision puts the files and units of an Ignition configuration below a folder, as
 // Ignition does on a host before its first boot: provision ROOT <CONFIG.
 //
-// Versions 2.x of the configuration go through the parser of Ignition 0.35, versions 3.x through
-// that of Ignition 2.24. Whatever these warn of is an error here. Nothing is fetched: a file from
-// elsewhere becomes an empty one, and is named on standard output with its source. Users, disks,
-// and what is enabled are left out.
+// The parser of Ignition 0.35 reads versions 2.x of the configuration, that of Ignition 2.24 versions
+// 3.x. Their warnings are errors here. Nothing is fetched: a file from a URL becomes an empty one, and
+// its path and source go to standard output. Users, disks, and the enabling of units are ignored.
 package main
 
 import (
@@ -51,7 +50,7 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	return host.put(root, out)
 }
 
-// A file has its content from a URL, compressed with gzip(1) perhaps.
+// A file gets its content from a URL, compressed with gzip(1) if gzipped.
 type file struct {
 	path, source string
 	gzipped      bool
@@ -60,13 +59,13 @@ type file struct {
 
 type link struct{ path, target string }
 
-// A host is what both generations of a configuration come to.
+// A host is the content of a configuration of either generation.
 type host struct {
 	files []file
 	links []link
 }
 
-// parse finds out which generation the configuration is of.
+// parse reads a configuration of either generation.
 func parse(data []byte) (host, error) {
 	var c struct{ Ignition struct{ Version string } }
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -85,7 +84,7 @@ func parseVersion2(data []byte) (h host, err error) {
 	}
 	for _, f := range c.Storage.Files {
 		if f.Filesystem != "root" || f.Append {
-			return h, fmt.Errorf("%s: only new files of the root file system are known here", f.Path)
+			return h, fmt.Errorf("%s: only new files of the root file system are supported", f.Path)
 		}
 		h.files = append(h.files, file{f.Path, f.Contents.Source, f.Contents.Compression == "gzip", mode(f.Mode)})
 	}
@@ -108,7 +107,7 @@ func parseVersion3(data []byte) (h host, err error) {
 	}
 	for _, f := range c.Storage.Files {
 		if len(f.Append) > 0 {
-			return h, fmt.Errorf("%s: only new files are known here", f.Path)
+			return h, fmt.Errorf("%s: only new files are supported", f.Path)
 		}
 		h.files = append(h.files, file{f.Path, value(f.Contents.Source), value(f.Contents.Compression) == "gzip", mode(f.Mode)})
 	}
@@ -124,7 +123,7 @@ func parseVersion3(data []byte) (h host, err error) {
 	return h, nil
 }
 
-// value is what p points to, or the zero value for nil.
+// value returns *p, or the zero value if p is nil.
 func value[T any](p *T) T {
 	if p == nil {
 		var zero T
@@ -133,7 +132,7 @@ func value[T any](p *T) T {
 	return *p
 }
 
-// mode is Ignition's default where none is given.
+// mode returns the given mode, or Ignition's default.
 func mode(given *int) fs.FileMode {
 	if given == nil {
 		return 0o644
