@@ -8,14 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func readConfigurationDocument(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile("../../docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return string(data)
 }
 
@@ -68,7 +68,7 @@ func TestExamplesOfTheDocumentAreRight(t *testing.T) {
 	).Replace(blocks[0][1])
 	root := newRoot(t, map[string]string{etc: conf})
 	for _, program := range []Program{Daemon, CLI} {
-		c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: program, Root: root}) })
+		c := mustLoad(t, Options{Program: program, Root: root})
 		if c.Strategy != StrategyEtcdLock || c.Group != "lb" || strings.Count(c.Etcd.Endpoints, ",") != 1 || c.Window.String() != "Thu 04:00 for 1h" || len(c.Warnings) > 0 {
 			t.Errorf("the example gives %+v", c)
 		}
@@ -87,7 +87,7 @@ func TestExamplesOfTheDocumentAreRight(t *testing.T) {
 		for _, s := range c.Settings {
 			set = set || s.Origin.Kind == FromFile && s.Value != ""
 		}
-		// A half of a pair, and a file that is not here, are right as far as this goes.
+		// Half of a pair, or a file that is not here, is as right as an example can be.
 		if !set || err != nil && !strings.Contains(err.Error(), "set both or neither") && !strings.Contains(err.Error(), "no such file") {
 			t.Errorf("example %s: %v", m[1], err)
 		}

@@ -8,10 +8,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-// environmentFileTests are also what a real systemd is asked about. A nil want
-// is a file that is refused as a whole.
+// environmentFileTests are also given to a real systemd. A nil want is a file that is refused as a whole.
 var environmentFileTests = []struct {
 	name string
 	in   string
@@ -89,9 +90,7 @@ func TestEnvironmentFileSyntax(t *testing.T) {
 
 func TestEnvironmentFileKnowsItsLines(t *testing.T) {
 	f, err := parseEnvironmentFile([]byte("\n# comment\nA=1\r\nB='x\ny'\n\nexport C=1\n D=\\\n4\nA=5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	want := []assignment{{"A", "1", 3, "1"}, {"B", "x\ny", 4, "'x\ny'"}, {"D", "4", 8, "\\\n4"}, {"A", "5", 10, "5"}}
 	if len(f.assignments) != len(want) {
 		t.Fatalf("got %v, want %v", f.assignments, want)
@@ -129,9 +128,7 @@ func TestBadFilesGetOneErrorThatNamesThem(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(dir, test.name)
-			if err := test.make(path); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, test.make(path))
 			_, err := readEnvironmentFile(path)
 			if err == nil {
 				t.Fatal("accepted")
@@ -148,9 +145,7 @@ func TestBadFilesGetOneErrorThatNamesThem(t *testing.T) {
 
 func TestUnreadableFileIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "update.conf")
-	if err := os.WriteFile(path, []byte("A=1\n"), 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte("A=1\n"), 0))
 	read := make(chan error)
 	go func() {
 		if os.Geteuid() == 0 {
@@ -171,13 +166,9 @@ func TestUnreadableFileIsNamed(t *testing.T) {
 func TestMissingAndMaskedFilesAreEmpty(t *testing.T) {
 	dir := t.TempDir()
 	masked := filepath.Join(dir, "masked")
-	if err := os.Symlink("/dev/null", masked); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Symlink("/dev/null", masked))
 	plain := filepath.Join(dir, "plain")
-	if err := os.WriteFile(plain, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(plain, nil, 0o644))
 	for _, path := range []string{masked, filepath.Join(dir, "missing"), filepath.Join(dir, "missing/too"), filepath.Join(plain, "below")} {
 		f, err := readEnvironmentFile(path)
 		if err != nil || len(f.assignments) > 0 {
@@ -186,7 +177,7 @@ func TestMissingAndMaskedFilesAreEmpty(t *testing.T) {
 	}
 }
 
-// quote writes a value so that an environment file gives it back as it is.
+// quote returns a value as an environment file has to have it.
 func quote(value string) string {
 	return `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`, "`", "\\`", `$`, `\$`).Replace(value) + `"`
 }

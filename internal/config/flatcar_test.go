@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -32,9 +33,7 @@ type butane struct {
 func documentedDropIn(t *testing.T) butane {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/flatcar.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	_, section, found := strings.Cut(string(page), "\n## A drop-in\n")
 	_, example, opened := strings.Cut(section, "```yaml\n")
 	example, _, closed := strings.Cut(example, "```")
@@ -42,13 +41,11 @@ func documentedDropIn(t *testing.T) butane {
 		t.Fatal("docs/flatcar.md has no YAML example of a drop-in")
 	}
 	var b butane
-	if err := yaml.Unmarshal([]byte(example), &b); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, yaml.Unmarshal([]byte(example), &b))
 	return b
 }
 
-// shippedUnit is the unit that Flatcar ships, as far as hosts rely on it.
+// shippedUnit is the part of the unit that Flatcar ships on which hosts rely.
 const shippedUnit = `[Unit]
 After=update-engine.service
 ConditionVirtualization=!container
@@ -71,9 +68,7 @@ WantedBy=multi-user.target
 func TestFlatcarDropInIsValidToSystemd(t *testing.T) {
 	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
 	ours, err := os.ReadFile("../../systemd/locksmithd.service")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	units := documentedDropIn(t).Systemd.Units
 	if len(units) != 1 || len(units[0].Dropins) != 1 {
 		t.Fatalf("the example has units %+v, want one with one drop-in", units)
@@ -89,9 +84,7 @@ func TestFlatcarDropInIsValidToSystemd(t *testing.T) {
 		"usr/lib/systemd/system/shutdown.target":           "[Unit]\nDescription=shutdown\nDefaultDependencies=no\n",
 	})
 	for _, program := range []string{"opt/bin/locksmithd", "bin/kill"} {
-		if err := os.Chmod(filepath.Join(root, program), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Chmod(filepath.Join(root, program), 0o755))
 	}
 	args := []string{"verify", "--man=no", "--root=" + root, name}
 	out, err := exec.Command("systemd-analyze", args...).CombinedOutput()

@@ -16,9 +16,7 @@ func TestWhatUsersCanPostpone(t *testing.T) {
 		"LOCKSMITHD_MAX_POSTPONE=":     {5 * time.Minute, time.Hour, 0},
 	} {
 		for _, program := range []Program{Daemon, CLI} {
-			c := mustLoad(t, func() (*Config, error) {
-				return Load(Options{Program: program, Root: newRoot(t, map[string]string{etc: conf})})
-			})
+			c := mustLoad(t, Options{Program: program, Root: newRoot(t, map[string]string{etc: conf})})
 			if got := [3]time.Duration{c.LoginDelay, c.LoginRetry, c.MaxPostpone}; got != want {
 				t.Errorf("%s, %q: %v, want %v", program, conf, got, want)
 			}
@@ -63,9 +61,7 @@ func TestWarningsOfTimesThatAreTooShort(t *testing.T) {
 		window + "59s\nLOCKSMITHD_LOGIN_DELAY=0": "",
 		window + "10m30s\nLOCKSMITHD_LOGIN_DELAY=10m": "shorter LOCKSMITHD_LOGIN_DELAY",
 	} {
-		c := mustLoad(t, func() (*Config, error) {
-			return Load(Options{Program: Daemon, Root: newRoot(t, map[string]string{etc: conf})})
-		})
+		c := mustLoad(t, Options{Program: Daemon, Root: newRoot(t, map[string]string{etc: conf})})
 		if got := strings.Join(c.Warnings, "\n"); (warning == "") != (got == "") || !strings.Contains(got, warning) {
 			t.Errorf("%s: the warnings are %q, want %q", conf, got, warning)
 		}

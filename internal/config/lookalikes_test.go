@@ -5,16 +5,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-// lookalikes returns the warnings about a host's update.conf, with ETC for its path.
+// warningsOf returns the warnings about a host's update.conf, with ETC for its path.
 func warningsOf(t testing.TB, root string, o Options) string {
 	t.Helper()
 	o.Root = root
 	c, err := Load(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return strings.ReplaceAll(strings.Join(c.Warnings, "\n"), filepath.Join(root, etc), "ETC")
 }
 
@@ -55,7 +55,7 @@ func TestWhatLooksLikeASettingIsWarnedAboutAndDoesNotCount(t *testing.T) {
 		{"stableREBOOT_STRATEGY=off\n", "ETC:1: stableREBOOT_STRATEGY is not a setting of this file, did you mean REBOOT_STRATEGY?"},
 		{"stableLOCKSMITHD_GROUP=off\n", "ETC:1: stableLOCKSMITHD_GROUP is not a setting of this file, did you mean LOCKSMITHD_GROUP?"},
 
-		// What real files have besides, and comments.
+		// What real files have as well, and comments.
 		{"GROUP=stable\nSERVER=https://update.example.com/v1/update/\n", ""},
 		{"GROUP=ab51a000-02dc-4fc7-a6b0-c42881c89856\nSERVER=disabled\nMACHINE_ALIAS=\"web 1\"\nDOWNLOAD_USER=u\nDOWNLOAD_PASSWORD=p\nPCR_POLICY_SERVER=http://x\n", ""},
 		{"# REBOOT_STRATEGY=off\n#REBOOT_STRATEGY=off\n;LOCKSMITHD_GROUP=lb\n# such as \"REBOOT_STRATEGY=off\", or LOCKSMITHD_GROUP=lb\n", ""},
@@ -69,7 +69,7 @@ func TestWhatLooksLikeASettingIsWarnedAboutAndDoesNotCount(t *testing.T) {
 				t.Errorf("%s, %q: the warnings are\n%s\nwant\n%s", program, test.conf, got, test.want)
 			}
 		}
-		c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root}) })
+		c := mustLoad(t, Options{Program: Daemon, Root: root})
 		if c.Strategy != StrategyReboot {
 			t.Errorf("%q: the strategy is %s", test.conf, c.Strategy)
 		}
@@ -115,7 +115,7 @@ func TestNamesAreComparedBehindTheirPrefix(t *testing.T) {
 		"LOCKSMITHD_MAXX":     "LOCKSMITHD_MAX",
 		"LOCKSMITHD_DEBG":     "LOCKSMITHD_DEBUG",
 
-		// Neither: a guess would be nonsense.
+		// Not similar to anything: a guess would be nonsense.
 		"LOCKSMITHD_ID":                          "",
 		"LOCKSMITHD_TZ":                          "",
 		"LOCKSMITHD_FOO":                         "",
@@ -139,7 +139,7 @@ func TestNamesAreComparedBehindTheirPrefix(t *testing.T) {
 	}
 }
 
-// Before Flatcar the file was elsewhere. There it is a link, or nobody reads it.
+// Before Flatcar the file had another path. What is there now is a link, or nobody reads it.
 func TestOldUpdateConfThatIsNotReadIsWarnedAbout(t *testing.T) {
 	const old = "etc/coreos/update.conf"
 	const conf = "GROUP=stable\nREBOOT_STRATEGY=off\nLOCKSMITHD_GROUP=lb\n"
@@ -162,12 +162,8 @@ func TestOldUpdateConfThatIsNotReadIsWarnedAbout(t *testing.T) {
 	if got := warningsOf(t, root, Options{Program: Daemon}); got != "" {
 		t.Errorf("without settings: %s", got)
 	}
-	if err := os.RemoveAll(filepath.Join(root, "etc/coreos")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("flatcar", filepath.Join(root, "etc/coreos")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.RemoveAll(filepath.Join(root, "etc/coreos")))
+	must.Do(t, os.Symlink("flatcar", filepath.Join(root, "etc/coreos")))
 	writeFile(t, filepath.Join(root, etc), conf)
 	if got := warningsOf(t, root, Options{Program: Daemon}); got != "" {
 		t.Errorf("a link: %s", got)
@@ -210,8 +206,7 @@ func TestVariablesOfTheEnvironmentThatNobodyReadsAreWarnedAbout(t *testing.T) {
 	}
 }
 
-// Whatever is in a file, warnings are few and short, and what is in force is what the lines that
-// are settings say.
+// Whatever is in a file, warnings are few and short, and only the lines that are settings count.
 func FuzzLookalikes(f *testing.F) {
 	f.Add([]byte("GROUP=stableREBOOT_STRATEGY=off\nlocksmith:\n  group: lb\nREBOOT-STRATEGY=off\nLOCKSMITHD_GRUOP=\\n\n"))
 	f.Add([]byte("# xREBOOT_STRATEGY=off\n\"LOCKSMITHD_GROUP\":\n: :\n-:\n'\n=\n"))
@@ -248,4 +243,27 @@ func FuzzLookalikes(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWarningsAboutWhatLooksLikeASetting(t *testing.T) {
+	root := newRoot(t, map[string]string{
+		etc: "GROUP=stable\nSERVER=disabled\nMACHINE_ALIAS=x\nLOCKSMITHD_GRUOP=lb\nexport REBOOT_STRATEGY=off\nLOCKSMITHD_GROUP lb\nCOREOS_PUBLIC_IPV4=1\nexport X=1\n",
+		usr: "reboot_strategy=off\nLOCKSMITHCTL_GROUP=a\nLOCKSMITHD_COLOUR=blue\nREBOOT_STRTEGY=off\nLOCKSMITH_ENDPOINT=x\n",
+	})
+	c := mustLoad(t, Options{Program: Daemon, Root: root})
+	want := []string{
+		"ETC:4: LOCKSMITHD_GRUOP is not a setting of this file, did you mean LOCKSMITHD_GROUP?",
+		"ETC:5: this line is passed over and does not set REBOOT_STRATEGY: write REBOOT_STRATEGY=VALUE, with nothing before it",
+		"ETC:6: this line is passed over and does not set LOCKSMITHD_GROUP: write LOCKSMITHD_GROUP=VALUE, with nothing before it",
+		"USR:1: reboot_strategy is not a setting of this file, did you mean REBOOT_STRATEGY?",
+		"USR:2: LOCKSMITHCTL_GROUP is not a setting of this file, did you mean LOCKSMITHD_GROUP?",
+		"USR:3: LOCKSMITHD_COLOUR is not a setting of this file",
+		"USR:4: REBOOT_STRTEGY is not a setting of this file, did you mean REBOOT_STRATEGY?",
+		"USR:5: LOCKSMITH_ENDPOINT is not a setting of this file, did you mean LOCKSMITHD_ENDPOINT?",
+	}
+	got := strings.Join(c.Warnings, "\n")
+	got = strings.NewReplacer(filepath.Join(root, etc), "ETC", filepath.Join(root, usr), "USR").Replace(got)
+	if want := strings.Join(want, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 }

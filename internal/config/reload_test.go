@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestReloadThatWouldLoseSettingsByAccidentIsRefused(t *testing.T) {
@@ -46,14 +48,14 @@ func TestReloadThatWouldLoseSettingsByAccidentIsRefused(t *testing.T) {
 			write := func(path, content string) {
 				if content != missing {
 					writeFile(t, path, content)
-				} else if err := os.RemoveAll(path); err != nil {
-					t.Fatal(err)
+				} else {
+					must.Do(t, os.RemoveAll(path))
 				}
 			}
 			write(etcPath, test.etc)
 			write(usrPath, test.usr)
 			l := NewLoader(Options{Program: Daemon, Root: root, Environ: []string{test.environ}})
-			mustLoad(t, l.Load)
+			mustReload(t, l)
 
 			write(etcPath, test.toEtc)
 			write(usrPath, test.toUsr)
@@ -68,11 +70,11 @@ func TestReloadThatWouldLoseSettingsByAccidentIsRefused(t *testing.T) {
 				}
 			}
 
-			// The way out, and back.
+			// A reboot without a lock can be chosen, and the old configuration comes back.
 			for _, conf := range []string{"REBOOT_STRATEGY=reboot\n", test.etc} {
 				write(etcPath, conf)
 				write(usrPath, conf)
-				mustLoad(t, l.Load)
+				mustReload(t, l)
 			}
 		})
 	}
@@ -80,21 +82,107 @@ func TestReloadThatWouldLoseSettingsByAccidentIsRefused(t *testing.T) {
 
 // At the start nothing is in force: a missing file is an empty one.
 func TestStartWithoutFilesIsAccepted(t *testing.T) {
-	if c := mustLoad(t, NewLoader(Options{Program: Daemon, Root: t.TempDir()}).Load); c.Strategy != StrategyReboot {
+	if c := mustLoad(t, Options{Program: Daemon, Root: t.TempDir()}); c.Strategy != StrategyReboot {
 		t.Errorf("the strategy is %q", c.Strategy)
 	}
 }
 
-// A file may be read while it is being written: no beginning of it loses the lock.
+// A file may be read while it is being written. No part that is there by then loses the lock.
 func TestNoBeginningOfAFileLosesTheLock(t *testing.T) {
 	const conf = "# update_engine's\nGROUP=stable\nREBOOT_STRATEGY=\"etcd-lock\"\nLOCKSMITHD_GROUP=lb\nLOCKSMITHD_ENDPOINT=http://10.0.0.1:2379\n"
 	root := newRoot(t, map[string]string{etc: conf})
 	l := NewLoader(Options{Program: Daemon, Root: root})
-	mustLoad(t, l.Load)
+	mustReload(t, l)
 	for n := range conf {
 		writeFile(t, filepath.Join(root, etc), conf[:n])
 		if c, err := l.Load(); err == nil && c.Strategy != StrategyEtcdLock {
 			t.Errorf("%q is accepted as strategy %s", conf[:n], c.Strategy)
+		}
+	}
+}
+
+// systemd puts the files into the environment when the daemon starts. When they are read again, the environment
+// still has the old values.
+func TestReloadFollowsTheFilesAndKeepsTheEnvironment(t *testing.T) {
+	root := newRoot(t, map[string]string{
+		usr: "REBOOT_STRATEGY=reboot\nLOCKSMITHD_TRIGGER_GROUPS=usr\n",
+		etc: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_GROUP=\"old\"\nLOCKSMITHD_DEBUG=\nLOCKSMITHD_ENDPOINT=http://file:1\n",
+	})
+	l := NewLoader(Options{
+		Program: Daemon,
+		Root:    root,
+		Flags:   []Flag{{"etcd-username", "u"}, {"etcd-password", "p"}},
+		Environ: []string{
+			"REBOOT_STRATEGY=etcd-lock", "LOCKSMITHD_GROUP=old", "LOCKSMITHD_DEBUG=", "LOCKSMITHD_TRIGGER_GROUPS=usr", // from the files
+			"LOCKSMITHD_ENDPOINT=http://drop-in:1",  // differs
+			"LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", // in no file
+		},
+	})
+	type state struct {
+		group, endpoint, zone, trigger, user string
+		debug                                bool
+	}
+	check := func(when string, want state) *Config {
+		t.Helper()
+		c := mustReload(t, l)
+		got := state{c.Group, c.Etcd.Endpoints, c.setting(t, nameWindowTimezone).Value, strings.Join(c.TriggerGroups, ","), c.Etcd.Username, c.Debug}
+		if got != want {
+			t.Errorf("%s: got %+v, want %+v", when, got, want)
+		}
+		return c
+	}
+	c := check("at start", state{"old", "http://drop-in:1", "UTC", "usr", "u", false})
+	for name, want := range map[string]string{
+		nameStrategy:       filepath.Join(root, etc) + ":1",
+		nameGroup:          filepath.Join(root, etc) + ":2",
+		nameTriggerGroups:  filepath.Join(root, usr) + ":2",
+		nameEndpoint:       "environment LOCKSMITHD_ENDPOINT",
+		nameWindowTimezone: "environment LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
+		nameUsername:       "flag -etcd-username",
+	} {
+		if got := c.setting(t, name).Origin.String(); got != want {
+			t.Errorf("%s comes from %q, want %q", name, got, want)
+		}
+	}
+	check("without a change", state{"old", "http://drop-in:1", "UTC", "usr", "u", false})
+
+	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_GROUP=new\nLOCKSMITHD_DEBUG=1\n"+
+		"LOCKSMITHD_ENDPOINT=http://other:1\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Asia/Tokyo\nLOCKSMITHD_TRIGGER_GROUPS=etc\nLOCKSMITHD_ETCD_USERNAME=file\n")
+	check("changed", state{"new", "http://drop-in:1", "UTC", "etc", "u", true})
+
+	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\n")
+	check("removed", state{"", "http://drop-in:1", "UTC", "usr", "u", false})
+
+	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=http://drop-in:1\n")
+	check("equal for a while", state{"", "http://drop-in:1", "UTC", "usr", "u", false})
+	writeFile(t, filepath.Join(root, etc), "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=http://other:1\n")
+	check("different again", state{"", "http://drop-in:1", "UTC", "usr", "u", false})
+
+	writeFile(t, filepath.Join(root, etc), "LOCKSMITHD_GROUP=back\nREBOOT_STRATEGY=on\n")
+	if _, err := l.Load(); err == nil {
+		t.Error("a wrong file is accepted")
+	}
+	writeFile(t, filepath.Join(root, etc), "LOCKSMITHD_GROUP=back\nREBOOT_STRATEGY=etcd-lock\n")
+	check("back", state{"back", "http://drop-in:1", "UTC", "usr", "u", false})
+}
+
+// The daemon keeps its connection, and its place in the queue, for as long as the lock is the same.
+func TestLockIsTheSameUntilItsSettingsChange(t *testing.T) {
+	const conf = "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=http://a:1,http://b:1\nLOCKSMITHD_GROUP=lb\n"
+	root := newRoot(t, map[string]string{etc: conf})
+	l := NewLoader(Options{Program: Daemon, Root: root})
+	before := mustReload(t, l).Lock
+	for conf, same := range map[string]bool{
+		"# a new line\n" + conf + "LOCKSMITHD_MAX=7\n":                                  true,
+		strings.Replace(conf, "http://a:1,http://b:1", "' http://a:1, http://b:1,'", 1): true,
+		strings.Replace(conf, "http://a:1,", "", 1):                                     false,
+		strings.Replace(conf, "lb", "db", 1):                                            false,
+		conf + "LOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD=p\n":               false,
+		strings.Replace(conf, "LOCKSMITHD_ENDPOINT=http://a:1,http://b:1\n", "", 1):     false,
+	} {
+		writeFile(t, filepath.Join(root, etc), conf)
+		if after := mustReload(t, l).Lock; (after == before) != same {
+			t.Errorf("after a reload of %q the lock is %+v, was %+v", conf, after, before)
 		}
 	}
 }

@@ -1,10 +1,14 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/lock/etcd"
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // newSecrets returns a folder with files that only their owner can read.
@@ -12,9 +16,7 @@ func newSecrets(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range names {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("geh3im\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte("geh3im\n"), 0o600))
 	}
 	return dir
 }
@@ -31,13 +33,13 @@ func TestPasswordComesFromAFile(t *testing.T) {
 	}{
 		{"in update.conf", user + file, nil, "", ""},
 		{"in a flag", user, []Flag{{"etcd-password-file", password}}, "", ""},
-		{"and the password, too", user + file + "LOCKSMITHD_ETCD_PASSWORD=geh3im\n", nil,
+		{"beside a password", user + file + "LOCKSMITHD_ETCD_PASSWORD=geh3im\n", nil,
 			`LOCKSMITHD_ETCD_PASSWORD_FILE="` + password + `" (CONF:3): `, "LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:4) is set as well: set one of them"},
 		{"without a user", "REBOOT_STRATEGY=etcd-lock\n" + file, nil,
 			`LOCKSMITHD_ETCD_PASSWORD_FILE="` + password + `" (CONF:2): `, "it is set without LOCKSMITHD_ETCD_USERNAME"},
 		{"that is missing", user + "LOCKSMITHD_ETCD_PASSWORD_FILE=/missing\n", nil, `LOCKSMITHD_ETCD_PASSWORD_FILE="/missing" (CONF:3): `, "no such file"},
-		{"that is none", user, []Flag{{"etcd-password-file", "/etc"}}, `-etcd-password-file="/etc" (command line): `, "a directory, not a file"},
-		{"whose name spans lines", user, []Flag{{"etcd-password-file", "/\n"}}, `-etcd-password-file="/\n" (command line): `, "cannot be printed"},
+		{"that is a directory", user, []Flag{{"etcd-password-file", "/etc"}}, `-etcd-password-file="/etc" (command line): `, "a directory, not a file"},
+		{"with a name that spans lines", user, []Flag{{"etcd-password-file", "/\n"}}, `-etcd-password-file="/\n" (command line): `, "cannot be printed"},
 	} {
 		for _, program := range []Program{Daemon, CLI} {
 			t.Run(string(program)+"/"+test.name, func(t *testing.T) {
@@ -66,12 +68,8 @@ func TestCredentialsCountWhereNothingElseIsSet(t *testing.T) {
 	certs := newCertificates(t)
 	dir := newSecrets(t, "locksmithd.etcd-password")
 	key, err := os.ReadFile(certs.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "locksmithd.etcd-key"), key, 0o400); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
+	must.Do(t, os.WriteFile(filepath.Join(dir, "locksmithd.etcd-key"), key, 0o400))
 	other := filepath.Join(newSecrets(t, "other"), "other")
 	const base = "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ENDPOINT=https://a:1\n"
 	cert := "LOCKSMITHD_ETCD_CERTFILE=" + certs.cert + "\n"
@@ -115,14 +113,12 @@ func TestSecretsThatOthersCanSeeAreWarnedAbout(t *testing.T) {
 	certs := newCertificates(t)
 	password := filepath.Join(newSecrets(t, "password"), "password")
 	for _, file := range []string{password, certs.key} {
-		if err := os.Chmod(file, 0o640); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Chmod(file, 0o640))
 	}
 	root := newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=https://a:1\nLOCKSMITHD_ETCD_CERTFILE=" + certs.cert +
 		"\nLOCKSMITHD_ETCD_KEYFILE=" + certs.key + "\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD_FILE=" + password + "\n"})
 	conf := filepath.Join(root, etc)
-	c := mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root}) })
+	c := mustLoad(t, Options{Program: Daemon, Root: root})
 	want := `LOCKSMITHD_ETCD_KEYFILE="KEY" (CONF:4): other users than its owner may read KEY (mode 0640): run chmod 600 KEY
 LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): other users than its owner may read PASSWORD (mode 0640): run chmod 600 PASSWORD`
 	if got := strings.NewReplacer(conf, "CONF", certs.key, "KEY", password, "PASSWORD").Replace(strings.Join(c.Warnings, "\n")); got != want {
@@ -131,10 +127,8 @@ LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): other users than its owner ma
 
 	root = newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD=geh3im\n"})
 	conf = filepath.Join(root, etc)
-	if err := os.Chmod(conf, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c = mustLoad(t, func() (*Config, error) { return Load(Options{Program: CLI, Root: root}) })
+	must.Do(t, os.Chmod(conf, 0o644))
+	c = mustLoad(t, Options{Program: CLI, Root: root})
 	want = "LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:3): other users than its owner may read CONF (mode 0644): run chmod 600 CONF"
 	if got := strings.ReplaceAll(strings.Join(c.Warnings, "\n"), conf, "CONF"); got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -142,9 +136,45 @@ LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): other users than its owner ma
 
 	flags := []Flag{{"etcd-username", "u"}, {"etcd-password", "geh3im"}}
 	root = newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=etcd-lock\n"})
-	c = mustLoad(t, func() (*Config, error) { return Load(Options{Program: Daemon, Root: root, Flags: flags}) })
+	c = mustLoad(t, Options{Program: Daemon, Root: root, Flags: flags})
 	want = "-etcd-password=(hidden) (command line): every user of this host can see it with ps: write it into a file and set LOCKSMITHD_ETCD_PASSWORD_FILE"
 	if got := strings.Join(c.Warnings, "\n"); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNoPasswordIsEverShown(t *testing.T) {
+	const secret = "geh3im"
+	tests := []struct {
+		name    string
+		conf    string
+		flags   []Flag
+		environ []string
+	}{
+		{"right", "LOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD=" + secret + "\n", nil, nil},
+		{"without a user", "LOCKSMITHD_ETCD_PASSWORD=" + secret + "\n", nil, nil},
+		{"flag", "", []Flag{{"etcd-password", secret}}, nil},
+		{"environment", "", nil, []string{"LOCKSMITHCTL_ETCD_PASSWORD=" + secret, "LOCKSMITHD_ETCD_PASSWORD=" + secret}},
+		{"misspelt", "LOCKSMITHD_ETCD_PASWORD=" + secret + "\n", nil, nil},
+		{"exported", "export LOCKSMITHD_ETCD_PASSWORD=" + secret + "\n", nil, nil},
+		{"without an equals sign", "LOCKSMITHD_ETCD_PASSWORD " + secret + "\n", nil, nil},
+		{"not UTF-8", "LOCKSMITHD_ETCD_PASSWORD=" + secret + "\xff\n", nil, nil},
+		{"in an endpoint", "LOCKSMITHD_ENDPOINT=http://user:" + secret + "@10.0.0.1:2379\n", nil, nil},
+		{"in an endpoint, with special characters", "LOCKSMITHD_ENDPOINT=http://user:" + secret + "/%@" + secret + ",@10.0.0.1:2379\n", nil, nil},
+	}
+	for _, test := range tests {
+		for _, program := range []Program{Daemon, CLI} {
+			root := newRoot(t, map[string]string{etc: test.conf, usr: "REBOOT_STRATEGY=etcd-lock\n"})
+			c, err := Load(Options{Program: program, Root: root, Flags: test.flags, Environ: test.environ})
+			c.Etcd = etcd.Config{} // which needs it
+			if out := fmt.Sprintf("%v\n%+v", err, *c); strings.Contains(out, secret) {
+				t.Errorf("%s, %s: %s", program, test.name, out)
+			}
+		}
+	}
+	root := newRoot(t, map[string]string{etc: tests[0].conf})
+	c := mustLoad(t, Options{Program: CLI, Root: root})
+	if s := c.setting(t, namePassword); s.Value != "(hidden)" || c.Etcd.Password != secret {
+		t.Errorf("password is %q, %+v", c.Etcd.Password, s)
 	}
 }

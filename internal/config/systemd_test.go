@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 	"github.com/locksmithd/locksmith/test/randtest"
 )
@@ -31,7 +32,7 @@ func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 		inputs = append(inputs, randomEnvironmentFile(random))
 	}
 	if version < 254 {
-		// There a comment that ends in a backslash goes on; ours follows the newer ones.
+		// Such a systemd continues a comment that ends in a backslash; our parser follows newer ones.
 		inputs = withoutContinuedComments(inputs)
 	}
 
@@ -52,9 +53,8 @@ func TestUpdateConfIsReadAsSystemdReadsIt(t *testing.T) {
 	}
 }
 
-// TestBothUpdateConfFilesAreMergedAsSystemdMergesThem has a real systemd read two
-// files, as the unit has it do, and compares what a service sees with what we
-// make of the files, above all where the stronger one has an empty value.
+// TestBothUpdateConfFilesAreMergedAsSystemdMergesThem compares what a service of a real systemd sees of two files with
+// what we read in them, above all where the stronger one has an empty value.
 func TestBothUpdateConfFilesAreMergedAsSystemdMergesThem(t *testing.T) {
 	nspawntest.Require(t)
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
@@ -78,9 +78,7 @@ func TestBothUpdateConfFilesAreMergedAsSystemdMergesThem(t *testing.T) {
 	for i, got := range readBySystemd(t, cases) {
 		root := newRoot(t, map[string]string{usr: cases[i][0], etc: cases[i][1]})
 		files, err := readFiles(root)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		want := map[string]string{}
 		for _, d := range Definitions() {
 			for _, name := range d.variables() {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // certificates are the paths of PEM files.
@@ -37,9 +39,7 @@ func newCertificates(t *testing.T) certificates {
 func writeCertificate(t *testing.T, certPath, keyPath string, until time.Time) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: "test"},
@@ -47,18 +47,12 @@ func writeCertificate(t *testing.T, certPath, keyPath string, until time.Time) {
 		NotAfter:     until,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	writeFile(t, certPath, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	writeFile(t, keyPath, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
-	if err := os.Chmod(keyPath, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Chmod(keyPath, 0o600))
 }
 
 func TestCombinationsOfCertificatesAndUser(t *testing.T) {
@@ -106,9 +100,7 @@ func TestCertificatesWithoutEncryptionAreWarnedAbout(t *testing.T) {
 	c := newCertificates(t)
 	for _, ca := range []string{c.ca, "/missing", "/etc"} {
 		for _, endpoint := range []string{"http://127.0.0.1:2379", " HTTP://127.0.0.1:2379"} {
-			config := mustLoad(t, func() (*Config, error) {
-				return Load(Options{Program: CLI, Root: t.TempDir(), Flags: []Flag{{"endpoint", endpoint}, {"etcd-cafile", ca}, {"etcd-certfile", c.expired}, {"etcd-keyfile", "/missing"}}})
-			})
+			config := mustLoad(t, Options{Program: CLI, Root: t.TempDir(), Flags: []Flag{{"endpoint", endpoint}, {"etcd-cafile", ca}, {"etcd-certfile", c.expired}, {"etcd-keyfile", "/missing"}}})
 			if w := config.Warnings; len(w) != 3 || !strings.HasPrefix(w[0], `-etcd-cafile="`+ca+`" (command line): it has no effect`) || !strings.Contains(w[0], endpoint) {
 				t.Errorf("warnings %q", w)
 			}
