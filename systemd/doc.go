@@ -1,5 +1,5 @@
-// Package systemd talks to systemd: to logind and the service manager over the system bus, and
-// through the notification socket. It also reads unit files.
+// Package systemd is this program's side of systemd: of logind, the service manager, its
+// notifications and its unit files.
 //
 // Nothing here waits without a bound: connecting, every call and every write to the bus has a
 // deadline. An error never stands for an answer: if logind cannot be asked about sessions or

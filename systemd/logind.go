@@ -21,8 +21,8 @@ const (
 // Logind talks to systemd-logind, see org.freedesktop.login1(5). It is safe for concurrent use. Each
 // call to logind takes ten seconds at most.
 //
-// The texts that it returns are written by other users: control characters in them are escaped, and
-// long ones are cut.
+// Other users write the texts that it returns: unprintable characters in them are escaped, and long
+// texts are cut.
 type Logind struct{ conn *dbus.Conn }
 
 // NewLogind returns a Logind on a connection to the system bus. The caller closes the connection.
@@ -92,11 +92,11 @@ func (l *Logind) atWork(ctx context.Context, path dbus.ObjectPath) (bool, error)
 	return class == "user" || strings.HasPrefix(class, "user-"), err
 }
 
-// errElsewhere are the names of errors by which logind says that a process is in no session that it
+// noSessionErrors are the names of errors by which logind says that a process is in no session that it
 // knows. Since systemd 257 the second one is for a process outside logind's own tree of control
 // groups, such as one that entered a container from outside; the others are for a control group that
 // belongs to no session, and for a process that has ended.
-var errElsewhere = []string{
+var noSessionErrors = []string{
 	errNoSessionForPID, "System.Error.EUNATCH", "System.Error.ENXIO", "System.Error.ENODATA", "System.Error.ENOMEDIUM",
 	"System.Error.ESRCH", "org.freedesktop.DBus.Error.UnixProcessIdUnknown",
 }
@@ -106,7 +106,7 @@ var errElsewhere = []string{
 func (l *Logind) sessionOf(ctx context.Context, pid uint32) (s Session, err error) {
 	var path dbus.ObjectPath
 	err = l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{pid}, &path)
-	if answered(err, errElsewhere...) {
+	if answered(err, noSessionErrors...) {
 		return Session{}, nil
 	}
 	if err == nil {
@@ -122,10 +122,10 @@ func (l *Logind) sessionOf(ctx context.Context, pid uint32) (s Session, err erro
 	return s, nil
 }
 
-// OtherSessions returns Sessions without those of the user who runs this process. Such a session is
-// the one that this process belongs to, as it does when sudo started it. run0(1) gives what it starts
-// a session of its own; then the session that run0 was called from is left out as well: it is on the
-// same terminal, or one of its processes holds the terminal's other end.
+// OtherSessions returns Sessions without the caller's own: the session that this process belongs to,
+// as it does when sudo started it, and the session from which that one was started. run0(1) gives what
+// it starts a session of its own; the session that run0 was called from is on the same terminal, or
+// one of its processes holds the terminal's other end.
 func (l *Logind) OtherSessions(ctx context.Context) ([]Session, error) {
 	all, err := l.Sessions(ctx)
 	if err != nil {

@@ -54,8 +54,8 @@ func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 }
 
 // Schedule asks logind to reboot the machine at a time, and to announce that to users, beginning with
-// the message. It replaces whatever is scheduled: the caller checks first. If the error is ErrRefused,
-// nothing was scheduled; after any other error the reboot may be scheduled.
+// the message. It replaces whatever is scheduled: the caller checks first. If the error matches
+// ErrRefused, nothing was scheduled; after any other error the reboot may be scheduled.
 //
 // Since systemd 257 logind refuses this to everybody while an inhibitor of mode block is held,
 // whatever polkit allows.
@@ -93,8 +93,8 @@ func (l *Logind) setWallMessage(ctx context.Context, message string) error {
 }
 
 // Reboot asks logind to reboot the machine without asking for a password. It returns nil once logind
-// has accepted. If the error is ErrRefused, no reboot was started; after any other error it may have
-// started.
+// has accepted. If the error matches ErrRefused, no reboot was started; after any other error it may
+// have started.
 //
 // Without force, logind is asked to refuse while an inhibitor blocks shutdowns; with force, to ignore
 // inhibitors. A logind that is too old for these flags decides by itself. If logind refuses a forced

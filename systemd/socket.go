@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// writeTimeout bounds one write to the bus, during which godbus holds its locks.
+	// writeTimeout bounds one write to the bus, during which godbus holds its locks. A bus that takes
+	// nothing for this long will not recover.
 	writeTimeout = 10 * time.Second
 	// maxMessage bounds a message, in bytes: no message that this program needs is longer. The bus
 	// lets others send 32 MiB, which is all the memory that the unit file grants.

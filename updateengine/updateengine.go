@@ -162,7 +162,7 @@ var errUnanswered = errors.New("the bus went away, and may have taken it: either
 //
 // The daemon asks the bus who sent the signal, and the bus can answer only while the sender is connected. So
 // EmitNeedReboot waits until the bus has taken the signal, and then for two more seconds, because a sender
-// cannot find out when the daemon has asked. If the bus goes away in these seconds, the error is ErrBusGone.
+// cannot find out when the daemon has asked. If the bus goes away in these seconds, the error matches ErrBusGone.
 // The caller closes conn.
 func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 	if err := conn.Emit(objectPath, signalName, int64(0), float64(0), NeedReboot, "", int64(0)); err != nil {

@@ -94,10 +94,10 @@ func Lock(ctx context.Context, path string, log *slog.Logger) (*File, error) {
 
 // lock opens the file and takes the lock. mine is false if another process holds it that cannot be a coordinator.
 func (f *File) lock(ctx context.Context) (mine bool, err error) {
-	enough := time.NewTimer(patience)
-	defer enough.Stop()
-	again := time.NewTicker(retryEvery)
-	defer again.Stop()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
 	for last := false; ; {
 		if f.locked, mine, err = lockPath(f.path); err != nil || mine {
 			return mine, err
@@ -111,8 +111,8 @@ func (f *File) lock(ctx context.Context) (mine bool, err error) {
 			return false, held
 		}
 		select {
-		case <-again.C:
-		case <-enough.C:
+		case <-retry.C:
+		case <-timeout.C:
 			last = true
 		case <-ctx.Done():
 			return false, fmt.Errorf("wait for the lock on %s: %w", f.path, context.Cause(ctx))
