@@ -10,9 +10,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// What a script may set for the program under test: the user id that it
-// believes to run as, and the time that it believes it is. Everything else is
-// real.
+// What a script may set for the program under test: the user id that it believes to run as, and the time that it
+// believes it is. Everything else is real.
 const (
 	euidVariable = "TEST_EUID"
 	nowVariable  = "TEST_NOW" // RFC 3339

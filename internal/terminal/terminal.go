@@ -1,5 +1,4 @@
-// Package terminal shows a view that is redrawn in place, for people who watch
-// something go on.
+// Package terminal shows a view that is redrawn in place, for people who watch something go on.
 //
 // It guarantees that Close gives a terminal back as it was, with what was on it
 // before. It does not guarantee that what it is given to draw is harmless:
@@ -38,8 +37,7 @@ func Open(out *os.File) (*Screen, error) {
 	return &Screen{out}, err
 }
 
-// Size returns the number of characters and of lines that the terminal has at
-// present.
+// Size returns the number of characters and of lines that the terminal has at present.
 func (s *Screen) Size() (width, height int) {
 	width, height, ok := size(s.out)
 	if !ok || width == 0 || height == 0 {
@@ -61,8 +59,7 @@ func (s *Screen) Close() error {
 	return err
 }
 
-// size asks a terminal for its size, ioctl_tty(2). ok is false for what is no
-// terminal.
+// size asks a terminal for its size, ioctl_tty(2). ok is false for what is no terminal.
 func size(f *os.File) (width, height int, ok bool) {
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
