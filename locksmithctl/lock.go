@@ -25,7 +25,7 @@ waits beside that process, and does not take its place.
 locksmithd releases the slot of its own machine when it starts, whoever took it.
 Until then, or until "locksmithctl unlock", one host less can reboot: a slot that is
 taken by hand has no time-to-live.`,
-		Args: takes(0, 1, "at most one argument, a machine id"),
+		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := queue.check(); err != nil {
 				return err

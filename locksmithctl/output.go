@@ -76,18 +76,15 @@ func (a *app) startNotes() notes {
 	return n
 }
 
+// add is for one goroutine only: what it makes room for is its own.
 func (n notes) add(text string) {
-	for {
-		select {
-		case n.texts <- text:
-			return
-		default:
-		}
+	if len(n.texts) == cap(n.texts) {
 		select {
 		case <-n.texts:
 		default:
 		}
 	}
+	n.texts <- text
 }
 
 // end waits until all are written, for a second at most.

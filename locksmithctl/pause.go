@@ -60,7 +60,11 @@ Other programs that share the lock may not know about pauses, and then are not s
 
 // pause pauses the group, or all of them, and says what it replaced and whom it does not stop.
 func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInfo, length time.Duration) error {
-	replaced, err := s.pauser(all).Pause(ctx, info, length)
+	pause := s.Pause
+	if all {
+		pause = s.groups.Pause
+	}
+	replaced, err := pause(ctx, info, length)
 	if err != nil {
 		return s.explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
 	}

@@ -31,7 +31,11 @@ with -all-groups, the latter without. resume says so if the other one stays.`,
 }
 
 func (a *app) resume(ctx context.Context, s session, all bool) error {
-	was, err := s.pauser(all).Resume(ctx)
+	resume := s.Resume
+	if all {
+		resume = s.groups.Resume
+	}
+	was, err := resume(ctx)
 	if err != nil {
 		return s.explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
 	}

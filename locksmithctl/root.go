@@ -133,3 +133,11 @@ func takes(least, most int, what string) cobra.PositionalArgs {
 		return nil
 	}
 }
+
+// takesID checks the arguments of a command that is about a machine. An id may come from an unset variable of a script.
+func takesID(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 && args[0] == "" {
+		return errors.New("the machine id is empty")
+	}
+	return takes(0, 1, "at most one argument, a machine id")(cmd, args)
+}

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/lock"
@@ -45,20 +43,6 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 	err = use(session{l, lock.NewGroups(store, cfg.Max), cfg})
 	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
 	return err
-}
-
-// pauser pauses one group, or all groups.
-type pauser interface {
-	Pause(ctx context.Context, info lock.PauseInfo, d time.Duration) (*lock.Pause, error)
-	Resume(ctx context.Context) (*lock.Pause, error)
-}
-
-// pauser returns what pauses this group, or all groups.
-func (s session) pauser(all bool) pauser {
-	if all {
-		return s.groups
-	}
-	return s.Lock
 }
 
 // explain adds to an error of the lock what to do if it is unknown what happened.

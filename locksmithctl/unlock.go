@@ -36,7 +36,7 @@ is given.
 
 A host that is about to reboot, or is down, needs its slot: without it, another one
 may go down at the same time.`,
-		Args: takes(0, 1, "at most one argument, a machine id"),
+		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			several := expired || olderThan != 0
 			switch {
@@ -105,7 +105,11 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		return err
 	}
 	if !yes {
-		if err := a.confirm(ctx, fmt.Sprintf("free %s? [y/N] ", these(len(victims)))); err != nil {
+		which := "this slot"
+		if n := len(victims); n > 1 {
+			which = fmt.Sprintf("these %d slots", n)
+		}
+		if err := a.confirm(ctx, "free "+which+"? [y/N] "); err != nil {
 			return err
 		}
 	}
@@ -141,13 +145,6 @@ func noneExpired(holders []lock.HolderInfo) string {
 		return fmt.Sprintf(`no slot can expire, because none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that have been held for that time`, view.HolderNames(lasting))
 	}
 	return fmt.Sprintf(`no slot has expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that have been held for that time`, view.HolderNames(lasting))
-}
-
-func these(n int) string {
-	if n == 1 {
-		return "this slot"
-	}
-	return fmt.Sprintf("these %d slots", n)
 }
 
 // confirm asks on the terminal, and fails unless the answer is yes.

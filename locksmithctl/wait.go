@@ -21,13 +21,8 @@ func (a *app) waitCommand() *cobra.Command {
 		Long: `wait returns once the machine with this id, by default every machine, neither holds a
 slot nor waits for one. It changes nothing. It waits as long as it takes, also while
 etcd cannot be reached; with -timeout it fails after that time, and says who is left.`,
-		Args: takes(0, 1, "at most one argument, a machine id"),
+		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, id := range args {
-				if err := notEmpty(id); err != nil {
-					return err
-				}
-			}
 			return a.withExistingLock(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -26,30 +27,20 @@ func (a *app) watchStatus(ctx context.Context, s session, format view.Format) (e
 		if w.screen, err = terminal.Open(out); err != nil {
 			return fmt.Errorf("write the result: %w", err)
 		}
-		defer func() {
-			if failed := w.screen.Close(); err == nil {
-				err = failed
-			}
-		}()
+		defer func() { err = cmp.Or(err, w.screen.Close()) }()
 	}
 	return w.run(ctx, s)
-}
-
-// observation is an overview of a lock, or why there is none.
-type observation struct {
-	overview lock.Overview
-	err      error
 }
 
 func (w *watcher) run(ctx context.Context, s session) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	observed := make(chan observation)
+	observed := make(chan func() error)
 	ended := make(chan error, 1)
 	go func() {
 		ended <- s.WatchOverview(ctx, func(o lock.Overview, err error) {
 			select {
-			case observed <- observation{o, err}:
+			case observed <- func() error { return w.observe(o, err) }:
 			case <-ctx.Done():
 			}
 		})
@@ -66,8 +57,8 @@ func (w *watcher) run(ctx context.Context, s session) error {
 				return nil
 			}
 			return err
-		case o := <-observed:
-			err = w.observe(o)
+		case show := <-observed:
+			err = show()
 		case <-second.C:
 			err = w.draw()
 		}
@@ -77,22 +68,22 @@ func (w *watcher) run(ctx context.Context, s session) error {
 	}
 }
 
-// observe shows what has changed.
-func (w *watcher) observe(o observation) error {
+// observe takes in an overview, or why there is none, and shows what has changed.
+func (w *watcher) observe(o lock.Overview, failure error) error {
 	now := w.now()
 	changed := false
-	if o.err != nil {
-		changed = w.watch.Fail(o.err)
+	if failure != nil {
+		changed = w.watch.Fail(failure)
 	} else {
-		changed = w.watch.Observe(o.overview, now)
+		changed = w.watch.Observe(o, now)
 	}
 	switch {
 	case w.screen != nil:
 		return w.draw()
 	case !changed:
 		return nil
-	case o.err != nil:
-		w.note("%v; still trying", o.err)
+	case failure != nil:
+		w.note("%v; still trying", failure)
 		return nil
 	case w.format.ForPrograms():
 		text, err := w.watch.Document(w.format, now)

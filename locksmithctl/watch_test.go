@@ -19,7 +19,7 @@ func TestWatchWritesNothingWithoutAChange(t *testing.T) {
 		w := &watcher{app: &app{process: process{stdout: &out, now: time.Now}}, format: f, watch: view.NewWatch("")}
 		for i, o := range []lock.Overview{free, free, held, held} {
 			before := out.Len()
-			must.Do(t, w.observe(observation{overview: o}))
+			must.Do(t, w.observe(o, nil))
 			if changed := i%2 == 0; (out.Len() > before) != changed {
 				t.Errorf("%v: overview %d was written: %v", f, i, !changed)
 			}
