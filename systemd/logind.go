@@ -148,6 +148,16 @@ func (l *Logind) OtherSessions(ctx context.Context) ([]Session, error) {
 	}), nil
 }
 
+// Instance returns the unique name of the logind that owns the well-known name now. A restarted logind
+// has another one.
+func (l *Logind) Instance(ctx context.Context) (string, error) {
+	var name string
+	if err := call(ctx, l.conn.BusObject(), "org.freedesktop.DBus.GetNameOwner", []any{logindName}, &name); err != nil {
+		return "", fmt.Errorf("ask the bus for logind's name: %w", err)
+	}
+	return name, nil
+}
+
 // property reads a property of one of logind's objects.
 func property[T any](ctx context.Context, l *Logind, path dbus.ObjectPath, iface, name string) (value T, err error) {
 	err = readProperty(ctx, l.conn.Object(logindName, path), iface, name, &value)

@@ -133,10 +133,10 @@ func (f *File) Set(strategy string, state State) error {
 	if err == nil && !current {
 		err = ErrReplaced
 	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", f.path, errors.Join(err, os.Remove(next.Name()), next.Close()))
+	if err == nil {
+		err = os.Rename(next.Name(), f.path)
 	}
-	if err := os.Rename(next.Name(), f.path); err != nil {
+	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, errors.Join(err, os.Remove(next.Name()), next.Close()))
 	}
 	// Only now may the old lock be released: the path names the new file, which was locked before it got that name.
@@ -221,16 +221,14 @@ func lockPath(path string) (file *os.File, mine bool, err error) {
 		}
 		lockErr := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		current, err := isAt(file, path)
+		if current && (lockErr == nil || errors.Is(lockErr, syscall.EWOULDBLOCK)) {
+			return file, lockErr == nil, nil
+		}
+		file.Close()
 		switch {
 		case err != nil:
-			file.Close()
 			return nil, false, fmt.Errorf("lock coordinator file: %w", err)
-		case !current:
-			file.Close()
-		case lockErr == nil, errors.Is(lockErr, syscall.EWOULDBLOCK):
-			return file, lockErr == nil, nil
-		default:
-			file.Close()
+		case current:
 			return nil, false, fmt.Errorf("lock coordinator file %s: %w", path, lockErr)
 		}
 	}
