@@ -82,32 +82,28 @@ func (h machine) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx)
 
 // updates translates what update_engine and requesters say, until the channel
 // closes.
-func updates(events <-chan updateengine.Event, log *slog.Logger) <-chan policy.Update {
-	out := make(chan policy.Update)
+func updates(events <-chan updateengine.Event, log *slog.Logger) <-chan policy.Event {
+	out := make(chan policy.Event)
 	go func() {
 		defer close(out)
 		for e := range events {
 			log.Debug("update", "source", e.Source, "operation", e.Status.Operation, "version", e.Status.NewVersion)
-			if e.Source == updateengine.Requester {
+			switch e.Source {
+			case updateengine.Gone:
+				out <- policy.Absent{Source: policy.Engine}
+			case updateengine.Requester:
 				log.Info("a reboot was asked for or called off by hand", "by", e.By, "operation", e.Status.Operation)
+				out <- update(policy.Requester, e.Status)
+			default:
+				out <- update(policy.Engine, e.Status)
 			}
-			out <- update(e.Source, e.Status)
 		}
 	}()
 	return out
 }
 
-func update(source updateengine.Source, s updateengine.Status) policy.Update {
-	u := policy.Update{Pending: s.NeedReboot(), Version: s.NewVersion}
-	switch source {
-	case updateengine.Engine:
-		u.Source = policy.Engine
-	case updateengine.Requester:
-		u.Source = policy.Requester
-	case updateengine.Gone:
-		u.Source = policy.Gone
-	}
-	return u
+func update(source policy.Source, s updateengine.Status) policy.Update {
+	return policy.Update{Source: source, Pending: s.NeedReboot(), Version: s.NewVersion}
 }
 
 // askEngine asks update_engine once more. That it is absent or silent takes
@@ -119,7 +115,7 @@ func askEngine(client *updateengine.Client, log *slog.Logger) func(context.Conte
 			log.Debug("update_engine does not say whether the update still stands; its last word counts", "error", err)
 			return nil
 		}
-		u := update(updateengine.Engine, status)
+		u := update(policy.Engine, status)
 		return &u
 	}
 }

@@ -136,7 +136,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
-		Report:     s.reporter(file),
+		Observers:  []daemon.Observer{coordinated{s, file}, &shown{server: s}},
 		Alive:      func() { s.warn(s.notify.Ping()) },
 		AliveEvery: aliveEvery,
 		Log:        s.log,
@@ -272,20 +272,32 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 	}
 }
 
-// reporter tells the service manager and the coordinator file about the daemon.
-func (s *server) reporter(file *coordinator.File) func(daemon.Report) {
-	ready := false
-	return func(r daemon.Report) {
-		strategy := config.StrategyReboot
-		if r.Lock {
-			strategy = config.StrategyEtcdLock
-		}
-		s.warn(file.Set(string(strategy), coordinatorState(r.State)))
-		s.show(func(status *status) { status.doing = r.Status })
-		if !ready {
-			ready = true
-			s.warn(s.notify.Ready())
-		}
+// coordinated keeps the coordinator file.
+type coordinated struct {
+	*server
+	file *coordinator.File
+}
+
+func (c coordinated) Observe(s policy.Snapshot, _ []policy.Move) {
+	strategy := config.StrategyReboot
+	if s.Lock {
+		strategy = config.StrategyEtcdLock
+	}
+	c.warn(c.file.Set(string(strategy), coordinatorState(s.State)))
+}
+
+// shown tells the service manager what the daemon does.
+type shown struct {
+	*server
+	ready bool // it knows that the daemon has started
+}
+
+func (o *shown) Observe(s policy.Snapshot, _ []policy.Move) {
+	line := s.Line(policy.Config{Zone: o.location}.Clock)
+	o.show(func(status *status) { status.doing = line })
+	if !o.ready {
+		o.ready = true
+		o.warn(o.notify.Ready())
 	}
 }
 

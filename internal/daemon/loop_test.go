@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -22,7 +23,7 @@ import (
 type site struct {
 	t       *testing.T
 	began   time.Time
-	updates chan policy.Update
+	updates chan policy.Event
 	reload  chan Settings
 	parts   Parts
 	stop    context.CancelFunc
@@ -30,7 +31,7 @@ type site struct {
 
 	mu         sync.Mutex
 	calls      []string // what was asked of the parts, with the time since the start
-	reports    []Report
+	reports    []report
 	lines      []map[string]string // of the log
 	alive      int
 	local      policy.Local    // who is at work, but for what is scheduled
@@ -52,7 +53,7 @@ func newSite(t *testing.T) *site {
 	s := &site{
 		t:         t,
 		began:     time.Now(),
-		updates:   make(chan policy.Update),
+		updates:   make(chan policy.Event),
 		reload:    make(chan Settings),
 		ended:     make(chan error, 1),
 		logind:    ":1.1",
@@ -80,12 +81,22 @@ func newSite(t *testing.T) *site {
 			return s.keepErr
 		},
 		Reload: s.reload,
-		Report: func(r Report) { s.set(func() { s.reports = append(s.reports, r) }) },
 		Alive:  func() { s.set(func() { s.alive++ }) },
 		Log:    slog.New(s),
 		Seed:   1,
 	}
+	s.parts.Observers = []Observer{s}
 	return s
+}
+
+// report is what the site has observed.
+type report struct {
+	policy.Snapshot
+	Status string // for people
+}
+
+func (s *site) Observe(snapshot policy.Snapshot, _ []policy.Move) {
+	s.set(func() { s.reports = append(s.reports, report{snapshot, snapshot.Line(clock)}) })
 }
 
 // run starts the loop, and returns when it waits for something.
@@ -128,7 +139,7 @@ func (s *site) called() (calls []string) {
 	return calls
 }
 
-func (s *site) reported() (reports []Report) {
+func (s *site) reported() (reports []report) {
 	s.set(func() { reports = slices.Clone(s.reports) })
 	return reports
 }
@@ -888,12 +899,12 @@ func TestNothingIsLostDuringAReload(t *testing.T) {
 		s.tell(asked)
 		s.tell(policy.Update{Source: policy.Engine, Pending: true, Version: "5"})
 		s.set(func() { s.local = policy.Local{} })
-		s.sleep(effectTimeout)
+		s.sleep(policy.Unlock{}.Kind().Limit)
 		s.expectState(policy.Rebooting)
 		if c.is() == policy.NotHeld || b.is() != policy.NotHeld {
 			t.Errorf("C %v, B %v", c.is(), b.is())
 		}
-		if !slices.Contains(s.called(), effectTimeout.String()+" C acquire 5") {
+		if !slices.Contains(s.called(), policy.Unlock{}.Kind().Limit.String()+" C acquire 5") {
 			t.Errorf("calls:\n%s", strings.Join(s.called(), "\n"))
 		}
 		s.expectEnd(nil)
@@ -1028,13 +1039,8 @@ func TestLoopSaysThatItIsAlive(t *testing.T) {
 func TestStuckLoopIsNotAlive(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.parts.AliveEvery = 15 * time.Second
-		report, release := s.parts.Report, make(chan struct{})
-		s.parts.Report = func(r Report) {
-			if r.State == policy.Rebooting {
-				<-release
-			}
-			report(r)
-		}
+		release := make(chan struct{})
+		s.parts.Observers = []Observer{stuck{s, release}}
 		s.run(Settings{})
 		s.sleep(time.Minute)
 		s.tell(need)
@@ -1050,6 +1056,19 @@ func TestStuckLoopIsNotAlive(t *testing.T) {
 		}
 		s.expectEnd(nil)
 	})
+}
+
+// stuck is an Observer that does not return from a reboot before its channel is closed.
+type stuck struct {
+	*site
+	release chan struct{}
+}
+
+func (o stuck) Observe(s policy.Snapshot, moves []policy.Move) {
+	if s.State == policy.Rebooting {
+		<-o.release
+	}
+	o.site.Observe(s, moves)
 }
 
 // counted is a Gate that counts how often it is asked: at least once in every
@@ -1116,7 +1135,7 @@ func TestReportComesOnlyWithAChange(t *testing.T) {
 		s.sleep(time.Hour + 30*time.Minute)
 		var states []string
 		for i, r := range s.reported() {
-			if i > 0 && r == s.reported()[i-1] {
+			if i > 0 && reflect.DeepEqual(r, s.reported()[i-1]) {
 				t.Errorf("told twice: %v", r)
 			}
 			if r.Status == "" || !r.Lock {

@@ -157,14 +157,14 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 		theirs := policy.Shutdown{Type: "poweroff", At: s.began.Add(9 * time.Hour)}
 		l := &loop{parts: s.parts}
 		s.scheduled = theirs
-		if err := l.schedule(t.Context(), Settings{}, policy.Order{At: s.began.Add(time.Hour)}); err == nil || s.scheduled != theirs {
+		if err := l.scheduleUnlessOther(t.Context(), task{}, policy.Schedule{At: s.began.Add(time.Hour)}); err == nil || s.scheduled != theirs {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
-		if _, err := l.unschedule(t.Context(), Settings{}, policy.Order{Stands: true, At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
+		if _, err := l.callOff(t.Context(), task{}, policy.Unschedule{Stands: true, At: s.began.Add(time.Hour)}); err != nil || s.scheduled != theirs {
 			t.Errorf("%v, scheduled %+v", err, s.scheduled)
 		}
 		s.lookErr = errDown
-		if err := l.schedule(t.Context(), Settings{}, policy.Order{At: s.began}); err == nil || s.did("schedule for 0s") {
+		if err := l.scheduleUnlessOther(t.Context(), task{}, policy.Schedule{At: s.began}); err == nil || s.did("schedule for 0s") {
 			t.Errorf("scheduled without looking: %v", err)
 		}
 	})
@@ -313,7 +313,7 @@ func TestLookThatHangsEndsAndCosts(t *testing.T) {
 		k := newSlot(s, "A", policy.NotHeld)
 		s.run(locked(k))
 		s.tell(need)
-		s.sleep(effectTimeout - time.Nanosecond)
+		s.sleep(policy.LookLimit - time.Nanosecond)
 		s.expectState(policy.Waiting)
 		s.sleep(time.Second)
 		s.expectState(policy.Waiting)
@@ -577,7 +577,7 @@ func TestWhatOthersScheduleMeanwhileIsNotCancelled(t *testing.T) {
 			s.set(func() { s.scheduled = theirs })
 			return false, nil
 		}
-		if found, err := l.unschedule(t.Context(), Settings{}, policy.Order{Stands: true, At: ours}); found || err != nil || s.scheduled != theirs {
+		if found, err := l.callOff(t.Context(), task{}, policy.Unschedule{Stands: true, At: ours}); found || err != nil || s.scheduled != theirs {
 			t.Errorf("%v, %v, scheduled %+v", found, err, s.scheduled)
 		}
 	})
@@ -603,7 +603,7 @@ func TestUnscheduleTellsWhetherItFoundOurReboot(t *testing.T) {
 				s.scheduled = policy.Shutdown{Type: "reboot", At: s.began.Add(time.Hour)}
 				l := &loop{parts: s.parts}
 				c.set(s)
-				if found, err := l.unschedule(t.Context(), Settings{}, policy.Order{Stands: true, At: s.began.Add(time.Hour)}); found != c.found || (err != nil) != c.fails {
+				if found, err := l.callOff(t.Context(), task{}, policy.Unschedule{Stands: true, At: s.began.Add(time.Hour)}); found != c.found || (err != nil) != c.fails {
 					t.Errorf("found %v, %v", found, err)
 				}
 			})

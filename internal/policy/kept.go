@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // keptPrecision is how much of the time for which people have held a reboot back a restart
 // may forget.
@@ -34,10 +31,11 @@ type KeptSchedule struct {
 	Logind string `json:"logind,omitempty"` // the name on the bus of the logind that has it
 }
 
-// KeptRequest is a reboot that was asked for by hand; the zero one is none.
+// KeptRequest is a reboot that a source asked for which does not repeat itself; the zero one is none.
 type KeptRequest struct {
 	Since   time.Time `json:"since"`
 	Version string    `json:"version,omitempty"`
+	Sources string    `json:"sources,omitempty"` // their names, with spaces between; "" for Requester's
 }
 
 // KeptPostponed is how long people have held back the reboot for a version.
@@ -48,18 +46,19 @@ type KeptPostponed struct {
 
 // Kept returns what the process after this one has to know.
 func (m *Machine) Kept(now time.Time) Kept {
-	k := Kept{Asked: m.stamp(m.askedAt), Cancelled: m.stamp(m.cancelledAt)}
-	if m.mayStand {
-		k.Scheduled = KeptSchedule{Type: "reboot", Told: m.announced && m.running != Unschedule, Logind: m.logindName}
-		if !m.scheduled.IsZero() {
-			k.Scheduled.Usec = m.scheduled.UnixMicro()
+	k := Kept{
+		Request:   m.triggers.kept(m.stamp),
+		Asked:     m.stamp(m.schedule.askedAt),
+		Cancelled: m.stamp(m.people.cancelledAt),
+	}
+	if s := m.schedule; s.stands {
+		k.Scheduled = KeptSchedule{Type: "reboot", Told: s.announced && !is(m.running, Unschedule{}.Kind()), Logind: s.logind}
+		if !s.at.IsZero() {
+			k.Scheduled.Usec = s.at.UnixMicro()
 		}
 	}
-	if m.request {
-		k.Request = KeptRequest{Since: m.stamp(m.pendingSince), Version: m.version}
-	}
-	if held := m.postponedUntil(now).Truncate(keptPrecision); held > 0 {
-		k.Postponed = KeptPostponed{For: held, Version: m.postponedFor}
+	if held := m.people.postponedUntil(now).Truncate(keptPrecision); held > 0 {
+		k.Postponed = KeptPostponed{For: held, Version: m.people.version}
 	}
 	return k
 }
@@ -67,27 +66,26 @@ func (m *Machine) Kept(now time.Time) Kept {
 // remember takes in what the process before this one has left; with nil, it may have asked for
 // a reboot, and scheduled any that stands.
 func (m *Machine) remember(k *Kept, now time.Time) {
+	s := &m.schedule
 	if k == nil {
-		m.mayStand, m.askedAt = true, now
+		s.stands, s.askedAt = true, now
 		return
 	}
-	if s := k.Scheduled; s.Type != "" {
-		m.mayStand, m.announced, m.logindName = true, s.Told, s.Logind
-		if s.Usec != 0 {
-			m.scheduled = time.UnixMicro(s.Usec)
+	if kept := k.Scheduled; kept.Type != "" {
+		s.stands, s.announced, s.logind = true, kept.Told, kept.Logind
+		if kept.Usec != 0 {
+			s.at = time.UnixMicro(kept.Usec)
 		}
-		if !s.Told { // the call may still be under way
-			m.settledAt = now.Add(callGrace)
+		if !kept.Told { // the call may still be under way
+			s.settlesAt = now.Add(callGrace)
 		}
 	}
-	if m.askedAt = m.unstamp(k.Asked, now); !m.askedAt.IsZero() {
-		m.settledAt = later(m.settledAt, m.askedAt.Add(callGrace))
+	if s.askedAt = m.unstamp(k.Asked, now); !s.askedAt.IsZero() {
+		s.settlesAt = later(s.settlesAt, s.askedAt.Add(callGrace))
 	}
-	m.cancelledAt = m.unstamp(k.Cancelled, now)
-	if since := k.Request.Since; !since.IsZero() {
-		m.request, m.pendingSince, m.version = true, m.unstamp(since, now), k.Request.Version
-	}
-	m.postponed, m.postponedFor = k.Postponed.For, k.Postponed.Version
+	m.triggers.remember(k.Request, m.unstamp(k.Request.Since, now))
+	m.people.cancelledAt = m.unstamp(k.Cancelled, now)
+	m.people.postponed, m.people.version = k.Postponed.For, k.Postponed.Version
 }
 
 // stamp is a time as the wall clock shows it, to the second; zero stays zero.
@@ -106,13 +104,6 @@ func (m *Machine) unstamp(stamp, now time.Time) time.Time {
 	}
 	return now.Add(-max(0, m.wall(now).Sub(stamp)))
 }
-
-var (
-	// ErrGoingDown is why nothing is undone any more.
-	ErrGoingDown = errors.New("the host is going down already")
-	// ErrWhoseUnknown is why a reboot that stands is neither called off nor taken for another's.
-	ErrWhoseUnknown = errors.New("nobody knows whether locksmithd has scheduled it, as nothing was kept of the process before this one")
-)
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

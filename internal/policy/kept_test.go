@@ -19,7 +19,7 @@ func (r *rig) again() *rig {
 // reload replaces a machine that has left by that of the next configuration.
 func (r *rig) reload() *rig {
 	r.t.Helper()
-	r.expect(Left, None, false)
+	r.expect(Left, nothing, false)
 	r.m = r.m.Restart(r.m.config, r.now)
 	return r.do(Tick{})
 }
@@ -35,15 +35,15 @@ func (r *rig) start(kept *Kept) *rig {
 func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 	// A reboot that was asked for by hand, while the window is shut.
 	r := newRig(t, true).do(shuts, notHeld, Update{Source: Requester, Pending: true, Version: "4081.2.0"})
-	since := r.m.pendingSince
+	since := r.m.triggers.since
 	r.do(time.Hour).again().do(notHeld, Update{Source: Engine})
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	if s := r.m.Status(r.now); !strings.HasPrefix(s, "reboot needed since "+clock(since)+" for version 4081.2.0; ") {
 		t.Errorf("the status is %q", s)
 	}
 	// Called off by hand, it is no more.
 	r.do(Update{Source: Requester}).again().do(notHeld)
-	r.expect(Idle, None, false)
+	r.expect(Idle, nothing, false)
 
 	// A user's cancel, for as long as it would have counted.
 	r = newRig(t, true).do(toDelay...).do(cancels, LookEvery, crowded, given)
@@ -59,9 +59,9 @@ func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 
 	// Users who cancelled it while no process was there.
 	r = newRig(t, true).do(toDelay...).do(cancels, time.Second).again()
-	r.expect(Starting, Unschedule, false)
+	r.expect(Starting, unschedules, false)
 	r.do(calledOff, fromNow, need)
-	r.expect(Releasing, Unlock, false)
+	r.expect(Releasing, unlocks, false)
 	r.do(given)
 	if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
 		t.Errorf("the status is %q", s)
@@ -89,77 +89,77 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	at := r.scheduled.At
 	r.do(time.Second).again()
-	r.expect(Starting, Unschedule, false)
-	if !r.order.Stands || !r.order.At.Equal(at) {
+	r.expect(Starting, unschedules, false)
+	if !r.order.stands || !r.order.at.Equal(at) {
 		t.Errorf("looks for %+v, want %v", r.order, at)
 	}
 	r.do(calledOff)
-	if r.scheduled.Type != "" || !r.m.cancelledAt.IsZero() {
-		t.Errorf("scheduled %+v, cancelled at %v", r.scheduled, r.m.cancelledAt)
+	if r.scheduled.Type != "" || !r.m.people.cancelledAt.IsZero() {
+		t.Errorf("scheduled %+v, cancelled at %v", r.scheduled, r.m.people.cancelledAt)
 	}
 	// It was called off, or is being: nobody looks for it, and no user did it.
-	r.again().expect(Starting, Inspect, false)
+	r.again().expect(Starting, inspects, false)
 	r = newRig(t, true).do(toDelay...).do(idle)
-	r.expect(Releasing, Unschedule, false)
+	r.expect(Releasing, unschedules, false)
 	r.do(cancels).again().do(callGrace, notHeld)
-	r.expect(Starting, Unschedule, false)
+	r.expect(Starting, unschedules, false)
 	r.do(calledOff)
-	if !r.m.cancelledAt.IsZero() {
+	if !r.m.people.cancelledAt.IsZero() {
 		t.Error("taken for cancelled by a user")
 	}
 	// A call to schedule that was under way when the process died may yet be carried out.
 	r = newRig(t, true).do(toPreparing...).do(crowded).again().do(need, fromNow)
-	r.expect(Starting, None, false)
+	r.expect(Starting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "a slot is held; logind has not answered a call, and may carry it out until "+clock(r.now.Add(callGrace))) {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(callGrace)
-	r.expect(Starting, Unschedule, false)
+	r.expect(Starting, unschedules, false)
 	r.do(calledOff)
-	if r.expect(Locking, Lock, false); r.count(Unlock) > 0 {
+	if r.expect(Locking, locks, false); r.count(unlocks) > 0 {
 		t.Error("the slot is given back, and taken again")
 	}
 }
 
 // A call that logind has not answered may yet be carried out, whatever becomes of the process.
 func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
-	unanswered := Done{Effect: Schedule, Err: errDown, Unknown: true}
+	unanswered := Scheduled{Err: errDown, Unknown: true}
 	for name, r := range map[string]*rig{
 		"to reboot, killed":                 newRig(t, true).do(toPreparing...).do(clear).again(),
 		"to schedule, killed, and reloaded": newRig(t, true).do(toPreparing...).do(crowded).again().do(reload, noAnswer).reload(),
 	} {
 		r.do(fromNow, callGrace-time.Second)
-		r.expect(Starting, None, false)
+		r.expect(Starting, nothing, false)
 		r.do(time.Second)
-		if r.expect(Starting, Unschedule, false); r.count(Unlock) > 0 {
+		if r.expect(Starting, unschedules, false); r.count(unlocks) > 0 {
 			t.Errorf("%s: the slot is given back", name)
 		}
 	}
 	r := newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
-	if r.expect(Left, None, false); !r.m.MayHold() {
+	if r.expect(Left, nothing, false); !r.m.MayHold() {
 		t.Error("stopped: the slot is given back")
 	}
 }
 
 // A logind that was started anew, and has lost what was scheduled, is no user.
 func TestScheduleThatLogindLostIsNoCancel(t *testing.T) {
-	by := func(logind string) Done {
-		return Done{Effect: Check, Held: true, Local: &people, Logind: logind}
+	by := func(logind string) Result {
+		return Checked{Held: true, Local: &twoUsers, Logind: logind}
 	}
-	tells := []any{notHeld, need, got, by(":1.1"), Done{Effect: Schedule, Logind: ":1.1"}}
+	tells := []any{notHeld, need, got, by(":1.1"), Scheduled{Logind: ":1.1"}}
 	r := newRig(t, true).do(tells...).do(cancels, LookEvery, by(":1.2"))
-	r.expect(Preparing, Schedule, false) // users are told anew, and have all their time
-	if want := r.now.Add(5*time.Minute + Backstop); !r.order.At.Equal(want) {
-		t.Errorf("scheduled for %v, want %v", r.order.At, want)
+	r.expect(Preparing, schedules, false) // users are told anew, and have all their time
+	if want := r.now.Add(5*time.Minute + Backstop); !r.order.at.Equal(want) {
+		t.Errorf("scheduled for %v, want %v", r.order.at, want)
 	}
 	// The same found by the next process.
-	r = newRig(t, true).do(tells...).do(cancels, LookEvery).again().do(Done{Effect: Unschedule, Logind: ":1.2"})
-	if !r.m.cancelledAt.IsZero() {
+	r = newRig(t, true).do(tells...).do(cancels, LookEvery).again().do(Unscheduled{Logind: ":1.2"})
+	if !r.m.people.cancelledAt.IsZero() {
 		t.Error("taken for cancelled by a user")
 	}
 	// With the same logind it is a cancel.
 	for _, logind := range []string{":1.1", ""} {
-		newRig(t, true).do(tells...).do(cancels, LookEvery, by(logind)).expect(Releasing, Unlock, false)
+		newRig(t, true).do(tells...).do(cancels, LookEvery, by(logind)).expect(Releasing, unlocks, false)
 	}
 }
 

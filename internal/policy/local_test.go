@@ -29,7 +29,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, true).do(notHeld).do(c.script...).do(need)
 			for range 100 {
-				r.expect(Waiting, None, false)
+				r.expect(Waiting, nothing, false)
 				if s := r.m.Status(r.now); !strings.Contains(s, "held back by ") || !strings.Contains(s, c.held) {
 					t.Fatalf("the status is %q, want something with %q", s, c.held)
 				}
@@ -37,28 +37,28 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 			}
 			r.lookErr = nil
 			r.do(none, cancels, LookEvery)
-			r.expect(Locking, Lock, false)
+			r.expect(Locking, locks, false)
 
 			// The same, coming up in the queue, costs the place there.
 			r.do(c.script...)
 			r.do(LookEvery)
-			r.expect(Locking, None, true)
+			r.expect(Locking, nothing, true)
 			r.do(lockEnded)
-			r.expect(Waiting, None, false)
+			r.expect(Waiting, nothing, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, c.held) {
 				t.Errorf("the status is %q, want something with %q", s, c.held)
 			}
 			r.lookErr = nil
 			r.do(none, cancels, LookEvery)
-			r.expect(Locking, Lock, false)
+			r.expect(Locking, locks, false)
 
 			// And if the slot came at that very moment, it goes.
 			r.do(c.script...)
 			r.do(LookEvery, got)
-			r.expect(Releasing, Unlock, false)
+			r.expect(Releasing, unlocks, false)
 			r.do(given)
-			r.expect(Waiting, None, false)
-			if r.count(Check)+r.count(Schedule)+r.count(Reboot) > 0 {
+			r.expect(Waiting, nothing, false)
+			if r.count(checks)+r.count(schedules)+r.count(reboots) > 0 {
 				t.Errorf("started %v", r.started)
 			}
 		})
@@ -67,19 +67,19 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 
 func TestNoSlotIsTakenWhileSomebodyIsAtWorkWithoutALock(t *testing.T) {
 	r := newRig(t, false).do(backup, need)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	r.do(Local{}, LookEvery)
-	r.expect(Preparing, Check, false)
-	r.do(Done{Effect: Check, Local: &backup})
-	r.expect(Waiting, None, false)
+	r.expect(Preparing, checks, false)
+	r.do(Checked{Local: &backup})
+	r.expect(Waiting, nothing, false)
 }
 
 // A slot that may be held is given back when somebody turns out to be at work.
 func TestSlotThatMayBeHeldIsGivenBackWhenSomebodyIsAtWork(t *testing.T) {
 	r := newRig(t, true).do(toMaybe...).do(backup, 20*second)
-	r.expect(Releasing, Unlock, false)
+	r.expect(Releasing, unlocks, false)
 	r = newRig(t, true).do(backup, need, fromNow)
-	r.expect(Releasing, Unlock, false)
+	r.expect(Releasing, unlocks, false)
 }
 
 // In a queue it is looked at least once a minute, and never twice at once.
@@ -101,8 +101,8 @@ func TestLookedAtInTheQueue(t *testing.T) {
 		if r.last.Look {
 			t.Fatal("a second look is begun beside the first")
 		}
-		r.one(Done{Effect: Look, Local: &Local{}})
-		r.expect(Locking, None, false)
+		r.one(Looked{Local: &Local{}})
+		r.expect(Locking, nothing, false)
 	}
 	if looks < 180 {
 		t.Errorf("looked %d times in three hours", looks)
@@ -132,11 +132,11 @@ func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toLocking...).do(c.script...)
-			r.expect(Releasing, Unlock, false)
+			r.expect(Releasing, unlocks, false)
 			if r.do(given); !strings.Contains(r.m.Status(r.now), "the last attempt failed: held back by ") || !strings.Contains(r.m.Status(r.now), c.why) {
 				t.Errorf("the status is %q", r.m.Status(r.now))
 			}
-			if r.count(Reboot) > 0 {
+			if r.count(reboots) > 0 {
 				t.Errorf("started %v", r.started)
 			}
 		})
@@ -161,9 +161,9 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 				doing = "asking logind and systemd whether the reboot that logind was asked for is under way"
 			}
 			for n := range 30 {
-				r.expect(Releasing, Unschedule, false)
+				r.expect(Releasing, unschedules, false)
 				if r.do(standing); r.last.State == Left {
-					if n > 0 || name != "stopped" || r.m.mayHold != true || r.count(Unlock) > 0 {
+					if n > 0 || name != "stopped" || r.m.slot.mayHold != true || r.count(unlocks) > 0 {
 						t.Errorf("left at try %d: %v", n+1, r.started)
 					}
 					return
@@ -171,12 +171,12 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 				if s := r.m.Status(r.now); !strings.Contains(s, doing) || !strings.Contains(s, "trying again") || !strings.Contains(s, "access denied") {
 					t.Errorf("the status is %q", s)
 				}
-				for r.last.Start == None {
+				for r.last.Start == nil {
 					r.do(r.last.Nap)
 				}
 			}
 			r.do(calledOff)
-			r.expect(Releasing, Unlock, false)
+			r.expect(Releasing, unlocks, false)
 		})
 	}
 }
@@ -184,14 +184,14 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 // The delay is from the announcement to the reboot; logind's own is a little longer.
 func TestScheduleSaysWhenAndWhy(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(20*second, crowded)
-	r.expect(Preparing, Schedule, false)
-	if want := t0.Add(20*second + 5*time.Minute + Backstop); !r.order.At.Equal(want) {
-		t.Errorf("scheduled for %v, want %v", r.order.At, want)
+	r.expect(Preparing, schedules, false)
+	if want := t0.Add(20*second + 5*time.Minute + Backstop); !r.order.at.Equal(want) {
+		t.Errorf("scheduled for %v, want %v", r.order.at, want)
 	}
 	const want = "System reboot in 5 minutes! locksmithd reboots this host at Mon 2026-03-02 04:05:20 UTC, for version 4081.2.0." +
 		" To cancel it, run: shutdown -c; it is tried again 60 minutes later. To go now, log out, or run: systemctl reboot"
-	if r.order.Message != want {
-		t.Errorf("the message is\n%s\nwant\n%s", r.order.Message, want)
+	if r.order.message != want {
+		t.Errorf("the message is\n%s\nwant\n%s", r.order.message, want)
 	}
 }
 
@@ -205,11 +205,11 @@ func TestWhatSomebodyCallsAVersionCannotHarmATerminal(t *testing.T) {
 // Whoever changes the message changes nothing else: the slot is given back only once the reboot is called off.
 func TestRebootThatWeScheduledIsOursWhateverItsMessage(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded, told)
-	r.do(Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}})
-	r.do(LookEvery, Done{Effect: Check, Held: true, Local: &Local{Users: people.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.At}}})
-	r.expect(Preparing, None, false)
+	r.do(Local{Users: twoUsers.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.at}})
+	r.do(LookEvery, Checked{Held: true, Local: &Local{Users: twoUsers.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.at}}})
+	r.expect(Preparing, nothing, false)
 	r.do(Update{Source: Engine})
-	r.expect(Releasing, Unschedule, false)
+	r.expect(Releasing, unschedules, false)
 }
 
 func TestSpokenDurations(t *testing.T) {
@@ -234,10 +234,10 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(how...)
-			r.expect(Releasing, Unlock, false) // nothing of ours is there to be cancelled
+			r.expect(Releasing, unlocks, false) // nothing of ours is there to be cancelled
 			at := r.now
 			r.do(given)
-			r.expect(Waiting, None, false)
+			r.expect(Waiting, nothing, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it "+r.m.config.Clock(at)+"; trying again "+r.m.config.Clock(at.Add(time.Hour))) {
 				t.Errorf("the status is %q", s)
 			} else if foreign := name == "replaced" || name == "cancelled and scheduled for another"; strings.Contains(s, "that is scheduled") != foreign {
@@ -249,9 +249,9 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 			if waited := r.now.Sub(at); waited != time.Hour {
 				t.Errorf("tried again after %v", waited)
 			}
-			r.expect(Locking, Lock, false)
+			r.expect(Locking, locks, false)
 			r.do(got, crowded)
-			r.expect(Preparing, Schedule, false) // told again
+			r.expect(Preparing, schedules, false) // told again
 		})
 	}
 }
@@ -263,13 +263,13 @@ func TestReloadKeepsWhatAUserHasCancelled(t *testing.T) {
 	p := r.m.config
 	p.LoginRetry = 10 * time.Minute
 	r.do(Reconfigure{p})
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	r.do(5*time.Minute, reload)
-	r.expect(Left, None, false)
+	r.expect(Left, nothing, false)
 	p.Lock = false
 	r.m = r.m.Restart(p, r.now)
 	r.do(Tick{})
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	for r.last.State == Waiting {
 		r.do(r.last.Nap)
 	}
@@ -287,11 +287,11 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 	rig := func(at time.Duration) *rig {
 		r := newRig(t, true)
 		r.now = t0.Add(at)
-		return r.restart(policy).do(notHeld, people)
+		return r.restart(policy).do(notHeld, twoUsers)
 	}
 
 	r := rig(time.Hour - delay - Backstop - second).do(need)
-	r.expect(Locking, Lock, false)
+	r.expect(Locking, locks, false)
 	for !r.last.Cancel { // the place in the queue is given up in time
 		r.do(r.last.Nap)
 	}
@@ -299,10 +299,10 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 		t.Errorf("left the queue at %v", r.now)
 	}
 	r.do(lockEnded)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 
 	r = rig(time.Hour - delay - Backstop).do(need)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	const want = "held back by users who are logged in (ann, bob): the reboot window shuts Mon 2026-03-02 05:00:00 UTC, before the 5m0s that they have would be over"
 	if s := r.m.Status(r.now); !strings.Contains(s, want) {
 		t.Errorf("the status is %q, want something with %q", s, want)
@@ -315,11 +315,11 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 	}
 
 	// Nobody is there: the window may be used up to its end.
-	rig(time.Hour-second).do(Local{}, need).expect(Locking, Lock, false)
+	rig(time.Hour-second).do(Local{}, need).expect(Locking, locks, false)
 
 	// They come when the slot is held already.
 	r = rig(time.Hour-time.Minute).do(Local{}, need, got, crowded)
-	r.expect(Releasing, Unlock, false)
+	r.expect(Releasing, unlocks, false)
 }
 
 // The window may come to shut earlier than it seemed.
@@ -328,7 +328,7 @@ func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 	p := r.m.config
 	p.Window = &spans{{t0, t0.Add(5 * time.Minute)}}
 	r.do(Reconfigure{p}, LookEvery, crowded)
-	r.expect(Releasing, Unschedule, false)
+	r.expect(Releasing, unschedules, false)
 	if !strings.Contains(r.m.why, "the reboot window shuts") {
 		t.Errorf("why is %q", r.m.why)
 	}
@@ -336,8 +336,8 @@ func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 
 func TestWithoutADelayUsersAreNotAsked(t *testing.T) {
 	r := newRig(t, true)
-	r.restart(Config{Lock: true}).do(notHeld, people, need, got, crowded)
-	r.expect(Rebooting, Reboot, false)
+	r.restart(Config{Lock: true}).do(notHeld, twoUsers, need, got, crowded)
+	r.expect(Rebooting, reboots, false)
 }
 
 // A shorter delay is for those who have not been told yet.
@@ -346,9 +346,9 @@ func TestNewDelayDoesNotShortenWhatUsersWereTold(t *testing.T) {
 	p := r.m.config
 	p.LoginDelay = 0
 	r.do(Reconfigure{p}, LookEvery, crowded)
-	r.expect(Preparing, None, false)
+	r.expect(Preparing, nothing, false)
 	r.do(5*time.Minute-LookEvery, crowded)
-	r.expect(Rebooting, Reboot, false)
+	r.expect(Rebooting, reboots, false)
 }
 
 // bounded returns a rig with MAX_POSTPONE of a day.
@@ -367,8 +367,8 @@ func (r *rig) await(state State, limit time.Duration) {
 		switch {
 		case r.now.After(end):
 			r.t.Fatalf("still in state %v: %v", r.last.State, r.m.Status(r.now))
-		case r.m.running == Check:
-			r.do(Done{Effect: Check, Held: true, Local: &r.local})
+		case is(r.m.running, checks):
+			r.do(Checked{Held: true, Local: &r.local})
 		default:
 			r.do(r.last.Nap)
 		}
@@ -385,17 +385,17 @@ func TestInhibitorsPostponeUntilTheDeadline(t *testing.T) {
 		t.Errorf("waited %v", waited)
 	}
 	r.do(got, blockaded)
-	r.expect(Rebooting, Reboot, false) // nobody is logged in who has to be told
-	if !r.order.Force {
+	r.expect(Rebooting, reboots, false) // nobody is logged in who has to be told
+	if !r.order.force {
 		t.Error("logind is not told to skip inhibitors")
 	}
 }
 
 func TestForceIsForTheOverdueOnly(t *testing.T) {
-	if r := newRig(t, true).do(toRebooting...); r.order.Force {
+	if r := newRig(t, true).do(toRebooting...); r.order.force {
 		t.Error("inhibitors are skipped without need")
 	}
-	if r := bounded(t).do(need, got, clear); r.order.Force {
+	if r := bounded(t).do(need, got, clear); r.order.force {
 		t.Error("inhibitors are skipped before the deadline")
 	}
 }
@@ -406,11 +406,11 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 		"they stay":              {},
 		"they cancel it":         {cancels},
 		"they cannot be told":    {},
-		"and an inhibitor comes": {Local{Users: people.Users, Inhibitors: backup.Inhibitors}},
+		"and an inhibitor comes": {Local{Users: twoUsers.Users, Inhibitors: backup.Inhibitors}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, people)
-			r.expect(Waiting, None, false)
+			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, twoUsers)
+			r.expect(Waiting, nothing, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "until Tue 2026-03-03 04:00:00 UTC") {
 				t.Errorf("the status is %q", s)
 			}
@@ -426,11 +426,11 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
 				r.await(Locking, time.Hour)
 			}
-			r.do(got, Done{Effect: Check, Held: true, Local: &people})
-			r.expect(Preparing, Schedule, false)
+			r.do(got, Checked{Held: true, Local: &twoUsers})
+			r.expect(Preparing, schedules, false)
 			for _, part := range []string{"System reboot in 1 minute! locksmithd ", "postponed for 1440 minutes", "cannot be cancelled any more"} {
-				if !strings.Contains(r.order.Message, part) {
-					t.Errorf("the message is %q, want something with %q", r.order.Message, part)
+				if !strings.Contains(r.order.message, part) {
+					t.Errorf("the message is %q, want something with %q", r.order.message, part)
 				}
 			}
 			if name == "they cannot be told" {
@@ -447,8 +447,8 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 			}
 			r.do(then...)
 			r.await(Rebooting, time.Hour)
-			if waited := r.now.Sub(at); waited != time.Minute || !r.order.Force {
-				t.Errorf("rebooting after %v, force %v", waited, r.order.Force)
+			if waited := r.now.Sub(at); waited != time.Minute || !r.order.force {
+				t.Errorf("rebooting after %v, force %v", waited, r.order.force)
 			}
 		})
 	}
@@ -459,32 +459,32 @@ func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r := bounded(t)
 	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
 	r.do(2*time.Minute, crowded)
-	r.expect(Preparing, None, false)
+	r.expect(Preparing, nothing, false)
 	r.do(cancels, LookEvery, crowded)
-	r.expect(Preparing, Schedule, false)
-	if !strings.Contains(r.order.Message, "System reboot in 1 minute!") {
-		t.Errorf("the message is %q", r.order.Message)
+	r.expect(Preparing, schedules, false)
+	if !strings.Contains(r.order.message, "System reboot in 1 minute!") {
+		t.Errorf("the message is %q", r.order.message)
 	}
 	r.do(told, time.Minute, crowded)
-	r.expect(Rebooting, Reboot, false)
+	r.expect(Rebooting, reboots, false)
 }
 
 // Users who were told that it cannot be cancelled are told anew when it can be again.
 func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
 	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
-	r.expect(Preparing, Schedule, false)
+	r.expect(Preparing, schedules, false)
 	p := r.m.config
 	p.MaxPostpone = 0
 	r.do(untold, Reconfigure{p}, LookEvery, crowded)
-	r.expect(Preparing, Schedule, false)
-	if !strings.Contains(r.order.Message, "System reboot in 5 minutes!") || !strings.Contains(r.order.Message, "shutdown -c") {
-		t.Errorf("the message is %q", r.order.Message)
+	r.expect(Preparing, schedules, false)
+	if !strings.Contains(r.order.message, "System reboot in 5 minutes!") || !strings.Contains(r.order.message, "shutdown -c") {
+		t.Errorf("the message is %q", r.order.message)
 	}
 
 	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, told, cancels, LookEvery, crowded) // in vain
-	r.expect(Preparing, None, false)
+	r.expect(Preparing, nothing, false)
 	r.do(Reconfigure{p}, LookEvery, crowded)
-	r.expect(Releasing, Unlock, false)
+	r.expect(Releasing, unlocks, false)
 	r.do(given)
 	if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
 		t.Errorf("the status is %q", s)
@@ -503,7 +503,7 @@ func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := bounded(t).do(backup, need).do(script...)
 			for range 5000 {
-				if r.do(time.Minute); r.last.Start != None {
+				if r.do(time.Minute); r.last.Start != nil {
 					t.Fatalf("started %v", r.last.Start)
 				}
 			}
@@ -514,7 +514,7 @@ func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {
 // The time counts from when only people hold the reboot back.
 func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
 	r := bounded(t).do(shuts, backup, need, 72*time.Hour, opens, time.Minute)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "until Fri 2026-03-06 04:01:00 UTC") {
 		t.Errorf("the status is %q", s)
 	}
@@ -525,7 +525,7 @@ func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
 	}
 	// Another update has a time of its own.
 	r.do(idle, lockEnded, need)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 }
 
 // At a start a reboot that an earlier process scheduled goes before anything else.
@@ -540,69 +540,69 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	}
 	for _, lock := range []bool{true, false} {
 		r := start(lock)
-		r.expect(Starting, None, false)
+		r.expect(Starting, nothing, false)
 		if s := r.m.Status(r.now); !strings.Contains(s, "starting: asking logind whether a reboot is scheduled since Mon") {
 			t.Errorf("the status is %q", s)
 		}
-		if r.started[0] != Unschedule || !r.order.At.IsZero() {
+		if r.started[0] != unschedules || !r.order.at.IsZero() {
 			t.Errorf("started %v %+v", r.started, r.order)
 		}
 	}
-	start(true).do(calledOff).expect(Starting, Inspect, false)
-	start(false).do(calledOff).expect(Preparing, Check, false)
+	start(true).do(calledOff).expect(Starting, inspects, false)
+	start(false).do(calledOff).expect(Preparing, checks, false)
 
 	// logind does not say: nothing is begun, and it is asked again.
 	r := start(false).do(standing)
-	r.expect(Settling, None, false)
+	r.expect(Settling, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot still stands") || !strings.Contains(s, "trying again") {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(second)
-	r.expect(Settling, Unschedule, false)
+	r.expect(Settling, unschedules, false)
 	r.do(calledOff)
-	r.expect(Preparing, Check, false)
+	r.expect(Preparing, checks, false)
 
 	// A slot from before this boot is given back all the same: what is scheduled
 	// does not outlive a boot. One from this boot is not.
 	r = start(true).do(standing)
-	r.expect(Starting, Inspect, false)
+	r.expect(Starting, inspects, false)
 	r.do(fromAgo)
-	r.expect(Settling, Unlock, false)
+	r.expect(Settling, unlocks, false)
 	r.do(given, second)
-	r.expect(Settling, Unschedule, false)
+	r.expect(Settling, unschedules, false)
 	r.do(calledOff)
-	r.expect(Locking, Lock, false)
+	r.expect(Locking, locks, false)
 
 	r = start(true).do(standing, fromNow)
-	r.expect(Settling, None, false)
+	r.expect(Settling, nothing, false)
 	for range 20 {
-		for r.last.Start == None {
+		for r.last.Start == nil {
 			r.do(r.last.Nap)
 		}
-		r.expect(Settling, Unschedule, false)
+		r.expect(Settling, unschedules, false)
 		r.do(standing)
 	}
 	r.do(time.Minute, calledOff)
-	r.expect(Settling, Unlock, false)
+	r.expect(Settling, unlocks, false)
 
 	// Nor is one of which nobody knows since which boot it is held.
 	r = start(true).do(standing, from)
-	r.expect(Settling, None, false)
+	r.expect(Settling, nothing, false)
 	r.do(second)
-	r.expect(Settling, Unschedule, false)
+	r.expect(Settling, unschedules, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot still stands") {
 		t.Errorf("the status is %q", s)
 	}
 	r.do(calledOff)
-	r.expect(Settling, Unlock, false)
+	r.expect(Settling, unlocks, false)
 
 	// Asked to stop, it tries no longer.
-	start(true).do(stop).expect(Starting, None, true)
-	r = start(true).do(stop, Done{Effect: Unschedule, Err: context.Canceled})
-	r.expect(Left, None, false)
+	start(true).do(stop).expect(Starting, nothing, true)
+	r = start(true).do(stop, Unscheduled{Err: context.Canceled})
+	r.expect(Left, nothing, false)
 	r = start(true).do(standing, fromAgo, stop, given)
-	r.expect(Left, None, false)
-	if r.m.mayHold {
+	r.expect(Left, nothing, false)
+	if r.m.slot.mayHold {
 		t.Error("the slot from before is kept")
 	}
 }
@@ -610,13 +610,13 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 // The new machine knows what the old one scheduled.
 func TestRestartRemembersWhatMayStand(t *testing.T) {
 	r := newRig(t, true).do(toDelay...).do(reload, standing)
-	r.expect(Left, None, false)
-	at := r.m.scheduled
+	r.expect(Left, nothing, false)
+	at := r.m.schedule.at
 	r.m = r.m.Restart(Config{Lock: true}, r.now)
 	r.do(Tick{})
-	r.expect(Starting, Unschedule, false)
-	if !r.order.At.Equal(at) || at.IsZero() {
-		t.Errorf("looks for %v, want %v", r.order.At, at)
+	r.expect(Starting, unschedules, false)
+	if !r.order.at.Equal(at) || at.IsZero() {
+		t.Errorf("looks for %v, want %v", r.order.at, at)
 	}
 }
 
@@ -631,12 +631,12 @@ func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 			ours := r.scheduled
 			r.do(where...).do(scheduledIs(ours), 20*second)
 			if name == "locking" {
-				r.expect(Locking, None, true)
+				r.expect(Locking, nothing, true)
 				r.do(lockEnded)
 			}
-			r.expect(Releasing, Unschedule, false)
-			if !r.order.At.Equal(ours.At) {
-				t.Errorf("calls off %v, want %v", r.order.At, ours.At)
+			r.expect(Releasing, unschedules, false)
+			if !r.order.at.Equal(ours.At) {
+				t.Errorf("calls off %v, want %v", r.order.at, ours.At)
 			}
 		})
 	}
@@ -647,7 +647,7 @@ func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 	r := newRig(t, true)
 	policy := people5m
 	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
-	r.restart(policy).do(notHeld, people, need, got, crowded, told)
+	r.restart(policy).do(notHeld, twoUsers, need, got, crowded, told)
 	r.await(Rebooting, 5*time.Minute)
 }
 
@@ -655,14 +655,14 @@ func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 // nobody wanted to tell them any more.
 func TestLastWarningThatWasCutShortIsNoWarning(t *testing.T) {
 	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
-	r.expect(Preparing, Schedule, false)
-	r.do(shuts, Tick{}, opens, Done{Effect: Schedule, Err: context.Canceled})
-	r.expect(Releasing, Unschedule, false)
+	r.expect(Preparing, schedules, false)
+	r.do(shuts, Tick{}, opens, Scheduled{Err: context.Canceled})
+	r.expect(Releasing, unschedules, false)
 }
 
 // What else comes to pass does not make a user's cancel unheard.
 func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
-	cut := Done{Effect: Check, Err: context.Canceled, Local: &people}
+	cut := Checked{Err: context.Canceled, Local: &twoUsers}
 	for name, script := range map[string][]any{
 		"etcd is silent":                     {cancels, LookEvery, lockDown, given},
 		"etcd is silent, and it is replaced": {replaces, LookEvery, lockDown, given, cancels},
@@ -682,18 +682,18 @@ func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 			if r.last.State == Left {
 				r.m = r.m.Restart(r.m.config, r.now)
 				r.do(Tick{})
-				if r.m.running == Unschedule {
+				if is(r.m.running, unschedules) {
 					r.do(calledOff)
 				}
 				r.do(notHeld)
 			}
 			r.do(Tick{})
-			if r.m.state == Waiting && r.m.running == None {
+			if r.m.state == Waiting && r.m.running == nil {
 				if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
 					t.Errorf("the status is %q", s)
 				}
 			}
-			at := r.m.cancelledAt
+			at := r.m.people.cancelledAt
 			if at.IsZero() {
 				t.Fatalf("in state %v nobody knows that it was cancelled", r.m.state)
 			}
@@ -707,7 +707,7 @@ func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 
 // What we have called off ourselves, or may have, no user has cancelled.
 func TestOwnCallingOffIsNoCancel(t *testing.T) {
-	lost := Done{Effect: Unschedule, Err: errDown, Found: true}
+	lost := Unscheduled{Err: errDown, Found: true}
 	for name, script := range map[string][]any{
 		"called off":                 {LookEvery, unchecked, calledOff, given},
 		"called off, the reply lost": {LookEvery, unchecked, lost, cancels, second, calledOff, given},
@@ -718,7 +718,7 @@ func TestOwnCallingOffIsNoCancel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(script...)
-			if !r.m.cancelledAt.IsZero() {
+			if !r.m.people.cancelledAt.IsZero() {
 				t.Errorf("taken for cancelled: %s", r.m.Status(r.now))
 			}
 		})
@@ -728,17 +728,17 @@ func TestOwnCallingOffIsNoCancel(t *testing.T) {
 // Who waits for a slot is held up by other hosts, not by people on this one.
 func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 	queue := func(r *rig, d time.Duration) {
-		r.expect(Locking, Lock, false)
+		r.expect(Locking, locks, false)
 		for end := r.now.Add(d); r.now.Before(end); {
 			r.do(min(r.last.Nap, end.Sub(r.now)))
 		}
 	}
-	r := bounded(t).do(people, need)
+	r := bounded(t).do(twoUsers, need)
 	queue(r, 25*time.Hour)
 	r.do(backup, LookEvery)
-	r.expect(Locking, None, true)
+	r.expect(Locking, nothing, true)
 	r.do(lockEnded)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	at := r.now
 	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(at.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
@@ -760,19 +760,19 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 
 	// What was postponed stays so.
 	queue(r, 25*time.Hour)
-	r.do(LookEvery, got, Done{Effect: Check, Held: true, Local: &people})
-	if !strings.Contains(r.order.Message, "It has been postponed for 1440 minutes") {
-		t.Errorf("the message is %q", r.order.Message)
+	r.do(LookEvery, got, Checked{Held: true, Local: &twoUsers})
+	if !strings.Contains(r.order.message, "It has been postponed for 1440 minutes") {
+		t.Errorf("the message is %q", r.order.message)
 	}
 }
 
 // Who holds the reboot back until the window shuts has postponed it to the next one.
 func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 	r := bounded(t).do(backup, need, time.Hour, shuts, 30*time.Hour, opens, time.Minute)
-	r.expect(Locking, Lock, false)
+	r.expect(Locking, locks, false)
 
 	r = bounded(t).do(need, LookEvery, shuts, LookEvery, lockEnded, 30*time.Hour, backup, opens, time.Minute)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
@@ -781,7 +781,7 @@ func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 // A reboot that is needed again was not postponed before.
 func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
 	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)
-	r.expect(Waiting, None, false)
+	r.expect(Waiting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
@@ -798,18 +798,18 @@ func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 		t.Run(c.step.String(), func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(LookEvery, crowded, stepped(c.step), LookEvery, crowded)
 			if !c.off {
-				r.expect(Preparing, None, false)
+				r.expect(Preparing, nothing, false)
 				r.await(Rebooting, 5*time.Minute)
 				return
 			}
-			r.expect(Releasing, Unschedule, false)
+			r.expect(Releasing, unschedules, false)
 			if want := "the clock was stepped by " + c.step.String(); !strings.Contains(r.m.why, want) {
 				t.Errorf("why is %q", r.m.why)
 			}
 			r.do(calledOff, given, 5*second, got, crowded)
-			r.expect(Preparing, Schedule, false)
-			if want := r.now.Add(r.ahead + 5*time.Minute + Backstop); !r.order.At.Equal(want) {
-				t.Errorf("scheduled for %v, want %v", r.order.At, want)
+			r.expect(Preparing, schedules, false)
+			if want := r.now.Add(r.ahead + 5*time.Minute + Backstop); !r.order.at.Equal(want) {
+				t.Errorf("scheduled for %v, want %v", r.order.at, want)
 			}
 			r.do(told)
 			r.await(Rebooting, 5*time.Minute)
@@ -825,14 +825,14 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 		t.Fatal("nobody is looked for")
 	}
 	r.do(got, crowded, told)
-	late := Done{Effect: Look, Local: &Local{Shutdown: r.scheduled}}
+	late := Looked{Local: &Local{Shutdown: r.scheduled}}
 	r.do(idle, calledOff, given)
-	r.expect(Idle, None, false)
+	r.expect(Idle, nothing, false)
 	r.one(late)
-	r.expect(Releasing, Unschedule, false)
+	r.expect(Releasing, unschedules, false)
 	r.do(calledOff)
-	r.expect(Idle, None, false)
-	if !r.m.cancelledAt.IsZero() {
+	r.expect(Idle, nothing, false)
+	if !r.m.people.cancelledAt.IsZero() {
 		t.Error("taken for cancelled")
 	}
 
@@ -841,7 +841,7 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 	r.now = r.now.Add(LookEvery)
 	r.one(Tick{})
 	r.do(got, crowded, told)
-	r.one(Done{Effect: Look, Local: &Local{}})
+	r.one(Looked{Local: &Local{}})
 	r.do(LookEvery, crowded)
-	r.expect(Preparing, None, false)
+	r.expect(Preparing, nothing, false)
 }

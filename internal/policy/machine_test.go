@@ -29,33 +29,33 @@ var (
 	need      = Update{Source: Engine, Pending: true, Version: "4081.2.0"}
 	idle      = Update{Source: Engine}
 	asked     = Update{Source: Requester, Pending: true}
-	gone      = Update{Source: Gone}
-	notHeld   = Done{Effect: Inspect}
-	fromAgo   = Done{Effect: Inspect, Holding: HeldSinceBefore}
-	fromNow   = Done{Effect: Inspect, Holding: HeldThisBoot}
-	from      = Done{Effect: Inspect, Holding: HeldUnrecorded}
-	noAnswer  = Done{Effect: Inspect, Err: errDown}
-	got       = Done{Effect: Lock}
-	noSlot    = Done{Effect: Lock, Err: errDown}
-	maybe     = Done{Effect: Lock, Err: errDown, Unknown: true}
-	lockEnded = Done{Effect: Lock, Err: context.Canceled}
-	given     = Done{Effect: Unlock}
-	notGiven  = Done{Effect: Unlock, Err: errDown}
-	clear     = Done{Effect: Check, Held: true}
-	crowded   = Done{Effect: Check, Held: true, Local: &people}
-	blockaded = Done{Effect: Check, Held: true, Local: &backup}
-	slotless  = Done{Effect: Check, Held: false}
-	retracted = Done{Effect: Check, Held: true, Update: &Update{Source: Engine}}
-	unchecked = Done{Effect: Check, Err: errDown}
-	lockDown  = Done{Effect: Check, Err: errDown, Local: &people} // logind answered, and etcd did not
-	checkDead = Done{Effect: Check, Err: context.Canceled}
-	told      = Done{Effect: Schedule}
-	untold    = Done{Effect: Schedule, Err: errRefused}
-	calledOff = Done{Effect: Unschedule}
-	standing  = Done{Effect: Unschedule, Err: errRefused}
-	accepted  = Done{Effect: Reboot}
-	refused   = Done{Effect: Reboot, Err: errRefused}
-	silent    = Done{Effect: Reboot, Err: errDown, Unknown: true}
+	gone      = Absent{Engine}
+	notHeld   = Inspected{}
+	fromAgo   = Inspected{Holding: HeldSinceBefore}
+	fromNow   = Inspected{Holding: HeldThisBoot}
+	from      = Inspected{Holding: HeldUnrecorded}
+	noAnswer  = Inspected{Err: errDown}
+	got       = Locked{}
+	noSlot    = Locked{Err: errDown}
+	maybe     = Locked{Err: errDown, Unknown: true}
+	lockEnded = Locked{Err: context.Canceled}
+	given     = Unlocked{}
+	notGiven  = Unlocked{Err: errDown}
+	clear     = Checked{Held: true}
+	crowded   = Checked{Held: true, Local: &twoUsers}
+	blockaded = Checked{Held: true, Local: &backup}
+	slotless  = Checked{Held: false}
+	retracted = Checked{Held: true, Update: &Update{Source: Engine}}
+	unchecked = Checked{Err: errDown}
+	lockDown  = Checked{Err: errDown, Local: &twoUsers} // logind answered, and etcd did not
+	checkDead = Checked{Err: context.Canceled}
+	told      = Scheduled{}
+	untold    = Scheduled{Err: errRefused}
+	calledOff = Unscheduled{}
+	standing  = Unscheduled{Err: errRefused}
+	accepted  = Rebooted{}
+	refused   = Rebooted{Err: errRefused}
+	silent    = Rebooted{Err: errDown, Unknown: true}
 	stop      = Leave{}
 	stopDown  = Leave{KeepLock: true}
 	reload    = Leave{Reload: true}
@@ -63,9 +63,9 @@ var (
 
 // Who may be at work.
 var (
-	people  = Local{Users: []string{"ann", "bob"}}
-	backup  = Local{Inhibitors: []Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
-	foreign = Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour)}}
+	twoUsers = Local{Users: []string{"ann", "bob"}}
+	backup   = Local{Inhibitors: []Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
+	foreign  = Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour)}}
 )
 
 // What a script can do besides: let time pass (a time.Duration, then a Tick),
@@ -110,9 +110,9 @@ type rig struct {
 	lookErr   error
 	scheduled Shutdown
 	ahead     time.Duration // of the wall clock
-	order     Order         // of the running effect
+	order     order         // of the running effect
 	last      Decision
-	started   []Effect
+	started   []Kind
 	moves     []Move
 }
 
@@ -152,30 +152,42 @@ func (r *rig) do(script ...any) *rig {
 		case time.Duration:
 			r.now = r.now.Add(s)
 			r.step(Tick{})
-		case Done:
-			if s.Effect != r.m.running {
-				r.t.Fatalf("the script ends %v in state %v, but %v is running", s.Effect, r.m.state, r.m.running)
+		case Result:
+			if want := resultOf(s); want != kindOf(r.m.running) {
+				r.t.Fatalf("the script ends %v in state %v, but %v is running", want.Name, r.m.state, kindOf(r.m.running).Name)
 			}
-			switch {
-			case s.Effect == Schedule && s.Err == nil:
-				r.scheduled = Shutdown{Type: "reboot", At: r.order.At}
-			case s.Effect == Unschedule && s.Err == nil && r.order.Stands && !r.order.At.IsZero() && r.scheduled.Ours(r.order.At):
-				r.scheduled = Shutdown{}
-				s.Found = true
-			case s.Effect == Check && (s.Err == nil || s.Local != nil):
-				var local Local
-				if s.Local != nil {
-					local = *s.Local
-				}
-				local.Shutdown = r.scheduled
-				s.Local = &local
-			}
-			r.step(s)
-		default:
+			r.step(r.end(s))
+		case Event:
 			r.step(s)
 		}
 	}
 	return r
+}
+
+// end makes the end of the running effect one that goes with what is scheduled.
+func (r *rig) end(result Result) Result {
+	switch result := result.(type) {
+	case Scheduled:
+		if result.Err == nil {
+			r.scheduled = Shutdown{Type: "reboot", At: r.order.at}
+		}
+	case Unscheduled:
+		if result.Err == nil && r.order.stands && !r.order.at.IsZero() && r.scheduled.Ours(r.order.at) {
+			r.scheduled, result.Found = Shutdown{}, true
+		}
+		return result
+	case Checked:
+		if result.Err == nil || result.Local != nil {
+			var local Local
+			if result.Local != nil {
+				local = *result.Local
+			}
+			local.Shutdown = r.scheduled
+			result.Local = &local
+		}
+		return result
+	}
+	return result
 }
 
 // step steps the machine, and answers the look that it may start.
@@ -187,24 +199,26 @@ func (r *rig) step(ev Event) {
 	}
 	local := r.local
 	local.Shutdown = r.scheduled
-	d := Done{Effect: Look, Local: &local, Err: r.lookErr}
+	d := Looked{&local, r.lookErr}
 	if d.Err != nil {
 		d.Local = nil
 	}
 	r.one(d)
-	if first.Start != None && r.last.Start != None || first.Cancel && r.last.Cancel || r.last.Look {
+	if first.Start != nil && r.last.Start != nil || first.Cancel && r.last.Cancel || r.last.Look {
 		r.t.Fatalf("%+v, and after a look %+v", first, r.last)
 	}
-	r.last.Start = max(r.last.Start, first.Start) // the other one is None
+	if r.last.Start == nil {
+		r.last.Start = first.Start
+	}
 	r.last.Cancel = r.last.Cancel || first.Cancel
 }
 
 func (r *rig) one(ev Event) {
 	r.last = r.m.Step(r.now, ev)
 	r.moves = append(r.moves, r.last.Moved...)
-	if r.last.Start != None {
-		r.started = append(r.started, r.last.Start)
-		r.order = r.last.Order
+	if r.last.Start != nil {
+		r.started = append(r.started, r.last.Start.Kind())
+		r.order = orderOf(r.last.Start)
 	}
 	if zero := r.last.State == Idle || r.last.State == Left; r.last.Nap < 0 || r.last.Nap > MaxNap || zero != (r.last.Nap == 0) {
 		r.t.Errorf("in state %v the nap is %v", r.last.State, r.last.Nap)
@@ -215,15 +229,15 @@ func (r *rig) one(ev Event) {
 }
 
 // expect checks the last decision.
-func (r *rig) expect(state State, start Effect, cancel bool) {
+func (r *rig) expect(state State, start Kind, cancel bool) {
 	r.t.Helper()
-	if r.last.State != state || r.last.Start != start || r.last.Cancel != cancel {
-		r.t.Errorf("got state %v, start %v, cancel %v (%s)\nwant state %v, start %v, cancel %v",
-			r.last.State, r.last.Start, r.last.Cancel, r.m.why, state, start, cancel)
+	if r.last.State != state || kindOf(r.last.Start) != start || r.last.Cancel != cancel {
+		r.t.Errorf("got state %v, start %q, cancel %v (%s)\nwant state %v, start %q, cancel %v",
+			r.last.State, kindOf(r.last.Start).Name, r.last.Cancel, r.m.why, state, start.Name, cancel)
 	}
 }
 
-func (r *rig) count(e Effect) (n int) {
+func (r *rig) count(e Kind) (n int) {
 	for _, s := range r.started {
 		if s == e {
 			n++
@@ -258,180 +272,180 @@ func TestTransitions(t *testing.T) {
 		from   []any
 		script []any
 		state  State
-		start  Effect
+		start  Kind
 		cancel bool
 		why    string // part of it
 	}{
-		{"a start asks etcd for a slot", toStarting, nil, Starting, Inspect, false, "started"},
-		{"nothing held at start, nothing pending", toStarting, []any{notHeld}, Idle, None, false, "no slot is held"},
-		{"nothing held at start, reboot pending", toStarting, []any{need, notHeld}, Locking, Lock, false, "may reboot now"},
-		{"nothing held at start, reboot pending, window shut", toStarting, []any{shuts, need, notHeld}, Waiting, None, false, "a reboot is needed"},
-		{"etcd down at start: no answer yet", toStarting, []any{noAnswer}, Starting, None, false, "started"},
-		{"etcd down at start: asks again", toStarting, []any{noAnswer, 1 * second}, Starting, Inspect, false, "started"},
-		{"held since before this boot", toStarting, []any{fromAgo}, Settling, Unlock, false, "before this boot"},
-		{"held since before this boot, reboot pending", toStarting, []any{need, fromAgo}, Settling, Unlock, false, "before this boot"},
-		{"held since before this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromAgo}, Settling, Unlock, false, "before this boot"},
-		{"held since before this boot, window shut", toStarting, []any{shuts, fromAgo}, Settling, Unlock, false, "before this boot"},
-		{"held without a record", toStarting, []any{from}, Settling, Unlock, false, "not recorded since which boot"},
-		{"held without a record, reboot pending", toStarting, []any{need, from}, Settling, Unlock, false, "not recorded since which boot"},
-		{"held since this boot, reboot pending: goes on", toStarting, []any{need, fromNow}, Locking, Lock, false, "may reboot now"},
-		{"held since this boot, asked for by hand: goes on", toStarting, []any{asked, fromNow}, Locking, Lock, false, "may reboot now"},
-		{"held since this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"held since this boot, nothing pending", toStarting, []any{idle, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"held since this boot, update_engine gone", toStarting, []any{gone, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"held since this boot, update_engine silent, window shut", toStarting, []any{shuts, fromNow}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"held since this boot, update_engine silent: waits", toAwaiting, nil, Starting, None, false, "started"},
-		{"waiting for update_engine: it needs a reboot", toAwaiting, []any{9 * second, need}, Locking, Lock, false, "may reboot now"},
-		{"waiting for update_engine: it needs none", toAwaiting, []any{9 * second, idle}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"waiting for update_engine: it is gone", toAwaiting, []any{9 * second, gone}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"waiting for update_engine: somebody asks for a reboot", toAwaiting, []any{9 * second, asked}, Locking, Lock, false, "may reboot now"},
-		{"waiting for update_engine: the window shuts", toAwaiting, []any{shuts, 9 * second}, Settling, Unlock, false, "no reboot may go ahead"},
-		{"waiting for update_engine: still", toAwaiting, []any{9 * second}, Starting, None, false, "started"},
-		{"waiting for update_engine: no longer", toAwaiting, []any{10 * second}, Settling, Unlock, false, "no reboot may go ahead"},
+		{"a start asks etcd for a slot", toStarting, nil, Starting, inspects, false, "started"},
+		{"nothing held at start, nothing pending", toStarting, []any{notHeld}, Idle, nothing, false, "no slot is held"},
+		{"nothing held at start, reboot pending", toStarting, []any{need, notHeld}, Locking, locks, false, "may reboot now"},
+		{"nothing held at start, reboot pending, window shut", toStarting, []any{shuts, need, notHeld}, Waiting, nothing, false, "a reboot is needed"},
+		{"etcd down at start: no answer yet", toStarting, []any{noAnswer}, Starting, nothing, false, "started"},
+		{"etcd down at start: asks again", toStarting, []any{noAnswer, 1 * second}, Starting, inspects, false, "started"},
+		{"held since before this boot", toStarting, []any{fromAgo}, Settling, unlocks, false, "before this boot"},
+		{"held since before this boot, reboot pending", toStarting, []any{need, fromAgo}, Settling, unlocks, false, "before this boot"},
+		{"held since before this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromAgo}, Settling, unlocks, false, "before this boot"},
+		{"held since before this boot, window shut", toStarting, []any{shuts, fromAgo}, Settling, unlocks, false, "before this boot"},
+		{"held without a record", toStarting, []any{from}, Settling, unlocks, false, "not recorded since which boot"},
+		{"held without a record, reboot pending", toStarting, []any{need, from}, Settling, unlocks, false, "not recorded since which boot"},
+		{"held since this boot, reboot pending: goes on", toStarting, []any{need, fromNow}, Locking, locks, false, "may reboot now"},
+		{"held since this boot, asked for by hand: goes on", toStarting, []any{asked, fromNow}, Locking, locks, false, "may reboot now"},
+		{"held since this boot, reboot pending, window shut", toStarting, []any{shuts, need, fromNow}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"held since this boot, nothing pending", toStarting, []any{idle, fromNow}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"held since this boot, update_engine gone", toStarting, []any{gone, fromNow}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"held since this boot, update_engine silent, window shut", toStarting, []any{shuts, fromNow}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"held since this boot, update_engine silent: waits", toAwaiting, nil, Starting, nothing, false, "started"},
+		{"waiting for update_engine: it needs a reboot", toAwaiting, []any{9 * second, need}, Locking, locks, false, "may reboot now"},
+		{"waiting for update_engine: it needs none", toAwaiting, []any{9 * second, idle}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"waiting for update_engine: it is gone", toAwaiting, []any{9 * second, gone}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"waiting for update_engine: somebody asks for a reboot", toAwaiting, []any{9 * second, asked}, Locking, locks, false, "may reboot now"},
+		{"waiting for update_engine: the window shuts", toAwaiting, []any{shuts, 9 * second}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"waiting for update_engine: still", toAwaiting, []any{9 * second}, Starting, nothing, false, "started"},
+		{"waiting for update_engine: no longer", toAwaiting, []any{10 * second}, Settling, unlocks, false, "no reboot may go ahead"},
 
-		{"settled, nothing pending", toSettling, []any{given}, Idle, None, false, "given back"},
-		{"settled, reboot pending", toSettling, []any{need, given}, Locking, Lock, false, "may reboot now"},
-		{"settled, reboot pending, window shut", toSettling, []any{shuts, need, given}, Waiting, None, false, "given back"},
-		{"an update while settling waits", toSettling, []any{need}, Settling, None, false, "before this boot"},
-		{"settling fails", toSettling, []any{notGiven}, Settling, None, false, "before this boot"},
-		{"settling fails, update comes: still first", toSettling, []any{notGiven, need}, Settling, None, false, "before this boot"},
-		{"settling fails and is tried again", toSettling, []any{notGiven, 1 * second}, Settling, Unlock, false, "before this boot"},
+		{"settled, nothing pending", toSettling, []any{given}, Idle, nothing, false, "given back"},
+		{"settled, reboot pending", toSettling, []any{need, given}, Locking, locks, false, "may reboot now"},
+		{"settled, reboot pending, window shut", toSettling, []any{shuts, need, given}, Waiting, nothing, false, "given back"},
+		{"an update while settling waits", toSettling, []any{need}, Settling, nothing, false, "before this boot"},
+		{"settling fails", toSettling, []any{notGiven}, Settling, nothing, false, "before this boot"},
+		{"settling fails, update comes: still first", toSettling, []any{notGiven, need}, Settling, nothing, false, "before this boot"},
+		{"settling fails and is tried again", toSettling, []any{notGiven, 1 * second}, Settling, unlocks, false, "before this boot"},
 
-		{"an update ends idleness", toIdle, []any{need}, Locking, Lock, false, "may reboot now"},
-		{"a request ends idleness", toIdle, []any{asked}, Locking, Lock, false, "may reboot now"},
-		{"an update, window shut", toIdle, []any{shuts, need}, Waiting, None, false, "a reboot is needed"},
-		{"progress does not end idleness", toIdle, []any{idle}, Idle, None, false, "no slot"},
-		{"update_engine's leaving does not end idleness", toIdle, []any{gone}, Idle, None, false, "no slot"},
+		{"an update ends idleness", toIdle, []any{need}, Locking, locks, false, "may reboot now"},
+		{"a request ends idleness", toIdle, []any{asked}, Locking, locks, false, "may reboot now"},
+		{"an update, window shut", toIdle, []any{shuts, need}, Waiting, nothing, false, "a reboot is needed"},
+		{"progress does not end idleness", toIdle, []any{idle}, Idle, nothing, false, "no slot"},
+		{"update_engine's leaving does not end idleness", toIdle, []any{gone}, Idle, nothing, false, "no slot"},
 
-		{"the window stays shut", toWaiting, []any{time.Minute}, Waiting, None, false, "a reboot is needed"},
-		{"the window opens", toWaiting, []any{opens, time.Minute}, Locking, Lock, false, "may reboot now"},
-		{"withdrawn while waiting", toWaiting, []any{idle}, Idle, None, false, "withdrawn"},
-		{"update_engine's leaving is no withdrawal", toWaiting, []any{gone}, Waiting, None, false, "a reboot is needed"},
-		{"the same update again", toWaiting, []any{need}, Waiting, None, false, "a reboot is needed"},
-		{"waiting for the next try, window open", toMaybe, nil, Waiting, None, false, "no slot: etcd is down"},
-		{"waiting for the next try: due", toMaybe, []any{5 * second}, Locking, Lock, false, "may reboot now"},
-		{"waiting, may hold: the window shuts", toMaybe, []any{shuts, Tick{}}, Releasing, Unlock, false, "window has shut"},
-		{"waiting, may hold: withdrawn", toMaybe, []any{idle}, Releasing, Unlock, false, "withdrawn"},
-		{"waiting, holds nothing: the window shuts", toLocking, []any{noSlot, shuts, Tick{}}, Waiting, None, false, "no slot"},
+		{"the window stays shut", toWaiting, []any{time.Minute}, Waiting, nothing, false, "a reboot is needed"},
+		{"the window opens", toWaiting, []any{opens, time.Minute}, Locking, locks, false, "may reboot now"},
+		{"withdrawn while waiting", toWaiting, []any{idle}, Idle, nothing, false, "withdrawn"},
+		{"update_engine's leaving is no withdrawal", toWaiting, []any{gone}, Waiting, nothing, false, "a reboot is needed"},
+		{"the same update again", toWaiting, []any{need}, Waiting, nothing, false, "a reboot is needed"},
+		{"waiting for the next try, window open", toMaybe, nil, Waiting, nothing, false, "no slot: etcd is down"},
+		{"waiting for the next try: due", toMaybe, []any{5 * second}, Locking, locks, false, "may reboot now"},
+		{"waiting, may hold: the window shuts", toMaybe, []any{shuts, Tick{}}, Releasing, unlocks, false, "window has shut"},
+		{"waiting, may hold: withdrawn", toMaybe, []any{idle}, Releasing, unlocks, false, "withdrawn"},
+		{"waiting, holds nothing: the window shuts", toLocking, []any{noSlot, shuts, Tick{}}, Waiting, nothing, false, "no slot"},
 
-		{"got the slot", toLocking, []any{got}, Preparing, Check, false, "got the slot"},
-		{"still no slot", toLocking, []any{time.Hour}, Locking, None, false, "may reboot now"},
-		{"told what blocks", toLocking, []any{Blocked{By: "held by a"}}, Locking, None, false, "may reboot now"},
-		{"lock error: nothing taken", toLocking, []any{noSlot}, Waiting, None, false, "no slot: etcd is down"},
-		{"lock error: perhaps taken", toLocking, []any{maybe}, Waiting, None, false, "no slot: etcd is down"},
-		{"the window shuts while locking", toLocking, []any{shuts, Tick{}}, Locking, None, true, "may reboot now"},
-		{"cancelled once only", toLocking, []any{shuts, Tick{}, Tick{}, idle}, Locking, None, false, "may reboot now"},
-		{"the window shut while locking: nothing taken", toLocking, []any{shuts, Tick{}, lockEnded}, Waiting, None, false, "window has shut"},
-		{"the window shut while locking: perhaps taken", toLocking, []any{shuts, Tick{}, Done{Effect: Lock, Err: context.Canceled, Unknown: true}}, Releasing, Unlock, false, "window has shut"},
-		{"the window shut while locking: taken all the same", toLocking, []any{shuts, Tick{}, got}, Releasing, Unlock, false, "window has shut"},
-		{"the window shut, nobody noticed, and then the slot", toLocking, []any{shuts, got}, Releasing, Unlock, false, "window has shut"},
-		{"the window shuts and opens again while locking", toLocking, []any{shuts, Tick{}, opens, lockEnded}, Locking, Lock, false, "may reboot now"},
-		{"withdrawn while locking", toLocking, []any{idle}, Locking, None, true, "may reboot now"},
-		{"withdrawn while locking: nothing taken", toLocking, []any{idle, lockEnded}, Idle, None, false, "withdrawn"},
-		{"withdrawn while locking: taken all the same", toLocking, []any{idle, got}, Releasing, Unlock, false, "withdrawn"},
+		{"got the slot", toLocking, []any{got}, Preparing, checks, false, "got the slot"},
+		{"still no slot", toLocking, []any{time.Hour}, Locking, nothing, false, "may reboot now"},
+		{"told what blocks", toLocking, []any{Blocked{By: "held by a"}}, Locking, nothing, false, "may reboot now"},
+		{"lock error: nothing taken", toLocking, []any{noSlot}, Waiting, nothing, false, "no slot: etcd is down"},
+		{"lock error: perhaps taken", toLocking, []any{maybe}, Waiting, nothing, false, "no slot: etcd is down"},
+		{"the window shuts while locking", toLocking, []any{shuts, Tick{}}, Locking, nothing, true, "may reboot now"},
+		{"cancelled once only", toLocking, []any{shuts, Tick{}, Tick{}, idle}, Locking, nothing, false, "may reboot now"},
+		{"the window shut while locking: nothing taken", toLocking, []any{shuts, Tick{}, lockEnded}, Waiting, nothing, false, "window has shut"},
+		{"the window shut while locking: perhaps taken", toLocking, []any{shuts, Tick{}, Locked{Err: context.Canceled, Unknown: true}}, Releasing, unlocks, false, "window has shut"},
+		{"the window shut while locking: taken all the same", toLocking, []any{shuts, Tick{}, got}, Releasing, unlocks, false, "window has shut"},
+		{"the window shut, nobody noticed, and then the slot", toLocking, []any{shuts, got}, Releasing, unlocks, false, "window has shut"},
+		{"the window shuts and opens again while locking", toLocking, []any{shuts, Tick{}, opens, lockEnded}, Locking, locks, false, "may reboot now"},
+		{"withdrawn while locking", toLocking, []any{idle}, Locking, nothing, true, "may reboot now"},
+		{"withdrawn while locking: nothing taken", toLocking, []any{idle, lockEnded}, Idle, nothing, false, "withdrawn"},
+		{"withdrawn while locking: taken all the same", toLocking, []any{idle, got}, Releasing, unlocks, false, "withdrawn"},
 
-		{"every gate is open", toPreparing, []any{clear}, Rebooting, Reboot, false, "every gate is open"},
-		{"the gates cannot be asked", toPreparing, []any{unchecked}, Releasing, Unlock, false, "could not check"},
-		{"the slot was taken away", toPreparing, []any{slotless}, Waiting, None, false, "taken the slot away"},
-		{"the slot was taken away: queues again, but not at once", toPreparing, []any{slotless, 5 * second}, Locking, Lock, false, "may reboot now"},
-		{"users are logged in", toPreparing, []any{crowded}, Preparing, Schedule, false, "got the slot"},
-		{"users could not be told", toPreparing, []any{crowded, untold}, Releasing, Unschedule, false, "could not tell the users"},
-		{"users could not be told, and do not know of it any more", toPreparing, []any{crowded, untold, calledOff}, Releasing, Unlock, false, "could not tell the users"},
-		{"the delay is not over", toDelay, []any{time.Minute, crowded, LookEvery - second}, Preparing, None, false, "got the slot"},
-		{"the gates are asked again and again", toDelay, []any{LookEvery}, Preparing, Check, false, "got the slot"},
-		{"all have logged out", toDelay, []any{time.Minute, clear}, Rebooting, Reboot, false, "every gate is open"},
-		{"the delay is over", toDelay, []any{5 * time.Minute, crowded}, Rebooting, Reboot, false, "every gate is open"},
-		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Releasing, Unschedule, false, "taken the slot away"},
-		{"the slot is taken away during the delay, and the reboot called off", toDelay, []any{time.Minute, slotless, calledOff}, Waiting, None, false, "no reboot of ours"},
-		{"the gates cannot be asked during the delay", toDelay, []any{time.Minute, unchecked}, Releasing, Unschedule, false, "could not check"},
-		{"the window shuts during a check", toPreparing, []any{shuts, Tick{}}, Preparing, None, true, "got the slot"},
-		{"the window shut during a check", toPreparing, []any{shuts, Tick{}, checkDead}, Releasing, Unlock, false, "window has shut"},
-		{"the window shut during a check that nobody cancelled", toPreparing, []any{shuts, clear}, Releasing, Unlock, false, "window has shut"},
-		{"the window shut, and the check says that the slot is gone", toPreparing, []any{shuts, slotless}, Waiting, None, false, "window has shut"},
-		{"the window shuts and opens again during a check", toPreparing, []any{shuts, Tick{}, opens, checkDead}, Preparing, Check, false, "got the slot"},
-		{"a check that was cancelled counts for nothing", toPreparing, []any{shuts, Tick{}, opens, clear}, Preparing, Check, false, "got the slot"},
-		{"users may not have been told", toPreparing, []any{crowded, shuts, Tick{}, opens, Done{Effect: Schedule, Err: context.Canceled}}, Releasing, Unschedule, false, "could not tell"},
-		{"users have been told although nobody wanted it any more", toPreparing, []any{crowded, shuts, Tick{}, opens, told}, Preparing, None, false, "got the slot"},
-		{"the window shuts during the delay", toDelay, []any{shuts, time.Minute}, Releasing, Unschedule, false, "window has shut"},
-		{"withdrawn during a check", toPreparing, []any{idle}, Preparing, None, true, "got the slot"},
-		{"withdrawn, says the check", toPreparing, []any{retracted}, Releasing, Unlock, false, "withdrawn"},
-		{"withdrawn during the delay", toDelay, []any{idle}, Releasing, Unschedule, false, "withdrawn"},
+		{"every gate is open", toPreparing, []any{clear}, Rebooting, reboots, false, "every gate is open"},
+		{"the gates cannot be asked", toPreparing, []any{unchecked}, Releasing, unlocks, false, "could not check"},
+		{"the slot was taken away", toPreparing, []any{slotless}, Waiting, nothing, false, "taken the slot away"},
+		{"the slot was taken away: queues again, but not at once", toPreparing, []any{slotless, 5 * second}, Locking, locks, false, "may reboot now"},
+		{"users are logged in", toPreparing, []any{crowded}, Preparing, schedules, false, "got the slot"},
+		{"users could not be told", toPreparing, []any{crowded, untold}, Releasing, unschedules, false, "could not tell the users"},
+		{"users could not be told, and do not know of it any more", toPreparing, []any{crowded, untold, calledOff}, Releasing, unlocks, false, "could not tell the users"},
+		{"the delay is not over", toDelay, []any{time.Minute, crowded, LookEvery - second}, Preparing, nothing, false, "got the slot"},
+		{"the gates are asked again and again", toDelay, []any{LookEvery}, Preparing, checks, false, "got the slot"},
+		{"all have logged out", toDelay, []any{time.Minute, clear}, Rebooting, reboots, false, "every gate is open"},
+		{"the delay is over", toDelay, []any{5 * time.Minute, crowded}, Rebooting, reboots, false, "every gate is open"},
+		{"the slot is taken away during the delay", toDelay, []any{time.Minute, slotless}, Releasing, unschedules, false, "taken the slot away"},
+		{"the slot is taken away during the delay, and the reboot called off", toDelay, []any{time.Minute, slotless, calledOff}, Waiting, nothing, false, "no reboot of ours"},
+		{"the gates cannot be asked during the delay", toDelay, []any{time.Minute, unchecked}, Releasing, unschedules, false, "could not check"},
+		{"the window shuts during a check", toPreparing, []any{shuts, Tick{}}, Preparing, nothing, true, "got the slot"},
+		{"the window shut during a check", toPreparing, []any{shuts, Tick{}, checkDead}, Releasing, unlocks, false, "window has shut"},
+		{"the window shut during a check that nobody cancelled", toPreparing, []any{shuts, clear}, Releasing, unlocks, false, "window has shut"},
+		{"the window shut, and the check says that the slot is gone", toPreparing, []any{shuts, slotless}, Waiting, nothing, false, "window has shut"},
+		{"the window shuts and opens again during a check", toPreparing, []any{shuts, Tick{}, opens, checkDead}, Preparing, checks, false, "got the slot"},
+		{"a check that was cancelled counts for nothing", toPreparing, []any{shuts, Tick{}, opens, clear}, Preparing, checks, false, "got the slot"},
+		{"users may not have been told", toPreparing, []any{crowded, shuts, Tick{}, opens, Scheduled{Err: context.Canceled}}, Releasing, unschedules, false, "could not tell"},
+		{"users have been told although nobody wanted it any more", toPreparing, []any{crowded, shuts, Tick{}, opens, told}, Preparing, nothing, false, "got the slot"},
+		{"the window shuts during the delay", toDelay, []any{shuts, time.Minute}, Releasing, unschedules, false, "window has shut"},
+		{"withdrawn during a check", toPreparing, []any{idle}, Preparing, nothing, true, "got the slot"},
+		{"withdrawn, says the check", toPreparing, []any{retracted}, Releasing, unlocks, false, "withdrawn"},
+		{"withdrawn during the delay", toDelay, []any{idle}, Releasing, unschedules, false, "withdrawn"},
 
-		{"logind is being asked", toRebooting, []any{30 * second}, Rebooting, None, false, "every gate is open"},
-		{"withdrawn while logind is being asked: too late", toRebooting, []any{idle}, Rebooting, None, false, "every gate is open"},
-		{"the window shuts while logind is being asked: too late", toRebooting, []any{shuts, Tick{}}, Rebooting, None, false, "every gate is open"},
-		{"refused", toRebooting, []any{refused}, Releasing, Unlock, false, "refused: access denied"},
-		{"accepted", toRebooting, []any{accepted}, Rebooting, None, false, "every gate is open"},
-		{"accepted, not yet over", toAccepted, []any{RebootGrace - second}, Rebooting, None, false, "every gate is open"},
-		{"accepted, but it never ends", toAccepted, []any{RebootGrace}, Releasing, Unschedule, false, "still up"},
-		{"accepted, never ends, and logind says so", toAccepted, []any{RebootGrace, calledOff}, Releasing, Unlock, false, "still up"},
-		{"accepted, never ends, withdrawn", toAccepted, []any{idle, RebootGrace, calledOff, given}, Idle, None, false, "given back"},
-		{"unknown whether accepted", toRebooting, []any{silent}, Rebooting, None, false, "every gate is open"},
-		{"unknown whether accepted: bounded", toRebooting, []any{silent, RebootGrace}, Releasing, Unschedule, false, "etcd is down"},
-		{"unknown whether accepted, and never known", toRebooting, []any{silent, RebootGrace, standing, second, standing}, Releasing, None, false, "etcd is down"},
+		{"logind is being asked", toRebooting, []any{30 * second}, Rebooting, nothing, false, "every gate is open"},
+		{"withdrawn while logind is being asked: too late", toRebooting, []any{idle}, Rebooting, nothing, false, "every gate is open"},
+		{"the window shuts while logind is being asked: too late", toRebooting, []any{shuts, Tick{}}, Rebooting, nothing, false, "every gate is open"},
+		{"refused", toRebooting, []any{refused}, Releasing, unlocks, false, "refused: access denied"},
+		{"accepted", toRebooting, []any{accepted}, Rebooting, nothing, false, "every gate is open"},
+		{"accepted, not yet over", toAccepted, []any{RebootGrace - second}, Rebooting, nothing, false, "every gate is open"},
+		{"accepted, but it never ends", toAccepted, []any{RebootGrace}, Releasing, unschedules, false, "still up"},
+		{"accepted, never ends, and logind says so", toAccepted, []any{RebootGrace, calledOff}, Releasing, unlocks, false, "still up"},
+		{"accepted, never ends, withdrawn", toAccepted, []any{idle, RebootGrace, calledOff, given}, Idle, nothing, false, "given back"},
+		{"unknown whether accepted", toRebooting, []any{silent}, Rebooting, nothing, false, "every gate is open"},
+		{"unknown whether accepted: bounded", toRebooting, []any{silent, RebootGrace}, Releasing, unschedules, false, "etcd is down"},
+		{"unknown whether accepted, and never known", toRebooting, []any{silent, RebootGrace, standing, second, standing}, Releasing, nothing, false, "etcd is down"},
 
-		{"released, next try later", toReleasing, []any{given}, Waiting, None, false, "given back"},
-		{"released, withdrawn", toReleasing, []any{idle, given}, Idle, None, false, "given back"},
-		{"release fails", toReleasing, []any{notGiven}, Releasing, None, false, "could not check"},
-		{"release is not cut short", toReleasing, []any{idle, time.Minute}, Releasing, None, false, "could not check"},
-		{"release is tried again", toStuck, []any{1 * second}, Releasing, Unlock, false, "could not check"},
-		{"release fails, withdrawn: still to be released", toStuck, []any{idle}, Releasing, None, false, "could not check"},
+		{"released, next try later", toReleasing, []any{given}, Waiting, nothing, false, "given back"},
+		{"released, withdrawn", toReleasing, []any{idle, given}, Idle, nothing, false, "given back"},
+		{"release fails", toReleasing, []any{notGiven}, Releasing, nothing, false, "could not check"},
+		{"release is not cut short", toReleasing, []any{idle, time.Minute}, Releasing, nothing, false, "could not check"},
+		{"release is tried again", toStuck, []any{1 * second}, Releasing, unlocks, false, "could not check"},
+		{"release fails, withdrawn: still to be released", toStuck, []any{idle}, Releasing, nothing, false, "could not check"},
 
-		{"stop while starting", toStarting, []any{stop}, Starting, None, true, "started"},
-		{"stopped while starting", toStarting, []any{stop, noAnswer}, Left, None, false, "before etcd said"},
-		{"stopped while starting between two tries", toStarting, []any{noAnswer, stop}, Left, None, false, "before etcd said"},
-		{"stopped while starting, with an answer", toStarting, []any{stop, fromNow}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stopped while starting, nothing held", toStarting, []any{stop, notHeld}, Left, None, false, "no slot is held"},
-		{"stop while waiting for update_engine", toAwaiting, []any{stop}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stop while settling", toSettling, []any{stop}, Settling, None, false, "before this boot"},
-		{"stopped while settling", toSettling, []any{stop, given}, Left, None, false, "no slot is held"},
-		{"stopped while settling fails", toSettling, []any{stop, notGiven}, Left, None, false, "could not be given back: etcd is down"},
-		{"stop while idle", toIdle, []any{stop}, Left, None, false, "no slot is held"},
-		{"stop while waiting", toWaiting, []any{stop}, Left, None, false, "no slot is held"},
-		{"stop while waiting, may hold", toMaybe, []any{stop}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stop while locking", toLocking, []any{stop}, Locking, None, true, "may reboot now"},
-		{"stopped while locking, nothing taken", toLocking, []any{stop, lockEnded}, Left, None, false, "no slot is held"},
-		{"stopped while locking, perhaps taken", toLocking, []any{stop, maybe}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stopped while locking, taken", toLocking, []any{stop, got}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stop while preparing", toPreparing, []any{stop}, Preparing, None, true, "got the slot"},
-		{"stopped while preparing", toPreparing, []any{stop, checkDead}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stopped while preparing, all clear", toPreparing, []any{stop, clear}, Releasing, Unlock, false, "undo everything before the end"},
-		{"stopped while preparing, slot gone", toPreparing, []any{stop, slotless}, Left, None, false, "no slot is held"},
-		{"stop during the delay", toDelay, []any{stop}, Releasing, Unschedule, false, "undo everything before the end"},
-		{"stop while logind is being asked", toRebooting, []any{stop}, Left, None, true, "logind was asked"},
-		{"stop after logind accepted", toAccepted, []any{stop}, Left, None, false, "logind was asked"},
-		{"stop while releasing", toReleasing, []any{stop}, Releasing, None, false, "could not check"},
-		{"stopped while releasing", toReleasing, []any{stop, given}, Left, None, false, "no slot is held"},
-		{"stopped while releasing, in vain", toReleasing, []any{stop, notGiven}, Left, None, false, "could not be given back: etcd is down"},
-		{"stop between two tries to release", toStuck, []any{stop}, Left, None, false, "could not be given back: etcd is down"},
-		{"stop with the last release on its way", toDelay, []any{stop, calledOff, given}, Left, None, false, "no slot is held"},
+		{"stop while starting", toStarting, []any{stop}, Starting, nothing, true, "started"},
+		{"stopped while starting", toStarting, []any{stop, noAnswer}, Left, nothing, false, "before etcd said"},
+		{"stopped while starting between two tries", toStarting, []any{noAnswer, stop}, Left, nothing, false, "before etcd said"},
+		{"stopped while starting, with an answer", toStarting, []any{stop, fromNow}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stopped while starting, nothing held", toStarting, []any{stop, notHeld}, Left, nothing, false, "no slot is held"},
+		{"stop while waiting for update_engine", toAwaiting, []any{stop}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stop while settling", toSettling, []any{stop}, Settling, nothing, false, "before this boot"},
+		{"stopped while settling", toSettling, []any{stop, given}, Left, nothing, false, "no slot is held"},
+		{"stopped while settling fails", toSettling, []any{stop, notGiven}, Left, nothing, false, "could not be given back: etcd is down"},
+		{"stop while idle", toIdle, []any{stop}, Left, nothing, false, "no slot is held"},
+		{"stop while waiting", toWaiting, []any{stop}, Left, nothing, false, "no slot is held"},
+		{"stop while waiting, may hold", toMaybe, []any{stop}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stop while locking", toLocking, []any{stop}, Locking, nothing, true, "may reboot now"},
+		{"stopped while locking, nothing taken", toLocking, []any{stop, lockEnded}, Left, nothing, false, "no slot is held"},
+		{"stopped while locking, perhaps taken", toLocking, []any{stop, maybe}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stopped while locking, taken", toLocking, []any{stop, got}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stop while preparing", toPreparing, []any{stop}, Preparing, nothing, true, "got the slot"},
+		{"stopped while preparing", toPreparing, []any{stop, checkDead}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stopped while preparing, all clear", toPreparing, []any{stop, clear}, Releasing, unlocks, false, "undo everything before the end"},
+		{"stopped while preparing, slot gone", toPreparing, []any{stop, slotless}, Left, nothing, false, "no slot is held"},
+		{"stop during the delay", toDelay, []any{stop}, Releasing, unschedules, false, "undo everything before the end"},
+		{"stop while logind is being asked", toRebooting, []any{stop}, Left, nothing, true, "logind was asked"},
+		{"stop after logind accepted", toAccepted, []any{stop}, Left, nothing, false, "logind was asked"},
+		{"stop while releasing", toReleasing, []any{stop}, Releasing, nothing, false, "could not check"},
+		{"stopped while releasing", toReleasing, []any{stop, given}, Left, nothing, false, "no slot is held"},
+		{"stopped while releasing, in vain", toReleasing, []any{stop, notGiven}, Left, nothing, false, "could not be given back: etcd is down"},
+		{"stop between two tries to release", toStuck, []any{stop}, Left, nothing, false, "could not be given back: etcd is down"},
+		{"stop with the last release on its way", toDelay, []any{stop, calledOff, given}, Left, nothing, false, "no slot is held"},
 
-		{"the host goes down while starting", toStarting, []any{stopDown}, Left, None, true, "the slot is kept"},
-		{"the host goes down while settling", toSettling, []any{stopDown}, Left, None, true, "the slot is kept"},
-		{"the host goes down while idle", toIdle, []any{stopDown}, Left, None, false, "no slot is held"},
-		{"the host goes down while waiting", toWaiting, []any{stopDown}, Left, None, false, "no slot is held"},
-		{"the host goes down while waiting, may hold", toMaybe, []any{stopDown}, Left, None, false, "the slot is kept"},
-		{"the host goes down while locking", toLocking, []any{stopDown}, Left, None, true, "the slot is kept"},
-		{"the host goes down while preparing", toPreparing, []any{stopDown}, Left, None, true, "the slot is kept"},
-		{"the host goes down during the delay", toDelay, []any{stopDown}, Left, None, false, "the slot is kept"},
-		{"the host goes down while logind is being asked", toRebooting, []any{stopDown}, Left, None, true, "logind was asked"},
-		{"the host goes down as it should", toAccepted, []any{stopDown}, Left, None, false, "logind was asked"},
-		{"the host goes down while releasing", toReleasing, []any{stopDown}, Left, None, true, "the slot is kept"},
+		{"the host goes down while starting", toStarting, []any{stopDown}, Left, nothing, true, "the slot is kept"},
+		{"the host goes down while settling", toSettling, []any{stopDown}, Left, nothing, true, "the slot is kept"},
+		{"the host goes down while idle", toIdle, []any{stopDown}, Left, nothing, false, "no slot is held"},
+		{"the host goes down while waiting", toWaiting, []any{stopDown}, Left, nothing, false, "no slot is held"},
+		{"the host goes down while waiting, may hold", toMaybe, []any{stopDown}, Left, nothing, false, "the slot is kept"},
+		{"the host goes down while locking", toLocking, []any{stopDown}, Left, nothing, true, "the slot is kept"},
+		{"the host goes down while preparing", toPreparing, []any{stopDown}, Left, nothing, true, "the slot is kept"},
+		{"the host goes down during the delay", toDelay, []any{stopDown}, Left, nothing, false, "the slot is kept"},
+		{"the host goes down while logind is being asked", toRebooting, []any{stopDown}, Left, nothing, true, "logind was asked"},
+		{"the host goes down as it should", toAccepted, []any{stopDown}, Left, nothing, false, "logind was asked"},
+		{"the host goes down while releasing", toReleasing, []any{stopDown}, Left, nothing, true, "the slot is kept"},
 
-		{"reload while starting", toStarting, []any{reload, noAnswer}, Left, None, false, "starting over before etcd said"},
-		{"reload while settling", toSettling, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
-		{"reload while idle", toIdle, []any{reload}, Left, None, false, "starting over; no slot is held"},
-		{"reload while waiting", toWaiting, []any{reload}, Left, None, false, "starting over; no slot is held"},
-		{"reload while locking", toLocking, []any{reload, lockEnded}, Left, None, false, "starting over; no slot is held"},
-		{"reload while preparing", toPreparing, []any{reload, checkDead, given}, Left, None, false, "starting over; no slot is held"},
-		{"reload while logind is being asked", toRebooting, []any{reload}, Rebooting, None, false, "every gate is open"},
-		{"reload while logind is being asked, which refuses", toRebooting, []any{reload, refused}, Releasing, Unlock, false, "refused"},
-		{"reload after logind refused", toRebooting, []any{reload, refused, given}, Left, None, false, "starting over; no slot is held"},
-		{"reload after logind accepted", toAccepted, []any{reload}, Rebooting, None, false, "every gate is open"},
-		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, RebootGrace, calledOff, given}, Left, None, false, "starting over; no slot is held"},
-		{"reload after logind accepted, then stop", toAccepted, []any{reload, stop}, Left, None, false, "logind was asked"},
-		{"reload while releasing", toReleasing, []any{reload, given}, Left, None, false, "starting over; no slot is held"},
-		{"nothing happens any more", toIdle, []any{stop, need, time.Hour, reload, Blocked{}}, Left, None, false, "stopped; no slot is held"},
+		{"reload while starting", toStarting, []any{reload, noAnswer}, Left, nothing, false, "starting over before etcd said"},
+		{"reload while settling", toSettling, []any{reload, given}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload while idle", toIdle, []any{reload}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload while waiting", toWaiting, []any{reload}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload while locking", toLocking, []any{reload, lockEnded}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload while preparing", toPreparing, []any{reload, checkDead, given}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload while logind is being asked", toRebooting, []any{reload}, Rebooting, nothing, false, "every gate is open"},
+		{"reload while logind is being asked, which refuses", toRebooting, []any{reload, refused}, Releasing, unlocks, false, "refused"},
+		{"reload after logind refused", toRebooting, []any{reload, refused, given}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload after logind accepted", toAccepted, []any{reload}, Rebooting, nothing, false, "every gate is open"},
+		{"reload after logind accepted, and it never ends", toAccepted, []any{reload, RebootGrace, calledOff, given}, Left, nothing, false, "starting over; no slot is held"},
+		{"reload after logind accepted, then stop", toAccepted, []any{reload, stop}, Left, nothing, false, "logind was asked"},
+		{"reload while releasing", toReleasing, []any{reload, given}, Left, nothing, false, "starting over; no slot is held"},
+		{"nothing happens any more", toIdle, []any{stop, need, time.Hour, reload, Blocked{}}, Left, nothing, false, "stopped; no slot is held"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, true).do(c.from...).do(c.script...)
@@ -445,35 +459,35 @@ func TestTransitions(t *testing.T) {
 
 // TestTransitionsWithoutLock is what differs under strategy reboot.
 func TestTransitionsWithoutLock(t *testing.T) {
-	free := Done{Effect: Check}
+	free := Checked{}
 	for _, c := range []struct {
 		name   string
 		script []any
 		state  State
-		start  Effect
+		start  Kind
 		cancel bool
 	}{
-		{"idle at once", nil, Idle, None, false},
-		{"an update", []any{need}, Preparing, Check, false},
-		{"an update, window shut", []any{shuts, need}, Waiting, None, false},
-		{"the window opens", []any{shuts, need, opens, time.Minute}, Preparing, Check, false},
-		{"every gate is open", []any{need, free}, Rebooting, Reboot, false},
-		{"users", []any{need, Done{Effect: Check, Local: &people}}, Preparing, Schedule, false},
-		{"withdrawn", []any{need, idle, checkDead}, Idle, None, false},
-		{"the window shuts", []any{need, shuts, free}, Waiting, None, false},
-		{"refused", []any{need, free, refused}, Waiting, None, false},
-		{"refused, tried again", []any{need, free, refused, 5 * second}, Preparing, Check, false},
-		{"accepted but never ends", []any{need, free, accepted, RebootGrace, calledOff}, Waiting, None, false},
-		{"a gate cannot be asked", []any{need, unchecked}, Waiting, None, false},
-		{"stop", []any{need, stop, checkDead}, Left, None, false},
-		{"stop during the delay", []any{need, Done{Effect: Check, Local: &people}, told, stop}, Releasing, Unschedule, false},
-		{"stopped during the delay", []any{need, Done{Effect: Check, Local: &people}, told, stop, calledOff}, Left, None, false},
-		{"reload", []any{need, free, reload, refused}, Left, None, false},
+		{"idle at once", nil, Idle, nothing, false},
+		{"an update", []any{need}, Preparing, checks, false},
+		{"an update, window shut", []any{shuts, need}, Waiting, nothing, false},
+		{"the window opens", []any{shuts, need, opens, time.Minute}, Preparing, checks, false},
+		{"every gate is open", []any{need, free}, Rebooting, reboots, false},
+		{"users", []any{need, Checked{Local: &twoUsers}}, Preparing, schedules, false},
+		{"withdrawn", []any{need, idle, checkDead}, Idle, nothing, false},
+		{"the window shuts", []any{need, shuts, free}, Waiting, nothing, false},
+		{"refused", []any{need, free, refused}, Waiting, nothing, false},
+		{"refused, tried again", []any{need, free, refused, 5 * second}, Preparing, checks, false},
+		{"accepted but never ends", []any{need, free, accepted, RebootGrace, calledOff}, Waiting, nothing, false},
+		{"a gate cannot be asked", []any{need, unchecked}, Waiting, nothing, false},
+		{"stop", []any{need, stop, checkDead}, Left, nothing, false},
+		{"stop during the delay", []any{need, Checked{Local: &twoUsers}, told, stop}, Releasing, unschedules, false},
+		{"stopped during the delay", []any{need, Checked{Local: &twoUsers}, told, stop, calledOff}, Left, nothing, false},
+		{"reload", []any{need, free, reload, refused}, Left, nothing, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, false).do(c.script...)
 			r.expect(c.state, c.start, c.cancel)
-			if slices.ContainsFunc(r.started, func(e Effect) bool { return e == Inspect || e == Lock || e == Unlock }) {
+			if slices.ContainsFunc(r.started, func(e Kind) bool { return e == inspects || e == locks || e == unlocks }) {
 				t.Errorf("the lock was used: %v", r.started)
 			}
 		})
@@ -482,13 +496,13 @@ func TestTransitionsWithoutLock(t *testing.T) {
 
 func TestLockFromBeforeThisBootIsReleasedFirstWhateverElseIsPending(t *testing.T) {
 	for _, window := range []windowIs{opens, shuts} {
-		for _, pending := range []Update{need, asked, idle, gone} {
+		for _, pending := range []Event{need, asked, idle, gone} {
 			r := newRig(t, true).do(window, pending, fromAgo)
-			r.expect(Settling, Unlock, false)
+			r.expect(Settling, unlocks, false)
 			for range 50 { // etcd is down for long: nothing else is begun
 				r.do(notGiven, MaxNap, pending)
 			}
-			if n := r.count(Unlock); n != 51 || len(r.started) != 2+n {
+			if n := r.count(unlocks); n != 51 || len(r.started) != 2+n {
 				t.Errorf("window %v, %+v: started %v", window, pending, r.started)
 			}
 		}
@@ -509,12 +523,12 @@ func TestWithdrawnUpdateDropsThePlanAndReleasesTheLock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(script...)
-			r.expect(Idle, None, false)
-			if r.m.MayHold() || r.m.version != "" {
-				t.Errorf("may hold %v, version %q", r.m.MayHold(), r.m.version)
+			r.expect(Idle, nothing, false)
+			if r.m.MayHold() || r.m.triggers.version != "" {
+				t.Errorf("may hold %v, version %q", r.m.MayHold(), r.m.triggers.version)
 			}
 			r.do(time.Hour)
-			r.expect(Idle, None, false)
+			r.expect(Idle, nothing, false)
 		})
 	}
 }
@@ -523,7 +537,7 @@ func TestWithdrawnUpdateDropsThePlanAndReleasesTheLock(t *testing.T) {
 // saying that it is idle.
 func TestRequestOutlivesEnginesIdleness(t *testing.T) {
 	r := newRig(t, true).do(idle, notHeld, asked, idle, gone, got, retracted)
-	r.expect(Rebooting, Reboot, false)
+	r.expect(Rebooting, reboots, false)
 }
 
 func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
@@ -531,9 +545,9 @@ func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
 	var last time.Duration
 	for n := range 12 {
 		r.do(got, clear, refused)
-		r.expect(Releasing, Unlock, false)
+		r.expect(Releasing, unlocks, false)
 		r.do(given)
-		r.expect(Waiting, None, false)
+		r.expect(Waiting, nothing, false)
 		if !strings.Contains(r.m.Status(r.now), "the last attempt failed: the reboot was refused: access denied") {
 			t.Fatalf("the status does not say why: %s", r.m.Status(r.now))
 		}
@@ -542,7 +556,7 @@ func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
 			waited += r.last.Nap
 			r.do(r.last.Nap)
 		}
-		r.expect(Locking, Lock, false)
+		r.expect(Locking, locks, false)
 		if full := min(15*time.Minute, 5*time.Second<<n); waited < full/2 || waited > full {
 			t.Errorf("after %d refusals it waited %v, want %v to %v", n+1, waited, full/2, full)
 		}
@@ -551,8 +565,8 @@ func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
 	if last < 30*time.Second {
 		t.Errorf("the waits do not grow: the last is %v", last)
 	}
-	if r.count(Reboot) != 12 {
-		t.Errorf("asked for a reboot %d times", r.count(Reboot))
+	if r.count(reboots) != 12 {
+		t.Errorf("asked for a reboot %d times", r.count(reboots))
 	}
 }
 
@@ -560,20 +574,20 @@ func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
 func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
 	t.Run("after the lock", func(t *testing.T) {
 		r := newRig(t, true).do(toLocking...).do(3*time.Hour, got)
-		r.expect(Preparing, Check, false)
+		r.expect(Preparing, checks, false)
 	})
 	t.Run("after the login delay", func(t *testing.T) {
 		r := newRig(t, true).do(toDelay...)
 		for range 4 {
 			r.do(time.Minute)
-			r.expect(Preparing, Check, false)
+			r.expect(Preparing, checks, false)
 			r.do(crowded)
-			r.expect(Preparing, None, false)
+			r.expect(Preparing, nothing, false)
 		}
 		r.do(time.Minute)
-		r.expect(Preparing, Check, false)
+		r.expect(Preparing, checks, false)
 		r.do(crowded)
-		r.expect(Rebooting, Reboot, false)
+		r.expect(Rebooting, reboots, false)
 	})
 	for name, script := range map[string][]any{
 		"the window has shut":     {shuts, crowded},
@@ -583,7 +597,7 @@ func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(5 * time.Minute).do(script...)
-			if r.count(Reboot) != 0 || r.last.State == Preparing {
+			if r.count(reboots) != 0 || r.last.State == Preparing {
 				t.Errorf("in state %v, started %v", r.last.State, r.started)
 			}
 		})
@@ -592,41 +606,41 @@ func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
 
 func TestUsersAreToldOnceAndHaveFiveMinutes(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded)
-	r.expect(Preparing, Schedule, false)
+	r.expect(Preparing, schedules, false)
 	r.do(20*second, told) // a slow terminal does not lengthen it
 	for r.last.State == Preparing {
-		if r.m.running == Check {
+		if is(r.m.running, checks) {
 			r.do(crowded)
 		} else {
 			r.do(r.last.Nap)
 		}
 	}
-	r.expect(Rebooting, Reboot, false)
+	r.expect(Rebooting, reboots, false)
 	if waited := r.now.Sub(t0); waited != 5*time.Minute {
 		t.Errorf("rebooted after %v, want 5m", waited)
 	}
-	if n := r.count(Schedule); n != 1 {
+	if n := r.count(schedules); n != 1 {
 		t.Errorf("the users were told %d times", n)
 	}
 }
 
 func TestUsersWhoLogOutDoNotDelayTheReboot(t *testing.T) {
 	r := newRig(t, true).do(toDelay...).do(time.Minute, crowded, time.Minute, clear)
-	r.expect(Rebooting, Reboot, false)
+	r.expect(Rebooting, reboots, false)
 }
 
 func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	for n := range 5 {
-		r.do(time.Minute, Done{Effect: Check, Held: true, Local: &Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
+		r.do(time.Minute, Checked{Held: true, Local: &Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
 	}
-	r.expect(Rebooting, Reboot, false)
+	r.expect(Rebooting, reboots, false)
 }
 
 // A new attempt, after the slot was given back, is a new warning.
 func TestUsersAreToldAgainBeforeAnotherAttempt(t *testing.T) {
 	r := newRig(t, true).do(toDelay...).do(shuts, time.Minute, calledOff, given, opens, time.Minute, got, crowded)
-	r.expect(Preparing, Schedule, false)
+	r.expect(Preparing, schedules, false)
 }
 
 // The machine counts its naps by the monotonic clock; the window alone looks at
@@ -665,13 +679,13 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 			r.do(nap)
 			switch {
 			case c.open:
-				r.expect(Locking, Lock, false)
+				r.expect(Locking, locks, false)
 			case c.first == Locking:
-				r.expect(Locking, None, true)
+				r.expect(Locking, nothing, true)
 				r.do(lockEnded)
-				r.expect(Waiting, None, false)
+				r.expect(Waiting, nothing, false)
 			default:
-				r.expect(Waiting, None, false)
+				r.expect(Waiting, nothing, false)
 			}
 		})
 	}
@@ -692,7 +706,7 @@ func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	for !r.last.Cancel {
 		r.do(r.last.Nap)
 	}
-	r.expect(Locking, None, true)
+	r.expect(Locking, nothing, true)
 	if r.now != (*gate)[0].end {
 		t.Errorf("no longer locking at %v, want %v", r.now, (*gate)[0].end)
 	}
@@ -715,14 +729,14 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 			r := &rig{t: t, now: t0}
 			r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(seed, 0)))
 			r.do(Tick{}, calledOff, need)
-			begins := r.m.begin(t0)
+			begins := r.m.config.begin(t0, r.m.share)
 			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.Clock(begins)) != (c.most > 0) {
 				t.Errorf("the status says %s", status)
 			}
 			for r.last.State == Waiting {
 				r.do(r.last.Nap)
 			}
-			r.expect(Preparing, Check, false)
+			r.expect(Preparing, checks, false)
 			begun[r.now.Sub(open)] = true
 			if c.spread > 0 && r.now != begins {
 				t.Errorf("it begins at %v, and not at %v as it says", r.now, begins)
@@ -739,15 +753,15 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		// In the midst of it nobody waits.
 		r := &rig{t: t, now: open.Add(c.most)}
 		r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(1, 0)))
-		r.do(Tick{}, calledOff, need).expect(Preparing, Check, false)
+		r.do(Tick{}, calledOff, need).expect(Preparing, checks, false)
 	}
 }
 
 // Holding already is what Lock calls success, and what etcd said last is not
 // forgotten when the next attempt fails.
 func TestHoldingAlreadyIsSuccess(t *testing.T) {
-	newRig(t, true).do(need, fromNow, got).expect(Preparing, Check, false)
-	newRig(t, true).do(toMaybe...).do(5*second, got).expect(Preparing, Check, false)
+	newRig(t, true).do(need, fromNow, got).expect(Preparing, checks, false)
+	newRig(t, true).do(toMaybe...).do(5*second, got).expect(Preparing, checks, false)
 }
 
 func TestFailedLockDoesNotForgetASlotHeldBefore(t *testing.T) {
@@ -757,11 +771,11 @@ func TestFailedLockDoesNotForgetASlotHeldBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(before...)
-			r.expect(Locking, Lock, false)
+			r.expect(Locking, locks, false)
 			r.do(noSlot) // this time it was not taken; before it was, or may have been
-			r.expect(Waiting, None, false)
+			r.expect(Waiting, nothing, false)
 			r.do(shuts, Tick{})
-			r.expect(Releasing, Unlock, false)
+			r.expect(Releasing, unlocks, false)
 		})
 	}
 }
@@ -772,16 +786,16 @@ func TestEtcdDownAtBootKeepsTrying(t *testing.T) {
 			r := newRig(t, true).do(pending)
 			for n := range 500 {
 				r.do(noAnswer)
-				r.expect(Starting, None, false)
+				r.expect(Starting, nothing, false)
 				if s := r.m.Status(r.now); !strings.Contains(s, "etcd is down") || !strings.Contains(s, "trying again") {
 					t.Fatalf("the status does not say so: %s", s)
 				}
 				var waited time.Duration
-				for r.last.Start == None {
+				for r.last.Start == nil {
 					waited += r.last.Nap
 					r.do(r.last.Nap)
 				}
-				r.expect(Starting, Inspect, false)
+				r.expect(Starting, inspects, false)
 				if full := min(time.Minute, time.Second<<min(n, 10)); waited < full/2 || waited > full {
 					t.Fatalf("try %d came after %v, want %v to %v", n+2, waited, full/2, full)
 				}
@@ -802,7 +816,7 @@ func TestRetriesAreSpread(t *testing.T) {
 		for _, ev := range []Event{Tick{}, calledOff, noAnswer} {
 			m.Step(t0, ev)
 		}
-		seen[m.etcd.at] = true
+		seen[m.slot.retry.at] = true
 	}
 	if len(seen) < 18 {
 		t.Errorf("20 hosts try again at %d moments", len(seen))
@@ -811,9 +825,9 @@ func TestRetriesAreSpread(t *testing.T) {
 
 func TestIdleAgainMeansThatTheNextUpdateStartsAfresh(t *testing.T) {
 	r := newRig(t, true).do(toLocking...).do(noSlot, idle)
-	r.expect(Idle, None, false)
+	r.expect(Idle, nothing, false)
 	r.do(need)
-	r.expect(Locking, Lock, false) // at once, not after the backoff of the last
+	r.expect(Locking, locks, false) // at once, not after the backoff of the last
 	if s := r.m.Status(r.now); strings.Contains(s, "etcd is down") {
 		t.Errorf("the status still says: %s", s)
 	}
@@ -831,8 +845,8 @@ func TestIdleNeedsNoTimer(t *testing.T) {
 			if r.do(ev); r.last.State == Idle && r.last.Nap != 0 {
 				t.Errorf("after %+v the nap is %v", ev, r.last.Nap)
 			}
-			if r.m.running != None {
-				r.do(Done{Effect: r.m.running, Err: context.Canceled})
+			if r.m.running != nil {
+				r.do(done{Effect: kindOf(r.m.running), Err: context.Canceled}.result())
 			}
 		}
 	}
@@ -841,26 +855,26 @@ func TestIdleNeedsNoTimer(t *testing.T) {
 func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
 	for _, ev := range []Event{need, asked} {
 		r := newRig(t, true).do(shuts, notHeld, ev, reload)
-		r.expect(Left, None, false)
-		since := r.m.pendingSince
+		r.expect(Left, nothing, false)
+		since := r.m.triggers.since
 		r.m = r.m.Restart(Config{Lock: true}, r.now.Add(time.Hour))
 		r.do(Tick{})
-		r.expect(Starting, Inspect, false)
+		r.expect(Starting, inspects, false)
 		if !r.m.MayHold() {
 			t.Error("a new group's lock is not known to be free before etcd said so")
 		}
 		r.do(notHeld)
-		r.expect(Locking, Lock, false)
-		if r.m.pendingSince != since {
-			t.Errorf("pending since %v, want %v", r.m.pendingSince, since)
+		r.expect(Locking, locks, false)
+		if r.m.triggers.since != since {
+			t.Errorf("pending since %v, want %v", r.m.triggers.since, since)
 		}
 	}
 	r := newRig(t, true).do(shuts, notHeld, need, reload)
 	r.m = r.m.Restart(Config{}, r.now)
 	r.do(Tick{})
-	r.expect(Preparing, Check, false)
-	if r.m.version != "4081.2.0" {
-		t.Errorf("the version is %q", r.m.version)
+	r.expect(Preparing, checks, false)
+	if r.m.triggers.version != "4081.2.0" {
+		t.Errorf("the version is %q", r.m.triggers.version)
 	}
 }
 
@@ -954,7 +968,7 @@ func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
 			r.restart(Config{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}, LoginDelay: 5 * time.Minute})
 			r.do(notHeld, need, got, crowded, told)
 			for r.last.State == Preparing {
-				if r.m.running == Check {
+				if is(r.m.running, checks) {
 					r.do(crowded)
 					continue
 				}
@@ -969,15 +983,6 @@ func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
 			t.Errorf("in Berlin %v %v\nin UTC %v %v", moves, naps, wantMoves, wantNaps)
 		}
 	}
-}
-
-func TestUnknownEventPanics(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("an event of no known type was taken")
-		}
-	}()
-	newRig(t, true).m.Step(t0, 7)
 }
 
 // span is an opening, and spans is a Gate made of them, in order.

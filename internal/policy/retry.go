@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -36,14 +35,11 @@ func (r *retry) note(now time.Time, err error, rand *rand.Rand) bool {
 	return true
 }
 
-// text says, with times as clock writes them, when it is tried again and what failed last; the error comes last,
-// since whoever shows the status may cut it short.
-func (r *retry) text(now time.Time, clock func(time.Time) string) string {
-	if r.err == nil {
-		return ""
-	}
+// fact is the failure as a snapshot has it.
+func (r *retry) fact(now time.Time) Retry {
+	f := Retry{Error: r.err.Error()}
 	if r.at.After(now) {
-		return fmt.Sprintf("; trying again %s, the last attempt failed: %v", clock(r.at), r.err)
+		f.At = r.at
 	}
-	return fmt.Sprintf("; the last attempt failed: %v", r.err)
+	return f
 }

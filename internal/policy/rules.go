@@ -15,17 +15,14 @@ func (m *Machine) next(now time.Time) (State, string) {
 	case Starting:
 		return m.starting(now)
 	case Settling, Releasing:
-		if !m.mayHold && !m.mayReboot() {
-			if m.done != nil && m.done.Effect == Unschedule {
-				return m.resume("no reboot of ours is scheduled with logind")
-			}
-			return m.resume("the slot was given back")
+		if !m.owes() {
+			return m.resume(m.undone())
 		}
 	case Idle:
-		if m.mayReboot() { // a look that was begun long ago has found it
-			return m.backOut("a reboot of ours may be scheduled")
+		if o := m.mustUndo(); o != nil { // a look that was begun long ago has found it
+			return m.backOut(o.name + " has to be undone")
 		}
-		if m.pending() {
+		if m.triggers.pending() {
 			return Waiting, "a reboot is needed"
 		}
 	case Waiting:
@@ -57,18 +54,22 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 		return Left, end + "; the slot is kept, since the host is going down or nobody can tell"
 	case m.leave.KeepLock:
 		return Left, end + "; no slot is held"
-	case m.running != None || m.state == Rebooting:
+	case m.running != nil || m.state == Rebooting:
 		return m.state, "" // its end, or the reboot's, comes first
-	case !m.mayHold && !m.mayReboot():
-		return Left, end + "; no slot is held"
-	case m.mayReboot() && m.logind.err != nil:
-		return Left, fmt.Sprintf("%s; a reboot that logind was asked for may still come, and a slot that is held is kept for it: %v", end, m.logind.err)
-	case !m.leave.Reload && m.mayReboot() && now.Before(m.settledAt):
-		return Left, end + "; logind has not answered a call and may carry it out yet, and a slot that is held is kept for that"
-	case m.state == Starting && m.config.Lock && !m.inspected:
+	}
+	for _, o := range m.owed(true) {
+		if err := o.retry(m).err; err != nil {
+			return Left, fmt.Sprintf("%s; %s: %v", end, o.left, err)
+		}
+		if o.unsettled(m, now) && !m.leave.Reload {
+			return Left, end + "; logind has not answered a call and may carry it out yet, and a slot that is held is kept for that"
+		}
+	}
+	switch {
+	case m.state == Starting && m.config.Lock && !m.slot.inspected:
 		return Left, end + " before etcd said whether a slot is held"
-	case m.etcd.err != nil:
-		return Left, fmt.Sprintf("%s; the slot could not be given back: %v", end, m.etcd.err)
+	case !m.owes():
+		return Left, end + "; no slot is held"
 	case m.state == Settling || m.state == Releasing:
 		return m.state, ""
 	}
@@ -76,33 +77,34 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 }
 
 func (m *Machine) starting(now time.Time) (State, string) {
+	s, first := m.slot, m.mustUndo()
 	switch {
-	case m.mayReboot() && m.logind.err == nil && (!now.Before(m.settledAt) || m.inspected && m.holding == HeldThisBoot):
-		return Starting, "" // logind is asked first, and a slot of this boot is kept until it can be
+	case first != nil && first.retry(m).err == nil && (!first.unsettled(m, now) || s.inspected && s.found == HeldThisBoot):
+		return Starting, "" // that comes first, and a slot of this boot is kept until it can be done
 	case !m.config.Lock:
 		return m.resume("started")
-	case !m.inspected:
+	case !s.inspected:
 		return Starting, ""
-	case m.holding == NotHeld:
+	case s.found == NotHeld:
 		return m.resume("no slot is held")
-	case m.holding == HeldSinceBefore:
+	case s.found == HeldSinceBefore:
 		return Settling, "a slot is held from before this boot"
-	case m.holding == HeldUnrecorded:
+	case s.found == HeldUnrecorded:
 		return Settling, "a slot is held, and not recorded since which boot"
-	case m.mayGo(now) && !m.mayReboot():
+	case m.mayGo(now) && first == nil:
 		return Waiting, "a slot taken during this boot is still held, and the reboot may go ahead"
-	case m.open(now) && !m.engineKnown && now.Before(m.startedAt.Add(engineGrace)):
+	case m.config.open(now) && len(m.triggers.unheard()) > 0 && now.Before(m.startedAt.Add(sourceGrace)):
 		return Starting, ""
 	}
 	return Settling, "a slot is held, but no reboot may go ahead now"
 }
 
-// resume returns the state in which nothing is held.
+// resume returns the state in which no slot is held.
 func (m *Machine) resume(why string) (State, string) {
-	switch {
-	case m.mayReboot():
-		return Settling, why + "; a reboot that logind was asked for before the start may still come"
-	case m.pending():
+	switch o := m.mustUndo(); {
+	case o != nil:
+		return Settling, why + "; " + o.name + " may be left from before the start"
+	case m.triggers.pending():
 		return Waiting, why + "; a reboot is needed"
 	}
 	return Idle, why
@@ -110,7 +112,7 @@ func (m *Machine) resume(why string) (State, string) {
 
 // backOut leaves a state in which there may be something to undo.
 func (m *Machine) backOut(why string) (State, string) {
-	if m.mayHold || m.mayReboot() {
+	if m.owes() {
 		return Releasing, why
 	}
 	return m.resume(why)
@@ -118,13 +120,13 @@ func (m *Machine) backOut(why string) (State, string) {
 
 // giveUp ends an attempt that failed; another comes later.
 func (m *Machine) giveUp(now time.Time, err error) (State, string) {
-	m.reboot.fail(now, err, m.rand)
+	m.tries.reboot.fail(now, err, m.rand)
 	return m.backOut(err.Error())
 }
 
 // shut says why mayGo is false.
 func (m *Machine) shut() string {
-	if !m.pending() {
+	if !m.triggers.pending() {
 		return "the update was withdrawn"
 	}
 	return "the reboot window has shut"
@@ -132,16 +134,18 @@ func (m *Machine) shut() string {
 
 // waiting goes for a slot once nothing that can be told without one is in the way.
 func (m *Machine) waiting(now time.Time) (State, string) {
-	switch {
-	case !m.pending() || m.mayHold && !m.open(now):
+	switch o := m.mustUndo(); {
+	case !m.triggers.pending() || m.slot.mayHold && !m.config.open(now):
 		return m.backOut(m.shut())
-	case m.mayReboot():
-		return m.backOut("a reboot was called off")
-	case !m.open(now) || !m.due(now) || !m.fresh(now):
+	case o != nil:
+		return m.backOut(o.name + " has to be undone")
+	case !m.config.open(now) || !m.ready(now) || !m.people.fresh(now):
 		return Waiting, ""
-	case m.obstacle(now) != nil && m.mayHold:
-		return m.backOut("held back by " + m.obstacle(now).Text)
-	case m.obstacle(now) != nil:
+	}
+	switch by := m.obstacle(now); {
+	case by != nil && m.slot.mayHold:
+		return m.backOut("held back by " + by.Text)
+	case by != nil:
 		return Waiting, ""
 	case m.config.Lock:
 		return Locking, "the host may reboot now"
@@ -150,91 +154,100 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 }
 
 func (m *Machine) locking(now time.Time) (State, string) {
-	d := m.done
-	switch {
-	case m.running != None:
-	case d != nil && d.Err != nil && !m.stopped:
-		m.taking.fail(now, d.Err, m.rand)
-		return Waiting, fmt.Sprintf("no slot: %v", d.Err)
-	case !m.mayGo(now):
+	if m.running != nil {
+		return Locking, ""
+	}
+	locked, ended := m.ended.result.(Locked)
+	if ended && locked.Err != nil && !m.stopped {
+		m.tries.slot.fail(now, locked.Err, m.rand)
+		return Waiting, fmt.Sprintf("no slot: %v", locked.Err)
+	}
+	if !m.mayGo(now) {
 		return m.backOut(m.shut())
-	case m.obstacle(now) != nil:
-		return m.backOut("held back by " + m.obstacle(now).Text)
-	case d != nil && d.Err == nil:
-		m.taking.reset()
+	}
+	if by := m.obstacle(now); by != nil {
+		return m.backOut("held back by " + by.Text)
+	}
+	switch {
+	case ended && locked.Err == nil:
+		m.tries.slot.reset()
 		return Preparing, "got the slot"
-	case d != nil: // it was cancelled for a reason that has gone meanwhile
+	case ended: // it was cancelled for a reason that has gone meanwhile
 		return Waiting, "left the queue"
 	}
 	return Locking, ""
 }
 
 func (m *Machine) preparing(now time.Time) (State, string) {
-	d := m.done
 	switch {
-	case m.running != None:
+	case m.running != nil:
+		return Preparing, ""
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
-	case d == nil:
-	case d.Effect == Schedule && d.Err != nil && (!m.final || m.stopped):
-		return m.giveUp(now, fmt.Errorf("could not tell the users who are logged in: %w", d.Err))
-	case d.Effect == Schedule:
-		// logind may refuse to because of an inhibitor that does not count any
-		// more: the delay is theirs all the same.
-		m.told, m.lastErr = true, d.Err
-	case m.stopped:
-	case d.Err != nil:
-		return m.giveUp(now, fmt.Errorf("could not check whether the host may reboot: %w", d.Err))
-	case m.config.Lock && !m.mayHold:
-		return m.giveUp(now, errors.New("somebody has taken the slot away"))
-	default:
-		return m.checked(now)
+	}
+	switch r := m.ended.result.(type) {
+	case Scheduled:
+		if r.Err != nil && (!m.attempt.final || m.stopped) {
+			return m.giveUp(now, fmt.Errorf("could not tell the users who are logged in: %w", r.Err))
+		}
+		// logind may refuse because of an inhibitor that does not count any
+		// more: users have the delay nevertheless.
+		m.attempt.told, m.attempt.err = true, r.Err
+	case Checked:
+		switch {
+		case m.stopped:
+		case r.Err != nil:
+			return m.giveUp(now, fmt.Errorf("could not check whether the host may reboot: %w", r.Err))
+		case m.config.Lock && !m.slot.mayHold:
+			return m.giveUp(now, errors.New("somebody has taken the slot away"))
+		default:
+			return m.checked(now)
+		}
 	}
 	return Preparing, ""
 }
 
 // checked goes on after a check that every gate but those on this host passed.
 func (m *Machine) checked(now time.Time) (State, string) {
-	overdue := m.overdue(now)
 	if m.cancelled(now) {
 		return m.backOut("a user has cancelled the reboot")
 	}
-	if m.told && !m.mayStand && !(m.final && overdue) { // they are told anew: that it cannot be cancelled, or that it can
-		m.toldAt, m.rebootAt, m.told = time.Time{}, time.Time{}, false
+	if a := m.attempt; a.told && !m.schedule.stands && !(a.final && m.overdue(now)) {
+		m.attempt = attempt{} // users are told again: that it cannot be cancelled, or that it can
 	}
 	if by := m.obstacle(now); by != nil {
 		return m.giveUp(now, errors.New("held back by "+by.Text))
 	}
-	delay := m.delay(now)
-	if len(m.local.Users) == 0 || !m.told && delay == 0 || m.told && !now.Before(m.rebootAt) {
-		m.force = overdue
+	told := m.attempt.told
+	if len(m.people.local.Users) == 0 || !told && m.delay(now) == 0 || told && !now.Before(m.attempt.rebootAt) {
+		m.schedule.askedAt = now
 		return Rebooting, "every gate is open"
 	}
-	if drift := m.drift(now); m.mayStand && drift.Abs() > MaxDrift {
+	if drift := m.drift(now); m.schedule.stands && drift.Abs() > MaxDrift {
 		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift))
 	}
-	if !m.told {
-		m.toldAt, m.rebootAt, m.final = now, now.Add(delay), overdue
-		m.scheduled = m.wall(now).Add(delay + Backstop).Truncate(time.Microsecond) // as precise as logind is
+	if !told {
+		m.tell(now)
 	}
-	m.checkAt = earliest(now.Add(LookEvery), m.rebootAt)
+	m.attempt.checkAt = earliest(now.Add(LookEvery), m.attempt.rebootAt)
 	return Preparing, ""
 }
 
 func (m *Machine) rebooting(now time.Time) (State, string) {
-	if d := m.done; d != nil {
-		if d.Err != nil && !d.Unknown {
-			return m.giveUp(now, fmt.Errorf("the reboot was refused: %w", d.Err))
+	a := &m.attempt
+	if r, ended := m.ended.result.(Rebooted); ended {
+		if r.Err != nil && !r.Unknown {
+			return m.giveUp(now, fmt.Errorf("the reboot was refused: %w", r.Err))
 		}
-		m.lastErr = d.Err
-		m.graceEnd = now.Add(RebootGrace)
+		a.err = r.Err
+		a.graceEnd = now.Add(RebootGrace)
 	}
-	if m.graceEnd.IsZero() || now.Before(m.graceEnd) {
+	if a.graceEnd.IsZero() || now.Before(a.graceEnd) {
 		return Rebooting, ""
 	}
 	err := fmt.Errorf("the host is still up %v after logind was asked to reboot it", RebootGrace)
-	if m.lastErr != nil {
-		err = fmt.Errorf("%w: %w", err, m.lastErr)
+	if a.err != nil {
+		err = fmt.Errorf("%w: %w", err, a.err)
 	}
 	return m.giveUp(now, err)
 }

@@ -1,150 +1,144 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
-// Status says in one line, for systemctl status, what the daemon waits for,
-// since when and until when, in the policy's time zone.
-func (m *Machine) Status(now time.Time) string {
-	var text string
-	switch {
-	case m.state == Left:
-		return m.why
-	case m.pending():
-		text = "reboot needed since " + m.config.Clock(m.pendingSince)
-		if m.version != "" {
-			text += " for version " + m.version
-		}
-		text += "; "
-	case m.state != Starting && m.state != Settling && m.state != Idle:
-		text = "the reboot is not needed any more; "
+// Line says in one line, for systemctl status, what the daemon waits for, since when and until
+// when. clock writes times.
+func (s Snapshot) Line(clock func(time.Time) string) string {
+	if s.State == Left {
+		return s.Why
 	}
-
-	entered := m.config.Clock(m.entered)
-	since := " since " + entered
-	start, end := m.opening(now)
-	switch m.state {
-	case Starting:
-		switch {
-		case m.mayReboot() && m.logind.err == nil && !now.Before(m.settledAt):
-			text += "starting: asking logind whether a reboot is scheduled" + since
-		case m.inspected && m.mayReboot():
-			text += "a slot is held" + m.logindText(now)
-		case m.inspected:
-			text += "a slot is held; waiting for update_engine until " + m.config.Clock(m.startedAt.Add(engineGrace))
-		default:
-			text += "starting: asking etcd whether this host holds a slot" + since + m.etcd.text(now, m.config.Clock)
-		}
-	case Settling:
-		if m.mayHold && (!m.mayReboot() || m.covered()) {
-			text += "giving back the slot that was held at start" + since + m.etcd.text(now, m.config.Clock)
-		} else {
-			text += "asking logind whether a reboot still stands that locksmithd asked for before this start" + since + m.logindText(now)
-		}
-	case Idle:
-		text += "idle: no reboot is needed" + since
-	case Waiting:
-		text += "waiting" + since
-		if start.After(now) {
-			text += " for the reboot window, which opens " + m.config.Clock(start)
-		}
-		if begin := m.begin(now); begin.After(now) && begin.After(start) {
-			text += "; this host begins " + m.config.Clock(begin) + ", since hosts without a lock do not all begin when the window opens"
-		}
-		if by := m.HeldBackBy(now); by != "" {
-			text += "; held back by " + by + m.until(now)
-		}
-		text += m.taking.text(now, m.config.Clock) + m.reboot.text(now, m.config.Clock)
-	case Locking:
-		text += "waiting for a slot" + since
-		if !end.IsZero() {
-			text += " until the reboot window shuts " + m.config.Clock(end)
-		}
-		if m.blockedBy != "" {
-			text += ": " + m.blockedBy
-		}
-	case Preparing:
-		switch {
-		case m.rebootAt.IsZero():
-			text += "asking once more whether the host may reboot" + since
-		case !m.told:
-			text += fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", list(m.local.Users), m.config.Clock(m.rebootAt))
-		default:
-			text += fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left",
-				list(m.local.Users), m.config.Clock(m.toldAt), m.config.Clock(m.rebootAt))
-			if m.final {
-				text += "; it cannot be cancelled any more"
-			} else {
-				text += ", unless they cancel it with shutdown -c" + m.until(now)
-			}
-		}
-	case Rebooting:
-		text += "rebooting: logind was asked " + entered
-		if !m.graceEnd.IsZero() {
-			text += ", trying again " + m.config.Clock(m.graceEnd)
-		}
-	case Releasing:
-		doing := "giving the slot back"
-		switch {
-		case !m.askedAt.IsZero():
-			doing = "asking logind and systemd whether the reboot that logind was asked for is under way"
-		case m.mayStand:
-			doing = "calling off the reboot scheduled with logind"
-		}
-		text += doing + since + ": " + m.why + m.logindText(now) + m.etcd.text(now, m.config.Clock)
-	}
-	if m.lastErr != nil {
-		text += fmt.Sprintf(" (%v)", m.lastErr)
+	text := s.need(clock) + s.doing(clock)
+	if s.Error != "" {
+		text += " (" + s.Error + ")"
 	}
 	return text
 }
 
-// logindText says why it is not known yet whether a reboot of ours may come, and what to do
-// if logind never answers.
-func (m *Machine) logindText(now time.Time) string {
+func (s Snapshot) need(clock func(time.Time) string) string {
 	switch {
-	case !m.mayReboot():
-		return ""
-	case now.Before(m.settledAt):
-		return fmt.Sprintf("; logind has not answered a call, and may carry it out until %s", m.config.Clock(m.settledAt))
-	case m.logind.err == nil:
-		return ""
-	case errors.Is(m.logind.err, ErrWhoseUnknown), errors.Is(m.logind.err, ErrGoingDown):
-		return m.logind.text(now, m.config.Clock)
-	}
-	return m.logind.text(now, m.config.Clock) + "; a slot that is held is kept until logind answers: if it does not, run systemctl restart systemd-logind"
-}
-
-// HeldBackBy says who holds the reboot back while nothing else does; empty when
-// nobody does.
-func (m *Machine) HeldBackBy(now time.Time) string {
-	if m.state != Waiting || !m.mayGo(now) || m.outdated(now) && !m.cancelled(now) {
-		return ""
-	}
-	if by := m.obstacle(now); by != nil {
-		return by.Text
+	case s.Need.Version != "":
+		return "reboot needed since " + clock(s.Need.Since) + " for version " + s.Need.Version + "; "
+	case s.Need.Sources != nil:
+		return "reboot needed since " + clock(s.Need.Since) + "; "
+	case s.State != Starting && s.State != Settling && s.State != Idle:
+		return "the reboot is not needed any more; "
 	}
 	return ""
 }
 
-// until says how long people can postpone the reboot, if that is bounded.
-func (m *Machine) until(now time.Time) string {
-	if m.deadline().IsZero() || m.overdue(now) {
-		return ""
+func (s Snapshot) doing(clock func(time.Time) string) string {
+	since := " since " + clock(s.Since)
+	switch s.State {
+	case Starting:
+		switch {
+		case s.Silent != nil:
+			return "a slot is held; waiting for " + strings.Join(s.Silent.Sources, ", ") + " until " + clock(s.Silent.Until)
+		case s.Undo == nil:
+			return "starting: asking etcd whether this host holds a slot" + since + lines(s.Retries, clock)
+		case s.Undo[0].line(clock) == "":
+			return "starting: " + s.Undo[0].Doing + since
+		}
+		return "a slot is held" + s.Undo[0].line(clock)
+	case Settling:
+		return s.Undo[0].Doing + since + s.Undo[0].line(clock)
+	case Idle:
+		return "idle: no reboot is needed" + since
+	case Waiting:
+		return "waiting" + since + s.waiting(clock) + lines(s.Retries, clock)
+	case Locking:
+		text := "waiting for a slot" + since
+		if !s.Slot.Shuts.IsZero() {
+			text += " until the reboot window shuts " + clock(s.Slot.Shuts)
+		}
+		if s.Slot.By != "" {
+			text += ": " + s.Slot.By
+		}
+		return text
+	case Preparing:
+		if s.Users == nil {
+			return "asking once more whether the host may reboot" + since
+		}
+		return s.told(clock)
+	case Rebooting:
+		text := "rebooting: logind was asked " + clock(s.Since)
+		if !s.GiveUp.IsZero() {
+			text += ", trying again " + clock(s.GiveUp)
+		}
+		return text
+	case Releasing:
+		text := s.Undo[0].Doing + since + ": " + s.Why
+		for _, u := range s.Undo {
+			text += u.line(clock)
+		}
+		return text
 	}
-	return "; users and inhibitors can postpone it until " + m.config.Clock(m.deadline())
+	return ""
 }
 
-const clockLayout = "Mon 2006-01-02 15:04:05 MST"
-
-// Clock formats a time for people on this host.
-func (p Config) Clock(t time.Time) string {
-	loc := time.Local
-	if p.Zone != nil {
-		loc = p.Zone()
+func (s Snapshot) waiting(clock func(time.Time) string) (text string) {
+	if !s.Opens.IsZero() {
+		text += " for the reboot window, which opens " + clock(s.Opens)
 	}
-	return t.In(loc).Format(clockLayout)
+	if !s.Begins.IsZero() {
+		text += "; this host begins " + clock(s.Begins) + ", since hosts without a lock do not all begin when the window opens"
+	}
+	if s.HeldBack != nil {
+		text += "; held back by " + s.HeldBack.Text + s.until(clock)
+	}
+	return text
+}
+
+func (s Snapshot) told(clock func(time.Time) string) string {
+	u := s.Users
+	if u.Since.IsZero() {
+		return fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", list(u.Names), clock(u.RebootAt))
+	}
+	text := fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left", list(u.Names), clock(u.Since), clock(u.RebootAt))
+	if u.Final {
+		return text + "; it cannot be cancelled any more"
+	}
+	return text + ", unless they cancel it with shutdown -c" + s.until(clock)
+}
+
+// until says how long people can postpone the reboot, if that is bounded.
+func (s Snapshot) until(clock func(time.Time) string) string {
+	if s.Postponable.IsZero() {
+		return ""
+	}
+	return "; users and inhibitors can postpone it until " + clock(s.Postponable)
+}
+
+func (u Undo) line(clock func(time.Time) string) string {
+	if !u.Settles.IsZero() {
+		return "; logind has not answered a call, and may carry it out until " + clock(u.Settles)
+	}
+	text := u.Retry.line(clock)
+	if u.Advice != "" {
+		text += "; " + u.Advice
+	}
+	return text
+}
+
+func lines(retries []Retry, clock func(time.Time) string) (text string) {
+	for _, r := range retries {
+		text += r.line(clock)
+	}
+	return text
+}
+
+// line says when it is tried again and what failed last; the error comes last, since
+// whoever shows the status may cut it short.
+func (r Retry) line(clock func(time.Time) string) string {
+	switch {
+	case r.Error == "":
+		return ""
+	case r.At.IsZero():
+		return "; the last attempt failed: " + r.Error
+	}
+	return "; trying again " + clock(r.At) + ", the last attempt failed: " + r.Error
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +90,7 @@ type world struct {
 	logindUp  bool
 	local     Local // who is at work, and what is scheduled
 	planned   bool  // what is scheduled, we did schedule
-	late      Order // of a call to schedule that logind carries out later, if it does so before lateEnd
+	late      order // of a call to schedule that logind carries out later, if it does so before lateEnd
 	lateEnd   time.Time
 	queued    bool  // logind has a call for a reboot before it
 	force     bool  // of that
@@ -102,9 +103,9 @@ type world struct {
 	engineSaid, requested bool
 
 	// The effect in flight.
-	running   Effect
+	running   Kind
 	cancelled bool
-	order     Order
+	order     order
 	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; nobody has heard of it yet
 	undone    bool    // Unlock has given it back, or Unschedule cancelled; nobody has heard of it yet
 	looking   bool    // a Look is running as well
@@ -115,12 +116,12 @@ type world struct {
 	// What the machine may be held to.
 	left         bool
 	leave        *Leave
-	checked      *Done  // the Check whose end this step learns
-	failed       Effect // whose failure this step learns, unless it was cancelled or its outcome is unknown
+	checked      *done // the Check whose end this step learns
+	failed       Kind  // whose failure this step learns, unless it was cancelled or its outcome is unknown
 	inspectOK    bool
-	undoFailed   map[Effect]bool // Unlock or Unschedule has, and was not tried since
-	told         bool            // users have been, or were to be at the last moment
-	toldAt       time.Time       // when that began
+	undoFailed   map[Kind]bool // Unlock or Unschedule has, and was not tried since
+	told         bool          // users have been, or were to be at the last moment
+	toldAt       time.Time     // when that began
 	toldDelay    time.Duration
 	toldFinal    bool          // after the deadline
 	toldAhead    time.Duration // of the wall clock then
@@ -138,6 +139,48 @@ type world struct {
 
 	log []string // the last steps
 	err error
+}
+
+// decision is a Decision, with the kind of effect that is started and what it carries.
+type decision struct {
+	Decision
+	Start Kind
+	order order
+}
+
+func decide(d Decision) decision { return decision{d, kindOf(d.Start), orderOf(d.Start)} }
+
+// done is how an effect ends; only the fields of its kind count.
+type done struct {
+	Effect  Kind
+	Err     error
+	Unknown bool
+	Holding Holding
+	Held    bool
+	Local   *Local
+	Update  *Update
+	Found   bool
+	Logind  string
+}
+
+func (d done) result() Result {
+	switch d.Effect {
+	case inspects:
+		return Inspected{d.Holding, d.Err}
+	case locks:
+		return Locked{d.Err, d.Unknown}
+	case unlocks:
+		return Unlocked{d.Err}
+	case checks:
+		return Checked{d.Update, d.Local, d.Logind, d.Held, d.Err}
+	case schedules:
+		return Scheduled{d.Logind, d.Err, d.Unknown}
+	case unschedules:
+		return Unscheduled{d.Found, d.Logind, d.Err}
+	case reboots:
+		return Rebooted{d.Err, d.Unknown}
+	}
+	panic("no effect " + d.Effect.Name)
 }
 
 // answer is what an effect has heard so far: logind and the lock are asked one after
@@ -208,10 +251,10 @@ func (w *world) boot() {
 	if w.announced != w.kept.Scheduled.Told {
 		w.fail("announced %v, and kept is %+v", w.announced, w.kept)
 	}
-	if cancelled := w.m.cancelledAt; cancelled.IsZero() != w.cancelledAt.IsZero() || cancelled.After(w.now) {
+	if cancelled := w.m.people.cancelledAt; cancelled.IsZero() != w.cancelledAt.IsZero() || cancelled.After(w.now) {
 		w.fail("a user has cancelled at %v, and the new process says %v", w.cancelledAt, cancelled)
 	}
-	w.cancelledAt = w.m.cancelledAt
+	w.cancelledAt = w.m.people.cancelledAt
 	w.engineSaid, w.requested, w.looking = false, !w.kept.Request.Since.IsZero(), false
 	w.version = w.kept.Request.Version
 	w.postponed, w.heldSince, w.postponedFor = w.kept.Postponed.For, time.Time{}, w.kept.Postponed.Version
@@ -220,8 +263,8 @@ func (w *world) boot() {
 
 // fresh forgets what was true of the machine before.
 func (w *world) fresh() {
-	w.left, w.leave, w.checked, w.undoFailed, w.inspectOK = false, nil, nil, map[Effect]bool{}, false
-	w.running, w.cancelled, w.granted, w.undone = None, false, false, false
+	w.left, w.leave, w.checked, w.undoFailed, w.inspectOK = false, nil, nil, map[Kind]bool{}, false
+	w.running, w.cancelled, w.granted, w.undone = nothing, false, false, false
 	w.told, w.known, w.knownErr, w.knownAt = false, Local{}, nil, time.Time{}
 	if !w.m.config.Lock {
 		w.held, w.needsSlot = false, false // another configuration's slot is nobody's business here
@@ -251,7 +294,7 @@ func (w *world) count(state State) {
 		_, end := w.wall.Next(w.now)
 		people = people || !end.After(w.now.Add(w.policyDelay()+Backstop))
 	}
-	people = people || state == Preparing && (w.told || w.running == Schedule) ||
+	people = people || state == Preparing && (w.told || w.running == schedules) ||
 		!w.cancelledAt.IsZero() && w.now.Before(w.cancelledAt.Add(w.m.config.LoginRetry))
 	switch {
 	case !w.pending() || !w.open():
@@ -294,7 +337,7 @@ func (w *world) step() {
 	}
 	switch p := w.rand.Float64(); {
 	case p < 0.40:
-		if w.running != None {
+		if w.running != nothing {
 			w.end(w.result())
 			return
 		}
@@ -311,7 +354,7 @@ func (w *world) step() {
 	case p < 0.90:
 		w.tell(Update{Source: Requester, Pending: w.chance(0.8)})
 	case p < 0.91:
-		w.tell(Update{Source: Gone})
+		w.tell(Absent{Engine})
 	case p < 0.97:
 		w.tell(Blocked{By: "held by somebody"})
 	case p < 0.985:
@@ -343,7 +386,7 @@ func (w *world) meanwhile() {
 		w.logindUp = !w.logindUp
 	}
 	if w.fault(0.05) || w.chance(0.01) {
-		w.local.Users = pick(w, nil, people.Users)
+		w.local.Users = pick(w, nil, twoUsers.Users)
 	}
 	if w.fault(0.03) || w.chance(0.01) && len(w.local.Inhibitors) > 0 {
 		w.local.Inhibitors = pick(w, nil, nil, backup.Inhibitors)
@@ -368,8 +411,8 @@ func (w *world) meanwhile() {
 	}
 	switch {
 	case !w.logindUp || w.now.After(w.lateEnd):
-		w.late = Order{}
-	case !w.late.At.IsZero() && w.local.Shutdown.Type == "" && w.chance(0.3):
+		w.late = order{}
+	case !w.late.at.IsZero() && w.local.Shutdown.Type == "" && w.chance(0.3):
 		w.seen["scheduled late"]++
 		w.schedule(w.late)
 	}
@@ -385,7 +428,7 @@ func (w *world) meanwhile() {
 	if w.looking && w.look.step == 0 && w.chance(0.2) {
 		w.ask(&w.look)
 	}
-	if w.running == Check && w.chance(0.3) {
+	if w.running == checks && w.chance(0.3) {
 		w.ask(&w.check)
 	}
 	w.commit()
@@ -484,15 +527,15 @@ func (w *world) goesDown() {
 
 // scheduledByUs tells, as the loop does, whether what is scheduled is to be cancelled.
 func (w *world) scheduledByUs() bool {
-	return w.order.Stands && !w.order.At.IsZero() && w.local.Shutdown.Ours(w.order.At)
+	return w.order.stands && !w.order.at.IsZero() && w.local.Shutdown.Ours(w.order.at)
 }
 
 // undecided tells, as the loop does, that logind cannot say that nothing of ours comes.
 func (w *world) undecided() bool {
-	if w.order.Asked {
+	if w.order.asked {
 		w.answerReboot() // calls are answered in their order
 	}
-	return !w.logindUp || w.order.Asked && w.down || w.order.Stands && w.order.At.IsZero() && w.local.Shutdown.Type == "reboot"
+	return !w.logindUp || w.order.asked && w.down || w.order.stands && w.order.at.IsZero() && w.local.Shutdown.Type == "reboot"
 }
 
 // answerReboot has logind take the call for a reboot, if there is one.
@@ -506,25 +549,25 @@ func (w *world) answerReboot() {
 // commit lets a transaction of the running effect happen.
 func (w *world) commit() {
 	switch {
-	case w.running == Schedule || w.running == Unschedule:
+	case w.running == schedules || w.running == unschedules:
 		switch {
 		case !w.logindUp || !w.chance(0.3):
-		case w.running == Schedule && w.local.Shutdown.Type == "" && !w.granted:
+		case w.running == schedules && w.local.Shutdown.Type == "" && !w.granted:
 			w.schedule(w.order)
 			w.granted = true
-		case w.running == Unschedule && !w.undecided() && w.scheduledByUs():
+		case w.running == unschedules && !w.undecided() && w.scheduledByUs():
 			w.local.Shutdown, w.planned, w.undone = Shutdown{}, false, true
 		}
 	case !w.etcdUp || !w.chance(0.3):
-	case w.running == Lock && !w.held && !w.granted:
+	case w.running == locks && !w.held && !w.granted:
 		w.held, w.sinceBoot, w.recorded, w.granted = true, true, true, true
-	case w.running == Unlock && w.held && !(w.down && w.logindUp):
+	case w.running == unlocks && w.held && !(w.down && w.logindUp):
 		w.held, w.undone = false, true
 	}
 }
 
-func (w *world) schedule(o Order) {
-	w.local.Shutdown, w.planned, w.late = Shutdown{Type: "reboot", At: o.At}, true, Order{}
+func (w *world) schedule(o order) {
+	w.local.Shutdown, w.planned, w.late = Shutdown{Type: "reboot", At: o.at}, true, order{}
 	w.needsSlot = w.m.config.Lock && w.held
 }
 
@@ -533,7 +576,7 @@ func (w *world) schedule(o Order) {
 func (w *world) restartLogind() {
 	w.seen["logind restarted"]++
 	w.instance++
-	w.queued, w.late = false, Order{}
+	w.queued, w.late = false, order{}
 	if w.planned && w.chance(0.5) {
 		w.seen["logind lost what was scheduled"]++
 		w.local.Shutdown, w.planned = Shutdown{}, false
@@ -541,17 +584,17 @@ func (w *world) restartLogind() {
 }
 
 // result draws an end of the running effect that its contract allows.
-func (w *world) result() Done {
-	d := Done{Effect: w.running}
+func (w *world) result() done {
+	d := done{Effect: w.running}
 	failed := !w.etcdUp || w.fault(0.2)
 	switch w.running {
-	case Schedule:
+	case schedules:
 		failed = !w.logindUp || w.fault(0.2)
-	case Unschedule:
+	case unschedules:
 		failed = w.undecided() || w.fault(0.2)
-	case Unlock:
+	case unlocks:
 		failed = failed || w.down && w.logindUp
-	case Check:
+	case checks:
 		for failed = w.fault(0.2); !failed && !w.cancelled && w.check.step < 3; {
 			before := w.check.step
 			if w.ask(&w.check); w.check.step == before {
@@ -560,7 +603,7 @@ func (w *world) result() Done {
 		}
 		failed = failed || w.check.failed
 	}
-	if w.cancelled && (w.running == Check || w.chance(0.8)) {
+	if w.cancelled && (w.running == checks || w.chance(0.8)) {
 		failed = true
 	}
 	if failed {
@@ -570,11 +613,11 @@ func (w *world) result() Done {
 		}
 	}
 	switch w.running {
-	case Inspect:
+	case inspects:
 		if !failed {
 			d.Holding = w.holding()
 		}
-	case Lock:
+	case locks:
 		if !failed && !w.held {
 			w.held, w.sinceBoot, w.recorded = true, true, true
 		}
@@ -585,14 +628,14 @@ func (w *world) result() Done {
 		if failed && !d.Unknown && w.held {
 			w.seen["failed lock while held"]++
 		}
-	case Unlock:
+	case unlocks:
 		if !failed {
 			w.held = false
 		}
 		if failed && w.undone {
 			w.seen["lost reply of unlock"]++
 		}
-	case Schedule:
+	case schedules:
 		switch {
 		case !failed && !w.granted && w.local.Shutdown.Type != "":
 			d.Err = errors.New("something else is scheduled")
@@ -605,7 +648,7 @@ func (w *world) result() Done {
 			d.Unknown = true
 			w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
 		}
-	case Unschedule:
+	case unschedules:
 		d.Found = w.undone || w.scheduledByUs() && (!failed || w.chance(0.3))
 		if !failed && w.scheduledByUs() {
 			w.local.Shutdown, w.planned = Shutdown{}, false
@@ -613,9 +656,9 @@ func (w *world) result() Done {
 		if failed && w.undone {
 			w.seen["lost reply of unschedule"]++
 		}
-	case Check:
+	case checks:
 		d.Update, d.Held, d.Local = w.check.update, w.check.held, w.check.local
-	case Reboot:
+	case reboots:
 		asked := w.queued
 		w.answerReboot()
 		switch {
@@ -647,28 +690,28 @@ func (w *world) holding() Holding {
 }
 
 // end reports the end of the running effect.
-func (w *world) end(d Done) {
-	w.seen["end "+d.Effect.String()]++
+func (w *world) end(d done) {
+	w.seen["end "+d.Effect.Name]++
 	if d.Err != nil {
-		w.seen["failed "+d.Effect.String()]++
+		w.seen["failed "+d.Effect.Name]++
 	}
 	if d.Unknown {
-		w.seen["unknown "+d.Effect.String()]++
+		w.seen["unknown "+d.Effect.Name]++
 	}
 	cancelled := w.cancelled
-	w.running, w.cancelled, w.granted, w.undone = None, false, false, false
+	w.running, w.cancelled, w.granted, w.undone = nothing, false, false, false
 	switch d.Effect {
-	case Inspect:
+	case inspects:
 		w.inspectOK = w.inspectOK || d.Err == nil
-	case Unlock, Unschedule:
+	case unlocks, unschedules:
 		w.undoFailed[d.Effect] = d.Err != nil
 		if d.Found {
 			w.announced = false
 		}
-		if d.Effect == Unschedule && d.Err == nil && w.known.Shutdown.At.Equal(w.order.At) {
+		if d.Effect == unschedules && d.Err == nil && w.known.Shutdown.At.Equal(w.order.at) {
 			w.known.Shutdown = Shutdown{}
 		}
-	case Schedule:
+	case schedules:
 		w.told = d.Err == nil || w.toldFinal
 		if d.Err == nil {
 			w.announced, w.announcedBy, w.gone = true, w.instance, time.Time{}
@@ -676,7 +719,7 @@ func (w *world) end(d Done) {
 				w.gone = w.now
 			}
 		}
-	case Check:
+	case checks:
 		if d.Local != nil {
 			w.known, w.knownErr, w.knownAt = *d.Local, nil, w.now
 		}
@@ -687,14 +730,14 @@ func (w *world) end(d Done) {
 	if d.Err != nil && !d.Unknown && !cancelled {
 		w.failed = d.Effect
 	}
-	w.tell(d)
-	w.checked, w.failed = nil, None
+	w.tell(d.result())
+	w.checked, w.failed = nil, nothing
 }
 
 // endLook reports the end of the running Look.
 func (w *world) endLook() {
 	w.ask(&w.look)
-	d := Done{Effect: Look, Local: w.look.local}
+	d := Looked{Local: w.look.local}
 	w.seen["end look"]++
 	if d.Local != nil && d.Local.Shutdown != w.local.Shutdown {
 		w.seen["late look"]++
@@ -716,13 +759,13 @@ func (w *world) endLook() {
 
 // kill ends the process without warning, or the host with it.
 func (w *world) kill(host bool) {
-	if w.running == Lock && w.etcdUp && w.chance(0.5) {
+	if w.running == locks && w.etcdUp && w.chance(0.5) {
 		w.held, w.sinceBoot, w.recorded = true, true, true
 	}
-	if w.running == Schedule && !w.granted && !w.planned {
+	if w.running == schedules && !w.granted && !w.planned {
 		w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
 	}
-	if w.running == Unschedule { // nobody will know who has cancelled it
+	if w.running == unschedules { // nobody will know who has cancelled it
 		w.announced = false
 	}
 	w.logindUp = w.logindUp && !((w.planned || w.queued) && w.chance(0.3)) // what took the one may have hit the other
@@ -744,7 +787,7 @@ func (w *world) kill(host bool) {
 	if host {
 		w.seen["host rebooted"]++
 		w.sinceBoot = false
-		w.local, w.planned, w.late = Local{}, false, Order{}
+		w.local, w.planned, w.late = Local{}, false, order{}
 		w.queued, w.down = false, false
 	} else {
 		w.seen["process killed"]++
@@ -759,14 +802,14 @@ func (w *world) kill(host bool) {
 // goOn is what comes after Left: another configuration or another process.
 func (w *world) goOn() {
 	if w.leave.Reload {
-		if w.running != None {
+		if w.running != nothing {
 			w.fail("%v is running while the machine is replaced", w.running)
 			return
 		}
 		w.note("restart")
 		w.m = w.m.Restart(w.policy(), w.now)
-		if w.m.pending() != w.pending() {
-			w.fail("a restart took the update from %v to %v", w.pending(), w.m.pending())
+		if w.m.triggers.pending() != w.pending() {
+			w.fail("a restart took the update from %v to %v", w.pending(), w.m.triggers.pending())
 		}
 		w.fresh()
 		return
@@ -783,25 +826,25 @@ func (w *world) tell(ev Event) {
 	switch ev := ev.(type) {
 	case Update:
 		w.hear(ev)
-	case Done:
+	case Checked:
 		if ev.Update != nil {
 			w.hear(*ev.Update)
 		}
 	case Leave:
 		w.leave = &ev
 	}
-	before, heard := w.m.state, w.m.cancelledAt
-	d := w.m.Step(w.now, ev)
-	w.heard(ev, w.m.cancelledAt != heard)
+	before, heard := w.m.state, w.m.people.cancelledAt
+	d := decide(w.m.Step(w.now, ev))
+	w.heard(ev, w.m.people.cancelledAt != heard)
 	w.note("%T%+v -> %v, start %v %v, cancel %v, look %v, nap %v; held %v, open %v, pending %v, local %+v, planned %v, etcd up %v, overdue %v",
-		ev, ev, d.State, d.Start, d.Order.At, d.Cancel, d.Look, d.Nap, w.held, w.open(), w.pending(), w.local, w.planned, w.etcdUp, w.overdue())
+		ev, ev, d.State, d.Start, d.order.at, d.Cancel, d.Look, d.Nap, w.held, w.open(), w.pending(), w.local, w.planned, w.etcdUp, w.overdue())
 	w.moves(before, d)
 	w.decided(before, d)
 	if d.State != Preparing {
 		w.told = false
 	}
-	if d.Start != None {
-		w.running, w.order, w.check = d.Start, d.Order, answer{}
+	if d.Start != nothing {
+		w.running, w.order, w.check = d.Start, d.order, answer{}
 	}
 	if d.Cancel {
 		w.cancelled = true
@@ -810,8 +853,8 @@ func (w *world) tell(ev Event) {
 		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.3, 0.3, 0.3, 0.05)
 	}
 	w.count(d.State)
-	if d.Start == Reboot {
-		w.queued, w.force = true, d.Order.Force
+	if d.Start == reboots {
+		w.queued, w.force = true, d.order.force
 		w.needsSlot = w.m.config.Lock && w.held
 	}
 	kept := w.m.Kept(w.now)
@@ -823,17 +866,23 @@ func (w *world) tell(ev Event) {
 // heard checks that a cancel is heard from whatever answer tells of it, and never
 // where there was none.
 func (w *world) heard(ev Event, heard bool) {
-	d, ok := ev.(Done)
-	tells := ok && (d.Effect == Unschedule && d.Err == nil || d.Effect == Check && d.Local != nil && !w.ours(d.Local.Shutdown))
+	var tells bool
+	var err error
+	switch r := ev.(type) {
+	case Unscheduled:
+		tells = r.Err == nil
+	case Checked:
+		tells, err = r.Local != nil && !w.ours(r.Local.Shutdown), r.Err
+	}
 	cancelled := tells && w.announced && !w.gone.IsZero() && w.announcedBy == w.instance
 	if heard != cancelled {
 		w.fail("after %T%+v a user's cancel is heard: %v; cancelled %v", ev, ev, heard, cancelled)
 	}
 	if heard {
 		w.seen["cancelled by a user"]++
-		if d.Effect == Unschedule {
+		if _, ok := ev.(Unscheduled); ok {
 			w.seen["cancel heard when it was to be called off"]++
-		} else if d.Err != nil {
+		} else if err != nil {
 			w.seen["cancel heard in a check that failed"]++
 		}
 		w.cancelledAt = w.now
@@ -879,7 +928,7 @@ func (w *world) hear(u Update) {
 }
 
 // moves checks the transitions of a step.
-func (w *world) moves(before State, d Decision) {
+func (w *world) moves(before State, d decision) {
 	if len(d.Moved) > 4 {
 		w.fail("%d transitions in one step", len(d.Moved))
 	}
@@ -899,64 +948,64 @@ func (w *world) moves(before State, d Decision) {
 }
 
 // decided checks what a step has begun and ended.
-func (w *world) decided(before State, d Decision) {
+func (w *world) decided(before State, d decision) {
 	lock := w.m.config.Lock
-	if d.Start != None && w.running != None {
+	if d.Start != nothing && w.running != nothing {
 		w.fail("%v is started while %v is running", d.Start, w.running)
 	}
-	if d.Cancel && (w.running == None || w.cancelled || d.Start != None) {
+	if d.Cancel && (w.running == nothing || w.cancelled || d.Start != nothing) {
 		w.fail("nothing is there to be cancelled: running %v, cancelled %v, start %v", w.running, w.cancelled, d.Start)
 	}
-	if d.Cancel && (w.running == Unlock || w.running == Unschedule && before != Starting) && d.State != Left {
+	if d.Cancel && (w.running == unlocks || w.running == unschedules && before != Starting) && d.State != Left {
 		w.fail("giving the slot back is cut short")
 	}
-	if d.Start == Lock && w.held && !w.sinceBoot {
+	if d.Start == locks && w.held && !w.sinceBoot {
 		w.fail("a slot from before this boot is kept")
 	}
-	if d.Start != None && d.Start == w.failed {
+	if d.Start != nothing && d.Start == w.failed {
 		w.fail("%v has just failed and is started again at once", d.Start)
 	}
-	if d.Start == Lock && w.checked != nil {
+	if d.Start == locks && w.checked != nil {
 		w.fail("a slot that was taken away is taken again at once")
 	}
 	if d.Look && (w.looking || d.State != Waiting && d.State != Locking || !w.open() || !w.pending() || w.leave != nil) {
 		w.fail("a look in state %v, looking %v", d.State, w.looking)
 	}
-	if d.Start == Unlock && w.planned {
+	if d.Start == unlocks && w.planned {
 		w.fail("the slot is given back and our reboot stands")
 	}
-	if delay := w.policyDelay(); d.Start == Lock || d.Start == Schedule || d.Start == Reboot {
+	if delay := w.policyDelay(); d.Start == locks || d.Start == schedules || d.Start == reboots {
 		if w.now.Before(w.cancelledAt.Add(w.m.config.LoginRetry)) && !w.overdue() {
 			w.fail("%v is started %v after a user has cancelled", d.Start, w.now.Sub(w.cancelledAt))
 		}
-		if !w.gone.IsZero() && !w.overdue() && (d.Start != Reboot || w.check.at.After(w.gone)) {
+		if !w.gone.IsZero() && !w.overdue() && (d.Start != reboots || w.check.at.After(w.gone)) {
 			w.fail("%v is started, and nobody has heard that a user has cancelled", d.Start)
 		}
-		if d.Start == Lock && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= LookEvery || w.atWork()) {
+		if d.Start == locks && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= LookEvery || w.atWork()) {
 			w.fail("lock is started, known since %v: %+v, %v", w.knownAt, w.known, w.knownErr)
 		}
-		if d.Start != Reboot && w.wall != nil && len(w.known.Users) > 0 && delay > 0 {
+		if d.Start != reboots && w.wall != nil && len(w.known.Users) > 0 && delay > 0 {
 			if _, end := w.wall.Next(w.now); !end.After(w.now.Add(delay + Backstop)) {
 				w.fail("%v is started, and the window shuts within the users' delay", d.Start)
 			}
 		}
 	}
-	if w.failed == Reboot && d.State == Rebooting {
+	if w.failed == reboots && d.State == Rebooting {
 		w.fail("it waits for a reboot that was refused")
 	}
-	if d.Start != None && (w.left || d.State == Left) {
+	if d.Start != nothing && (w.left || d.State == Left) {
 		w.fail("%v is started after the end", d.Start)
 	}
-	if w.leave != nil && d.Start != None && d.Start != Unlock && d.Start != Unschedule {
+	if w.leave != nil && d.Start != nothing && d.Start != unlocks && d.Start != unschedules {
 		w.fail("%v is started after it was asked to leave", d.Start)
 	}
 	switch d.Start {
-	case Inspect, Unlock:
+	case inspects, unlocks:
 		if !lock {
 			w.fail("%v is started under strategy reboot", d.Start)
 		}
-	case Lock, Check, Schedule, Reboot:
-		if d.Start == Lock && !lock {
+	case locks, checks, schedules, reboots:
+		if d.Start == locks && !lock {
 			w.fail("lock is started under strategy reboot")
 		}
 		if !w.pending() {
@@ -967,7 +1016,7 @@ func (w *world) decided(before State, d Decision) {
 		}
 	}
 	switch d.Start {
-	case Schedule:
+	case schedules:
 		final := w.overdue()
 		if w.checked == nil || len(w.checked.Local.Users) == 0 || w.checked.Local.Shutdown.Type != "" {
 			w.fail("users are told, after the check %+v", w.checked)
@@ -978,12 +1027,12 @@ func (w *world) decided(before State, d Decision) {
 				w.fail("users are told twice")
 			}
 		}
-		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.Order.At.Sub(w.clock())-Backstop, final, false
+		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.order.at.Sub(w.clock())-Backstop, final, false
 		w.toldAhead = w.ahead
 		if short := w.policyDelay() - w.toldDelay; short > time.Microsecond || short < 0 || w.toldDelay <= 0 {
 			w.fail("users have %v, want %v", w.toldDelay, w.policyDelay())
 		}
-	case Reboot:
+	case reboots:
 		if w.checked == nil {
 			w.fail("reboot without a check right before")
 			break
@@ -991,8 +1040,8 @@ func (w *world) decided(before State, d Decision) {
 		if lock && !w.checked.Held {
 			w.fail("reboot without the slot")
 		}
-		if d.Order.Force != w.overdue() {
-			w.fail("force is %v, overdue %v", d.Order.Force, w.overdue())
+		if d.order.force != w.overdue() {
+			w.fail("force is %v, overdue %v", d.order.force, w.overdue())
 		}
 		local := w.checked.Local
 		if blocks(*local) {
@@ -1027,10 +1076,10 @@ func (w *world) decided(before State, d Decision) {
 		}
 		w.seen["called off, the clock was stepped"]++
 	}
-	if d.State == Left && !w.left && w.planned && !w.m.settledAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.m.mayStand && w.inspectOK {
+	if d.State == Left && !w.left && w.planned && !w.m.schedule.settlesAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[unlocks] && !w.undoFailed[unschedules] && w.m.schedule.stands && w.inspectOK {
 		w.fail("left with a reboot scheduled, without need")
 	}
-	if d.State == Left && !w.left && w.held && lock && !w.m.settledAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[Unlock] && !w.undoFailed[Unschedule] && w.inspectOK {
+	if d.State == Left && !w.left && w.held && lock && !w.m.schedule.settlesAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[unlocks] && !w.undoFailed[unschedules] && w.inspectOK {
 		w.fail("left with the slot, without need")
 	}
 }
@@ -1044,20 +1093,20 @@ func (w *world) policyDelay() time.Duration {
 }
 
 // holds checks what must hold between two steps.
-func (w *world) holds(d Decision) {
+func (w *world) holds(d decision) {
 	if forever := d.State == Idle || d.State == Left; d.Nap < 0 || d.Nap > MaxNap || forever != (d.Nap == 0) {
 		w.fail("the nap is %v in state %v", d.Nap, d.State)
 	}
-	if w.m.running != w.running {
+	if kindOf(w.m.running) != w.running {
 		w.fail("the machine says that %v is running, and %v is", w.m.running, w.running)
 	}
-	if (w.planned || !w.late.At.IsZero()) && !w.m.mayStand {
+	if (w.planned || !w.late.at.IsZero()) && !w.m.schedule.stands {
 		w.fail("our reboot stands and the machine rules it out")
 	}
 	if w.m.looking != w.looking {
 		w.fail("the machine says %v about a look, and it is %v", w.m.looking, w.looking)
 	}
-	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && !w.m.settledAt.After(w.now) && w.running != Unlock && w.running != Unschedule {
+	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && !w.m.schedule.settlesAt.After(w.now) && w.running != unlocks && w.running != unschedules {
 		w.fail("asked to leave, it goes on with %v", w.running)
 	}
 	if w.m.config.Lock && w.held && !w.m.MayHold() {
@@ -1066,27 +1115,27 @@ func (w *world) holds(d Decision) {
 	if !w.m.config.Lock && w.m.MayHold() {
 		w.fail("without a lock nothing is held")
 	}
-	idling := w.running == None || w.cancelled
+	idling := w.running == nothing || w.cancelled
 	switch d.State {
 	case Idle:
-		if w.m.MayHold() || w.m.mayReboot() || w.pending() {
-			w.fail("idle, may hold %v, may stand %v, pending %v", w.m.MayHold(), w.m.mayStand, w.pending())
+		if w.m.MayHold() || w.m.schedule.mayReboot() || w.pending() {
+			w.fail("idle, may hold %v, may stand %v, pending %v", w.m.MayHold(), w.m.schedule.stands, w.pending())
 		}
 	case Waiting:
 		if w.m.MayHold() && !w.open() {
 			w.fail("waits for the window while it may hold a slot")
 		}
-		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < LookEvery && w.m.due(w.now) && w.atWork() {
+		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < LookEvery && w.m.ready(w.now) && w.atWork() {
 			w.fail("waits for somebody at work while it may hold a slot")
 		}
-		if !w.pending() || w.running != None {
+		if !w.pending() || w.running != nothing {
 			w.fail("waiting, pending %v, running %v", w.pending(), w.running)
 		}
 	case Locking, Preparing:
-		if !w.open() && !(w.running != None && w.cancelled) {
+		if !w.open() && !(w.running != nothing && w.cancelled) {
 			w.fail("%v goes on although the window is shut", d.State)
 		}
-		if d.State == Locking && w.running != Lock {
+		if d.State == Locking && w.running != locks {
 			w.fail("locking, running %v", w.running)
 		}
 		if d.State == Locking && !w.cancelled && w.atWork() {
@@ -1096,7 +1145,7 @@ func (w *world) holds(d Decision) {
 			w.fail("queues without looking")
 		}
 	case Settling, Releasing:
-		if idling && w.leave == nil && !w.m.etcd.at.After(w.now) && !w.m.logind.at.After(w.now) && !w.m.settledAt.After(w.now) {
+		if idling && w.leave == nil && !w.m.slot.retry.at.After(w.now) && !w.m.schedule.retry.at.After(w.now) && !w.m.schedule.settlesAt.After(w.now) {
 			w.fail("%v waits for nothing", d.State)
 		}
 	}
@@ -1112,6 +1161,7 @@ func (w *world) live() error {
 	const steps, limit = 400, RebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
 	c := *w
 	m := *w.m
+	m.triggers.sources = slices.Clone(m.triggers.sources)
 	c.undoFailed = maps.Clone(w.undoFailed)
 	c.m, c.log = &m, append([]string(nil), w.log...)
 	c.rand = rand.New(rand.NewPCG(uint64(w.now.UnixNano()), 1))
@@ -1122,10 +1172,10 @@ func (w *world) live() error {
 	if !c.planned {
 		c.local.Shutdown = Shutdown{}
 	}
-	if c.planned && m.mayStand && m.scheduled.IsZero() { // as the status line says
+	if c.planned && m.schedule.stands && m.schedule.at.IsZero() { // as the status line says
 		c.local.Shutdown, c.planned = Shutdown{}, false
 	}
-	c.late = Order{}
+	c.late = order{}
 	c.answerReboot()
 	c.note("the world turns kind")
 
@@ -1150,24 +1200,24 @@ func (w *world) live() error {
 			local := c.local
 			c.looking = false
 			c.known, c.knownErr, c.knownAt = local, nil, c.now
-			c.tell(Done{Effect: Look, Local: &local})
-		case c.running != None && (c.running != Lock || c.cancelled || c.chance(0.5)):
+			c.tell(Looked{Local: &local})
+		case c.running != nothing && (c.running != locks || c.cancelled || c.chance(0.5)):
 			c.now = c.now.Add(c.upTo(20 * time.Second))
 			local := c.local
 			c.check.at = c.now
-			d := Done{Effect: c.running, Holding: c.holding(), Held: c.held, Local: &local, Found: c.undone, Logind: fmt.Sprint(c.instance)}
+			d := done{Effect: c.running, Holding: c.holding(), Held: c.held, Local: &local, Found: c.undone, Logind: fmt.Sprint(c.instance)}
 			switch {
 			case c.cancelled:
-				d.Err, d.Unknown, d.Local = context.Canceled, c.running == Lock, nil
-			case c.running == Lock && !c.held:
+				d.Err, d.Unknown, d.Local = context.Canceled, c.running == locks, nil
+			case c.running == locks && !c.held:
 				c.held, c.sinceBoot, c.recorded = true, true, true
-			case c.running == Unlock:
+			case c.running == unlocks:
 				c.held = false
-			case c.running == Schedule && !c.granted && c.local.Shutdown.Type == "":
+			case c.running == schedules && !c.granted && c.local.Shutdown.Type == "":
 				c.schedule(c.order)
-			case c.running == Unschedule && c.undecided():
+			case c.running == unschedules && c.undecided():
 				d.Err = errRefused
-			case c.running == Unschedule && c.scheduledByUs():
+			case c.running == unschedules && c.scheduledByUs():
 				c.local.Shutdown, c.planned, d.Found = Shutdown{}, false, true
 			}
 			c.end(d)

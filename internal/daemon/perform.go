@@ -1,0 +1,194 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/locksmithd/locksmith/internal/policy"
+)
+
+// A performer does an effect, beside the loop.
+type performer func(*loop, context.Context, task, policy.Effect) policy.Result
+
+// task is what an effect is done with: the settings when it began, and why nothing could be kept then.
+type task struct {
+	Settings
+	keepErr error
+}
+
+// performers returns what performs each kind of effect.
+func performers() map[policy.Kind]performer {
+	all := map[policy.Kind]performer{}
+	add(all, (*loop).inspect)
+	add(all, (*loop).acquire)
+	add(all, (*loop).release)
+	add(all, (*loop).check)
+	add(all, (*loop).schedule)
+	add(all, (*loop).unschedule)
+	add(all, (*loop).reboot)
+	return all
+}
+
+// add adds the performer of a type of effects, which ends with a type of results.
+func add[E policy.Effect, R policy.Result](all map[policy.Kind]performer, perform func(*loop, context.Context, task, E) R) {
+	var effect E
+	all[effect.Kind()] = func(l *loop, ctx context.Context, t task, e policy.Effect) policy.Result {
+		return perform(l, ctx, t, e.(E))
+	}
+}
+
+func (l *loop) inspect(ctx context.Context, t task, _ policy.Inspect) (r policy.Inspected) {
+	r.Holding, r.Err = t.Lock.Inspect(ctx)
+	return r
+}
+
+func (l *loop) acquire(ctx context.Context, t task, e policy.Lock) policy.Locked {
+	err := t.Lock.Acquire(ctx, e.Version, func(by string) {
+		select {
+		case l.events <- policy.Blocked{By: by}:
+		case <-ctx.Done():
+		}
+	})
+	return policy.Locked{Err: err, Unknown: errors.Is(err, ErrUnknown)}
+}
+
+// release gives the slot back, unless the host is going down: then the slot
+// covers that, whoever asked for it. A logind that does not say does not keep it,
+// or one host with a broken logind would hold up the fleet.
+func (l *loop) release(ctx context.Context, t task, _ policy.Unlock) policy.Unlocked {
+	if l.isGoingDown(ctx) {
+		return policy.Unlocked{Err: fmt.Errorf("%w, and needs its slot for that", policy.ErrGoingDown)}
+	}
+	return policy.Unlocked{Err: t.Lock.Release(ctx)}
+}
+
+func (l *loop) reboot(ctx context.Context, _ task, e policy.Reboot) policy.Rebooted {
+	err := l.parts.Host.Reboot(ctx, e.Force)
+	return policy.Rebooted{Err: err, Unknown: errors.Is(err, ErrUnknown)}
+}
+
+// look asks who is at work.
+func (l *loop) look(ctx context.Context) policy.Looked {
+	local, err := l.parts.Host.Local(ctx)
+	if err != nil {
+		return policy.Looked{Err: err}
+	}
+	return policy.Looked{Local: &local}
+}
+
+// check asks every gate that needs I/O. The lock may take seconds to answer, in
+// which somebody may come to work or cancel: logind, which answers at once, is asked
+// again after it. Its first answer is for when the lock does not answer at all.
+func (l *loop) check(ctx context.Context, t task, _ policy.Check) (r policy.Checked) {
+	defer func() { r.Logind = l.instance(ctx) }()
+	r.Update = l.parts.AskEngine(ctx)
+	first := l.look(ctx)
+	if r.Local, r.Err = first.Local, first.Err; r.Err != nil || !t.Policy.Lock {
+		return r
+	}
+	if r.Held, r.Err = t.Lock.StillHeld(ctx); r.Err != nil {
+		return r
+	}
+	again := l.look(ctx)
+	if again.Err == nil {
+		r.Local = again.Local
+	}
+	r.Err = again.Err
+	return r
+}
+
+// schedule has users told of the reboot. It is not scheduled if the next process
+// could not know it, which would take it for somebody else's.
+func (l *loop) schedule(ctx context.Context, t task, e policy.Schedule) policy.Scheduled {
+	err := t.keepErr
+	if err == nil {
+		err = l.scheduleUnlessOther(ctx, t, e)
+	}
+	// Whatever the reason, the users' delay begins now, and this process alone keeps it.
+	if err != nil && e.Final && !errors.Is(ctx.Err(), context.Canceled) {
+		l.parts.Announce(e.Message)
+	}
+	return policy.Scheduled{Logind: l.instance(ctx), Err: err, Unknown: errors.Is(err, ErrUnknown)}
+}
+
+// scheduleUnlessOther schedules the reboot, unless something is scheduled: nobody else's
+// plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
+// their order, so that whoever asks then hears the truth.
+func (l *loop) scheduleUnlessOther(ctx context.Context, t task, e policy.Schedule) error {
+	before, err := l.parts.Scheduler.Scheduled(ctx)
+	switch {
+	case err != nil:
+		return err
+	case before.Type != "":
+		return fmt.Errorf("a %s is scheduled for %s already", before.Type, t.Policy.Clock(before.At))
+	}
+	if err := l.parts.Scheduler.Schedule(ctx, e.At, e.Message); err != nil {
+		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.Ours(e.At) {
+			return err
+		}
+	}
+	l.parts.Log.Info("users are told of the reboot", "message", e.Message)
+	return nil
+}
+
+func (l *loop) unschedule(ctx context.Context, t task, e policy.Unschedule) (r policy.Unscheduled) {
+	r.Found, r.Err = l.callOff(ctx, t, e)
+	r.Logind = l.instance(ctx)
+	return r
+}
+
+// callOff returns nil once no reboot can come that we have scheduled, or asked for, and
+// whether logind was asked to cancel one. One that is under way is not called off, nor is one
+// that may be somebody else's. logind cancels whatever is scheduled: what somebody schedules
+// between the last look and the call that follows it goes as well.
+func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found bool, err error) {
+	if e.Asked { // logind takes calls in their order: what it says now, it says after that one
+		switch down, err := l.parts.Host.GoingDown(ctx); {
+		case err != nil:
+			return false, fmt.Errorf("it is not known whether the reboot that logind was asked for is under way: %w", err)
+		case down:
+			return false, policy.ErrGoingDown
+		}
+	}
+	var standing policy.Shutdown
+	ours := func() (bool, error) {
+		standing, err = l.parts.Scheduler.Scheduled(ctx)
+		return standing.Ours(e.At), err
+	}
+	if !e.Stands {
+		return false, nil
+	}
+	if stands, err := ours(); err != nil || !stands {
+		return false, err
+	}
+	if l.isGoingDown(ctx) {
+		return false, policy.ErrGoingDown
+	}
+	if e.At.IsZero() {
+		return false, fmt.Errorf("a reboot is scheduled for %s, and %w: it is left alone, and a slot of this boot is kept for it; shutdown -c cancels it", t.Policy.Clock(standing.At), policy.ErrWhoseUnknown)
+	}
+	if stands, err := ours(); err != nil || !stands { // that may have taken a second
+		return false, err
+	}
+	cancelErr := l.parts.Scheduler.Cancel(ctx)
+	stands, err := ours()
+	switch {
+	case err != nil:
+		return true, errors.Join(cancelErr, err)
+	case stands && cancelErr != nil:
+		return true, cancelErr
+	case stands:
+		return true, errors.New("logind has not cancelled the reboot that was scheduled")
+	}
+	return true, nil
+}
+
+// instance names the logind that answers; "" when nobody knows.
+func (l *loop) instance(ctx context.Context) string {
+	name, err := l.parts.Scheduler.Instance(ctx)
+	if err != nil {
+		l.parts.Log.Debug("cannot tell whether logind was restarted", "error", err)
+	}
+	return name
+}

@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// attempt is the state's own business: every transition begins with a new one.
+type attempt struct {
+	blockedBy string // Locking: what Lock waits for
+
+	checkAt  time.Time // Preparing: ask the gates again
+	toldAt   time.Time // Preparing: the start of the users' delay; zero when nobody had to be told
+	rebootAt time.Time // Preparing: its end
+	told     bool      // Preparing: the users were told
+	final    bool      // Preparing: and that they cannot cancel it
+
+	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
+	err      error     // that did not stop us: a reboot that was not answered
+}
+
+// tries is when the next attempt may begin.
+type tries struct {
+	slot   retry // of the way to a slot
+	reboot retry // of the way from there to the reboot: each try keeps a slot from others
+}
+
+func (t *tries) reset() {
+	t.slot.reset()
+	t.reboot.reset()
+}
+
+// ready reports whether the next attempt may begin.
+func (m *Machine) ready(now time.Time) bool {
+	return !now.Before(m.tries.slot.at) && !now.Before(m.tries.reboot.at) && !now.Before(m.config.begin(now, m.share))
+}
+
+// tell begins the users' delay.
+func (m *Machine) tell(now time.Time) {
+	delay := m.delay(now)
+	m.attempt.toldAt, m.attempt.rebootAt, m.attempt.final = now, now.Add(delay), m.overdue(now)
+	m.schedule.at = m.wall(now).Add(delay + Backstop).Truncate(time.Microsecond) // as precise as logind is
+	m.schedule.stands = true
+}
+
+// room reports whether the window stays open for the users' delay, and until
+// logind would reboot the host by itself.
+func (m *Machine) room(now time.Time) bool {
+	_, end := m.config.opening(now)
+	reboot := now.Add(m.delay(now))
+	if m.attempt.told {
+		reboot = m.attempt.rebootAt
+	}
+	return end.IsZero() || reboot.Add(Backstop).Before(end)
+}
+
+// delay is what users who are told now have until the reboot.
+func (m *Machine) delay(now time.Time) time.Duration {
+	if m.overdue(now) {
+		return min(m.config.LoginDelay, FinalDelay)
+	}
+	return m.config.LoginDelay
+}
+
+// drift is how far the wall clock has gone ahead of the time that passes since the
+// reboot was scheduled.
+func (m *Machine) drift(now time.Time) time.Duration {
+	return m.wall(now).Add(m.attempt.rebootAt.Sub(now) + Backstop).Sub(m.schedule.at).Truncate(time.Millisecond)
+}
+
+// message tells users of the reboot.
+func (m *Machine) message() string {
+	a := m.attempt
+	text := fmt.Sprintf("System reboot in %s! locksmithd reboots this host at %s", spoken(a.rebootAt.Sub(a.toldAt)), m.config.Clock(m.schedule.at.Add(-Backstop)))
+	if version := m.triggers.version; version != "" {
+		text += ", for version " + safetext.Clean(version)
+	}
+	if a.final {
+		return text + ". It has been postponed for " + spoken(m.config.MaxPostpone) +
+			" and cannot be cancelled any more. To go now, run: systemctl reboot"
+	}
+	return text + ". To cancel it, run: shutdown -c; it is tried again " + spoken(m.config.LoginRetry) +
+		" later. To go now, log out, or run: systemctl reboot"
+}
+
+// spoken writes a duration for people.
+func spoken(d time.Duration) string {
+	n, unit := int64(d/time.Second), "second"
+	if d >= time.Minute && d%time.Minute == 0 {
+		n, unit = int64(d/time.Minute), "minute"
+	}
+	if n != 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%d %s", n, unit)
+}

@@ -1,0 +1,86 @@
+package policy
+
+import "time"
+
+// A Gate answers whether the host may reboot at a given time; package window
+// has the only implementation outside tests.
+type Gate interface {
+	Open(t time.Time) bool
+	// Next returns the opening that contains t, or the next one.
+	Next(t time.Time) (start, end time.Time)
+}
+
+// Config is the part of the configuration that the machine needs.
+type Config struct {
+	Lock   bool // a slot is needed (strategy etcd-lock)
+	Window Gate // nil: always open
+
+	// Spread is how long after the window has opened this host may begin, by lot, so that hosts that no lock
+	// puts in order do not all begin at once; less in a short window. 0: it begins when the window opens.
+	Spread time.Duration
+	// Zone returns the time zone of the times that people read; nil: as it was at the start.
+	Zone func() *time.Location
+
+	LoginDelay  time.Duration // from telling users to the reboot; 0: they are not told
+	LoginRetry  time.Duration // from a user's cancelling the reboot to the next attempt
+	MaxPostpone time.Duration // bounds what users and inhibitors can postpone; 0: nothing does
+}
+
+const (
+	// MaxNap bounds every nap while something is pending.
+	MaxNap = time.Minute
+	// LookEvery is how often the host is asked who is at work on it.
+	LookEvery = 15 * time.Second
+	// FinalDelay bounds the users' delay once nothing can be postponed any more.
+	FinalDelay = time.Minute
+	// Backstop is how long after the users' delay logind reboots the host by
+	// itself, in case that this process has died.
+	Backstop = 30 * time.Second
+	// MaxDrift is how far the wall clock may go off from the time that passes
+	// while a reboot is scheduled with logind, which goes by the wall clock.
+	MaxDrift = 5 * time.Second
+	// RebootGrace is how long an accepted reboot may take to end this process.
+	// Inhibitor locks of type "delay" and slow services come before that.
+	RebootGrace = 15 * time.Minute
+
+	// callGrace is how long a call that logind has not answered may still be carried out, by
+	// a logind that answers others by now: polkit may be asked for 25 s in between.
+	callGrace = time.Minute
+	// sourceGrace is how long a start waits for the first word of a source
+	// before it takes silence for "nothing pending".
+	sourceGrace = 10 * time.Second
+)
+
+func (c Config) open(now time.Time) bool { return c.Window == nil || c.Window.Open(now) }
+
+// opening returns the window's opening that contains now, or the next one; the
+// zero time when there is no window.
+func (c Config) opening(now time.Time) (start, end time.Time) {
+	if c.Window == nil {
+		return time.Time{}, time.Time{}
+	}
+	return c.Window.Next(now)
+}
+
+// begin returns when a host with this share of the spread, from 0 to 1, may begin in the opening that contains now
+// or comes next; zero: at any time. Users' time, and a try or two, have to fit behind it.
+func (c Config) begin(now time.Time, share float64) time.Time {
+	if c.Window == nil || c.Spread == 0 {
+		return time.Time{}
+	}
+	start, end := c.opening(now)
+	length := end.Sub(start)
+	most := min(c.Spread, length/10, length-c.LoginDelay-2*Backstop)
+	return start.Add(time.Duration(share * float64(max(0, most))))
+}
+
+const clockLayout = "Mon 2006-01-02 15:04:05 MST"
+
+// Clock formats a time for people on this host.
+func (c Config) Clock(t time.Time) string {
+	loc := time.Local
+	if c.Zone != nil {
+		loc = c.Zone()
+	}
+	return t.In(loc).Format(clockLayout)
+}

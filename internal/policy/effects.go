@@ -1,0 +1,70 @@
+package policy
+
+import "time"
+
+// An Effect is something that the loop does for the machine; its type carries what it needs.
+type Effect interface{ Kind() Kind }
+
+// A Kind is what all effects of one type have in common.
+type Kind struct {
+	Name  string
+	Limit time.Duration // of the time that one takes; 0: none
+}
+
+type (
+	// Inspect asks the lock whether this host holds a slot, and in which boot it was taken. It ends with Inspected.
+	Inspect struct{}
+
+	// Lock waits for a slot and takes it. It ends with Locked: with the slot, a lasting error, or when cancelled.
+	Lock struct {
+		Version string // of the update
+	}
+
+	// Unlock gives the slot back. It ends with Unlocked.
+	Unlock struct{}
+
+	// Check asks every gate that needs I/O: update_engine, who is at work, the lock. It ends with Checked.
+	Check struct{}
+
+	// Schedule schedules the reboot with logind, which tells users. It ends with Scheduled.
+	Schedule struct {
+		At      time.Time
+		Message string // for users
+		Final   bool   // they are told, whether logind schedules it or not
+	}
+
+	// Unschedule makes sure that no reboot comes which we have scheduled, or asked for. It ends with Unscheduled.
+	Unschedule struct {
+		Stands bool      // a reboot of ours may be scheduled
+		At     time.Time // of that reboot; zero when any may be ours
+		Asked  bool      // a reboot that logind was asked for at once may be under way
+	}
+
+	// Reboot asks logind for the reboot. It ends with Rebooted.
+	Reboot struct {
+		Force bool // inhibitors do not count
+	}
+)
+
+const (
+	// LookLimit bounds a look at who is at work, which is no effect: it may run beside one.
+	LookLimit = 30 * time.Second
+
+	effectLimit = 30 * time.Second
+	// A Check that begins when the users' delay ends, and hangs, leaves nearly
+	// as long again to call off what is scheduled.
+	checkLimit = Backstop / 2
+)
+
+// The table of effects.
+
+func (Inspect) Kind() Kind    { return Kind{"inspect", effectLimit} }
+func (Lock) Kind() Kind       { return Kind{"lock", 0} }
+func (Unlock) Kind() Kind     { return Kind{"unlock", effectLimit} }
+func (Check) Kind() Kind      { return Kind{"check", checkLimit} }
+func (Schedule) Kind() Kind   { return Kind{"schedule", effectLimit} }
+func (Unschedule) Kind() Kind { return Kind{"unschedule", effectLimit} }
+func (Reboot) Kind() Kind     { return Kind{"reboot", effectLimit} }
+
+// is reports whether an effect, which may be nil, is of a kind.
+func is(e Effect, k Kind) bool { return e != nil && e.Kind() == k }

@@ -1,0 +1,171 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// Local is what on this host may hold a reboot back, as logind knows it.
+type Local struct {
+	Users      []string    // login names of the people logged in
+	Inhibitors []Inhibitor // block inhibitors for shutdown
+	Unclear    error       // why these are not known, though logind answers; somebody may be at work then
+	Shutdown   Shutdown    // what is scheduled
+}
+
+// An Inhibitor is a program that asks for the host not to be shut down.
+type Inhibitor struct {
+	Who, Why, User string
+	PID            uint32 // 0 when nobody knows
+}
+
+// people is who is at work on this host, and how they have held back the reboot that is pending.
+type people struct {
+	look
+	cancelledAt time.Time // when a cancel of the reboot was last seen; zero: never
+
+	postponed time.Duration // for how long they have held it back, until heldSince
+	heldSince time.Time     // since when they do so now; zero: they do not
+	version   string        // that it was for; "" when that is not known
+}
+
+// look is what was last heard of who is at work.
+type look struct {
+	local Local
+	err   error     // why local is not known
+	until time.Time // from then on it has to be asked again
+}
+
+// saw notes who is at work on this host, or that nobody knows.
+func (p *people) saw(now time.Time, local *Local, err error) {
+	p.look = look{err: err, until: now.Add(LookEvery)}
+	if local != nil {
+		p.local = *local
+	}
+}
+
+// fresh reports whether it is known who is at work.
+func (l look) fresh(now time.Time) bool { return now.Before(l.until) }
+
+// outdated reports whether what is known of who is at work is from long ago.
+func (l look) outdated(now time.Time) bool { return now.After(l.until.Add(MaxNap)) }
+
+// holdBack says for which version people hold the reboot back from now on.
+func (p *people) holdBack(version string) {
+	if version == "" || version == p.version {
+		return
+	}
+	if p.version != "" {
+		p.forget(version)
+	}
+	p.version = version
+}
+
+// forget drops how long people held the reboot back for another version.
+func (p *people) forget(version string) {
+	p.postponed, p.heldSince, p.version = 0, time.Time{}, version
+}
+
+// postponedUntil is for how long people have held the reboot back.
+func (p *people) postponedUntil(now time.Time) time.Duration {
+	if p.heldSince.IsZero() {
+		return p.postponed
+	}
+	return p.postponed + now.Sub(p.heldSince)
+}
+
+// count adds to the time for which people hold back the reboot. Waiting for a slot does not count. While the window
+// is shut it counts if they held it back when the window shut: the host could have been done by then.
+func (m *Machine) count(now time.Time) {
+	p := &m.people
+	switch {
+	case !m.triggers.pending() || !m.config.open(now):
+	case m.postponing(now):
+		if p.heldSince.IsZero() {
+			p.heldSince = now
+		}
+	case !p.heldSince.IsZero() && !p.outdated(now):
+		p.postponed, p.heldSince = p.postponedUntil(now), time.Time{}
+	}
+}
+
+// postponing reports whether people hold back the reboot: users, inhibitors, some of either
+// whom logind does not name, or somebody who has cancelled it.
+func (m *Machine) postponing(now time.Time) bool {
+	l := m.people.local
+	atWork := l.Unclear != nil || len(l.Inhibitors) > 0 || len(l.Users) > 0 && !m.room(now)
+	return atWork && !m.people.outdated(now) || !m.attempt.toldAt.IsZero() || now.Before(m.againAt())
+}
+
+// deadline is when people who hold the reboot back now cannot do so any more; zero
+// for never.
+func (m *Machine) deadline() time.Time {
+	if m.config.MaxPostpone == 0 || m.people.heldSince.IsZero() {
+		return time.Time{}
+	}
+	return m.people.heldSince.Add(m.config.MaxPostpone - m.people.postponed)
+}
+
+// overdue reports whether people have held the reboot back for as long as they can.
+func (m *Machine) overdue(now time.Time) bool {
+	return m.config.MaxPostpone > 0 && m.people.postponedUntil(now) >= m.config.MaxPostpone
+}
+
+// againAt is when a reboot that a user has cancelled may be tried again.
+func (m *Machine) againAt() time.Time {
+	if m.people.cancelledAt.IsZero() {
+		return time.Time{}
+	}
+	return m.people.cancelledAt.Add(m.config.LoginRetry)
+}
+
+// cancelled reports whether a user has cancelled the reboot for the time being.
+func (m *Machine) cancelled(now time.Time) bool {
+	return now.Before(m.againAt()) && !m.overdue(now)
+}
+
+// obstacle returns what on this host holds the reboot back, nil for nothing. It counts from the last look or check.
+func (m *Machine) obstacle(now time.Time) *Obstacle {
+	l, clock, postponable := m.people.local, m.config.Clock, !m.overdue(now)
+	if m.schedule.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
+		l.Shutdown = Shutdown{}
+	}
+	if m.cancelled(now) {
+		text := fmt.Sprintf("a user, who cancelled it %s; trying again %s", clock(m.people.cancelledAt), clock(m.againAt()))
+		if !l.Shutdown.At.IsZero() {
+			text += ", if no longer held back by " + l.Shutdown.text(clock)
+		}
+		return &Obstacle{Cancelled, text}
+	}
+	if m.people.err != nil {
+		o := unclear(m.people.err)
+		return &o
+	}
+	for _, o := range l.obstacles(clock) {
+		switch o.Kind {
+		case Unclear, Inhibited:
+			if !postponable {
+				continue
+			}
+		case LoggedIn:
+			if m.room(now) {
+				continue
+			}
+			_, end := m.config.opening(now)
+			o.Text += fmt.Sprintf(": the reboot window shuts %s, before the %v that they have would be over", clock(end), m.delay(now))
+		}
+		return &o
+	}
+	if m.schedule.stands && m.state != Preparing {
+		return &Obstacle{OtherwiseOff, "a reboot that was scheduled earlier and called off"}
+	}
+	return nil
+}
+
+func (e Looked) fold(m *Machine, now time.Time) {
+	m.looking = false
+	if m.people.saw(now, e.Local, e.Err); e.Local != nil && m.schedule.ours(e.Local.Shutdown) {
+		// That it is gone would say nothing: the look may have begun before it was scheduled.
+		m.schedule.stands = true
+	}
+}

@@ -1,0 +1,47 @@
+package policy
+
+import "time"
+
+// Holding says whether this host holds a slot, and whether it took it before
+// or after it last booted.
+type Holding int
+
+const (
+	NotHeld         Holding = iota
+	HeldSinceBefore         // taken before this boot
+	HeldThisBoot            // taken during this very boot
+	HeldUnrecorded          // by somebody who left no record of the boot
+)
+
+// slot is what is known of this host's slot of the lock.
+type slot struct {
+	inspected bool    // the lock has said at the start whether one is held
+	found     Holding // what it said
+	mayHold   bool    // one is held, or that cannot be ruled out; besides what a running Lock may do
+	retry     retry   // of Inspect and Unlock: these must succeed before anything else
+}
+
+func (r Inspected) fold(m *Machine, now time.Time) {
+	if m.slot.retry.note(now, r.Err, m.rand) {
+		m.slot.inspected, m.slot.found, m.slot.mayHold = true, r.Holding, r.Holding != NotHeld
+	}
+}
+
+func (e Blocked) fold(m *Machine, _ time.Time) {
+	if is(m.running, Lock{}.Kind()) {
+		m.attempt.blockedBy = e.By
+	}
+}
+
+// fold: an error says that no slot was taken this time; one may be held from before.
+func (r Locked) fold(m *Machine, _ time.Time) {
+	if r.Err == nil || r.Unknown {
+		m.slot.mayHold = true
+	}
+}
+
+func (r Unlocked) fold(m *Machine, now time.Time) {
+	if m.slot.retry.note(now, r.Err, m.rand) {
+		m.slot.mayHold, m.slot.found = false, NotHeld
+	}
+}

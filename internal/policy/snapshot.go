@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"errors"
+	"time"
+)
+
+// A Snapshot is what the daemon has come to, as facts: the status line, the log, the coordinator
+// file and whatever else shows it are made from this. What a state does not go by is left out.
+type Snapshot struct {
+	State State     `json:"state"`
+	Since time.Time `json:"since"`
+	Why   string    `json:"why"`  // it came to this state
+	Lock  bool      `json:"lock"` // a slot is needed for a reboot
+
+	Need Need `json:"need,omitzero"`
+
+	// What is waited for.
+	Opens       time.Time `json:"opens,omitzero"`       // the reboot window
+	Begins      time.Time `json:"begins,omitzero"`      // this host, by lot, later than the window
+	HeldBack    *Obstacle `json:"held_back,omitempty"`  // by whom on this host
+	Postponable time.Time `json:"postponable,omitzero"` // until then people can hold it back
+	Slot        *Queued   `json:"slot,omitempty"`       // in the queue for a slot
+	Retries     []Retry   `json:"retries,omitempty"`    // what failed and is tried again
+	Silent      *Silent   `json:"silent,omitempty"`     // who has not said yet whether a reboot is needed
+	Undo        []Undo    `json:"undo,omitempty"`       // what is undone, first what has its turn
+
+	Users  *Told     `json:"users,omitempty"`  // the users who are logged in and delay the reboot
+	GiveUp time.Time `json:"give_up,omitzero"` // then the reboot is tried again
+	Error  string    `json:"error,omitempty"`  // that did not stop the attempt
+}
+
+// Need is that a reboot is needed; the zero one is that none is.
+type Need struct {
+	Since   time.Time `json:"since"`
+	Version string    `json:"version,omitempty"`
+	Sources []string  `json:"sources"`
+}
+
+// Queued is a wait for a slot.
+type Queued struct {
+	Shuts time.Time `json:"shuts,omitzero"` // the reboot window
+	By    string    `json:"by,omitempty"`   // what is waited for
+}
+
+// Silent is a wait for the first word of sources.
+type Silent struct {
+	Sources []string  `json:"sources"`
+	Until   time.Time `json:"until"`
+}
+
+// Told is what users know of the reboot.
+type Told struct {
+	Names    []string  `json:"names"`
+	Since    time.Time `json:"since,omitzero"` // zero while they are being told
+	RebootAt time.Time `json:"reboot_at"`
+	Final    bool      `json:"final,omitempty"` // they cannot cancel it
+}
+
+// A Retry is something that failed; the zero one is that nothing did.
+type Retry struct {
+	At    time.Time `json:"at,omitzero"` // zero when it is tried now
+	Error string    `json:"error"`
+}
+
+// An Undo is something that an attempt has left behind, and what it takes to undo it.
+type Undo struct {
+	Name    string    `json:"name"`
+	Doing   string    `json:"doing"`
+	Settles time.Time `json:"settles,omitzero"` // logind has not answered a call, and may carry it out until then
+	Retry   Retry     `json:"retry,omitzero"`
+	Advice  string    `json:"advice,omitempty"`
+}
+
+// Snapshot returns what the machine has come to.
+func (m *Machine) Snapshot(now time.Time) Snapshot {
+	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
+	if t := &m.triggers; t.pending() {
+		s.Need = Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending })}
+	}
+	if m.attempt.err != nil {
+		s.Error = m.attempt.err.Error()
+	}
+	start, end := m.config.opening(now)
+	switch m.state {
+	case Starting:
+		first := m.mustUndo()
+		switch asking := first != nil && first.retry(m).err == nil && !first.unsettled(m, now); {
+		case asking, m.slot.inspected && first != nil:
+			s.Undo = m.undoing(now)
+		case m.slot.inspected:
+			s.Silent = &Silent{m.triggers.unheard(), m.startedAt.Add(sourceGrace)}
+		default:
+			s.Retries = retries(now, m.slot.retry)
+		}
+	case Settling, Releasing:
+		s.Undo = m.undoing(now)
+	case Waiting:
+		if start.After(now) {
+			s.Opens = start
+		}
+		if begin := m.config.begin(now, m.share); begin.After(now) && begin.After(start) {
+			s.Begins = begin
+		}
+		if m.mayGo(now) && (!m.people.outdated(now) || m.cancelled(now)) {
+			if s.HeldBack = m.obstacle(now); s.HeldBack != nil {
+				s.Postponable = m.postponable(now)
+			}
+		}
+		s.Retries = retries(now, m.tries.slot, m.tries.reboot)
+	case Locking:
+		s.Slot = &Queued{end, m.attempt.blockedBy}
+	case Preparing:
+		if a := m.attempt; !a.rebootAt.IsZero() {
+			s.Users = &Told{Names: m.people.local.Users, RebootAt: a.rebootAt, Final: a.final}
+			if a.told {
+				s.Users.Since = a.toldAt
+			}
+			if !a.final {
+				s.Postponable = m.postponable(now)
+			}
+		}
+	case Rebooting:
+		s.GiveUp = m.attempt.graceEnd
+	}
+	return s
+}
+
+// postponable is until when people can postpone the reboot; zero when that is not bounded, or over.
+func (m *Machine) postponable(now time.Time) time.Time {
+	if m.overdue(now) {
+		return time.Time{}
+	}
+	return m.deadline()
+}
+
+// undoing returns what there is to undo, first what has its turn.
+func (m *Machine) undoing(now time.Time) (all []Undo) {
+	for _, o := range m.owed(true) {
+		u := Undo{Name: o.name, Doing: o.doing(m)}
+		retry := o.retry(m)
+		switch {
+		case o.unsettled(m, now):
+			u.Settles = o.settles(m)
+		case retry.err != nil:
+			u.Retry = retry.fact(now)
+			if !errors.Is(retry.err, ErrWhoseUnknown) && !errors.Is(retry.err, ErrGoingDown) {
+				u.Advice = o.advice
+			}
+		}
+		if o.isApart(m) {
+			all = append([]Undo{u}, all...)
+		} else {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
+func retries(now time.Time, of ...retry) (all []Retry) {
+	for _, r := range of {
+		if r.err != nil {
+			all = append(all, r.fact(now))
+		}
+	}
+	return all
+}

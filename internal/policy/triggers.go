@@ -1,0 +1,132 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Source is who says that a reboot is needed.
+type Source struct {
+	Name string
+	// Follows names the source that this one depends on: when that one takes back what it had announced, this one's
+	// word goes as well, and its version counts before this one's.
+	Follows string
+	// Outlives says that the next process has to be told, since this source does not repeat itself.
+	Outlives bool
+}
+
+var (
+	// Engine is update_engine: what it says last is true. It reports progress all day long.
+	Engine = Source{Name: "update_engine"}
+	// Requester is a person or a script (locksmithctl send-need-reboot).
+	Requester = Source{Name: "request", Follows: Engine.Name, Outlives: true}
+)
+
+// triggers is what the sources said.
+type triggers struct {
+	sources []trigger
+	since   time.Time // since when a reboot is needed; zero: it is not
+	version string    // for which, if known
+}
+
+type trigger struct {
+	Source
+	pending bool // it needs a reboot
+	heard   bool // it has said something since the start, or cannot
+}
+
+func newTriggers(sources ...Source) (t triggers) {
+	for _, s := range sources {
+		t.sources = append(t.sources, trigger{Source: s})
+	}
+	return t
+}
+
+// find returns a source's entry, nil for a name that is none's.
+func (t *triggers) find(name string) *trigger {
+	for i := range t.sources {
+		if t.sources[i].Name == name {
+			return &t.sources[i]
+		}
+	}
+	return nil
+}
+
+func (t *triggers) pending() bool {
+	return slices.ContainsFunc(t.sources, func(e trigger) bool { return e.pending })
+}
+
+// unheard names the sources that will say something, and have not yet.
+func (t *triggers) unheard() []string {
+	return t.names(func(e trigger) bool { return !e.heard && !e.Outlives })
+}
+
+func (t *triggers) names(which func(trigger) bool) (names []string) {
+	for _, e := range t.sources {
+		if which(e) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// hear takes in what a source says.
+func (t *triggers) hear(now time.Time, u Update) {
+	was := t.pending()
+	e := t.find(u.Source.Name)
+	if e.pending && !u.Pending {
+		for i := range t.sources {
+			if t.sources[i].Follows == e.Name {
+				t.sources[i].pending = false
+			}
+		}
+	}
+	e.pending, e.heard = u.Pending, true
+	switch {
+	case !t.pending():
+		t.since, t.version = time.Time{}, ""
+		return
+	case !was:
+		t.since = now
+	}
+	leader := t.find(u.Source.Follows)
+	if u.Pending && u.Version != "" && (leader == nil || !leader.pending || t.version == "") {
+		t.version = u.Version
+	}
+}
+
+func (u Update) fold(m *Machine, now time.Time) {
+	was := m.triggers.pending()
+	m.triggers.hear(now, u)
+	switch {
+	case m.triggers.pending():
+		m.people.holdBack(m.triggers.version)
+	case was, !u.Source.Outlives && len(m.triggers.unheard()) == 0:
+		m.people.forget("")
+	}
+}
+
+func (e Absent) fold(m *Machine, now time.Time) { m.triggers.find(e.Source.Name).heard = true }
+
+// kept is what the next process has to be told.
+func (t *triggers) kept(stamp func(time.Time) time.Time) (r KeptRequest) {
+	names := t.names(func(e trigger) bool { return e.pending && e.Outlives })
+	if len(names) > 0 {
+		r = KeptRequest{Since: stamp(t.since), Version: t.version, Sources: strings.Join(names, " ")}
+	}
+	return r
+}
+
+// remember takes in what the process before this one was told.
+func (t *triggers) remember(r KeptRequest, since time.Time) {
+	if since.IsZero() {
+		return
+	}
+	names := strings.Fields(cmp.Or(r.Sources, Requester.Name)) // an earlier version knew no other
+	for i := range t.sources {
+		t.sources[i].pending = t.sources[i].Outlives && slices.Contains(names, t.sources[i].Name)
+	}
+	t.since, t.version = since, r.Version
+}
