@@ -76,12 +76,13 @@ func (m *Machine) remember(k *Kept, now time.Time) {
 		if kept.Usec != 0 {
 			s.at = time.UnixMicro(kept.Usec)
 		}
-		if !kept.Told { // the call may still be under way
-			s.settlesAt = now.Add(callGrace)
-		}
 	}
+	// A call may still be under way.
 	if s.askedAt = m.unstamp(k.Asked, now); !s.askedAt.IsZero() {
-		s.settlesAt = later(s.settlesAt, s.askedAt.Add(callGrace))
+		s.settlesAt = s.askedAt.Add(callGrace)
+	}
+	if s.stands && !s.announced {
+		s.settlesAt = now.Add(callGrace)
 	}
 	m.triggers.remember(k.Request, m.unstamp(k.Request.Since, now))
 	m.people.cancelledAt = m.unstamp(k.Cancelled, now)
@@ -103,11 +104,4 @@ func (m *Machine) unstamp(stamp, now time.Time) time.Time {
 		return stamp
 	}
 	return now.Add(-max(0, m.wall(now).Sub(stamp)))
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

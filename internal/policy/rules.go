@@ -229,7 +229,7 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	if !told {
 		m.tell(now)
 	}
-	m.attempt.checkAt = earliest(now.Add(LookEvery), m.attempt.rebootAt)
+	m.attempt.checkAt = now.Add(min(LookEvery, m.attempt.rebootAt.Sub(now)))
 	return Preparing, ""
 }
 
@@ -250,11 +250,4 @@ func (m *Machine) rebooting(now time.Time) (State, string) {
 		err = fmt.Errorf("%w: %w", err, a.err)
 	}
 	return m.giveUp(now, err)
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }

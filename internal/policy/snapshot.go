@@ -16,18 +16,24 @@ type Snapshot struct {
 	Need Need `json:"need,omitzero"`
 
 	// What is waited for.
-	Opens       time.Time `json:"opens,omitzero"`       // the reboot window
-	Begins      time.Time `json:"begins,omitzero"`      // this host, by lot, later than the window
-	HeldBack    *Obstacle `json:"held_back,omitempty"`  // by whom on this host
-	Postponable time.Time `json:"postponable,omitzero"` // until then people can hold it back
-	Slot        *Queued   `json:"slot,omitempty"`       // in the queue for a slot
-	Retries     []Retry   `json:"retries,omitempty"`    // what failed and is tried again
-	Silent      *Silent   `json:"silent,omitempty"`     // who has not said yet whether a reboot is needed
-	Undo        []Undo    `json:"undo,omitempty"`       // what is undone, first what has its turn
+	Opens       time.Time `json:"opens,omitzero"`        // the reboot window
+	Shuts       time.Time `json:"shuts,omitzero"`        // until then a slot is waited for
+	Begins      time.Time `json:"begins,omitzero"`       // this host, by lot, later than the window
+	HeldBack    *Obstacle `json:"held_back,omitempty"`   // by whom on this host
+	Postponable time.Time `json:"postponable,omitzero"`  // until then people can hold it back
+	BlockedBy   string    `json:"blocked_by,omitempty"`  // in the queue for a slot
+	Silent      []string  `json:"silent,omitempty"`      // sources that have not said yet whether a reboot is needed
+	SilentUntil time.Time `json:"silent_until,omitzero"` // then their silence is a no
+	Retries     []Retry   `json:"retries,omitempty"`     // what failed and is tried again
+	Undo        []Undo    `json:"undo,omitempty"`        // what is undone, first what has its turn
 
-	Users  *Told     `json:"users,omitempty"`  // the users who are logged in and delay the reboot
-	GiveUp time.Time `json:"give_up,omitzero"` // then the reboot is tried again
-	Error  string    `json:"error,omitempty"`  // that did not stop the attempt
+	// The reboot.
+	Users    []string  `json:"users,omitempty"`    // who are logged in, and delay it
+	ToldAt   time.Time `json:"told_at,omitzero"`   // zero while they are being told
+	RebootAt time.Time `json:"reboot_at,omitzero"` // at the end of their delay
+	Final    bool      `json:"final,omitempty"`    // they cannot cancel it
+	GiveUp   time.Time `json:"give_up,omitzero"`   // if the host is still up then, it is tried again
+	Error    string    `json:"error,omitempty"`    // that did not stop the attempt
 }
 
 // Need is that a reboot is needed; the zero one is that none is.
@@ -35,26 +41,6 @@ type Need struct {
 	Since   time.Time `json:"since"`
 	Version string    `json:"version,omitempty"`
 	Sources []string  `json:"sources"`
-}
-
-// Queued is a wait for a slot.
-type Queued struct {
-	Shuts time.Time `json:"shuts,omitzero"` // the reboot window
-	By    string    `json:"by,omitempty"`   // what is waited for
-}
-
-// Silent is a wait for the first word of sources.
-type Silent struct {
-	Sources []string  `json:"sources"`
-	Until   time.Time `json:"until"`
-}
-
-// Told is what users know of the reboot.
-type Told struct {
-	Names    []string  `json:"names"`
-	Since    time.Time `json:"since,omitzero"` // zero while they are being told
-	RebootAt time.Time `json:"reboot_at"`
-	Final    bool      `json:"final,omitempty"` // they cannot cancel it
 }
 
 // A Retry is something that failed; the zero one is that nothing did.
@@ -89,7 +75,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		case asking, m.slot.inspected && first != nil:
 			s.Undo = m.undoing(now)
 		case m.slot.inspected:
-			s.Silent = &Silent{m.triggers.unheard(), m.startedAt.Add(sourceGrace)}
+			s.Silent, s.SilentUntil = m.triggers.unheard(), m.startedAt.Add(sourceGrace)
 		default:
 			s.Retries = retries(now, m.slot.retry)
 		}
@@ -109,12 +95,12 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		}
 		s.Retries = retries(now, m.tries.slot, m.tries.reboot)
 	case Locking:
-		s.Slot = &Queued{end, m.attempt.blockedBy}
+		s.Shuts, s.BlockedBy = end, m.attempt.blockedBy
 	case Preparing:
 		if a := m.attempt; !a.rebootAt.IsZero() {
-			s.Users = &Told{Names: m.people.local.Users, RebootAt: a.rebootAt, Final: a.final}
+			s.Users, s.RebootAt, s.Final = m.people.local.Users, a.rebootAt, a.final
 			if a.told {
-				s.Users.Since = a.toldAt
+				s.ToldAt = a.toldAt
 			}
 			if !a.final {
 				s.Postponable = m.postponable(now)

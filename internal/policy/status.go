@@ -37,7 +37,7 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 	case Starting:
 		switch {
 		case s.Silent != nil:
-			return "a slot is held; waiting for " + strings.Join(s.Silent.Sources, ", ") + " until " + clock(s.Silent.Until)
+			return "a slot is held; waiting for " + strings.Join(s.Silent, ", ") + " until " + clock(s.SilentUntil)
 		case s.Undo == nil:
 			return "starting: asking etcd whether this host holds a slot" + since + lines(s.Retries, clock)
 		case s.Undo[0].line(clock) == "":
@@ -52,15 +52,15 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		return "waiting" + since + s.waiting(clock) + lines(s.Retries, clock)
 	case Locking:
 		text := "waiting for a slot" + since
-		if !s.Slot.Shuts.IsZero() {
-			text += " until the reboot window shuts " + clock(s.Slot.Shuts)
+		if !s.Shuts.IsZero() {
+			text += " until the reboot window shuts " + clock(s.Shuts)
 		}
-		if s.Slot.By != "" {
-			text += ": " + s.Slot.By
+		if s.BlockedBy != "" {
+			text += ": " + s.BlockedBy
 		}
 		return text
 	case Preparing:
-		if s.Users == nil {
+		if s.RebootAt.IsZero() {
 			return "asking once more whether the host may reboot" + since
 		}
 		return s.told(clock)
@@ -94,12 +94,12 @@ func (s Snapshot) waiting(clock func(time.Time) string) (text string) {
 }
 
 func (s Snapshot) told(clock func(time.Time) string) string {
-	u := s.Users
-	if u.Since.IsZero() {
-		return fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", list(u.Names), clock(u.RebootAt))
+	users := list(s.Users)
+	if s.ToldAt.IsZero() {
+		return fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", users, clock(s.RebootAt))
 	}
-	text := fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left", list(u.Names), clock(u.Since), clock(u.RebootAt))
-	if u.Final {
+	text := fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left", users, clock(s.ToldAt), clock(s.RebootAt))
+	if s.Final {
 		return text + "; it cannot be cancelled any more"
 	}
 	return text + ", unless they cancel it with shutdown -c" + s.until(clock)

@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sentinel is a stand-in for one more source.
+var sentinel = Source{Name: "reboot-required", Outlives: true}
+
+func sentinelSays(pending bool) Update {
+	return Update{Source: sentinel, Pending: pending, Version: "6.12"}
+}
+
+func withSentinel(t *testing.T) *rig {
+	r := newRig(t, true)
+	r.m.triggers = newTriggers(Engine, Requester, sentinel)
+	return r.do(shuts, notHeld)
+}
+
+func TestOneMoreSourceNeedsOneValue(t *testing.T) {
+	expect := func(r *rig, names ...string) {
+		t.Helper()
+		if got := r.m.Snapshot(r.now).Need.Sources; !slices.Equal(got, names) {
+			t.Errorf("%v need a reboot, want %v", got, names)
+		}
+	}
+
+	r := withSentinel(t).do(sentinelSays(true))
+	r.expect(Waiting, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "reboot needed since "+clock(t0)+" for version 6.12; ") {
+		t.Errorf("the status is %q", s)
+	}
+
+	// What update_engine takes back, and with it a request, is not this source's.
+	r.do(time.Minute, need, asked)
+	expect(r, "update_engine", "request", "reboot-required")
+	r.do(idle)
+	expect(r, "reboot-required")
+	r.expect(Waiting, nothing, false)
+	if since := r.m.triggers.since; since != t0 {
+		t.Errorf("a reboot is needed since %v, want %v", since, t0)
+	}
+
+	// The next process is told of it.
+	kept := r.m.Kept(r.now)
+	r.m = newMachine(r.m.config, r.now, r.m.rand)
+	r.m.triggers = newTriggers(Engine, Requester, sentinel)
+	r.m.remember(&kept, r.now)
+	r.do(Tick{}, notHeld)
+	expect(r, "reboot-required")
+
+	// Its end is its own.
+	r.do(asked, sentinelSays(false))
+	expect(r, "request")
+	r.do(Update{Source: Requester})
+	r.expect(Idle, nothing, false)
+}
+
+// A request is taken back with the update that it was for, and not by update_engine's usual talk.
+func TestRequestFollowsUpdateEngine(t *testing.T) {
+	for name, c := range map[string]struct {
+		script  []any
+		pending bool
+	}{
+		"update_engine was idle all the time": {[]any{asked, idle}, true},
+		"it takes its update back":            {[]any{asked, need, idle}, false},
+		"the request ends":                    {[]any{need, asked, Update{Source: Requester}}, true},
+	} {
+		if r := withSentinel(t).do(c.script...); r.m.triggers.pending() != c.pending {
+			t.Errorf("%s: pending %v", name, !c.pending)
+		}
+	}
+}
+
+// A version of update_engine's own counts before what somebody who asks for a reboot says it is for.
+func TestVersionIsThatOfTheLeadingSource(t *testing.T) {
+	other := Update{Source: Requester, Pending: true, Version: "5"}
+	for want, script := range map[string][]any{
+		"4081.2.0": {other, need, other},
+		"5":        {Update{Source: Engine, Pending: true}, other},
+		"6.12":     {need, sentinelSays(true)},
+	} {
+		if r := withSentinel(t).do(script...); r.m.triggers.version != want {
+			t.Errorf("after %v the version is %q", script, r.m.triggers.version)
+		}
+	}
+}
+
+// A state file of a version that knew one such source only.
+func TestRequestKeptWithoutSourcesIsARequest(t *testing.T) {
+	r := newRig(t, true).start(&Kept{Request: KeptRequest{Since: t0, Version: "5"}})
+	if got := r.m.Snapshot(r.now).Need; !slices.Equal(got.Sources, []string{"request"}) || got.Version != "5" {
+		t.Errorf("needed is %+v", got)
+	}
+}
