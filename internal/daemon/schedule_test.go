@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,47 +9,6 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/policy"
 )
-
-// did reports whether a call was made, whenever.
-func (s *site) did(call string) bool {
-	return slices.ContainsFunc(s.called(), func(c string) bool { return strings.HasSuffix(c, " "+call) })
-}
-
-// expectOrder checks that calls were made in this order, the last of each counted.
-func (s *site) expectOrder(calls ...string) {
-	s.t.Helper()
-	at := -1
-	for _, want := range calls {
-		i := -1
-		for n, c := range s.called() {
-			if strings.HasSuffix(c, " "+want) {
-				i = n
-			}
-		}
-		if i < at || i < 0 {
-			s.t.Errorf("%q comes at %d, after %d:\n%s", want, i, at, strings.Join(s.called(), "\n"))
-		}
-		at = i
-	}
-}
-
-// warned runs a loop and brings it to where users have been told.
-func (s *site) warned(k *slot) {
-	s.t.Helper()
-	s.local = people
-	s.run(locked(k))
-	s.tell(need)
-	s.expectState(policy.Preparing)
-	if s.scheduled.Type == "" {
-		s.t.Fatal("nothing is scheduled")
-	}
-}
-
-// left has a process before the loop leave a reboot that it has scheduled.
-func (s *site) left(at time.Time) {
-	s.scheduled = policy.Shutdown{Type: "reboot", At: at}
-	s.parts.Kept = &policy.Kept{Scheduled: policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro(), Told: true, Logind: s.logind}}
-}
 
 func TestScheduledRebootIsCalledOffBeforeTheSlotIsGivenBack(t *testing.T) {
 	for name, end := range map[string]func(*site){
@@ -170,169 +127,6 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 	})
 }
 
-func TestCancelledRebootReleasesTheSlotAndIsTriedAgain(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.NotHeld)
-		s.warned(k)
-		s.sleep(time.Minute)
-		s.set(func() { s.scheduled = policy.Shutdown{} }) // shutdown -c
-		s.sleep(policy.LookEvery)
-		if s.expectState(policy.Waiting); k.is() != policy.NotHeld {
-			t.Error("the slot is kept")
-		}
-		if l := s.find("users are told of the reboot"); len(l) != 1 || l[0]["message"] != s.message {
-			t.Errorf("the log has %v", l)
-		}
-		if l := s.find("held back"); len(l) != 1 || !strings.Contains(l[0]["by"], "a user, who cancelled it") {
-			t.Errorf("the log has %v", l)
-		}
-		s.sleep(time.Hour - time.Second)
-		s.expectState(policy.Waiting)
-		s.sleep(time.Second)
-		s.expectState(policy.Preparing)
-		s.sleep(5 * time.Minute)
-		s.expectState(policy.Rebooting)
-		s.expectEnd(nil)
-	})
-}
-
-func TestHoldUpsAreLoggedOnceEach(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		s.local = backup
-		s.run(Settings{Policy: people5m})
-		s.tell(need)
-		s.sleep(6 * time.Hour)
-		s.set(func() { s.local, s.lookErr = policy.Local{}, errDown })
-		s.sleep(6 * time.Hour)
-		if l := s.find("held back"); len(l) != 2 || !strings.Contains(l[0]["by"], "unattended backup") || !strings.Contains(l[1]["by"], "logind, which does not say") {
-			t.Errorf("the log has %v", l)
-		}
-		for _, l := range s.logged() {
-			if l["level"] != "INFO" {
-				t.Errorf("line %v", l)
-			}
-		}
-		s.expectEnd(nil)
-	})
-}
-
-// systemd starts a daemon that died again, within the users' delay.
-func TestRestartDuringTheUsersDelayBeginsAnew(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.NotHeld)
-		s.warned(k)
-		close(s.updates) // the bus goes away, and the daemon with it
-		if err := <-s.ended; err != ErrBusGone {
-			t.Fatal(err)
-		}
-		if s.scheduled.Type == "" || k.is() == policy.NotHeld {
-			t.Error("without a bus nothing can be called off")
-		}
-		again := newSite(t)
-		again.local, again.scheduled, again.parts.Kept = people, s.scheduled, &s.kept
-		k.s = again
-		again.sleep(10 * time.Second)
-		again.run(locked(k))
-		if again.scheduled.Type != "" {
-			t.Error("the reboot of the daemon before still stands")
-		}
-		again.tell(need)
-		again.expectState(policy.Preparing)
-		again.expectOrder("cancel", "A acquire 4081.2.0")
-		again.expectEnd(nil)
-	})
-}
-
-func TestRestartOfTheDaemonDuringTheUsersDelayInAShutWindow(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.HeldThisBoot)
-		s.left(s.began.Add(time.Minute))
-		settings := locked(k)
-		settings.Policy.Window = &spans{}
-		s.run(settings)
-		s.expectState(policy.Idle)
-		s.expectOrder("cancel", "A inspect", "A release")
-		s.expectEnd(nil)
-	})
-}
-
-// logind says nothing at the start, and then everything.
-func TestStartWithoutLogind(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.HeldThisBoot)
-		s.left(s.began.Add(time.Hour))
-		s.lookErr = errDown
-		s.run(locked(k))
-		s.tell(need)
-		s.sleep(30 * time.Minute)
-		if s.expectState(policy.Settling); k.is() == policy.NotHeld {
-			t.Error("the slot of a reboot that may stand is given back")
-		}
-		s.set(func() { s.lookErr = nil })
-		s.sleep(time.Minute)
-		s.expectState(policy.Rebooting)
-		s.expectOrder("cancel", "A release", "A acquire 4081.2.0", "reboot")
-		s.expectEnd(nil)
-	})
-}
-
-func TestStopDuringTheUsersDelayWhenTheHostGoesDown(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		s.local = people
-		s.goingDown = func(context.Context) (bool, error) { return true, nil }
-		s.run(Settings{Policy: people5m}) // without a lock, too
-		s.tell(need)
-		s.expectState(policy.Preparing)
-		s.expectEnd(nil)
-		if s.did("cancel") {
-			t.Error("it calls off what is under way")
-		}
-	})
-}
-
-func TestReloadDuringTheUsersDelayKeepsIt(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.NotHeld)
-		s.warned(k)
-		settings := locked(k)
-		settings.Policy.LoginDelay = time.Hour
-		s.reload <- settings
-		s.sleep(5 * time.Minute)
-		s.expectState(policy.Rebooting)
-		if s.did("cancel") {
-			t.Error("what users were told is taken back")
-		}
-		s.expectEnd(nil)
-	})
-}
-
-func TestLookThatHangsEndsAndCosts(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		hangs := &hangingHost{site: s}
-		s.parts.Host = hangs
-		k := newSlot(s, "A", policy.NotHeld)
-		s.run(locked(k))
-		s.tell(need)
-		s.sleep(policy.LookLimit - time.Nanosecond)
-		s.expectState(policy.Waiting)
-		s.sleep(time.Second)
-		s.expectState(policy.Waiting)
-		last := s.reported()[len(s.reported())-1].Status
-		if !strings.Contains(last, "held back by logind, which does not say who is at work on this host: context deadline exceeded") {
-			t.Errorf("the status is %q", last)
-		}
-		s.expectEnd(nil)
-	})
-}
-
-// hangingHost never says who is at work.
-type hangingHost struct{ *site }
-
-func (h *hangingHost) Local(ctx context.Context) (policy.Local, error) {
-	<-ctx.Done()
-	return policy.Local{}, ctx.Err()
-}
-
 // logind shows a reboot that is under way as if it were scheduled, with the
 // message that users got before.
 func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
@@ -394,178 +188,6 @@ type stubborn struct{ *site }
 
 func (stubborn) Cancel(context.Context) error { return nil }
 
-func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
-	for name, local := range map[string]policy.Local{"an inhibitor": backup, "nobody knows": {Unclear: errNonsense}} {
-		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, s *site) {
-				settings := locked(newSlot(s, "A", policy.NotHeld))
-				settings.Policy.MaxPostpone = time.Hour
-				s.local = local
-				s.run(settings)
-				s.tell(need)
-				s.sleep(time.Hour - time.Second)
-				s.expectState(policy.Waiting)
-				s.sleep(time.Second)
-				s.expectState(policy.Rebooting)
-				if last := s.called()[len(s.called())-1]; last != "1h0m0s reboot by force" {
-					t.Errorf("the last call is %q", last)
-				}
-				s.expectEnd(nil)
-			})
-		})
-	}
-}
-
-// Where nothing is scheduled, because of an inhibitor or for any other reason, users are told once they cannot
-// cancel the reboot any more, and have their time.
-func TestUsersAreToldWithoutLogindOnlyPastTheDeadline(t *testing.T) {
-	for name, set := range map[string]func(*site){
-		"logind refuses":              func(s *site) { s.planErr = errRefused },
-		"logind has not said whether": func(s *site) { s.parts.Scheduler = mute{s} },
-		"it cannot be kept":           func(s *site) { s.keepErr = errDown },
-	} {
-		for postpone, want := range map[time.Duration]bool{time.Hour: true, 0: false} {
-			t.Run(fmt.Sprint(name, ", postponed for ", postpone), func(t *testing.T) {
-				in(t, func(t *testing.T, s *site) {
-					settings := locked(newSlot(s, "A", policy.NotHeld))
-					settings.Policy.MaxPostpone = postpone
-					s.local = people
-					if want {
-						s.local.Inhibitors = backup.Inhibitors
-					}
-					set(s)
-					s.run(settings)
-					s.tell(need)
-					s.sleep(time.Hour)
-					if s.did("announce") != want || want && !strings.HasPrefix(s.message, "System reboot in 1 minute!") {
-						t.Errorf("users are told %q; calls:\n%s", s.message, strings.Join(s.called(), "\n"))
-					}
-					s.sleep(policy.FinalDelay - time.Second)
-					if s.did("reboot") {
-						t.Error("rebooted before the end of their delay")
-					}
-					s.sleep(time.Second)
-					if s.did("reboot by force") != want {
-						t.Errorf("calls:\n%s", strings.Join(s.called(), "\n"))
-					}
-					s.set(func() { s.planErr = nil })
-					s.expectEnd(nil)
-				})
-			})
-		}
-	}
-}
-
-// mute is a Scheduler that does not say what is scheduled.
-type mute struct{ *site }
-
-func (mute) Scheduled(context.Context) (policy.Shutdown, error) { return policy.Shutdown{}, errDown }
-
-func TestUsersAreNotToldOfARebootThatIsOffAlready(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		settings := locked(newSlot(s, "A", policy.NotHeld))
-		settings.Policy.MaxPostpone = time.Hour
-		s.local = policy.Local{Users: people.Users, Inhibitors: backup.Inhibitors}
-		s.parts.Scheduler = hanging{s}
-		s.run(settings)
-		s.tell(need)
-		s.sleep(time.Hour)
-		s.expectState(policy.Preparing)
-		s.tell(idle)
-		if s.expectState(policy.Idle); s.did("announce") {
-			t.Errorf("users are told %q", s.message)
-		}
-		s.expectEnd(nil)
-	})
-}
-
-// hanging is a Scheduler that takes no call to schedule anything.
-type hanging struct{ *site }
-
-func (hanging) Schedule(ctx context.Context, _ time.Time, _ string) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-// The lock may take its time to answer. What comes meanwhile counts.
-func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
-	theirs := policy.Shutdown{Type: "poweroff", At: time.Now().Add(1000 * time.Hour)}
-	for name, c := range map[string]struct {
-		before policy.Local
-		during func(*site)
-		by     string
-	}{
-		"cancelled": {people, func(s *site) { s.scheduled = policy.Shutdown{} }, "a user, who cancelled it"},
-		"replaced":  {people, func(s *site) { s.scheduled = theirs }, "a user, who cancelled it"},
-		"shut down": {policy.Local{}, func(s *site) { s.scheduled = theirs }, "a poweroff that is scheduled"},
-		"inhibited": {policy.Local{}, func(s *site) { s.local = backup }, "unattended backup"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T, s *site) {
-				k := newSlot(s, "A", policy.NotHeld)
-				k.during = func() {
-					if s.state() != policy.Preparing || c.before.Users != nil && time.Since(s.began) < 5*time.Minute {
-						return
-					}
-					time.Sleep(10 * time.Second)
-					s.set(func() { c.during(s) })
-				}
-				s.local = c.before
-				s.run(locked(k))
-				s.tell(need)
-				s.sleep(5*time.Minute + 30*time.Second - time.Nanosecond)
-				if s.did("reboot") || k.is() != policy.NotHeld {
-					t.Errorf("held %v, calls:\n%s", k.is(), strings.Join(s.called(), "\n"))
-				}
-				s.expectState(policy.Waiting)
-				if last := s.reported()[len(s.reported())-1].Status; !strings.Contains(last, "held back by ") || !strings.Contains(last, c.by) {
-					t.Errorf("the status is %q", last)
-				}
-				s.expectEnd(nil)
-			})
-		})
-	}
-}
-
-// A lock that does not answer in the last check must not have logind reboot the
-// host: there is time enough to call that off.
-func TestLastCheckThatHangsEndsBeforeLogindReboots(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.NotHeld)
-		s.warned(k)
-		due := s.scheduled.At
-		s.sleep(5*time.Minute - time.Nanosecond)
-		k.set(func() { k.deaf = true })
-		s.sleep(time.Until(due) - policy.MaxDrift) // a clock that is off has logind reboot early
-		if s.scheduled.Type != "" {
-			t.Errorf("%v before logind reboots, our reboot is still scheduled; calls:\n%s", policy.MaxDrift, strings.Join(s.called(), "\n"))
-		}
-		if s.did("reboot") {
-			t.Error("rebooted without the lock's word")
-		}
-		k.set(func() { k.deaf = false })
-		s.expectEnd(nil)
-	})
-}
-
-// The users cancel, and etcd is down: the check fails, and the cancel counts.
-func TestCancelIsHeardWhenTheLockIsSilent(t *testing.T) {
-	in(t, func(t *testing.T, s *site) {
-		k := newSlot(s, "A", policy.NotHeld)
-		s.warned(k)
-		k.set(func() { k.fail = errDown })
-		s.set(func() { s.scheduled = policy.Shutdown{} })
-		s.sleep(policy.LookEvery)
-		k.set(func() { k.fail = nil })
-		s.sleep(55 * time.Minute)
-		s.expectState(policy.Waiting)
-		if k.is() != policy.NotHeld || !s.did("A release") {
-			t.Error("the slot is kept")
-		}
-		s.expectEnd(nil)
-	})
-}
-
 // While logind is asked whether the host goes down, somebody schedules something else.
 func TestWhatOthersScheduleMeanwhileIsNotCancelled(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
@@ -609,4 +231,71 @@ func TestUnscheduleTellsWhetherItFoundOurReboot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What the next process could not know is not begun.
+func TestNothingIsScheduledThatCannotBeKept(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", policy.NotHeld)
+		s.local, s.keepErr = people, errDown
+		s.run(locked(k))
+		s.tell(need)
+		s.sleep(time.Hour)
+		if s.scheduled.Type != "" || k.is() != policy.NotHeld || s.did("reboot") {
+			t.Errorf("scheduled %+v, held %v", s.scheduled, k.is())
+		}
+		if l := s.find("a restart of the daemon would forget what is going on, and users cannot be told of a reboot"); len(l) != 1 || l[0]["error"] != errDown.Error() {
+			t.Errorf("the log has %v", l)
+		}
+		s.set(func() { s.keepErr = nil })
+		s.sleep(20 * time.Minute)
+		if s.scheduled.Type == "" && !s.did("reboot") {
+			t.Error("nothing is scheduled once it can be kept")
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// It is kept before logind is asked.
+func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		k := newSlot(s, "A", policy.NotHeld)
+		keep := s.parts.Keep
+		s.parts.Keep = func(k policy.Kept) error {
+			time.Sleep(time.Millisecond) // whoever does not wait for it goes on meanwhile
+			return keep(k)
+		}
+		s.parts.Scheduler = asks{s, func(at time.Time) {
+			if got := s.kept.Scheduled; got != (policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro()}) {
+				t.Errorf("kept is %+v", got)
+			}
+		}}
+		s.local = people
+		s.run(locked(k))
+		s.sleep(time.Second)
+		s.tell(need)
+		s.sleep(time.Second)
+		s.expectState(policy.Preparing)
+		if got, want := s.kept.Scheduled, (policy.KeptSchedule{Type: "reboot", Usec: s.scheduled.At.UnixMicro(), Told: true, Logind: ":1.1"}); got != want {
+			t.Errorf("kept is %+v, want %+v", got, want)
+		}
+		s.tell(idle)
+		s.sleep(time.Second)
+		s.expectState(policy.Idle)
+		if got := s.kept; got != (policy.Kept{}) {
+			t.Errorf("kept is %+v", got)
+		}
+		s.expectEnd(nil)
+	})
+}
+
+// asks is a Scheduler with something to do before it schedules.
+type asks struct {
+	*site
+	before func(at time.Time)
+}
+
+func (a asks) Schedule(ctx context.Context, at time.Time, message string) error {
+	a.set(func() { a.before(at) })
+	return a.site.Schedule(ctx, at, message)
 }

@@ -1,34 +1,128 @@
 package policy
 
 import (
-	"math/rand/v2"
+	"context"
 	"strings"
 	"testing"
 	"time"
 )
 
-var clock = Config{}.Clock
-
-// again replaces the machine by that of the next process, which knows what this one has kept.
-func (r *rig) again() *rig {
-	r.t.Helper()
-	kept := r.m.Kept(r.now)
-	return r.start(&kept)
+func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
+	for _, ev := range []Event{need, asked} {
+		r := newRig(t, true).do(shuts, notHeld, ev, reload)
+		r.expect(Left, nothing, false)
+		since := r.m.triggers.since
+		r.m = r.m.Restart(Config{Lock: true}, r.now.Add(time.Hour))
+		r.do(Tick{})
+		r.expect(Starting, inspects, false)
+		if !r.m.MayHold() {
+			t.Error("a new group's lock is not known to be free before etcd said so")
+		}
+		r.do(notHeld)
+		r.expect(Locking, locks, false)
+		if r.m.triggers.since != since {
+			t.Errorf("pending since %v, want %v", r.m.triggers.since, since)
+		}
+	}
+	r := newRig(t, true).do(shuts, notHeld, need, reload)
+	r.m = r.m.Restart(Config{}, r.now)
+	r.do(Tick{})
+	r.expect(Preparing, checks, false)
+	if r.m.triggers.version != "4081.2.0" {
+		t.Errorf("the version is %q", r.m.triggers.version)
+	}
 }
 
-// reload replaces a machine that has left by that of the next configuration.
-func (r *rig) reload() *rig {
-	r.t.Helper()
+// At a start a reboot that an earlier process scheduled goes before anything else.
+func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
+	start := func(lock bool) *rig {
+		r := newRig(t, lock)
+		p := people5m
+		p.Lock = lock
+		r.m = New(p, nil, r.now, r.m.rand)
+		r.started = nil
+		return r.do(need, Tick{})
+	}
+	for _, lock := range []bool{true, false} {
+		r := start(lock)
+		r.expect(Starting, nothing, false)
+		if s := r.m.Status(r.now); !strings.Contains(s, "starting: asking logind whether a reboot is scheduled since Mon") {
+			t.Errorf("the status is %q", s)
+		}
+		if r.started[0] != unschedules || !r.order.at.IsZero() {
+			t.Errorf("started %v %+v", r.started, r.order)
+		}
+	}
+	start(true).do(calledOff).expect(Starting, inspects, false)
+	start(false).do(calledOff).expect(Preparing, checks, false)
+
+	// logind does not say: nothing is begun, and it is asked again.
+	r := start(false).do(standing)
+	r.expect(Settling, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot still stands") || !strings.Contains(s, "trying again") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(second)
+	r.expect(Settling, unschedules, false)
+	r.do(calledOff)
+	r.expect(Preparing, checks, false)
+
+	// A slot from before this boot is given back all the same: what is scheduled
+	// does not outlive a boot. One from this boot is not.
+	r = start(true).do(standing)
+	r.expect(Starting, inspects, false)
+	r.do(fromAgo)
+	r.expect(Settling, unlocks, false)
+	r.do(given, second)
+	r.expect(Settling, unschedules, false)
+	r.do(calledOff)
+	r.expect(Locking, locks, false)
+
+	r = start(true).do(standing, fromNow)
+	r.expect(Settling, nothing, false)
+	for range 20 {
+		for r.last.Start == nil {
+			r.do(r.last.Nap)
+		}
+		r.expect(Settling, unschedules, false)
+		r.do(standing)
+	}
+	r.do(time.Minute, calledOff)
+	r.expect(Settling, unlocks, false)
+
+	// Nor is one of which nobody knows since which boot it is held.
+	r = start(true).do(standing, from)
+	r.expect(Settling, nothing, false)
+	r.do(second)
+	r.expect(Settling, unschedules, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "asking logind whether a reboot still stands") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(calledOff)
+	r.expect(Settling, unlocks, false)
+
+	// Asked to stop, it tries no longer.
+	start(true).do(stop).expect(Starting, nothing, true)
+	r = start(true).do(stop, Unscheduled{Err: context.Canceled})
 	r.expect(Left, nothing, false)
-	r.m = r.m.Restart(r.m.config, r.now)
-	return r.do(Tick{})
+	r = start(true).do(standing, fromAgo, stop, given)
+	r.expect(Left, nothing, false)
+	if r.m.slot.mayHold {
+		t.Error("the slot from before is kept")
+	}
 }
 
-func (r *rig) start(kept *Kept) *rig {
-	r.m = newMachine(r.m.config, r.now, rand.New(rand.NewPCG(1, 2)))
-	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
-	r.m.remember(kept, r.now)
-	return r.do(Tick{})
+// The new machine knows what the old one scheduled.
+func TestRestartRemembersWhatMayStand(t *testing.T) {
+	r := newRig(t, true).do(toDelay...).do(reload, standing)
+	r.expect(Left, nothing, false)
+	at := r.m.schedule.at
+	r.m = r.m.Restart(Config{Lock: true}, r.now)
+	r.do(Tick{})
+	r.expect(Starting, unschedules, false)
+	if !r.order.at.Equal(at) || at.IsZero() {
+		t.Errorf("looks for %v, want %v", r.order.at, at)
+	}
 }
 
 // A process that dies is no reason to do what nobody wanted a moment ago.
@@ -138,44 +232,5 @@ func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
 	if r.expect(Left, nothing, false); !r.m.MayHold() {
 		t.Error("stopped: the slot is given back")
-	}
-}
-
-// A logind that was started anew, and has lost what was scheduled, is no user.
-func TestScheduleThatLogindLostIsNoCancel(t *testing.T) {
-	by := func(logind string) Result {
-		return Checked{Held: true, Local: &twoUsers, Logind: logind}
-	}
-	tells := []any{notHeld, need, got, by(":1.1"), Scheduled{Logind: ":1.1"}}
-	r := newRig(t, true).do(tells...).do(cancels, LookEvery, by(":1.2"))
-	r.expect(Preparing, schedules, false) // users are told anew, and have all their time
-	if want := r.now.Add(5*time.Minute + Backstop); !r.order.at.Equal(want) {
-		t.Errorf("scheduled for %v, want %v", r.order.at, want)
-	}
-	// The same found by the next process.
-	r = newRig(t, true).do(tells...).do(cancels, LookEvery).again().do(Unscheduled{Logind: ":1.2"})
-	if !r.m.people.cancelledAt.IsZero() {
-		t.Error("taken for cancelled by a user")
-	}
-	// With the same logind it is a cancel.
-	for _, logind := range []string{":1.1", ""} {
-		newRig(t, true).do(tells...).do(cancels, LookEvery, by(logind)).expect(Releasing, unlocks, false)
-	}
-}
-
-// While people hold one update back another one may come: it was not postponed yet.
-func TestAnotherVersionIsPostponedAnew(t *testing.T) {
-	next := Update{Source: Engine, Pending: true, Version: "4081.2.1"}
-	r := bounded(t).do(backup, need, 20*time.Hour, next)
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
-		t.Errorf("the status is %q", s)
-	}
-	// What others call it does not count while update_engine has one.
-	at := r.now
-	for range 3 {
-		r.do(time.Hour, Update{Source: Requester, Pending: true, Version: "5"}, next)
-	}
-	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(at.Add(24*time.Hour))) || !strings.Contains(s, "for version 4081.2.1") {
-		t.Errorf("the status is %q", s)
 	}
 }

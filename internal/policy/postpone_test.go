@@ -1,0 +1,249 @@
+package policy
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestInhibitorsPostponeUntilTheDeadline(t *testing.T) {
+	r := bounded(t).do(backup, need)
+	if s := r.m.Status(r.now); !strings.Contains(s, "; users and inhibitors can postpone it until Tue 2026-03-03 04:00:00 UTC") {
+		t.Errorf("the status is %q", s)
+	}
+	r.await(Locking, 25*time.Hour)
+	if waited := r.now.Sub(t0); waited != 24*time.Hour {
+		t.Errorf("waited %v", waited)
+	}
+	r.do(got, blockaded)
+	r.expect(Rebooting, reboots, false) // nobody is logged in who has to be told
+	if !r.order.force {
+		t.Error("logind is not told to skip inhibitors")
+	}
+}
+
+func TestForceIsForTheOverdueOnly(t *testing.T) {
+	if r := newRig(t, true).do(toRebooting...); r.order.force {
+		t.Error("inhibitors are skipped without need")
+	}
+	if r := bounded(t).do(need, got, clear); r.order.force {
+		t.Error("inhibitors are skipped before the deadline")
+	}
+}
+
+// Past the deadline users have a minute, and cancelling does not help.
+func TestUsersPostponeUntilTheDeadline(t *testing.T) {
+	for name, then := range map[string][]any{
+		"they stay":              {},
+		"they cancel it":         {cancels},
+		"they cannot be told":    {},
+		"and an inhibitor comes": {Local{Users: twoUsers.Users, Inhibitors: backup.Inhibitors}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, twoUsers)
+			r.expect(Waiting, nothing, false)
+			if s := r.m.Status(r.now); !strings.Contains(s, "until Tue 2026-03-03 04:00:00 UTC") {
+				t.Errorf("the status is %q", s)
+			}
+			for r.now.Before(t0.Add(23 * time.Hour)) { // each hour again
+				r.await(Locking, time.Hour)
+				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+			}
+			r.await(Locking, time.Hour) // the retry is cut short
+			if waited := r.now.Sub(t0); waited > 24*time.Hour {
+				t.Errorf("the last attempt is after %v", waited)
+			}
+			if r.now.Before(t0.Add(24 * time.Hour)) {
+				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+				r.await(Locking, time.Hour)
+			}
+			r.do(got, Checked{Held: true, Local: &twoUsers})
+			r.expect(Preparing, schedules, false)
+			for _, part := range []string{"System reboot in 1 minute! locksmithd ", "postponed for 1440 minutes", "cannot be cancelled any more"} {
+				if !strings.Contains(r.order.message, part) {
+					t.Errorf("the message is %q, want something with %q", r.order.message, part)
+				}
+			}
+			if name == "they cannot be told" {
+				r.do(untold)
+				if s := r.m.Status(r.now); !strings.Contains(s, "(access denied)") {
+					t.Errorf("the status is %q", s)
+				}
+			} else {
+				r.do(told)
+			}
+			at := r.now
+			if s := r.m.Status(r.now); !strings.Contains(s, "it cannot be cancelled any more") {
+				t.Errorf("the status is %q", s)
+			}
+			r.do(then...)
+			r.await(Rebooting, time.Hour)
+			if waited := r.now.Sub(at); waited != time.Minute || !r.order.force {
+				t.Errorf("rebooting after %v, force %v", waited, r.order.force)
+			}
+		})
+	}
+}
+
+// Whoever cancels when the time is up is told so, and has the minute.
+func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
+	r := bounded(t)
+	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
+	r.do(2*time.Minute, crowded)
+	r.expect(Preparing, nothing, false)
+	r.do(cancels, LookEvery, crowded)
+	r.expect(Preparing, schedules, false)
+	if !strings.Contains(r.order.message, "System reboot in 1 minute!") {
+		t.Errorf("the message is %q", r.order.message)
+	}
+	r.do(told, time.Minute, crowded)
+	r.expect(Rebooting, reboots, false)
+}
+
+// Users who were told that it cannot be cancelled are told anew when it can be again.
+func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
+	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
+	r.expect(Preparing, schedules, false)
+	p := r.m.config
+	p.MaxPostpone = 0
+	r.do(untold, Reconfigure{p}, LookEvery, crowded)
+	r.expect(Preparing, schedules, false)
+	if !strings.Contains(r.order.message, "System reboot in 5 minutes!") || !strings.Contains(r.order.message, "shutdown -c") {
+		t.Errorf("the message is %q", r.order.message)
+	}
+
+	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, told, cancels, LookEvery, crowded) // in vain
+	r.expect(Preparing, nothing, false)
+	r.do(Reconfigure{p}, LookEvery, crowded)
+	r.expect(Releasing, unlocks, false)
+	r.do(given)
+	if s := r.m.Status(r.now); !strings.Contains(s, "held back by a user, who cancelled it") {
+		t.Errorf("the status is %q", s)
+	}
+}
+
+// The deadline is no reason to reboot with the window shut, beside a shutdown
+// that somebody else has scheduled, or without knowing.
+func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {
+	for name, script := range map[string][]any{
+		"window":    {shuts},
+		"scheduled": {replaces},
+		"logind":    {errNonsense},
+		"withdrawn": {idle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := bounded(t).do(backup, need).do(script...)
+			for range 5000 {
+				if r.do(time.Minute); r.last.Start != nil {
+					t.Fatalf("started %v", r.last.Start)
+				}
+			}
+		})
+	}
+}
+
+// The time counts from when only people hold the reboot back.
+func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
+	r := bounded(t).do(shuts, backup, need, 72*time.Hour, opens, time.Minute)
+	r.expect(Waiting, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "until Fri 2026-03-06 04:01:00 UTC") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(shuts, time.Minute, opens)
+	r.await(Locking, 24*time.Hour)
+	if waited := r.now.Sub(t0); waited != 96*time.Hour+time.Minute {
+		t.Errorf("waited %v", waited)
+	}
+	// Another update has a time of its own.
+	r.do(idle, lockEnded, need)
+	r.expect(Waiting, nothing, false)
+}
+
+// The last minute begins when users were told, or could not be, and not when
+// nobody wanted to tell them any more.
+func TestLastWarningThatWasCutShortIsNoWarning(t *testing.T) {
+	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
+	r.expect(Preparing, schedules, false)
+	r.do(shuts, Tick{}, opens, Scheduled{Err: context.Canceled})
+	r.expect(Releasing, unschedules, false)
+}
+
+// Who waits for a slot is held up by other hosts, not by people on this one.
+func TestWaitingForASlotIsNoPostponing(t *testing.T) {
+	queue := func(r *rig, d time.Duration) {
+		r.expect(Locking, locks, false)
+		for end := r.now.Add(d); r.now.Before(end); {
+			r.do(min(r.last.Nap, end.Sub(r.now)))
+		}
+	}
+	r := bounded(t).do(twoUsers, need)
+	queue(r, 25*time.Hour)
+	r.do(backup, LookEvery)
+	r.expect(Locking, nothing, true)
+	r.do(lockEnded)
+	r.expect(Waiting, nothing, false)
+	at := r.now
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(at.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+
+	// It adds up: ten hours, a day in the queue, and fourteen.
+	for end := at.Add(10 * time.Hour); r.now.Before(end); {
+		r.do(min(r.last.Nap, end.Sub(r.now)))
+	}
+	r.do(Local{}, LookEvery)
+	first := r.now.Sub(at)
+	queue(r, 25*time.Hour)
+	r.do(backup, LookEvery, lockEnded)
+	second := r.now
+	r.await(Locking, 25*time.Hour)
+	if postponed := first + r.now.Sub(second); postponed != 24*time.Hour {
+		t.Errorf("postponed for %v", postponed)
+	}
+
+	// What was postponed stays so.
+	queue(r, 25*time.Hour)
+	r.do(LookEvery, got, Checked{Held: true, Local: &twoUsers})
+	if !strings.Contains(r.order.message, "It has been postponed for 1440 minutes") {
+		t.Errorf("the message is %q", r.order.message)
+	}
+}
+
+// Who holds the reboot back until the window shuts has postponed it to the next one.
+func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
+	r := bounded(t).do(backup, need, time.Hour, shuts, 30*time.Hour, opens, time.Minute)
+	r.expect(Locking, locks, false)
+
+	r = bounded(t).do(need, LookEvery, shuts, LookEvery, lockEnded, 30*time.Hour, backup, opens, time.Minute)
+	r.expect(Waiting, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+}
+
+// A reboot that is needed again was not postponed before.
+func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
+	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)
+	r.expect(Waiting, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+}
+
+// While people hold one update back another one may come: it was not postponed yet.
+func TestAnotherVersionIsPostponedAnew(t *testing.T) {
+	next := Update{Source: Engine, Pending: true, Version: "4081.2.1"}
+	r := bounded(t).do(backup, need, 20*time.Hour, next)
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
+		t.Errorf("the status is %q", s)
+	}
+	// What others call it does not count while update_engine has one.
+	at := r.now
+	for range 3 {
+		r.do(time.Hour, Update{Source: Requester, Pending: true, Version: "5"}, next)
+	}
+	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(at.Add(24*time.Hour))) || !strings.Contains(s, "for version 4081.2.1") {
+		t.Errorf("the status is %q", s)
+	}
+}

@@ -1,0 +1,207 @@
+package policy
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The machine counts its naps by the monotonic clock; the window alone looks at
+// the wall clock, and it is asked again within MaxNap whatever it said before.
+func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
+	opening := span{t0.Add(6 * time.Hour), t0.Add(7 * time.Hour)}
+	for _, c := range []struct {
+		name         string
+		before, step time.Duration // what the wall clock is ahead of the truth at first, and is then put forward by
+		first        State
+		open         bool
+	}{
+		{"forward into the window", 0, 6*time.Hour + time.Minute, Waiting, true},
+		{"forward, not yet there", 0, 3 * time.Hour, Waiting, false},
+		{"forward past the window", 0, 48 * time.Hour, Waiting, false},
+		{"back into the window", 8 * time.Hour, -100 * time.Minute, Waiting, true},
+		{"forward out of the window", 6 * time.Hour, 2 * time.Hour, Locking, false},
+		{"back out of the window", 6*time.Hour + time.Minute, -2 * time.Hour, Locking, false},
+		{"back by years", 6*time.Hour + time.Minute, -20 * 365 * 24 * time.Hour, Locking, false},
+		{"from 1970", -56 * 365 * 24 * time.Hour, 56*365*24*time.Hour + 6*time.Hour + time.Minute, Waiting, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, true)
+			gate := &spans{opening}
+			wall := &skewed{Gate: gate, ahead: c.before}
+			r.restart(Config{Lock: true, Window: wall, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
+			r.do(notHeld, need)
+			if r.last.State != c.first {
+				t.Fatalf("before the step: %v, want %v", r.last.State, c.first)
+			}
+			wall.ahead += c.step
+			nap := r.last.Nap
+			if nap <= 0 || nap > MaxNap {
+				t.Fatalf("the nap is %v", nap)
+			}
+			r.do(nap)
+			switch {
+			case c.open:
+				r.expect(Locking, locks, false)
+			case c.first == Locking:
+				r.expect(Locking, nothing, true)
+				r.do(lockEnded)
+				r.expect(Waiting, nothing, false)
+			default:
+				r.expect(Waiting, nothing, false)
+			}
+		})
+	}
+}
+
+// An opening is met to the moment, and left to the moment.
+func TestNapsEndWithTheWindowsEnds(t *testing.T) {
+	r := newRig(t, true)
+	gate := &spans{{t0.Add(90*time.Second + time.Millisecond), t0.Add(200 * time.Second)}}
+	r.restart(Config{Lock: true, Window: gate, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
+	r.do(15*second, notHeld, need)
+	for r.last.State == Waiting {
+		r.do(r.last.Nap)
+	}
+	if r.now != (*gate)[0].start {
+		t.Errorf("locking at %v, want %v", r.now, (*gate)[0].start)
+	}
+	for !r.last.Cancel {
+		r.do(r.last.Nap)
+	}
+	r.expect(Locking, nothing, true)
+	if r.now != (*gate)[0].end {
+		t.Errorf("no longer locking at %v, want %v", r.now, (*gate)[0].end)
+	}
+}
+
+// No lock puts hosts with strategy reboot in order: the lot does, once for each process.
+func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
+	open := t0.Add(time.Hour)
+	for _, c := range []struct{ length, delay, spread, most time.Duration }{
+		{4 * time.Hour, 5 * time.Minute, time.Minute, time.Minute},
+		{5 * time.Minute, 0, time.Minute, 30 * time.Second},
+		{10 * second, 0, time.Minute, 0},                   // to leave time for the reboot
+		{6 * time.Minute, 5 * time.Minute, time.Minute, 0}, // users' time just fits
+		{4 * time.Hour, 5 * time.Minute, 0, 0},
+	} {
+		policy := Config{Window: &spans{{open, open.Add(c.length)}}, LoginDelay: c.delay, Spread: c.spread}
+		begun := map[time.Duration]bool{}
+		const hosts = 20
+		for seed := range uint64(hosts) {
+			r := &rig{t: t, now: t0}
+			r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(seed, 0)))
+			r.do(Tick{}, calledOff, need)
+			begins := r.m.config.begin(t0, r.m.share)
+			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.Clock(begins)) != (c.most > 0) {
+				t.Errorf("the status says %s", status)
+			}
+			for r.last.State == Waiting {
+				r.do(r.last.Nap)
+			}
+			r.expect(Preparing, checks, false)
+			begun[r.now.Sub(open)] = true
+			if c.spread > 0 && r.now != begins {
+				t.Errorf("it begins at %v, and not at %v as it says", r.now, begins)
+			}
+		}
+		for after := range begun {
+			if after < 0 || after > c.most {
+				t.Errorf("in a window of %v a host begins after %v, want %v at most", c.length, after, c.most)
+			}
+		}
+		if c.most > 0 && len(begun) < hosts || c.most == 0 && len(begun) > 1 {
+			t.Errorf("in a window of %v, %d hosts begin at %d times", c.length, hosts, len(begun))
+		}
+		// In the midst of it nobody waits.
+		r := &rig{t: t, now: open.Add(c.most)}
+		r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(1, 0)))
+		r.do(Tick{}, calledOff, need).expect(Preparing, checks, false)
+	}
+}
+
+// The states in which nothing is waited for have no timer; every other asks
+// again within MaxNap. The bound itself is checked in every step of every test.
+func TestIdleNeedsNoTimer(t *testing.T) {
+	for _, lock := range []bool{true, false} {
+		r := newRig(t, lock)
+		if lock {
+			r.do(notHeld)
+		}
+		for _, ev := range []Event{idle, gone, Tick{}, need, idle} {
+			if r.do(ev); r.last.State == Idle && r.last.Nap != 0 {
+				t.Errorf("after %+v the nap is %v", ev, r.last.Nap)
+			}
+			if r.m.running != nil {
+				r.do(done{Effect: kindOf(r.m.running), Err: context.Canceled}.result())
+			}
+		}
+	}
+}
+
+// With users logged in, no slot is taken for a delay that the window would end.
+func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
+	const delay = 5 * time.Minute
+	gate := &spans{{t0, t0.Add(time.Hour)}, {t0.Add(24 * time.Hour), t0.Add(25 * time.Hour)}}
+	policy := people5m
+	policy.Lock, policy.Window = true, gate
+	rig := func(at time.Duration) *rig {
+		r := newRig(t, true)
+		r.now = t0.Add(at)
+		return r.restart(policy).do(notHeld, twoUsers)
+	}
+
+	r := rig(time.Hour - delay - Backstop - second).do(need)
+	r.expect(Locking, locks, false)
+	for !r.last.Cancel { // the place in the queue is given up in time
+		r.do(r.last.Nap)
+	}
+	if r.now.After(t0.Add(time.Hour - delay - Backstop)) {
+		t.Errorf("left the queue at %v", r.now)
+	}
+	r.do(lockEnded)
+	r.expect(Waiting, nothing, false)
+
+	r = rig(time.Hour - delay - Backstop).do(need)
+	r.expect(Waiting, nothing, false)
+	const want = "held back by users who are logged in (ann, bob): the reboot window shuts Mon 2026-03-02 05:00:00 UTC, before the 5m0s that they have would be over"
+	if s := r.m.Status(r.now); !strings.Contains(s, want) {
+		t.Errorf("the status is %q, want something with %q", s, want)
+	}
+	for r.last.State == Waiting {
+		r.do(r.last.Nap)
+	}
+	if r.now != t0.Add(24*time.Hour) {
+		t.Errorf("locking at %v", r.now)
+	}
+
+	// Nobody is there: the window may be used up to its end.
+	rig(time.Hour-second).do(Local{}, need).expect(Locking, locks, false)
+
+	// They come when the slot is held already.
+	r = rig(time.Hour-time.Minute).do(Local{}, need, got, crowded)
+	r.expect(Releasing, unlocks, false)
+}
+
+// The window may come to shut earlier than it seemed.
+func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
+	r := newRig(t, true).do(toDelay...)
+	p := r.m.config
+	p.Window = &spans{{t0, t0.Add(5 * time.Minute)}}
+	r.do(Reconfigure{p}, LookEvery, crowded)
+	r.expect(Releasing, unschedules, false)
+	if !strings.Contains(r.m.why, "the reboot window shuts") {
+		t.Errorf("why is %q", r.m.why)
+	}
+}
+
+// The window has to have room for the delay from when users were told, no longer.
+func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
+	r := newRig(t, true)
+	policy := people5m
+	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
+	r.restart(policy).do(notHeld, twoUsers, need, got, crowded, told)
+	r.await(Rebooting, 5*time.Minute)
+}
