@@ -6,28 +6,17 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 )
 
-// Groups are all groups that have a lock in a store.
+// Groups are all groups that have a lock in a store. Its Pauser pauses them, also those that do not exist yet.
 type Groups struct {
-	store Store
-	max   int
+	Pauser
+	max int
 }
 
 // NewGroups returns the groups in a store. max is shown for a group that has no document, as for [New].
 func NewGroups(store Store, max int) Groups {
-	return Groups{store: store, max: max}
-}
-
-// Pause is like [Lock.Pause] for every group, also those that do not exist yet.
-func (g Groups) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pause, error) {
-	return pauseAt(ctx, g.store, pauseAllKey, info, d)
-}
-
-// Resume ends the pause of all groups, and returns it; nil if there was none. Pauses of single groups stay.
-func (g Groups) Resume(ctx context.Context) (*Pause, error) {
-	return resumeAt(ctx, g.store, pauseAllKey)
+	return Groups{Pauser{store, pauseAllKey}, max}
 }
 
 // GroupOverview is the Overview of a group.

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/url"
@@ -93,5 +94,14 @@ func keysIn(snap Snapshot, r Read) []string {
 		}
 	}
 	slices.Sort(found)
+	return found
+}
+
+// byCreation is keysIn in the order in which the keys were created.
+func byCreation(snap Snapshot, r Read) []string {
+	found := keysIn(snap, r)
+	slices.SortStableFunc(found, func(a, b string) int {
+		return cmp.Compare(snap.Values[a].CreateRevision, snap.Values[b].CreateRevision)
+	})
 	return found
 }

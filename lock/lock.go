@@ -15,6 +15,7 @@ const callTimeout = 10 * time.Second
 // Lock is the lock of one group. It is for one caller at a time, and should live as long as the
 // process does: it remembers a transaction whose outcome is unknown.
 type Lock struct {
+	Pauser // of this group
 	store  Store
 	prefix string
 	max    atomic.Int64 // of a document that is created
@@ -36,6 +37,7 @@ func New(store Store, group string, max int) (*Lock, error) {
 		return nil, err
 	}
 	l := &Lock{store: store, prefix: prefix(group), unresolved: noRevision}
+	l.Pauser = Pauser{store, l.pauseKey()}
 	return l, l.Declare(max)
 }
 
@@ -56,14 +58,12 @@ func (l *Lock) Identify(self Record, disk []string) {
 	l.self, l.disk = self, disk
 }
 
-func (l *Lock) semaphoreOnly() []Read { return keys(l.semaphoreKey()) }
-
 // Status returns the semaphore. It creates a missing document.
 func (l *Lock) Status(ctx context.Context) (Semaphore, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var current Semaphore
-	err := l.readAndChange(ctx, l.semaphoreOnly(), func(v view) (*change, error) {
+	err := l.readAndChange(ctx, keys(l.semaphoreKey()), func(v view) (*change, error) {
 		current = v.semaphore
 		return nil, nil
 	})
@@ -76,7 +76,7 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	first := true
-	err = l.readAndChange(ctx, l.semaphoreOnly(), func(v view) (*change, error) {
+	err = l.readAndChange(ctx, keys(l.semaphoreKey()), func(v view) (*change, error) {
 		if first || !v.undecided {
 			before = v.semaphore
 		}
@@ -96,14 +96,10 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 // Release gives the slot of id back and deletes its record. The error is a [*NotHeldError] when id
 // held none, unless an earlier call had left that open: then nothing held is what was wanted, and
 // Release has made sure that it stays so.
-func (l *Lock) Release(ctx context.Context, id string) error {
+func (l *Lock) Release(ctx context.Context, id string) (err error) {
+	defer func() { err = l.outcome("release the slot of "+id, err) }()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := l.release(ctx, id)
-	return l.outcome("release the slot of "+id, err)
-}
-
-func (l *Lock) release(ctx context.Context, id string) (err error) {
 	reads := keys(l.semaphoreKey(), l.recordKey(id))
 	snap := l.found
 	if s, revision, err := l.parse(snap); err != nil || revision == 0 || !s.Holds(id) || l.unresolved != noRevision {
@@ -161,16 +157,13 @@ func (l *Lock) releasing(id string, check func(record Value) error) decision {
 // Holder reports whether id holds a slot, and its record: the zero Record where none can be read. It
 // only reads.
 func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("look up the slot of %s: %w", id, err)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	held, r, err = l.holder(ctx, id)
-	if err != nil {
-		err = fmt.Errorf("look up the slot of %s: %w", id, err)
-	}
-	return held, r, err
-}
-
-func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err error) {
 	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id))...)
 	if err != nil {
 		return false, Record{}, err
@@ -201,11 +194,11 @@ func (l *Lock) holder(ctx context.Context, id string) (held bool, r Record, err 
 func (l *Lock) Fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	snap, err := l.store.Get(ctx, l.semaphoreOnly()...)
+	snap, err := l.store.Get(ctx, keys(l.semaphoreKey())...)
 	if err == nil {
 		before := l.unresolved
 		l.unresolved = snap.Values[l.semaphoreKey()].ModRevision
-		if _, err = l.change(ctx, snap, l.semaphoreOnly(), func(view) (*change, error) { return nil, nil }); permanent(err) {
+		if _, err = l.change(ctx, snap, keys(l.semaphoreKey()), func(view) (*change, error) { return nil, nil }); permanent(err) {
 			l.unresolved = before
 		}
 	}

@@ -45,11 +45,6 @@ type QueueEntry struct {
 	Version  string
 }
 
-// overviewReads is all that counts for a group.
-func (l *Lock) overviewReads() []Read {
-	return append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), l.aliveRange(), l.queueRange())
-}
-
 // Overview returns what is there. It only reads, and does not create the document.
 func (l *Lock) Overview(ctx context.Context) (Overview, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -62,7 +57,8 @@ func (l *Lock) Overview(ctx context.Context) (Overview, error) {
 }
 
 func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
-	snap, err := l.store.Get(ctx, l.overviewReads()...)
+	reads := append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), l.aliveRange(), l.queueRange())
+	snap, err := l.store.Get(ctx, reads...)
 	if err != nil {
 		return Overview{}, snap, err
 	}
@@ -79,20 +75,12 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 			ID: id, Record: r, Broken: !ok && v.ModRevision != 0, Expired: slices.Contains(expired, id), revision: v.ModRevision,
 		})
 	}
-	for _, key := range l.queueIn(snap) {
-		r, _ := parseEntry(snap.Values[key].Data)
-		o.Queue = append(o.Queue, QueueEntry{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
+	for _, key := range byCreation(snap, l.queueRange()) {
+		if r, _ := parseEntry(snap.Values[key].Data); isPlace(snap.Values[key]) {
+			o.Queue = append(o.Queue, QueueEntry{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
+		}
 	}
 	return o, snap, nil
-}
-
-// queueIn returns the keys of the places in a snapshot of the queue, in order.
-func (l *Lock) queueIn(snap Snapshot) []string {
-	queue := slices.DeleteFunc(keysIn(snap, l.queueRange()), func(key string) bool { return !isPlace(snap.Values[key]) })
-	slices.SortStableFunc(queue, func(a, b string) int {
-		return cmp.Compare(snap.Values[a].CreateRevision, snap.Values[b].CreateRevision)
-	})
-	return queue
 }
 
 // coalesce is how long changes are gathered before WatchOverview reads again.

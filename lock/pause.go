@@ -88,33 +88,30 @@ func (l *Lock) pauseIn(snap Snapshot) *Pause {
 	return nil
 }
 
-// Pause stops new acquisitions in this group until Resume, or for d if d > 0. It replaces a pause that is in
+// Pauser pauses one group, or all groups.
+type Pauser struct {
+	store Store
+	key   string
+}
+
+// Pause stops new acquisitions until Resume, or for d if d > 0. It replaces a pause that is in
 // force, and returns that; nil if there was none.
 //
 // After an error that matches [ErrUnknown] the pause may come into force as long as a transaction may
 // be under way, even after a later Resume; so may an unanswered try of a Pause that then
 // succeeded. The status shows it, and another Resume ends it.
-func (l *Lock) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pause, error) {
-	return pauseAt(ctx, l.store, l.pauseKey(), info, d)
-}
-
-// Resume ends the pause of this group, and returns it; nil if there was none. A pause of all groups stays.
-func (l *Lock) Resume(ctx context.Context) (*Pause, error) {
-	return resumeAt(ctx, l.store, l.pauseKey())
-}
-
-func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d time.Duration) (*Pause, error) {
+func (p Pauser) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pause, error) {
 	if d < 0 || d > 0 && d < time.Second {
 		return nil, fmt.Errorf("pause: it is to last %v; it must be a second or more, or 0 for until it is resumed", d)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	document := pauseDocument{By: info.By, Reason: info.Reason, Since: time.Now().UTC().Truncate(time.Second)}
-	op := Op{Key: key}
+	op := Op{Key: p.key}
 	if d > 0 {
 		document.Until = document.Since.Add(d)
 		var err error
-		if op.Lease, err = store.Grant(ctx, d); err != nil {
+		if op.Lease, err = p.store.Grant(ctx, d); err != nil {
 			return nil, fmt.Errorf("pause: %w", err)
 		}
 	}
@@ -122,9 +119,9 @@ func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d tim
 	if op.Value, err = json.Marshal(document); err != nil {
 		return nil, fmt.Errorf("pause: encode: %w", err)
 	}
-	was, err := replacePause(ctx, store, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
+	was, err := p.replace(ctx, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
 	if err != nil && op.Lease != 0 && !errors.Is(err, ErrUnknown) {
-		revoke(ctx, store, op.Lease)
+		revoke(ctx, p.store, op.Lease)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pause: %w", err)
@@ -132,28 +129,30 @@ func pauseAt(ctx context.Context, store Store, key string, info PauseInfo, d tim
 	return was, nil
 }
 
-func resumeAt(ctx context.Context, store Store, key string) (*Pause, error) {
+// Resume ends the pause, and returns it; nil if there was none. The pause of a group and that of all groups are
+// ended separately.
+func (p Pauser) Resume(ctx context.Context) (*Pause, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	was, err := replacePause(ctx, store, Op{Key: key, Delete: true}, func(v Value) bool { return v.ModRevision == 0 })
+	was, err := p.replace(ctx, Op{Key: p.key, Delete: true}, func(v Value) bool { return v.ModRevision == 0 })
 	if err != nil {
 		return nil, fmt.Errorf("resume: %w", err)
 	}
 	return was, nil
 }
 
-// replacePause does op to the key of a pause, and returns the pause that was there before, whose lease it
+// replace does op to the key of the pause, and returns the pause that was there before, whose lease it
 // ends; nil if there was none.
-func replacePause(ctx context.Context, store Store, op Op, done func(Value) bool) (*Pause, error) {
-	was, err := replaceValue(ctx, store, op, done)
+func (p Pauser) replace(ctx context.Context, op Op, done func(Value) bool) (*Pause, error) {
+	was, err := replaceValue(ctx, p.store, op, done)
 	if err != nil || was.ModRevision == 0 {
 		return nil, err
 	}
-	p := parsePause(was.Data, op.Key == pauseAllKey)
-	if was.Lease != 0 && was.Lease != op.Lease && !p.Broken { // a broken one may have anybody's lease
-		revoke(ctx, store, was.Lease)
+	pause := parsePause(was.Data, p.key == pauseAllKey)
+	if was.Lease != 0 && was.Lease != op.Lease && !pause.Broken { // a broken one may have anybody's lease
+		revoke(ctx, p.store, was.Lease)
 	}
-	return p, nil
+	return pause, nil
 }
 
 // replaceValue does op to a key, whatever it holds, until done holds for its value, and returns the value

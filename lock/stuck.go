@@ -1,9 +1,7 @@
 package lock
 
 import (
-	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"time"
 )
@@ -31,10 +29,7 @@ func (a *acquisition) removeStuckHead(ctx context.Context, snap Snapshot) (remov
 	if err != nil {
 		return false, err
 	}
-	ordered := slices.SortedFunc(maps.Keys(queue.Values), func(x, y string) int {
-		return cmp.Compare(queue.Values[x].CreateRevision, queue.Values[y].CreateRevision)
-	})
-	key, entry, err := a.firstPlace(ctx, ordered)
+	key, entry, err := a.firstPlace(ctx, byCreation(queue, entries))
 	if err != nil || key == "" {
 		return false, err
 	}

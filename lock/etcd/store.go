@@ -104,11 +104,7 @@ func (e *Store) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, err
 		return nil
 	})
 	if err != nil {
-		var names []string
-		for _, r := range reads {
-			names = append(names, r.Key)
-		}
-		return lock.Snapshot{}, fmt.Errorf("read %s: %w", mainly(names), err)
+		return lock.Snapshot{}, fmt.Errorf("read %s: %w", brief(reads, func(r lock.Read) string { return r.Key }), err)
 	}
 	return snap, nil
 }
@@ -116,10 +112,8 @@ func (e *Store) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, err
 // Commit implements [lock.Store].
 func (e *Store) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (ok bool, now lock.Snapshot, err error) {
 	var ifs []clientv3.Cmp
-	var names []string
 	var otherwise []lock.Read
 	for _, c := range conds {
-		names = append(names, c.Key)
 		if c.End != "" {
 			// Of a range without keys, etcd compares with a key that does not exist.
 			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(c.Key).WithRange(c.End), "=", 0))
@@ -148,7 +142,7 @@ func (e *Store) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, re
 		return nil
 	})
 	if err != nil {
-		return false, lock.Snapshot{}, fmt.Errorf("write %s: %w", mainly(names), err)
+		return false, lock.Snapshot{}, fmt.Errorf("write %s: %w", brief(conds, func(c lock.Cond) string { return c.Key }), err)
 	}
 	return ok, now, nil
 }
@@ -172,11 +166,7 @@ func (e *Store) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot,
 		return lock.Snapshot{}, nil
 	}
 	if err != nil {
-		var names []string
-		for _, w := range watches {
-			names = append(names, w.Key)
-		}
-		return lock.Snapshot{}, fmt.Errorf("watch %s: %w", mainly(names), err)
+		return lock.Snapshot{}, fmt.Errorf("watch %s: %w", brief(watches, func(w lock.Watch) string { return w.Key }), err)
 	}
 	return snap, nil
 }
@@ -316,15 +306,15 @@ func (e *Store) Revoke(ctx context.Context, lease int64) error {
 	return nil
 }
 
-// mainly names the first of the keys, and that there are others, which are not worth a long message.
-func mainly(keys []string) string {
-	switch len(keys) {
+// brief names the key of the first of several, and says that there are others.
+func brief[T any](of []T, key func(T) string) string {
+	switch len(of) {
 	case 0:
 		return "keys"
 	case 1:
-		return keys[0]
+		return key(of[0])
 	}
-	return keys[0] + " and others"
+	return key(of[0]) + " and others"
 }
 
 func gets(reads []lock.Read) []clientv3.Op {
