@@ -15,18 +15,18 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-func TestWaitIsToldOncePerChange(t *testing.T) {
+func TestWaitReportsEveryChangeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		a := newLock(t, s, "")
 		if _, err := a.TryAcquire(t.Context(), "a", lock.Record{}); err != nil {
 			t.Fatal(err)
 		}
-		var told []string
+		var reports []string
 		done := make(chan error, 1)
 		go func() {
 			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(w lock.WaitStatus, err error) {
-				told = append(told, fmt.Sprint(w.Semaphore.Max, w.Semaphore.Holders, err))
+				reports = append(reports, fmt.Sprint(w.Semaphore.Max, w.Semaphore.Holders, err))
 			})
 		}()
 		synctest.Wait()
@@ -42,8 +42,8 @@ func TestWaitIsToldOncePerChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{"1 [a] <nil>", "1 [c] <nil>", "1 [c] take a slot for b: injected fault", "1 [c] <nil>"}
-		if !slices.Equal(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		if !slices.Equal(reports, want) {
+			t.Errorf("reported %q, want %q", reports, want)
 		}
 	})
 }
@@ -91,17 +91,17 @@ func TestOutageDoesNotEndAWait(t *testing.T) {
 		s := storetest.NewMemory()
 		s.Break(storetest.ErrFault) // down at first
 		done := make(chan error, 1)
-		var troubles atomic.Int32
+		var failures atomic.Int32
 		go func() {
 			done <- newLock(t, s, "").Acquire(t.Context(), "b", lock.Record{}, func(_ lock.WaitStatus, err error) {
 				if errors.Is(err, storetest.ErrFault) {
-					troubles.Add(1)
+					failures.Add(1)
 				}
 			})
 		}()
 		time.Sleep(time.Hour)
-		if n := troubles.Load(); n < 300 || n > 3600 {
-			t.Errorf("an hour of outage was %d troubles", n)
+		if n := failures.Load(); n < 300 || n > 3600 {
+			t.Errorf("an hour of outage was %d failures", n)
 		}
 		s.FailCommits(storetest.CutOff) // up, and down again when it tries
 		s.Break(nil)
@@ -218,7 +218,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 						holder.mustRelease(t)
 					}
 					if b.got(t) {
-						t.Fatal("b has a slot all the same")
+						t.Fatal("b has a slot nevertheless")
 					}
 					test.free(t, s)
 					if !b.got(t) {

@@ -157,7 +157,7 @@ func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
 }
 
 // The head dismisses from the queue who holds a slot already, and whose process has died.
-func TestDismissedPlaceEndsAsOne(t *testing.T) {
+func TestRemovedPlaceLeavesTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})

@@ -187,14 +187,14 @@ func TestConflictsAreRetriedWithABound(t *testing.T) {
 func TestConflictsDoNotEndAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
-		troubles := 0
+		failures := 0
 		err := newLock(t, busy(t, s, 100), "").Acquire(t.Context(), "a", lock.Record{}, func(_ lock.WaitStatus, err error) {
 			if err != nil {
-				troubles++
+				failures++
 			}
 		})
-		if err != nil || troubles == 0 {
-			t.Errorf("acquire returned %v after %d troubles", err, troubles)
+		if err != nil || failures == 0 {
+			t.Errorf("acquire returned %v after %d failures", err, failures)
 		}
 	})
 }

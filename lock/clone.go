@@ -24,8 +24,8 @@ func (e *CloneError) Error() string {
 		safetext.Clean(e.ID), name(e.Self), name(e.Other), strings.Join(e.Differ, " and "))
 }
 
-// cloneOf returns a CloneError if the document, of a holder or of one that waits, is of another host
-// than self. One that cannot be understood is nobody else's.
+// cloneOf returns a CloneError if the document, of a holder or of a queue entry, is of another host
+// than self. A document that cannot be understood does not count as another host's.
 func (l *Lock) cloneOf(id string, self Record, document Value) error {
 	other, ok := parseRecord(document.Data)
 	if !ok {
@@ -42,12 +42,12 @@ func (l *Lock) cloneOf(id string, self Record, document Value) error {
 type match int
 
 const (
-	unknown match = iota // at least one of them does not say
+	unknown match = iota // at least one of the hosts does not say
 	equal
 	differs
 )
 
-// matching compares texts that are "" where nothing is known.
+// matching compares texts that are "" where they are not known.
 func matching(a, b string) match {
 	switch {
 	case a == "" || b == "":
@@ -58,13 +58,13 @@ func matching(a, b string) match {
 	return differs
 }
 
-// comparison is what is known of two hosts with one machine id.
+// comparison is what is known about two hosts with one machine id.
 type comparison struct {
 	boot, hardware, disk, name match
 }
 
-// compare compares this host, which has tokens of earlier boots on its disk, with the one that wrote a
-// record. A token of this boot says nothing: a record of this boot is known by the boot id.
+// compare compares this host, which has tokens of earlier boots on its disk, with the host that wrote a
+// record. A token of this boot is not needed: the boot id identifies a record of this boot.
 func compare(self Record, disk []string, other Record) comparison {
 	c := comparison{boot: differs, hardware: matching(self.Hardware, other.Hardware), name: matching(name(self), name(other))}
 	if self.BootID == other.BootID {
@@ -80,7 +80,7 @@ func compare(self Record, disk []string, other Record) comparison {
 	return c
 }
 
-// name returns the hostname, or "" where it does not tell a host from others.
+// name returns the hostname, or "" where it does not distinguish hosts.
 func name(r Record) string {
 	if strings.HasPrefix(r.Hostname, "localhost") {
 		return ""
@@ -89,7 +89,7 @@ func name(r Record) string {
 }
 
 // same reports whether both are one host; docs/host-identity.md has the reasons. Disk and hardware outlive a new
-// name. Where they contradict each other, or say too little, the names decide, and where these say
+// name. Where they contradict each other, or say too little, the names decide, and where the names say
 // nothing there is no reason to stop a fleet.
 func (c comparison) same() bool {
 	switch {
@@ -103,7 +103,7 @@ func (c comparison) same() bool {
 	return c.name != differs
 }
 
-// differ names what is not the same.
+// differ names the facts that differ.
 func (c comparison) differ() (names []string) {
 	for _, fact := range []struct {
 		name string

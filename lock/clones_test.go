@@ -16,7 +16,7 @@ import (
 
 // Two hosts with one machine id: one is the head of the queue when the other one gets the slot by hand. The
 // event of the document may come before that of the record, which says for whom it was.
-func TestHeadDoesNotTakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
+func TestHeadDoesNotMistakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		other := enter(t, s, "other", lock.Record{})

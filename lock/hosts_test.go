@@ -18,11 +18,11 @@ type waitingHost struct {
 	lock  *lock.Lock
 	leave context.CancelFunc
 	done  chan error
-	stuck *gate // shut: it does not return from what it is told
+	stuck *gate // shut: it does not return from a report
 
-	mu    sync.Mutex
-	told  []lock.WaitStatus
-	fails []error
+	mu      sync.Mutex
+	reports []lock.WaitStatus
+	fails   []error
 }
 
 // enter has id call Acquire, and returns when it can do no more for now.
@@ -39,22 +39,22 @@ func enter(t *testing.T, s lock.Store, id string, r lock.Record) *waitingHost {
 				h.fails = append(h.fails, err)
 				return
 			}
-			h.told = append(h.told, w)
+			h.reports = append(h.reports, w)
 		})
 	}()
 	synctest.Wait()
 	return h
 }
 
-// last is what h was told last.
+// last is the last report to h.
 func (h *waitingHost) last() lock.WaitStatus {
 	synctest.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.told) == 0 {
+	if len(h.reports) == 0 {
 		return lock.WaitStatus{}
 	}
-	return h.told[len(h.told)-1]
+	return h.reports[len(h.reports)-1]
 }
 
 // got reports whether h has its slot, and fails on any other end.
@@ -79,7 +79,7 @@ func (h *waitingHost) mustRelease(t *testing.T) {
 	synctest.Wait()
 }
 
-// gate stops whoever comes by while it is shut.
+// gate stops every goroutine that passes while it is shut.
 type gate struct {
 	mu     sync.Mutex
 	thawed chan struct{}

@@ -107,7 +107,7 @@ func TestWatchOverviewSeesChanges(t *testing.T) {
 			t.Errorf("it ends with %v", err)
 		}
 		if fails == 0 {
-			t.Error("a failure is not told")
+			t.Error("a failure is not reported")
 		}
 	})
 }

@@ -187,7 +187,7 @@ func TestRestartedHostKeepsItsPlace(t *testing.T) {
 
 // A process died in the queue, the next one of that host takes its place over and leaves at once: nobody
 // waits behind what the first one had in the index.
-func TestPlaceThatWasTakenOverEndsAsOne(t *testing.T) {
+func TestPlaceThatWasTakenOverLeavesTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})

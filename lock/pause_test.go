@@ -15,7 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-func TestEverybodyInTheQueueIsToldOfAPause(t *testing.T) {
+func TestPauseIsReportedToEverybodyInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		admin := newLock(t, s, "")
@@ -104,7 +104,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 				a := enter(t, s, "a", lock.Record{})
 				b := enter(t, s, "b", lock.Record{})
 				must.Do(t, test.pause(ctx, s, admin))
-				a.mustRelease(t) // whoever holds one gives it back
+				a.mustRelease(t) // a holder can release its slot
 				if b.got(t) {
 					t.Fatal("b has a slot during the pause")
 				}
@@ -189,7 +189,7 @@ func TestPauseOfUnknownOutcome(t *testing.T) {
 	}
 }
 
-func TestPauseOfWhichATryWasNotAnsweredStaysUnknownWhenTheNextIsRefused(t *testing.T) {
+func TestPauseStaysUnknownWhenARefusalFollowsAnUnansweredTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		s.FailCommits(storetest.HoldRequest, storetest.Refuse)

@@ -64,8 +64,8 @@ func TestEveryoneWatchesTheOneBefore(t *testing.T) {
 				t.Errorf("before %s is %q, want %q", hosts[i].id, got, want)
 			}
 		}
-		if !hosts[0].got(t) || len(hosts[0].told) != 0 {
-			t.Errorf("the first one waits for %v", hosts[0].told)
+		if !hosts[0].got(t) || len(hosts[0].reports) != 0 {
+			t.Errorf("the first one waits for %v", hosts[0].reports)
 		}
 		before := s.Calls()
 		hosts[2].leave() // c
@@ -204,7 +204,7 @@ func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 
 // The place was lost in one outage, and the next one hides for longer than a call lasts that there is a
 // new one. It is this host's own, and not that of another process to be waited for.
-func TestPlaceAfterALostOneIsKnownAsItsOwn(t *testing.T) {
+func TestPlaceAfterALostOneIsRecognizedAsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		holder := enter(t, s, "holder", lock.Record{})
@@ -231,7 +231,7 @@ func TestPlaceAfterALostOneIsKnownAsItsOwn(t *testing.T) {
 }
 
 // The others may know nothing of it that is not an hour old.
-func TestWhoHoldsASlotIsSaidByTheHeadOfTheQueue(t *testing.T) {
+func TestOnlyTheHeadOfTheQueueNamesHolders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		admin := newLock(t, s, "")

@@ -32,7 +32,7 @@ func TestRandomFaults(t *testing.T) {
 		for i := range 4 {
 			hosts = append(hosts, host{fmt.Sprint("host", i), newLock(t, s, "")})
 		}
-		held := map[string]bool{} // what the hosts were told; no entry where they do not know
+		held := map[string]bool{} // what calls of the hosts returned; no entry where that is unknown
 		for step := range 20_000 {
 			h := hosts[random.IntN(len(hosts))]
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(5000))*time.Millisecond)
@@ -75,9 +75,9 @@ func TestRandomFaults(t *testing.T) {
 			if len(now) > 2 {
 				t.Fatalf("step %d: held by %v", step, now)
 			}
-			for id, told := range held {
-				if slices.Contains(now, id) != told {
-					t.Fatalf("step %d: %s was told %v, held by %v", step, id, told, now)
+			for id, answer := range held {
+				if slices.Contains(now, id) != answer {
+					t.Fatalf("step %d: the answer to %s was %v, held by %v", step, id, answer, now)
 				}
 			}
 		}

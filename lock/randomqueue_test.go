@@ -17,7 +17,7 @@ import (
 )
 
 // TestRandomQueue has hosts wait, leave, hang, pause and resume, with faults at random, with second processes that
-// wait beside them and leave, with hosts that are stuck in what they are told, with somebody who keeps leases
+// wait beside them and leave, with hosts that are stuck in a report, with somebody who keeps leases
 // alive, and with the store restored from a backup. It checks that nobody who stayed is overtaken, that
 // max holds, and that in the end everyone gets a turn and nothing is left, though one host is dead and
 // another one stuck, and in every other round all leases live on.
@@ -102,7 +102,7 @@ func TestRandomQueue(t *testing.T) {
 					backup = s.Backup()
 				case n == 22 && step > 100 && random.IntN(5) == 0:
 					s.Heal()
-					s.Restore(backup) // and whoever does that sees to it that nobody is left with a slot
+					s.Restore(backup) // whoever restores a backup makes sure that nobody holds a slot
 					put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
 					_, err := admin.Resume(t.Context())
 					must.Do(t, err)
@@ -127,7 +127,7 @@ func TestRandomQueue(t *testing.T) {
 			if round%2 == 0 {
 				stop, found = keepLeases(s), 3*time.Hour
 			}
-			time.Sleep(5 * time.Minute) // troubles are over, but for these
+			time.Sleep(5 * time.Minute) // the faults are over, except these
 			absent := map[string]*waitingHost{}
 			for _, id := range slices.Sorted(maps.Keys(hosts)) {
 				if h := hosts[id]; len(absent) < 2 && !h.got(t) {
@@ -151,7 +151,7 @@ func TestRandomQueue(t *testing.T) {
 						}
 					}
 					for id, h := range absent {
-						if turn == nil && h.got(t) { // it was to be stuck, but had nothing to be told
+						if turn == nil && h.got(t) { // it was to be stuck, but nothing was reported to it
 							delete(absent, id)
 							turn = h
 						}

@@ -40,7 +40,7 @@ func TestRecordNeverBlocks(t *testing.T) {
 	}
 }
 
-func TestHolderWithoutRecordHoldsAllTheSame(t *testing.T) {
+func TestHolderWithoutRecordStillHolds(t *testing.T) {
 	s := storetest.NewMemory()
 	put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["a"]}`)
 	l := newLock(t, s, "")
@@ -58,7 +58,7 @@ var hostile = map[string]string{
 	"a megabyte": strings.Repeat("x", 1<<20), "a long name": `{"hostname":"` + strings.Repeat("x", 1<<15) + `"}`,
 	"control characters": `{"hostname":"\u001b]0;x\u0007\n","by":"\u009b31m","reason":"\u202e"}`, "not UTF-8": "\xff\xfe",
 	"deep nesting": strings.Repeat("[", 60_000), "deep objects": strings.Repeat(`{"a":`, 10_000),
-	"a time-to-live that is none": `{"ttl":"-1h"}`, "a time out of range": `{"since":"99999-01-01T00:00:00Z"}`,
+	"an invalid time-to-live": `{"ttl":"-1h"}`, "a time out of range": `{"since":"99999-01-01T00:00:00Z"}`,
 }
 
 func TestHostileValuesBlockNobody(t *testing.T) {
@@ -123,7 +123,7 @@ func TestBrokenRecordsAreMarked(t *testing.T) {
 	}
 }
 
-func TestTimesThatNoClockShowsAreNone(t *testing.T) {
+func TestImpossibleTimesCountAsMissing(t *testing.T) {
 	s := storetest.NewMemory()
 	lease, err := s.Grant(t.Context(), time.Hour)
 	must.Do(t, err)

@@ -12,7 +12,7 @@ import (
 )
 
 // Semaphore is the document that all hosts of a group share: who holds a slot, and how many there
-// are. It is a value: methods return a changed copy and leave the receiver alone.
+// are. It is a value: methods return a changed copy and do not change the receiver.
 type Semaphore struct {
 	// Free is Max less the number of holders. It is negative after Max was lowered below that number.
 	Free int `json:"semaphore"`
@@ -27,9 +27,8 @@ func newSemaphore(max int) Semaphore {
 	return Semaphore{Free: max, Max: max}
 }
 
-// ParseSemaphore reads a document. It tolerates fields that it does not know and holders in any
-// order, and refuses a document that does not make sense: what cannot be understood must not be
-// changed either.
+// ParseSemaphore reads a document. It tolerates unknown fields and holders in any
+// order, and refuses a document that does not make sense, so that it is not changed either.
 func ParseSemaphore(data []byte) (Semaphore, error) {
 	if !utf8.Valid(data) {
 		return Semaphore{}, errors.New("it is not valid UTF-8")
@@ -112,7 +111,7 @@ func (s Semaphore) Acquire(id string) (Semaphore, error) {
 	return s.with(append(slices.Clone(s.Holders), id)), nil
 }
 
-// Release takes the slot of id away. The error is a [*NotHeldError] when it has none.
+// Release gives the slot of id back. The error is a [*NotHeldError] when it has none.
 func (s Semaphore) Release(id string) (Semaphore, error) {
 	if !s.Holds(id) {
 		return Semaphore{}, &NotHeldError{ID: id, Semaphore: s}
@@ -121,7 +120,7 @@ func (s Semaphore) Release(id string) (Semaphore, error) {
 }
 
 // SetMax sets the number of slots. A number below that of the holders is allowed: nobody else gets
-// a slot until enough of them have gone, and Free is negative until then.
+// a slot until enough holders have released theirs, and Free is negative until then.
 func (s Semaphore) SetMax(n int) (Semaphore, error) {
 	if n < 0 {
 		return Semaphore{}, fmt.Errorf("the number of slots is %d; it must be 0 (nobody reboots) or more", n)
@@ -130,7 +129,7 @@ func (s Semaphore) SetMax(n int) (Semaphore, error) {
 	return s.with(s.Holders), nil
 }
 
-// with returns s with these holders, put in order, and Free to match.
+// with returns s with these holders, sorted, and Free to match.
 func (s Semaphore) with(holders []string) Semaphore {
 	s.Holders = nil
 	if len(holders) > 0 {
@@ -140,12 +139,12 @@ func (s Semaphore) with(holders []string) Semaphore {
 	return s
 }
 
-// maxID is the longest id that can take a slot, in bytes; a machine id has 32. Many times this number
-// fits into a document.
+// maxID is the longest id that can take a slot, in bytes; a machine id has 32. A document has room
+// for many such ids.
 const maxID = 256
 
-// ValidateID refuses ids that the document cannot carry or that cannot be printed. They are refused
-// only where they would be written: whatever is in the document can be released.
+// ValidateID refuses ids that do not fit into the document or that cannot be printed. They are refused
+// only where they would be written: any id in the document can be released.
 func ValidateID(id string) error {
 	if id == "" {
 		return errors.New("the id of the holder is empty")
@@ -163,7 +162,7 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// FullError says that no slot is free, and who has them.
+// FullError says that no slot is free, and who holds them.
 type FullError struct {
 	Semaphore Semaphore
 }
@@ -176,7 +175,7 @@ func (e *FullError) Error() string {
 	return fmt.Sprintf("no slot is free: max is %d, held by %s", s.Max, strings.Join(s.Holders, ", "))
 }
 
-// NotHeldError says that ID holds no slot, and who does.
+// NotHeldError says that ID holds no slot, and who holds one.
 type NotHeldError struct {
 	ID        string
 	Semaphore Semaphore

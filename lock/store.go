@@ -7,30 +7,30 @@ import (
 )
 
 // Store is a linearizable key-value store that counts revisions, as etcd does: every transaction
-// that changes something gets the next one. Package etcd has the real one, package storetest one in
+// that changes something gets the next one. Package etcd has the real store, package storetest one in
 // memory, and the suite that both pass.
 //
-// Every method ends soon after ctx does, and then its error is that of ctx. An error for which
+// Every method ends soon after ctx does, with the error of ctx. An error for which
 // errors.Is(err, [ErrRefused]) or errors.Is(err, [ErrNoLease]) holds is an answer: nothing happened
-// and trying the same again is no use. Any other error means trouble on the way, which may pass.
+// and the same call will fail again. Any other error is a failure on the way, which may pass.
 type Store interface {
-	// Get reads, all at the same revision. It sees every transaction that was acknowledged before it
+	// Get does all reads at the same revision. It sees every transaction that was acknowledged before it
 	// began.
 	Get(ctx context.Context, reads ...Read) (Snapshot, error)
 
-	// Commit does all of ops, in one transaction, if all of conds hold, and otherwise nothing. now is
+	// Commit does all ops, in one transaction, if all conds hold, and otherwise nothing. now is
 	// what reads find right after that, at the revision of the transaction if it happened; if it did
-	// not, now has the keys of conds as well, though not those of ranges. An error that is no answer
+	// not, now has the keys of conds as well, except those of ranges. An error that is not an answer
 	// means that the outcome is unknown: the transaction has happened, or has not, or may still
 	// happen later.
 	Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read) (ok bool, now Snapshot, err error)
 
 	// Wait returns once one of the keys has been changed after the revision given with it. Values
-	// then has the keys that are known to have changed, the zero Value for one that was deleted, and
-	// Revision is that of the change. Changes that came close together may be reported as one, with
-	// the last of them, and others that it was to wait for may have been made as well. Where the store
-	// cannot tell what happened since, Values is nil, and the keys have to be read: it does not remember
-	// any more, it has not come to that revision, as after it was restored from a backup, or it had to be
+	// then has the keys that are known to have changed, with the zero Value for a deleted one, and
+	// Revision is that of the change. Changes that came close together may be reported as one, as
+	// the last of them, and other watched keys may have changed as well. Where the store
+	// cannot tell what happened, Values is nil, and the keys have to be read: it has compacted that
+	// revision, or has not reached it, as after a restore from a backup, or it had to be
 	// connected again, and may have been restored.
 	Wait(ctx context.Context, watches ...Watch) (Snapshot, error)
 
@@ -39,28 +39,28 @@ type Store interface {
 
 // Leases give keys a limited life: a key that was put with a lease is deleted with it.
 type Leases interface {
-	// Grant makes a lease that runs out after ttl, which is rounded up to seconds, unless it is kept
-	// alive. The store may make it longer than that.
+	// Grant makes a lease that runs out after ttl, rounded up to seconds, unless it is kept
+	// alive. The store may make it longer.
 	Grant(ctx context.Context, ttl time.Duration) (lease int64, err error)
-	// KeepAlive has the lease run from now on. The error matches ErrNoLease if it has run out.
+	// KeepAlive restarts the ttl of the lease. The error matches ErrNoLease if it has run out.
 	KeepAlive(ctx context.Context, lease int64) error
-	// Revoke ends the lease. One that has run out is no error.
+	// Revoke ends the lease. It succeeds if the lease has run out.
 	Revoke(ctx context.Context, lease int64) error
 }
 
 // Read says what to read: Key, or where End is set, the keys from Key on and before End.
 type Read struct {
 	Key, End string
-	// Limit bounds the number of keys, of which the first are read; 0 does not.
+	// Limit, if not 0, reads only so many keys, from the first on.
 	Limit int
-	// KeysOnly leaves data and leases of the values away. (etcd 3.7 does not say the lease then.)
+	// KeysOnly omits data and leases of the values. (etcd 3.7 omits the lease with the data.)
 	KeysOnly bool
-	// CreatedBefore, if not 0, leaves only keys that were created before this revision, and has the
-	// newest of them come first for Limit. It makes etcd look at every key of the range.
+	// CreatedBefore, if not 0, reads only keys that were created before this revision, and makes Limit count
+	// from the newest of them. It makes etcd look at every key of the range.
 	CreatedBefore int64
 }
 
-// Watch is a key to wait for, or a range like that of a Read, and the revision after which a change
+// Watch is a key, or a range like that of a Read, to wait for, and the revision after which a change
 // counts.
 type Watch struct {
 	Key, End string
@@ -71,7 +71,7 @@ type Watch struct {
 type Snapshot struct {
 	Revision int64
 	// Values has no entry for a key that does not exist. Where several reads found the same key it
-	// has what the first of them read.
+	// has what the first of these read.
 	Values map[string]Value
 }
 
@@ -103,7 +103,7 @@ type Op struct {
 }
 
 var (
-	// ErrRefused marks an error that is an answer: the store declined, nothing happened, and nothing
+	// ErrRefused marks an error that is an answer: the store refused, nothing happened, and nothing
 	// will happen later. Without it, or ErrNoLease, an error of [Store.Commit] says nothing about the
 	// outcome.
 	ErrRefused = errors.New("refused")

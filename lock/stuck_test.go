@@ -53,7 +53,7 @@ func TestHungHeadFallsOutAndQueuesAgainAtTheEnd(t *testing.T) {
 	})
 }
 
-// Whoever waits is stuck in what it was told, as on a terminal that was stopped with Ctrl-S, while the rest of its
+// The host is stuck in a report, as on a terminal that was stopped with Ctrl-S, while the rest of its
 // process goes on.
 func TestHeadThatIsStuckOutsideOfItsWaitFallsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

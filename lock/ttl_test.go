@@ -115,7 +115,7 @@ func TestTimeToLive(t *testing.T) {
 	})
 }
 
-func TestTimeToLiveBeginsAnewWithEverySlot(t *testing.T) {
+func TestTimeToLiveStartsAgainWithEverySlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{TTL: time.Hour})

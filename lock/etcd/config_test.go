@@ -282,7 +282,7 @@ func TestPasswordFileHasOneLine(t *testing.T) {
 	wantOptionError(t, validate(c), etcd.OptionPasswordFile, "-etcd-password is set", "set one of them")
 }
 
-func TestPasswordFileIsReadAnewAtEachConnect(t *testing.T) {
+func TestPasswordFileIsReadAgainAtEachConnect(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
@@ -346,12 +346,12 @@ func TestWaitSurvivesRenewedCertificates(t *testing.T) {
 	})
 }
 
-// mustReport waits for trouble of a kind.
+// mustReport waits for a failure that says something.
 func (w wait) mustReport(t *testing.T, says string) {
 	t.Helper()
 	for {
 		select {
-		case err := <-w.told:
+		case err := <-w.reports:
 			if err != nil && strings.Contains(err.Error(), says) {
 				return
 			}

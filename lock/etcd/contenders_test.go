@@ -81,7 +81,7 @@ func TestContendersOfAllKindsNeverExceedMax(t *testing.T) {
 		if want := int64(1 + 2*rounds*(hosts+2)); resp.Kvs[0].Version != want {
 			t.Errorf("there were %d documents, want %d: somebody took what it did for something else", resp.Kvs[0].Version, want)
 		}
-		must.Eventually(t, patience, "the watch to see it all", func() bool { return documents.Load() == resp.Kvs[0].Version })
+		must.Eventually(t, patience, "the watch to get every change", func() bool { return documents.Load() == resp.Kvs[0].Version })
 		stop()
 		outside.Wait()
 	})

@@ -48,17 +48,17 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 				record := lock.Record{Hostname: "me", BootID: "1", TTL: test.ttl}
 				_, _, err := mine.Holder(ctx, "me")
 				must.Do(t, err)
-				w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
+				w := wait{reports: make(chan error, 1000), done: make(chan error, 1)}
 				go func() {
-					w.done <- mine.Acquire(ctx, "me", record, func(_ lock.WaitStatus, err error) { w.told <- err })
+					w.done <- mine.Acquire(ctx, "me", record, func(_ lock.WaitStatus, err error) { w.reports <- err })
 				}()
-				must.Do(t, <-w.told)
+				must.Do(t, <-w.reports)
 				for _, o := range others {
 					must.Do(t, last.Release(ctx, lastID))
 					o.wait.mustGet(t)
 					last, lastID = o.lock, o.id
 				}
-				must.Do(t, <-w.told) // it is the head now
+				must.Do(t, <-w.reports) // it is the head now
 				must.Do(t, last.Release(ctx, lastID))
 				w.mustGet(t)
 				held, _, err := mine.Holder(ctx, "me")

@@ -167,7 +167,7 @@ func TestWaitSurvivesTheSilenceOfTheMemberItWatches(t *testing.T) {
 	})
 }
 
-func TestMemberThatIsOfNoUseIsLeft(t *testing.T) {
+func TestMemberThatCannotServeIsLeft(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
@@ -178,8 +178,8 @@ func TestMemberThatIsOfNoUseIsLeft(t *testing.T) {
 			for range 3 {
 				lockFor(ctx, t, l, "a")
 				w := startAcquire(ctx, newLock(t, connect(t, at(endpoints...)), fmt.Sprint("group", i)), "b")
-				for err := error(lock.ErrUnknown); err != nil; { // several time-outs in a row are trouble, and no end
-					err = <-w.told
+				for err := error(lock.ErrUnknown); err != nil; { // several time-outs in a row are failures that do not end it
+					err = <-w.reports
 				}
 				must.Do(t, l.Release(ctx, "a"))
 				w.mustGet(t)
@@ -199,7 +199,7 @@ func TestWaitNoticesThatTheClusterHasNoLeader(t *testing.T) {
 		must.Eventually(t, patience, "the watch", func() bool { return watchers(ctx, t, members[0].Endpoint()) == headWatches })
 		members[1].Kill()
 		members[2].Kill()
-		w.mustReportTrouble(t) // although the member that it watches is well and connected
+		w.mustReportFailure(t) // although the member that it watches is well and connected
 		must.Do(t, members[1].Restart(ctx))
 		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)

@@ -92,25 +92,25 @@ func wantHolders(t testing.TB, s *etcdtest.Server, want ...string) {
 
 // wait is an Acquire that goes on.
 type wait struct {
-	told chan error // nil for a semaphore, else the trouble
-	done chan error
+	reports chan error // nil for a status, else the failure
+	done    chan error
 }
 
-// startWaiting has id wait for the slot, and returns when it knows that the slot is not free.
+// startAcquire has id wait for the slot.
 func startAcquire(ctx context.Context, l *lock.Lock, id string) wait {
-	w := wait{told: make(chan error, 1000), done: make(chan error, 1)}
+	w := wait{reports: make(chan error, 1000), done: make(chan error, 1)}
 	go func() {
-		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.WaitStatus, err error) { w.told <- err })
+		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.WaitStatus, err error) { w.reports <- err })
 	}()
 	return w
 }
 
-// startWaiting returns once the wait has begun, without trouble.
+// startWaiting returns once the wait has begun, without a failure.
 func startWaiting(ctx context.Context, t testing.TB, l *lock.Lock, id string) wait {
 	t.Helper()
 	w := startAcquire(ctx, l, id)
 	select {
-	case err := <-w.told:
+	case err := <-w.reports:
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,11 +127,11 @@ func (w wait) mustGet(t testing.TB) {
 	}
 }
 
-func (w wait) mustReportTrouble(t testing.TB) {
+func (w wait) mustReportFailure(t testing.TB) {
 	t.Helper()
 	for {
 		select {
-		case err := <-w.told:
+		case err := <-w.reports:
 			if err != nil {
 				return
 			}

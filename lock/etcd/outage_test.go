@@ -19,7 +19,7 @@ func TestWaitSurvivesAKilledEtcd(t *testing.T) {
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
 		s.Kill()
-		w.mustReportTrouble(t)
+		w.mustReportFailure(t)
 		must.Do(t, s.Restart(ctx))
 		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
@@ -35,7 +35,7 @@ func TestWaitSurvivesAPausedEtcd(t *testing.T) {
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
 		must.Do(t, s.Pause(ctx))
-		w.mustReportTrouble(t)
+		w.mustReportFailure(t)
 		must.Do(t, s.Resume(ctx))
 		must.Do(t, a.Release(ctx, "a"))
 		w.mustGet(t)
@@ -147,8 +147,8 @@ func TestPlaceInTheQueueSurvivesARestartOfEtcd(t *testing.T) {
 		b := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "b")
 		c := startWaiting(ctx, t, newLock(t, connect(t, at(s.Endpoint())), ""), "c")
 		s.Kill()
-		b.mustReportTrouble(t)
-		c.mustReportTrouble(t)
+		b.mustReportFailure(t)
+		c.mustReportFailure(t)
 		must.Do(t, s.Restart(ctx))
 		must.Do(t, a.Release(ctx, "a"))
 		b.mustGet(t)
@@ -213,12 +213,12 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				write(10)
 				looked := func() { // at a revision that is lost later
 					for _, w := range waits {
-						for told := false; !told; {
+						for reported := false; !reported; {
 							select {
-							case err := <-w.told:
-								told = err == nil
+							case err := <-w.reports:
+								reported = err == nil
 							case <-ctx.Done():
-								t.Fatal("somebody is not told of a pause")
+								t.Fatal("a pause is not reported")
 							}
 						}
 					}

@@ -27,16 +27,16 @@ const (
 	greetingTime = 200 * time.Millisecond
 )
 
-// causes say why etcd cannot be talked to, and what to change: a sentence for each endpoint, empty for
-// one where an etcd seems to answer.
+// causes say why etcd cannot be reached, and what to change: a sentence for each endpoint, empty
+// where an etcd seems to answer.
 type causes struct{ endpoints, sentences []string }
 
-// startProbe finds out the causes for all endpoints at once. It takes no longer than probeTimeout, and
-// always sends them.
+// startProbe searches for the causes at all endpoints at once. It takes no longer than probeTimeout, and
+// always sends a result.
 //
-// gRPC tells of a connection that fails only how it ended, which is "EOF" for several causes, and nothing of
+// gRPC reports only how a failed connection ended, which is "EOF" for several causes, and nothing about
 // one that hangs. So each endpoint is asked once more without gRPC, with one TCP connection, or two where it
-// may want another scheme.
+// may need the other scheme.
 func (c Config) startProbe(ctx context.Context) <-chan causes {
 	found := make(chan causes, 1)
 	go func() {
@@ -50,7 +50,7 @@ func (c Config) startProbe(ctx context.Context) <-chan causes {
 func (c Config) probe(ctx context.Context) causes {
 	use, wrong := c.target()
 	if len(wrong) > 0 {
-		return causes{} // that is the cause, and the failure at hand says so
+		return causes{} // the failure at hand says so already
 	}
 	sentences := make([]string, len(use.endpoints))
 	var probes sync.WaitGroup
@@ -66,7 +66,7 @@ func (c Config) probe(ctx context.Context) causes {
 	return causes{use.endpoints, sentences}
 }
 
-// explain adds the causes to what failed, or has them say it instead where no endpoint answers.
+// explain adds the causes to a failure, or replaces its text by them where no endpoint answers.
 func (c causes) explain(failed error) error {
 	var said []string
 	for i, sentence := range c.sentences {
@@ -173,7 +173,7 @@ func (p probe) encrypted(ctx context.Context) string {
 	default:
 		return p.noHandshake(ctx, err)
 	}
-	// Whether a server takes a client's certificate shows only after the handshake in TLS 1.3.
+	// In TLS 1.3 a server refuses a client's certificate only after the handshake.
 	heard, err := greet(ctx, secured)
 	switch {
 	case isHTTP2(heard):
@@ -230,7 +230,7 @@ func isHTTP2(heard []byte) bool {
 	return len(heard) >= frameHeader && heard[3] == frameSettings && heard[4] == 0 && binary.BigEndian.Uint32(heard[5:]) == 0
 }
 
-// speaksTLS reports whether the server answers a TLS handshake, whoever it may be.
+// speaksTLS reports whether the server answers a TLS handshake, with any certificate.
 func (p probe) speaksTLS(ctx context.Context) bool {
 	conn, err := p.dial(ctx)
 	if err != nil {
@@ -255,7 +255,7 @@ func (p probe) unreachable(err error) string {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("the name %q is not found: check the DNS of this host; %s", p.host, p.check("the name"))
 	case errors.As(err, &dns):
-		return fmt.Sprintf("the name %q cannot be resolved, for no DNS server of this host answers: check its DNS (%v)", p.host, dns.Err)
+		return fmt.Sprintf("the name %q cannot be resolved, because no DNS server of this host answers: check its DNS (%v)", p.host, dns.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("connection refused, so nothing listens on port %s: check that etcd runs there; %s", p.port, p.check("host and port"))
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
@@ -282,7 +282,7 @@ func (p probe) notEtcd(heard []byte, err error) string {
 	return is + ": " + p.check("host and port")
 }
 
-// noHandshake words a server that does not answer in TLS, or gives it up without a word.
+// noHandshake words a server that does not answer in TLS, or ends the handshake without an alert.
 func (p probe) noHandshake(ctx context.Context, failed error) string {
 	conn, err := p.dial(ctx)
 	if err != nil {
@@ -334,13 +334,13 @@ func (p probe) notTrusted(err *tls.CertificateVerificationError) string {
 	return fmt.Sprintf("the server's certificate cannot be used (%v): give the server another one", err.Err)
 }
 
-// alerted words what a server says when it refuses a TLS connection. asked says whether it has asked for
+// alerted words the alert of a server that refuses a TLS connection. asked says whether it has asked for
 // a client certificate before.
 func (p probe) alerted(alert string, asked bool) string {
 	alert = strings.TrimPrefix(alert, "tls: ")
 	switch alert {
 	case "protocol version not supported":
-		return "the server knows TLS only in versions before 1.2 (" + alert + "), which are not safe: set up TLS 1.2 or newer there"
+		return "the server supports TLS only before version 1.2 (" + alert + "), which are not safe: set up TLS 1.2 or newer there"
 	case "no application protocol":
 		return "a TLS server answers, and not etcd (" + alert + "): " + p.check("host and port")
 	}
@@ -352,12 +352,12 @@ func (p probe) alerted(alert string, asked bool) string {
 		if certs := p.tls.Certificates; len(certs) > 0 && certs[0].Leaf != nil {
 			by = fmt.Sprintf(", which is from %q", certs[0].Leaf.Issuer)
 		}
-		return fmt.Sprintf("the server does not take the client certificate in %s%s (%s): put one into %s that is from an authority which the server trusts (its --trusted-ca-file)", p.CertFile, by, alert, p.name(OptionCertFile))
+		return fmt.Sprintf("the server does not accept the client certificate in %s%s (%s): put one into %s that is from an authority which the server trusts (its --trusted-ca-file)", p.CertFile, by, alert, p.name(OptionCertFile))
 	}
 	return "the server refuses the TLS connection: " + alert
 }
 
-// check tells to look at a part of the endpoint, or to set one where this is only the default.
+// check asks to check a part of the endpoint, or to set an endpoint where this is only the default.
 func (c Config) check(part string) string {
 	if c.DefaultEndpoint {
 		return "no endpoint is set, and this is only the default: set " + c.name(OptionEndpoint)
@@ -372,7 +372,7 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// lastOf returns the innermost error, without the addresses that those around it repeat.
+// lastOf returns the innermost error, without the addresses that the outer ones repeat.
 func lastOf(err error) error {
 	for {
 		inner := errors.Unwrap(err)

@@ -142,8 +142,8 @@ func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
 			"a certificate that is not valid yet":    {"https://" + early, etcd.Config{CAFile: ca.File()}, []string{"not valid before " + hour(8).UTC().Format(time.DateOnly), "check the clock of this host"}},
 			"no client certificate":                  {mutual.Endpoint(), etcd.Config{CAFile: ca.File()}, []string{"demands a client certificate", "set CERTFILE and KEYFILE"}},
 			"no client certificate, TLS 1.2":         {"https://" + older, etcd.Config{CAFile: ca.File()}, []string{"demands a client certificate", "set CERTFILE and KEYFILE"}},
-			"an unknown client certificate":          {mutual.Endpoint(), etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not take the client certificate in " + stranger.CertFile, "CERTFILE"}},
-			"an unknown client certificate, TLS 1.2": {"https://" + older, etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not take the client certificate in " + stranger.CertFile, "CERTFILE"}},
+			"an unknown client certificate":          {mutual.Endpoint(), etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not accept the client certificate in " + stranger.CertFile, "CERTFILE"}},
+			"an unknown client certificate, TLS 1.2": {"https://" + older, etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, []string{"does not accept the client certificate in " + stranger.CertFile, "CERTFILE"}},
 			"none":                                   {mutual.Endpoint(), etcd.Config{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, nil},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestFailedConnectionNamesItsCauseAndWhatToChange(t *testing.T) {
 }
 
 // Older versions serve clients there, too.
-func TestPortOfMembersIsNoPortOfClients(t *testing.T) {
+func TestPortForPeersIsNotForClients(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	_, err := connect(t, at(s.PeerEndpoint())).Get(bounded(t), lock.Read{Key: "k"})

@@ -189,7 +189,7 @@ func TestOneLostMessageDoesNotKeepAPlaceThatWasGivenUp(t *testing.T) {
 }
 
 // Such an id in a key would make a request that is larger than etcd takes.
-func TestHolderWhoseIDIsNoneStopsNobody(t *testing.T) {
+func TestHolderWithAnInvalidIDStopsNobody(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})

@@ -28,16 +28,16 @@ import (
 const (
 	// attemptTimeout is how long one request may take before other endpoints get their chance.
 	attemptTimeout = 2 * time.Second
-	// attempts is how often Get and Wait try. Where connections are refused that takes two seconds,
-	// where endpoints are silent ten.
+	// attempts is how often Get and Wait try. That takes two seconds where connections are refused, and
+	// ten where endpoints are silent.
 	attempts = 4
-	// bufferSize is of a connection's buffers, in bytes.
+	// bufferSize is the size of a connection's buffers, in bytes.
 	bufferSize = 4 << 10
 
 	// commitTimeout bounds a transaction, which is tried once.
 	commitTimeout = 3 * time.Second
 
-	// connectTimeout bounds the making of one connection. It is longer than any request, whose own
+	// connectTimeout bounds one attempt to connect. It is longer than any request, whose own
 	// timeout makes the better message.
 	connectTimeout = 5 * time.Second
 
@@ -48,12 +48,12 @@ const (
 )
 
 // Store is a [lock.Store] in etcd, 3.4 or newer. It connects at its first use, to all endpoints at once, and
-// uses those that answer. After a failure it connects anew, to all endpoints but one, and each time
-// to all but another one: so it gets away from a member that answers but is of no use, such as one
+// uses those that answer. After a failure it connects again, each time without another one of the
+// endpoints: so it leaves a member that answers but cannot serve, such as one
 // that is cut off from the others. It is safe for concurrent use.
 //
 // No call outlasts its context. Apart from that, Get takes at most 11 s, or 19 s where it also has to
-// log in each time, Commit 3 s and 5 s. A Wait notices within 13 s that the member it watches went
+// log in each time; Commit takes 3 s, or 5 s. A Wait notices within 13 s that the member it watches went
 // silent, and goes on with another one.
 type Store struct {
 	config Config
@@ -61,14 +61,14 @@ type Store struct {
 	mu       sync.Mutex
 	client   *clientv3.Client // nil while not connected
 	failures int              // since the last Close
-	worked   bool             // the files, at least once since the last Close
+	worked   bool             // the files could be used at least once since the last Close
 }
 
 var _ lock.Store = (*Store)(nil)
 
 // New returns a store that is not connected yet. The configuration is checked, and its files are
-// read, whenever it connects. Files that cannot be used are refused; but if they could be used since the
-// last Close they are probably being renewed, and that is a failure like any other, to be tried again.
+// read, whenever it connects. Files that cannot be used are refused. If they could be used since the
+// last Close they are probably being renewed, and that is a failure like any other, to be retried.
 func New(c Config) *Store {
 	return &Store{config: c}
 }
@@ -115,7 +115,7 @@ func (e *Store) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, re
 	var otherwise []lock.Read
 	for _, c := range conds {
 		if c.End != "" {
-			// Of a range without keys, etcd compares with a key that does not exist.
+			// For a range without keys, etcd compares with a key that does not exist.
 			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(c.Key).WithRange(c.End), "=", 0))
 			continue
 		}
@@ -153,8 +153,8 @@ func (e *Store) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot,
 	again := false
 	err := e.retry(ctx, func(client *clientv3.Client) (err error) {
 		if again {
-			// All has to be read: a watch that went on from its revision would hear nothing where etcd was
-			// restored from a backup meanwhile, which gives its revisions out a second time.
+			// All keys have to be read: if etcd was restored from a backup meanwhile, it gives out its revisions
+			// a second time, and a watch that continued from its old revision would miss changes.
 			_, err = revision(ctx, client, watches[0].Key)
 			return err
 		}
@@ -212,8 +212,8 @@ func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (
 			if created++; created < len(watches) {
 				break
 			}
-			// A member may be behind the others for a moment, but etcd as a whole is only if it was
-			// restored from a backup: there is nothing to be heard of a revision that it has yet to reach.
+			// A member may be behind the others for a moment, but etcd as a whole only if it was
+			// restored from a backup: a watch reports nothing until etcd reaches its revision.
 			if resp.Header.Revision < newest {
 				if now, err := revision(ctx, client, watches[0].Key); err != nil || now < newest {
 					return lock.Snapshot{}, err
@@ -237,7 +237,7 @@ func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (
 	}
 }
 
-// revision returns which one etcd has come to. The key is one that this client may read.
+// revision returns the current revision of etcd. key is one that this client may read.
 func revision(ctx context.Context, client *clientv3.Client, key string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -254,7 +254,7 @@ func (e *Store) Grant(ctx context.Context, ttl time.Duration) (lease int64, err 
 	err = e.retry(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
-		resp, err := client.Grant(ctx, seconds) // one whose reply is lost runs out
+		resp, err := client.Grant(ctx, seconds) // a lease whose reply is lost runs out
 		if err == nil {
 			lease = int64(resp.ID)
 		}
@@ -266,7 +266,7 @@ func (e *Store) Grant(ctx context.Context, ttl time.Duration) (lease int64, err 
 	return lease, nil
 }
 
-// KeepAlive implements [lock.Store]. It does not use the client's, which would try again and again.
+// KeepAlive implements [lock.Store]. It does not use the client's KeepAlive, which retries without end.
 func (e *Store) KeepAlive(ctx context.Context, lease int64) error {
 	err := e.once(ctx, func(client *clientv3.Client) error {
 		ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), attemptTimeout)
@@ -353,8 +353,8 @@ func value(kv *mvccpb.KeyValue) lock.Value {
 	return lock.Value{Data: kv.Value, ModRevision: kv.ModRevision, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
 }
 
-// retry runs do until it succeeds, is refused, or has failed too often. Beside the tries after the first
-// that got no answer it finds out why.
+// retry runs do until it succeeds, is refused, or has failed too often. After the first attempt without an
+// answer it searches for the cause, beside the attempts that follow.
 func (e *Store) retry(ctx context.Context, do func(*clientv3.Client) error) error {
 	probing, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -373,7 +373,7 @@ func (e *Store) retry(ctx context.Context, do func(*clientv3.Client) error) erro
 		}
 		failed = failed.with(err)
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-			return explained(failed.with(ctx.Err())) // etcd knows the deadline as well, and may be quicker
+			return explained(failed.with(ctx.Err())) // etcd was sent the deadline, too, and may report it first
 		}
 		if ctx.Err() != nil || attempt == attempts {
 			return explained(failed)
@@ -385,12 +385,12 @@ func (e *Store) retry(ctx context.Context, do func(*clientv3.Client) error) erro
 	}
 }
 
-// noAnswerError is a failure in which it may well be that no etcd was reached.
+// noAnswerError is a failure where perhaps no etcd was reached.
 type noAnswerError struct{ error }
 
 func (e *noAnswerError) Unwrap() error { return e.error }
 
-// settled reports whether err is an answer and not a failure.
+// settled reports whether err is an answer rather than a failure.
 func settled(err error) bool {
 	return errors.Is(err, lock.ErrRefused) || errors.Is(err, lock.ErrNoLease) || errors.Is(err, rpctypes.ErrCompacted)
 }
@@ -416,8 +416,8 @@ func (f failures) Error() string {
 
 func (f failures) Unwrap() []error { return f }
 
-// once connects if need be and runs do. When that fails, the connection is dropped, and the next one
-// is made with other endpoints, and files that may have been put right by then.
+// once connects if need be and runs do. A failure drops the connection; the next one
+// is made with other endpoints, and reads the files again.
 func (e *Store) once(ctx context.Context, do func(*clientv3.Client) error) error {
 	client, at, err := e.connect(ctx)
 	if err == nil {
@@ -434,7 +434,7 @@ func (e *Store) once(ctx context.Context, do func(*clientv3.Client) error) error
 func (e *Store) abandon(client *clientv3.Client) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.client == client { // else another call has abandoned it already
+	if e.client == client { // otherwise another call has abandoned it already
 		e.client = nil
 		e.failures++
 	}
@@ -462,7 +462,7 @@ func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 	if i := e.failures % (len(at) + 1); i > 0 && len(at) > 1 {
 		at = slices.Delete(at, i-1, i)
 	}
-	// The client lives until it is closed, and ctx only bounds the log-in that New makes.
+	// The client lives until it is closed; ctx only bounds the log-in that New makes.
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
 	client, err = clientv3.New(clientv3.Config{
@@ -474,14 +474,14 @@ func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 		DialTimeout:          attemptTimeout,
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
-		// Not a second time: the client also repeats transactions that were canceled or timed out at
-		// the server, and where the first has happened the second reads like a lost race.
+		// No retries: the client also repeats transactions that were canceled or timed out at
+		// the server, and where the first has happened the second looks like a lost race.
 		MaxUnaryRetries: 1,
 		Logger:          zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 			grpc.WithChainUnaryInterceptor(failFast, failLogin),
-			// Requests are a few hundred bytes; the default of 32 KiB a direction counts on small hosts.
+			// Requests have a few hundred bytes; the default of 32 KiB a direction is much on small hosts.
 			grpc.WithReadBufferSize(bufferSize),
 			grpc.WithWriteBufferSize(bufferSize),
 		},
@@ -498,15 +498,15 @@ func (e *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 	return client, at, nil
 }
 
-// failFast makes a request that finds all endpoints down fail, with the reason, where the etcd client
-// would let it wait and then say only that time is up.
+// failFast makes a request fail, with the reason, when all endpoints are down. The etcd client
+// would let it wait and then report only a time-out.
 func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 }
 
-// failLogin makes the answer that the log-in has run out a failure, after which a new client logs in.
+// failLogin turns the answer that the log-in has run out into a failure, after which a new client logs in.
 // The etcd client would log in again by itself, but sends the outdated token with that, which etcd
-// 3.4 answers in the same way, and then it does so again for as long as it may.
+// 3.4 answers in the same way, and so on until the deadline.
 func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if status.Code(err) == codes.Unauthenticated {
@@ -515,10 +515,10 @@ func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.Clie
 	return err
 }
 
-// explain words the error of a request for people, and marks those that are answers.
+// explain words the error of a request for people, and marks answers as such.
 //
-// Of the codes that etcd answers with, only the ones below mean for certain that a transaction did not
-// and will not happen. The others may come from a server that lost touch with the leader after it had
+// Only some of the codes that etcd answers with, the ones below, mean for certain that a transaction did not
+// and will not happen. The others may come from a server that lost the leader after it had
 // passed the transaction on; "database space exceeded" (ResourceExhausted) also comes with a transaction that
 // has happened.
 func (e *Store) explain(ctx context.Context, endpoints []string, err error) error {
@@ -550,7 +550,7 @@ func (e *Store) explain(ctx context.Context, endpoints []string, err error) erro
 		case errors.Is(err, rpctypes.ErrUserEmpty) && e.config.Username == "":
 			return fmt.Errorf("etcd %w: it demands a user; set %s", lock.ErrRefused, e.config.names(OptionUsername, OptionPassword))
 		case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthOldRevision):
-			// Users were set up in etcd after the log-in; the next one helps.
+			// Users were set up in etcd after the log-in; the next log-in helps.
 			return fmt.Errorf("etcd at %s: %s", at, message)
 		default:
 			return fmt.Errorf("etcd %w: %s", lock.ErrRefused, message)
@@ -566,7 +566,7 @@ func (e *Store) explain(ctx context.Context, endpoints []string, err error) erro
 	}
 }
 
-// user names who this client is to etcd.
+// user names this client as etcd knows it.
 func (e *Store) user() string {
 	switch {
 	case e.config.Username != "":

@@ -20,7 +20,7 @@ const (
 )
 
 // systemRoots returns the certificate authorities that the system trusts now. crypto/x509 reads them
-// once a process, and this one may live for longer than an authority.
+// once per process, and this process may outlive an authority.
 func systemRoots() *x509.CertPool {
 	pool := x509.NewCertPool()
 	files := strings.Split(rootFiles, ":")
@@ -41,7 +41,7 @@ func systemRoots() *x509.CertPool {
 		for _, entry := range entries {
 			path := filepath.Join(dir, entry.Name())
 			if target, err := os.Readlink(path); err == nil && !strings.Contains(target, "/") {
-				continue // another name, made by c_rehash, of a file that is read anyway
+				continue // another name, by c_rehash, of a file that is read anyway
 			}
 			if data, err := readfile.Read(path, maxFile); err == nil {
 				pool.AppendCertsFromPEM(data)

@@ -32,7 +32,7 @@ func TestTLS(t *testing.T) {
 			{"a CA and a certificate", plain, etcd.Config{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
 			{"a certificate where one is asked for", mutual, etcd.Config{CAFile: ca.File(), CertFile: client.CertFile, KeyFile: client.KeyFile}, ""},
 			{"no certificate where one is asked for", mutual, etcd.Config{CAFile: ca.File()}, "the server demands a client certificate"},
-			{"a certificate of another CA", mutual, etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, "the server does not take the client certificate in " + stranger.CertFile},
+			{"a certificate of another CA", mutual, etcd.Config{CAFile: ca.File(), CertFile: stranger.CertFile, KeyFile: stranger.KeyFile}, "the server does not accept the client certificate in " + stranger.CertFile},
 			{"a server of another CA", plain, etcd.Config{CAFile: other.File()}, "x509: certificate signed by unknown authority"},
 			{"a server that the system does not know", plain, etcd.Config{}, "x509: certificate signed by unknown authority"},
 		} {
@@ -142,7 +142,7 @@ func TestSystemRootsVouchForTheServer(t *testing.T) {
 	}
 }
 
-func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
+func TestFilesAreReadAgainAtEachConnect(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
 	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
@@ -154,7 +154,7 @@ func TestFilesAreReadAnewAtEachConnect(t *testing.T) {
 	if _, err := l.Status(ctx); err == nil {
 		t.Fatal("the wrong certificates work")
 	}
-	install(ca, ca) // without a Close: a call that failed begins anew
+	install(ca, ca) // without a Close: the next call starts again after a failure
 	lockFor(ctx, t, l, "a")
 	must.Do(t, os.Remove(c.KeyFile))
 	must.Do(t, l.Release(ctx, "a")) // the connection is there

@@ -147,7 +147,7 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 }
 
 // What docs/operations.md says about those who have no permission: before 3.6 they can keep leases alive.
-func TestLeasesAreNoSignOfLife(t *testing.T) {
+func TestLeasesAreNotASignOfLife(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})

@@ -50,7 +50,7 @@ func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 	g := newGroup(t, s)
 	wrong, right := foreign.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"}), ca.MustIssue(t, etcdtest.Certificate{CommonName: "locksmith"})
 	h := startPending(t, g.conf("LOCKSMITHD_ETCD_CAFILE="+ca.File(), "LOCKSMITHD_ETCD_CERTFILE="+wrong.CertFile, "LOCKSMITHD_ETCD_KEYFILE="+wrong.KeyFile))
-	h.awaitStatus("starting", "the last attempt failed", s.Endpoint()+": the server does not take the client certificate in "+wrong.CertFile, "LOCKSMITHD_ETCD_CERTFILE in ", "trying again")
+	h.awaitStatus("starting", "the last attempt failed", s.Endpoint()+": the server does not accept the client certificate in "+wrong.CertFile, "LOCKSMITHD_ETCD_CERTFILE in ", "trying again")
 	h.wantNoReboot()
 	must.Do(t, os.Rename(right.KeyFile, wrong.KeyFile))
 	must.Do(t, os.Rename(right.CertFile, wrong.CertFile))

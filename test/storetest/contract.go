@@ -404,7 +404,7 @@ func provenance(t *testing.T, s lock.Store) {
 	mustCommit(t, s, nil, lock.Op{Key: k, Delete: true})
 	_, third := commit(t, s, nil, lock.Op{Key: k})
 	if v = get(t, s, k).Values[k]; v.CreateRevision != third.Revision || v.Lease != 0 {
-		t.Errorf("made anew at %d it is %+v", third.Revision, v)
+		t.Errorf("created again at %d it is %+v", third.Revision, v)
 	}
 }
 
@@ -671,14 +671,14 @@ func handOver(t *testing.T, s lock.Store) {
 	}
 }
 
-// begin has id wait for a slot until it is told what for.
+// begin has id wait for a slot until the first report.
 func begin(ctx context.Context, t *testing.T, l *lock.Lock, id string) chan error {
 	t.Helper()
-	told, done := make(chan struct{}), make(chan error, 1)
-	once := sync.OnceFunc(func() { close(told) })
+	reported, done := make(chan struct{}), make(chan error, 1)
+	once := sync.OnceFunc(func() { close(reported) })
 	go func() { done <- l.Acquire(ctx, id, lock.Record{Hostname: id}, func(lock.WaitStatus, error) { once() }) }()
 	select {
-	case <-told:
+	case <-reported:
 	case err := <-done:
 		t.Fatalf("%s did not wait: %v", id, err)
 	}

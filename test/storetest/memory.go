@@ -1,8 +1,8 @@
-// Package storetest has what tests of the lock need: a [lock.Store] in memory with faults, and the
-// suite that every store must pass, this one and etcd.
+// Package storetest has what tests of the lock need: a [lock.Store] in memory with faults, hooks around the
+// calls of any store, and the suite that every store must pass, this one and etcd.
 //
-// Memory does no I/O, and what runs beside its callers are only the timers that end leases, so that it
-// works inside a testing/synctest bubble.
+// Memory does no I/O. Only the timers that end leases run beside its callers, so it works inside a
+// testing/synctest bubble.
 package storetest
 
 import (
@@ -27,15 +27,15 @@ type Fault int
 const (
 	// LoseReply does the transaction.
 	LoseReply Fault = iota
-	// LoseRequest does not, ever.
+	// LoseRequest never does it.
 	LoseRequest
 	// DelayRequest does it right after the next Get.
 	DelayRequest
 	// HoldRequest does it when Deliver is called.
 	HoldRequest
-	// CutOff is HoldRequest, and everything fails with ErrFault from then on until Break(nil).
+	// CutOff is HoldRequest, and every call fails with ErrFault from then on until Break(nil).
 	CutOff
-	// Refuse does not, and says so: the error matches lock.ErrRefused as well.
+	// Refuse does not do it, and says so: the error matches lock.ErrRefused as well.
 	Refuse
 )
 
@@ -49,10 +49,10 @@ type Memory struct {
 	leases   map[int64]*lease
 	granted  int64 // leases so far
 
-	restored  int   // times
-	compacted int64 // changes up to this revision are not remembered
+	restored  int   // how often
+	compacted int64 // changes up to this revision are forgotten
 
-	faults  []Fault       // for the Commits to come, one each
+	faults  []Fault       // of the next Commits, one each
 	delayed []transaction // until after the next Get
 	held    []transaction // until Deliver
 	broken  error         // of every call, unless nil
@@ -83,21 +83,21 @@ func NewMemory() *Memory {
 	}
 }
 
-// FailCommits has the next Commits hit by these faults, one each.
+// FailCommits makes these faults hit the next Commits, one each.
 func (m *Memory) FailCommits(faults ...Fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.faults = append(m.faults, faults...)
 }
 
-// Heal forgets faults that have not hit a Commit yet.
+// Heal drops the faults that have not hit a Commit yet.
 func (m *Memory) Heal() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.faults = nil
 }
 
-// Break makes every call fail with err, those that wait as well, until it is called with nil.
+// Break makes every call fail with err, also those that wait, until Break(nil).
 func (m *Memory) Break(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,14 +112,14 @@ func (m *Memory) Deafen() {
 	m.deaf = true
 }
 
-// Deliver does the transactions that HoldRequest and CutOff have kept.
+// Deliver does the transactions that HoldRequest and CutOff have held.
 func (m *Memory) Deliver() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	held := m.held
 	m.held = nil
 	for _, t := range held {
-		_, _ = m.commit(t) // nobody hears of it
+		_, _ = m.commit(t) // its outcome is not reported
 	}
 }
 
@@ -130,7 +130,7 @@ func (m *Memory) Calls() int {
 	return m.calls
 }
 
-// Compact forgets what happened so far: a Wait for it has to be told to read.
+// Compact forgets all changes so far: a Wait for one of them returns without values.
 func (m *Memory) Compact() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -138,14 +138,14 @@ func (m *Memory) Compact() {
 	m.wake()
 }
 
-// Backup is what a Memory had at some time.
+// Backup is the content of a Memory at some time.
 type Backup struct {
 	revision int64
 	values   map[string]lock.Value
 	leases   map[int64]time.Duration
 }
 
-// Backup returns what there is, for Restore.
+// Backup returns the content, for Restore.
 func (m *Memory) Backup() Backup {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,8 +156,8 @@ func (m *Memory) Backup() Backup {
 	return b
 }
 
-// Restore puts everything back as it was, and with it the revision. As in etcd, the leases that there were begin
-// anew, all others are gone, and whoever waits has to read.
+// Restore resets everything to the backup, also the revision. As in etcd, the leases of the backup start
+// again, all others are gone, and every Wait returns without values.
 func (m *Memory) Restore(b Backup) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +175,7 @@ func (m *Memory) Restore(b Backup) {
 	m.wake()
 }
 
-// KeepAll has every lease run from now on, as anybody can in etcd before 3.7.
+// KeepAll keeps every lease alive, as anybody can in etcd before 3.7.
 func (m *Memory) KeepAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,7 +202,7 @@ func (m *Memory) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, er
 	delayed := m.delayed
 	m.delayed = nil
 	for _, t := range delayed {
-		_, _ = m.commit(t) // nobody hears of it
+		_, _ = m.commit(t) // its outcome is not reported
 	}
 	return snap, nil
 }
@@ -440,7 +440,7 @@ func (m *Memory) commit(t transaction) (bool, error) {
 		case existed:
 			delete(m.values, op.Key)
 		default:
-			continue // which nobody is told of
+			continue // not an event
 		}
 		m.touched[op.Key] = m.revision
 	}
