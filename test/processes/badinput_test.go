@@ -15,8 +15,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// Every wrong setting, flag, argument or file gets one clear sentence that names
-// it and a non-zero exit, and nothing changes in etcd or on the host.
+// A wrong setting, flag, argument or file causes one clear sentence that names it and a non-zero exit status.
+// Nothing changes in etcd or on the host.
 func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
@@ -30,7 +30,7 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 	early := ca.MustIssue(t, etcdtest.Certificate{CommonName: "new", NotBefore: time.Now().Add(24 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour)})
 
 	const conf, machineID = "etc/flatcar/update.conf", "etc/machine-id"
-	// replace puts a folder, a huge file and such in the place of a file.
+	// replace replaces a file by something else, such as a folder or a huge file.
 	replace := func(path string, with func(path string) error) func(h *host) {
 		return func(h *host) {
 			must.Do(h.t, os.Remove(h.Path(path)))
@@ -40,7 +40,7 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 		}
 	}
 	mkdir := func(path string) error { return os.Mkdir(path, 0o755) }
-	huge := func(path string) error { // 100 MB that take no room on the disk
+	huge := func(path string) error { // 100 MB, sparse
 		if err := os.WriteFile(path, []byte("REBOOT_STRATEGY=reboot\n"), 0o644); err != nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 		change func(h *host)
 		env    []string
 		args   []string
-		status int      // 1 if it is not set
+		status int      // 0 stands for 1
 		says   []string // HOST stands for the host's folder
 	}{
 		"strategy":                 {change: replace(conf, lines("REBOOT_STRATEGY=Reboot")), says: []string{`REBOOT_STRATEGY="Reboot"`, "HOST/etc/flatcar/update.conf:5"}},
@@ -116,14 +116,14 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 			h.wantExit(want)
 			for _, part := range test.says {
 				if part = strings.ReplaceAll(part, "HOST", strings.TrimSuffix(h.Path(""), "/")); !strings.Contains(h.Log(), part) {
-					t.Errorf("it does not say %q", part)
+					t.Errorf("the log does not contain %q", part)
 				}
 			}
 			if n := strings.Count(h.Log(), "\n"); n != 1 {
-				t.Errorf("it says it in %d lines", n)
+				t.Errorf("the log has %d lines, want 1", n)
 			}
 			if strings.Contains(h.Log(), "secret") {
-				t.Error("it shows the password")
+				t.Error("the log contains the password")
 			}
 			if now := tree(t, h.Path("")); !slices.Equal(now, files) {
 				t.Errorf("the host's files were\n%s\nand are\n%s", strings.Join(files, "\n"), strings.Join(now, "\n"))
@@ -137,7 +137,7 @@ func TestBadInputIsOneSentenceAndChangesNothing(t *testing.T) {
 	g.wantDocument(`{"semaphore":0,"max":1,"holders":["other"]}`)
 }
 
-// revision is that of the whole of an etcd, which every change raises.
+// revision returns the revision of an etcd, which every change of any key raises.
 func revision(t *testing.T, s *etcdtest.Server) int64 {
 	t.Helper()
 	client, err := s.Client()
@@ -149,7 +149,7 @@ func revision(t *testing.T, s *etcdtest.Server) int64 {
 	return response.Header.Revision
 }
 
-// tree lists everything below a folder, with sizes and times of change.
+// tree lists everything below a folder, with sizes and modification times.
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	var list []string

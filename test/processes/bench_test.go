@@ -17,10 +17,9 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// BenchmarkSignalToReboot measures, under strategy reboot, the time from the
-// signal on the bus to the call at logind. Beside it, on the same bus and with
-// the same emitter and logind, goes the floor: a signal that a process answers with
-// that call and nothing else. Reported are the medians.
+// BenchmarkSignalToReboot measures, under strategy reboot, the time from the signal on the bus to the call at
+// logind. It also measures the floor, on the same bus and with the same emitter and logind: a process that answers
+// a signal with that call and nothing else. It reports the medians.
 func BenchmarkSignalToReboot(b *testing.B) {
 	h := startHost(b, "")
 	h.awaitIdle()
@@ -56,7 +55,7 @@ func BenchmarkSignalToReboot(b *testing.B) {
 		h.awaitIdle()
 	}
 	b.StopTimer()
-	b.ReportMetric(0, "ns/op") // has the way back in it
+	b.ReportMetric(0, "ns/op") // includes the way back to idle
 	b.ReportMetric(milliseconds(median(floor)), "floor-ms")
 	b.ReportMetric(milliseconds(median(product)), "ms")
 	b.ReportMetric(float64(median(product))/float64(median(floor)), "ratio")
@@ -69,9 +68,8 @@ func median(d []time.Duration) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// BenchmarkIdleMemory measures what a daemon takes that has given a slot back
-// and idles since, under etcd-lock: anonymous and resident memory in KiB, once
-// they stand still, and how often its threads were woken since, per minute.
+// BenchmarkIdleMemory measures a daemon that has released a slot under etcd-lock and idles since: anonymous and
+// resident memory in KiB, once they no longer change, and wakeups of its threads per minute.
 func BenchmarkIdleMemory(b *testing.B) {
 	g := newGroup(b, sharedEtcd(b, etcdtest.Newest))
 	var anonymous, resident, wakeups []int
@@ -121,7 +119,7 @@ func threadWakeups(b *testing.B, pid int) int {
 	return n
 }
 
-// number finds the number after a key at the beginning of a line.
+// number returns the number after a key at the beginning of a line.
 func number(b *testing.B, path, key string) int {
 	b.Helper()
 	data, err := os.ReadFile(path)

@@ -11,7 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// And it does not spin, as 0.7 did.
+// The daemon exits instead of spinning, as 0.7 did.
 func TestBusKilledEndsTheDaemonOnceForSystemdToRestartIt(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -21,15 +21,15 @@ func TestBusKilledEndsTheDaemonOnceForSystemdToRestartIt(t *testing.T) {
 	h.wantExit(1)
 	h.awaitLog("level=ERROR", "locksmithd ends", "the connection to the system bus is lost")
 	if n := h.logged("level=ERROR"); n != 1 {
-		t.Errorf("it logged %d errors", n)
+		t.Errorf("the daemon logged %d errors, want 1", n)
 	}
-	// Whole seconds are what a loop burns, and starting takes a fraction of one.
+	// A busy loop takes whole seconds of CPU time, a start only a fraction of one.
 	var exit *exec.ExitError
 	if !errors.As(h.Daemon().Err(), &exit) {
-		t.Fatal("it did not fail")
+		t.Fatal("the daemon did not fail")
 	}
 	if cpu := exit.UserTime() + exit.SystemTime(); cpu > 5*time.Second {
-		t.Errorf("it used the CPU for %v", cpu)
+		t.Errorf("the daemon used %v of CPU time", cpu)
 	}
 	h.restartBus()
 	h.start()
@@ -39,8 +39,8 @@ func TestBusKilledEndsTheDaemonOnceForSystemdToRestartIt(t *testing.T) {
 	g.awaitHolders(h.id)
 }
 
-// The same with a slot held: nobody can say whether the host is going down, so
-// the slot is kept, and the next daemon goes on with it.
+// Without the bus the daemon cannot know whether the host is going down, so it keeps the slot, and the next daemon
+// continues with it.
 func TestBusKilledWhileHoldingTheLockKeepsItForTheNextStart(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -56,18 +56,17 @@ func TestBusKilledWhileHoldingTheLockKeepsItForTheNextStart(t *testing.T) {
 	})
 }
 
-// And with a wait for a slot under way.
 func TestBusKilledWhileWaitingForTheLockEndsTheDaemon(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startWaiting(t, g, g.conf())
 	must.Do(t, h.Bus.Kill())
 	h.wantExit(1)
-	g.wantNever("it took a slot", holds(h.id))
+	g.wantNever("the host took a slot", holds(h.id))
 }
 
-// Without a bus at start there is nothing to do but to say so and be started again.
-func TestBusAbsentAtStartIsAFailureThatNamesIt(t *testing.T) {
+// Without a bus the daemon can only report that and be restarted.
+func TestBusAbsentAtStartIsAnErrorThatNamesTheBus(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
 	must.Do(t, h.Bus.Kill())
@@ -81,8 +80,8 @@ func TestBusAbsentAtStartIsAFailureThatNamesIt(t *testing.T) {
 	h.awaitIdle()
 }
 
-// The bus drops one of the daemon's connections, and stays. Which one it is makes no
-// difference: the next start goes on.
+// The bus drops one of the daemon's connections but keeps running. The daemon ends, whichever connection it is,
+// and the next start continues.
 func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
 	t.Parallel()
 	for i, name := range []string{"for signals", "for calls"} {
@@ -95,13 +94,13 @@ func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
 			h.start()
 			h.awaitStatus("users are logged in")
 			if n := proxy.count(); n != 2 {
-				t.Fatalf("it has %d connections to the bus, not 2", n)
+				t.Fatalf("the daemon has %d connections to the bus, want 2", n)
 			}
 			proxy.cut(i)
 			h.wantExit(1)
 			h.awaitLog("level=ERROR", "locksmithd ends", "the connection to the system bus is lost")
 			if n := h.logged("level=ERROR"); n != 1 {
-				t.Errorf("it logged %d errors", n)
+				t.Errorf("the daemon logged %d errors, want 1", n)
 			}
 			must.Do(t, h.Logind.SetSessions())
 			h.start()

@@ -15,7 +15,7 @@ import (
 // newProxiedHost makes a host whose locksmithd reaches the bus through a proxy.
 func newProxiedHost(t *testing.T, conf string) (*host, *busProxy) {
 	t.Helper()
-	// Not below the test's own folder: the path of a socket has 108 bytes at most.
+	// The path of a socket has at most 108 bytes, and the test's own folder has a longer one.
 	dir, err := os.MkdirTemp("", "calls")
 	must.Do(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -46,11 +46,11 @@ func newProxiedHost(t *testing.T, conf string) (*host, *busProxy) {
 	return h, p
 }
 
-// busProxy passes connections on to a bus, and can cut each by itself.
+// busProxy carries connections to a bus, and can cut each one.
 type busProxy struct {
 	running sync.WaitGroup
 	mu      sync.Mutex
-	cuts    []func() // of the connections, as they came
+	cuts    []func() // end a connection each
 }
 
 // join copies both ways until either side ends.
@@ -70,21 +70,21 @@ func (p *busProxy) join(near, far net.Conn) {
 	}
 }
 
-// count returns how many connections there were.
+// count returns the number of connections so far.
 func (p *busProxy) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.cuts)
 }
 
-// cut ends the connection that came as number i, from 0.
+// cut ends connection i, counted from 0.
 func (p *busProxy) cut(i int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cuts[i]()
 }
 
-// close ends all connections, once no more can come, and waits for what copies.
+// close ends all connections, once no new ones can come, and waits for the copying to end.
 func (p *busProxy) close() {
 	for i := range p.count() {
 		p.cut(i)

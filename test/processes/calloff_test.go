@@ -10,14 +10,14 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// callOff does what systemd does once the daemon has ended.
+// callOff runs the command that systemd runs after the daemon has ended.
 func (h *host) callOff() result {
 	h.t.Helper()
 	return h.run(locksmithd(), "--call-off")
 }
 
 // However a daemon ends, it leaves no reboot behind.
-func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
+func TestRebootScheduledByAnEndedDaemonIsCalledOff(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*host){
 		"killed": func(h *host) { h.Daemon().Kill() },
@@ -34,7 +34,7 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 			h.awaitSchedule()
 			end(h)
 			if s := h.Logind.Shutdown(); s.Type == "" {
-				t.Fatal("it is called off already")
+				t.Fatal("the reboot is called off already")
 			}
 			if r := h.callOff(); r.status != 0 || !strings.Contains(r.stderr, "is called off") {
 				t.Errorf("%+v", r)
@@ -43,7 +43,7 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 				t.Errorf("%+v is still scheduled", s)
 			}
 			g.wantHeldThroughout(h.id)
-			// That was no user.
+			// The next daemon does not take that for a cancellation by a user.
 			h.start()
 			h.awaitSchedule()
 			h.awaitStatus("users are logged in")
@@ -67,7 +67,7 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		if s := h.Logind.Shutdown(); s.Type == "" {
-			t.Error("it is called off")
+			t.Error("the reboot is called off")
 		}
 	})
 	t.Run("another daemon runs", func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestWhatAnEndedDaemonHasScheduledIsCalledOff(t *testing.T) {
 		h.start()
 		h.awaitSchedule() // the next daemon calls it off
 	})
-	// A failure would have systemd start the daemon for ever, also with the strategy "off".
+	// A failure would make systemd restart the daemon for ever, even with the strategy "off".
 	t.Run("the file cannot be understood", func(t *testing.T) {
 		t.Parallel()
 		h := newHost(t, "")

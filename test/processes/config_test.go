@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// What counts is where the daemon takes its slot.
+// The group in which the daemon takes its slot shows which setting applies.
 func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
 	t.Parallel()
 	const usr, etc, env, flag = "usr", "etc", "env", "flag"
@@ -58,7 +58,7 @@ func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
 	}
 }
 
-// All are used; one dash or two, with = or without.
+// All endpoints are used, with one dash or two, with = or without.
 func TestEndpointGivenTwiceIsUsedTwice(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -77,8 +77,8 @@ func TestEndpointGivenTwiceIsUsedTwice(t *testing.T) {
 	}
 }
 
-// The file as the transpiler of Container Linux Configs writes it: blank line
-// first, no newline at the end, other programs' settings in between.
+// The file as the transpiler of Container Linux Configs writes it: with a blank first line, without a final
+// newline, and with settings of other programs in between.
 func TestUpdateConfOfTheTranspilerIsUnderstood(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Oldest)
@@ -97,8 +97,8 @@ LOCKSMITHD_ENDPOINT="`+s.Endpoint()+`,http://127.0.0.1:1"`)
 	g.awaitHolders(h.id)
 }
 
-// The older names of the window's settings.
-func TestOldWindowVariablesCount(t *testing.T) {
+// The window's settings have older names, which count too.
+func TestOldNamesOfTheWindowSettingsCount(t *testing.T) {
 	t.Parallel()
 	old := strings.NewReplacer("LOCKSMITHD_REBOOT_WINDOW_START", "REBOOT_WINDOW_START", "LOCKSMITHD_REBOOT_WINDOW_LENGTH", "REBOOT_WINDOW_LENGTH")
 	h := startPending(t, old.Replace(updateconf.ShutWindow()))
@@ -106,8 +106,8 @@ func TestOldWindowVariablesCount(t *testing.T) {
 	h.wantNoReboot()
 }
 
-// What was meant as a setting and is none does not count, and is said.
-func TestLineThatOnlyLooksLikeASettingIsWarnedAbout(t *testing.T) {
+// A line that looks like a setting but is not one has no effect, and causes a warning.
+func TestLineThatOnlyLooksLikeASettingCausesAWarning(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "GROUP=stable\nREBOOT-STRATEGY=off\n"+updateconf.ShutWindow(), withEnv("LOCKSMITH_STRATEGY=off"))
 	h.awaitLog("level=WARN", "update.conf:2: ", "does not set REBOOT_STRATEGY: write REBOOT_STRATEGY=VALUE")

@@ -13,8 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// It has the same three lines in every state.
-func TestCoordinatorFileTellsTheState(t *testing.T) {
+// The file has the same three lines in every state.
+func TestCoordinatorFileShowsTheState(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	p := etcdtest.MustProxy(t, sharedEtcd(t, etcdtest.Newest))
@@ -43,7 +43,7 @@ func TestCoordinatorFileTellsTheState(t *testing.T) {
 	h.terminate()
 }
 
-// The lock on the file is not dropped while the file is replaced.
+// The lock on the file is never dropped while the file is replaced.
 func TestCoordinatorFileIsLockedThroughout(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -80,18 +80,17 @@ func TestCoordinatorFileIsLockedThroughout(t *testing.T) {
 	h.wantCoordinator("reboot", "rebooting")
 	close(stop)
 	if n := <-done; n > 0 {
-		t.Errorf("somebody else could lock the file %d times", n)
+		t.Errorf("another process could lock the file %d times", n)
 	}
 	h.terminate()
-	// This is how it looks when nobody holds it.
+	// Without the daemon the lock is free.
 	if got, err := flock(h.coordinatorPath()); !got || err != nil {
 		t.Errorf("the file cannot be locked after the daemon's end: %v", err)
 	}
 }
 
-// flock tries to lock the file that the path names, as another coordinator
-// would, and lets go of it at once. A lock on a file that has lost the name meanwhile
-// counts for nothing.
+// flock tries to lock the file at a path, as another coordinator would, and releases the lock at once. A lock on a
+// file that has lost the path meanwhile does not count.
 func flock(path string) (bool, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -112,7 +111,7 @@ func flock(path string) (bool, error) {
 	return err == nil && os.SameFile(mine, there), err
 }
 
-// It cannot start while another coordinator holds the file.
+// A daemon does not start while another coordinator holds the file.
 func TestSecondCoordinatorIsRefusedAndTheFirstUnharmed(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")

@@ -1,11 +1,10 @@
-// Package processes has no code, only tests: of the real programs, each a process as
-// on a host, against real etcd processes (of every version that is supported)
-// and a real dbus-daemon on which update_engine and logind
-// follow a script.
+// Package processes tests the real programs, each as a process on a simulated host. It has no code of its own.
 //
-// What only a process can show belongs here: exit statuses, files, signals,
-// connections, what survives a kill. Every combination of states is the
-// business of the tests of package daemon. No test here sleeps: each waits for
-// a condition, with a deadline that only a broken program meets. That something
-// does not happen is shown by something later that does.
+// The programs run against real etcd processes of every supported version, and on a real dbus-daemon with a
+// scripted update_engine and logind.
+//
+// Tests belong here if only a process can show their subject: exit statuses, files, signals, connections, what
+// survives a kill. Combinations of states are tested in package policy. No test here sleeps: each waits for a
+// condition, with a deadline that only a broken program reaches. To show that something does not happen, a test
+// waits for a later event that does.
 package processes

@@ -8,16 +8,15 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// GetStatus tells it; there may be no signal any more.
+// The daemon learns it from GetStatus, since there may be no further signal.
 func TestRebootPendingAtStart(t *testing.T) {
 	t.Parallel()
 	h := startPending(t, "")
 	if call := h.awaitReboot(); call.Interactive {
-		t.Error("logind was told that it may ask somebody for a password")
+		t.Error("logind may ask a user for a password")
 	}
 }
 
-// By signal, as it comes to be while the daemon runs.
 func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")
@@ -37,7 +36,7 @@ func TestOnlyUpdatedNeedRebootMeansThatARebootIsPending(t *testing.T) {
 	}
 }
 
-// GetStatus goes on to answer idle, and that takes nothing back.
+// GetStatus still answers idle, which withdraws nothing.
 func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -51,7 +50,7 @@ func TestSendNeedRebootCountsWhileUpdateEngineIsIdle(t *testing.T) {
 	})
 }
 
-// This is what send-need-reboot of 0.7 emits, from a connection of its own.
+// send-need-reboot of 0.7 emits this, from a connection of its own.
 func TestNeedRebootSignalWithZerosAndEmptyStringsCounts(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")
@@ -62,8 +61,8 @@ func TestNeedRebootSignalWithZerosAndEmptyStringsCounts(t *testing.T) {
 	h.awaitReboot()
 }
 
-// Only update_engine, root and configured groups are believed.
-func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
+// Only update_engine, root and the configured groups are trusted.
+func TestSignalOfAnotherUserIsIgnored(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
 	h.write("etc/group", "root:x:0:\nwheel:x:4711:\nsudo:x:4712:nobody\nusers:x:100:\n")
@@ -72,36 +71,36 @@ func TestSignalOfAnotherUserIsNotBelieved(t *testing.T) {
 	stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, bustest.Nobody, 100)
 	must.Do(t, stranger.EmitStatus(needReboot))
 	h.awaitLog("level=WARN", "ignoring a status signal", "uid 65534")
-	// To these connections alone, past their match rules; they are the third and fourth on the bus.
+	// To these two connections, past their match rules. They are the third and fourth on the bus.
 	const signals, calls = ":1.2", ":1.3"
 	must.Do(t, stranger.SendStatus(signals, needReboot))
 	must.Do(t, stranger.SendStatus(calls, needReboot))
 	must.Do(t, stranger.EmitStatus(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "forged"}))
-	// A believed one later proves that these did nothing.
+	// A trusted signal later shows that these had no effect.
 	must.Do(t, h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "genuine"}))
 	if call := h.awaitReboot(); call.Sender != calls {
-		t.Errorf("locksmithd calls as %s, and hears signals as the one before", call.Sender)
+		t.Errorf("locksmithd calls from connection %s, want %s", call.Sender, calls)
 	}
 	h.awaitStatus("for version genuine")
 	if h.logged("from=idle") != 1 || h.logged("from=idle", "genuine") != 1 {
-		t.Error("it was not the believed signal that made it leave idle")
+		t.Error("the daemon left idle for another signal than the trusted one")
 	}
 }
 
-// The groups are wheel and sudo, or those that are set.
-func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
+// The groups are wheel and sudo, or those in the configuration.
+func TestMemberOfATriggerGroupIsTrusted(t *testing.T) {
 	t.Parallel()
 	const wheel, sudo, operators = 4711, 4712, 4713
 	for name, test := range map[string]struct {
-		conf     string
-		gid      uint32
-		groups   []uint32
-		believed bool
+		conf    string
+		gid     uint32
+		groups  []uint32
+		trusted bool
 	}{
-		"wheel":                      {gid: bustest.Nobody, groups: []uint32{100, wheel}, believed: true},
-		"sudo as primary group":      {gid: sudo, believed: true},
+		"wheel":                      {gid: bustest.Nobody, groups: []uint32{100, wheel}, trusted: true},
+		"sudo as primary group":      {gid: sudo, trusted: true},
 		"another group":              {gid: bustest.Nobody, groups: []uint32{operators}},
-		"another group that is set":  {conf: "LOCKSMITHD_TRIGGER_GROUPS=operators\n", gid: bustest.Nobody, groups: []uint32{operators}, believed: true},
+		"another group that is set":  {conf: "LOCKSMITHD_TRIGGER_GROUPS=operators\n", gid: bustest.Nobody, groups: []uint32{operators}, trusted: true},
 		"wheel when others are set":  {conf: "LOCKSMITHD_TRIGGER_GROUPS=operators\n", gid: wheel},
 		"sudo when only root is set": {conf: "LOCKSMITHD_TRIGGER_GROUPS=root\n", gid: sudo},
 	} {
@@ -113,7 +112,7 @@ func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
 			h.awaitIdle()
 			stranger := bustest.For(t).Stranger(h.Bus, bustest.Nobody, test.gid, test.groups...)
 			must.Do(t, stranger.EmitStatus(needReboot))
-			if test.believed {
+			if test.trusted {
 				h.awaitReboot()
 				return
 			}
@@ -124,7 +123,7 @@ func TestMemberOfATriggerGroupIsBelieved(t *testing.T) {
 	}
 }
 
-// A group that SIGHUP brings is believed from then on.
+// A group that SIGHUP adds is trusted from then on.
 func TestTriggerGroupsChangeWithTheConfiguration(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "LOCKSMITHD_TRIGGER_GROUPS=root\n")
@@ -160,7 +159,7 @@ func TestMalformedSignalsAreIgnored(t *testing.T) {
 	must.Do(t, h.Engine.Announce(bustest.Status{Operation: need, NewVersion: "well-formed"}))
 	h.awaitReboot()
 	if h.logged("from=idle") != 1 || h.logged("from=idle", "well-formed") != 1 {
-		t.Error("it was not the well-formed signal that made it leave idle")
+		t.Error("the daemon left idle for another signal than the well-formed one")
 	}
 }
 
@@ -171,12 +170,12 @@ func TestUpdateEngineAbsentAtStartIsWaitedFor(t *testing.T) {
 	h.start()
 	h.awaitIdle()
 	h.wantNoReboot()
-	h.Engine.Set(needReboot) // it says nothing: the daemon has to ask it
+	h.Engine.Set(needReboot) // without a signal: the daemon has to ask
 	must.Do(t, h.Engine.Appear())
 	h.awaitReboot()
 }
 
-// The same with a slot to give back: that does not wait for update_engine for ever.
+// A slot that has to be released does not wait for update_engine for ever.
 func TestUpdateEngineAbsentKeepsNoSlot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -189,7 +188,7 @@ func TestUpdateEngineAbsentKeepsNoSlot(t *testing.T) {
 	h.awaitIdle()
 }
 
-// update_engine does not answer; its signals still count.
+// update_engine does not answer, but its signals count.
 func TestSilentUpdateEngineStillSignals(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")

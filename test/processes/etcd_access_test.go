@@ -41,8 +41,7 @@ func TestEtcdWithTLS(t *testing.T) {
 	}
 }
 
-// A certificate that etcd does not take is put right without a restart: the
-// files are read anew.
+// A certificate that etcd rejects is replaced without a restart: the daemon reads the files again.
 func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	ca, foreign := etcdtest.MustCA(t), etcdtest.MustCA(t)
@@ -58,7 +57,7 @@ func TestEtcdThatDoesNotTakeTheCertificateIsWaitedFor(t *testing.T) {
 	g.awaitHolders(h.id)
 }
 
-// The password is in no log and no status.
+// The password appears neither in the log nor in the status.
 func TestEtcdWithUserAndPassword(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {

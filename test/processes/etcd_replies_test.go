@@ -14,7 +14,7 @@ var lostReplies = map[string]etcdtest.Fault{
 	"silence":         etcdtest.WithholdReply,
 }
 
-// Holding already is success.
+// The host already holds the slot, which is success.
 func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
 	t.Parallel()
 	for name, fault := range lostReplies {
@@ -40,7 +40,7 @@ func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
 	}
 }
 
-// The same for an unlock: nothing held is what was wanted.
+// The host no longer holds a slot, which is success.
 func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
 	t.Parallel()
 	for name, fault := range lostReplies {
@@ -57,7 +57,7 @@ func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
 				g.awaitHolders()
 				h.awaitIdle()
 				g.wantNever("a slot too many", func(s semaphore) bool { return s.Semaphore > 1 })
-				// And it works on.
+				// The lock still works.
 				h.announce()
 				h.awaitReboot()
 				g.awaitHolders(h.id)
@@ -66,9 +66,8 @@ func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
 	}
 }
 
-// A daemon is killed with the transaction that takes its slot on the way, and the
-// transaction happens once the next one has found that nothing is held: that would
-// be a slot that nobody knows of.
+// A daemon is killed while the transaction that takes its slot is under way. If the transaction happened after the
+// next daemon has found that it holds nothing, no host would know of the slot.
 func TestTransactionOfAKilledDaemonCannotHappenLater(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -89,7 +88,7 @@ func TestTransactionOfAKilledDaemonCannotHappenLater(t *testing.T) {
 	g.wantNever("a holder", func(s semaphore) bool { return len(s.Holders) > 0 })
 }
 
-// etcd without room for more answers so, and is waited for.
+// An etcd without space refuses writes; the host waits until it has space again.
 func TestEtcdWithoutSpaceIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -107,7 +106,7 @@ func TestEtcdWithoutSpaceIsWaitedFor(t *testing.T) {
 	g.awaitHolders(h.id)
 }
 
-// Every request has a deadline, and another endpoint is tried.
+// Every request has a deadline, after which the client tries another endpoint.
 func TestSilentFirstEndpointIsPassedOver(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -120,9 +119,8 @@ func TestSilentFirstEndpointIsPassedOver(t *testing.T) {
 	})
 }
 
-// And with no other endpoint it is no hang: the daemon says what is the matter,
-// and ends when it is told to.
-func TestSilentOnlyEndpointIsNoHang(t *testing.T) {
+// Without another endpoint the daemon reports the problem, and still ends on SIGTERM.
+func TestSilentOnlyEndpointDoesNotHangTheDaemon(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	silent := etcdtest.MustProxy(t, sharedEtcd(t, etcdtest.Newest))

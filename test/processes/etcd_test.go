@@ -8,14 +8,13 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// The daemon stays up, retries, says so in its status, and goes on once etcd is
-// there.
+// The daemon keeps running, retries, reports that in its status, and continues once etcd is up.
 func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
-		g.lock(h.id) // from before
+		g.lock(h.id) // from before the boot
 		h.Engine.Set(needReboot)
 		s.Kill()
 		h.start()
@@ -27,12 +26,12 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		h.awaitReboot()
 		g.awaitHolders(h.id)
 		if history := g.seen(); len(history) != 3 || len(history[1].Holders) != 0 {
-			t.Errorf("the slot from before was not given back first: %v", history)
+			t.Errorf("the slot from before the boot was not released first: %v", history)
 		}
 	})
 }
 
-// etcd is killed while a host waits for a slot, and comes back.
+// etcd is killed while a host waits for a slot, and is started again.
 func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
@@ -49,7 +48,7 @@ func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
 	})
 }
 
-// etcd is killed with the transaction that takes the slot on its way.
+// etcd is killed while the transaction that takes the slot is under way.
 func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
@@ -70,8 +69,8 @@ func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 	})
 }
 
-// A host is cut off from etcd while what it waits for happens, and when it is back
-// etcd does not know of that change any more: it has to look, for nobody tells it.
+// A host is cut off from etcd while the change that it waits for happens. When it is back, etcd has compacted that
+// change, so the host has to read instead of relying on events.
 func TestEtcdCompactedWhileAWaitingHostIsCutOff(t *testing.T) {
 	t.Parallel()
 	for name, behind := range map[string]bool{"first in the queue": false, "behind another": true} {
@@ -100,7 +99,7 @@ func TestEtcdCompactedWhileAWaitingHostIsCutOff(t *testing.T) {
 					ahead.reboot()
 				}
 				g.awaitHolders()
-				later, err := g.client.Put(soon(t), "unrelated", "") // for a change at the very revision would be told
+				later, err := g.client.Put(soon(t), "unrelated", "") // an event at the compacted revision itself would still arrive
 				must.Do(t, err)
 				_, err = g.client.Compact(soon(t), later.Header.Revision)
 				must.Do(t, err)
@@ -112,14 +111,14 @@ func TestEtcdCompactedWhileAWaitingHostIsCutOff(t *testing.T) {
 	}
 }
 
-// etcd stands still (SIGSTOP) while a host waits, and goes on.
+// etcd is stopped (SIGSTOP) while a host waits, and continues.
 func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startWaiting(t, g, g.conf())
 		must.Do(t, s.Pause(soon(t)))
-		h.awaitStatus("waiting for a slot", s.Endpoint()) // it has noticed
+		h.awaitStatus("waiting for a slot", s.Endpoint()) // the host has noticed
 		must.Do(t, s.Resume(soon(t)))
 		g.unlock("other")
 		h.awaitReboot()
@@ -127,8 +126,7 @@ func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 	})
 }
 
-// etcd stands still with the transaction that takes the slot on its way: it may
-// happen later, and does.
+// etcd is stopped while the transaction that takes the slot is under way: the transaction happens later.
 func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
@@ -156,7 +154,7 @@ func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
 	})
 }
 
-// etcd is down when a host that has rebooted wants to give its slot back.
+// etcd is down when a host that has rebooted wants to release its slot.
 func TestEtcdDownAfterTheRebootDelaysTheRelease(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})

@@ -10,9 +10,8 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// roll reboots a fleet for one update and returns the most hosts that were ever
-// down at once. Where together is set, hosts go down only once so many have
-// asked to.
+// roll reboots a fleet for one update and returns how many hosts were down at once at most. If together is not 0,
+// hosts go down only when so many have asked to.
 func roll(t *testing.T, s *etcdtest.Server, n, slots, together int) int {
 	t.Helper()
 	g := newGroup(t, s)
@@ -37,7 +36,7 @@ func roll(t *testing.T, s *etcdtest.Server, n, slots, together int) int {
 		select {
 		case <-h.Logind.Reboots():
 		case <-deadline:
-			return fmt.Errorf("host %s was left behind", h.id)
+			return fmt.Errorf("host %s did not reboot", h.id)
 		}
 		mu.Lock()
 		down++
@@ -49,7 +48,7 @@ func roll(t *testing.T, s *etcdtest.Server, n, slots, together int) int {
 		select {
 		case <-enough:
 		case <-deadline:
-			return fmt.Errorf("host %s was alone in going down", h.id)
+			return fmt.Errorf("host %s asked to go down, but too few others did", h.id)
 		}
 		if err := h.Halt(); err != nil {
 			return err
@@ -83,7 +82,7 @@ func roll(t *testing.T, s *etcdtest.Server, n, slots, together int) int {
 		}
 	}
 	g.wantNever("more holders than slots", func(s semaphore) bool { return len(s.Holders) > slots })
-	g.wantNever("the document contradicts itself", func(s semaphore) bool {
+	g.wantNever("the document is inconsistent", func(s semaphore) bool {
 		return s.Max != slots || s.Semaphore != slots-len(s.Holders)
 	})
 	return most

@@ -19,7 +19,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// group is one lock, looked at from the outside: every change of its document.
+// group is one lock, seen from outside: it records every change of the document.
 type group struct {
 	t        testing.TB
 	client   *clientv3.Client
@@ -28,12 +28,12 @@ type group struct {
 	prefix   string
 
 	mu       sync.Mutex
-	history  []semaphore // a document that is not readable counts as the zero semaphore
-	revision int64       // of the last of them
+	history  []semaphore // the zero semaphore stands for an unreadable document
+	revision int64       // of the last state
 	changed  chan struct{}
 }
 
-// watchGroup follows a group's lock from its beginning; "" is the default group.
+// watchGroup watches the lock of a group from its first change; "" is the default group.
 func watchGroup(t testing.TB, s *etcdtest.Server, name string) *group {
 	t.Helper()
 	client, err := s.Client()
@@ -64,7 +64,7 @@ func watchGroup(t testing.TB, s *etcdtest.Server, name string) *group {
 	return g
 }
 
-// newGroup follows a lock that is the test's alone.
+// newGroup watches a lock that only this test uses.
 func newGroup(t testing.TB, s *etcdtest.Server) *group {
 	t.Helper()
 	return watchGroup(t, s, groupName())
@@ -84,10 +84,10 @@ func (g *group) saw(document []byte, revision int64) {
 	g.changed = make(chan struct{})
 }
 
-// conf is an update.conf that uses the lock.
+// conf returns an update.conf that uses the lock.
 func (g *group) conf(more ...string) string { return g.confAt(g.endpoint, more...) }
 
-// confAt is an update.conf that reaches the lock through an endpoint.
+// confAt returns an update.conf that uses the lock through an endpoint.
 func (g *group) confAt(endpoint string, more ...string) string {
 	conf := "GROUP=stable\nREBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=" + endpoint + "\n"
 	if g.name != "" {
@@ -99,7 +99,7 @@ func (g *group) confAt(endpoint string, more ...string) string {
 	return conf
 }
 
-// seen returns every state of the document until now.
+// seen returns every state of the document so far.
 func (g *group) seen() []semaphore {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
@@ -120,7 +120,7 @@ func (g *group) await(what string, holds func(semaphore) bool) {
 	g.until(what, func() bool { return len(g.history) > 0 && holds(g.history[len(g.history)-1]) })
 }
 
-// until waits for a condition on what was seen.
+// until waits for a condition on the recorded states.
 func (g *group) until(what string, holds func() bool) {
 	g.t.Helper()
 	done := false
@@ -145,8 +145,7 @@ func (g *group) awaitHolders(ids ...string) {
 	g.await(fmt.Sprintf("the holders %v", ids), func(s semaphore) bool { return slices.Equal(s.Holders, ids) })
 }
 
-// wantHeldThroughout fails if id did not hold a slot in every state from the
-// first in which it did.
+// wantHeldThroughout fails if id has lost its slot since it first held one.
 func (g *group) wantHeldThroughout(id string) {
 	g.t.Helper()
 	history := g.seen()
@@ -156,12 +155,12 @@ func (g *group) wantHeldThroughout(id string) {
 	}
 	for _, s := range history[first:] {
 		if !slices.Contains(s.Holders, id) {
-			g.t.Fatalf("%s gave its slot back in between: %v", id, history)
+			g.t.Fatalf("%s lost its slot in between: %v", id, history)
 		}
 	}
 }
 
-// wantNever fails if a state of the document has met a condition.
+// wantNever fails if any state of the document meets a condition.
 func (g *group) wantNever(what string, holds func(semaphore) bool) {
 	g.t.Helper()
 	if history := g.seen(); slices.ContainsFunc(history, holds) {
@@ -205,8 +204,8 @@ func (g *group) wantDocument(want string) {
 	}
 }
 
-// wantRecord checks what a host has written of itself under a key, at since or after.
-// Where by is "" the key is that of its place in the queue.
+// wantRecord checks the record of a host under a key, written at since or later. With by "" the key is that of its
+// queue entry.
 func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
 	g.t.Helper()
 	hostname, err := os.Hostname()
@@ -222,7 +221,7 @@ func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
 	}
 	at, err := time.Parse(time.RFC3339, got["since"])
 	if err != nil || at.Before(since) || at.After(time.Now()) {
-		g.t.Errorf("%s is %s, and its since should be between %v and now", key, value, since)
+		g.t.Errorf("%s is %s, want its since between %v and now", key, value, since)
 	}
 	delete(got, "since")
 	random := []string{"token"}
@@ -231,7 +230,7 @@ func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
 	}
 	for _, name := range random {
 		if len(got[name]) < 26 { // 128 bits in base32
-			g.t.Errorf("%s is %s, want a random text as its %s", key, value, name)
+			g.t.Errorf("%s is %s, want a random %s", key, value, name)
 		}
 		delete(got, name)
 	}
@@ -254,7 +253,7 @@ func (g *group) keys() []string {
 	return keys
 }
 
-// record writes what a holder on this host says of itself, with a boot id.
+// record writes the record of a holder on this machine, with a boot id.
 func (g *group) record(id, bootID string) {
 	g.t.Helper()
 	hostname, err := os.Hostname()
@@ -262,7 +261,7 @@ func (g *group) record(id, bootID string) {
 	g.recordOf(id, hostname, bootID)
 }
 
-// recordOf is record, for any host.
+// recordOf writes the record of a holder on any machine.
 func (g *group) recordOf(id, hostname, bootID string) {
 	g.t.Helper()
 	g.putKey(g.prefix+"/holders/"+id, fmt.Sprintf(`{"hostname":%q,"boot_id":%q,"since":"2024-05-06T07:08:09Z","by":"locksmithd"}`, hostname, bootID))

@@ -12,10 +12,10 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// queueKey is the key of a host's place in the queue.
+// queueKey returns the key of a host's queue entry.
 func (g *group) queueKey(id string) string { return g.prefix + "/queue/" + id }
 
-// awaitKey waits until a key exists, or does not.
+// awaitKey waits until a key exists, or until it does not.
 func (g *group) awaitKey(key string, exists bool) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
@@ -45,8 +45,7 @@ func enqueue(t testing.TB, g *group, conf string) *host {
 	return h
 }
 
-// enqueueBehindOther lets "other" take the slot, and n hosts queue for it one after
-// another.
+// enqueueBehindOther gives the slot to "other", and makes n hosts queue for it one after another.
 func enqueueBehindOther(t testing.TB, g *group, n int) []*host {
 	t.Helper()
 	if !g.lock("other") {
@@ -65,8 +64,7 @@ func enqueueBehindOther(t testing.TB, g *group, n int) []*host {
 	return fleet
 }
 
-// keepAlive keeps a key's lease alive until stop is called, so that it makes no
-// difference how long a test takes.
+// keepAlive keeps a key's lease alive until stop is called, however long the test takes.
 func (g *group) keepAlive(key string) (lease clientv3.LeaseID, stop func()) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(g.t.Context())
@@ -85,8 +83,7 @@ func (g *group) keepAlive(key string) (lease clientv3.LeaseID, stop func()) {
 	return lease, cancel
 }
 
-// wantEmpty waits until nobody holds a slot, and checks that only the document is
-// left behind.
+// wantEmpty waits until no host holds a slot, and checks that only the document is left.
 func (g *group) wantEmpty() {
 	g.t.Helper()
 	g.awaitHolders()
@@ -97,8 +94,7 @@ func (g *group) wantEmpty() {
 
 func severalHolders(s semaphore) bool { return len(s.Holders) > 1 }
 
-// wantOrder checks who has held the one slot so far: one after another, and each
-// of them once.
+// wantOrder checks that the one slot has been held in this order, once by each.
 func (g *group) wantOrder(want ...string) {
 	g.t.Helper()
 	g.wantNever("two holders of one slot", severalHolders)
@@ -132,7 +128,7 @@ func (g *group) queued() []string {
 	return ids
 }
 
-// awaitQueue waits until so many hosts are in the queue.
+// awaitQueue waits until n hosts are in the queue.
 func (g *group) awaitQueue(n int) {
 	g.t.Helper()
 	must.Eventually(g.t, patience, fmt.Sprintf("a queue of %d", n), func() bool { return len(g.queued()) == n })

@@ -24,7 +24,7 @@ var (
 	needReboot = bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "4081.2.0", NewSize: 400 << 20}
 	idle       = bustest.Status{Operation: bustest.OperationIdle}
 
-	// someUser is logged in, which holds a reboot up while the lock is held.
+	// someUser is a session that delays a reboot while the lock is held.
 	someUser = bustest.Session{ID: "1", UID: 1000, Name: "user"}
 )
 
@@ -44,9 +44,8 @@ func withArgs(args ...string) option { return func(o *simhost.Options) { o.Args 
 
 func withEnv(env ...string) option { return func(o *simhost.Options) { o.Env = env } }
 
-// newHost makes a host with an update.conf. Its locksmithd does not run yet. At
-// the end of the test its log is printed if the test failed, and it must not
-// tell of a crash.
+// newHost makes a host with an update.conf. Its locksmithd does not run yet. At the end of the test newHost checks
+// that the log shows no crash, and prints the log if the test failed.
 func newHost(t testing.TB, conf string, options ...option) *host {
 	t.Helper()
 	o := simhost.Options{
@@ -86,8 +85,7 @@ func startHost(t testing.TB, conf string, options ...option) *host {
 	return h
 }
 
-// startPending makes a host whose update_engine says that a reboot is needed, and
-// starts its locksmithd.
+// startPending starts a host whose update_engine reports that a reboot is needed.
 func startPending(t testing.TB, conf string, options ...option) *host {
 	t.Helper()
 	h := newHost(t, conf, options...)
@@ -108,7 +106,7 @@ func startWaiting(t testing.TB, g *group, conf string) *host {
 	return h
 }
 
-// startHolding starts a host that holds a slot, and waits for a user to leave.
+// startHolding starts a host that holds a slot and waits for a user to leave.
 func startHolding(t testing.TB, g *group, conf string) *host {
 	t.Helper()
 	h := newHost(t, conf)
@@ -125,12 +123,11 @@ func (h *host) start() {
 	must.Do(h.t, h.Start())
 }
 
-// await waits until a condition on the host's log, status, notifications or
-// daemon holds.
+// await waits until a condition on the host's log, status, notifications or daemon holds.
 func (h *host) await(what string, holds func() bool) {
 	h.t.Helper()
 	must.Await(h.t, patience, what, func() (<-chan struct{}, bool) {
-		changed := h.Changed() // before the look, so that no change is missed
+		changed := h.Changed() // before the check, so that no change is missed
 		return changed, holds()
 	})
 }
@@ -152,11 +149,11 @@ func (h *host) logged(parts ...string) int {
 	return contains.Lines(h.Log(), parts...)
 }
 
-// noticed counts what the service manager was told, such as READY=1.
+// noticed counts a notification to the service manager, such as READY=1.
 func (h *host) noticed(notice string) int {
 	n := 0
-	for _, told := range h.Notices() {
-		if told == notice {
+	for _, sent := range h.Notices() {
+		if sent == notice {
 			n++
 		}
 	}
@@ -169,7 +166,7 @@ func (h *host) awaitIdle() {
 	h.awaitStatus("idle: no reboot is needed")
 }
 
-// announce lets update_engine need a reboot.
+// announce makes update_engine need a reboot.
 func (h *host) announce() {
 	h.t.Helper()
 	must.Do(h.t, h.Engine.Announce(needReboot))
@@ -205,7 +202,7 @@ func (h *host) signal(s syscall.Signal) {
 	must.Do(h.t, h.Daemon().Signal(s))
 }
 
-// terminate ends locksmithd as systemctl stop does, and wants it to end well.
+// terminate ends locksmithd as systemctl stop does, and checks that it exits with 0.
 func (h *host) terminate() {
 	h.t.Helper()
 	h.signal(syscall.SIGTERM)
@@ -244,8 +241,7 @@ func (h *host) bootID() string {
 
 func (h *host) coordinatorPath() string { return h.Path("run/update-engine/coordinator.conf") }
 
-// wantCoordinator checks the content of the coordinator file. It is written
-// before the status line is told.
+// wantCoordinator checks the content of the coordinator file, which is written before the status line.
 func (h *host) wantCoordinator(strategy, state string) {
 	h.t.Helper()
 	got, err := os.ReadFile(h.coordinatorPath())
@@ -255,13 +251,13 @@ func (h *host) wantCoordinator(strategy, state string) {
 	}
 }
 
-// result is what a program that has ended left.
+// result is the outcome of a program that has ended.
 type result struct {
 	stdout, stderr string
 	status         int
 }
 
-// run runs a program on the host until its end, beside its locksmithd.
+// run runs a program on the host, beside its locksmithd, until it ends.
 func (h *host) run(program string, args ...string) result {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
@@ -274,7 +270,7 @@ func (h *host) run(program string, args ...string) result {
 	return result{stdout.String(), stderr.String(), proc.ExitStatus(err)}
 }
 
-// ctl runs locksmithctl on the host and wants it to succeed.
+// ctl runs locksmithctl on the host and requires success.
 func (h *host) ctl(args ...string) {
 	h.t.Helper()
 	if r := h.run(locksmithctl(), args...); r.status != 0 {
@@ -282,10 +278,10 @@ func (h *host) ctl(args ...string) {
 	}
 }
 
-// groupName returns the name of a lock's group that is this test's alone.
+// groupName returns a name for a group that only one test uses.
 func groupName() string { return "e2e-" + strings.ToLower(rand.Text()[:12]) }
 
-// someBackup is at work, and asks for the host to stay up.
+// someBackup is an inhibitor that blocks shutdowns.
 var someBackup = bustest.Inhibitor{Who: "rsync", Why: "unattended backup"}
 
 // awaitSchedule waits until a reboot is scheduled with logind.
@@ -296,7 +292,7 @@ func (h *host) awaitSchedule() bustest.Shutdown {
 
 const accessDenied = "org.freedesktop.DBus.Error.AccessDenied"
 
-// restartBus brings a bus back that was killed, with all that was on it.
+// restartBus starts a bus again that was killed, with all its peers.
 func (h *host) restartBus() {
 	h.t.Helper()
 	must.Do(h.t, h.Bus.Restart())

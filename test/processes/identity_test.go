@@ -12,8 +12,8 @@ import (
 
 const productUUID = "sys/class/dmi/id/product_uuid"
 
-// holdAs makes a host with a name and, unless it is "", a UUID of its hardware, and has it reboot: it is
-// about to go down, and holds a slot.
+// holdAs makes a host with a name and, unless it is "", a hardware UUID, and makes it reboot: it is about to go
+// down, and holds a slot.
 func holdAs(t *testing.T, g *group, name, uuid string) *host {
 	t.Helper()
 	h := newHost(t, g.conf())
@@ -28,11 +28,11 @@ func holdAs(t *testing.T, g *group, name, uuid string) *host {
 	return h
 }
 
-func TestHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
+func TestHostRenamedByItsRebootReleasesItsSlot(t *testing.T) {
 	t.Parallel()
 	for what, test := range map[string]struct {
 		uuid     string
-		volatile bool // nothing below /var outlives the reboot
+		volatile bool // /var is empty after the reboot
 	}{
 		"VM":                             {uuid: "4c4c4544-0034-4a10-8053-b7c04f4e3332"},
 		"board with a disk":              {},
@@ -57,7 +57,7 @@ func TestHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
 	}
 }
 
-// And its locksmithctl knows it as well.
+// locksmithctl recognizes the renamed host too.
 func TestRenamedHostIsUnlockedByHand(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -69,8 +69,8 @@ func TestRenamedHostIsUnlockedByHand(t *testing.T) {
 	g.awaitHolders()
 }
 
-// Neither is known: the message says that only the names were, and what to do.
-func TestHostThatIsKnownByItsNameAloneIsTakenForAnother(t *testing.T) {
+// Neither hardware nor disk is known. The message says that only the names were compared, and what to do.
+func TestRenamedHostWithoutOtherIdentityCountsAsAnother(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := holdAs(t, g, "web-1", "")
@@ -84,13 +84,13 @@ func TestHostThatIsKnownByItsNameAloneIsTakenForAnother(t *testing.T) {
 	h.awaitIdle()
 }
 
-// A host was made from the image of one, or is a copy of its disk. The one's slot is left alone, by the
-// daemon and by the commands that mean this host.
+// A host was made from the image of another, or is a copy of its disk. The daemon, and the commands that act on
+// this host, leave the slot of the other host alone.
 func TestCloneLeavesTheSlotAlone(t *testing.T) {
 	t.Parallel()
 	for what, test := range map[string]struct {
 		name, uuid, apart string
-		disk              bool // is a copy, of when an earlier slot was held
+		disk              bool // is a copy from the time of an earlier slot
 	}{
 		"with the name of the image": {"web-1", "2b7e1516-28ae-4d2a-abf7-158809cf4f3c", "hardware", false},
 		"with a name of its own":     {"web-2", "2b7e1516-28ae-4d2a-abf7-158809cf4f3c", "hardware and name", false},
@@ -135,7 +135,7 @@ func TestCloneLeavesTheSlotAlone(t *testing.T) {
 	}
 }
 
-// A disk that cannot be written costs a warning and the token.
+// A disk that cannot be written costs the token, with a warning.
 func TestHostThatCannotWriteATokenReboots(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

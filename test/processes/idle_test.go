@@ -8,7 +8,7 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// The daemon is connected to etcd only while it needs it.
+// The daemon is connected to etcd only while it needs etcd.
 func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -21,13 +21,13 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	g.awaitHolders()
 	disconnected(t, p)
 	if p.Accepted() == 0 {
-		t.Fatal("it was never connected")
+		t.Fatal("the daemon was never connected")
 	}
 	h.terminate()
-	h.start() // with no slot to give back
+	h.start() // with no slot to release
 	h.awaitIdle()
 	disconnected(t, p)
-	// What does not concern etcd leads to no connection.
+	// Events that do not concern etcd cause no connection.
 	for range 3 {
 		must.Do(t, h.Engine.Announce(idle))
 	}
@@ -41,23 +41,22 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	must.Do(t, h.Engine.Announce(idle))
 	h.awaitIdle()
 	if now := p.Accepted(); now != at {
-		t.Errorf("it made %d connections while it waited for the window", now-at)
+		t.Errorf("the daemon made %d connections while it waited for the window", now-at)
 	}
-	// It is connected while it waits for a slot, and no longer than that.
+	// The daemon is connected exactly while it waits for a slot.
 	g.lock("other")
 	h.reload(g.confAt(p.Endpoint()))
 	h.announce()
 	h.awaitStatus("waiting for a slot", "held by other")
 	if p.Connections() == 0 {
-		t.Error("it waits without a connection")
+		t.Error("the daemon waits without a connection")
 	}
 	must.Do(t, h.Engine.Announce(idle))
 	h.awaitIdle()
 	disconnected(t, p)
 }
 
-// disconnected waits until the proxy has seen the end of every connection,
-// which it does soon after.
+// disconnected waits until the proxy has seen the end of every connection, which comes soon after its cause.
 func disconnected(t *testing.T, p *etcdtest.Proxy) {
 	t.Helper()
 	must.Eventually(t, patience, "no connection to etcd", func() bool { return p.Connections() == 0 })

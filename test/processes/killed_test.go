@@ -7,7 +7,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// A daemon that is killed between lock and reboot goes on where it was.
+// A daemon that is killed between lock and reboot continues after a restart.
 func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ hold, release func(h *host) error }{
@@ -41,7 +41,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 				h.Daemon().Kill()
 				must.Do(t, test.release(h))
 				h.start()
-				if name == "while logind hangs" { // it has gone on meanwhile
+				if name == "while logind hangs" { // which has carried the call out meanwhile
 					h.awaitStatus("a slot is held; logind has not answered a call, and may carry it out until")
 				} else {
 					h.awaitReboot()
@@ -55,7 +55,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 	}
 }
 
-// And when the update has gone meanwhile, the slot goes too.
+// If the update was withdrawn meanwhile, the daemon releases the slot.
 func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -69,8 +69,8 @@ func TestKilledBetweenLockAndRebootReleasesWhenTheUpdateIsGone(t *testing.T) {
 	h.wantNoReboot()
 }
 
-// A host that is going down keeps its slot, though the daemon that comes back in
-// that time hears of no update: what logind was asked for may be under way.
+// A host that is going down keeps its slot, although a daemon that starts in that time finds no update: the reboot
+// that logind was asked for may be under way.
 func TestKilledWhileTheHostGoesDownKeepsTheLock(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

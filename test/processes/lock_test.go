@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// 0.7 kept it until the window opened, and no other host could reboot.
+// 0.7 kept the lock until the window opened, so no other host could reboot.
 func TestLockFromBeforeThisBootIsReleasedFirstThoughARebootIsPendingAndTheWindowShut(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -35,8 +35,8 @@ func TestLockFromBeforeThisBootIsReleasedFirstThoughARebootIsPendingAndTheWindow
 	})
 }
 
-// Another host has the same machine id, and a slot: this one leaves that alone, says
-// so, and does not reboot on it. People sort it out.
+// A host whose machine id is that of another host with a slot leaves that slot alone, reports the conflict, and
+// does not reboot. People have to resolve it.
 func TestSlotOfAnotherHostWithTheSameMachineIDIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -55,8 +55,8 @@ func TestSlotOfAnotherHostWithTheSameMachineIDIsLeftAlone(t *testing.T) {
 	})
 }
 
-// The same with the window open: the slot is given back before a new one is
-// taken, for others may have waited for it since before the boot.
+// With the window open the host releases the slot before it takes a new one, because others may have waited for it
+// since before the boot.
 func TestLockFromBeforeThisBootIsReleasedBeforeTheNextReboot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -68,12 +68,12 @@ func TestLockFromBeforeThisBootIsReleasedBeforeTheNextReboot(t *testing.T) {
 	g.awaitHolders(h.id)
 	h.awaitLog("settling")
 	if history := g.seen(); len(history) != 3 || len(history[1].Holders) != 0 {
-		t.Errorf("the slot was not given back in between: %v", history)
+		t.Errorf("the slot was not released in between: %v", history)
 	}
 }
 
-// The daemon was restarted between lock and reboot, and goes on: a slot of this
-// very boot is kept if the reboot may go ahead now.
+// The daemon was restarted between lock and reboot. It keeps a slot of the same boot if the reboot may go ahead
+// now.
 func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -88,7 +88,6 @@ func TestLockTakenDuringThisBootIsKeptForThePendingReboot(t *testing.T) {
 	})
 }
 
-// And else it is not.
 func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -112,7 +111,7 @@ func TestLockTakenDuringThisBootIsReleasedWhenNoRebootMayGoAhead(t *testing.T) {
 	}
 }
 
-// As 0.7 does (docs/compatibility.md, section 3).
+// As in 0.7 (docs/compatibility.md, section 3).
 func TestLockTakenByHandWhileStoppedIsReleasedAtStart(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -129,9 +128,9 @@ func TestLockTakenByHandWhileStoppedIsReleasedAtStart(t *testing.T) {
 	})
 }
 
-// locksmithctl reboot takes a slot and reboots now, whatever the window says; the
-// daemon frees it after the boot.
-func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
+// locksmithctl reboot takes a slot and reboots even outside the window; the daemon releases the slot after the
+// boot.
+func TestSlotOfARebootByHandIsReleasedByTheDaemonAfterTheBoot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
@@ -147,8 +146,8 @@ func TestRebootByHandIsFreedByTheDaemonAfterTheBoot(t *testing.T) {
 	})
 }
 
-// Somebody unlocks the host while it is about to reboot: it does not go down
-// without a slot. It takes up to a minute until the gates are asked again.
+// The host is unlocked by hand while it is about to reboot. It does not go down without a slot. The daemon may
+// take a minute to check the slot again.
 func TestSlotTakenAwayBeforeTheRebootIsNoticed(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

@@ -10,7 +10,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// logind's refusal is logged, the lock released, and it is tried again later.
+// The daemon logs logind's refusal, releases the lock, and tries again later.
 func TestRebootRefusedByLogindReleasesTheLockAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -24,15 +24,14 @@ func TestRebootRefusedByLogindReleasesTheLockAndIsTriedAgain(t *testing.T) {
 		h.awaitLog("level=WARN", "not today")
 		g.awaitHolders()
 		h.wantCoordinator("etcd-lock", "reboot-planned")
-		h.awaitReboot() // again
+		h.awaitReboot() // the next attempt
 		h.Logind.Heal("Reboot")
-		for !h.awaitReboot().Accepted { // it may have asked in between
+		for !h.awaitReboot().Accepted { // a refused call may precede Heal
 		}
 		g.awaitHolders(h.id)
 	})
 }
 
-// The same without a lock.
 func TestRebootRefusedByLogindIsTriedAgainWithoutALock(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -46,7 +45,7 @@ func TestRebootRefusedByLogindIsTriedAgainWithoutALock(t *testing.T) {
 	h.awaitStatus("rebooting: logind was asked")
 }
 
-// logind gives no answer: it may reboot the host or not, so the lock is kept.
+// Without an answer logind may or may not reboot the host, so the lock is kept.
 func TestRebootThatLogindDoesNotAnswerKeepsTheLock(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -63,8 +62,8 @@ func TestRebootThatLogindDoesNotAnswerKeepsTheLock(t *testing.T) {
 	})
 }
 
-// logind is not there yet: nobody can say whether a reboot is scheduled already,
-// and who is logged in. No slot is taken meanwhile.
+// Without logind it is unknown whether a reboot is scheduled and who is logged in. The host takes no slot
+// meanwhile.
 func TestLogindAbsentIsWaitedForWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -81,7 +80,7 @@ func TestLogindAbsentIsWaitedForWithoutTheLock(t *testing.T) {
 	})
 }
 
-// It goes away later, or answers nonsense: somebody may be working.
+// logind goes away later, or sends a malformed answer: somebody may be at work.
 func TestLogindThatDoesNotSayWhoIsAtWorkHoldsTheRebootBack(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(h *host) error{
@@ -107,9 +106,9 @@ func TestLogindThatDoesNotSayWhoIsAtWorkHoldsTheRebootBack(t *testing.T) {
 	}
 }
 
-// Users can keep logind from saying who is at work, but not past the deadline: then they
-// are told, whoever they are, and the host reboots.
-func TestDeadlineEndsThatNobodyKnowsWhoIsAtWork(t *testing.T) {
+// Users can keep logind from saying who is at work, but only until the deadline. Then all users are told, and the
+// host reboots.
+func TestUnknownUsersHoldTheRebootBackOnlyUntilTheDeadline(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(h *host) error{
 		"nonsense": func(h *host) error { return h.Logind.Answer("ListSessions", "none") },
@@ -137,9 +136,9 @@ func TestDeadlineEndsThatNobodyKnowsWhoIsAtWork(t *testing.T) {
 	}
 }
 
-// A user makes a session of theirs, or their number, too large to be read: they are somebody at
-// work like others, and hold the host back no longer than others.
-func TestNobodyHidesBehindALongAnswerOfLogind(t *testing.T) {
+// A user makes a session, or the number of sessions, too large to read. That user counts as somebody at work, and
+// holds the host back no longer than others.
+func TestLongAnswerOfLogindHidesNoUser(t *testing.T) {
 	t.Parallel()
 	crowd := make([]bustest.Session, 1500)
 	for i := range crowd {

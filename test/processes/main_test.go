@@ -17,8 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// patience is how long anything may take that happens when all is well. Only a
-// test that fails waits for so long.
+// patience is how long a test waits for something that has to happen. Only a test that fails waits for so long.
 var patience time.Duration
 
 // bin is the folder of the programs, built from this tree.
@@ -39,7 +38,7 @@ func runTests(m *testing.M) int {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		// They wait for timeouts of others for most of their time.
+		// The tests spend most of their time waiting for timeouts.
 		if err := flag.Set("test.parallel", "8"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -76,14 +75,13 @@ func build(dir string) error {
 	return nil
 }
 
-// servers are the etcd processes that tests share which do nothing to them; each
-// of these tests has a group of its own.
+// servers are the etcd processes that tests share, each with a group of its own. These tests do not disturb etcd.
 var servers struct {
 	sync.Mutex
 	running map[etcdtest.Version]*etcdtest.Server
 }
 
-// sharedEtcd returns the etcd of a version that all tests share.
+// sharedEtcd returns the etcd of a version that the tests share.
 func sharedEtcd(t testing.TB, v etcdtest.Version) *etcdtest.Server {
 	t.Helper()
 	servers.Lock()
@@ -118,8 +116,8 @@ func forEachEtcd(t *testing.T, f func(t *testing.T, s *etcdtest.Server)) {
 	forEtcds(t, etcdtest.Versions(), f)
 }
 
-// forOldestAndNewestEtcd is forEachEtcd for what is about the bus or signals, and shows
-// nothing that depends on the version between.
+// forOldestAndNewestEtcd is forEachEtcd for tests about the bus or signals, which do not depend on the versions
+// between.
 func forOldestAndNewestEtcd(t *testing.T, f func(t *testing.T, s *etcdtest.Server)) {
 	t.Helper()
 	forEtcds(t, etcdtest.OldestAndNewest(), f)
@@ -135,8 +133,7 @@ func forEtcds(t *testing.T, versions []etcdtest.Version, f func(t *testing.T, s 
 	}
 }
 
-// forEachOwnEtcd runs a test against an etcd of its own of each version, to do
-// harm to.
+// forEachOwnEtcd runs a test against an etcd of each version that the test may disturb.
 func forEachOwnEtcd(t *testing.T, o etcdtest.Options, f func(t *testing.T, s *etcdtest.Server)) {
 	t.Helper()
 	for _, v := range etcdtest.Versions() {
@@ -147,7 +144,7 @@ func forEachOwnEtcd(t *testing.T, o etcdtest.Options, f func(t *testing.T, s *et
 	}
 }
 
-// soon is a context for something that has to happen soon.
+// soon returns a context for something that has to happen soon.
 func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)

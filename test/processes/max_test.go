@@ -13,8 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
-// LOCKSMITHD_MAX counts for a lock that is new.
-func TestNewLockHasTheSlotsThatAreSet(t *testing.T) {
+// LOCKSMITHD_MAX applies to a new lock.
+func TestNewLockHasTheConfiguredNumberOfSlots(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startPending(t, g.conf("LOCKSMITHD_MAX=3"))
@@ -23,7 +23,7 @@ func TestNewLockHasTheSlotsThatAreSet(t *testing.T) {
 	g.wantNever("another number of slots", func(s semaphore) bool { return s.Max != 3 || s.Semaphore != 3-len(s.Holders) })
 }
 
-// How an operator stops a fleet.
+// Max 0 is how an operator stops a fleet.
 func TestMaxZeroStopsEverybody(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -37,7 +37,7 @@ func TestMaxZeroStopsEverybody(t *testing.T) {
 	h.awaitReboot()
 }
 
-// wantTimeToLive checks what the slot of a host was taken with.
+// wantTimeToLive checks the time-to-live that a host's slot was taken with.
 func (g *group) wantTimeToLive(id, want string) {
 	g.t.Helper()
 	response, err := g.client.Get(g.t.Context(), g.prefix+"/holders/"+id)
@@ -47,7 +47,8 @@ func (g *group) wantTimeToLive(id, want string) {
 	}
 }
 
-// Neither the number of slots of a lock that is yet to be created nor the time-to-live of the next slot is another lock.
+// Neither setting changes which lock the host uses: one is the number of slots of a lock yet to be created, the
+// other the time-to-live of the next slot.
 func TestReloadOfMaxAndTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -63,7 +64,7 @@ func TestReloadOfMaxAndTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
 	g.unlock("other")
 	first.awaitReboot()
 	g.wantTimeToLive(first.id, "2h0m0s")
-	first.reload(g.conf()) // of one that holds a slot: it keeps that, and what it was taken with
+	first.reload(g.conf()) // the holder keeps its slot, with the time-to-live that it was taken with
 	first.reboot()
 	second.awaitReboot()
 	g.wantTimeToLive(second.id, "3h0m0s")
@@ -91,7 +92,7 @@ func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
 			third.awaitStatus("first in the queue", "max is 3")
 			setMax(g, third, "1")
 			third.awaitStatus("first in the queue", "max is 1")
-			// Three hold the one slot, then two, then one: none of that is a free slot.
+			// Three hosts hold the one slot, then two, then one: no slot is free.
 			first.reboot()
 			g.awaitHolders("other", second.id)
 			third.awaitStatus("max is 1, held by "+second.id, ", other")
@@ -106,24 +107,24 @@ func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
 			g.wantNever("a slot above max", func(s semaphore) bool {
 				return slices.Contains(s.Holders, third.id) && (s.Max != 1 || severalHolders(s))
 			})
-			g.wantNever("the document contradicts itself", func(s semaphore) bool {
+			g.wantNever("the document is inconsistent", func(s semaphore) bool {
 				return s.Semaphore != s.Max-len(s.Holders)
 			})
 		})
 	}
 }
 
-// An operator turns the knob all the time while a fleet takes its updates: whoever takes
-// a slot finds one free by the max of that moment, and nobody is left behind.
+// An operator changes max all the time while a fleet takes its updates. A host takes a slot only if one is free by
+// the max of that moment, and every host reboots.
 func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
 	t.Parallel()
 	n, updates := 12, 2
 	if raceDetector {
-		n, updates = 6, 1 // the programs are many times as large
+		n, updates = 6, 1 // the programs take many times as much memory
 	}
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	g.lock("other") // until they all wait
+	g.lock("other") // until all hosts wait
 	var fleet []*host
 	for range n {
 		fleet = append(fleet, startPending(t, g.conf()))
@@ -134,9 +135,9 @@ func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
 	slots, left := 1, updates*n
 	for deadline := time.Now().Add(patience); left > 0; {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d reboots are still to come; so far: %v", left, reboots)
+			t.Fatalf("%d reboots are missing; so far: %v", left, reboots)
 		}
-		slots = 1 + (slots+random.IntN(3))%4 // another one of 1 to 4
+		slots = 1 + (slots+random.IntN(3))%4 // a different one of 1 to 4
 		fleet[random.IntN(len(fleet))].ctl("set-max", strconv.Itoa(slots))
 		for _, h := range fleet {
 			if len(h.Logind.Reboots()) == 0 {
@@ -148,7 +149,7 @@ func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
 			if reboots[h.id]++; reboots[h.id] < updates {
 				h.announce()
 			}
-			break // max is another one for each of them
+			break // max changes before each reboot
 		}
 	}
 	for _, h := range fleet {
@@ -168,7 +169,7 @@ func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
 			}
 		}
 		if s.Semaphore != s.Max-len(s.Holders) {
-			t.Errorf("the document contradicts itself: %v", s)
+			t.Errorf("the document is inconsistent: %v", s)
 		}
 		if s.Max > before.Max {
 			raised++
@@ -184,6 +185,6 @@ func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
 		}
 	}
 	if t.Logf("max was raised %d times and lowered %d times", raised, lowered); raised == 0 || lowered == 0 {
-		t.Error("that was no test")
+		t.Error("max was not both raised and lowered")
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// semaphore is the document, as any client in the field knows it. It is written
-// down here once more so that a change of ours does not go unnoticed.
+// semaphore is the document as other clients know it. It repeats the product's definition, so that a change there
+// does not go unnoticed.
 type semaphore struct {
 	Semaphore int      `json:"semaphore"`
 	Max       int      `json:"max"`
@@ -31,9 +31,8 @@ func holds(id string) func(semaphore) bool {
 	return func(s semaphore) bool { return slices.Contains(s.Holders, id) }
 }
 
-// swap is a client that knows the document and nothing else: it changes it by
-// compare-and-swap on the revision that it read, and returns false when change
-// does.
+// swap acts as a client that knows only the document: it applies change by compare-and-swap on the revision that
+// it read. It returns false if change does.
 func (g *group) swap(change func(*semaphore) bool) bool {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
@@ -61,7 +60,7 @@ func (g *group) swap(change func(*semaphore) bool) bool {
 	}
 }
 
-// lock takes a slot for id as such a client does.
+// lock takes a slot for id as such a client.
 func (g *group) lock(id string) bool {
 	g.t.Helper()
 	return g.swap(func(s *semaphore) bool {
@@ -75,7 +74,7 @@ func (g *group) lock(id string) bool {
 	})
 }
 
-// unlock gives the slot of id back as such a client does.
+// unlock releases the slot of id as such a client.
 func (g *group) unlock(id string) {
 	g.t.Helper()
 	g.swap(func(s *semaphore) bool {
@@ -85,7 +84,7 @@ func (g *group) unlock(id string) {
 	})
 }
 
-// setMax sets the number of slots.
+// setMax sets the number of slots as such a client.
 func (g *group) setMax(n int) {
 	g.t.Helper()
 	g.swap(func(s *semaphore) bool {

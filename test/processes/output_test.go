@@ -13,9 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// When the journal goes away nobody reads what the daemon writes. It must go on
-// all the same: systemd takes a death by SIGPIPE for a clean end, and does not
-// start it again, whatever slot it holds.
+// If the journal goes away, nothing reads the daemon's output. The daemon must continue: systemd takes a death by
+// SIGPIPE for a clean exit and does not restart the daemon, even if it holds a slot.
 func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -42,12 +41,12 @@ func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 	must.Do(t, h.Engine.Announce(idle))
 	g.awaitHolders()
 	if !daemon.Running() {
-		t.Errorf("it ended: %v", daemon.Err())
+		t.Errorf("the daemon ended: %v", daemon.Err())
 	}
 }
 
-// Who asks in a script must not take no answer for one.
-func TestDaemonsAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
+// A script must not mistake missing output for an answer.
+func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0) // see full(4)
 	must.Do(t, err)
@@ -57,12 +56,12 @@ func TestDaemonsAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = full, &stderr
 		if err := cmd.Run(); proc.ExitStatus(err) != 1 || !strings.Contains(stderr.String(), "locksmithd: write the output: ") {
-			t.Errorf("%s ends with %v and says %q", flag, err, stderr.String())
+			t.Errorf("%s ends with %v and prints %q", flag, err, stderr.String())
 		}
 	}
 }
 
-// For systemd, journalctl -p finds each line by its priority.
+// Under systemd, journalctl -p finds each line by its priority.
 func TestLinesForTheJournalCarryTheirPriority(t *testing.T) {
 	t.Parallel()
 	journal := withEnv("JOURNAL_STREAM=8:1234")
@@ -82,8 +81,8 @@ func TestLinesForTheJournalCarryTheirPriority(t *testing.T) {
 	}
 }
 
-// What is asked for goes to standard output.
-func TestHelpAndVersionAreResults(t *testing.T) {
+// Help and version are output, so they go to standard output.
+func TestHelpAndVersionGoToStandardOutput(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "REBOOT_STRATEGY=sometimes\n")
 	for flag, want := range map[string]string{"-help": "-etcd-cafile", "--help": "-endpoint", "-version": "locksmithd version test\n", "--version": "version test"} {

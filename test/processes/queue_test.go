@@ -10,8 +10,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// Who looks into the journal afterwards finds who held the slot that a host waited for, and is not flooded.
-func TestJournalSaysWhoHoldsTheSlotThatIsWaitedFor(t *testing.T) {
+// The journal shows afterwards who held the slot that a host waited for, without flooding.
+func TestJournalNamesTheHolderOfTheSlotThatAHostWaitsFor(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	g.recordOf("other", "web-7", "boot")
@@ -27,7 +27,7 @@ func TestJournalSaysWhoHoldsTheSlotThatIsWaitedFor(t *testing.T) {
 	first.awaitLog(`msg="waiting for a slot"`, "holders=another")
 	for h, want := range map[*host]int{first: 2, second: 1} {
 		if got := h.logged(`msg="waiting for a slot"`); got != want {
-			t.Errorf("%d lines say who holds the slot, want %d:\n%s", got, want, h.Log())
+			t.Errorf("%d lines name the holder, want %d:\n%s", got, want, h.Log())
 		}
 	}
 	g.unlock("another")
@@ -60,9 +60,9 @@ func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
 	})
 }
 
-// A host that hangs holds the others up for a minute at most. When it goes on, its
-// place is lost, and it queues anew.
-func TestHeadOfTheQueueThatHangsFallsOut(t *testing.T) {
+// A host that hangs delays the others for a minute at most. When it continues, it has lost its place and queues
+// again.
+func TestHeadOfTheQueueThatHangsLosesItsPlace(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
@@ -87,8 +87,8 @@ func TestHeadOfTheQueueThatHangsFallsOut(t *testing.T) {
 	})
 }
 
-// A head that hangs, but not for long enough to lose its place, keeps it: a slot
-// that is free meanwhile is not for one that comes later.
+// A head that hangs too shortly to lose its place keeps it: a slot that becomes free meanwhile is not for a
+// newcomer.
 func TestNewcomerDoesNotJumpAHeadOfTheQueueThatHangs(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -116,8 +116,8 @@ func TestNewcomerDoesNotJumpAHeadOfTheQueueThatHangs(t *testing.T) {
 	})
 }
 
-// It is not told that the slot is its own, finds out by reading, without another
-// write, and reboots once.
+// The head gets no reply to its transaction. It reads, without another write, finds that it has the slot, and
+// reboots once.
 func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
 	t.Parallel()
 	for name, fault := range lostReplies {
@@ -135,18 +135,18 @@ func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
 					if etcdtest.Writes(method, request) {
 						writes.Add(1)
 					}
-					return false // it counts, and does no harm
+					return false // only count
 				}, nil)
 				caught := p.Next(etcdtest.Writes, fault)
 				daemon := head.Daemon()
 				g.unlock("other")
-				must.Receive(t, patience, "it to try to take the slot", caught.Forwarded)
+				must.Receive(t, patience, "the head to try to take the slot", caught.Forwarded)
 				head.awaitReboot()
 				if n := writes.Load(); n != 1 {
-					t.Errorf("it wrote %d times, want once: the rest can be read", n)
+					t.Errorf("the head wrote %d times, want once: it can read the rest", n)
 				}
 				if head.Daemon() != daemon || !daemon.Running() {
-					t.Error("it is not the same process any more")
+					t.Error("the daemon is another process")
 				}
 				g.awaitHolders(head.id)
 				g.wantHeldThroughout(head.id)
@@ -164,7 +164,7 @@ func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
 	}
 }
 
-// The slot is its own, though it was never told so.
+// The head has the slot, although the reply never reached it.
 func TestHeadOfTheQueueIsKilledBetweenTheTransactionAndItsReply(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -184,7 +184,7 @@ func TestHeadOfTheQueueIsKilledBetweenTheTransactionAndItsReply(t *testing.T) {
 		case <-head.Daemon().Done():
 			t.Fatal("locksmithd has ended")
 		case <-time.After(patience):
-			t.Fatal("it does not try to take the slot")
+			t.Fatal("the head does not try to take the slot")
 		}
 		boot := head.bootID()
 		head.Daemon().Kill()
@@ -194,7 +194,7 @@ func TestHeadOfTheQueueIsKilledBetweenTheTransactionAndItsReply(t *testing.T) {
 		head.start()
 		head.awaitReboot()
 		if head.bootID() != boot {
-			t.Error("the host has booted in between")
+			t.Error("the host has booted meanwhile")
 		}
 		g.awaitHolders(head.id)
 		g.wantHeldThroughout(head.id)
@@ -215,10 +215,10 @@ func TestPausedGroupHoldsHostsBack(t *testing.T) {
 		h.ctl("pause", "-reason=the audit")
 		h.awaitStatus("first in the queue", "paused", ": the audit")
 		g.unlock("other")
-		// One that comes now finds a free slot, and does not take it either.
+		// A newcomer finds a free slot and does not take it either.
 		late := enqueue(t, g, g.conf())
 		late.awaitStatus("in the queue behind "+h.id, "paused", ": the audit")
-		// The other reason comes after the free slot: whoever tells it knows of both.
+		// The second reason comes after the free slot: a host that reports it has seen both.
 		h.ctl("pause", "-reason=the second audit")
 		h.awaitStatus("first in the queue", "paused", ": the second audit")
 		h.wantNoReboot()
@@ -237,8 +237,8 @@ func TestPausedGroupHoldsHostsBack(t *testing.T) {
 	})
 }
 
-// systemctl restart, and a daemon that is killed, keep the place in the queue; systemctl stop
-// gives it up at once.
+// A daemon keeps its place in the queue over systemctl restart and over a kill; systemctl stop gives the place up
+// at once.
 func TestRestartedDaemonKeepsItsPlaceInTheQueue(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -261,7 +261,7 @@ func TestRestartedDaemonKeepsItsPlaceInTheQueue(t *testing.T) {
 			second.awaitStatus("in the queue behind " + first.id)
 			c.end(first)
 			if (g.get(g.queueKey(first.id)) != "") != c.keeps {
-				t.Errorf("the place is kept: %v, want %v", !c.keeps, c.keeps)
+				t.Errorf("the daemon keeps its place: %v, want %v", !c.keeps, c.keeps)
 			}
 			first.start()
 			if c.keeps {

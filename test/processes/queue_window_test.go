@@ -26,8 +26,7 @@ func reloadAll(fleet []*host, conf string) {
 	}
 }
 
-// shutByTheClock gives all hosts, who are in the queue, a window that shuts soon,
-// and returns before it does.
+// shutByTheClock gives all hosts, which are in the queue, a window that shuts soon, and returns before it shuts.
 func shutByTheClock(t testing.TB, g *group, fleet []*host) {
 	t.Helper()
 	for notice := 5 * time.Second; ; notice *= 2 {
@@ -38,12 +37,12 @@ func shutByTheClock(t testing.TB, g *group, fleet []*host) {
 		if len(g.queued()) == len(fleet) && open() {
 			return
 		}
-		t.Logf("%s are too short a notice for %d hosts on this machine", notice, len(fleet))
+		t.Logf("%s is too short for %d hosts on this machine", notice, len(fleet))
 	}
 }
 
-// wantLeases checks how many leases etcd has, and that all that are gone were given
-// back: none has run out.
+// wantLeases checks the number of leases in etcd, and that every lease that is gone was revoked and none has
+// expired.
 func wantLeases(t testing.TB, s *etcdtest.Server, g *group, n int) {
 	t.Helper()
 	leases, err := g.client.Leases(soon(t))
@@ -60,18 +59,17 @@ func wantLeases(t testing.TB, s *etcdtest.Server, g *group, n int) {
 	if !strings.Contains(string(metrics), expired+"0\n") {
 		_, after, _ := strings.Cut(string(metrics), expired)
 		count, _, _ := strings.Cut(after, "\n")
-		t.Errorf("leases that ran out: %q, want 0", count)
+		t.Errorf("expired leases: %q, want 0", count)
 	}
 }
 
-// A whole fleet leaves the queue at the moment at which its window shuts: hosts
-// leave while those before and behind them do. (A window opens at a whole minute:
-// what opens it here is a change of the configuration.) It is not parallel to
-// others, which it would slow down.
+// A whole fleet leaves the queue when its window shuts: hosts leave together with those ahead of and behind them.
+// (A window opens at a whole minute, so here a change of the configuration opens it.) The test is not parallel,
+// because it would slow others down.
 func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpened(t *testing.T) {
 	n := 200
 	if raceDetector {
-		n = 40 // the programs are many times as large
+		n = 40 // the programs take many times as much memory
 	}
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	g := newGroup(t, s)
@@ -99,8 +97,7 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	}
 	wantLeases(t, s, g, 0)
 
-	// A slot is free now, and nobody takes it who had waited for it, though there
-	// is time for one that comes from nowhere.
+	// The slot is free now. No host that had waited takes it, though a new host has time to.
 	g.unlock("other")
 	canary := startPending(t, g.conf(updateconf.OpenWindow()))
 	canary.awaitReboot()
@@ -119,7 +116,7 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	}
 	wantLeases(t, s, g, n)
 
-	// The queue works.
+	// The queue still works.
 	queue := g.queued()
 	g.unlock("other")
 	byID[queue[0]].awaitReboot()
@@ -129,7 +126,7 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	}
 	g.wantOrder("other", canary.id, "other", queue[0])
 	for _, h := range fleet {
-		h.wantNoReboot() // the first one's is known
+		h.wantNoReboot() // that of the first host was received above
 		for _, level := range []string{"level=WARN", "level=ERROR"} {
 			if h.logged(level) > 0 {
 				t.Errorf("host %s has %s in its log:\n%s", h.id, level, h.Log())
@@ -144,8 +141,8 @@ func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpen
 	}
 }
 
-// The same for a few, without any change of the configuration: the window is open
-// for the first half of every minute.
+// The same for three hosts, without a change of the configuration: the window is open for the first half of every
+// minute.
 func TestHostsLeaveAndEnterTheQueueByTheClock(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

@@ -9,9 +9,8 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// A daemon that dies while users have their time leaves a schedule behind, which
-// the next one cancels, whatever it then does.
-func TestKilledDuringTheUsersDelayCancelsWhatWasScheduled(t *testing.T) {
+// A daemon that dies during the login delay leaves a scheduled reboot, which the next daemon cancels in any case.
+func TestKilledDuringTheUsersDelayCancelsTheScheduledReboot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startHolding(t, g, g.conf())
@@ -26,7 +25,7 @@ func TestKilledDuringTheUsersDelayCancelsWhatWasScheduled(t *testing.T) {
 	}
 	g.awaitHolders()
 
-	// With the window open it begins anew.
+	// With the window open the daemon starts over.
 	h.reload(g.conf())
 	if second := h.awaitSchedule(); !second.At.After(first.At) {
 		t.Errorf("scheduled for %v, before for %v", second.At, first.At)
@@ -34,14 +33,14 @@ func TestKilledDuringTheUsersDelayCancelsWhatWasScheduled(t *testing.T) {
 	g.awaitHolders(h.id)
 }
 
-// SIGTERM and a withdrawn update call off what is scheduled, then give the slot back.
+// SIGTERM and a withdrawn update call the scheduled reboot off, and then release the slot.
 func TestScheduledRebootIsCalledOffBeforeTheLockIsReleased(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(h *host){
 		"stopped":   func(h *host) { h.terminate() },
 		"withdrawn": func(h *host) { must.Do(h.t, h.Engine.Announce(idle)); h.awaitIdle() },
 		"window shut": func(h *host) {
-			h.signal(syscall.SIGHUP) // with the configuration that is there by now
+			h.signal(syscall.SIGHUP) // with the configuration written below
 			h.awaitStatus("for the reboot window")
 		},
 	} {
@@ -59,7 +58,6 @@ func TestScheduledRebootIsCalledOffBeforeTheLockIsReleased(t *testing.T) {
 	}
 }
 
-// What cannot be called off keeps its slot.
 func TestRebootThatCannotBeCalledOffKeepsTheLock(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -73,8 +71,7 @@ func TestRebootThatCannotBeCalledOffKeepsTheLock(t *testing.T) {
 	h.awaitIdle()
 }
 
-// Of a slot without a record of the boot nobody knows whether it is that of a reboot
-// that stands.
+// A slot without a record of the boot may be that of a reboot that is still scheduled.
 func TestSlotWithoutARecordIsKeptWhileARebootStands(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

@@ -6,12 +6,12 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// The document cannot be understood: it is never overwritten, the daemon says
-// so, and goes on when somebody has put it right.
+// The daemon never overwrites a document that it cannot read. It reports the problem, and continues when the
+// document is repaired.
 func TestUnreadableSemaphoreIsNeverOverwrittenAndWaitedFor(t *testing.T) {
 	t.Parallel()
 	for name, document := range map[string]string{
-		"no JSON":           "semaphore: 1",
+		"not JSON":          "semaphore: 1",
 		"empty":             "",
 		"contradicts":       `{"semaphore":5,"max":1,"holders":[]}`,
 		"a holder twice":    `{"semaphore":0,"max":2,"holders":["a","a"]}`,
@@ -35,7 +35,7 @@ func TestUnreadableSemaphoreIsNeverOverwrittenAndWaitedFor(t *testing.T) {
 	}
 }
 
-// The same when it breaks while a host waits for a slot.
+// The same if the document breaks while a host waits for a slot.
 func TestSemaphoreThatBreaksWhileWaitingIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -51,8 +51,8 @@ func TestSemaphoreThatBreaksWhileWaitingIsNotOverwritten(t *testing.T) {
 	})
 }
 
-// Another client may change the document at any time knowing only section 5 of
-// docs/compatibility.md. The host that waits watches, and does not poll.
+// Another client that knows only section 5 of docs/compatibility.md may change the document at any time. The
+// waiting host watches instead of polling.
 func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 	t.Parallel()
 	for _, v := range etcdtest.Versions() {
@@ -63,18 +63,18 @@ func TestClientThatKnowsOnlyTheDocumentSharesTheLock(t *testing.T) {
 			p := etcdtest.MustRPCProxy(t, s)
 			h := startWaiting(t, g, g.confAt(p.Endpoint()))
 			calls := p.Calls(etcdtest.Txn) + p.Calls(etcdtest.Range)
-			// Changes that do not concern it make it look again, without a question.
+			// A change of max makes the host look again, without a request.
 			g.setMax(0)
 			h.awaitStatus("waiting for a slot", "max is 0")
 			g.setMax(1)
 			h.awaitStatus("waiting for a slot", "held by other")
 			if now := p.Calls(etcdtest.Txn) + p.Calls(etcdtest.Range); now != calls {
-				t.Errorf("it made %d requests while it waited", now-calls)
+				t.Errorf("the host made %d requests while it waited", now-calls)
 			}
 			g.unlock("other")
 			h.awaitReboot()
 			if g.lock("other") {
-				t.Fatal("the other client took the slot as well")
+				t.Fatal("the other client took the same slot")
 			}
 			h.reboot()
 			g.awaitHolders()

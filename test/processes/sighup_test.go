@@ -12,7 +12,7 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// SIGHUP reads the configuration again, and the daemon goes on with the new one.
+// SIGHUP makes the daemon read the configuration again and continue with it.
 func TestSIGHUPMovesToTheNewGroup(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -21,13 +21,13 @@ func TestSIGHUPMovesToTheNewGroup(t *testing.T) {
 		h.reload(new.conf())
 		h.awaitReboot()
 		new.awaitHolders(h.id)
-		old.wantNever("it took a slot of the old group", holds(h.id))
+		old.wantNever("the host took a slot of the old group", holds(h.id))
 		h.await("RELOADING=1, then READY=1 again", func() bool { return h.noticed("RELOADING=1") == 1 && h.noticed("READY=1") == 2 })
 	})
 }
 
-// A slot of the old group is given back before one of the new group is taken.
-func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
+// The daemon releases a slot of the old group before it takes one of the new group.
+func TestSIGHUPReleasesTheOldGroupsSlot(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		old, new := newGroup(t, s), newGroup(t, s)
@@ -40,8 +40,8 @@ func TestSIGHUPGivesTheOldGroupsSlotBack(t *testing.T) {
 	})
 }
 
-// A request by hand is not forgotten: nobody repeats it.
-func TestSIGHUPForgetsNoRequestByHand(t *testing.T) {
+// A request by hand survives, because nobody repeats it.
+func TestSIGHUPKeepsARequestByHand(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	for name, conf := range map[string]string{"another window": updateconf.OpenWindow(), "another strategy": g.conf()} {
@@ -57,8 +57,7 @@ func TestSIGHUPForgetsNoRequestByHand(t *testing.T) {
 	}
 }
 
-// A bad new configuration is refused as a whole, with one sentence, and the old
-// one kept.
+// A bad new configuration is refused as a whole, with one sentence, and the old one is kept.
 func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -85,8 +84,8 @@ func TestSIGHUPWithABadConfigurationKeepsTheOldOne(t *testing.T) {
 	}
 }
 
-// A host that waits for the lock does not forget it, and reboot, because its
-// update.conf is gone or being written: not before the file says so.
+// A host that waits for the lock does not switch to strategy reboot because its update.conf is missing or half
+// written. Only the file's own setting does that.
 func TestSIGHUPWithoutUpdateConfKeepsTheLock(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -109,14 +108,13 @@ func TestSIGHUPWithoutUpdateConfKeepsTheLock(t *testing.T) {
 			if strings.Contains(h.Status(), "refused") {
 				t.Errorf("the status is %q after a reload that was accepted", h.Status())
 			}
-			g.wantNever("it took a slot", holds(h.id))
+			g.wantNever("the host took a slot", holds(h.id))
 		})
 	}
 }
 
-// systemd puts update.conf into the environment, where it stays as it was: what
-// came from the file that way follows the file. What a drop-in has set goes on to
-// win.
+// systemd copies update.conf into the environment, which then does not change. A setting that came from the file
+// follows the file; a setting from a drop-in still has precedence.
 func TestSIGHUPFollowsTheFileWhereTheEnvironmentCameFromIt(t *testing.T) {
 	t.Parallel()
 	s := sharedEtcd(t, etcdtest.Newest)
@@ -142,7 +140,7 @@ func TestSIGHUPFollowsTheFileWhereTheEnvironmentCameFromIt(t *testing.T) {
 	}
 }
 
-// off is a clean finish by SIGHUP as well; a slot is given back.
+// The strategy off ends the daemon cleanly after SIGHUP too, and releases the slot.
 func TestSIGHUPToOffFinishesCleanlyAndReleasesTheLock(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -157,7 +155,7 @@ func TestSIGHUPToOffFinishesCleanlyAndReleasesTheLock(t *testing.T) {
 	})
 }
 
-// From one strategy to the other and back.
+// SIGHUP changes the strategy, and changes it back.
 func TestSIGHUPChangesTheStrategy(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -171,16 +169,16 @@ func TestSIGHUPChangesTheStrategy(t *testing.T) {
 	h.wantCoordinator("etcd-lock", "reboot-planned")
 	h.reload("REBOOT_STRATEGY=reboot\n")
 	h.awaitReboot()
-	g.wantNever("it took a slot", holds(h.id))
+	g.wantNever("the host took a slot", holds(h.id))
 }
 
-// Debug output comes and goes with the configuration.
+// SIGHUP turns debug output on.
 func TestSIGHUPChangesDebugOutput(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "")
 	h.awaitIdle()
 	if strings.Contains(h.Log(), "level=DEBUG") {
-		t.Error("debug output that nobody wants")
+		t.Error("there is debug output without LOCKSMITHD_DEBUG")
 	}
 	h.reload("LOCKSMITHD_DEBUG=true\n")
 	h.awaitLog("the new configuration is in force")

@@ -9,13 +9,13 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// SIGTERM ends the daemon at once in every state, with status 0. A slot is given
-// back unless the host goes down: then the slot is for that.
+// SIGTERM ends the daemon at once in every state, with status 0. The daemon releases its slot unless the host is
+// going down, which needs the slot.
 func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		window string
-		other  bool // somebody else holds the slot
+		other  bool // another host holds the slot
 		reach  func(h *host)
 		kept   bool
 	}{
@@ -80,7 +80,7 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 	}
 }
 
-// Also before it has a state: the bus does not answer.
+// Also before the daemon has a state, because the bus does not answer.
 func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
@@ -93,7 +93,6 @@ func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
 	h.terminate()
 }
 
-// The same while etcd cannot be reached.
 func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
@@ -118,7 +117,7 @@ func TestSIGTERMEndsTheDaemonThoughEtcdIsDown(t *testing.T) {
 		must.Do(t, p.BlackHole())
 		h.terminate()
 		h.awaitLog("level=ERROR", "without knowing whether the slot was given back")
-		// At the next start it is.
+		// The next daemon releases it.
 		must.Do(t, p.Pass())
 		h.Engine.Set(idle)
 		h.start()

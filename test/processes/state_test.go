@@ -14,8 +14,8 @@ import (
 
 const stateFile = "run/locksmith/state.json"
 
-// logind is started anew while users have their time, and the daemon dies: the reboot of the
-// daemon before is called off, or gone, and had its slot until then.
+// logind is restarted during the login delay, and the daemon dies. The reboot that the dead daemon scheduled keeps
+// its slot until it is called off or gone.
 func TestKilledDaemonAndRestartedLogindLeaveNoRebootWithoutASlot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -42,19 +42,19 @@ func TestKilledDaemonAndRestartedLogindLeaveNoRebootWithoutASlot(t *testing.T) {
 			h.awaitIdle()
 			g.awaitHolders()
 			if s := h.Logind.Shutdown(); s.Type != "" {
-				t.Errorf("%+v is scheduled, and no slot is held; before it was %+v", s, first)
+				t.Errorf("%+v is scheduled, but no slot is held; before, %+v was scheduled", s, first)
 			}
 		})
 	}
 }
 
-// Nobody knows any more what the daemon before has scheduled: the slot is for what stands, and
-// that may be somebody else's.
+// It is unknown whether the last daemon or somebody else scheduled the reboot, so the daemon keeps the slot for
+// it.
 func TestRebootThatMayBeOursKeepsItsSlot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		file string
-		logs string
+		logs string // in the log, exactly once
 	}{
 		"wiped":      {"", ""},
 		"broken":     {`{"boot_id":`, "unexpected end of JSON input"},
@@ -74,9 +74,9 @@ func TestRebootThatMayBeOursKeepsItsSlot(t *testing.T) {
 			h.start()
 			h.awaitStatus("a reboot is scheduled for", "nobody knows whether locksmithd has scheduled it", "shutdown -c")
 			if c.logs != "" && h.logged("level=WARN", "a reboot that is scheduled may be its own", "state.json", c.logs) != 1 {
-				t.Error("the log does not say once what is wrong with the file")
+				t.Error("the log does not name the problem of the file exactly once")
 			}
-			// Nor does one that is started then know better.
+			// The next daemon does not know either.
 			h.Daemon().Kill()
 			h.start()
 			h.awaitStatus("nobody knows whether locksmithd has scheduled it")
@@ -91,7 +91,7 @@ func TestRebootThatMayBeOursKeepsItsSlot(t *testing.T) {
 	}
 }
 
-// A reboot of somebody else's is told from ours after a restart as well.
+// After a restart the daemon still tells its own reboot from that of somebody else.
 func TestNextDaemonLeavesAnothersRebootAlone(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -111,8 +111,8 @@ func TestNextDaemonLeavesAnothersRebootAlone(t *testing.T) {
 	}
 }
 
-// What people want outlives the daemon.
-func TestNextDaemonKnowsWhatPeopleWanted(t *testing.T) {
+// A request and a cancellation by people survive the daemon.
+func TestNextDaemonKeepsRequestsAndCancellations(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*host){
 		"restarted": func(h *host) { h.terminate() },
@@ -131,7 +131,7 @@ func TestNextDaemonKnowsWhatPeopleWanted(t *testing.T) {
 			must.Do(t, h.Configure(updateconf.OpenWindow()))
 			h.start()
 			h.awaitReboot()
-			// After the boot it is done.
+			// After the boot the request is done.
 			must.Do(t, h.Configure(updateconf.ShutWindow()))
 			h.reboot()
 			h.awaitIdle()
@@ -156,8 +156,8 @@ func TestNextDaemonKnowsWhatPeopleWanted(t *testing.T) {
 	}
 }
 
-// A logind that is started anew and has lost what was scheduled is no user who cancels.
-func TestScheduleThatLogindLosesIsMadeAgain(t *testing.T) {
+// A logind that is restarted and has lost the schedule is not a user who cancels.
+func TestScheduleThatLogindLosesIsRestored(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startHolding(t, g, g.conf())

@@ -15,7 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// untouchable is an endpoint that counts who connects to it.
+// untouchable returns an endpoint that counts the connections to it.
 func untouchable(t *testing.T) (endpoint string, connections *atomic.Int64) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,8 +80,7 @@ func TestStrategyUnsetOrEmptyMeansReboot(t *testing.T) {
 	}
 }
 
-// For systemd (Type=notify) the unit is cleanly finished only if it was ready
-// before.
+// For systemd (Type=notify) the unit finishes cleanly only if it was ready before.
 func TestStrategyOffIsACleanFinish(t *testing.T) {
 	t.Parallel()
 	endpoint, connections := untouchable(t)
@@ -97,7 +96,7 @@ func TestStrategyOffIsACleanFinish(t *testing.T) {
 	}
 }
 
-// Another coordinator may be the reason why the strategy is off.
+// Another coordinator may be the reason for the strategy off.
 func TestStrategyOffLeavesAnotherCoordinatorAlone(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "REBOOT_STRATEGY=off\n")
@@ -123,23 +122,23 @@ func TestWrongStrategyIsRefusedAtStartWithSettingValueAndFile(t *testing.T) {
 	h.wantExit(1)
 	for _, part := range []string{"REBOOT_STRATEGY", "best-effort", "etc/flatcar/update.conf:2", "etcd-lock, reboot or off"} {
 		if !strings.Contains(h.Log(), part) {
-			t.Errorf("the log does not say %q:\n%s", part, h.Log())
+			t.Errorf("the log does not contain %q:\n%s", part, h.Log())
 		}
 	}
 	if h.noticed("READY=1") > 0 {
-		t.Error("it was ready before")
+		t.Error("the daemon reported READY=1 before")
 	}
 }
 
-// The lock outlives the reboot, and is released by the daemon after it. In the
-// default group, byte by byte.
+// The lock outlives the reboot, and the daemon releases it afterwards. The test checks the default group byte by
+// byte.
 func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := watchGroup(t, s, "")
 		const key = "coreos.com/updateengine/rebootlock/semaphore"
 		if g.key() != key {
-			t.Fatalf("the test looks at %s", g.key())
+			t.Fatalf("the key is %s", g.key())
 		}
 		h := startHost(t, g.conf())
 		h.awaitIdle()
@@ -163,13 +162,13 @@ func TestStrategyEtcdLockHoldsTheLockOverTheReboot(t *testing.T) {
 	})
 }
 
-// As in the query of a URL (docs/compatibility.md, section 5).
+// The name is escaped as in the query of a URL (docs/compatibility.md, section 5).
 func TestGroupIsEscapedInItsKey(t *testing.T) {
 	t.Parallel()
 	unique := groupName()
 	g := watchGroup(t, sharedEtcd(t, etcdtest.Newest), "prod/data base "+unique)
 	if want := "coreos.com/updateengine/rebootlock/groups/prod%2Fdata+base+" + unique + "/semaphore"; g.key() != want {
-		t.Fatalf("the test looks at %s", g.key())
+		t.Fatalf("the key is %s", g.key())
 	}
 	h := startPending(t, g.conf())
 	h.awaitReboot()

@@ -11,8 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// Users who are logged in are told through logind, and have their time. Once they
-// have left it goes on.
+// logind tells logged-in users, who then have time. Once they have left, the host reboots.
 func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -41,12 +40,12 @@ func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 	left := time.Now()
 	must.Do(t, h.Logind.SetSessions())
 	if call := h.awaitReboot(); call.At.Before(left) {
-		t.Error("it did not wait for the users to leave")
+		t.Error("the host did not wait for the users to leave")
 	}
 	g.wantHeldThroughout(h.id)
 }
 
-func TestUsersHaveTheDelayThatIsSet(t *testing.T) {
+func TestUsersHaveTheConfiguredDelay(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "LOCKSMITHD_LOGIN_DELAY=2s\n")
 	must.Do(t, h.Logind.SetSessions(someUser))
@@ -61,8 +60,7 @@ func TestUsersHaveTheDelayThatIsSet(t *testing.T) {
 	}
 }
 
-// A user runs "shutdown -c", or plans something else: the slot goes to others,
-// and it is tried again later.
+// A user runs "shutdown -c", or schedules something else: the host releases its slot and tries again later.
 func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	for name, instead := range map[string]bustest.Shutdown{
@@ -97,7 +95,7 @@ func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A block inhibitor holds the reboot back before a slot is taken, and in the queue.
+// A block inhibitor holds the reboot back before the host takes a slot, and in the queue.
 func TestInhibitorHoldsTheRebootBackWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
@@ -112,7 +110,7 @@ func TestInhibitorHoldsTheRebootBackWithoutTheLock(t *testing.T) {
 		h.wantCoordinator("etcd-lock", "reboot-planned")
 
 		if !g.lock("other") {
-			t.Fatal("a slot is taken")
+			t.Fatal("no slot is free")
 		}
 		h.Logind.SetInhibitors(bustest.Inhibitor{Who: "modem", Why: "hangs up", Mode: "delay"})
 		h.awaitStatus("waiting for a slot", "held by other")
@@ -128,7 +126,7 @@ func TestInhibitorHoldsTheRebootBackWithoutTheLock(t *testing.T) {
 	})
 }
 
-// An inhibitor that comes while users have their time calls the reboot off.
+// An inhibitor that appears during the login delay calls the reboot off.
 func TestInhibitorDuringTheUsersDelayCallsTheRebootOff(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
@@ -142,9 +140,9 @@ func TestInhibitorDuringTheUsersDelayCallsTheRebootOff(t *testing.T) {
 	h.wantNoReboot()
 }
 
-// Past the deadline neither inhibitors nor users hold it back. Users are told, by logind or,
-// where that schedules nothing because of the inhibitor, without it.
-func TestDeadlineEndsWhatUsersAndInhibitorsCanPostpone(t *testing.T) {
+// After the deadline neither inhibitors nor users hold the reboot back. Users are told by logind or, if logind
+// schedules nothing because of the inhibitor, by locksmithd.
+func TestUsersAndInhibitorsHoldTheRebootBackOnlyUntilTheDeadline(t *testing.T) {
 	t.Parallel()
 	for _, version := range []int{252, 257, 262} {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
@@ -165,24 +163,24 @@ func TestDeadlineEndsWhatUsersAndInhibitorsCanPostpone(t *testing.T) {
 				}
 			}
 			call := h.awaitReboot()
-			for !call.Accepted { // logind refuses before systemd is asked
+			for !call.Accepted { // logind refuses, then systemd is asked
 				call = h.awaitReboot()
 			}
 			if bySystemd := call.Unit != ""; bySystemd != (version >= 257) {
-				t.Errorf("rebooted by %+v", call)
+				t.Errorf("the reboot is %+v", call)
 			}
 			g.wantHeldThroughout(h.id)
 			h.awaitLog(told, "cannot be cancelled any more")
 			if announced := strings.Contains(h.Log(), "\n"+told); announced != (version >= 257) {
-				t.Errorf("told without logind: %v", announced)
+				t.Errorf("users are told without logind: %v", announced)
 			}
 		})
 	}
 }
 
-// Any local user can make logind's list of inhibitors too long to be read. That hides whose
-// inhibitor it is, and does not let it hold the host back past the deadline.
-func TestDeadlineEndsAnInhibitorThatOthersHide(t *testing.T) {
+// Any local user can make logind's list of inhibitors too long to read. That hides who holds the inhibitor, but
+// the inhibitor does not hold the host back past the deadline.
+func TestHiddenInhibitorHoldsTheRebootBackOnlyUntilTheDeadline(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf()+"LOCKSMITHD_MAX_POSTPONE=20s\n")

@@ -10,13 +10,14 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// An update is installed, whether update_engine runs or not. Come back, it may say otherwise.
-func TestUpdateEngineThatLeavesTakesNothingBackUntilItSaysSo(t *testing.T) {
+// An update stays installed when update_engine leaves the bus. When it is back, its status may withdraw the
+// update.
+func TestUpdateEngineThatLeavesDoesNotWithdrawTheUpdate(t *testing.T) {
 	t.Parallel()
 	h := startPending(t, updateconf.ShutWindow())
 	h.awaitStatus("waiting", "for the reboot window")
 	must.Do(t, h.Engine.Leave())
-	// The daemon knows of it by now: it gets its messages in order.
+	// Messages arrive in order, so once this signal is logged the daemon knows that update_engine has left.
 	conn := bustest.For(t).Connect(h.Bus)
 	must.Do(t, conn.Emit("/com/coreos/update1", "com.coreos.update1.Manager.StatusUpdate", "malformed"))
 	h.awaitLog("malformed")
@@ -36,7 +37,7 @@ func TestUpdateEngineThatLeavesTakesNothingBackUntilItSaysSo(t *testing.T) {
 	h.wantNoReboot()
 }
 
-// The plan is dropped, here and below, and the lock released where it is held.
+// A withdrawn update cancels the reboot, in this and the next tests, and releases the slot if the host holds one.
 func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
 	t.Parallel()
 	h := startPending(t, updateconf.ShutWindow())
@@ -45,7 +46,7 @@ func TestUpdateWithdrawnWhileWaitingForTheWindow(t *testing.T) {
 	must.Do(t, h.Engine.Announce(idle))
 	h.awaitIdle()
 	h.wantCoordinator("reboot", "running")
-	// The window opens, and nothing comes of it.
+	// The window opens, and no reboot follows.
 	h.reload("REBOOT_STRATEGY=reboot\n")
 	h.awaitLog("the new configuration is in force")
 	h.awaitIdle()
@@ -57,12 +58,12 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 	forOldestAndNewestEtcd(t, func(t *testing.T, s *etcdtest.Server) {
 		g := newGroup(t, s)
 		h := startWaiting(t, g, g.conf())
-		// Its place in the queue goes because it gives it up: it does not run out.
+		// The lease of its queue entry must be revoked, not expire.
 		lease, stop := g.keepAlive(g.queueKey(h.id))
 		defer stop()
 		must.Do(t, h.Engine.Announce(idle))
 		h.awaitIdle()
-		must.Eventually(t, patience, "the end of the lease of its place", func() bool {
+		must.Eventually(t, patience, "the end of the lease of its queue entry", func() bool {
 			left, err := g.client.TimeToLive(soon(t), lease)
 			must.Do(t, err)
 			return left.TTL < 0
@@ -71,7 +72,7 @@ func TestUpdateWithdrawnWhileWaitingForTheLock(t *testing.T) {
 			t.Errorf("left behind: %v", keys)
 		}
 		g.unlock("other")
-		// The slot is free, and somebody else takes it.
+		// The slot is free, and another host takes it.
 		other := startHost(t, g.conf())
 		other.announce()
 		other.awaitReboot()
@@ -95,9 +96,8 @@ func TestUpdateWithdrawnWhileHoldingTheLock(t *testing.T) {
 	})
 }
 
-// update_engine took the update back without a word: it is asked once more
-// right before the reboot.
-func TestUpdateWithdrawnInSilenceIsFoundOutBeforeTheReboot(t *testing.T) {
+// update_engine withdraws the update without a signal: the daemon asks again right before the reboot.
+func TestUpdateWithdrawnWithoutASignalIsNoticedBeforeTheReboot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := startWaiting(t, g, g.conf())

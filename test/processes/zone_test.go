@@ -10,7 +10,7 @@ import (
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
-// setZone makes a time zone the host's own, as timedatectl does: nobody tells the daemon.
+// setZone changes the host's time zone as timedatectl does, without notifying the daemon.
 func (h *host) setZone(name string) {
 	h.t.Helper()
 	path := h.Path("etc/localtime")
@@ -18,10 +18,10 @@ func (h *host) setZone(name string) {
 	must.Do(h.t, os.Rename(path+".new", path))
 }
 
-// wantSameWindow checks that locksmithctl and the daemon name the same next opening.
+// wantSameWindow checks that locksmithctl and the daemon report the same next opening.
 func (h *host) wantSameWindow() {
 	h.t.Helper()
-	h.await("locksmithctl window and the daemon agree", func() bool {
+	h.await("locksmithctl window and the daemon to agree", func() bool {
 		_, daemon, ok := strings.Cut(h.Status(), "which opens ")
 		r := h.run(locksmithctl(), "window")
 		_, cli, found := strings.Cut(r.stdout, "Open: no, until ")
@@ -29,11 +29,10 @@ func (h *host) wantSameWindow() {
 	})
 }
 
-// The window is on the clock that the host has, not on the one that it had when the daemon
-// started.
+// The window follows the host's current time zone, not the one at the start of the daemon.
 func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
 	t.Parallel()
-	// Wherever it is now 12 hours later than in UTC, the window is open.
+	// The window is open now in the zone 12 hours ahead of UTC.
 	conf := strings.ReplaceAll(updateconf.ShutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=Local")
 	h := newHost(t, conf)
 	h.setZone("UTC")
@@ -43,7 +42,7 @@ func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
 	h.wantSameWindow()
 
 	h.setZone("Etc/GMT-6")
-	h.announce() // a step: without one it takes a minute
+	h.announce() // causes a step; without one it takes a minute
 	h.awaitStatus("for the reboot window, which opens", " +06")
 	h.wantSameWindow()
 
@@ -59,7 +58,7 @@ func TestWindowFollowsTheTimeZoneOfTheHost(t *testing.T) {
 	h.awaitReboot()
 }
 
-// A time zone in update.conf is the daemon's, and that of locksmithctl.
+// A time zone in update.conf applies to the daemon and to locksmithctl.
 func TestTimeZoneOfUpdateConfIsThatOfBothPrograms(t *testing.T) {
 	t.Parallel()
 	conf := strings.ReplaceAll(updateconf.ShutWindow(), "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC", "TZ=Etc/GMT-3")
