@@ -84,7 +84,7 @@ func cachedRoot(name string) (string, error) {
 }
 
 // The row of docs/compatibility.md about these hosts.
-func TestTheHostIsWhatTheTableSays(t *testing.T) {
+func TestHostMatchesTheTable(t *testing.T) {
 	t.Parallel()
 	document, err := os.ReadFile("../../docs/compatibility.md")
 	must.Do(t, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/race"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
@@ -63,7 +64,7 @@ func runTests(m *testing.M) int {
 func build(dir string) error {
 	args := []string{"build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version=test", "-o", dir}
 	cgo := "CGO_ENABLED=0"
-	if raceDetector {
+	if race.Enabled {
 		args = append(args, "-race")
 		cgo = "CGO_ENABLED=1"
 	}

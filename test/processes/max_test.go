@@ -10,6 +10,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/race"
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
@@ -119,7 +120,7 @@ func TestMaxRaisedAndLoweredWhileHostsWait(t *testing.T) {
 func TestMaxRaisedAndLoweredAtRandomWhileAFleetReboots(t *testing.T) {
 	t.Parallel()
 	n, updates := 12, 2
-	if raceDetector {
+	if race.Enabled {
 		n, updates = 6, 1 // the programs take many times as much memory
 	}
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/race"
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
@@ -68,7 +69,7 @@ func wantLeases(t testing.TB, s *etcdtest.Server, g *group, n int) {
 // because it would slow others down.
 func TestHundredsOfHostsLeaveTheQueueWhenTheWindowShutsAndQueueAgainWhenItIsOpened(t *testing.T) {
 	n := 200
-	if raceDetector {
+	if race.Enabled {
 		n = 40 // the programs take many times as much memory
 	}
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})

@@ -1,7 +1,6 @@
-package processes
+package documents
 
 import (
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,13 +12,11 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// The tables of folders in docs/architecture.md name folders that exist, and every folder with Go code.
-func TestLayoutIsThatOfTheTree(t *testing.T) {
+// The tables of docs/architecture.md name every folder with Go code, and only folders that exist.
+func TestArchitectureNamesEveryFolder(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/architecture.md")
-	must.Do(t, err)
 	named := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)/` \\|").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)/` \\|").FindAllStringSubmatch(read(t, "docs/architecture.md"), -1) {
 		if info, err := os.Stat(filepath.Join("../..", m[1])); err != nil || !info.IsDir() {
 			t.Errorf("docs/architecture.md names the folder %s, which does not exist", m[1])
 		}
@@ -38,20 +35,6 @@ func TestLayoutIsThatOfTheTree(t *testing.T) {
 	}
 }
 
-// documents returns the text of every page of the tree, by its name.
-func documents(t *testing.T) map[string]string {
-	t.Helper()
-	pages := map[string]string{}
-	must.Do(t, walkTree(func(name string) {
-		if strings.HasSuffix(name, ".md") {
-			data, err := os.ReadFile(filepath.Join("../..", name))
-			must.Do(t, err)
-			pages[name] = string(data)
-		}
-	}))
-	return pages
-}
-
 func TestDocumentsNameTestsThatExist(t *testing.T) {
 	t.Parallel()
 	tests := testsOfTheTree(t)
@@ -64,9 +47,9 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 	}
 }
 
-// Each relative link in a document leads to a file and, where it has one, to a heading there. The text of a link to Go
-// code that is formatted as code is the name of a function, a method or a type which that file declares.
-func TestLinksOfDocumentsLeadSomewhere(t *testing.T) {
+// Each relative link in a document leads to a file and, if it has one, to a heading there. If the text of a link
+// to Go code is formatted as code, it names a function, a method or a type that the file declares.
+func TestLinksInDocumentsHaveTargets(t *testing.T) {
 	t.Parallel()
 	literal := regexp.MustCompile("(?s)\n```.*?\n```\n")
 	link := regexp.MustCompile(`\[([^\]\n]*)\]\(([^)\s]*)\)`)
@@ -109,19 +92,4 @@ func declares(code, name string) bool {
 		declaration = `^func \((?:\w+ )?\*?` + regexp.QuoteMeta(receiver) + `\) ` + regexp.QuoteMeta(method) + `\(`
 	}
 	return regexp.MustCompile(`(?m)` + declaration).MatchString(code)
-}
-
-// walkTree calls visit with the name of every file of the tree.
-func walkTree(visit func(name string)) error {
-	return fs.WalkDir(os.DirFS("../.."), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || name == "bin" || name == "dist"):
-			return fs.SkipDir
-		case !d.IsDir():
-			visit(name)
-		}
-		return nil
-	})
 }
