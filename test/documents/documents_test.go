@@ -48,7 +48,7 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 }
 
 // Each relative link in a document leads to a file and, if it has one, to a heading there. If the text of a link
-// to Go code is formatted as code, it names a function, a method or a type that the file declares.
+// to Go code is formatted as code, it names a method, or something else, that the file declares.
 func TestLinksInDocumentsHaveTargets(t *testing.T) {
 	t.Parallel()
 	literal := regexp.MustCompile("(?s)\n```.*?\n```\n")
@@ -85,9 +85,9 @@ func headings(page string) (anchors []string) {
 	return anchors
 }
 
-// declares reports whether Go code declares a function or type of a name, or a method "Type.Name".
+// declares reports whether Go code declares a function, type or variable of a name, or a method "Type.Name".
 func declares(code, name string) bool {
-	declaration := `^(?:func|type) ` + regexp.QuoteMeta(name) + `\b`
+	declaration := `^(?:(?:func|type|var) |\t)` + regexp.QuoteMeta(name) + `\b`
 	if receiver, method, found := strings.Cut(name, "."); found {
 		declaration = `^func \((?:\w+ )?\*?` + regexp.QuoteMeta(receiver) + `\) ` + regexp.QuoteMeta(method) + `\(`
 	}
