@@ -35,6 +35,21 @@ func TestViewOnATerminal(t *testing.T) {
 			w.Observe(overview(4, holders, queue...), noon.Add(10*time.Minute))
 			return w.Screen(noon.Add(20*time.Minute), 80, 20)
 		},
+		"short-queue": func() []string {
+			w := NewWatch("")
+			w.Observe(overview(4, holders, queue[:1]...), noon)
+			return w.Screen(noon, 80, 13)
+		},
+		"short-holders": func() []string {
+			w := NewWatch("")
+			w.Observe(overview(4, holders[:1], queue...), noon)
+			return w.Screen(noon, 80, 16)
+		},
+		"no-room": func() []string {
+			w := NewWatch("")
+			w.Observe(overview(4, holders, queue...), noon)
+			return w.Screen(noon, 80, 12)
+		},
 		"out-of-date": func() []string {
 			w := NewWatch("")
 			w.Observe(overview(4, holders, queue...), noon)

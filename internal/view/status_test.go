@@ -9,7 +9,7 @@ import (
 )
 
 func TestStatusInEveryFormat(t *testing.T) {
-	held := overview(3, []lock.HolderInfo{holding("1", noon), {ID: "2", Broken: true, Expired: true}, {ID: "3\x1b[2J"}},
+	held := overview(3, []lock.HolderInfo{holding("1", noon.In(time.FixedZone("CET", 3600))), {ID: "2", Broken: true, Expired: true}, {ID: "3\x1b[2J"}},
 		waiting("a", noon.Add(-time.Hour)), lock.QueueEntry{ID: "b"})
 	held.Pause = &lock.Pause{By: "ann@bastion", Since: noon, Until: noon.Add(2 * time.Hour), Reason: "bad\x1b release", All: true}
 	over := overview(0, []lock.HolderInfo{holding("1", noon)})

@@ -2,6 +2,7 @@ package view
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -63,6 +64,49 @@ func TestPaceAndEstimatedEnd(t *testing.T) {
 		want(w, noon, "0 since 12:00:00", end)
 		if r := progressOf(t, w, noon); r.Reboots != 0 || r.PerHour != nil || r.End != nil {
 			t.Errorf("%s: for programs it is %+v", end, r)
+		}
+	}
+}
+
+func TestWatchReportsWhatIsNew(t *testing.T) {
+	w := NewWatch("")
+	held := overview(1, []lock.HolderInfo{holding("1", noon)})
+	for i, step := range []struct {
+		failure string
+		seen    lock.Overview
+		changed bool
+	}{
+		{failure: "refused", changed: true},
+		{failure: "refused"},
+		{failure: "no answer", changed: true},
+		{seen: held, changed: true},
+		{failure: "no answer", changed: true},
+		{seen: held},
+		{seen: overview(1, nil), changed: true},
+	} {
+		changed := false
+		if step.failure != "" {
+			changed = w.Fail(errors.New(step.failure))
+		} else {
+			changed = w.Observe(step.seen, noon)
+		}
+		if changed != step.changed {
+			t.Errorf("step %d is news: %v", i, changed)
+		}
+	}
+}
+
+func TestDocumentsOfAWatchCanBeToldApart(t *testing.T) {
+	w := NewWatch("lb")
+	w.Observe(overview(1, nil), noon)
+	for f, want := range map[Format]string{
+		JSON: `{"group":"lb","available":1,"max":1,"paused":null,"holders":[],"queue":[],"progress":{"since":"2027-01-02T12:00:00Z","reboots":0,"per_hour":null,"end":null}}` + "\n",
+		YAML: "---\ngroup: lb\navailable: 1\nmax: 1\npaused: null\nholders: []\nqueue: []\nprogress:\n    since: 2027-01-02T12:00:00Z\n    reboots: 0\n    per_hour: null\n    end: null\n",
+	} {
+		got, err := w.Document(f, noon)
+		must.Do(t, err)
+		if got != want {
+			t.Errorf("%s is\n%swant\n%s", f, got, want)
 		}
 	}
 }

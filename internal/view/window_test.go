@@ -20,6 +20,7 @@ func (nightly) Next(t time.Time) (start, end time.Time) {
 
 func TestWindowOpenAndShut(t *testing.T) {
 	golden(t, "window-shut.txt", Window(nightly{}, noon))
+	golden(t, "window-just-open.txt", Window(nightly{}, noon.Add(12*time.Hour)))
 	golden(t, "window-open.txt", Window(nightly{}, noon.Add(12*time.Hour+59*time.Minute)))
 	golden(t, "window-shut-again.txt", Window(nightly{}, noon.Add(13*time.Hour)))
 }

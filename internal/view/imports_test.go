@@ -1,0 +1,24 @@
+package view
+
+import (
+	"go/build"
+	"slices"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/must"
+)
+
+// A view that reads a clock, a file or a terminal cannot be compared with a golden text.
+func TestViewImportsNothingThatDoesIO(t *testing.T) {
+	allowed := []string{
+		"bytes", "cmp", "encoding/json", "errors", "fmt", "reflect", "slices", "strings", "text/tabwriter", "time", "unicode", "unicode/utf16",
+		"go.yaml.in/yaml/v3", "github.com/locksmithd/locksmith/internal/safetext", "github.com/locksmithd/locksmith/lock",
+	}
+	p, err := build.ImportDir(".", 0)
+	must.Do(t, err)
+	for _, name := range p.Imports {
+		if !slices.Contains(allowed, name) {
+			t.Errorf("the package imports %s", name)
+		}
+	}
+}
