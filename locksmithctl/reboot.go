@@ -12,6 +12,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
@@ -68,22 +69,25 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if err != nil {
 		return err
 	}
-	h := readiness{window: cfg.Window, now: a.now, force: force}
+	m := machine{now: a.now, force: force}
+	if cfg.Window != nil { // a nil pointer in the interface would not be nil
+		m.window = cfg.Window
+	}
 	// Without a strategy in sight the daemon may still have one, from a drop-in:
 	// then the lock is the safe side.
 	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
-		if err := h.open(ctx); err != nil {
+		if err := m.open(ctx); err != nil {
 			return err
 		}
-		defer h.conn.Close()
-		return h.reboot(ctx)
+		defer m.conn.Close()
+		return m.reboot(ctx)
 	}
-	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, h, queue) })
+	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, m, queue) })
 }
 
 // rebootUnder takes a slot and reboots. The slot is given back only if it is
 // certain that there will be no reboot, and if nobody had taken it before.
-func (a *app) rebootUnder(ctx context.Context, s session, h readiness, queue queueFlags) error {
+func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queueFlags) error {
 	id, err := host.MachineID(a.root)
 	if err != nil {
 		return err
@@ -95,17 +99,17 @@ func (a *app) rebootUnder(ctx context.Context, s session, h readiness, queue que
 	record.TTL = s.settings.LockTTL
 	record.Since = a.now().UTC() // to the nanosecond, by which giveBack knows it again
 	// What is in the way, or a bus that is down, must not cost a slot.
-	if err := h.open(ctx); err != nil {
+	if err := m.open(ctx); err != nil {
 		return err
 	}
-	defer h.conn.Close()
+	defer m.conn.Close()
 	if _, err := a.acquire(ctx, s, id, record, queue,
 		`this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`); err != nil {
 		return err
 	}
-	err = h.ready(ctx)
+	err = m.ready(ctx)
 	if err == nil {
-		err = h.reboot(ctx)
+		err = m.reboot(ctx)
 		switch {
 		case err == nil:
 			return nil
@@ -114,12 +118,12 @@ func (a *app) rebootUnder(ctx context.Context, s session, h readiness, queue que
 		}
 	}
 	// From here on an interrupt does not leave the slot behind.
-	return a.giveBack(context.WithoutCancel(ctx), s, h, id, record, err)
+	return a.giveBack(context.WithoutCancel(ctx), s, m, id, record, err)
 }
 
 // giveBack gives a slot back after a reboot was refused, and returns why it was.
-func (a *app) giveBack(ctx context.Context, s session, h readiness, id string, taken lock.Record, refused error) error {
-	if down, err := systemd.GoingDown(ctx, h.conn); err == nil && down {
+func (a *app) giveBack(ctx context.Context, s session, m machine, id string, taken lock.Record, refused error) error {
+	if down, err := systemd.GoingDown(ctx, m.conn); err == nil && down {
 		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, refused)
 	}
 	held, record, err := s.Holder(ctx, id)
@@ -135,9 +139,9 @@ func (a *app) giveBack(ctx context.Context, s session, h readiness, id string, t
 	return refused
 }
 
-// readiness is what decides on this host whether it may reboot.
-type readiness struct {
-	window *config.Window // nil for none
+// machine is this host, as reboot asks it.
+type machine struct {
+	window policy.Gate // nil for none
 	now    func() time.Time
 	force  bool // nothing is asked
 
@@ -147,100 +151,49 @@ type readiness struct {
 
 // open connects to the bus, and fails unless the host is ready. The caller closes
 // the connection.
-func (h *readiness) open(ctx context.Context) (err error) {
-	if h.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
+func (m *machine) open(ctx context.Context) (err error) {
+	if m.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
 		return err
 	}
-	h.logind = systemd.NewLogind(h.conn)
-	if err = h.ready(ctx); err != nil {
-		h.conn.Close()
+	m.logind = systemd.NewLogind(m.conn)
+	if err = m.ready(ctx); err != nil {
+		m.conn.Close()
 	}
 	return err
 }
 
 // reboot asks logind to reboot. That it is interrupted by the reboot itself is a success.
-func (h readiness) reboot(ctx context.Context) error {
-	err := h.logind.Reboot(ctx, h.force)
-	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, h.conn) {
+func (m machine) reboot(ctx context.Context) error {
+	err := m.logind.Reboot(ctx, m.force)
+	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.conn) {
 		return nil
 	}
 	return err
 }
 
-// ready returns an error that says what is in the way of a reboot.
-func (h readiness) ready(ctx context.Context) error {
-	if h.force {
+// readyTimeout bounds what logind is asked before a reboot.
+const readyTimeout = 10 * time.Second
+
+// ready returns an error that says everything that holds the reboot back.
+func (m machine) ready(ctx context.Context) error {
+	if m.force {
 		return nil
 	}
-	obstacles, err := h.obstacles(ctx)
-	switch {
-	case ctx.Err() != nil:
+	asking, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	local, err := host.OthersAtWork(asking, m.logind)
+	if ctx.Err() != nil {
 		return fmt.Errorf("this host does not reboot: %w", ctx.Err())
-	case err != nil:
-		return fmt.Errorf("this host does not reboot, since somebody may be at work on it: %w; -force overrides that", err)
-	case len(obstacles) > 0:
-		return fmt.Errorf("this host does not reboot: %s; -force overrides that", strings.Join(obstacles, "; "))
 	}
-	return nil
-}
-
-func (h readiness) obstacles(ctx context.Context) (obstacles []string, err error) {
-	if h.window != nil {
-		now := h.now()
-		if opens, _ := h.window.Next(now); opens.After(now) {
-			obstacles = append(obstacles, "the reboot window is shut until "+opens.Format(view.TimeLayout))
-		}
-	}
-	shutdown, err := h.logind.Scheduled(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if shutdown.Type != "" {
-		obstacles = append(obstacles, shutdownText(shutdown))
-	}
-	inhibitors, err := h.logind.Inhibitors(ctx)
-	if err != nil {
-		return nil, err
+		local.Unclear = err
 	}
 	var texts []string
-	for _, i := range inhibitors {
-		text := fmt.Sprintf("%s (%s)", i.Who, i.Why)
-		if i.PID != 0 { // else logind does not list it
-			text += fmt.Sprintf(", process %d of %s", i.PID, i.User)
-		}
-		texts = append(texts, text)
+	for _, o := range policy.Obstacles(m.now(), m.window, local, func(t time.Time) string { return t.Format(view.TimeLayout) }) {
+		texts = append(texts, o.Text)
 	}
 	if len(texts) > 0 {
-		obstacles = append(obstacles, "inhibited by "+view.List(texts))
+		return fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", strings.Join(texts, "; "))
 	}
-	sessions, err := h.logind.OtherSessions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	texts = nil
-	for _, s := range sessions {
-		texts = append(texts, sessionText(s))
-	}
-	if len(texts) > 0 {
-		obstacles = append(obstacles, "logged in: "+view.List(texts))
-	}
-	return obstacles, nil
-}
-
-func shutdownText(s systemd.Shutdown) string {
-	text := "a " + s.Type + " has begun"
-	if !s.At.IsZero() {
-		text = "a " + s.Type + " is scheduled for " + s.At.Format(view.TimeLayout)
-	}
-	if s.Message != "" {
-		text += " (" + s.Message + ")"
-	}
-	return text
-}
-
-func sessionText(s systemd.Session) string {
-	if s.TTY == "" {
-		return s.User
-	}
-	return s.User + " on " + s.TTY
+	return nil
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -18,8 +18,8 @@ import (
 
 // machine is this host, as logind and systemd know it.
 type machine struct {
-	logind *systemd.Logind
-	conn   *dbus.Conn
+	*systemd.Logind
+	conn *dbus.Conn
 }
 
 var (
@@ -27,37 +27,13 @@ var (
 	_ daemon.Scheduler = machine{}
 )
 
-// Local returns an error only where logind does not even say what is scheduled: then it would
-// take no reboot, either. What users can keep it from saying is bounded as users are.
-func (h machine) Local(ctx context.Context) (local policy.Local, err error) {
-	sessions, err := h.logind.Sessions(ctx)
-	if err != nil {
-		local.Unclear, local.Users = err, []string{"somebody"}
-	}
-	for _, s := range sessions {
-		if !slices.Contains(local.Users, s.User) {
-			local.Users = append(local.Users, s.User)
-		}
-	}
-	inhibitors, err := h.logind.Inhibitors(ctx)
-	switch {
-	case err != nil && local.Unclear != nil:
-		local.Unclear = fmt.Errorf("%w; %w", local.Unclear, err)
-	case err != nil:
-		local.Unclear = err
-	}
-	for _, i := range inhibitors {
-		local.Inhibitors = append(local.Inhibitors, policy.Inhibitor{Who: i.Who, Why: i.Why, User: i.User, PID: i.PID})
-	}
-	local.Shutdown, err = h.Scheduled(ctx)
-	return local, err
+func (m machine) Local(ctx context.Context) (policy.Local, error) { return host.AtWork(ctx, m.Logind) }
+
+func (m machine) Reboot(ctx context.Context, force bool) error {
+	return maybeDone(m.Logind.Reboot(ctx, force))
 }
 
-func (h machine) Reboot(ctx context.Context, force bool) error {
-	return maybeDone(h.logind.Reboot(ctx, force))
-}
-
-// maybeDone marks the error of a call that was not refused, and may be carried out.
+// maybeDone marks the error of a call that was not refused, and may still be carried out.
 func maybeDone(err error) error {
 	if err != nil && !errors.Is(err, systemd.ErrRefused) {
 		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
@@ -65,20 +41,16 @@ func maybeDone(err error) error {
 	return err
 }
 
-func (h machine) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, h.conn) }
+func (m machine) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, m.conn) }
 
-func (h machine) Scheduled(ctx context.Context) (policy.Shutdown, error) {
-	s, err := h.logind.Scheduled(ctx)
-	return policy.Shutdown{Type: s.Type, At: s.At, Message: s.Message}, err
+func (m machine) Scheduled(ctx context.Context) (policy.Shutdown, error) {
+	s, err := m.Logind.Scheduled(ctx)
+	return policy.Shutdown(s), err
 }
 
-func (h machine) Instance(ctx context.Context) (string, error) { return h.logind.Instance(ctx) }
-
-func (h machine) Schedule(ctx context.Context, at time.Time, message string) error {
-	return maybeDone(h.logind.Schedule(ctx, at, message))
+func (m machine) Schedule(ctx context.Context, at time.Time, message string) error {
+	return maybeDone(m.Logind.Schedule(ctx, at, message))
 }
-
-func (h machine) Cancel(ctx context.Context) error { return h.logind.Cancel(ctx) }
 
 // updates translates what update_engine and requesters say, until the channel
 // closes.

@@ -248,13 +248,13 @@ func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 		}
 		f.awaitHolders()
 	}
-	refused("window is shut until")
+	refused("held back by the reboot window, which opens")
 	h.write("/etc/flatcar/update.conf", f.conf())
 	h.inhibit("backup")
 	op := h.login("op")
-	refused("backup", "nightly copy", "root", "logged in: op on pts/")
+	refused("backup", "nightly copy", "root", "users who are logged in (op on pts/")
 	h.do("systemctl", "stop", "backup")
-	refused("logged in: op on pts/")
+	refused("users who are logged in (op on pts/")
 	if r := h.runAs("op", "locksmithctl", "reboot"); r.status != 1 || !strings.Contains(r.stderr, "only root") {
 		t.Errorf("op runs locksmithctl reboot: %+v", r)
 	}
@@ -281,7 +281,7 @@ func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 
 	h.inhibit("backup")
 	h.login("op")
-	refused("backup", "logged in: op on pts/")
+	refused("backup", "users who are logged in (op on pts/")
 	h.run("locksmithctl", "reboot", "-force")
 	h.awaitReboot(after)
 	f.awaitHolders()
