@@ -1,18 +1,16 @@
-// Package hosts has no code, only tests: of the installed programs under
-// their installed unit, on hosts with a real systemd, logind and system bus.
+// Package hosts tests the installed programs on hosts with a real systemd, logind and system bus. It has no code
+// of its own.
 //
-// A host is a systemd-nspawn container on a copy-on-write layer over one root,
-// which is made once of the packages of a release of Debian and cached: see suites.
-// It has a network interface, an address, a machine id and disks of its own, and
-// a stand-in for update_engine, in the folder updateengine. A reboot is real: it
-// ends the container, and the test starts the next boot, which has another boot
-// id. Nothing else counts as a reboot. A power loss is a SIGKILL to the container.
+// A host is a systemd-nspawn container on a copy-on-write layer over one root, which is made once from the
+// packages of a Debian release and cached: see suites. It has a network interface, an address, a machine id and
+// disks of its own, and a stand-in for update_engine, in the folder updateengine. A reboot is real: it ends the
+// container, and the test starts the next boot, which has a new boot id. Nothing else counts as a reboot. A power
+// loss is a SIGKILL to the container.
 //
-// The tests run in namespaces of their own for mounts, processes and the network.
-// So they leave nothing behind, however they end: the kernel takes it all away
-// with the first process of them.
+// The tests run in mount, process and network namespaces of their own. So they leave nothing behind, however they
+// end: the kernel removes everything with their first process.
 //
-// What needs no real host is shown by package processes, which is quicker. No test here
-// sleeps: each waits for a condition, with a deadline that only a broken program
-// meets. That something does not happen is shown by something later that does.
+// Package processes, which is faster, tests what needs no real host. No test here sleeps: each waits for a
+// condition, with a deadline that only a broken program reaches. To show that something does not happen, a test
+// waits for a later event that does.
 package hosts

@@ -13,15 +13,12 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
-
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// startEtcd runs an etcd outside of all hosts, with more arguments, and returns its
-// endpoint, which has a port of its own.
+// startEtcd runs an etcd outside of all hosts, on a port of its own and with additional arguments, and returns its
+// endpoint.
 func startEtcd(t testing.TB, scheme string, port int, args ...string) string {
 	t.Helper()
 	endpoint := fmt.Sprintf("%s://%s.0.1:%d", scheme, network, port)
@@ -36,182 +33,18 @@ func startEtcd(t testing.TB, scheme string, port int, args ...string) string {
 	}, args...)...)
 	cmd.Env = []string{} // etcd takes flags from ETCD_* variables
 	cmd.Stdout, cmd.Stderr = log, log
-	_, err = proc.Start(cmd) // it ends with the tests
+	_, err = proc.Start(cmd) // ends with the tests
 	must.Do(t, err)
 	return endpoint
 }
 
-// shared is the etcd of all tests that do nothing to it; each has a group of its own.
+// shared is the etcd of the tests that do not disturb it; each has a group of its own.
 var shared struct {
 	sync.Once
 	endpoint string
 }
 
-// fleet is a group of hosts with one lock, seen from outside.
-type fleet struct {
-	t         testing.TB
-	group     string
-	endpoints []string
-	client    *clientv3.Client
-	hosts     []*host
-}
-
-// newFleet returns a fleet without hosts, whose lock is in the etcd that all tests share.
-func newFleet(t testing.TB) *fleet {
-	t.Helper()
-	shared.Do(func() { shared.endpoint = startEtcd(t, "http", 2379) })
-	return newFleetAt(t, shared.endpoint)
-}
-
-func newFleetAt(t testing.TB, endpoints ...string) *fleet {
-	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
-	must.Do(t, err)
-	t.Cleanup(func() { client.Close() })
-	return &fleet{t: t, group: "fleet-" + machineID()[:12], endpoints: endpoints, client: client}
-}
-
-// conf is update.conf for the hosts of the fleet.
-func (f *fleet) conf(more ...string) string {
-	return fmt.Sprintf("REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_GROUP=%s\nLOCKSMITHD_ENDPOINT=%s\n%s\n",
-		f.group, strings.Join(f.endpoints, ","), strings.Join(more, "\n"))
-}
-
-// add makes hosts of the fleet, which are off.
-func (f *fleet) add(n int, more ...string) {
-	f.t.Helper()
-	for range n {
-		f.hosts = append(f.hosts, newHost(f.t, f.conf(more...)))
-	}
-}
-
-// start switches all hosts on, and waits until they are up and idle.
-func (f *fleet) start() {
-	f.t.Helper()
-	for _, h := range f.hosts {
-		h.powerOn()
-	}
-	for _, h := range f.hosts {
-		h.awaitUp()
-		h.awaitStatus("idle")
-	}
-}
-
-// semaphore is the document in etcd.
-type semaphore struct {
-	Free    int      `json:"semaphore"`
-	Max     int      `json:"max"`
-	Holders []string `json:"holders"`
-}
-
-// read returns the document, the zero one if there is none.
-func (f *fleet) read() (semaphore, error) {
-	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
-	defer cancel()
-	r, err := f.client.Get(ctx, "coreos.com/updateengine/rebootlock/groups/"+f.group+"/semaphore")
-	if err != nil || len(r.Kvs) == 0 {
-		return semaphore{}, err
-	}
-	var s semaphore
-	return s, json.Unmarshal(r.Kvs[0].Value, &s)
-}
-
-// awaitHolders waits until exactly these hosts hold a slot.
-func (f *fleet) awaitHolders(holders ...*host) {
-	f.t.Helper()
-	var want []string
-	for _, h := range holders {
-		want = append(want, h.id)
-	}
-	slices.Sort(want)
-	var got semaphore
-	must.Eventually(f.t, patience, fmt.Sprintf("the holders %v", want), func() bool {
-		var err error
-		got, err = f.read()
-		must.Do(f.t, err)
-		return slices.Equal(got.Holders, want)
-	})
-}
-
-// others are the hosts of the fleet but one.
-func (f *fleet) others(but *host) []*host {
-	return slices.DeleteFunc(slices.Clone(f.hosts), func(h *host) bool { return h == but })
-}
-
-// running tells whether the host is powered and not between two boots.
-func (h *host) running() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return !h.off && len(h.boots) > 0 && h.boots[len(h.boots)-1].nspawn.Running()
-}
-
-// witness looks at the fleet whenever one of its hosts is down, and keeps what was wrong.
-type witness struct {
-	mu    sync.Mutex
-	order []string
-	wrong []string
-}
-
-// oneAtATime has the witness look for a host that is down without a slot, or at the
-// same time as another one. also, if not nil, is run while a host is down.
-func (f *fleet) oneAtATime(also func(h *host) error) *witness {
-	w := &witness{}
-	for _, h := range f.hosts {
-		h.whileDown = func() {
-			var wrong []string
-			if s, err := f.read(); err != nil {
-				wrong = append(wrong, fmt.Sprintf("read the semaphore while %s is down: %v", h.name, err))
-			} else if !slices.Equal(s.Holders, []string{h.id}) {
-				wrong = append(wrong, fmt.Sprintf("%s, %s, is down and the holders are %v", h.name, h.id, s.Holders))
-			}
-			for _, other := range f.others(h) {
-				if !other.running() {
-					wrong = append(wrong, other.name+" is down together with "+h.name)
-				}
-			}
-			if also != nil {
-				if err := also(h); err != nil {
-					wrong = append(wrong, fmt.Sprintf("while %s is down: %v", h.name, err))
-				}
-			}
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.order, w.wrong = append(w.order, h.name), append(w.wrong, wrong...)
-		}
-	}
-	return w
-}
-
-// roll has every host need a reboot, and waits until all have rebooted and no slot is held.
-func (f *fleet) roll() {
-	f.t.Helper()
-	var before []*boot
-	for _, h := range f.hosts {
-		before = append(before, h.awaitUp())
-	}
-	for _, h := range f.hosts {
-		h.announce("4081.2.0")
-	}
-	for i, h := range f.hosts {
-		h.awaitReboot(before[i])
-	}
-	f.awaitHolders()
-}
-
-func (w *witness) check(t testing.TB, reboots int) {
-	t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	t.Logf("rebooted, in this order: %v", w.order)
-	for _, wrong := range w.wrong {
-		t.Error(wrong)
-	}
-	if len(w.order) != reboots {
-		t.Errorf("there were %d reboots, want %d", len(w.order), reboots)
-	}
-}
-
-// addMembers makes hosts of the fleet with an etcd on each of them, which are off.
+// addMembers makes a fleet whose hosts, which are off, each run an etcd.
 func addMembers(t testing.TB, n int, more ...string) *fleet {
 	t.Helper()
 	var members []*host
@@ -239,14 +72,14 @@ ETCD_INITIAL_CLUSTER=%[4]s
 	return f
 }
 
-// downtime is when an etcd did not serve, from the host's journal. The hosts have one clock.
+// downtime is a time without a running etcd, from the host's journal. The hosts share one clock.
 type downtime struct {
 	host     *host
 	from, to time.Time
 }
 
-// etcdDowntimes returns when the etcd of each host was down, in order: from the moment
-// that its service was to stop until it had started again.
+// etcdDowntimes returns the downtimes of the etcd of each host, in order: from the stop of its service until it
+// has started again.
 func (f *fleet) etcdDowntimes() []downtime {
 	f.t.Helper()
 	const started, stopping = "39f53479d3a045ac8e11786248231fbf", "de5b426a63be47a7b6ac3eaac82e2f6f" // sd-messages.h
@@ -274,12 +107,12 @@ func (f *fleet) etcdDowntimes() []downtime {
 	return all
 }
 
-// writer writes to etcd all the time, until stop, and measures how long it is refused.
+// writer writes to etcd continuously until stop, and measures how long writes fail.
 type writer struct {
 	stop    context.CancelFunc
 	done    chan struct{}
 	writes  int
-	longest time.Duration // from one write that succeeded to the next one
+	longest time.Duration // between two successful writes
 }
 
 func (f *fleet) write() *writer {

@@ -2,67 +2,130 @@ package hosts
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"sync"
+	"slices"
+	"strings"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
-func TestThreeHostsWithEtcdOnThemRebootOneAtATimeAndKeepItsQuorum(t *testing.T) {
-	t.Parallel()
-	f := addMembers(t, 3)
-	f.start()
-	// With one member down the other two still take a write. The host stays down until
-	// they have, so that a quorum that is lost does not come back by itself.
-	witness := f.oneAtATime(func(*host) error {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		_, err := f.client.Put(ctx, "quorum", "is there")
-		return err
-	})
-	w := f.write()
-	f.roll()
-	f.roll() // what is on the disks has survived
-	w.stop()
-	<-w.done
-	witness.check(t, 6)
-	t.Logf("%d writes from outside succeeded meanwhile, the longest time without one was %v", w.writes, w.longest)
-	downtimes := f.etcdDowntimes()
-	if len(downtimes) != 6 {
-		t.Errorf("the journals tell of %d times that an etcd was down, want 6", len(downtimes))
-	}
-	for i := 1; i < len(downtimes); i++ {
-		if last, next := downtimes[i-1], downtimes[i]; next.from.Before(last.to) {
-			t.Errorf("the etcd of %s is down from %v, before that of %s is back at %v", next.host.name, next.from, last.host.name, last.to)
-		}
-	}
-	if s, err := f.read(); err != nil || s.Max != 1 || s.Free != 1 {
-		t.Errorf("in the end the semaphore is %+v, %v", s, err)
-	}
+// fleet is a group of hosts with one lock, seen from outside.
+type fleet struct {
+	t         testing.TB
+	group     string
+	endpoints []string
+	client    *clientv3.Client
+	hosts     []*host
 }
 
-func TestWithThreeSlotsThreeHostsAreDownAtOnce(t *testing.T) {
-	t.Parallel()
+// newFleet returns a fleet without hosts, whose lock is in the etcd that the tests share.
+func newFleet(t testing.TB) *fleet {
+	t.Helper()
+	shared.Do(func() { shared.endpoint = startEtcd(t, "http", 2379) })
+	return newFleetAt(t, shared.endpoint)
+}
+
+func newFleetAt(t testing.TB, endpoints ...string) *fleet {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	must.Do(t, err)
+	t.Cleanup(func() { client.Close() })
+	return &fleet{t: t, group: "fleet-" + machineID()[:12], endpoints: endpoints, client: client}
+}
+
+// startFleet makes a fleet of n hosts, and waits until they are up and idle.
+func startFleet(t testing.TB, n int, more ...string) *fleet {
+	t.Helper()
 	f := newFleet(t)
-	f.add(3)
+	f.add(n, more...)
 	f.start()
-	if got, want := f.hosts[0].do("locksmithctl", "set-max", "3"), "Old: 1\nNew: 3\n"; got != want {
-		t.Errorf("locksmithctl set-max 3 prints %q, want %q", got, want)
-	}
-	// Each stays down until all are.
-	var all sync.WaitGroup
-	all.Add(3)
-	for _, h := range f.hosts {
-		h.whileDown = func() {
-			all.Done()
-			all.Wait()
-		}
-	}
-	f.roll()
+	return f
 }
 
-// announce has update_engine say that an update needs a reboot.
-func (h *host) announce(version string) {
-	h.t.Helper()
-	h.do("sh", "-c", fmt.Sprintf("echo UPDATE_STATUS_UPDATED_NEED_REBOOT %s > /run/update-engine-status", version))
-	h.run("systemctl", "reload", "update-engine") // the reboot may well end it
+// conf returns an update.conf for the hosts of the fleet.
+func (f *fleet) conf(more ...string) string {
+	return fmt.Sprintf("REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_GROUP=%s\nLOCKSMITHD_ENDPOINT=%s\n%s\n",
+		f.group, strings.Join(f.endpoints, ","), strings.Join(more, "\n"))
+}
+
+// add makes hosts of the fleet, which are off.
+func (f *fleet) add(n int, more ...string) {
+	f.t.Helper()
+	for range n {
+		f.hosts = append(f.hosts, newHost(f.t, f.conf(more...)))
+	}
+}
+
+// start switches all hosts on, and waits until they are up and idle.
+func (f *fleet) start() {
+	f.t.Helper()
+	for _, h := range f.hosts {
+		h.powerOn()
+	}
+	for _, h := range f.hosts {
+		h.awaitUp()
+		h.awaitStatus("idle")
+	}
+}
+
+// semaphore is the document in etcd.
+type semaphore struct {
+	Free    int      `json:"semaphore"`
+	Max     int      `json:"max"`
+	Holders []string `json:"holders"`
+}
+
+// read returns the document, or the zero one if there is none.
+func (f *fleet) read() (semaphore, error) {
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	r, err := f.client.Get(ctx, "coreos.com/updateengine/rebootlock/groups/"+f.group+"/semaphore")
+	if err != nil || len(r.Kvs) == 0 {
+		return semaphore{}, err
+	}
+	var s semaphore
+	return s, json.Unmarshal(r.Kvs[0].Value, &s)
+}
+
+// awaitHolders waits until exactly these hosts hold a slot.
+func (f *fleet) awaitHolders(holders ...*host) {
+	f.t.Helper()
+	var want []string
+	for _, h := range holders {
+		want = append(want, h.id)
+	}
+	slices.Sort(want)
+	var got semaphore
+	must.Eventually(f.t, patience, fmt.Sprintf("the holders %v", want), func() bool {
+		var err error
+		got, err = f.read()
+		must.Do(f.t, err)
+		return slices.Equal(got.Holders, want)
+	})
+}
+
+// others returns the other hosts of the fleet.
+func (f *fleet) others(but *host) []*host {
+	return slices.DeleteFunc(slices.Clone(f.hosts), func(h *host) bool { return h == but })
+}
+
+// roll makes every host need a reboot, and waits until all have rebooted and no slot is held.
+func (f *fleet) roll() {
+	f.t.Helper()
+	var before []*boot
+	for _, h := range f.hosts {
+		before = append(before, h.awaitUp())
+	}
+	for _, h := range f.hosts {
+		h.announce("4081.2.0")
+	}
+	for i, h := range f.hosts {
+		h.awaitReboot(before[i])
+	}
+	f.awaitHolders()
 }

@@ -2,7 +2,6 @@ package hosts
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -17,41 +16,39 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
-	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// The network of the hosts, and of the tests at .0.1.
+// The network of the hosts. The tests have the address .0.1.
 const (
 	bridge  = "hosts"
 	network = "10.77"
 )
 
-// rebooted is nspawn's exit status when the container wants to be started again.
+// rebooted is the exit status of nspawn if the container is to be started again.
 const rebooted = 133
 
 var hosts atomic.Int64
 
-// host is a machine: a container with a disk and an address of its own. It comes up
-// again by itself after a reboot, until powerOff.
+// host is a machine: a container with a disk and an address of its own. After a reboot it starts again by itself,
+// until powerOff.
 type host struct {
 	t       testing.TB
 	name    string
 	id      string // its machine id
 	address string
 	dir     string
-	root    string // its disk, which is also there while it is down
+	root    string // its disk, which exists while the host is down, too
 
-	// whileDown, if set, is run between the end of one boot and the next one.
+	// whileDown, if set, runs between the end of one boot and the start of the next.
 	whileDown func()
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
 	boots   []*boot
-	failed  error // it does not come up any more
+	failed  error // why the host does not come up again
 	off     bool
 	console bytes.Buffer
 }
@@ -61,7 +58,7 @@ type boot struct {
 	n      int // the first is 1
 	nspawn *proc.Process
 	cgroup string
-	leader int // the host's PID 1, as seen from here; 0 until it runs
+	leader int // the PID here of the host's PID 1; 0 until it runs
 	ready  bool
 	id     string
 }
@@ -108,7 +105,7 @@ func machineID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// write writes a file on the host's disk, whether it is up or not.
+// write writes a file on the host's disk. The host may be on or off.
 func (h *host) write(path, content string) {
 	h.t.Helper()
 	path = filepath.Join(h.root, path)
@@ -116,7 +113,7 @@ func (h *host) write(path, content string) {
 	must.Do(h.t, os.WriteFile(path, []byte(content), 0o644))
 }
 
-// powerOn starts the host, which is off.
+// powerOn starts a host that is off.
 func (h *host) powerOn() {
 	h.t.Helper()
 	h.mu.Lock()
@@ -131,8 +128,7 @@ func (h *host) powerOn() {
 // start begins the next boot.
 func (h *host) start() error {
 	b := &boot{n: len(h.boots) + 1}
-	// One for each boot: in one that has been killed before, Linux 6.18 kills what is
-	// started there.
+	// Each boot has a control group of its own: Linux 6.18 kills processes that start in one that was killed before.
 	b.cgroup = fmt.Sprintf("%s/%s-%d", cgroups, h.name, b.n)
 	if err := os.Mkdir(b.cgroup, 0o755); err != nil {
 		return err
@@ -166,7 +162,7 @@ func (h *host) start() error {
 	return nil
 }
 
-// listen learns from nspawn when a boot is under way, and when it is done.
+// listen receives the notifications of nspawn: that a boot is under way, and that it is done.
 func (h *host) listen(b *boot, socket *net.UnixConn) {
 	buffer := make([]byte, 4096)
 	for {
@@ -215,7 +211,7 @@ func (h *host) ended(b *boot) {
 	}
 }
 
-// powerOff cuts the power: nothing on the host gets to do anything any more.
+// powerOff cuts the power: every process on the host ends at once.
 func (h *host) powerOff() {
 	h.mu.Lock()
 	h.off = true
@@ -235,14 +231,14 @@ func (h *host) powerOff() {
 	})
 }
 
-// Write takes what appears on the console.
+// Write receives the output on the console.
 func (h *host) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.console.Write(p)
 }
 
-// signal tells that something changed; h.mu is held.
+// signal reports a change; h.mu is held.
 func (h *host) signal() {
 	close(h.changed)
 	h.changed = make(chan struct{})
@@ -275,18 +271,17 @@ func (h *host) awaitUp() *boot {
 	return h.awaitBoot(1)
 }
 
-// awaitReboot waits until the host is up again after the boot before, and wants its
-// boot id to be another one.
+// awaitReboot waits until the host is up again after the boot before, and checks that its boot id has changed.
 func (h *host) awaitReboot(before *boot) *boot {
 	h.t.Helper()
 	after := h.awaitBoot(before.n + 1)
 	if after.id == before.id {
-		h.t.Fatalf("%s came up with boot id %s again: that was no reboot", h.name, after.id)
+		h.t.Fatalf("%s came up with the same boot id %s: that was not a reboot", h.name, after.id)
 	}
 	return after
 }
 
-// wantNoReboot fails if the host is not in the same boot as before.
+// wantNoReboot fails if the host is no longer in the boot before.
 func (h *host) wantNoReboot(before *boot) {
 	h.t.Helper()
 	h.mu.Lock()
@@ -305,112 +300,7 @@ func (h *host) readBootID(b *boot) string {
 	return strings.TrimSpace(r.stdout)
 }
 
-// result is what a program that has ended left.
-type result struct {
-	stdout, stderr string
-	status         int
-}
-
-// run runs a program on the host of the boot, in the namespaces of its PID 1 and in a
-// control group of its own tree, where logind can tell that it belongs to no session.
-func (b *boot) run(ctx context.Context, args ...string) result {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	path := filepath.Join(b.cgroup, "payload/system.slice/e2e.service")
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return result{stderr: err.Error(), status: -1}
-	}
-	group, err := os.Open(path)
-	if err != nil {
-		return result{stderr: err.Error(), status: -1}
-	}
-	defer group.Close()
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target=" + strconv.Itoa(b.leader),
-		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
-	var stdout, stderr strings.Builder
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
-	err = cmd.Run()
-	return result{stdout.String(), stderr.String(), proc.ExitStatus(err)}
-}
-
-// run runs a program on the host, which is up, as root.
-func (h *host) run(args ...string) result {
-	h.t.Helper()
-	h.mu.Lock()
-	last := *h.boots[len(h.boots)-1]
-	h.mu.Unlock()
-	if last.leader == 0 {
-		return result{stderr: h.name + " is down", status: -1}
-	}
-	return last.run(h.t.Context(), args...)
-}
-
-// runAs runs a program as a user of the host, with the groups of that user.
-func (h *host) runAs(user string, args ...string) result {
-	h.t.Helper()
-	return h.run(append([]string{"setpriv", "--reuid=" + user, "--regid=" + user, "--init-groups"}, args...)...)
-}
-
-// do runs a program on the host as root, wants it to succeed, and returns its output.
-func (h *host) do(args ...string) string {
-	h.t.Helper()
-	r := h.run(args...)
-	if r.status != 0 {
-		h.t.Fatalf("%s on %s: %+v", strings.Join(args, " "), h.name, r)
-	}
-	return r.stdout
-}
-
-// unit returns a property of a unit, as systemctl show knows it.
-func (h *host) unit(unit, property string) string {
-	h.t.Helper()
-	return strings.TrimSpace(h.run("systemctl", "show", "--value", "--property="+property, unit).stdout)
-}
-
-// awaitStatus waits until the status line of locksmithd has all the parts.
-func (h *host) awaitStatus(parts ...string) string {
-	h.t.Helper()
-	var status string
-	must.Eventually(h.t, patience, fmt.Sprintf("the status %q on %s", parts, h.name), func() bool {
-		status = h.unit("locksmithd", "StatusText")
-		return contains.All(status, parts...)
-	})
-	return status
-}
-
-// journal returns what locksmithd wrote to the journal during this boot.
-func (h *host) journal() string {
-	h.t.Helper()
-	return h.run("journalctl", "--boot", "--unit=locksmithd", "--output=cat", "--no-pager").stdout
-}
-
-// syncJournal waits until what was logged so far is in the journal: whoever logs goes on
-// before that.
-func (h *host) syncJournal() {
-	h.t.Helper()
-	h.do("journalctl", "--sync")
-}
-
-// awaitJournal waits for a line of locksmithd in the journal that has all the parts.
-func (h *host) awaitJournal(parts ...string) string {
-	h.t.Helper()
-	var found string
-	must.Eventually(h.t, patience, fmt.Sprintf("%q in the journal of %s", parts, h.name), func() bool {
-		for line := range strings.Lines(h.journal()) {
-			if contains.All(line, parts...) {
-				found = line
-				return true
-			}
-		}
-		return false
-	})
-	return found
-}
-
-// dump shows what the host has to say, after a failure.
+// dump logs the console and the journal of the host after a failure.
 func (h *host) dump() {
 	h.t.Helper()
 	h.mu.Lock()
@@ -419,4 +309,11 @@ func (h *host) dump() {
 	journal, _ := exec.Command("journalctl", "--directory="+h.root+"/var/log/journal", "--output=short-precise",
 		"--no-pager", "--lines=150").CombinedOutput()
 	h.t.Logf("%s, machine id %s, address %s; its console:\n%s\nits journal:\n%s", h.name, h.id, h.address, console, journal)
+}
+
+// running reports whether the host is on and not between two boots.
+func (h *host) running() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.off && len(h.boots) > 0 && h.boots[len(h.boots)-1].nspawn.Running()
 }

@@ -9,24 +9,24 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// holdAtTheEnd gives the host a service that, once it is started, keeps it up while logind was asked to
-// reboot it, with its slot, until it is stopped.
+// holdAtTheEnd gives the host a service that, once started, delays shutdowns until it is stopped. A host that has
+// asked for its reboot then stays up, with its slot.
 func (h *host) holdAtTheEnd() {
 	h.t.Helper()
 	h.write("/etc/systemd/logind.conf.d/delay.conf", "[Login]\nInhibitDelayMaxSec=1h\n")
 	h.write("/etc/systemd/system/delay.service", "[Service]\nExecStart=systemd-inhibit --what=shutdown --mode=delay sleep infinity\n")
 }
 
-// seesItsBoot has locksmithd read the boot id that nspawn gave the container. The unit's own /proc has that of
-// the machine, which is the same on all hosts and after their reboots.
+// seesItsBoot lets locksmithd read the boot id that nspawn gave the container. The /proc of the unit shows the
+// machine's boot id, which is the same on all hosts and after their reboots.
 func (h *host) seesItsBoot() {
 	h.t.Helper()
 	h.write("/etc/systemd/system/locksmithd.service.d/boot-id.conf",
 		"[Service]\nProtectProc=default\nProtectKernelTunables=no\nProtectControlGroups=no\n")
 }
 
-// The disk is all that these hosts can be known by, since containers share the hardware.
-func TestAHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
+// These hosts can be recognized only by their disk, since containers share the hardware.
+func TestAHostRenamedByItsRebootReleasesItsSlot(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)
@@ -48,7 +48,7 @@ func TestAHostThatItsRebootRenamedGivesItsSlotBack(t *testing.T) {
 	}
 }
 
-// The second host is a copy of the first one, from before the slot that is held.
+// The second host is a copy of the first, from before the slot that the first holds.
 func TestACloneLeavesTheSlotAlone(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -93,14 +93,14 @@ func TestACloneLeavesTheSlotAlone(t *testing.T) {
 	f.awaitHolders()
 }
 
-// The unit starts, and what it cannot write costs a warning.
+// The unit starts, and the daemon warns about what it cannot write.
 func TestAHostWithAReadOnlyDiskReboots(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)
 	h := f.hosts[0]
 	h.write("/etc/systemd/system/read-only.service", `[Unit]
-# logind does not start without a disk that it can write.
+# logind does not start without a writable disk.
 After=systemd-logind.service
 Before=locksmithd.service
 [Service]
@@ -112,7 +112,7 @@ ExecStart=/bin/mount --bind -o ro /var/lib /var/lib
 	f.start()
 	before := h.awaitUp()
 	if r := h.run("touch", "/var/lib/x"); r.status == 0 {
-		t.Fatal("the disk can be written")
+		t.Fatal("the disk is writable")
 	}
 	h.announce("4081.2.0")
 	h.awaitReboot(before)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,9 +17,7 @@ import (
 
 func TestALockTakenByHandWhileTheDaemonIsStoppedIsReleasedWhenItStarts(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	h.do("systemctl", "stop", "locksmithd")
 	h.do("locksmithctl", "lock")
@@ -33,14 +30,14 @@ func TestALockTakenByHandWhileTheDaemonIsStoppedIsReleasedWhenItStarts(t *testin
 	h.awaitStatus("idle")
 }
 
-// cutWhileHolding starts two hosts, and cuts the power of the first one while it holds
-// the only slot and is about to reboot. The second one waits for the slot.
+// cutWhileHolding starts two hosts, and cuts the power of the first while it holds the only slot and is about to
+// reboot. The second waits for the slot.
 func cutWhileHolding(t *testing.T, more ...string) (f *fleet, first, second *host) {
 	t.Helper()
 	f = newFleet(t)
 	f.add(2, more...)
 	first, second = f.hosts[0], f.hosts[1]
-	// Whoever delays a shutdown is logind's business, which waits for as long as this.
+	// logind waits for an inhibitor that delays a shutdown, and this is for how long.
 	first.write("/etc/systemd/logind.conf.d/delay.conf", "[Login]\nInhibitDelayMaxSec=1h\n")
 	f.start()
 	first.do("systemd-run", "--unit=delay", "systemd-inhibit", "--what=shutdown", "--mode=delay", "sleep", "infinity")
@@ -65,7 +62,7 @@ func TestAHostThatLosesPowerKeepsItsSlotUntilItIsBack(t *testing.T) {
 	second.wantNoReboot(before)
 	second.whileDown = func() {
 		if !first.running() {
-			t.Error("the second host is down while the first one has no power")
+			t.Error("the second host is down while the first has no power")
 		}
 	}
 	first.powerOn()
@@ -77,14 +74,10 @@ func TestAHostThatLosesPowerLosesItsSlotAfterItsTimeToLive(t *testing.T) {
 	t.Parallel()
 	f, first, second := cutWhileHolding(t, "LOCKSMITHD_LOCK_TTL=2m")
 	before := second.awaitUp()
-	second.whileDown = func() {
-		if s, err := f.read(); err != nil || !slices.Equal(s.Holders, []string{second.id}) {
-			t.Errorf("while the second host is down the semaphore is %+v, %v", s, err)
-		}
-	}
+	f.wantHeldWhileDown(second)
 	second.awaitReboot(before)
 	f.awaitHolders()
-	// The first one finds that its slot is gone, and the update that it still has to boot into is forgotten.
+	// The first host finds that its slot is gone. Its update_engine has forgotten the update.
 	first.powerOn()
 	first.awaitUp()
 	first.awaitStatus("idle")
@@ -104,7 +97,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	other, err := etcdtest.NewCA(filepath.Join(dir, "other"))
 	must.Do(t, err)
 
-	// Keys that only their owner may read, who need not be root.
+	// The owner of the keys is not root, and only the owner may read them.
 	conf := fmt.Sprintf(`REBOOT_STRATEGY=etcd-lock
 LOCKSMITHD_ENDPOINT=%s
 LOCKSMITHD_ETCD_CAFILE=/etc/etcd/ca.pem
@@ -135,7 +128,7 @@ LOCKSMITHD_ETCD_KEYFILE=/etc/etcd/client-key.pem
 	before := good.awaitUp()
 	held := make(chan string, 1)
 	good.whileDown = func() {
-		// Somebody else's look, by way of the other host's CLI, with the right files.
+		// The other host's CLI shows the lock, with the right files.
 		install(bad, ca)
 		held <- bad.run("locksmithctl", "status").stdout
 	}
@@ -145,9 +138,9 @@ LOCKSMITHD_ETCD_KEYFILE=/etc/etcd/client-key.pem
 	good.awaitReboot(before)
 	good.awaitStatus("idle")
 	if status := <-held; !strings.Contains(status, good.id) {
-		t.Errorf("while it reboots locksmithctl status on another host prints %q, want its id, %s", status, good.id)
+		t.Errorf("during the reboot locksmithctl status on another host prints %q, want the id %s", status, good.id)
 	}
-	// The daemon finds the right files by itself.
+	// The daemon reads the right files without a restart.
 	bad.awaitStatus("idle")
 }
 

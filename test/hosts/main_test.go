@@ -17,22 +17,20 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// patience is how long anything may take that happens when all is well. Only a
-// test that fails waits for so long.
+// patience is how long a test waits for something that has to happen. Only a test that fails waits for so long.
 var patience time.Duration
 
-// suiteName is what the hosts are: one of suites.
+// suiteName names the suite of the hosts.
 var suiteName string
 
-// scratch is where the tests have a file system in memory for everything they
-// write. In their own mount namespace it hides what the machine has there.
+// scratch is a file system in memory for all files of the tests. In their mount namespace it hides the machine's
+// own folder.
 const scratch = "/mnt"
 
 // cgroups holds the control groups of the hosts.
 var cgroups string
 
-// What the tests proper are told by their environment: where the root of the hosts is,
-// and the name of their control group.
+// The variables that isolate sets for the tests: the root of the hosts, and the name of their control group.
 const (
 	rootVariable   = "LOCKSMITH_E2E_ROOT"
 	cgroupVariable = "LOCKSMITH_E2E_CGROUP"
@@ -42,7 +40,7 @@ const (
 func TestMain(m *testing.M) {
 	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
 	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
-	// Most of the time they wait.
+	// The tests spend most of their time waiting.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
@@ -91,26 +89,26 @@ func isolate(suite string) (status int, err error) {
 	return 0, fmt.Errorf("the tests: %w", p.Err())
 }
 
-// setUp makes the namespaces habitable, and the site, the layer that all hosts share.
+// setUp prepares the namespaces, and the site, the layer that all hosts share.
 func setUp(root string) error {
 	cgroups = "/sys/fs/cgroup/" + os.Getenv(cgroupVariable)
 	err := sh(`
 		mount --make-rprivate /
-		# One hierarchy, whatever the machine has, where earlier tests may have left empty groups.
+		# One hierarchy, whatever the machine has. Earlier tests may have left empty groups there.
 		mount -t cgroup2 cgroup2 /sys/fs/cgroup
 		for group in /sys/fs/cgroup/locksmith-e2e-*; do
 			[ ! -d "$group" ] || [ -e "/proc/${group##*-}" ] || find "$group" -depth -type d -exec rmdir {} +
 		done
 		mkdir ` + cgroups + `
-		# The memory of a service is known only with its controller.
+		# systemd reports the memory of a service only with this controller.
 		echo +memory > /sys/fs/cgroup/cgroup.subtree_control && echo +memory > ` + cgroups + `/cgroup.subtree_control || true
 		mount -t proc proc /proc
 		mount -t tmpfs -o mode=755 tmpfs ` + scratch + `
-		# nspawn wants to mount things there for good.
+		# nspawn leaves mounts there.
 		mkdir -p /run/systemd/nspawn
 		mount -t tmpfs tmpfs /run/systemd/nspawn
 		ip link set lo up
-		# With an address of its own, or it would change with each host that comes and goes.
+		# A fixed address; otherwise it would change with each host.
 		ip link add ` + bridge + ` address 02:00:00:00:00:01 type bridge
 		ip address add ` + network + `.0.1/16 dev ` + bridge + `
 		ip link set ` + bridge + ` up`)
@@ -126,8 +124,8 @@ func setUp(root string) error {
 	return nil
 }
 
-// raise raises a limit that the kernel has for all containers of a user together:
-// of the 128 instances of inotify that are usual ten hosts need all. It stays raised.
+// raise raises a limit of the kernel for all containers of a user together. Ten hosts need all of the usual 128
+// instances of inotify. The limit stays raised.
 func raise(limit string, to int) error {
 	data, err := os.ReadFile(limit)
 	if err != nil {
@@ -140,8 +138,7 @@ func raise(limit string, to int) error {
 	return os.WriteFile(limit, []byte(strconv.Itoa(to)), 0)
 }
 
-// makeSite makes the layer over root that all hosts have in common: locksmith as
-// it is installed, and what surrounds it on them.
+// makeSite makes the layer over root that all hosts share: locksmith as installed, and its surroundings.
 func makeSite(root string) error {
 	if err := mountOverlay(root, scratch+"/site"); err != nil {
 		return err
@@ -173,18 +170,17 @@ func makeSite(root string) error {
 	return nil
 }
 
-// The package on the disk of each host, which is installed there, and the one of the
-// version after it, which is not.
+// The package on the disk of each host, which is installed there, and the package of the next version, which is
+// not.
 const (
 	packageFile     = "/var/cache/locksmith.deb"
 	nextPackageFile = "/var/cache/locksmith-next.deb"
 )
 
-// layers are the lower layers of the file system of a host.
+// layers are the lower layers of a host's file system.
 var layers string
 
-// mountOverlay mounts dir/root, a copy-on-write layer over lower layers. What is
-// written goes to dir/upper.
+// mountOverlay mounts dir/root, a copy-on-write layer over lower layers. Writes go to dir/upper.
 func mountOverlay(lower, dir string) error {
 	for _, d := range []string{"upper", "work", "root"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {

@@ -10,9 +10,7 @@ import (
 
 func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(2)
-	f.start()
+	f := startFleet(t, 2)
 	first, second := f.hosts[0], f.hosts[1]
 	other := machineID()
 	first.do("locksmithctl", "lock", other)
@@ -25,10 +23,10 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 
 	first.do("dpkg", "--install", nextPackageFile)
 	if now := first.do("locksmithctl", "-version"); now == version {
-		t.Errorf("after the upgrade it is still %s", now)
+		t.Errorf("after the upgrade locksmithctl is still %s", now)
 	}
 	must.Eventually(t, patience, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
-	first.awaitStatus("waiting for a slot", "held by "+other) // and has kept its place
+	first.awaitStatus("waiting for a slot", "held by "+other) // in the same place
 	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
 	first.wantNoReboot(before)
 	if got := first.unit("locksmithd", "Result"); got != "success" {
@@ -48,7 +46,7 @@ func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 	const conf = "# mine\nREBOOT_STRATEGY=reboot\n"
 	h := startHost(t, conf)
 	h.awaitStatus("idle")
-	// All that there is of it, the tests' own aside.
+	// All files of locksmith, except those of the tests.
 	traces := func() []string {
 		return strings.Fields(h.do("find", "/", "-xdev", "-ignore_readdir_race", "-iname", "*locksmith*", "-not", "-path", "/proc/*",
 			"-not", "-path", packageFile, "-not", "-path", nextPackageFile, "-not", "-path", "/etc/systemd/system/locksmithd.service.d*"))
@@ -75,12 +73,12 @@ func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 	var left []string
 	defer func() {
 		if len(left) > 0 {
-			t.Errorf("after the purge there still is %v", left)
+			t.Errorf("left after the purge: %v", left)
 		}
 	}()
-	must.Eventually(t, patience, "the end of all traces", func() bool { left = traces(); return len(left) == 0 })
+	must.Eventually(t, patience, "the removal of all files", func() bool { left = traces(); return len(left) == 0 })
 	if got := h.do("cat", "/etc/flatcar/update.conf"); got != conf {
-		t.Errorf("update.conf is not the package's, and is now %q", got)
+		t.Errorf("update.conf, which the package does not own, is now %q", got)
 	}
 
 	h.do("dpkg", "--install", packageFile)
@@ -93,7 +91,7 @@ func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 	h.awaitReboot(before)
 	h.awaitStatus("idle")
 
-	// What an administrator has disabled stays so.
+	// A unit that an administrator has disabled stays disabled.
 	h.do("systemctl", "disable", "--now", "locksmithd")
 	h.do("dpkg", "--install", nextPackageFile)
 	if got := h.unit("locksmithd", "UnitFileState") + h.unit("locksmithd", "ActiveState"); got != "disabledinactive" {

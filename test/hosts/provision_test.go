@@ -12,9 +12,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// provision writes what a Butane file says to the disk of a host that has not booted yet, with
-// Butane and Ignition themselves. Ignition looks at $container because it refuses to change a
-// machine that runs.
+// provision applies a Butane file to the disk of a host that has not booted yet, with Butane and Ignition
+// themselves. Ignition refuses to change a running machine, so $container says that it is one for a container.
 func (h *host) provision(file string) {
 	h.t.Helper()
 	butane := exec.Command("../../bin/butane", "--strict")

@@ -1,47 +1,26 @@
 package hosts
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// withUnit makes settings of the daemon's unit on a host that is up.
-func (h *host) withUnit(settings ...string) {
-	h.t.Helper()
-	h.write("/etc/systemd/system/locksmithd.service.d/test.conf", "[Service]\n"+strings.Join(settings, "\n")+"\n")
-	h.do("systemctl", "daemon-reload")
-}
-
-// scheduled returns what logind says of a shutdown that is scheduled.
-func (h *host) scheduled() string {
-	h.t.Helper()
-	r := h.run("shutdown", "--show")
-	return r.stdout + r.stderr
-}
-
-// Nothing calls the reboot off when the daemon has died, and the next one is long in coming: the
-// host reboots by what the dead one scheduled, and with its slot. If the next one comes in
-// time, that calls it off, and begins anew.
+// Nothing calls the reboot off after the daemon has died. If the next daemon starts late, the host reboots by the
+// schedule of the dead daemon, with its slot. If the next one starts in time, it calls the reboot off and starts
+// over.
 func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T) {
 	t.Parallel()
 	for name, restartAfter := range map[string]string{"in time": "1s", "too late": "infinity"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t)
-			f.add(1, "LOCKSMITHD_LOGIN_DELAY=60s")
-			f.start()
+			f := startFleet(t, 1, "LOCKSMITHD_LOGIN_DELAY=60s")
 			h := f.hosts[0]
 			before := h.awaitUp()
 			h.withUnit("ExecStopPost=", "RestartSec="+restartAfter)
 			op := h.login("op")
-			h.whileDown = func() {
-				if s, err := f.read(); err != nil || !slices.Equal(s.Holders, []string{h.id}) {
-					t.Errorf("while the host is down the semaphore is %+v, %v", s, err)
-				}
-			}
+			f.wantHeldWhileDown(h)
 			h.announce("4081.2.0")
 			h.awaitStatus("users are logged in (op)")
 			f.awaitHolders(h)
@@ -65,9 +44,7 @@ func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T
 
 func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	before := h.awaitUp()
 	h.withUnit("Restart=no")
@@ -85,7 +62,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 		t.Errorf("shutdown --show: %s", s)
 	}
 	h.wantNoReboot(before)
-	// That was no user who cancelled.
+	// The next daemon does not take that for a cancellation by a user.
 	h.do("systemctl", "reset-failed", "locksmithd")
 	h.do("systemctl", "start", "locksmithd")
 	h.awaitStatus("users are logged in (op)")
@@ -93,9 +70,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 
 func TestARestartKeepsThePlaceInTheQueueAndAStopDoesNot(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(2)
-	f.start()
+	f := startFleet(t, 2)
 	first, second := f.hosts[0], f.hosts[1]
 	other := machineID()
 	first.do("locksmithctl", "lock", other)
@@ -107,7 +82,7 @@ func TestARestartKeepsThePlaceInTheQueueAndAStopDoesNot(t *testing.T) {
 		pid := first.unit("locksmithd", "MainPID")
 		first.do("systemctl", "restart", "locksmithd")
 		if first.unit("locksmithd", "MainPID") == pid {
-			t.Error("it was not restarted")
+			t.Error("locksmithd was not restarted")
 		}
 		first.awaitStatus("waiting for a slot", "held by "+other)
 		second.awaitStatus("in the queue behind " + first.id)

@@ -19,31 +19,30 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// suite is what the hosts of a run are made of.
+// suite describes the hosts of a run.
 type suite struct {
 	release  string // of Debian
-	packages string // beside the distribution's minimum
+	packages string // besides the distribution's minimum
 }
 
-// suites are the hosts that -suite can choose. docs/compatibility.md says which systemd
-// each has, and what is tried on it.
+// suites are the hosts that -suite can choose. docs/compatibility.md lists the systemd version of each, and when
+// it is tested.
 var suites = map[string]suite{
 	"bookworm": {"bookworm", common + ",dbus"},
 	"trixie":   {"trixie", common + ",dbus"},
-	// The other bus, and somebody to ask for what logind does not allow by itself.
+	// The other bus, and an authority for what logind does not allow by itself.
 	"trixie-polkit": {"trixie", common + ",dbus-broker,polkitd"},
 	"sid":           {"sid", common + ",dbus"},
 }
 
 const common = "systemd,systemd-sysv,libpam-systemd,iproute2,procps"
 
-// cachedRoot returns the folder of a root file system of a suite, from the mirror that
-// apt uses here. It is made when there is none yet, below the user's cache folder. To
-// have a newer one, remove it.
+// cachedRoot returns the folder with the root file system of a suite, made from the mirror that apt uses here and
+// cached below the user's cache folder. To get a newer one, remove it.
 func cachedRoot(name string) (string, error) {
 	suite, ok := suites[name]
 	if !ok {
-		return "", fmt.Errorf("there is no suite %q, only %q", name, slices.Sorted(maps.Keys(suites)))
+		return "", fmt.Errorf("unknown suite %q: it is one of %q", name, slices.Sorted(maps.Keys(suites)))
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -57,7 +56,7 @@ func cachedRoot(name string) (string, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	// One at a time: who comes second finds it made.
+	// One process at a time: the next one finds the root made.
 	lock, err := os.OpenFile(filepath.Join(cache, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", err
@@ -94,7 +93,7 @@ func TestHostMatchesTheTable(t *testing.T) {
 	}
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
 	if got := h.do("systemctl", "--version"); !strings.HasPrefix(got, "systemd "+row[1]+" ") {
-		t.Errorf("the host has %q, the table systemd %s", got, row[1])
+		t.Errorf("the host has %q, but the table says systemd %s", got, row[1])
 	}
 	bus, polkit := "dbus-daemon", "no"
 	if h.unit("dbus.service", "Id") == "dbus-broker.service" {
@@ -104,12 +103,11 @@ func TestHostMatchesTheTable(t *testing.T) {
 		polkit = "yes"
 	}
 	if bus != row[2] || polkit != row[3] {
-		t.Errorf("the host has the bus %s, and polkit: %s; the table %s, and %s", bus, polkit, row[2], row[3])
+		t.Errorf("the host has the bus %s and polkit %s, but the table says %s and %s", bus, polkit, row[2], row[3])
 	}
 }
 
-// mirror returns where this machine's own packages come from. A mirror of Debian serves
-// every release.
+// mirror returns the mirror of this machine's own packages. A Debian mirror has every release.
 func mirror() (string, error) {
 	out, err := exec.Command("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME").Output()
 	if err != nil {

@@ -1,7 +1,6 @@
 package hosts
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,7 +18,7 @@ func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
 	h.awaitStatus("reboot needed since", "for version 4081.2.0", "for the reboot window, which opens")
 	h.wantCoordinator("reboot", "reboot-planned")
 
-	// What an operator looks at first, with the line of the transition: to, from, why, next.
+	// systemctl status shows the state, and the log line of the transition: to, from, why, next.
 	h.syncJournal()
 	status := h.do("systemctl", "status", "--no-pager", "--lines=50", "locksmithd")
 	for _, want := range []string{
@@ -28,19 +27,19 @@ func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
 		`: msg=waiting from=idle why="a reboot is needed" status="reboot needed since .*, which opens .*"`,
 	} {
 		if !regexp.MustCompile(want).MatchString(status) {
-			t.Errorf("systemctl status shows nothing like %s:\n%s", want, status)
+			t.Errorf("systemctl status shows no match for %s:\n%s", want, status)
 		}
 	}
 
 	h.write("/etc/flatcar/update.conf", "REBOOT_STRATEGY=reboot\n"+updateconf.OpenWindow())
 	h.wantNoReboot(before)
-	h.run("systemctl", "reload", "locksmithd") // the reboot may well end it
+	h.run("systemctl", "reload", "locksmithd") // the reboot may end it
 	h.awaitReboot(before)
 	h.awaitStatus("idle: no reboot is needed since")
 	h.wantCoordinator("reboot", "running")
 }
 
-func TestOffIsACleanFinish(t *testing.T) {
+func TestStrategyOffIsACleanExit(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=off\n")
 	h.wantCoordinator("off", "disabled")
@@ -65,7 +64,7 @@ func TestOffIsACleanFinish(t *testing.T) {
 	h.awaitReboot(before)
 }
 
-func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
+func TestReloadAppliesAValidConfigurationAndRefusesAnInvalidOne(t *testing.T) {
 	t.Parallel()
 	old, f := newFleet(t), newFleet(t)
 	h := startHost(t, old.conf(updateconf.ShutWindow()))
@@ -78,7 +77,7 @@ func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 	h.do("systemctl", "reload", "locksmithd")
 	refusal := h.awaitJournal("the new configuration is refused")
 	if !contains.All(refusal, "REBOOT_STRATEGY", "ectd-lock", "/etc/flatcar/update.conf") {
-		t.Errorf("the refusal does not say what is wrong and where: %s", refusal)
+		t.Errorf("the refusal does not name the setting, its value and the file: %s", refusal)
 	}
 	h.awaitStatus("for the reboot window")
 
@@ -88,11 +87,7 @@ func TestReloadTakesARightConfigurationAndRefusesAWrongOne(t *testing.T) {
 	if now := h.unit("locksmithd", "MainPID"); now != pid {
 		t.Errorf("the daemon was process %s and is %s after a reload", pid, now)
 	}
-	h.whileDown = func() {
-		if s, err := f.read(); err != nil || len(s.Holders) != 1 || s.Holders[0] != h.id {
-			t.Errorf("while it reboots the semaphore of the new group is %+v, %v", s, err)
-		}
-	}
+	f.wantHeldWhileDown(h)
 	h.write("/etc/flatcar/update.conf", f.conf(updateconf.OpenWindow()))
 	h.run("systemctl", "reload", "locksmithd")
 	h.awaitReboot(before)
@@ -104,7 +99,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
 	const file = "/run/update-engine/coordinator.conf"
 	if r := h.run("flock", "--nonblock", "--shared", file, "true"); r.status == 0 {
-		t.Error("the daemon runs, and anybody can lock the coordinator file")
+		t.Error("another process can lock the coordinator file while the daemon runs")
 	}
 	h.do("systemctl", "stop", "locksmithd")
 	h.do("sh", "-c", `printf 'NAME=other-coordinator\nSTRATEGY=best\nSTATE=running\n' > `+file)
@@ -116,7 +111,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	}
 	h.awaitJournal(file, "other-coordinator")
 	if got := h.do("cat", file); !strings.Contains(got, "NAME=other-coordinator\n") {
-		t.Errorf("the other one's file now says\n%s", got)
+		t.Errorf("the file of the other coordinator is now\n%s", got)
 	}
 	h.do("systemctl", "stop", "other")
 	// Restart=on-failure
@@ -143,13 +138,4 @@ func TestTheUnitIsSkippedInContainersAndWhereNothingUpdates(t *testing.T) {
 	if got := h.unit("locksmithd", "ConditionResult") + h.unit("locksmithd", "ActiveState"); got != "noinactive" {
 		t.Errorf("in a container ConditionResult and ActiveState are %s", got)
 	}
-}
-
-// wantCoordinator checks the content of the coordinator file, once it is in that state.
-func (h *host) wantCoordinator(strategy, state string) {
-	h.t.Helper()
-	want := fmt.Sprintf("NAME=locksmithd\nSTRATEGY=%s\nSTATE=%s\n", strategy, state)
-	must.Eventually(h.t, patience, fmt.Sprintf("the coordinator file with %q", want), func() bool {
-		return h.run("cat", "/run/update-engine/coordinator.conf").stdout == want
-	})
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// It is merged as the tree that is beside the image, as containers have no loop devices.
+// systemd-sysext merges the unpacked tree, because containers have no loop devices for the image.
 func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
 	t.Parallel()
 	const program, unit = "/usr/lib/locksmith/locksmithd", "/usr/lib/systemd/system/locksmithd.service"
 	h := newHost(t, "REBOOT_STRATEGY=reboot\n")
 	h.write("/usr/lib/os-release", "ID=flatcar\nVERSION_ID=4230.2.1\nSYSEXT_LEVEL=1.0\n")
-	h.write(unit, "[Unit]\nDescription=What is shipped\n[Service]\nType=exec\nExecStart="+program+" infinity\n[Install]\nWantedBy=multi-user.target\n")
+	h.write(unit, "[Unit]\nDescription=The distribution's own\n[Service]\nType=exec\nExecStart="+program+" infinity\n[Install]\nWantedBy=multi-user.target\n")
 	must.Do(t, sh("cp "+h.root+"/usr/bin/sleep "+h.root+program))
 	must.Do(t, sh("../../packaging/build-sysext e2e "+runtime.GOARCH+" "+h.root+"/opt/extensions"))
 	tree := "/opt/extensions/locksmith-e2e-" + map[string]string{"amd64": "x86-64", "arm64": "arm64"}[runtime.GOARCH]
@@ -37,7 +37,7 @@ func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
 			t.Errorf("the unit is %q, want %q", got, wantDescription)
 		}
 	}
-	restart("/usr/bin/sleep", "What is shipped")
+	restart("/usr/bin/sleep", "The distribution's own")
 
 	h.do("systemctl", "restart", "systemd-sysext")
 	restart(tree+program, "Cluster reboot manager")
@@ -49,5 +49,5 @@ func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
 
 	must.Do(t, os.Remove(link))
 	h.do("systemctl", "restart", "systemd-sysext")
-	restart("/usr/bin/sleep", "What is shipped")
+	restart("/usr/bin/sleep", "The distribution's own")
 }

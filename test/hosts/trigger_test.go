@@ -15,7 +15,7 @@ func TestAMemberOfWheelRebootsOneHostWithoutEtcd(t *testing.T) {
 	h.awaitStatus("idle")
 }
 
-// The distribution's bus lets anybody broadcast the signal.
+// The distribution's bus allows anybody to broadcast the signal.
 func TestARebootSignalOfAnybodyElseIsRefusedWithUserAndProcess(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
@@ -29,26 +29,19 @@ func TestARebootSignalOfAnybodyElseIsRefusedWithUserAndProcess(t *testing.T) {
 	h.awaitJournal(`user \"joe\"`, `process \"locksmithctl\"`)
 	warnings := h.do("journalctl", "--boot", "--unit=locksmithd", "--priority=warning..warning", "--output=cat")
 	if !strings.Contains(warnings, "joe") {
-		t.Errorf("it is not a warning; the warnings are %q", warnings)
+		t.Errorf("there is no warning about joe; the warnings are %q", warnings)
 	}
 	h.awaitStatus("idle")
 	h.wantNoReboot(before)
 	h.syncJournal()
 	if journal := h.journal(); strings.Contains(journal, "a reboot is needed") {
-		t.Errorf("it was believed:\n%s", journal)
+		t.Errorf("the daemon accepted the signal:\n%s", journal)
 	}
-	// Nobody but root may own the name, so that nobody else can be update_engine.
+	// Only root may own the name, so nobody else can pose as update_engine.
 	r := h.runAs("joe", "busctl", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "RequestName", "su", "com.coreos.update1", "0")
 	if r.status == 0 || !strings.Contains(r.stderr, "Access denied") {
 		t.Errorf("joe asks for the name of update_engine: %+v", r)
 	}
 	h.sendNeedReboot("root")
 	h.awaitReboot(before)
-}
-
-// sendNeedReboot has a user ask for a reboot. How it ends says little when the user is
-// believed: it stays for two seconds, and the reboot may well end it.
-func (h *host) sendNeedReboot(user string) result {
-	h.t.Helper()
-	return h.runAs(user, "locksmithctl", "send-need-reboot")
 }

@@ -22,10 +22,10 @@ func TestTheUnitExposesLittle(t *testing.T) {
 	if r.status != 0 {
 		t.Errorf("systemd-analyze security finds an exposure above 2.0:\n%s%s", r.stdout, r.stderr)
 	}
-	// CAP_DAC_READ_SEARCH alone, and a filter of system calls.
+	// Only CAP_DAC_READ_SEARCH, and a filter of system calls.
 	status := h.do("grep", "-E", "^(CapEff|NoNewPrivs|Seccomp):", "/proc/"+h.unit("locksmithd", "MainPID")+"/status")
 	if want := "NoNewPrivs:\t1\nSeccomp:\t2\n"; !strings.HasSuffix(status, want) || !strings.HasPrefix(status, "CapEff:\t0000000000000004\n") {
-		t.Errorf("the status of the daemon has %q, want CapEff 4 and %q", status, want)
+		t.Errorf("the daemon has %q, want CapEff 4 and %q", status, want)
 	}
 	const folder = "/run/update-engine"
 	if got, want := h.do("stat", "--format=%a %U", folder, folder+"/coordinator.conf"), "755 root\n644 root\n"; got != want {
@@ -35,9 +35,7 @@ func TestTheUnitExposesLittle(t *testing.T) {
 
 func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	other := machineID()
 	h.do("locksmithctl", "lock", other)
@@ -50,8 +48,8 @@ func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 	if high != 32<<20 {
 		t.Errorf("MemoryHigh is %d, want %d", high, 32<<20)
 	}
-	// What is in memory of the process is at least what its control group is charged
-	// with, which can be known only where there is a memory controller.
+	// The control group, whose memory only the memory controller reports, is charged with no more than the resident
+	// set of the process.
 	status := h.do("cat", "/proc/"+h.unit("locksmithd", "MainPID")+"/status")
 	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindStringSubmatch(status)
 	if m == nil {
@@ -68,7 +66,7 @@ func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 	h.awaitReboot(before)
 }
 
-// Everybody on the host sees the lock that the daemon uses, where only drop-ins say which one that is.
+// Every user of the host sees the lock that the daemon uses, even if only drop-ins define it.
 func TestStatusOfAHostWithADropInShowsTheLockOfItsDaemon(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -95,8 +93,8 @@ func TestStatusOfAHostWithADropInShowsTheLockOfItsDaemon(t *testing.T) {
 	}
 }
 
-// In the sandbox the daemon does not see other users' processes, and yet tells them from root's.
-func TestALockOnTheCoordinatorFileIsRootsToTake(t *testing.T) {
+// The daemon in its sandbox does not see the processes of other users, but tells them from those of root.
+func TestOnlyRootCanKeepTheDaemonFromTheCoordinatorFile(t *testing.T) {
 	t.Parallel()
 	const path = "/run/update-engine/coordinator.conf"
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
@@ -116,7 +114,7 @@ func TestALockOnTheCoordinatorFileIsRootsToTake(t *testing.T) {
 
 	hold("root", "flock", path, "sleep", "1000")
 	if r := h.run("systemctl", "start", "locksmithd"); r.status == 0 {
-		t.Errorf("it starts beside another coordinator: %+v", r)
+		t.Errorf("locksmithd starts beside another coordinator: %+v", r)
 	}
 	h.awaitJournal(path+" is locked by process ", " of root, and the file names the reboot coordinator")
 	h.do("systemctl", "stop", "hold-root")

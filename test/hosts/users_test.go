@@ -1,7 +1,6 @@
 package hosts
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,12 +12,10 @@ import (
 
 func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	before := h.awaitUp()
-	// Neither a user's manager, nor what is no person's session, is somebody at work.
+	// Neither a user's manager nor a session that is not a person's counts as somebody at work.
 	h.do("loginctl", "enable-linger", "joe")
 	for _, class := range []string{"background", "greeter"} {
 		h.do("systemd-run", "--uid=joe", "--property=PAMName=login", "--setenv=XDG_SESSION_CLASS="+class, "sleep", "infinity")
@@ -35,7 +32,7 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 		t.Errorf("shutdown --show: %+v", r)
 	}
 	h.wantNoReboot(before)
-	// What keeps running after the logout keeps the session, which is closing.
+	// A process that runs after the logout keeps the session in the state closing.
 	op.enter("setsid sleep 1000 & exit")
 	h.awaitReboot(before)
 	h.awaitStatus("idle")
@@ -45,8 +42,8 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	}
 }
 
-// Users cannot hide behind what logind says of their session.
-func TestAUserWhoseSessionIsTooLongToReadIsToldAndHoldsUpNobody(t *testing.T) {
+// Users cannot hide behind logind's answer about their session.
+func TestAUserWithAnUnreadableSessionIsToldAndDoesNotHoldTheRebootUp(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\nLOCKSMITHD_LOGIN_DELAY=20s\n")
 	before := h.awaitUp()
@@ -61,9 +58,7 @@ func TestAUserWhoseSessionIsTooLongToReadIsToldAndHoldsUpNobody(t *testing.T) {
 
 func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(2)
-	f.start()
+	f := startFleet(t, 2)
 	h, other := f.hosts[0], f.hosts[1]
 	before := h.awaitUp()
 	op := h.login("op")
@@ -74,12 +69,12 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 	h.awaitStatus("cancelled")
 	f.awaitHolders()
 	h.wantNoReboot(before)
-	// Until then others have their turn.
+	// Other hosts reboot in the meantime.
 	otherBefore := other.awaitUp()
 	other.announce("4081.2.0")
 	other.awaitReboot(otherBefore)
 	h.wantNoReboot(before)
-	// Their time counts from when they cancelled.
+	// The time until the next attempt counts from the cancellation.
 	h.write("/etc/flatcar/update.conf", f.conf("LOCKSMITHD_LOGIN_DELAY=10s", "LOCKSMITHD_LOGIN_RETRY=1m"))
 	h.do("systemctl", "reload", "locksmithd")
 	op.await("System reboot in 10 seconds!")
@@ -90,9 +85,7 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 
 func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1, updateconf.Window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
-	f.start()
+	f := startFleet(t, 1, updateconf.Window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
 	h := f.hosts[0]
 	before := h.awaitUp()
 	op := h.login("op")
@@ -108,9 +101,7 @@ func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 
 func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	before := h.awaitUp()
 	h.login("op")
@@ -125,23 +116,17 @@ func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
 	h.wantNoReboot(before)
 }
 
-// Logind knows nothing of a shutdown that it was not asked for; the slot covers that one as well.
-func TestAHostThatIsRebootedPastLogindKeepsItsSlotUntilItIsBack(t *testing.T) {
+// logind does not know of a shutdown that it was not asked for. The slot covers that shutdown, too.
+func TestAHostRebootedWithoutLogindKeepsItsSlotUntilItIsBack(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	before := h.awaitUp()
 	h.login("op")
 	h.announce("4081.2.0")
 	h.awaitStatus("users are logged in (op)")
 	f.awaitHolders(h)
-	h.whileDown = func() {
-		if s, err := f.read(); err != nil || !slices.Equal(s.Holders, []string{h.id}) {
-			t.Errorf("while the host is down the semaphore is %+v, %v", s, err)
-		}
-	}
+	f.wantHeldWhileDown(h)
 	h.do("systemctl", "start", "--no-block", "reboot.target")
 	h.awaitReboot(before)
 	f.awaitHolders()
@@ -149,9 +134,7 @@ func TestAHostThatIsRebootedPastLogindKeepsItsSlotUntilItIsBack(t *testing.T) {
 
 func TestABlockInhibitorHoldsTheRebootBackBeforeTheLock(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(2)
-	f.start()
+	f := startFleet(t, 2)
 	h, other := f.hosts[0], f.hosts[1]
 	before := h.awaitUp()
 	h.inhibit("backup")
@@ -169,9 +152,7 @@ func TestABlockInhibitorHoldsTheRebootBackBeforeTheLock(t *testing.T) {
 
 func TestAHostLeavesTheQueueWhenAnInhibitorAppears(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	before := h.awaitUp()
 	someone := machineID()
@@ -181,7 +162,7 @@ func TestAHostLeavesTheQueueWhenAnInhibitorAppears(t *testing.T) {
 	h.inhibit("backup")
 	h.awaitStatus("held back by", "backup")
 	if status := h.do("locksmithctl", "status", "-o", "wide"); strings.Contains(status, "PLACE") {
-		t.Errorf("somebody is in the queue:\n%s", status)
+		t.Errorf("the queue is not empty:\n%s", status)
 	}
 	h.do("locksmithctl", "unlock", someone)
 	h.wantNoReboot(before)
@@ -218,9 +199,7 @@ func TestAShutdownOfSomebodyElseIsLeftAlone(t *testing.T) {
 
 func TestWithoutLogindTheHostWaits(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1)
-	f.start()
+	f := startFleet(t, 1)
 	h := f.hosts[0]
 	before := h.awaitUp()
 	h.do("systemctl", "mask", "--runtime", "--now", "systemd-logind")
@@ -233,11 +212,9 @@ func TestWithoutLogindTheHostWaits(t *testing.T) {
 	h.awaitReboot(before)
 }
 
-func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
+func TestRebootByHandIsRefusedWhileSomebodyIsAtWork(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.add(1, updateconf.ShutWindow())
-	f.start()
+	f := startFleet(t, 1, updateconf.ShutWindow())
 	h := f.hosts[0]
 	before := h.awaitUp()
 	refused := func(parts ...string) {
@@ -261,19 +238,15 @@ func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 	op.enter("exit")
 	must.Eventually(t, patience, "the end of the session", func() bool { return !strings.Contains(h.do("loginctl", "--no-legend", "list-sessions"), " op ") })
 
-	// One's own session is not in the way, also under run0 where there is one, and -wait waits
-	// for the slot.
+	// The caller's own session does not block the reboot, nor does run0 where it exists, and -wait waits for the
+	// slot.
 	someone := machineID()
 	h.do("locksmithctl", "lock", someone)
 	root := h.login("root")
 	root.enter("$(command -v run0) locksmithctl reboot -wait")
 	root.await("held by " + someone)
 	h.wantNoReboot(before)
-	h.whileDown = func() {
-		if s, err := f.read(); err != nil || len(s.Holders) != 1 || s.Holders[0] != h.id {
-			t.Errorf("while it reboots the semaphore is %+v, %v", s, err)
-		}
-	}
+	f.wantHeldWhileDown(h)
 	h.do("locksmithctl", "unlock", someone)
 	after := h.awaitReboot(before)
 	h.awaitStatus("idle")
@@ -285,14 +258,4 @@ func TestRebootByHandMindsWhoIsAtWork(t *testing.T) {
 	h.run("locksmithctl", "reboot", "-force")
 	h.awaitReboot(after)
 	f.awaitHolders()
-}
-
-// inhibit has a service, backup, ask for the host not to be shut down.
-func (h *host) inhibit(service string) {
-	h.t.Helper()
-	h.do("systemd-run", "--unit="+service, "systemd-inhibit", "--what=shutdown", "--mode=block",
-		"--who="+service, "--why=nightly copy", "sleep", "infinity")
-	must.Eventually(h.t, patience, "the inhibitor "+service, func() bool {
-		return strings.Contains(h.do("systemd-inhibit", "--list", "--no-legend"), service)
-	})
 }

@@ -1,5 +1,6 @@
-// longsession gives the session that it is run in a name of a display that makes logind's
-// answer about it longer than any that is read, and waits to be ended. Any user can do that.
+// Command longsession makes logind's answer about the session that it runs in too long to read, until it is ended.
+//
+// It gives the session a very long display name. Any user can do that.
 package main
 
 import (
@@ -16,7 +17,7 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Println("the session has a long display")
-	select {} // logind takes it back when the connection ends
+	select {} // logind resets the display when the connection ends
 }
 
 func run() error {

@@ -1,12 +1,9 @@
-// Command updateengine stands in for update_engine on a host of the tests: it
-// owns com.coreos.update1 on the system bus, answers GetStatus, and emits
-// StatusUpdate.
+// Command updateengine stands in for update_engine on a host of the tests.
 //
-// Its one argument is a file with an operation and a version, such as
-// "UPDATE_STATUS_UPDATED_NEED_REBOOT 4081.2.0". It is read at every GetStatus, and
-// at SIGHUP, upon which the status is announced. No file means idle, so that in
-// /run it is forgotten at a reboot, as update_engine forgets an update that has
-// been booted into.
+// It owns com.coreos.update1 on the system bus, answers GetStatus, and emits StatusUpdate. Its one argument is a
+// file with an operation and a version, such as "UPDATE_STATUS_UPDATED_NEED_REBOOT 4081.2.0". It reads the file at
+// every GetStatus and at SIGHUP, which also announces the status. Without the file it is idle, so that a file in
+// /run is forgotten at a reboot, as update_engine forgets an update that the host has booted into.
 package main
 
 import (

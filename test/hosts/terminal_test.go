@@ -14,7 +14,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// terminal is one of a host, with somebody at it.
+// terminal is a terminal of a host, with a user at it.
 type terminal struct {
 	h      *host
 	screen *os.File
@@ -23,8 +23,8 @@ type terminal struct {
 	shown strings.Builder
 }
 
-// login logs a user in at a new terminal of the host, as people do: by a getty, login(1)
-// and a password, which is the user's name.
+// login logs a user in at a new terminal of the host, as people do: by a getty, login(1) and a password, which is
+// the user's name.
 func (h *host) login(user string) *terminal {
 	h.t.Helper()
 	leader := h.awaitUp().leader
@@ -47,13 +47,13 @@ func (h *host) login(user string) *terminal {
 	term.enter(user)
 	term.await("Password:")
 	term.enter(user)
-	term.await("shell:") // what is typed before is lost
+	term.await("shell:") // input before the prompt is lost
 	term.enter("echo logged''in")
 	term.await("loggedin")
 	return term
 }
 
-// read collects what the terminal shows, until the end of the test.
+// read collects the output on the terminal until the end of the test.
 func (t *terminal) read() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -64,7 +64,7 @@ func (t *terminal) read() {
 		t.shown.Write(buffer[:n])
 		t.mu.Unlock()
 		switch {
-		case errors.Is(err, syscall.EIO): // for now, nobody has it open on the host
+		case errors.Is(err, syscall.EIO): // for now, no process has it open on the host
 			<-tick.C
 		case err != nil:
 			return
@@ -90,7 +90,7 @@ func (t *terminal) await(parts ...string) {
 	must.Eventually(t.h.t, patience, fmt.Sprintf("%q on the terminal", parts), func() bool { return contains.All(t.text(), parts...) })
 }
 
-// text is what the terminal has shown, without line breaks, which depend on its width.
+// text returns the output so far without line breaks, which depend on the width.
 func (t *terminal) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
