@@ -2,7 +2,6 @@ package lock
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
@@ -41,18 +40,11 @@ func (w WaitStatus) String() string {
 	return place + slots
 }
 
-// maxNamed is how many holders of slots a sentence names.
-const maxNamed = 5
-
 // Holders names the holders of slots, as last read, each with the host name and the time that its record has;
 // "nobody" if there are none.
 func (w WaitStatus) Holders() string {
 	var texts []string
-	for i, id := range w.Semaphore.Holders {
-		if i == maxNamed {
-			texts = append(texts, fmt.Sprintf("%d more", len(w.Semaphore.Holders)-i))
-			break
-		}
+	for _, id := range w.Semaphore.Holders {
 		text := safetext.Clean(id)
 		if r := w.Records[id]; r.Hostname != "" {
 			text += " (" + r.Hostname + ")"
@@ -65,5 +57,5 @@ func (w WaitStatus) Holders() string {
 	if len(texts) == 0 {
 		return "nobody"
 	}
-	return strings.Join(texts, ", ")
+	return safetext.List(texts)
 }

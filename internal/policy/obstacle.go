@@ -2,9 +2,9 @@ package policy
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // An Obstacle is one thing that holds a reboot of this host back.
@@ -50,10 +50,10 @@ func (l Local) obstacles(clock func(time.Time) string) (all []Obstacle) {
 		for n, i := range l.Inhibitors {
 			texts[n] = i.text()
 		}
-		all = append(all, Obstacle{Inhibited, list(texts) + ": block inhibitor"})
+		all = append(all, Obstacle{Inhibited, safetext.List(texts) + ": block inhibitor"})
 	}
 	if len(l.Users) > 0 {
-		all = append(all, Obstacle{LoggedIn, "users who are logged in (" + list(l.Users) + ")"})
+		all = append(all, Obstacle{LoggedIn, "users who are logged in (" + safetext.List(l.Users) + ")"})
 	}
 	return all
 }
@@ -79,13 +79,4 @@ func (i Inhibitor) text() string {
 		by = fmt.Sprintf("process %d of %s", i.PID, i.User)
 	}
 	return fmt.Sprintf("%q (%s, %s)", i.Why, i.Who, by)
-}
-
-// list joins names, not too many of them.
-func list(names []string) string {
-	const most = 5
-	if more := len(names) - most; more > 0 {
-		names = append(slices.Clone(names[:most]), fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(names, ", ")
 }

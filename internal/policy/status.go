@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Line says in one line, for systemctl status, what the daemon waits for, since when and until
@@ -94,7 +96,7 @@ func (s Snapshot) waiting(clock func(time.Time) string) (text string) {
 }
 
 func (s Snapshot) told(clock func(time.Time) string) string {
-	users := list(s.Users)
+	users := safetext.List(s.Users)
 	if s.ToldAt.IsZero() {
 		return fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", users, clock(s.RebootAt))
 	}

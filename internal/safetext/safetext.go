@@ -8,6 +8,7 @@ package safetext
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -38,4 +39,15 @@ func Cut(s string, most int) string {
 		s = s[size:]
 	}
 	return b.String()
+}
+
+// maxListed is the number of texts in a list.
+const maxListed = 5
+
+// List joins texts for a sentence: the first few, and the number of the others.
+func List(texts []string) string {
+	if more := len(texts) - maxListed; more > 0 {
+		texts = append(slices.Clone(texts[:maxListed]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, ", ")
 }

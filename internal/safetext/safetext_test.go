@@ -38,3 +38,15 @@ func FuzzCut(f *testing.F) {
 		}
 	})
 }
+
+func TestListNamesTheFirstFew(t *testing.T) {
+	texts := []string{"a", "b", "c", "d", "e", "f", "g"}
+	for n, want := range map[int]string{0: "", 1: "a", 2: "a, b", 5: "a, b, c, d, e", 6: "a, b, c, d, e, and 1 more", 7: "a, b, c, d, e, and 2 more"} {
+		if got := List(texts[:n]); got != want {
+			t.Errorf("%d texts: %q, want %q", n, got, want)
+		}
+	}
+	if texts[5] != "f" {
+		t.Errorf("List changed its argument: %q", texts)
+	}
+}

@@ -3,7 +3,6 @@ package view
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -80,7 +79,7 @@ func HolderNames(holders []lock.HolderInfo) string {
 	for _, h := range holders {
 		names = append(names, hostName(h.ID, h.Record.Hostname))
 	}
-	return List(names)
+	return safetext.List(names)
 }
 
 // QueueNames lists the hosts in the queue in a sentence.
@@ -89,7 +88,7 @@ func QueueNames(queue []lock.QueueEntry) string {
 	for _, w := range queue {
 		names = append(names, hostName(w.ID, w.Hostname))
 	}
-	return List(names)
+	return safetext.List(names)
 }
 
 // hostName names a host in a sentence.
@@ -98,17 +97,6 @@ func hostName(id, hostname string) string {
 		return safetext.Cut(id, maxID)
 	}
 	return fmt.Sprintf("%s (%s)", safetext.Cut(hostname, maxName), safetext.Cut(id, maxID))
-}
-
-// maxListed is how many of several things a sentence names.
-const maxListed = 5
-
-// List lists the first few things in a sentence, and says how many more there are.
-func List(things []string) string {
-	if more := len(things) - maxListed; more > 0 {
-		things = append(slices.Clone(things[:maxListed]), fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(things, ", ")
 }
 
 // Table is a text in columns, with "-" in cells that are empty.
