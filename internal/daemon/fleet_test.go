@@ -1,57 +1,97 @@
-package daemon
+package daemon_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// realSlot is a host's view of a real lock.
-type realSlot struct {
-	*lock.Lock
-	id, boot string
-}
+// memory is a store that needs no connection.
+type memory struct{ *storetest.Memory }
 
-func (r realSlot) Inspect(ctx context.Context) (policy.Holding, error) {
-	held, record, err := r.Holder(ctx, r.id)
-	switch {
-	case err != nil || !held:
-		return policy.NotHeld, err
-	case record.BootID == r.boot:
-		return policy.HeldThisBoot, nil
+func (memory) Close() error { return nil }
+
+// quiet is a host on which nobody is at work, and which reboots when it is asked to.
+type quiet struct{ rebooting chan struct{} }
+
+func (quiet) Local(context.Context) (policy.Local, error)        { return policy.Local{}, nil }
+func (q quiet) Reboot(context.Context, bool) error               { close(q.rebooting); return nil }
+func (quiet) GoingDown(context.Context) (bool, error)            { return false, nil }
+func (quiet) Scheduled(context.Context) (policy.Shutdown, error) { return policy.Shutdown{}, nil }
+func (quiet) Instance(context.Context) (string, error)           { return "", nil }
+func (quiet) Schedule(context.Context, time.Time, string) error  { return nil }
+func (quiet) Cancel(context.Context) error                       { return nil }
+func (quiet) Restarting(context.Context) (bool, error)           { return false, nil }
+func (quiet) AskEngine(context.Context) *policy.Update           { return nil }
+func (quiet) Keep(policy.Kept) error                             { return nil }
+
+// idle closes its channel when the daemon has nothing to do.
+type idle struct{ reached chan struct{} }
+
+func (o idle) Observe(s policy.Snapshot, _ []policy.Move) {
+	if s.State == policy.Idle {
+		close(o.reached)
 	}
-	return policy.HeldSinceBefore, nil
 }
 
-func (r realSlot) StillHeld(ctx context.Context) (bool, error) {
-	held, _, err := r.Holder(ctx, r.id)
-	return held, err
+// node is a host of a fleet.
+type node struct {
+	t     *testing.T
+	root  string
+	store slot.Store
 }
 
-func (r realSlot) Acquire(ctx context.Context, version string, blocked func(string)) error {
-	err := r.Lock.Acquire(ctx, r.id, lock.Record{BootID: r.boot, Version: version}, func(w lock.WaitStatus, err error) {
-		blocked(fmt.Sprint(w.Semaphore.Holders, w.Ahead, err))
-	})
-	if errors.Is(err, lock.ErrUnknown) {
-		return fmt.Errorf("%w: %w", ErrUnknown, err)
+func newNode(t *testing.T, n int, store slot.Store) node {
+	host := node{t, t.TempDir(), store}
+	host.write("etc/machine-id", fmt.Sprintf("%032d", n))
+	host.write("proc/sys/kernel/hostname", fmt.Sprint("host", n))
+	return host
+}
+
+func (n node) write(path, content string) {
+	path = filepath.Join(n.root, path)
+	must.Do(n.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.Do(n.t, os.WriteFile(path, []byte(content), 0o600))
+}
+
+// boot runs a daemon until what it waits for has come.
+func (n node) boot(id string, needed bool) {
+	n.write("proc/sys/kernel/random/boot_id", id)
+	held, err := slot.New(n.store, "", n.root, slog.New(slog.DiscardHandler))
+	must.Do(n.t, err)
+	host, updates, reached := quiet{make(chan struct{})}, make(chan policy.Event), idle{make(chan struct{})}
+	parts := daemon.Parts{
+		Updates: updates, AskEngine: host.AskEngine, Host: host, Scheduler: host, Kept: &policy.Kept{}, Keep: host.Keep,
+		Restarting: host.Restarting, Log: slog.New(slog.DiscardHandler),
 	}
-	return err
-}
-
-func (r realSlot) Release(ctx context.Context) error {
-	var notHeld *lock.NotHeldError
-	if err := r.Lock.Release(ctx, r.id); err != nil && !errors.As(err, &notHeld) {
-		return err
+	until := host.rebooting
+	if !needed {
+		parts.Observers, until = []daemon.Observer{reached}, reached.reached
 	}
-	return nil
+	ctx, stop := context.WithCancel(n.t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- daemon.Run(ctx, daemon.Settings{Policy: policy.Config{Lock: true}, Lock: held}, parts)
+	}()
+	if needed {
+		updates <- policy.Update{Source: policy.Engine, Pending: true}
+	}
+	<-until
+	stop()
+	must.Do(n.t, <-ended)
 }
 
 // Hosts that are told of an update at once go down one after another, each as
@@ -59,47 +99,25 @@ func (r realSlot) Release(ctx context.Context) error {
 func TestFleetRebootsOneAtATime(t *testing.T) {
 	const hosts, downtime = 5, 90 * time.Second
 	synctest.Test(t, func(t *testing.T) {
-		store := storetest.NewMemory()
+		store := memory{storetest.NewMemory()}
 		var mu sync.Mutex
 		down, most := 0, 0
+		goes := func(by int) {
+			mu.Lock()
+			defer mu.Unlock()
+			down += by
+			most = max(most, down)
+		}
 		begin := time.Now()
 		var fleet sync.WaitGroup
 		for n := range hosts {
+			host := newNode(t, n, store)
 			fleet.Go(func() {
-				for boot := range 2 {
-					s := newSite(t)
-					l, err := lock.New(store, "", 1)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					ctx, stop := context.WithCancel(t.Context())
-					go func() {
-						s.ended <- Run(ctx, Settings{Policy: policy.Config{Lock: true}, Lock: realSlot{l, fmt.Sprintf("host%d", n), fmt.Sprint("boot", boot)}}, s.parts)
-					}()
-					if boot == 1 { // it comes up with the slot held, gives it back, and is done
-						for s.state() != policy.Idle {
-							time.Sleep(time.Millisecond)
-						}
-						stop()
-						<-s.ended
-						return
-					}
-					s.updates <- need
-					for s.state() != policy.Rebooting {
-						time.Sleep(time.Second)
-					}
-					mu.Lock()
-					down++
-					most = max(most, down)
-					mu.Unlock()
-					stop()
-					<-s.ended
-					time.Sleep(downtime)
-					mu.Lock()
-					down--
-					mu.Unlock()
-				}
+				host.boot("first", true)
+				goes(1)
+				time.Sleep(downtime)
+				goes(-1)
+				host.boot("second", false) // it comes up with the slot, gives it back, and is done
 			})
 		}
 		fleet.Wait()
@@ -110,9 +128,7 @@ func TestFleetRebootsOneAtATime(t *testing.T) {
 			t.Errorf("%d hosts took %v", hosts, took)
 		}
 		l, err := lock.New(store, "", 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if s, err := l.Status(t.Context()); err != nil || len(s.Holders) != 0 {
 			t.Errorf("at the end: %+v, %v", s, err)
 		}
