@@ -158,8 +158,8 @@ func (s *server) memory() *state.File {
 	return state.New(s.root, id)
 }
 
-// remembered returns what the daemon before this one has kept; nil when nobody knows. A place in the queue that
-// it has left becomes this one's.
+// remembered returns what the daemon before this one has kept; nil when that is not known. A place in the queue
+// that it has left becomes this one's.
 func (s *server) remembered(memory *state.File) *policy.Kept {
 	kept, err := memory.Read()
 	s.owner = cmp.Or(kept.Owner, s.owner, crand.Text())

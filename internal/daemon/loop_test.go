@@ -109,7 +109,7 @@ func TestRefusedRebootIsTriedAgainWithinBounds(t *testing.T) {
 	})
 }
 
-// A slot is not given back under a host that is going down, whatever the reason:
+// A slot is not given back while the host is going down, whatever the reason:
 // logind refuses a reboot while another one is under way, the daemon is started
 // again between the request and the end of the host, or delays last for longer
 // than it waits.
@@ -189,7 +189,7 @@ func TestRebootOfUnknownOutcomeIsWaitedForAndThenTriedAgain(t *testing.T) {
 	})
 }
 
-// A call that logind did not answer may still be before it: the slot is given back only once
+// logind may still carry out a call that it did not answer: the slot is given back only once
 // logind, and systemd, have said that the host does not go down.
 func TestSlotIsKeptUntilLogindSaysWhatBecameOfTheReboot(t *testing.T) {
 	for name, settings := range map[string]func(*slot) Settings{
@@ -259,7 +259,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 	})
 }
 
-// A lock that says yes and then no must not be asked without a pause.
+// A lock that grants a slot and then denies it must not be asked without a pause.
 func TestSlotThatIsTakenAwayAgainAndAgainIsNotFoughtFor(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)

@@ -124,7 +124,7 @@ func TestIdleLoopSleeps(t *testing.T) {
 	})
 }
 
-func TestReportComesOnlyWithAChange(t *testing.T) {
+func TestObserversAreToldOfChangesOnly(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.parts.AliveEvery = time.Second
 		k := newSlot(s, "A", policy.NotHeld)
@@ -182,8 +182,8 @@ func TestEveryTransitionIsOneLineInTheLog(t *testing.T) {
 	})
 }
 
-// What the loop itself cancelled is no failure.
-func TestCancelledEffectsAreNoFailures(t *testing.T) {
+// An effect that the loop has cancelled has not failed.
+func TestCancelledEffectsAreNotFailures(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
 		k.free = make(chan struct{})
@@ -200,7 +200,7 @@ func TestCancelledEffectsAreNoFailures(t *testing.T) {
 	})
 }
 
-func TestHoldUpsAreLoggedOnceEach(t *testing.T) {
+func TestEachObstacleIsLoggedOnce(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.local = backup
 		s.run(Settings{Policy: people5m})

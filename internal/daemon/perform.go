@@ -54,7 +54,7 @@ func (l *loop) acquire(ctx context.Context, t task, e policy.Lock) policy.Locked
 }
 
 // release gives the slot back, unless the host is going down: then the slot
-// covers that, whoever asked for it. A logind that does not say does not keep it,
+// covers that, whoever asked for it. A logind that does not answer does not keep the slot,
 // or one host with a broken logind would hold up the fleet.
 func (l *loop) release(ctx context.Context, t task, _ policy.Unlock) policy.Unlocked {
 	if l.isGoingDown(ctx) {
@@ -112,9 +112,9 @@ func (l *loop) schedule(ctx context.Context, t task, e policy.Schedule) policy.S
 	return policy.Scheduled{Logind: l.instance(ctx), Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }
 
-// scheduleUnlessOther schedules the reboot, unless something is scheduled: nobody else's
-// plan is replaced. Cut short, it leaves open whether it did; logind takes calls in
-// their order, so that whoever asks then hears the truth.
+// scheduleUnlessOther schedules the reboot, unless something is scheduled: it replaces nobody else's
+// plan. Cut short, it leaves open whether it did; logind takes calls in their order, so that its next
+// answer is the truth.
 func (l *loop) scheduleUnlessOther(ctx context.Context, t task, e policy.Schedule) error {
 	before, err := l.parts.Scheduler.Scheduled(ctx)
 	switch {
@@ -138,12 +138,12 @@ func (l *loop) unschedule(ctx context.Context, t task, e policy.Unschedule) (r p
 	return r
 }
 
-// callOff returns nil once no reboot can come that we have scheduled, or asked for, and
-// whether logind was asked to cancel one. One that is under way is not called off, nor is one
-// that may be somebody else's. logind cancels whatever is scheduled: what somebody schedules
-// between the last look and the call that follows it goes as well.
+// callOff returns no error once no reboot can come that we have scheduled, or asked for, and
+// whether logind was asked to cancel one. It calls off neither a reboot that is under way nor one
+// that may be somebody else's. logind cancels whatever is scheduled: also what somebody schedules
+// between its last answer and the call that follows.
 func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found bool, err error) {
-	if e.Asked { // logind takes calls in their order: what it says now, it says after that one
+	if e.Asked { // logind takes calls in their order: this answer comes after that call
 		switch down, err := l.parts.Host.GoingDown(ctx); {
 		case err != nil:
 			return false, fmt.Errorf("it is not known whether the reboot that logind was asked for is under way: %w", err)
@@ -184,7 +184,7 @@ func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found 
 	return true, nil
 }
 
-// instance names the logind that answers; "" when nobody knows.
+// instance names the logind that answers; "" when that is not known.
 func (l *loop) instance(ctx context.Context) string {
 	name, err := l.parts.Scheduler.Instance(ctx)
 	if err != nil {

@@ -47,7 +47,7 @@ func TestReloadMovesToTheNewGroup(t *testing.T) {
 	}
 }
 
-// A new endpoint is how an operator mends what the old one broke.
+// An operator mends a wrong endpoint with a reload.
 func TestReloadDoesNotWaitForAnEtcdThatDoesNotAnswer(t *testing.T) {
 	for i, way := range ways {
 		if !way.stuck || way.state == policy.Rebooting {
@@ -66,7 +66,7 @@ func TestReloadDoesNotWaitForAnEtcdThatDoesNotAnswer(t *testing.T) {
 					return strings.Contains(line[slog.MessageKey], "may still be held")
 				})
 				if !told {
-					t.Error("nobody is told of the slot that stays behind")
+					t.Error("the log does not mention the slot that stays behind")
 				}
 				s.expectEnd(nil)
 			})
@@ -111,7 +111,7 @@ func TestReloadOfTheSameLockKeepsTheSlot(t *testing.T) {
 	})
 }
 
-// What comes while the slot is being given back for the new configuration is
+// Events that come while the slot is being given back for the new configuration are
 // for the new configuration.
 func TestNothingIsLostDuringAReload(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {

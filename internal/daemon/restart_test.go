@@ -38,8 +38,8 @@ func TestSlotIsKeptByTheProcessAfterTheOneThatAskedForTheReboot(t *testing.T) {
 	})
 }
 
-// systemd starts a daemon that died again, within the users' delay.
-func TestRestartDuringTheUsersDelayBeginsAnew(t *testing.T) {
+// systemd restarts a daemon that died, within the users' delay.
+func TestRestartDuringTheUsersDelayBeginsItAgain(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
 		s.warned(k)
@@ -78,7 +78,7 @@ func TestRestartOfTheDaemonDuringTheUsersDelayInAShutWindow(t *testing.T) {
 	})
 }
 
-// logind says nothing at the start, and then everything.
+// logind does not answer at the start, and does later.
 func TestStartWithoutLogind(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.HeldThisBoot)
@@ -98,8 +98,8 @@ func TestStartWithoutLogind(t *testing.T) {
 	})
 }
 
-// Nothing is known of the process before this one, and a reboot stands: the slot covers that,
-// and the reboot may be somebody else's.
+// Nothing is known of the process before this one, and a reboot is scheduled: the slot covers it,
+// and it may be somebody else's.
 func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 	for held, kept := range map[policy.Holding]bool{policy.HeldThisBoot: true, policy.HeldUnrecorded: true, policy.HeldSinceBefore: false} {
 		t.Run(fmt.Sprint(held), func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 				if !strings.Contains(last, "a reboot is scheduled for "+clock(stands.At)+", and nobody knows whether locksmithd has scheduled it") || !strings.Contains(last, "shutdown -c cancels it") {
 					t.Errorf("the status is %q", last)
 				}
-				// Nor does the next process know, although the file is there by now.
+				// The next process does not know either, although the file is there by now.
 				s.expectEnd(nil)
 				again := newSite(t)
 				again.parts.Kept, again.scheduled, k.s = &s.kept, stands, again
@@ -135,7 +135,7 @@ func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 			})
 		})
 	}
-	// What is no reboot is not of ours.
+	// A shutdown that is not a reboot is not ours.
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.HeldThisBoot)
 		s.parts.Kept, s.scheduled = nil, policy.Shutdown{Type: "poweroff", At: s.began.Add(3 * time.Hour)}

@@ -41,11 +41,11 @@ func TestScheduledRebootIsCalledOffBeforeTheSlotIsGivenBack(t *testing.T) {
 	}
 }
 
-// What logind did not confirm is read again, and done again.
+// After a call without an answer, what is scheduled is read, and the call repeated if need be.
 func TestScheduleOfUnknownOutcome(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
-		s.planErr, s.lost = errDown, true // done, and nobody hears of it
+		s.planErr, s.lost = errDown, true // done, and the reply is lost
 		s.warned(k)
 		if s.did("cancel") {
 			t.Error("it is called off although it stands")
@@ -144,7 +144,7 @@ func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 	})
 }
 
-// Where there is no lock nothing is said about a slot.
+// Without a lock the status does not mention a slot.
 func TestRebootUnderWayIsNotCalledOffWithoutALock(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.parts.Kept, s.scheduled = nil, policy.Shutdown{Type: "reboot"}
@@ -161,7 +161,7 @@ func TestRebootUnderWayIsNotCalledOffWithoutALock(t *testing.T) {
 	})
 }
 
-// logind says that it has cancelled the reboot, and it stands.
+// logind says that it has cancelled the reboot, which is still scheduled.
 func TestRebootThatStandsAfterItWasCancelledKeepsTheSlot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
@@ -205,7 +205,7 @@ func TestWhatOthersScheduleMeanwhileIsNotCancelled(t *testing.T) {
 	})
 }
 
-// That logind was asked to cancel it is known even if it fails to.
+// The result says that logind was asked to cancel the reboot even if it failed to.
 func TestUnscheduleTellsWhetherItFoundOurReboot(t *testing.T) {
 	for name, c := range map[string]struct {
 		set   func(*site)
@@ -233,7 +233,7 @@ func TestUnscheduleTellsWhetherItFoundOurReboot(t *testing.T) {
 	}
 }
 
-// What the next process could not know is not begun.
+// No reboot is scheduled that the next process could not know.
 func TestNothingIsScheduledThatCannotBeKept(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
@@ -256,13 +256,13 @@ func TestNothingIsScheduledThatCannotBeKept(t *testing.T) {
 	})
 }
 
-// It is kept before logind is asked.
+// The schedule is kept before logind is asked for it.
 func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
 		keep := s.parts.Keep
 		s.parts.Keep = func(k policy.Kept) error {
-			time.Sleep(time.Millisecond) // whoever does not wait for it goes on meanwhile
+			time.Sleep(time.Millisecond) // a loop that does not wait for it goes on meanwhile
 			return keep(k)
 		}
 		s.parts.Scheduler = asks{s, func(at time.Time) {
@@ -289,7 +289,7 @@ func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
 	})
 }
 
-// asks is a Scheduler with something to do before it schedules.
+// asks is a Scheduler that runs a function before it schedules.
 type asks struct {
 	*site
 	before func(at time.Time)

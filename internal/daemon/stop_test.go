@@ -12,7 +12,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// ways are how to bring a loop to each state in which it can be stopped.
+// ways bring a loop to each state in which it can be stopped.
 var ways = []struct {
 	name  string
 	held  policy.Holding // at the start
@@ -69,7 +69,7 @@ func TestStopGivesTheSlotBackUnlessTheHostGoesDown(t *testing.T) {
 	}
 }
 
-// Nothing that may be held is no reason to ask logind.
+// Where no slot can be held, logind is not asked.
 func TestStopWithoutASlotAsksNobody(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.goingDown = func(context.Context) (bool, error) { t.Error("logind was asked"); return true, nil }
@@ -95,8 +95,7 @@ func TestStopTakesFiveSecondsAtMostWhenEtcdHangs(t *testing.T) {
 	})
 }
 
-// An effect that does not heed its context must not hold up the end, nor be
-// held up by it.
+// An effect that ignores its context must not hold up the end, nor be held up by it.
 func TestEffectThatEndsAfterTheLoop(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
@@ -163,7 +162,7 @@ func TestLostBusEndsTheLoopOnce(t *testing.T) {
 					t.Errorf("Run returned %v", err)
 				}
 				if held := k.is() != policy.NotHeld; held != way.holds {
-					t.Errorf("held %v after the end, want %v: nobody can tell whether the host goes down", held, way.holds)
+					t.Errorf("held %v after the end, want %v: it is not known whether the host goes down", held, way.holds)
 				}
 				if len(s.called()) != calls || len(s.reported()) != reports+1 {
 					t.Errorf("%d calls and %d reports after the bus was lost", len(s.called())-calls, len(s.reported())-reports)
@@ -173,8 +172,8 @@ func TestLostBusEndsTheLoopOnce(t *testing.T) {
 	}
 }
 
-// Who watches the bus stops when the loop is to stop: that is no lost bus.
-func TestUpdatesThatEndWithTheContextAreNoLostBus(t *testing.T) {
+// The watch of the bus ends when the loop is to stop: the bus is not lost then.
+func TestUpdatesThatEndWithTheContextAreNotALostBus(t *testing.T) {
 	for range 50 { // the loop sees either first
 		in(t, func(t *testing.T, s *site) {
 			k := newSlot(s, "A", policy.NotHeld)
@@ -207,7 +206,7 @@ func TestStopDuringTheUsersDelayWhenTheHostGoesDown(t *testing.T) {
 	})
 }
 
-// The place in the queue is left for a process that is started at once, and only for that.
+// The place in the queue is left to a process that is started at once, and to no other.
 func TestPlaceInTheQueueIsKeptForARestart(t *testing.T) {
 	for _, restarting := range []bool{true, false} {
 		in(t, func(t *testing.T, s *site) {

@@ -85,7 +85,7 @@ func (h *hangingHost) Local(ctx context.Context) (policy.Local, error) {
 }
 
 func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
-	for name, local := range map[string]policy.Local{"an inhibitor": backup, "nobody knows": {Unclear: errNonsense}} {
+	for name, local := range map[string]policy.Local{"an inhibitor": backup, "it is unclear": {Unclear: errNonsense}} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				settings := locked(newSlot(s, "A", policy.NotHeld))
@@ -106,8 +106,8 @@ func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
 	}
 }
 
-// Where nothing is scheduled, because of an inhibitor or for any other reason, users are told once they cannot
-// cancel the reboot any more, and have their time.
+// Where logind schedules nothing, because of an inhibitor or for any other reason, users are told once they
+// cannot cancel the reboot any more, and have their delay.
 func TestUsersAreToldWithoutLogindOnlyPastTheDeadline(t *testing.T) {
 	for name, set := range map[string]func(*site){
 		"logind refuses":              func(s *site) { s.planErr = errRefused },
@@ -177,7 +177,7 @@ func (hanging) Schedule(ctx context.Context, _ time.Time, _ string) error {
 	return ctx.Err()
 }
 
-// The lock may take its time to answer. What comes meanwhile counts.
+// The lock may take long to answer. Whatever happens meanwhile counts.
 func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
 	theirs := policy.Shutdown{Type: "poweroff", At: time.Now().Add(1000 * time.Hour)}
 	for name, c := range map[string]struct {
@@ -217,8 +217,7 @@ func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
 	}
 }
 
-// A lock that does not answer in the last check must not have logind reboot the
-// host: there is time enough to call that off.
+// When the lock does not answer the last check, there is time enough to call off what logind would do.
 func TestLastCheckThatHangsEndsBeforeLogindReboots(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
@@ -238,7 +237,7 @@ func TestLastCheckThatHangsEndsBeforeLogindReboots(t *testing.T) {
 	})
 }
 
-// The users cancel, and etcd is down: the check fails, and the cancel counts.
+// The users cancel while etcd is down: the check fails, and the cancel counts.
 func TestCancelIsHeardWhenTheLockIsSilent(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)

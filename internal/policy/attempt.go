@@ -12,7 +12,7 @@ type attempt struct {
 	blockedBy string // Locking: what Lock waits for
 
 	checkAt  time.Time // Preparing: ask the gates again
-	toldAt   time.Time // Preparing: the start of the users' delay; zero when nobody had to be told
+	toldAt   time.Time // Preparing: the start of the users' delay; zero when there was nobody to tell
 	rebootAt time.Time // Preparing: its end
 	told     bool      // Preparing: the users were told
 	final    bool      // Preparing: and that they cannot cancel it

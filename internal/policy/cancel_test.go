@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What a user cancels is given back and stays cancelled for the time.
+// After a user's cancel the slot is given back, and the reboot stays cancelled for LoginRetry.
 func TestCancelledRebootIsRespected(t *testing.T) {
 	for name, how := range map[string][]any{
 		"cancelled":                           {cancels, LookEvery, crowded},
@@ -41,7 +41,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 	}
 }
 
-// The reload that an operator does for another delay does not overrule users.
+// An operator's reload for another delay does not overrule users.
 func TestReloadKeepsWhatAUserHasCancelled(t *testing.T) {
 	r := newRig(t, true).do(toDelay...).do(cancels, LookEvery, crowded, given)
 	at := r.now
@@ -63,14 +63,14 @@ func TestReloadKeepsWhatAUserHasCancelled(t *testing.T) {
 	}
 }
 
-// What else comes to pass does not make a user's cancel unheard.
+// A user's cancel counts, whatever else happens.
 func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 	cut := Checked{Err: context.Canceled, Local: &twoUsers}
 	for name, script := range map[string][]any{
 		"etcd is silent":                     {cancels, LookEvery, lockDown, given},
 		"etcd is silent, and it is replaced": {replaces, LookEvery, lockDown, given, cancels},
-		"nobody answers":                     {cancels, LookEvery, unchecked, calledOff, given},
-		"nobody answers for some time":       {cancels, LookEvery, unchecked, standing, second, standing, 2 * second, calledOff, given},
+		"no answers":                         {cancels, LookEvery, unchecked, calledOff, given},
+		"no answers for some time":           {cancels, LookEvery, unchecked, standing, second, standing, 2 * second, calledOff, given},
 		"the slot is taken away":             {cancels, LookEvery, slotless},
 		"the window shuts":                   {cancels, shuts, second, calledOff, given, opens},
 		"the window shuts during the check":  {cancels, LookEvery, shuts, Tick{}, cut, given, opens},
@@ -98,7 +98,7 @@ func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 			}
 			at := r.m.people.cancelledAt
 			if at.IsZero() {
-				t.Fatalf("in state %v nobody knows that it was cancelled", r.m.state)
+				t.Fatalf("in state %v it is not known that it was cancelled", r.m.state)
 			}
 			r.await(Locking, 2*time.Hour)
 			if waited := r.now.Sub(at); waited < time.Hour || waited > time.Hour+MaxNap {
@@ -108,8 +108,8 @@ func TestCancelIsRespectedWhateverElseHappens(t *testing.T) {
 	}
 }
 
-// What we have called off ourselves, or may have, no user has cancelled.
-func TestOwnCallingOffIsNoCancel(t *testing.T) {
+// A reboot that the daemon has called off, or may have, was not cancelled by a user.
+func TestCallingOffIsNotTakenForACancel(t *testing.T) {
 	lost := Unscheduled{Err: errDown, Found: true}
 	for name, script := range map[string][]any{
 		"called off":                 {LookEvery, unchecked, calledOff, given},
@@ -128,18 +128,18 @@ func TestOwnCallingOffIsNoCancel(t *testing.T) {
 	}
 }
 
-// A logind that was started anew, and has lost what was scheduled, is no user.
-func TestScheduleThatLogindLostIsNoCancel(t *testing.T) {
+// A logind that was restarted, and has lost what was scheduled, is not a user who cancels.
+func TestScheduleThatLogindLostIsNotACancel(t *testing.T) {
 	by := func(logind string) Result {
 		return Checked{Held: true, Local: &twoUsers, Logind: logind}
 	}
 	tells := []any{notHeld, need, got, by(":1.1"), Scheduled{Logind: ":1.1"}}
 	r := newRig(t, true).do(tells...).do(cancels, LookEvery, by(":1.2"))
-	r.expect(Preparing, schedules, false) // users are told anew, and have all their time
+	r.expect(Preparing, schedules, false) // users are told again, and have their whole delay
 	if want := r.now.Add(5*time.Minute + Backstop); !r.order.at.Equal(want) {
 		t.Errorf("scheduled for %v, want %v", r.order.at, want)
 	}
-	// The same found by the next process.
+	// The next process finds the same.
 	r = newRig(t, true).do(tells...).do(cancels, LookEvery).again().do(Unscheduled{Logind: ":1.2"})
 	if !r.m.people.cancelledAt.IsZero() {
 		t.Error("taken for cancelled by a user")

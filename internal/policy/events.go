@@ -72,7 +72,7 @@ type (
 	}
 
 	Scheduled struct {
-		Logind  string // which logind answered: one that has been started since has another name; "" when nobody knows
+		Logind  string // which logind answered: one that has been started since has another name; "" when that is not known
 		Err     error
 		Unknown bool
 	}

@@ -24,10 +24,10 @@ type Kept struct {
 // zero one is none.
 type KeptSchedule struct {
 	Type string `json:"type"` // always "reboot"
-	// Usec is its time in microseconds since 1970, as logind has it; 0 when nobody knows it,
+	// Usec is its time in microseconds since 1970, as logind has it; 0 when it is not known,
 	// so that any reboot may be this one.
 	Usec   int64  `json:"usec,omitempty"`
-	Told   bool   `json:"told,omitempty"`   // users were told of it, and nobody has begun to call it off
+	Told   bool   `json:"told,omitempty"`   // users were told of it, and calling it off has not begun
 	Logind string `json:"logind,omitempty"` // the name on the bus of the logind that has it
 }
 

@@ -33,7 +33,7 @@ func TestRestartRemembersTheUpdateAndNothingElse(t *testing.T) {
 	}
 }
 
-// At a start a reboot that an earlier process scheduled goes before anything else.
+// A start calls off a reboot that an earlier process scheduled before it does anything else.
 func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	start := func(lock bool) *rig {
 		r := newRig(t, lock)
@@ -67,8 +67,8 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.do(calledOff)
 	r.expect(Preparing, checks, false)
 
-	// A slot from before this boot is given back all the same: what is scheduled
-	// does not outlive a boot. One from this boot is not.
+	// A slot from before this boot is given back nevertheless: a schedule does not
+	// outlive a boot. A slot of this boot is not.
 	r = start(true).do(standing)
 	r.expect(Starting, inspects, false)
 	r.do(fromAgo)
@@ -90,7 +90,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.do(time.Minute, calledOff)
 	r.expect(Settling, unlocks, false)
 
-	// Nor is one of which nobody knows since which boot it is held.
+	// Nor is a slot without a record of the boot.
 	r = start(true).do(standing, from)
 	r.expect(Settling, nothing, false)
 	r.do(second)
@@ -101,7 +101,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.do(calledOff)
 	r.expect(Settling, unlocks, false)
 
-	// Asked to stop, it tries no longer.
+	// Once it is asked to stop, it does not try again.
 	start(true).do(stop).expect(Starting, nothing, true)
 	r = start(true).do(stop, Unscheduled{Err: context.Canceled})
 	r.expect(Left, nothing, false)
@@ -125,7 +125,7 @@ func TestRestartRemembersWhatMayStand(t *testing.T) {
 	}
 }
 
-// A process that dies is no reason to do what nobody wanted a moment ago.
+// What people wanted counts for the next process as well.
 func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 	// A reboot that was asked for by hand, while the window is shut.
 	r := newRig(t, true).do(shuts, notHeld, Update{Source: Requester, Pending: true, Version: "4081.2.0"})
@@ -135,7 +135,7 @@ func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 	if s := r.m.Status(r.now); !strings.HasPrefix(s, "reboot needed since "+clock(since)+" for version 4081.2.0; ") {
 		t.Errorf("the status is %q", s)
 	}
-	// Called off by hand, it is no more.
+	// It is called off by hand.
 	r.do(Update{Source: Requester}).again().do(notHeld)
 	r.expect(Idle, nothing, false)
 
@@ -161,7 +161,7 @@ func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 		t.Errorf("the status is %q", s)
 	}
 
-	// For how long it was postponed, for that version.
+	// The time for which that version was postponed.
 	for version, left := range map[string]time.Duration{"4081.2.0": 4 * time.Hour, "4081.2.1": 24 * time.Hour} {
 		r = bounded(t).do(backup, need, 20*time.Hour).again().do(notHeld, Update{Source: Engine, Pending: true, Version: version})
 		if s, want := r.m.Status(r.now), clock(r.now.Add(left)); !strings.Contains(s, "can postpone it until "+want) {
@@ -170,7 +170,7 @@ func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 	}
 }
 
-// The clock may be stepped while no process is there: nothing is put off for longer than it was.
+// The clock may be stepped while no process runs: nothing is put off for longer than before.
 func TestNextProcessIsNotFooledByTheClock(t *testing.T) {
 	for _, step := range []time.Duration{-1000 * time.Hour, 1000 * time.Hour} {
 		r := newRig(t, true).do(toDelay...).do(cancels, LookEvery, crowded, given, stepped(step)).again().do(notHeld, need)
@@ -178,7 +178,7 @@ func TestNextProcessIsNotFooledByTheClock(t *testing.T) {
 	}
 }
 
-// Whatever others made of what users are told, and whenever logind was started.
+// It does so whatever others made of what users are told, and whenever logind was started.
 func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	at := r.scheduled.At
@@ -191,7 +191,7 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	if r.scheduled.Type != "" || !r.m.people.cancelledAt.IsZero() {
 		t.Errorf("scheduled %+v, cancelled at %v", r.scheduled, r.m.people.cancelledAt)
 	}
-	// It was called off, or is being: nobody looks for it, and no user did it.
+	// It was called off, or is being: nothing is looked for, and it is not taken for a user's cancel.
 	r.again().expect(Starting, inspects, false)
 	r = newRig(t, true).do(toDelay...).do(idle)
 	r.expect(Releasing, unschedules, false)
@@ -201,7 +201,7 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	if !r.m.people.cancelledAt.IsZero() {
 		t.Error("taken for cancelled by a user")
 	}
-	// A call to schedule that was under way when the process died may yet be carried out.
+	// A call to schedule that was under way when the process died may still be carried out.
 	r = newRig(t, true).do(toPreparing...).do(crowded).again().do(need, fromNow)
 	r.expect(Starting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "a slot is held; logind has not answered a call, and may carry it out until "+clock(r.now.Add(callGrace))) {
@@ -215,7 +215,7 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	}
 }
 
-// A call that logind has not answered may yet be carried out, whatever becomes of the process.
+// logind may still carry out a call that it has not answered, whatever becomes of the process.
 func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
 	unanswered := Scheduled{Err: errDown, Unknown: true}
 	for name, r := range map[string]*rig{

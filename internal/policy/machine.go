@@ -84,7 +84,7 @@ type ended struct {
 }
 
 // New returns a machine in state Starting. kept is what the process before this one has
-// left, nil when nobody knows. now is the time of the start; rand spreads retries over time.
+// left, nil when that is not known. now is the time of the start; rand spreads retries over time.
 func New(config Config, kept *Kept, now time.Time, rand *rand.Rand) *Machine {
 	m := newMachine(config, now, rand)
 	m.remember(kept, now)

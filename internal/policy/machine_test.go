@@ -46,8 +46,7 @@ func TestWithdrawnUpdateDropsThePlanAndReleasesTheLock(t *testing.T) {
 	}
 }
 
-// A request by hand comes without update_engine's knowledge, which goes on
-// saying that it is idle.
+// update_engine does not know of a request by hand, and goes on saying that it is idle.
 func TestRequestOutlivesEnginesIdleness(t *testing.T) {
 	r := newRig(t, true).do(idle, notHeld, asked, idle, gone, got, retracted)
 	r.expect(Rebooting, reboots, false)
@@ -83,7 +82,7 @@ func TestRefusedRebootReleasesTheLockAndTriesAgain(t *testing.T) {
 	}
 }
 
-// Whatever was open at the last look, another one comes right before the reboot.
+// Every gate is asked right before the reboot, whatever it said before.
 func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
 	t.Run("after the lock", func(t *testing.T) {
 		r := newRig(t, true).do(toLocking...).do(3*time.Hour, got)
@@ -117,7 +116,7 @@ func TestEveryGateIsAskedAgainRightBeforeTheReboot(t *testing.T) {
 	}
 }
 
-// Holding already is what Lock calls success, and what etcd said last is not
+// Lock succeeds for a host that holds a slot already. What etcd said last is not
 // forgotten when the next attempt fails.
 func TestHoldingAlreadyIsSuccess(t *testing.T) {
 	newRig(t, true).do(need, fromNow, got).expect(Preparing, checks, false)
@@ -168,7 +167,7 @@ func TestEtcdDownAtBootKeepsTrying(t *testing.T) {
 	}
 }
 
-// Hosts that failed together do not come back together.
+// Hosts that failed together do not try again together.
 func TestRetriesAreSpread(t *testing.T) {
 	seen := map[time.Time]bool{}
 	for seed := range uint64(20) {
@@ -183,7 +182,7 @@ func TestRetriesAreSpread(t *testing.T) {
 	}
 }
 
-func TestIdleAgainMeansThatTheNextUpdateStartsAfresh(t *testing.T) {
+func TestNextUpdateAfterIdleIsNotDelayed(t *testing.T) {
 	r := newRig(t, true).do(toLocking...).do(noSlot, idle)
 	r.expect(Idle, nothing, false)
 	r.do(need)

@@ -16,7 +16,7 @@ type Local struct {
 // An Inhibitor is a program that asks for the host not to be shut down.
 type Inhibitor struct {
 	Who, Why, User string
-	PID            uint32 // 0 when nobody knows
+	PID            uint32 // 0 when it is not known
 }
 
 // people is who is at work on this host, and how they have held back the reboot that is pending.
@@ -36,7 +36,7 @@ type look struct {
 	until time.Time // from then on it has to be asked again
 }
 
-// saw notes who is at work on this host, or that nobody knows.
+// saw takes in who is at work on this host, or why that is not known.
 func (p *people) saw(now time.Time, local *Local, err error) {
 	p.look = look{err: err, until: now.Add(LookEvery)}
 	if local != nil {

@@ -31,7 +31,7 @@ func TestUsersWhoLogOutDoNotDelayTheReboot(t *testing.T) {
 	r.expect(Rebooting, reboots, false)
 }
 
-func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
+func TestUsersWhoComeDuringTheDelayDoNotExtendIt(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	for n := range 5 {
 		r.do(time.Minute, Checked{Held: true, Local: &Local{Users: []string{"ann", "bob", "eve", "joe", "kim"}[n:]}})
@@ -39,13 +39,13 @@ func TestUsersWhoCameDuringTheDelayAreNoNewDelay(t *testing.T) {
 	r.expect(Rebooting, reboots, false)
 }
 
-// A new attempt, after the slot was given back, is a new warning.
+// An attempt after the slot was given back begins with a new warning.
 func TestUsersAreToldAgainBeforeAnotherAttempt(t *testing.T) {
 	r := newRig(t, true).do(toDelay...).do(shuts, time.Minute, calledOff, given, opens, time.Minute, got, crowded)
 	r.expect(Preparing, schedules, false)
 }
 
-// Who is at work holds the reboot back before a slot is taken.
+// People and programs at work hold the reboot back before a slot is taken.
 func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 	none := Local{}
 	for _, c := range []struct {
@@ -74,7 +74,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 			r.do(none, cancels, LookEvery)
 			r.expect(Locking, locks, false)
 
-			// The same, coming up in the queue, costs the place there.
+			// If they come while the host is in the queue, it loses its place.
 			r.do(c.script...)
 			r.do(LookEvery)
 			r.expect(Locking, nothing, true)
@@ -87,7 +87,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 			r.do(none, cancels, LookEvery)
 			r.expect(Locking, locks, false)
 
-			// And if the slot came at that very moment, it goes.
+			// If the slot comes at that very moment, it is given back.
 			r.do(c.script...)
 			r.do(LookEvery, got)
 			r.expect(Releasing, unlocks, false)
@@ -117,7 +117,7 @@ func TestSlotThatMayBeHeldIsGivenBackWhenSomebodyIsAtWork(t *testing.T) {
 	r.expect(Releasing, unlocks, false)
 }
 
-// In a queue it is looked at least once a minute, and never twice at once.
+// In the queue, looks come at least once a minute, and never two at once.
 func TestLookedAtInTheQueue(t *testing.T) {
 	r := newRig(t, true).do(toLocking...)
 	looks, last := 0, r.now
@@ -154,8 +154,8 @@ func TestNobodyIsLookedForWhileTheWindowIsShut(t *testing.T) {
 	}
 }
 
-// Before the reboot it is asked again.
-func TestWhoTurnsUpLateHoldsTheRebootBackAsWell(t *testing.T) {
+// The check before the reboot finds them.
+func TestLateObstaclesHoldTheRebootBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		script []any
 		why    string
@@ -184,7 +184,7 @@ func TestWithoutADelayUsersAreNotAsked(t *testing.T) {
 	r.expect(Rebooting, reboots, false)
 }
 
-// A shorter delay is for those who have not been told yet.
+// A shorter delay is for users who have not been told yet.
 func TestNewDelayDoesNotShortenWhatUsersWereTold(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	p := r.m.config
@@ -195,12 +195,12 @@ func TestNewDelayDoesNotShortenWhatUsersWereTold(t *testing.T) {
 	r.expect(Rebooting, reboots, false)
 }
 
-// A look that was begun in the queue may end when all is over.
+// A look that was begun in the queue may end when the attempt is over.
 func TestLateLookIsFollowedUp(t *testing.T) {
 	r := newRig(t, true).do(toLocking...)
 	r.now = r.now.Add(LookEvery)
 	if r.one(Tick{}); !r.last.Look {
-		t.Fatal("nobody is looked for")
+		t.Fatal("no look is begun")
 	}
 	r.do(got, crowded, told)
 	late := Looked{Local: &Local{Shutdown: r.scheduled}}
@@ -214,7 +214,7 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 		t.Error("taken for cancelled")
 	}
 
-	// And one from before the reboot was scheduled tells of no cancel.
+	// A look from before the reboot was scheduled does not tell of a cancel.
 	r = newRig(t, true).do(toLocking...)
 	r.now = r.now.Add(LookEvery)
 	r.one(Tick{})

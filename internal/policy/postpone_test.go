@@ -86,7 +86,7 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 	}
 }
 
-// Whoever cancels when the time is up is told so, and has the minute.
+// Users who cancel when the time is up are told so, and have the minute.
 func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r := bounded(t)
 	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
@@ -101,7 +101,7 @@ func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r.expect(Rebooting, reboots, false)
 }
 
-// Users who were told that it cannot be cancelled are told anew when it can be again.
+// Users who were told that it cannot be cancelled are told again once it can.
 func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
 	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
 	r.expect(Preparing, schedules, false)
@@ -123,8 +123,8 @@ func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
 	}
 }
 
-// The deadline is no reason to reboot with the window shut, beside a shutdown
-// that somebody else has scheduled, or without knowing.
+// Past the deadline, a shut window, a shutdown that somebody else has scheduled, and a logind
+// that does not answer still hold the reboot back.
 func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {
 	for name, script := range map[string][]any{
 		"window":    {shuts},
@@ -143,7 +143,7 @@ func TestDeadlineDoesNotCountAgainstOtherGates(t *testing.T) {
 	}
 }
 
-// The time counts from when only people hold the reboot back.
+// The time counts from the moment when only people hold the reboot back.
 func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
 	r := bounded(t).do(shuts, backup, need, 72*time.Hour, opens, time.Minute)
 	r.expect(Waiting, nothing, false)
@@ -155,22 +155,22 @@ func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
 	if waited := r.now.Sub(t0); waited != 96*time.Hour+time.Minute {
 		t.Errorf("waited %v", waited)
 	}
-	// Another update has a time of its own.
+	// For another update the time starts again.
 	r.do(idle, lockEnded, need)
 	r.expect(Waiting, nothing, false)
 }
 
-// The last minute begins when users were told, or could not be, and not when
-// nobody wanted to tell them any more.
-func TestLastWarningThatWasCutShortIsNoWarning(t *testing.T) {
+// The last minute begins when users were told, or could not be. A warning that was
+// cancelled does not begin it.
+func TestLastWarningThatIsCutShortDoesNotCount(t *testing.T) {
 	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)
 	r.expect(Preparing, schedules, false)
 	r.do(shuts, Tick{}, opens, Scheduled{Err: context.Canceled})
 	r.expect(Releasing, unschedules, false)
 }
 
-// Who waits for a slot is held up by other hosts, not by people on this one.
-func TestWaitingForASlotIsNoPostponing(t *testing.T) {
+// A host that waits for a slot is held up by other hosts, not by people on this one.
+func TestWaitingForASlotIsNotPostponing(t *testing.T) {
 	queue := func(r *rig, d time.Duration) {
 		r.expect(Locking, locks, false)
 		for end := r.now.Add(d); r.now.Before(end); {
@@ -202,7 +202,7 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 		t.Errorf("postponed for %v", postponed)
 	}
 
-	// What was postponed stays so.
+	// The time that was used up stays used up.
 	queue(r, 25*time.Hour)
 	r.do(LookEvery, got, Checked{Held: true, Local: &twoUsers})
 	if !strings.Contains(r.order.message, "It has been postponed for 1440 minutes") {
@@ -210,7 +210,7 @@ func TestWaitingForASlotIsNoPostponing(t *testing.T) {
 	}
 }
 
-// Who holds the reboot back until the window shuts has postponed it to the next one.
+// People who hold the reboot back until the window shuts have postponed it to the next opening.
 func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 	r := bounded(t).do(backup, need, time.Hour, shuts, 30*time.Hour, opens, time.Minute)
 	r.expect(Locking, locks, false)
@@ -222,8 +222,8 @@ func TestPostponingGoesOnWhileTheWindowIsShut(t *testing.T) {
 	}
 }
 
-// A reboot that is needed again was not postponed before.
-func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
+// A reboot that is needed again starts without any of it used up.
+func TestNextUpdateHasNotBeenPostponed(t *testing.T) {
 	r := bounded(t).do(backup, need, 20*time.Hour, idle, 30*time.Hour, need)
 	r.expect(Waiting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+r.m.config.Clock(r.now.Add(24*time.Hour))) {
@@ -231,14 +231,14 @@ func TestAnotherUpdateIsPostponedAnew(t *testing.T) {
 	}
 }
 
-// While people hold one update back another one may come: it was not postponed yet.
-func TestAnotherVersionIsPostponedAnew(t *testing.T) {
+// For another update that comes while people hold one back, the time starts again.
+func TestAnotherVersionHasNotBeenPostponed(t *testing.T) {
 	next := Update{Source: Engine, Pending: true, Version: "4081.2.1"}
 	r := bounded(t).do(backup, need, 20*time.Hour, next)
 	if s := r.m.Status(r.now); !strings.Contains(s, "can postpone it until "+clock(r.now.Add(24*time.Hour))) {
 		t.Errorf("the status is %q", s)
 	}
-	// What others call it does not count while update_engine has one.
+	// While update_engine has a version, what others call it does not count.
 	at := r.now
 	for range 3 {
 		r.do(time.Hour, Update{Source: Requester, Pending: true, Version: "5"}, next)

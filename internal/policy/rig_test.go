@@ -68,7 +68,7 @@ var (
 )
 
 // What a script can do besides: let time pass (a time.Duration, then a Tick),
-// and, which nobody is told, open or shut the window, have others be at work (a
+// and, without an event, open or shut the window, have others be at work (a
 // Local; what is scheduled stays) and cancel or replace what is scheduled.
 type windowIs bool
 
@@ -151,7 +151,7 @@ func (r *rig) do(script ...any) *rig {
 	return r
 }
 
-// end makes the end of the running effect one that goes with what is scheduled.
+// end makes a result agree with what is scheduled.
 func (r *rig) end(result Result) Result {
 	switch result := result.(type) {
 	case Scheduled:
@@ -264,7 +264,7 @@ var (
 	reboots     = Reboot{}.Kind()
 )
 
-// kindOf returns an effect's kind, that of nothing for none.
+// kindOf returns the kind of an effect, nothing for none.
 func kindOf(e Effect) Kind {
 	if e == nil {
 		return nothing

@@ -9,9 +9,9 @@ type Shutdown struct {
 	Message string    // what users are told besides
 }
 
-// Ours reports whether a shutdown is the reboot that this program scheduled for a time, or
-// may be, if the time is zero: nobody knows it then. What users are told proves nothing: anybody
-// can change it, and logind does at a restart.
+// Ours reports whether a shutdown is the reboot that this program scheduled for a time. A zero
+// time is one that is not known: then any reboot may be ours. The message proves nothing, since
+// anybody can change it, and logind does at a restart.
 func (s Shutdown) Ours(at time.Time) bool {
 	return s.Type == "reboot" && (at.IsZero() || s.At.Equal(at))
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A schedule of ours never outlives the slot.
+// A reboot that we scheduled never outlives the slot.
 func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 	for name, script := range map[string][]any{
 		"withdrawn":      {idle},
@@ -44,7 +44,7 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 	}
 }
 
-// Whoever changes the message changes nothing else: the slot is given back only once the reboot is called off.
+// Another message changes nothing else: the slot is given back only once the reboot is called off.
 func TestRebootThatWeScheduledIsOursWhateverItsMessage(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded, told)
 	r.do(Local{Users: twoUsers.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.at}})
@@ -54,7 +54,7 @@ func TestRebootThatWeScheduledIsOursWhateverItsMessage(t *testing.T) {
 	r.expect(Releasing, unschedules, false)
 }
 
-// What was called off, and is seen again, is called off again.
+// A reboot that was called off, and is seen again, is called off again.
 func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 	for name, where := range map[string][]any{
 		"waiting": {LookEvery, unchecked, calledOff, given, replaces}, // a moment after a failure
@@ -76,7 +76,7 @@ func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 	}
 }
 
-// logind goes by the wall clock: what it has been told is wrong after a step.
+// logind goes by the wall clock: after a step, the time that it was given is wrong.
 func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 	for _, c := range []struct {
 		step time.Duration

@@ -134,7 +134,7 @@ func lines(retries []Retry, clock func(time.Time) string) (text string) {
 }
 
 // line says when it is tried again and what failed last; the error comes last, since
-// whoever shows the status may cut it short.
+// the status may be cut short where it is shown.
 func (r Retry) line(clock func(time.Time) string) string {
 	switch {
 	case r.Error == "":

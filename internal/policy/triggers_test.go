@@ -34,7 +34,7 @@ func TestOneMoreSourceNeedsOneValue(t *testing.T) {
 		t.Errorf("the status is %q", s)
 	}
 
-	// What update_engine takes back, and with it a request, is not this source's.
+	// update_engine withdraws a request with its own update, and not this source's word.
 	r.do(time.Minute, need, asked)
 	expect(r, "update_engine", "request", "reboot-required")
 	r.do(idle)
@@ -52,14 +52,14 @@ func TestOneMoreSourceNeedsOneValue(t *testing.T) {
 	r.do(Tick{}, notHeld)
 	expect(r, "reboot-required")
 
-	// Its end is its own.
+	// It withdraws only itself.
 	r.do(asked, sentinelSays(false))
 	expect(r, "request")
 	r.do(Update{Source: Requester})
 	r.expect(Idle, nothing, false)
 }
 
-// A request is taken back with the update that it was for, and not by update_engine's usual talk.
+// A request ends with the update that update_engine takes back, and not when it reports that it is idle.
 func TestRequestFollowsUpdateEngine(t *testing.T) {
 	for name, c := range map[string]struct {
 		script  []any
@@ -75,7 +75,7 @@ func TestRequestFollowsUpdateEngine(t *testing.T) {
 	}
 }
 
-// A version of update_engine's own counts before what somebody who asks for a reboot says it is for.
+// While update_engine has a version, the version in a request does not count.
 func TestVersionIsThatOfTheLeadingSource(t *testing.T) {
 	other := Update{Source: Requester, Pending: true, Version: "5"}
 	for want, script := range map[string][]any{
@@ -89,7 +89,7 @@ func TestVersionIsThatOfTheLeadingSource(t *testing.T) {
 	}
 }
 
-// A state file of a version that knew one such source only.
+// The state file of an earlier version does not name sources.
 func TestRequestKeptWithoutSourcesIsARequest(t *testing.T) {
 	r := newRig(t, true).start(&Kept{Request: KeptRequest{Since: t0, Version: "5"}})
 	if got := r.m.Snapshot(r.now).Need; !slices.Equal(got.Sources, []string{"request"}) || got.Version != "5" {

@@ -89,7 +89,7 @@ func TestThirdObligationIsUndoneBetweenTheOthers(t *testing.T) {
 func TestThirdObligationHoldsUpWhatTheOthersDo(t *testing.T) {
 	undrains := undrain{}.Kind()
 
-	// The end, until it was tried once.
+	// The end waits for one try.
 	r, d := drained(t, toPreparing)
 	r.do(stop, checkDead)
 	r.expect(Releasing, undrains, false)
@@ -98,7 +98,7 @@ func TestThirdObligationHoldsUpWhatTheOthersDo(t *testing.T) {
 		t.Errorf("why is %q", r.m.why)
 	}
 
-	// The next configuration, and the slot of this boot.
+	// The next configuration undoes it before a slot of this boot.
 	d.retry.reset()
 	r.reload().expect(Starting, undrains, false)
 	r.step(undrained{d, errDown})
@@ -116,7 +116,7 @@ func TestThirdObligationHoldsUpWhatTheOthersDo(t *testing.T) {
 	r.step(undrained{d, errDown})
 	r.expect(Settling, unlocks, false)
 
-	// What turns up while a reboot is waited for is undone before.
+	// It is undone when it turns up while a reboot is waited for.
 	r, _ = drained(t, toWaiting)
 	r.do(time.Minute).expect(Releasing, undrains, false)
 }

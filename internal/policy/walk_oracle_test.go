@@ -103,8 +103,7 @@ func (w *world) tell(ev Event) {
 	w.left = d.State == Left
 }
 
-// heard checks that a cancel is heard from whatever answer tells of it, and never
-// where there was none.
+// heard checks that the machine learns of a cancel from every answer that tells of it, and from no other.
 func (w *world) heard(ev Event, heard bool) {
 	var tells bool
 	var err error
@@ -132,7 +131,7 @@ func (w *world) heard(ev Event, heard bool) {
 	}
 }
 
-// ours tells what we scheduled last from anything else.
+// ours reports whether a shutdown is the reboot that we scheduled last.
 func (w *world) ours(s Shutdown) bool {
 	return s.Type == "reboot" && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+Backstop).Truncate(time.Microsecond))
 }
@@ -160,7 +159,7 @@ func (w *world) hear(u Update) {
 	}
 	if w.pending() && w.version != "" && w.version != w.postponedFor {
 		if w.postponedFor != "" {
-			w.seen["another version postponed anew"]++
+			w.seen["another version not postponed yet"]++
 			w.postponed, w.heldSince = 0, time.Time{}
 		}
 		w.postponedFor = w.version
@@ -219,7 +218,7 @@ func (w *world) decided(before State, d decision) {
 			w.fail("%v is started %v after a user has cancelled", d.Start, w.now.Sub(w.cancelledAt))
 		}
 		if !w.gone.IsZero() && !w.overdue() && (d.Start != reboots || w.check.at.After(w.gone)) {
-			w.fail("%v is started, and nobody has heard that a user has cancelled", d.Start)
+			w.fail("%v is started, and the machine does not know that a user has cancelled", d.Start)
 		}
 		if d.Start == locks && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= LookEvery || w.atWork()) {
 			w.fail("lock is started, known since %v: %+v, %v", w.knownAt, w.known, w.knownErr)
@@ -394,9 +393,8 @@ func (w *world) holds(d decision) {
 	}
 }
 
-// live checks that from here there is a way to the end: once the world is kind,
-// the host reboots if it is to, and holds nothing if not, within a bounded
-// number of steps and a bounded time.
+// live checks that there is a way to the end: once nothing fails any more, the host
+// reboots if it is to, and holds nothing if not, within a bounded number of steps and a bounded time.
 func (w *world) live() error {
 	const steps, limit = 400, RebootGrace + 30*time.Minute + time.Hour // which is the longest that a user may cancel it for
 	c := *w

@@ -33,7 +33,7 @@ func TestRandomWalks(t *testing.T) {
 			}
 		}
 	}
-	// A walk that does not get around shows nothing.
+	// A walk proves nothing about what it did not meet.
 	for _, what := range []string{
 		"move starting settling", "move starting idle", "move starting waiting",
 		"move settling idle", "move settling waiting", "move idle waiting",
@@ -51,11 +51,11 @@ func TestRandomWalks(t *testing.T) {
 		"cancelled by a user", "cancelled in vain", "replaced by a user", "told again", "lost reply of schedule", "lost reply of unschedule",
 		"logind rebooted", "started with a schedule", "queue left for somebody at work",
 		"cancel heard in a check that failed", "cancel heard when it was to be called off", "last word differs", "late look",
-		"logind restarted", "logind lost what was scheduled", "started with nothing kept", "scheduled late", "rebooted as asked", "another version postponed anew",
+		"logind restarted", "logind lost what was scheduled", "started with nothing kept", "scheduled late", "rebooted as asked", "another version not postponed yet",
 		"logind rebooted early, the clock was stepped", "called off, the clock was stepped", "no record of the slot",
 	} {
 		if seen[what] < 3 {
-			t.Errorf("%q was met %d times in %d steps: not worth much", what, seen[what], walks*walkSteps)
+			t.Errorf("%q was met %d times in %d steps: too few", what, seen[what], walks*walkSteps)
 		}
 	}
 	if testing.Verbose() {
@@ -75,7 +75,7 @@ type world struct {
 
 	ahead time.Duration // of the wall clock
 
-	calm bool // little goes wrong, so that it gets far
+	calm bool // little goes wrong, so that walks get far
 
 	// The truth.
 	held      bool // this host holds a slot
@@ -92,7 +92,7 @@ type world struct {
 	force     bool  // of that
 	down      bool  // it has accepted that, and the host goes down, if nothing comes between
 	instance  int   // of logind: how often it was started
-	needsSlot bool  // what it was asked for was for a reboot with the slot, which nobody has taken away since
+	needsSlot bool  // what logind was asked for needs the slot, which was not taken away since
 	kept      *Kept // what the next process will know; nil: nothing
 
 	// What the machine has been told about the update.
@@ -102,8 +102,8 @@ type world struct {
 	running   Kind
 	cancelled bool
 	order     order
-	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; nobody has heard of it yet
-	undone    bool    // Unlock has given it back, or Unschedule cancelled; nobody has heard of it yet
+	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; the machine does not know it yet
+	undone    bool    // Unlock has given it back, or Unschedule cancelled; the machine does not know it yet
 	looking   bool    // a Look is running as well
 	look      answer  // what it has heard
 	pace      float64 // how soon it ends
@@ -210,7 +210,7 @@ func (w *world) fresh() {
 	w.running, w.cancelled, w.granted, w.undone = nothing, false, false, false
 	w.told, w.known, w.knownErr, w.knownAt = false, Local{}, nil, time.Time{}
 	if !w.m.config.Lock {
-		w.held, w.needsSlot = false, false // another configuration's slot is nobody's business here
+		w.held, w.needsSlot = false, false // the slot of another configuration does not count here
 	}
 	w.tell(Tick{})
 }
@@ -281,10 +281,10 @@ func (w *world) kill(host bool) {
 	if w.running == schedules && !w.granted && !w.planned {
 		w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
 	}
-	if w.running == unschedules { // nobody will know who has cancelled it
+	if w.running == unschedules { // the next process will not know who has cancelled it
 		w.announced = false
 	}
-	w.logindUp = w.logindUp && !((w.planned || w.queued) && w.chance(0.3)) // what took the one may have hit the other
+	w.logindUp = w.logindUp && !((w.planned || w.queued) && w.chance(0.3)) // whatever ended this process may have ended logind
 	if !host && (w.planned || w.queued) && w.chance(0.3) {
 		w.restartLogind()
 	}
@@ -330,7 +330,7 @@ func (w *world) goOn() {
 		w.fresh()
 		return
 	}
-	for range 3 { // whatever still comes, nothing is begun
+	for range 3 { // no event begins anything any more
 		w.tell(pick[Event](w, Tick{}, Update{Source: Engine, Pending: true}, Leave{}, Blocked{}))
 	}
 	w.commit()

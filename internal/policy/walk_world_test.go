@@ -44,7 +44,7 @@ func (d done) result() Result {
 // another, and other things happen in between.
 type answer struct {
 	step   int    // of asking
-	failed bool   // somebody did not answer; nobody else is asked then
+	failed bool   // somebody did not answer; no more questions are asked then
 	local  *Local // the last that logind said
 	at     time.Time
 	held   bool // by this host
@@ -54,7 +54,7 @@ type answer struct {
 // clock is what logind goes by.
 func (w *world) clock() time.Time { return w.now.Add(w.ahead) }
 
-// meanwhile changes the truth without telling anybody.
+// meanwhile changes the truth without an event.
 func (w *world) meanwhile() {
 	if w.etcdUp && w.fault(0.05) || !w.etcdUp && w.chance(0.05) {
 		w.etcdUp = !w.etcdUp
@@ -187,7 +187,7 @@ func (w *world) fires() bool {
 		w.goesDown()
 		after, drift := s.At.Add(-w.ahead).Sub(w.toldAt), w.ahead-w.toldAhead
 		switch early := w.toldAt.IsZero() || after < w.toldDelay; {
-		case early && drift > MaxDrift: // nobody had the time to call it off: holds looks at that
+		case early && drift > MaxDrift: // there was no time to call it off: holds looks at that
 			w.seen["logind rebooted early, the clock was stepped"]++
 		case early:
 			w.fail("logind reboots %v after users were told", after)
@@ -205,12 +205,12 @@ func (w *world) goesDown() {
 	}
 }
 
-// scheduledByUs tells, as the loop does, whether what is scheduled is to be cancelled.
+// scheduledByUs reports, as the loop does, whether what is scheduled is to be cancelled.
 func (w *world) scheduledByUs() bool {
 	return w.order.stands && !w.order.at.IsZero() && w.local.Shutdown.Ours(w.order.at)
 }
 
-// undecided tells, as the loop does, that logind cannot say that nothing of ours comes.
+// undecided reports, as the loop does, that logind cannot rule out that a reboot of ours comes.
 func (w *world) undecided() bool {
 	if w.order.asked {
 		w.answerReboot() // calls are answered in their order

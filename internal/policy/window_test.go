@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The machine counts its naps by the monotonic clock; the window alone looks at
-// the wall clock, and it is asked again within MaxNap whatever it said before.
+// The machine counts its naps by the monotonic clock; only the window goes by the
+// wall clock, and it is asked again within MaxNap whatever it said before.
 func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 	opening := span{t0.Add(6 * time.Hour), t0.Add(7 * time.Hour)}
 	for _, c := range []struct {
@@ -56,7 +56,7 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 	}
 }
 
-// An opening is met to the moment, and left to the moment.
+// An opening is used from its first moment to its last.
 func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	r := newRig(t, true)
 	gate := &spans{{t0.Add(90*time.Second + time.Millisecond), t0.Add(200 * time.Second)}}
@@ -77,7 +77,7 @@ func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	}
 }
 
-// No lock puts hosts with strategy reboot in order: the lot does, once for each process.
+// No lock puts hosts with strategy reboot in order: a lot does, drawn once for each process.
 func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 	open := t0.Add(time.Hour)
 	for _, c := range []struct{ length, delay, spread, most time.Duration }{
@@ -115,15 +115,15 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		if c.most > 0 && len(begun) < hosts || c.most == 0 && len(begun) > 1 {
 			t.Errorf("in a window of %v, %d hosts begin at %d times", c.length, hosts, len(begun))
 		}
-		// In the midst of it nobody waits.
+		// In the middle of an opening no host waits.
 		r := &rig{t: t, now: open.Add(c.most)}
 		r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(1, 0)))
 		r.do(Tick{}, calledOff, need).expect(Preparing, checks, false)
 	}
 }
 
-// The states in which nothing is waited for have no timer; every other asks
-// again within MaxNap. The bound itself is checked in every step of every test.
+// States in which nothing is waited for have no timer; the others ask again
+// within MaxNap. The rig checks the bound in every step of every test.
 func TestIdleNeedsNoTimer(t *testing.T) {
 	for _, lock := range []bool{true, false} {
 		r := newRig(t, lock)
@@ -177,7 +177,7 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 		t.Errorf("locking at %v", r.now)
 	}
 
-	// Nobody is there: the window may be used up to its end.
+	// With no users the window may be used up to its end.
 	rig(time.Hour-second).do(Local{}, need).expect(Locking, locks, false)
 
 	// They come when the slot is held already.
@@ -185,7 +185,7 @@ func TestNoSlotIsTakenForADelayThatTheWindowEnds(t *testing.T) {
 	r.expect(Releasing, unlocks, false)
 }
 
-// The window may come to shut earlier than it seemed.
+// A new configuration may have the window shut earlier.
 func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	p := r.m.config

@@ -1,0 +1,106 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/policy"
+)
+
+// A Locker is the lock, as this host sees it. Except where noted, an error
+// leaves everything open.
+type Locker interface {
+	// Inspect asks whether this host holds a slot, and in which boot it was taken.
+	Inspect(ctx context.Context) (policy.Holding, error)
+	// StillHeld asks, right before the reboot, whether the slot is still this host's.
+	StillHeld(ctx context.Context) (bool, error)
+	// Acquire waits for a slot and takes it; holding one already is success.
+	// blocked is told what it waits for. It ends soon after ctx does. An error
+	// that matches ErrUnknown leaves open whether the slot was taken; any other
+	// says that this call took none. It gives its place in the queue up, unless ctx
+	// was cancelled with the cause ErrKeepPlace.
+	Acquire(ctx context.Context, version string, blocked func(by string)) error
+	// Release gives the slot back; having none is success.
+	Release(ctx context.Context) error
+}
+
+// A Host is what reboots.
+type Host interface {
+	// Local asks who is at work on it. An error means that somebody may be.
+	Local(ctx context.Context) (policy.Local, error)
+	// Reboot asks for the reboot and returns once it is accepted; it is not while
+	// an inhibitor blocks it, except by force. An error that matches ErrUnknown
+	// leaves open whether it was.
+	Reboot(ctx context.Context, force bool) error
+	// GoingDown reports whether the host is shutting down already. An error means that it may be.
+	GoingDown(ctx context.Context) (bool, error)
+}
+
+// A Scheduler keeps the one shutdown that is scheduled, which it carries out when
+// its time comes. An error leaves everything open.
+type Scheduler interface {
+	Scheduled(ctx context.Context) (policy.Shutdown, error)
+	// Instance names the one that answers now: a restarted one has another name.
+	Instance(ctx context.Context) (string, error)
+	// Schedule tells users that the host reboots, and replaces what is scheduled. An error
+	// that matches ErrUnknown leaves open whether it was scheduled, or will be.
+	Schedule(ctx context.Context, at time.Time, message string) error
+	// Cancel drops what is scheduled; nothing being so is success.
+	Cancel(ctx context.Context) error
+}
+
+// ErrUnknown marks errors that leave open whether the thing was done.
+var ErrUnknown = errors.New("outcome unknown")
+
+// ErrKeepPlace is why the context of Acquire ends when the next process is to have its place in
+// the queue.
+var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
+
+// ErrBusGone is returned by Run when the bus connection is lost. The process
+// should end, so that its service manager starts it again.
+var ErrBusGone = errors.New("the connection to the system bus is lost")
+
+// Settings are what a new configuration can change.
+type Settings struct {
+	Policy policy.Config
+	// Lock is nil unless Policy.Lock. With the same one as before a held slot
+	// is kept; with another it is given back first.
+	Lock Locker
+}
+
+// Parts are the real things that Run connects.
+type Parts struct {
+	// Updates tells what the sources say, in events Update and Absent. Closed before the context
+	// of Run has ended, it says that the bus is gone.
+	Updates <-chan policy.Event
+	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
+	AskEngine func(ctx context.Context) *policy.Update
+	Host      Host
+	Scheduler Scheduler
+	// Announce shows a message to everybody who is logged in, without waiting for a terminal.
+	Announce func(message string)
+	// Kept is what the process before this one has kept of this boot; nil when that is not known.
+	Kept *policy.Kept
+	// Keep replaces that. The loop calls it before it begins what is to be kept.
+	Keep func(policy.Kept) error
+	// Restarting reports whether this process is ended for another to be started at once.
+	Restarting func(ctx context.Context) (bool, error)
+	// Reload delivers new settings, already checked.
+	Reload    <-chan Settings
+	Observers []Observer
+	// Alive is called every AliveEvery, if that is not zero, for as long as the loop turns.
+	Alive      func()
+	AliveEvery time.Duration
+	Log        *slog.Logger
+	// Seed makes the spreading of retries repeatable.
+	Seed uint64
+}
+
+// An Observer is told what the daemon has come to.
+type Observer interface {
+	// Observe is called from the loop when the snapshot is another one, and must not hold it up. moves are the
+	// transitions since the last call.
+	Observe(s policy.Snapshot, moves []policy.Move)
+}
