@@ -80,7 +80,7 @@ func findHolder(file *os.File, path string) *HeldError {
 func openForWriting(file *os.File) (bool, error) {
 	switch _, _, err := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_RDLCK); err {
 	case 0:
-		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_UNLCK) // closing it would do so, too
+		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_UNLCK) // as closing does
 		return false, nil
 	case syscall.EAGAIN:
 		return true, nil
