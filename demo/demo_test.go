@@ -28,19 +28,19 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// patience is how long anything may take that happens when all is well.
+// patience is how long a test waits for something that has to happen.
 const patience = 2 * time.Minute
 
-// What makes the test binary be the demo, and a locksmithd that cheats.
+// The variables that make the test binary the demo, and a locksmithd that cheats.
 const (
 	asDemo  = "LOCKSMITH_TEST_AS_DEMO"
 	asCheat = "LOCKSMITH_TEST_AS_CHEAT"
 )
 
-// nobody is who runs the demo where the tests run as root.
+// nobody is the user that runs the demo if the tests run as root.
 const nobody = 65534
 
-// bin is the folder of the programs, the demo among them.
+// bin is the folder of the programs, including the demo.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -66,7 +66,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// fillBin makes the folder that the Makefile would.
+// fillBin makes the folder as the Makefile does.
 func fillBin() error {
 	etcd, err := etcdtest.Binary(etcdtest.Newest)
 	if err != nil {
@@ -104,8 +104,7 @@ type demo struct {
 	stderr bytes.Buffer
 }
 
-// command returns a command that runs the demo as nobody, with a TMPDIR that is
-// its own alone.
+// command returns a command that runs the demo as nobody, with a TMPDIR of its own.
 func command(t *testing.T, args ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
 	tmp, err := os.MkdirTemp("", "demo-test-") // t.TempDir is closed to nobody
@@ -173,8 +172,7 @@ func (d *demo) end() (status int, stdout string) {
 	return proc.ExitStatus(d.Err()), strings.Join(d.output, "\n")
 }
 
-// wantFailure waits for the end, which must be a failure that says want and
-// leaves nothing behind.
+// wantFailure waits for the end, and checks that it is a failure with the error want that leaves nothing behind.
 func (d *demo) wantFailure(want string) {
 	d.t.Helper()
 	status, stdout := d.end()
@@ -196,8 +194,8 @@ func (d *demo) wantNothingLeft() {
 	}
 }
 
-// processesOf returns the processes that have a folder in their arguments, as all
-// that the demo starts have: pid to command line.
+// processesOf returns the processes with a folder in their arguments, which all processes of the demo have: pid to
+// command line.
 func processesOf(t *testing.T, folder string) map[int]string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -254,7 +252,7 @@ func TestFleetTakesAnUpdate(t *testing.T) {
 					t.Errorf("%q is not in the output", want)
 				}
 			}
-			// By the lines alone, without the referee.
+			// Check by the lines alone, without the referee.
 			down, most := 0, 0
 			for text := range strings.Lines(out) {
 				switch {
@@ -266,12 +264,12 @@ func TestFleetTakesAnUpdate(t *testing.T) {
 				}
 			}
 			if down != 0 || most < 1 || most > c.max {
-				t.Errorf("%d hosts are down in the end, at most %d were, %d may be", down, most, c.max)
+				t.Errorf("%d hosts are down at the end; at most %d were, want at most %d", down, most, c.max)
 			}
 			for i := range c.hosts {
-				steps := fmt.Sprintf(`(?s)host-%d  locksmithd starts.*host-%[1]d  idle: .*host-%[1]d  takes a slot.*host-%[1]d  goes down.*host-%[1]d  boots.*host-%[1]d  gives its slot back`, i+1)
+				steps := fmt.Sprintf(`(?s)host-%d  locksmithd starts.*host-%[1]d  idle: .*host-%[1]d  takes a slot.*host-%[1]d  goes down.*host-%[1]d  boots.*host-%[1]d  releases its slot`, i+1)
 				if !regexp.MustCompile(steps).MatchString(out) {
-					t.Errorf("host-%d has not gone all the way", i+1)
+					t.Errorf("host-%d lacks a step of its update", i+1)
 				}
 			}
 			if t.Failed() {
@@ -281,7 +279,7 @@ func TestFleetTakesAnUpdate(t *testing.T) {
 	}
 }
 
-func TestSignalLeavesNothingBehind(t *testing.T) {
+func TestSignalledDemoLeavesNothingBehind(t *testing.T) {
 	for _, c := range []struct {
 		signal syscall.Signal
 		when   string // the line after which it comes
@@ -317,11 +315,11 @@ func TestKilledDemoLeavesNothingRunning(t *testing.T) {
 		t.Error("too few processes to begin with")
 	}
 	d.Kill()
-	// The kernel has sent the signals; it may take a moment until they have worked.
+	// The kernel has sent the signals, which may take a moment.
 	must.Eventually(t, patience, "the end of all processes", func() bool { return len(processesOf(t, d.tmp)) == 0 })
 }
 
-func TestReaderThatGoesLeavesNothingBehind(t *testing.T) {
+func TestDemoWhoseReaderGoesLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	cmd, tmp := command(t, "-down", "1h")
 	read, write, err := os.Pipe()
@@ -346,7 +344,7 @@ func TestHostLeftBehindFailsTheDemo(t *testing.T) {
 func TestDaemonThatDiesFailsTheDemo(t *testing.T) {
 	t.Parallel()
 	d := start(t, "-down", "1h")
-	// Not the one that is down.
+	// A host that is up.
 	name := d.await(`(host-\d)  waits`)[1]
 	d.kill(`locksmithd --root=.*/` + name + ` `)
 	d.wantFailure(`^demo: ` + name + `: locksmithd ended by itself: signal: killed; the end of its log:\n(.*\n)+`)
@@ -375,7 +373,7 @@ func TestMoreHostsDownThanAllowedFailTheDemo(t *testing.T) {
 	endpoint := d.await(`etcd runs at (.*)`)[1]
 	d.await("goes down")
 	ctl(t, endpoint, "set-max", "2")
-	d.wantFailure(`^demo: 2 (slots were held|hosts were down) at once, .*though only 1 may be\n`)
+	d.wantFailure(`^demo: 2 (slots were held|hosts were down) at once, .*but only 1 may be\n`)
 }
 
 func TestHostThatLosesItsSlotWhileDownFailsTheDemo(t *testing.T) {
@@ -393,10 +391,10 @@ func TestStrangerWithASlotFailsTheDemo(t *testing.T) {
 	endpoint := d.await(`etcd runs at (.*)`)[1]
 	d.await("goes down")
 	ctl(t, endpoint, "lock", "f00")
-	d.wantFailure(`^demo: "f00" took a slot and is none of the hosts\n`)
+	d.wantFailure(`^demo: "f00" took a slot and is not one of the hosts\n`)
 }
 
-// cheat asks for a reboot at once and does not end when it is told to.
+// cheat asks for a reboot at once and ignores SIGTERM.
 func cheat() error {
 	signal.Ignore(syscall.SIGTERM)
 	conn, err := dbus.ConnectSystemBus()
@@ -420,7 +418,7 @@ func TestDaemonThatRebootsUnaskedFailsTheDemo(t *testing.T) {
 	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s/demo \"$@\"\n", asCheat, bin)
 	must.Do(t, os.WriteFile(filepath.Join(folder, "locksmithd"), []byte(script), 0o755))
 	d := start(t, "-bin", folder, "-hosts", "1")
-	d.wantFailure(`^demo: host-1 rebooted though there was no update\n$`)
+	d.wantFailure(`^demo: host-1 rebooted without an update\n$`)
 }
 
 func TestWrongUsageIsOneSentence(t *testing.T) {
@@ -477,7 +475,7 @@ func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 			must.Do(t, d.Signal(syscall.SIGINT))
 		}
 		if errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) {
-			break // nobody has the terminal open any more
+			break // no process has the terminal open any more
 		}
 		must.Do(t, err)
 	}
@@ -497,7 +495,7 @@ const (
 	leavesTable = "\x1b[?25h\x1b[?1049l"
 )
 
-func TestTerminalShowsATableAndIsGivenBack(t *testing.T) {
+func TestTerminalShowsATableAndIsRestored(t *testing.T) {
 	for name, interrupt := range map[string]string{"at the end": "", "when interrupted": "  down  "} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -508,7 +506,7 @@ func TestTerminalShowsATableAndIsGivenBack(t *testing.T) {
 			got := onTerminal(t, "A=B", interrupt, args...)
 			table, after, left := strings.Cut(got, leavesTable)
 			if !strings.HasPrefix(table, entersTable) || !left || strings.Contains(after, "\x1b") {
-				t.Errorf("the terminal is not given back as it was: %q", got)
+				t.Errorf("the terminal is not restored: %q", got)
 			}
 			for _, want := range []string{"\x1b[H", "HOST    STATE        SINCE  STATUS", "1 down", "  down  "} {
 				if !strings.Contains(table, want) {
@@ -526,7 +524,7 @@ func TestTerminalShowsATableAndIsGivenBack(t *testing.T) {
 	}
 }
 
-func TestTerminalShowsPlainLinesWhereTheEnvironmentSaysSo(t *testing.T) {
+func TestTerminalShowsPlainLinesIfTheEnvironmentAsksForThem(t *testing.T) {
 	for _, env := range []string{"NO_COLOR=1", "TERM=dumb", "TERM="} {
 		t.Run(env, func(t *testing.T) {
 			t.Parallel()

@@ -22,27 +22,26 @@ import (
 	"github.com/locksmithd/locksmith/test/simhost"
 )
 
-// semaphoreKey is where all clients of the default group keep their document.
+// semaphoreKey is the key of the document of the default group.
 const semaphoreKey = "coreos.com/updateengine/rebootlock/semaphore"
 
-// newVersion is what the hosts update to.
+// newVersion is the version of the update.
 const newVersion = "4081.2.0"
 
-// director runs the real parts, plays the hardware of the hosts, and tells all
-// that happens as events.
+// director runs the real parts, plays the hardware of the hosts, and reports everything as events.
 type director struct {
 	o      options
-	dir    string // its own, for all files
+	dir    string // for all files
 	events chan event
 	etcd   *etcdtest.Server
 	work   sync.WaitGroup
 
-	telling sync.Mutex // so that events come in the order of their times
+	reporting sync.Mutex // keeps events in the order of their times
 
 	mu       sync.Mutex
 	hosts    []*simulated
-	told     int64         // the revision up to which changes of the semaphore have been told
-	toldMore chan struct{} // closed at the next change of told
+	reported int64         // the revision up to which changes of the semaphore are reported
+	changed  chan struct{} // closed when reported changes
 }
 
 // simulated is one host.
@@ -63,7 +62,7 @@ func hostNames(n int) []string {
 
 func machineID(host int) string { return fmt.Sprintf("%032x", host+1) }
 
-// nameOf returns the name of the host with a machine id, or the id if there is none.
+// nameOf returns the name of the host with a machine id, or the id if no host has it.
 func (d *director) nameOf(id string) string {
 	for i, name := range hostNames(d.o.hosts) {
 		if machineID(i) == id {
@@ -73,17 +72,16 @@ func (d *director) nameOf(id string) string {
 	return id
 }
 
-// newDirector makes a folder and nothing else yet.
+// newDirector makes a director with a folder, and starts nothing.
 func newDirector(o options) (*director, error) {
 	dir, err := os.MkdirTemp("", "locksmith-demo-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the demo: %w", err)
 	}
-	return &director{o: o, dir: dir, events: make(chan event, 1024), toldMore: make(chan struct{})}, nil
+	return &director{o: o, dir: dir, events: make(chan event, 1024), changed: make(chan struct{})}, nil
 }
 
-// close ends everything that is left and removes all files. The context of the
-// other calls has ended.
+// close ends the remaining processes and removes all files. The context of the other calls has ended.
 func (d *director) close() error {
 	d.killDaemons()
 	d.work.Wait()
@@ -100,7 +98,7 @@ func (d *director) close() error {
 	return errors.Join(append(failed, os.RemoveAll(d.dir))...)
 }
 
-// killDaemons ends what may hang, so that nobody waits for it.
+// killDaemons kills every locksmithd, since one may hang.
 func (d *director) killDaemons() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -111,10 +109,10 @@ func (d *director) killDaemons() {
 	}
 }
 
-// tell passes an event on, unless ctx has ended.
-func (d *director) tell(ctx context.Context, e event) {
-	d.telling.Lock()
-	defer d.telling.Unlock()
+// report sends an event, unless ctx has ended.
+func (d *director) report(ctx context.Context, e event) {
+	d.reporting.Lock()
+	defer d.reporting.Unlock()
 	e.At = time.Now()
 	select {
 	case d.events <- e:
@@ -122,16 +120,16 @@ func (d *director) tell(ctx context.Context, e event) {
 	}
 }
 
-// do runs f beside everything else; its error is an event.
+// do runs f concurrently and reports its error as an event.
 func (d *director) do(ctx context.Context, host string, f func() error) {
 	d.work.Go(func() {
 		if err := f(); err != nil && ctx.Err() == nil {
-			d.tell(ctx, event{Kind: broke, Host: host, Err: err})
+			d.report(ctx, event{Kind: broke, Host: host, Err: err})
 		}
 	})
 }
 
-// start starts etcd and all hosts, and goes on driving them until ctx ends.
+// start starts etcd and all hosts, and drives them until ctx ends.
 func (d *director) start(ctx context.Context) {
 	d.do(ctx, "", func() error {
 		dir := filepath.Join(d.dir, "etcd")
@@ -143,9 +141,9 @@ func (d *director) start(ctx context.Context) {
 		if err != nil {
 			return err
 		}
-		d.tell(ctx, event{Kind: etcdRuns, Text: d.etcd.Endpoint()})
+		d.report(ctx, event{Kind: etcdRuns, Text: d.etcd.Endpoint()})
 		d.do(ctx, "", func() error { return d.watch(ctx) })
-		free := make(chan struct{}, 2*runtime.NumCPU()) // each takes its time of a processor to start
+		free := make(chan struct{}, 2*runtime.NumCPU()) // a start takes processor time
 		for i, name := range hostNames(d.o.hosts) {
 			d.do(ctx, name, func() error {
 				free <- struct{}{}
@@ -161,7 +159,7 @@ func (d *director) start(ctx context.Context) {
 	})
 }
 
-// watch tells every change of the semaphore, as etcd reports it.
+// watch reports every change of the semaphore in etcd.
 func (d *director) watch(ctx context.Context) error {
 	client, err := d.etcd.Client()
 	if err != nil {
@@ -181,13 +179,13 @@ func (d *director) watch(ctx context.Context) error {
 				return fmt.Errorf("the semaphore became %q: %w", change.Kv.Value, err)
 			}
 			for _, e := range changes(last, now, d.nameOf) {
-				d.tell(ctx, e)
+				d.report(ctx, e)
 			}
 			last = now
 			d.mu.Lock()
-			d.told = change.Kv.ModRevision
-			close(d.toldMore)
-			d.toldMore = make(chan struct{})
+			d.reported = change.Kv.ModRevision
+			close(d.changed)
+			d.changed = make(chan struct{})
 			d.mu.Unlock()
 		}
 	}
@@ -197,25 +195,24 @@ func (d *director) watch(ctx context.Context) error {
 	return nil
 }
 
-// awaitTold waits until the changes of the semaphore up to a revision are told.
-func (d *director) awaitTold(ctx context.Context, revision int64) error {
+// awaitReported waits until the changes of the semaphore up to a revision are reported.
+func (d *director) awaitReported(ctx context.Context, revision int64) error {
 	for {
 		d.mu.Lock()
-		told, more := d.told, d.toldMore
+		reported, changed := d.reported, d.changed
 		d.mu.Unlock()
-		if told >= revision {
+		if reported >= revision {
 			return nil
 		}
 		select {
-		case <-more:
+		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// semaphore reads it from etcd, as it is now, and its revision; both are zero as
-// long as nobody has used it.
+// semaphore reads the current semaphore and its revision from etcd; both are zero as long as nobody has used it.
 func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error) {
 	client, err := d.etcd.Client()
 	if err != nil {
@@ -235,21 +232,20 @@ func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error)
 	return s, got.Kvs[0].ModRevision, nil
 }
 
-// tellChange tells that a host goes down or boots, after everything that has
-// become of the semaphore by now.
-func (d *director) tellChange(ctx context.Context, k kind, h *simulated) error {
+// reportChange reports that a host goes down or boots, after all changes of the semaphore so far.
+func (d *director) reportChange(ctx context.Context, k kind, h *simulated) error {
 	_, revision, err := d.semaphore(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.awaitTold(ctx, revision); err != nil {
+	if err := d.awaitReported(ctx, revision); err != nil {
 		return err
 	}
-	d.tell(ctx, event{Kind: k, Host: h.name})
+	d.report(ctx, event{Kind: k, Host: h.name})
 	return nil
 }
 
-// startHost makes a host and starts it, unless ctx has ended: then it returns nil.
+// startHost makes and starts a host. If ctx has ended it returns nil instead.
 func (d *director) startHost(ctx context.Context, i int, name string) (*simulated, error) {
 	if ctx.Err() != nil {
 		return nil, nil
@@ -267,19 +263,19 @@ func (d *director) startHost(ctx context.Context, i int, name string) (*simulate
 	d.mu.Lock()
 	d.hosts = append(d.hosts, h)
 	d.mu.Unlock()
-	d.tell(ctx, event{Kind: started, Host: name})
+	d.report(ctx, event{Kind: started, Host: name})
 	return h, h.Start()
 }
 
-// drive tells what a host's locksmithd shows, and reboots the host when logind is
-// asked to, until ctx ends or the locksmithd does.
+// drive reports the status of a host's locksmithd, and reboots the host when logind is asked to, until ctx or the
+// locksmithd ends.
 func (d *director) drive(ctx context.Context, h *simulated) error {
 	last := ""
 	for {
 		changed := h.Changed()
 		if now := h.Status(); now != last {
 			last = now
-			d.tell(ctx, event{Kind: status, Host: h.name, Text: now})
+			d.report(ctx, event{Kind: status, Host: h.name, Text: now})
 		}
 		select {
 		case <-changed:
@@ -297,7 +293,7 @@ func (d *director) drive(ctx context.Context, h *simulated) error {
 
 // reboot takes a host down and lets it boot.
 func (d *director) reboot(ctx context.Context, h *simulated) error {
-	if err := d.tellChange(ctx, down, h); err != nil {
+	if err := d.reportChange(ctx, down, h); err != nil {
 		return err
 	}
 	if err := h.Halt(); err != nil {
@@ -308,22 +304,22 @@ func (d *director) reboot(ctx context.Context, h *simulated) error {
 	case <-ctx.Done():
 		return nil
 	}
-	if err := d.tellChange(ctx, up, h); err != nil {
+	if err := d.reportChange(ctx, up, h); err != nil {
 		return err
 	}
 	return h.Boot()
 }
 
-// begin sets the number of slots with locksmithctl, as an administrator would on
-// one of the hosts, and lets every update_engine announce an update.
+// begin sets the number of slots with locksmithctl, as an administrator would on one of the hosts, and makes every
+// update_engine announce an update.
 func (d *director) begin(ctx context.Context) {
 	d.do(ctx, "", func() error {
 		text, err := d.setMax(ctx)
 		if err != nil {
 			return err
 		}
-		d.tell(ctx, event{Kind: maxSet, Text: text})
-		d.tell(ctx, event{Kind: announced, Text: newVersion})
+		d.report(ctx, event{Kind: maxSet, Text: text})
+		d.report(ctx, event{Kind: announced, Text: newVersion})
 		for _, h := range d.hosts {
 			err := h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: newVersion, NewSize: 400 << 20})
 			if err != nil {
@@ -334,11 +330,11 @@ func (d *director) begin(ctx context.Context) {
 	})
 }
 
-// setMax returns the command and what it printed.
+// setMax runs locksmithctl set-max, and returns the command with its output.
 func (d *director) setMax(ctx context.Context) (string, error) {
 	args := []string{"set-max", fmt.Sprint(d.o.max)}
 	cmd := exec.Command(d.o.program("locksmithctl"), append([]string{"--root=" + d.hosts[0].Path("")}, args...)...)
-	cmd.Env = []string{} // as on the host, whatever is set here
+	cmd.Env = []string{} // no settings from this environment
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	ctl, err := proc.Start(cmd)
@@ -353,7 +349,7 @@ func (d *director) setMax(ctx context.Context) (string, error) {
 	return text + " prints " + strings.Join(strings.Split(strings.TrimSpace(stdout.String()), "\n"), ", "), nil
 }
 
-// stopAll ends every locksmithd in order; the context of start has ended.
+// stopAll stops every locksmithd as systemd does. The context of start has ended.
 func (d *director) stopAll(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.killDaemons)()
 	d.work.Wait()
@@ -365,7 +361,7 @@ func (d *director) stopAll(ctx context.Context) error {
 	return nil
 }
 
-// ending says how a process ended.
+// ending describes how a process ended.
 func ending(p *proc.Process) string {
 	if err := p.Err(); err != nil {
 		return err.Error()

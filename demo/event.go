@@ -6,7 +6,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// kind says what an event tells.
+// kind is the kind of an event.
 type kind int
 
 const (
@@ -14,29 +14,28 @@ const (
 	started               // the host's locksmithd runs
 	status                // Text: what systemctl status shows of the host now
 	maxSet                // Text: what locksmithctl printed
-	announced             // Text: the version; every host is told right after it
-	slots                 // the semaphore is there, or its max has changed
-	took                  // the host is a holder now
-	gave                  // the host is no holder any more
+	announced             // Text: the version; every update_engine announces it right after
+	slots                 // the semaphore exists now, or its max has changed
+	took                  // the host has become a holder
+	released              // the host is no longer a holder
 	down                  // the host goes down because logind was asked to reboot it
 	up                    // the host boots; its locksmithd starts right after it
-	broke                 // Err: something that must not fail did
+	broke                 // Err: something failed that must not
 )
 
-// event is one thing that happened. It comes after all that caused it: down and
-// up of a host come after all that had become of the semaphore until then.
+// event is one thing that happened. It comes after its causes: down and up of a host come after all changes of the
+// semaphore until then.
 type event struct {
 	Kind kind
 	At   time.Time
-	Host string // its name; for took and gave of a stranger the id
+	Host string // its name; for took and released of a stranger the id
 	Text string
 	Err  error
 
-	Semaphore lock.Semaphore // after it, for slots, took and gave
+	Semaphore lock.Semaphore // after the event, for slots, took and released
 }
 
-// changes tells apart what one change of the semaphore did. name gives holders
-// the names of their hosts.
+// changes returns the events for one change of the semaphore. The function name returns the host name of a holder.
 func changes(before, after lock.Semaphore, name func(id string) string) []event {
 	var events []event
 	if before.Max != after.Max {
@@ -44,7 +43,7 @@ func changes(before, after lock.Semaphore, name func(id string) string) []event 
 	}
 	for _, id := range before.Holders {
 		if !after.Holds(id) {
-			events = append(events, event{Kind: gave, Host: name(id), Semaphore: after})
+			events = append(events, event{Kind: released, Host: name(id), Semaphore: after})
 		}
 	}
 	for _, id := range after.Holders {

@@ -1,19 +1,15 @@
-// Command demo shows what locksmith is for, on one machine and without
-// privilege: hosts of a fleet take an update, and reboot no more than so many at
-// once. The hosts are simulated (each has a message bus of its own, on which an
-// update_engine and a logind follow a script, and going down and booting is
-// played); etcd, the message buses, locksmithd and locksmithctl are the real
-// programs.
+// Command demo shows on one machine, without privilege, how the hosts of a fleet take an update and reboot no more
+// than so many at once.
 //
-// While that goes on a referee watches from the outside: the semaphore in etcd,
-// and which hosts are down. The exit status is 0 only if no more hosts than
-// allowed were ever down, or held a slot, at once; every host took the update;
-// nothing died; and no slot is held in the end. It is 1 otherwise and when
-// interrupted, and 2 on wrong usage.
+// The hosts are simulated: each has a message bus with a scripted update_engine and logind, and going down and
+// booting is played. etcd, the message buses, locksmithd and locksmithctl are the real programs.
 //
-// It guarantees that nothing is left running however it ends, and no file unless
-// it is killed. It is no measurement: all hosts share the processors of this
-// machine.
+// A referee watches the run from outside: the semaphore in etcd, and which hosts are down. The exit status is 0
+// only if no more hosts than allowed were ever down, or held a slot, at once, every host took the update, no
+// process died, and no slot is held at the end. It is 1 otherwise and after an interrupt, and 2 on wrong usage.
+//
+// The demo leaves nothing running however it ends, and no file unless it is killed. It is not a measurement,
+// because all hosts share the processors of this machine.
 package main
 
 import (
@@ -30,14 +26,14 @@ import (
 	"time"
 )
 
-// maxHosts is what a machine of today surely carries: each is two processes.
+// maxHosts is a fleet that a current machine certainly carries: each host is two processes.
 const maxHosts = 200
 
-// options is what the command line says.
+// options are the options on the command line.
 type options struct {
 	hosts, max int
 	down       time.Duration // how long a reboot takes
-	timeout    time.Duration // for everything
+	timeout    time.Duration // for the whole run
 	bin        string        // folder of the programs
 }
 
@@ -57,7 +53,7 @@ func run(args []string, stdout *os.File, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "demo: %v\n", err)
 		return 2
 	}
-	// SIGPIPE too: then a reader that has gone makes writing fail, as it should.
+	// With SIGPIPE caught, a write to a reader that has gone fails instead of ending the demo.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	if err := play(ctx, o, stdout); err != nil {
@@ -72,7 +68,7 @@ func flags(o *options) *flag.FlagSet {
 	f.IntVar(&o.hosts, "hosts", 3, "how many hosts the fleet has")
 	f.IntVar(&o.max, "max", 1, "how many of them may be down at once")
 	f.DurationVar(&o.down, "down", time.Second, "how long a host is down for its reboot")
-	f.DurationVar(&o.timeout, "timeout", 0, "how long all may take (default depends on the size of the fleet)")
+	f.DurationVar(&o.timeout, "timeout", 0, "how long the run may take (default depends on the size of the fleet)")
 	f.StringVar(&o.bin, "bin", "", "`folder` of locksmithd, locksmithctl and etcd (default that of this program)")
 	return f
 }
@@ -86,8 +82,7 @@ func usage() string {
 	return text.String()
 }
 
-// parse reads the command line. The error is a sentence that says what is wrong
-// with it.
+// parse reads the command line. The error is a sentence that names the problem.
 func parse(args []string) (options, error) {
 	var o options
 	f := flags(&o)
@@ -109,7 +104,7 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("-timeout is %v: it must be more than 0", o.timeout)
 	}
 	if o.timeout == 0 {
-		// Far more than it takes on a slow machine.
+		// Far more than a slow machine takes.
 		rounds := time.Duration((o.hosts + o.max - 1) / o.max)
 		o.timeout = time.Minute + time.Duration(o.hosts)*2*time.Second + rounds*(o.down+5*time.Second)
 	}
@@ -132,8 +127,7 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-// play shows one update of one fleet and says in the end what happened. An error
-// is what must not have happened.
+// play shows one update of one fleet and prints a summary. The error describes what went wrong.
 func play(ctx context.Context, o options, stdout *os.File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, errLate)
 	defer cancel()
@@ -162,7 +156,7 @@ func play(ctx context.Context, o options, stdout *os.File) error {
 // errLate is the cause of the end of a run that takes too long.
 var errLate = errors.New("too late")
 
-// follow lets the director run and the referee watch until all is done.
+// follow runs the director, and gives its events to the referee and the screen, until all is done.
 func follow(ctx context.Context, d *director, r *referee, s screen) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()

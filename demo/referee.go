@@ -10,16 +10,16 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// state is where a host is on its way.
+// state is the progress of a host.
 type state int
 
 const (
 	starting state = iota
 	idle
-	waiting   // it has been told of the update
-	rebooting // it holds a slot and is still there
+	waiting   // the update is announced
+	rebooting // holds a slot and is still up
 	isDown
-	booting // until it has given its slot back
+	booting // until it has released its slot
 	updated
 )
 
@@ -27,23 +27,23 @@ func (s state) String() string {
 	return [...]string{"starting", "idle", "waiting", "rebooting", "down", "booting", "updated"}[s]
 }
 
-// host is what the referee knows of one host.
+// host is the referee's knowledge of one host.
 type host struct {
 	name   string
 	state  state
 	since  time.Time // when state began
-	status string    // what systemctl status shows; empty while there is nothing to show
+	status string    // in systemctl status; "" while there is none
 
-	idle     bool // its locksmithd says that there is nothing to do
+	idle     bool // by the status
 	holds    bool
-	queued   time.Time     // when it first said that no slot is free
+	queued   time.Time     // when its status first said that no slot is free
 	wentDown time.Time     // zero before its reboot
-	wentUp   time.Time     // zero before the end of it
-	handover time.Duration // between another host's release and its own slot; 0 if it did not wait for one
+	wentUp   time.Time     // zero before the end of its reboot
+	handover time.Duration // from another host's release to its own slot; 0 if a slot was free
 }
 
-// referee follows a fleet through one update, from nothing but the events, and
-// finds what must not be. It does no I/O and knows no clock.
+// referee follows a fleet through one update by its events alone, and finds violations. It does no I/O and has no
+// clock.
 type referee struct {
 	start     time.Time
 	max       int // hosts that may be down at once
@@ -55,8 +55,8 @@ type referee struct {
 	reboots   []*host         // in the order in which they went down
 	mostDown  int             // hosts down at once
 	mostHeld  int             // slots held at once
-	freed     []time.Time     // when slots were given back that no other host has taken yet
-	handovers []time.Duration // from each gave to the took that followed from it
+	freed     []time.Time     // releases of slots that no other host has taken yet
+	handovers []time.Duration // from each release to the took that it made possible
 }
 
 func newReferee(names []string, max int, now time.Time) *referee {
@@ -69,8 +69,7 @@ func newReferee(names []string, max int, now time.Time) *referee {
 	return r
 }
 
-// observe takes the next event. The error is a sentence that says what must not
-// have happened.
+// observe processes the next event. The error is a sentence that describes a violation.
 func (r *referee) observe(e event) error {
 	err := r.apply(e)
 	for _, h := range r.hosts {
@@ -96,9 +95,9 @@ func (r *referee) apply(e event) error {
 		r.semaphore = e.Semaphore
 	case took:
 		return r.took(h, e)
-	case gave:
+	case released:
 		r.semaphore = e.Semaphore
-		// Nobody waits for it as long as there are others that are free.
+		// While other slots are free, no host waits for this one.
 		if e.Semaphore.Free == len(r.freed)+1 {
 			r.freed = append(r.freed, e.At)
 		}
@@ -126,7 +125,7 @@ func (r *referee) took(h *host, e event) error {
 	held := len(e.Semaphore.Holders)
 	r.mostHeld = max(r.mostHeld, held)
 	if h == nil {
-		return fmt.Errorf("%q took a slot and is none of the hosts", e.Host)
+		return fmt.Errorf("%q took a slot and is not one of the hosts", e.Host)
 	}
 	h.holds = true
 	if e.Semaphore.Free < len(r.freed) {
@@ -135,7 +134,7 @@ func (r *referee) took(h *host, e event) error {
 		r.handovers = append(r.handovers, h.handover)
 	}
 	if held > r.max {
-		return fmt.Errorf("%d slots were held at once, by %s, though only %d may be", held, r.names(func(h *host) bool { return h.holds }), r.max)
+		return fmt.Errorf("%d slots were held at once, by %s, but only %d may be", held, r.names(func(h *host) bool { return h.holds }), r.max)
 	}
 	return nil
 }
@@ -148,9 +147,9 @@ func (r *referee) down(h *host, e event) error {
 	r.mostDown = max(r.mostDown, now)
 	switch {
 	case now > r.max:
-		return fmt.Errorf("%d hosts were down at once, %s, though only %d may be", now, r.names(isDownNow), r.max)
+		return fmt.Errorf("%d hosts were down at once, %s, but only %d may be", now, r.names(isDownNow), r.max)
 	case !r.announced:
-		return fmt.Errorf("%s rebooted though there was no update", h.name)
+		return fmt.Errorf("%s rebooted without an update", h.name)
 	case again:
 		return fmt.Errorf("%s rebooted twice for one update", h.name)
 	case !h.holds:
@@ -204,7 +203,7 @@ func (r *referee) names(of func(*host) bool) string {
 	return join(names)
 }
 
-// join lists names as a sentence does.
+// join lists names as in a sentence.
 func join(names []string) string {
 	if len(names) < 2 {
 		return strings.Join(names, "")
@@ -213,11 +212,11 @@ func join(names []string) string {
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// done reports whether nothing more is to come.
+// done reports whether the update is complete.
 func (r *referee) done() bool { return r.all(updated) && len(r.semaphore.Holders) == 0 }
 
-// verdict says, in the end, what is missing: a sentence for hosts that were left
-// behind and one for slots that are still held.
+// verdict returns an error with what is missing at the end: a sentence for hosts that were left behind and one for
+// slots that are still held.
 func (r *referee) verdict() error {
 	var missing []string
 	behind := slices.DeleteFunc(slices.Clone(r.hosts), func(h *host) bool { return !h.wentUp.IsZero() && h.idle })

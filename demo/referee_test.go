@@ -13,12 +13,12 @@ import (
 
 var epoch = time.Date(2026, 3, 5, 4, 0, 0, 0, time.UTC)
 
-// semaphore returns one with these holders.
+// semaphore returns a semaphore with these holders.
 func semaphore(max int, holders ...string) lock.Semaphore {
 	return lock.Semaphore{Free: max - len(holders), Max: max, Holders: holders}
 }
 
-// at gives events times 100 ms apart.
+// at sets the times of events, 100 ms apart.
 func at(events ...event) []event {
 	for i := range events {
 		events[i].At = epoch.Add(time.Duration(i+1) * 100 * time.Millisecond)
@@ -26,7 +26,7 @@ func at(events ...event) []event {
 	return events
 }
 
-// says is the status that a locksmithd tells.
+// says is a status of a locksmithd.
 func says(host, text string) event { return event{Kind: status, Host: host, Text: text} }
 
 const (
@@ -34,7 +34,7 @@ const (
 	saysWaiting = "reboot needed since Thu 2026-03-05 04:00:01 UTC for version 4081.2.0; waiting for a slot since Thu 2026-03-05 04:00:01 UTC: no slot is free: max is 1, held by 00000000000000000000000000000001"
 )
 
-// beginning is what comes before the first reboot.
+// beginning has the events before the first reboot.
 func beginning(max int, hosts ...string) []event {
 	events := []event{{Kind: etcdRuns, Text: "http://127.0.0.2:2379"}}
 	for _, h := range hosts {
@@ -47,11 +47,11 @@ func beginning(max int, hosts ...string) []event {
 }
 
 func takes(h string, s lock.Semaphore) event { return event{Kind: took, Host: h, Semaphore: s} }
-func gives(h string, s lock.Semaphore) event { return event{Kind: gave, Host: h, Semaphore: s} }
+func gives(h string, s lock.Semaphore) event { return event{Kind: released, Host: h, Semaphore: s} }
 func goesDown(h string) event                { return event{Kind: down, Host: h} }
 func boots(h string) event                   { return event{Kind: up, Host: h} }
 
-// good is a history of two hosts, one slot, in which all is well.
+// good is a correct history of two hosts with one slot.
 func good() []event {
 	return append(beginning(1, "a", "b"),
 		takes("a", semaphore(1, "a")),
@@ -67,7 +67,7 @@ func good() []event {
 		says("b", saysIdle))
 }
 
-// judge returns what the referee has against a history, during or after it.
+// judge returns the referee's error about a history, during or after it.
 func judge(t *testing.T, max int, hosts []string, history []event) (*referee, error) {
 	t.Helper()
 	r := newReferee(hosts, max, epoch)
@@ -92,7 +92,7 @@ func TestRefereeFindsNothingWrongWithAGoodHistory(t *testing.T) {
 	}
 }
 
-func TestRefereeIsNotDoneBeforeAllIsGivenBackAndIdle(t *testing.T) {
+func TestRefereeIsNotDoneBeforeAllSlotsAreReleasedAndAllHostsAreIdle(t *testing.T) {
 	r := newReferee([]string{"a", "b"}, 1, epoch)
 	for _, e := range at(good()...) {
 		if r.done() {
@@ -102,7 +102,7 @@ func TestRefereeIsNotDoneBeforeAllIsGivenBackAndIdle(t *testing.T) {
 	}
 }
 
-func TestRefereeCountsNoHandoverWhileSlotsWereFreeAnyway(t *testing.T) {
+func TestRefereeCountsNoHandoverWhileOtherSlotsAreFree(t *testing.T) {
 	history := append(beginning(2, "a", "b", "c"),
 		takes("a", semaphore(2, "a")),
 		goesDown("a"),
@@ -115,7 +115,7 @@ func TestRefereeCountsNoHandoverWhileSlotsWereFreeAnyway(t *testing.T) {
 	}
 }
 
-func TestRefereeBlowsTheWhistle(t *testing.T) {
+func TestRefereeFindsEachViolation(t *testing.T) {
 	start := func() []event { return beginning(1, "a", "b") }
 	for name, c := range map[string]struct {
 		history []event
@@ -123,16 +123,16 @@ func TestRefereeBlowsTheWhistle(t *testing.T) {
 	}{
 		"two down at max one": {
 			append(start(), takes("a", semaphore(1, "a")), goesDown("a"), goesDown("b")),
-			"2 hosts were down at once, a and b, though only 1 may be",
+			"2 hosts were down at once, a and b, but only 1 may be",
 		},
 		"down again before another is up": {
 			append(start(), takes("a", semaphore(1, "a")), goesDown("a"), boots("a"), gives("a", semaphore(1)),
 				takes("b", semaphore(1, "b")), goesDown("b"), goesDown("a")),
-			"2 hosts were down at once, a and b, though only 1 may be",
+			"2 hosts were down at once, a and b, but only 1 may be",
 		},
 		"two holders at max one, whatever the document says": {
 			append(start(), takes("a", semaphore(2, "a")), takes("b", semaphore(2, "a", "b"))),
-			"2 slots were held at once, by a and b, though only 1 may be",
+			"2 slots were held at once, by a and b, but only 1 may be",
 		},
 		"reboot without a slot": {
 			append(start(), goesDown("a")),
@@ -144,7 +144,7 @@ func TestRefereeBlowsTheWhistle(t *testing.T) {
 		},
 		"reboot before there is an update": {
 			append(start()[:5], goesDown("a")),
-			"a rebooted though there was no update",
+			"a rebooted without an update",
 		},
 		"second reboot": {
 			append(good(), goesDown("a")),
@@ -152,7 +152,7 @@ func TestRefereeBlowsTheWhistle(t *testing.T) {
 		},
 		"stranger takes a slot": {
 			append(start(), takes("f00", semaphore(1, "f00"))),
-			`"f00" took a slot and is none of the hosts`,
+			`"f00" took a slot and is not one of the hosts`,
 		},
 		"daemon dies": {
 			append(start(), event{Kind: broke, Host: "a", Err: errors.New("locksmithd ended by itself")}),
@@ -175,10 +175,10 @@ func TestRefereeBlowsTheWhistle(t *testing.T) {
 			"1 of 2 hosts were left behind: a (booting: " + saysWaiting + ")",
 		},
 		"lock left held by a host": {
-			slices.DeleteFunc(good(), func(e event) bool { return e.Kind == gave && e.Host == "b" }),
+			slices.DeleteFunc(good(), func(e event) bool { return e.Kind == released && e.Host == "b" }),
 			"1 of 1 slots were left held by b",
 		},
-		"lock left held by nobody knows whom": {
+		"lock left held by a stranger": {
 			append(good(), event{Kind: slots, Semaphore: semaphore(1, "f00")}),
 			"1 of 1 slots were left held by f00",
 		},
@@ -195,7 +195,7 @@ func TestRefereeBlowsTheWhistle(t *testing.T) {
 	}
 }
 
-func TestChangesOfTheSemaphoreAreToldApart(t *testing.T) {
+func TestChangesOfTheSemaphoreBecomeSeparateEvents(t *testing.T) {
 	name := func(id string) string { return "host-" + id }
 	for _, c := range []struct {
 		before, after lock.Semaphore
@@ -204,7 +204,7 @@ func TestChangesOfTheSemaphoreAreToldApart(t *testing.T) {
 		{lock.Semaphore{}, semaphore(1), []event{{Kind: slots}}},
 		{semaphore(1), semaphore(1), nil},
 		{semaphore(1), semaphore(1, "a"), []event{{Kind: took, Host: "host-a"}}},
-		{semaphore(1, "a"), semaphore(1, "b"), []event{{Kind: gave, Host: "host-a"}, {Kind: took, Host: "host-b"}}},
+		{semaphore(1, "a"), semaphore(1, "b"), []event{{Kind: released, Host: "host-a"}, {Kind: took, Host: "host-b"}}},
 		{semaphore(1, "a"), semaphore(2, "a", "b"), []event{{Kind: slots}, {Kind: took, Host: "host-b"}}},
 	} {
 		got := changes(c.before, c.after, name)

@@ -11,10 +11,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/view"
 )
 
-// line tells an event that r has observed, for people who read it as plain text.
-// It is empty for what only the table shows.
+// line returns an event that r has observed as a line of plain text, or "" if only the table shows it.
 func line(r *referee, e event) string {
-	text := tell(r, e)
+	text := describe(r, e)
 	if text == "" {
 		return ""
 	}
@@ -24,7 +23,7 @@ func line(r *referee, e event) string {
 	return fmt.Sprintf("%7.2fs  %s", e.At.Sub(r.start).Seconds(), text)
 }
 
-func tell(r *referee, e event) string {
+func describe(r *referee, e event) string {
 	h := r.byName[e.Host]
 	switch e.Kind {
 	case etcdRuns:
@@ -32,7 +31,7 @@ func tell(r *referee, e event) string {
 	case started:
 		return "locksmithd starts"
 	case status:
-		// The others are repetition, or told by what happens.
+		// The other statuses repeat these, or other events show them.
 		switch {
 		case h.state == idle:
 			return printable(e.Text)
@@ -49,8 +48,8 @@ func tell(r *referee, e event) string {
 			text += ", " + short(h.handover) + " after its release"
 		}
 		return text
-	case gave:
-		return "gives its slot back, " + free(e)
+	case released:
+		return "releases its slot, " + free(e)
 	case down:
 		return fmt.Sprintf("goes down for its reboot, %d of %d hosts down", r.count(isDownNow), len(r.hosts))
 	case up:
@@ -63,8 +62,8 @@ func free(e event) string {
 	return fmt.Sprintf("%d of %d left free", e.Semaphore.Free, e.Semaphore.Max)
 }
 
-// table shows the fleet on a terminal of that size. Where not every host has a
-// line, those where something happens come first.
+// table shows the fleet on a terminal of a size. If not every host has a line, hosts where something happens come
+// first.
 func table(r *referee, now time.Time, width, height int) []string {
 	lines := []string{
 		fmt.Sprintf("locksmith: %d hosts take an update, at most %d of them down at once   %.1fs", len(r.hosts), r.max, now.Sub(r.start).Seconds()),
@@ -103,7 +102,7 @@ func slotsOf(r *referee) string {
 	return text
 }
 
-// census counts the hosts of each state that there is.
+// census counts the hosts in each state.
 func census(r *referee) []string {
 	var counts []string
 	for s := starting; s <= updated; s++ {
@@ -125,8 +124,7 @@ func chosen(r *referee, n int) []*host {
 	return slices.DeleteFunc(slices.Clone(r.hosts), func(h *host) bool { return !slices.Contains(hosts, h) })
 }
 
-// fit makes a status line as short as it has to be: without the date in its
-// times, then without its first parts, then cut.
+// fit shortens a status line to a width: it drops the dates from its times, then leading parts, and then cuts it.
 func fit(status string, width int) string {
 	status = clock.ReplaceAllString(printable(status), "$1")
 	for len([]rune(status)) > width {
@@ -139,7 +137,7 @@ func fit(status string, width int) string {
 	return view.Cut(status, width)
 }
 
-// clock is a time as locksmithd shows it.
+// clock matches a time in the status of locksmithd.
 var clock = regexp.MustCompile(`[A-Z][a-z]{2} \d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) [A-Z0-9+-]+`)
 
 func printable(text string) string {
@@ -151,7 +149,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// summary says in the end what happened.
+// summary returns a summary of the run.
 func summary(r *referee, now time.Time) []string {
 	lines := []string{"", fmt.Sprintf("%d of %d hosts rebooted in %.1f s, in this order:", r.count(rebooted), len(r.hosts), now.Sub(r.start).Seconds())}
 	for i, h := range r.reboots {
@@ -189,7 +187,7 @@ func nameWidth(r *referee) int {
 func short(d time.Duration) string {
 	switch {
 	case d < 100*time.Microsecond:
-		return "<0.1 ms" // what comes in one message of etcd has no time between
+		return "<0.1 ms" // events in one message of etcd have no time between them
 	case d < time.Second:
 		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 	}

@@ -18,7 +18,7 @@ func wantText(t *testing.T, got, want string) {
 	}
 }
 
-// observed returns a referee after a history.
+// observed returns a referee that has observed a history.
 func observed(t *testing.T, max int, hosts []string, history []event) *referee {
 	t.Helper()
 	r := newReferee(hosts, max, epoch)
@@ -28,7 +28,7 @@ func observed(t *testing.T, max int, hosts []string, history []event) *referee {
 	return r
 }
 
-// middle is a history of three hosts of which each is somewhere else.
+// middle is a history of three hosts in three different states.
 func middle() []event {
 	return append(beginning(1, "host-1", "host-2", "host-3"),
 		takes("host-1", semaphore(1, "host-1")),
@@ -65,7 +65,7 @@ func TestTableOfAFleetOnAWideTerminal(t *testing.T) {
 	}
 }
 
-func TestTableOnAShortTerminalShowsWhereSomethingHappens(t *testing.T) {
+func TestTableOnAShortTerminalShowsTheBusyHosts(t *testing.T) {
 	r := observed(t, 1, []string{"host-1", "host-2", "host-3"}, middle())
 	got := strings.Join(table(r, epoch.Add(2*time.Second), 30, 7), "\n") + "\n"
 	wantText(t, got, `
@@ -104,7 +104,7 @@ func TestTableFitsEveryTerminal(t *testing.T) {
 	}
 }
 
-func TestPlainLinesTellWhatHappens(t *testing.T) {
+func TestPlainLinesShowTheEvents(t *testing.T) {
 	r := newReferee([]string{"a", "b"}, 1, epoch)
 	var got strings.Builder
 	for _, e := range at(good()...) {
@@ -125,15 +125,15 @@ func TestPlainLinesTellWhatHappens(t *testing.T) {
    1.00s  b  waits: no slot is free
    1.10s  a  goes down for its reboot, 1 of 2 hosts down
    1.20s  a  boots after 100.0 ms
-   1.30s  a  gives its slot back, 1 of 1 left free
+   1.30s  a  releases its slot, 1 of 1 left free
    1.40s  b  takes a slot, 0 of 1 left free, 100.0 ms after its release
    1.60s  b  goes down for its reboot, 1 of 2 hosts down
    1.70s  b  boots after 100.0 ms
-   1.80s  b  gives its slot back, 1 of 1 left free
+   1.80s  b  releases its slot, 1 of 1 left free
 `)
 }
 
-func TestSummaryTellsWhatHappened(t *testing.T) {
+func TestSummaryShowsTheRun(t *testing.T) {
 	r := observed(t, 1, []string{"a", "b"}, good())
 	wantText(t, strings.Join(summary(r, epoch.Add(2*time.Second)), "\n")+"\n", `
 
@@ -146,7 +146,7 @@ from a release to the next host's slot: 100.0 ms at best, 100.0 ms median, 100.0
 `)
 }
 
-func TestSummaryOfARunThatFailedTellsHowFarItCame(t *testing.T) {
+func TestSummaryOfARunThatFailedShowsItsProgress(t *testing.T) {
 	r := observed(t, 1, []string{"a", "b"}, good()[:len(good())-3])
 	got := strings.Join(summary(r, epoch.Add(2*time.Second)), "\n")
 	for _, want := range []string{"1 of 2 hosts rebooted in 2.0 s", "    2. b  down at 1.60 s, had"} {

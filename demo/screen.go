@@ -9,18 +9,18 @@ import (
 	"github.com/locksmithd/locksmith/internal/terminal"
 )
 
-// screen shows a run while it goes on.
+// screen shows a run in progress.
 type screen interface {
 	// show is called after each event.
 	show(r *referee, e event) error
-	// tick is called some times a second.
+	// tick is called several times a second.
 	tick(r *referee) error
-	// close is called once, and gives the terminal back.
+	// close is called once, and restores the terminal.
 	close() error
 }
 
-// newScreen returns a table if out is a terminal that can show one, and plain
-// lines otherwise, or where the environment asks for plain output.
+// newScreen returns a table if out is a terminal that can redraw one, and plain lines otherwise, or if the
+// environment asks for plain output.
 func newScreen(out *os.File, getenv func(string) string) (screen, error) {
 	if !terminal.Redraws(out, getenv) {
 		return &plain{out}, nil
@@ -29,7 +29,7 @@ func newScreen(out *os.File, getenv func(string) string) (screen, error) {
 	return &live{s}, err
 }
 
-// plain prints a line for each thing that happens.
+// plain prints a line for each event.
 type plain struct {
 	out io.Writer
 }
