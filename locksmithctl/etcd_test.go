@@ -18,7 +18,7 @@ import (
 // What tests do to etcd without locksmithctl.
 
 const (
-	// patience is how long anything may take whose time is not what is tested.
+	// patience limits everything that a test waits for.
 	patience = time.Minute
 
 	keys         = "coreos.com/updateengine/rebootlock"

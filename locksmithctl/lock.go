@@ -14,7 +14,7 @@ func (a *app) lockCommand() *cobra.Command {
 		Use:   "lock [ID] [-wait [-timeout TIME]]",
 		Short: "Take a slot of the lock",
 		Long: `lock takes a slot for the machine with this id, by default this machine. It fails if
-none is free or the lock is paused, and passes over the queue. If the machine holds a
+none is free or the lock is paused, and ignores the queue. If the machine holds a
 slot already, that is a success as well.
 
 With -wait it waits in the queue for its turn, as hosts do, and for the end of a pause,

@@ -62,7 +62,7 @@ func runScripts(t *testing.T, dir string, v etcdtest.Version) {
 	})
 }
 
-// stage is the surroundings of the program in one script.
+// stage is what one script runs in.
 type stage struct {
 	testing.TB
 	version etcdtest.Version

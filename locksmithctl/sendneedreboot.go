@@ -25,7 +25,7 @@ in the window that are set. It takes two seconds, in which locksmithd asks the b
 who sent this. It believes root, and users in one of the groups of
 LOCKSMITHD_TRIGGER_GROUPS. For anybody else nothing is sent, and the exit status is 1.
 
-This is the only setting that it reads, and not if root runs it.`,
+LOCKSMITHD_TRIGGER_GROUPS is the only setting that it reads; for root it reads none.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := systemd.ConnectSystemBus(cmd.Context())
@@ -71,8 +71,8 @@ func (a *app) mayAnnounce(ctx context.Context, conn *dbus.Conn) error {
 	return nil
 }
 
-// goingDown reports whether this host shuts down, as far as that can be found out in a second, though ctx
-// has ended.
+// goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after
+// the end of ctx.
 func goingDown(ctx context.Context, conn *dbus.Conn) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()

@@ -24,7 +24,7 @@ order. The lock is created if it does not exist.
 
 With -all-groups it shows every group that has a lock. With -watch it goes on until it is
 interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
-all will be done; elsewhere it writes a line for every change, or with -o json or yaml a
+the last one will be done; elsewhere it writes a line for every change, or with -o json or yaml a
 document.
 
 A holder is expired if it asked for a time-to-live (LOCKSMITHD_LOCK_TTL), and that is over:
@@ -36,7 +36,7 @@ The fields of -o json and -o yaml, to which later versions may add others:
   group         the group of hosts, "" for the default one
   available     number of free slots, below 0 after set-max below the number of holders
   max           number of slots
-  paused        null unless nobody may take a slot
+  paused        null unless the lock is paused
     by          who paused
     reason      why, "" if nothing was said
     since       since when, by that host's clock (RFC 3339); null if unknown

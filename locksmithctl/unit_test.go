@@ -19,7 +19,7 @@ import (
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
-// inContainer is set where this test runs in the container that it boots.
+// inContainer is a variable that is set in the container that the test boots.
 const inContainer = "LOCKSMITH_UNIT_TEST"
 
 // unitCase is a host whose locksmithd gets its settings from the unit.
@@ -28,11 +28,11 @@ type unitCase struct {
 	files map[string]string // below /etc/systemd/system/locksmithd.service.d, or absolute
 	want  string            // lines of config, with single blanks, that must be among those shown
 
-	manager  string // a variable for all services
-	onlyBus  bool   // the files do not say it all
-	onlyRoot bool   // others cannot read it all
-	differs  string // the setting that locksmithctl does not take over
-	says     string // on standard error
+	manager string // a variable for all services
+	onlyBus bool   // only systemd knows everything, and not the files
+	closed  string // a path that only root can read
+	differs string // the setting that locksmithctl does not take over
+	says    string // on standard error
 }
 
 func unitCases() []unitCase {
@@ -82,11 +82,11 @@ func unitCases() []unitCase {
 		{name: "unit of its own", files: map[string]string{"/etc/systemd/system/locksmithd.service": "[Service]\nType=oneshot\nEnvironment=LOCKSMITHD_GROUP=own\nExecStart=/usr/lib/locksmith/locksmithd\n", conf: lock},
 			want: "group own unit locksmithd.service\nendpoint http://conf:1 " + conf + ":2"},
 		{name: "environment of systemd", manager: "LOCKSMITHD_GROUP=manager", want: "group manager environment of systemd", onlyBus: true},
-		{name: "unreadable drop-in", files: map[string]string{"1.conf": env("LOCKSMITHD_GROUP=lb"), "mode": dropIns + "1.conf"}, want: "group lb ", onlyRoot: true},
-		{name: "unreadable drop-ins", files: map[string]string{"1.conf": env("LOCKSMITHD_GROUP=lb"), "mode": dropIns}, want: "group lb ", onlyRoot: true},
-		{name: "unreadable file", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=/etc/l.env\n", "/etc/l.env": "LOCKSMITHD_GROUP=lb\n", "mode": "/etc/l.env"}, want: "group lb /etc/l.env:1", onlyRoot: true},
-		{name: "file in an unreadable folder", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=-/etc/closed/l.env\n", "/etc/closed/l.env": "LOCKSMITHD_GROUP=lb\n", "mode": "/etc/closed"}, want: "group lb /etc/closed/l.env:1", onlyRoot: true},
-		{name: "files in an unreadable folder", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=-/etc/shut/*.env\n", "/etc/shut/l.env": "LOCKSMITHD_GROUP=lb\n", "mode": "/etc/shut"}, want: "group lb /etc/shut/l.env:1", onlyRoot: true},
+		{name: "unreadable drop-in", files: map[string]string{"1.conf": env("LOCKSMITHD_GROUP=lb")}, want: "group lb ", closed: dropIns + "1.conf"},
+		{name: "unreadable drop-ins", files: map[string]string{"1.conf": env("LOCKSMITHD_GROUP=lb")}, want: "group lb ", closed: dropIns},
+		{name: "unreadable file", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=/etc/l.env\n", "/etc/l.env": "LOCKSMITHD_GROUP=lb\n"}, want: "group lb /etc/l.env:1", closed: "/etc/l.env"},
+		{name: "file in an unreadable folder", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=-/etc/closed/l.env\n", "/etc/closed/l.env": "LOCKSMITHD_GROUP=lb\n"}, want: "group lb /etc/closed/l.env:1", closed: "/etc/closed"},
+		{name: "files in an unreadable folder", files: map[string]string{"1.conf": "[Service]\nEnvironmentFile=-/etc/shut/*.env\n", "/etc/shut/l.env": "LOCKSMITHD_GROUP=lb\n"}, want: "group lb /etc/shut/l.env:1", closed: "/etc/shut"},
 		{name: "window", files: map[string]string{conf: "REBOOT_WINDOW_START=04:00\n", "1.conf": env("LOCKSMITHD_REBOOT_WINDOW_LENGTH=1h REBOOT_WINDOW_LENGTH=2h LOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC")},
 			want: "window-start 04:00 " + conf + ":1\nwindow-length 1h drop-in 1.conf\nwindow-timezone UTC drop-in 1.conf"},
 		{name: "password", files: map[string]string{"1.conf": env("LOCKSMITHD_ETCD_USERNAME=u LOCKSMITHD_ETCD_PASSWORD=secret")}, want: "etcd-username u drop-in 1.conf\netcd-password (none) default", differs: "etcd-password",
@@ -101,9 +101,9 @@ func unitCases() []unitCase {
 	}
 }
 
-// TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts has a real systemd start a program that loads
-// the settings as locksmithd does, from drop-ins of all kinds, and compares with what locksmithctl
-// shows: to root and to others, asking systemd and reading the files.
+// TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts lets a real systemd start a program that loads the settings as
+// locksmithd does, from drop-ins of all kinds. locksmithctl must show the same settings, to root and to other users,
+// from systemd and from the files.
 func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
 	if os.Getenv(inContainer) != "" {
 		for _, c := range unitCases() {
@@ -125,7 +125,7 @@ func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1000:\n")
 	m.Write("/etc/hostname", "host\n")
 	m.Write("/usr/lib/systemd/system/locksmithd.service", string(unit))
-	// It comes first by its name, and last in what it may hide.
+	// Its name comes first, and its folder last, so that every other drop-in overrides it.
 	m.Write("/usr/lib/systemd/system/locksmithd.service.d/00-test.conf", `[Unit]
 ConditionVirtualization=
 [Service]
@@ -153,14 +153,14 @@ StandardError=append:/out/log
 	}
 }
 
-// showDaemonSettings is what stands for locksmithd: it shows its settings, a line each.
+// showDaemonSettings stands in for locksmithd: it shows the daemon's settings, a line each.
 func showDaemonSettings() {
 	o := config.Options{Program: config.Daemon, Environ: os.Environ()}
 	flags := flag.NewFlagSet("locksmithd", flag.ExitOnError)
 	config.AddFlags(flags, &o.Flags)
 	flags.String("root", "", "")
 	_ = flags.Parse(os.Args[1:]) // exits on an error
-	cfg, _ := config.Load(o)     // also settings that are wrong are shown
+	cfg, _ := config.Load(o)     // wrong settings are shown, too
 	for _, s := range cfg.Settings {
 		fmt.Println(s.Name, cmp.Or(strings.Join(strings.Fields(s.Value), " "), "(none)"))
 	}
@@ -168,9 +168,6 @@ func showDaemonSettings() {
 
 func (c unitCase) run(t *testing.T) {
 	for name, content := range c.files {
-		if name == "mode" {
-			continue
-		}
 		if !filepath.IsAbs(name) {
 			name = filepath.Join("/etc/systemd/system/locksmithd.service.d", name)
 		}
@@ -182,9 +179,9 @@ func (c unitCase) run(t *testing.T) {
 		}
 		defer os.Remove(name)
 	}
-	if c.onlyRoot {
-		must.Do(t, os.Chmod(c.files["mode"], 0o600))
-		defer os.Chmod(c.files["mode"], 0o755)
+	if c.closed != "" {
+		must.Do(t, os.Chmod(c.closed, 0o600))
+		defer os.Chmod(c.closed, 0o755)
 	}
 	systemctl := func(args ...string) {
 		if out, err := exec.Command("systemctl", args...).CombinedOutput(); err != nil {
@@ -221,10 +218,10 @@ func (c unitCase) run(t *testing.T) {
 		cmd := exec.Command(way.args[0], way.args[1:]...)
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
-		out, _ := cmd.Output() // it fails where settings are wrong
-		if c.onlyRoot && !way.root && !(way.bus && strings.HasPrefix(c.files["mode"], "/etc/systemd/")) {
+		out, _ := cmd.Output() // it fails if settings are wrong
+		if c.closed != "" && !way.root && !(way.bus && strings.HasPrefix(c.closed, "/etc/systemd/")) {
 			if !strings.Contains(stderr.String(), "permission denied") {
-				t.Errorf("%s: it shows\n%s%s\nthough it cannot read everything", way.name, out, stderr.String())
+				t.Errorf("%s: it shows\n%s%s\nbut cannot read everything", way.name, out, stderr.String())
 			}
 			continue
 		}
@@ -259,7 +256,7 @@ func (c unitCase) run(t *testing.T) {
 	}
 }
 
-// On another host, and where no systemd answers, it goes on without a word.
+// If no systemd answers, locksmithctl goes on, and says nothing.
 func TestSettingsAreFoundWithoutSystemd(t *testing.T) {
 	silent := filepath.Join(t.TempDir(), "silent")
 	listener, err := net.Listen("unix", silent)

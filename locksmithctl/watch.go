@@ -68,7 +68,7 @@ func (w *watcher) run(ctx context.Context, s session) error {
 	}
 }
 
-// observe takes in an overview, or why there is none, and shows what has changed.
+// observe records an overview, or why there is none, and shows what has changed.
 func (w *watcher) observe(o lock.Overview, failure error) error {
 	now := w.now()
 	changed := false

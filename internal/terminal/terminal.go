@@ -1,8 +1,7 @@
-// Package terminal shows a view that is redrawn in place, for people who watch something go on.
+// Package terminal draws a view in place on a terminal.
 //
-// It guarantees that Close gives a terminal back as it was, with what was on it
-// before. It does not guarantee that what it is given to draw is harmless:
-// callers escape what is not their own, and cut lines to the width, as package view does.
+// It guarantees that Close restores the terminal, with what was on it before. It does not guarantee that the view is
+// harmless: callers escape text that is not their own, and cut lines to the width, as package view does.
 package terminal
 
 import (
@@ -19,8 +18,7 @@ func Is(f *os.File) bool {
 	return ok
 }
 
-// Redraws reports whether f is a terminal on which a view can be redrawn, and the
-// environment does not ask for plain output.
+// Redraws reports whether f is a terminal that can redraw a view, and the environment does not ask for plain output.
 func Redraws(f *os.File, getenv func(string) string) bool {
 	return Is(f) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && getenv("TERM") != ""
 }
@@ -30,14 +28,14 @@ type Screen struct {
 	out *os.File
 }
 
-// Open empties the terminal for a view, until Close.
+// Open clears the terminal for a view, until Close.
 func Open(out *os.File) (*Screen, error) {
-	// The alternate screen, so that what was there before comes back; no cursor.
+	// The alternate screen, so that Close brings back what was there before; no cursor.
 	_, err := io.WriteString(out, "\x1b[?1049h\x1b[?25l\x1b[2J")
 	return &Screen{out}, err
 }
 
-// Size returns the number of characters and of lines that the terminal has at present.
+// Size returns the present width and height of the terminal, in characters and lines.
 func (s *Screen) Size() (width, height int) {
 	width, height, ok := size(s.out)
 	if !ok || width == 0 || height == 0 {
@@ -46,20 +44,20 @@ func (s *Screen) Size() (width, height int) {
 	return width, height
 }
 
-// Draw shows these lines instead of those before.
+// Draw replaces what is shown with these lines.
 func (s *Screen) Draw(lines []string) error {
-	// Each line is cleared behind its end and all below the last, so that nothing flickers.
+	// It clears the rest of each line, and all lines below, instead of the whole screen, which would flicker.
 	_, err := io.WriteString(s.out, "\x1b[H"+strings.Join(lines, "\x1b[K\r\n")+"\x1b[K\x1b[J")
 	return err
 }
 
-// Close gives the terminal back.
+// Close restores the terminal.
 func (s *Screen) Close() error {
 	_, err := io.WriteString(s.out, "\x1b[?25h\x1b[?1049l")
 	return err
 }
 
-// size asks a terminal for its size, ioctl_tty(2). ok is false for what is no terminal.
+// size asks a terminal for its size, ioctl_tty(2). ok is false if f is not a terminal.
 func size(f *os.File) (width, height int, ok bool) {
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))

@@ -66,8 +66,7 @@ func (f Format) marshalOne(d Document) (string, error) {
 	return line.String() + "\n", err
 }
 
-// escapeJSON escapes the characters in a JSON text that encoding/json leaves
-// alone though a terminal may act upon them.
+// escapeJSON escapes the characters in a JSON text that a terminal may act upon and encoding/json does not escape.
 func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Line tells the last change in a line.
+// Line describes the last change in a line.
 func (w *Watch) Line(now time.Time) string {
 	o := w.last
 	var parts []string

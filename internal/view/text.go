@@ -30,8 +30,8 @@ func timestamp(t, now time.Time) string {
 	return t.In(now.Location()).Format(TimeLayout)
 }
 
-// age formats how long ago something was: "42s", "12m", "3h05m", "4d03h". Clocks of two
-// hosts may differ; a time that is yet to come by this host's clock is "0s" ago.
+// age formats how long ago something was: "42s", "12m", "3h05m", "4d03h". The clocks of two hosts may differ, so a time
+// in the future is "0s" ago.
 func age(d time.Duration) string {
 	d = max(0, d)
 	switch {

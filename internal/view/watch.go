@@ -29,10 +29,10 @@ type change struct {
 // maxRecent is how many released slots the rate is made of.
 const maxRecent = 20
 
-// NewWatch returns a watch that has seen nothing yet.
+// NewWatch returns a watch without an observation.
 func NewWatch(group string) *Watch { return &Watch{group: group} }
 
-// Observe takes an overview in, and reports whether it differs from the one before.
+// Observe records an overview, and reports whether it differs from the one before.
 func (w *Watch) Observe(o lock.Overview, now time.Time) (changed bool) {
 	w.failure = ""
 	w.change = change{}
@@ -57,7 +57,7 @@ func (w *Watch) Observe(o lock.Overview, now time.Time) (changed bool) {
 	return true
 }
 
-// Fail says why what was seen last may be out of date, and reports whether that is news.
+// Fail records why the last overview may be out of date, and reports whether that is news.
 func (w *Watch) Fail(err error) (changed bool) {
 	changed = w.failure != err.Error()
 	w.failure = err.Error()

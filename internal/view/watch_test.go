@@ -111,7 +111,7 @@ func TestDocumentsOfAWatchCanBeToldApart(t *testing.T) {
 	}
 }
 
-// progressOf returns the progress that programs are told.
+// progressOf returns the progress as programs read it.
 func progressOf(t *testing.T, w *Watch, now time.Time) progressDocument {
 	t.Helper()
 	text, err := w.Document(JSON, now)
