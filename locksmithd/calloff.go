@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/coordinator"
+	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/state"
@@ -76,30 +77,8 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 		return false, err
 	}
 	defer conn.Close()
-	h := machine{systemd.NewLogind(conn), conn}
-	ours := func() (bool, error) {
-		s, err := h.Scheduled(ctx)
-		return s.Type == kept.Scheduled.Type && s.At.Equal(time.UnixMicro(kept.Scheduled.Usec)), err
-	}
-	if down, err := h.GoingDown(ctx); err == nil && down { // before logind's silence can hold that up
-		return false, nil
-	}
-	if stands, err := ours(); err != nil || !stands {
-		return false, err // that it is gone the next daemon sees for itself
-	}
-	kept.Scheduled.Told = false // or the next daemon would take it for a user's cancel
-	if err := memory.Write(kept); err != nil {
-		return false, err
-	}
-	if err := h.Cancel(ctx); err != nil {
-		return false, err
-	}
-	switch stands, err := ours(); {
-	case err != nil:
-		return false, err
-	case stands:
-		return false, errors.New("logind has not cancelled the reboot that was scheduled")
-	}
-	kept.Scheduled = policy.KeptSchedule{}
-	return true, memory.Write(kept)
+	m := machine{systemd.NewLogind(conn), conn}
+	return daemon.CallOff(ctx, m, m, kept.Kept, func(k policy.Kept) error {
+		return memory.Write(state.Kept{Kept: k, Owner: kept.Owner})
+	})
 }

@@ -171,17 +171,7 @@ func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found 
 	if stands, err := ours(); err != nil || !stands { // that may have taken a second
 		return false, err
 	}
-	cancelErr := l.parts.Scheduler.Cancel(ctx)
-	stands, err := ours()
-	switch {
-	case err != nil:
-		return true, errors.Join(cancelErr, err)
-	case stands && cancelErr != nil:
-		return true, cancelErr
-	case stands:
-		return true, errors.New("logind has not cancelled the reboot that was scheduled")
-	}
-	return true, nil
+	return true, cancelReboot(ctx, l.parts.Scheduler, e.At)
 }
 
 // instance names the logind that answers; "" when that is not known.
