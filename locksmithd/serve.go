@@ -94,7 +94,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	defer file.Close()
 	memory := s.memory()
-	known := s.remembered(memory)
+	kept := s.remembered(memory)
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Host:       self,
 		Scheduler:  self,
 		Announce:   func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
-		Kept:       known,
+		Kept:       kept,
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,

@@ -20,7 +20,7 @@ func CallOff(ctx context.Context, host Host, scheduler Scheduler, kept policy.Ke
 	if standing, err := scheduler.Scheduled(ctx); err != nil || !standing.Ours(at) {
 		return false, err
 	}
-	kept.Scheduled.Told = false // or the next daemon would take it for a user's cancel
+	kept.Scheduled.Announced = false // or the next daemon would take it for a user's cancel
 	if err := keep(kept); err != nil {
 		return false, err
 	}

@@ -50,7 +50,7 @@ func TestCallOffOfWhatADaemonHasLeft(t *testing.T) {
 				kept := *s.parts.Kept
 				switch c.want {
 				case untold:
-					kept.Scheduled.Told = false
+					kept.Scheduled.Announced = false
 				case gone:
 					before, kept.Scheduled = policy.Shutdown{}, policy.KeptSchedule{}
 				}

@@ -102,6 +102,7 @@ func (g *counted) since(do func()) int {
 func TestIdleLoopSleeps(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		gate := &counted{Gate: &spans{}}
+		s.parts.AliveEvery = time.Minute // signs of life are all that it does
 		s.run(Settings{Policy: policy.Config{Lock: true, Window: gate}, Lock: newSlot(s, "A", policy.NotHeld)})
 		s.expectState(policy.Idle)
 		if n := gate.since(func() { s.tell(idle) }); n == 0 {

@@ -276,7 +276,7 @@ func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
 		s.tell(need)
 		s.sleep(time.Second)
 		s.expectState(policy.Preparing)
-		if got, want := s.kept.Scheduled, (policy.KeptSchedule{Type: "reboot", Usec: s.scheduled.At.UnixMicro(), Told: true, Logind: ":1.1"}); got != want {
+		if got, want := s.kept.Scheduled, (policy.KeptSchedule{Type: "reboot", Usec: s.scheduled.At.UnixMicro(), Announced: true, Logind: ":1.1"}); got != want {
 			t.Errorf("kept is %+v, want %+v", got, want)
 		}
 		s.tell(idle)

@@ -323,7 +323,7 @@ func (s *site) warned(k *slot) {
 // left has a process before the loop leave a reboot that it has scheduled.
 func (s *site) left(at time.Time) {
 	s.scheduled = policy.Shutdown{Type: "reboot", At: at}
-	s.parts.Kept = &policy.Kept{Scheduled: policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro(), Told: true, Logind: s.logind}}
+	s.parts.Kept = &policy.Kept{Scheduled: policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro(), Announced: true, Logind: s.logind}}
 }
 
 func TestMain(m *testing.M) {

@@ -12,9 +12,9 @@ type attempt struct {
 	blockedBy string // Locking: what Lock waits for
 
 	checkAt  time.Time // Preparing: ask the gates again
-	toldAt   time.Time // Preparing: the start of the users' delay; zero when there was nobody to tell
+	warnedAt time.Time // Preparing: the start of the users' delay; zero when there was nobody to tell
 	rebootAt time.Time // Preparing: its end
-	told     bool      // Preparing: the users were told
+	warned   bool      // Preparing: the users were warned
 	final    bool      // Preparing: and that they cannot cancel it
 
 	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
@@ -37,10 +37,10 @@ func (m *Machine) ready(now time.Time) bool {
 	return !now.Before(m.tries.slot.at) && !now.Before(m.tries.reboot.at) && !now.Before(m.config.begin(now, m.share))
 }
 
-// tell begins the users' delay.
-func (m *Machine) tell(now time.Time) {
+// warn begins the users' delay.
+func (m *Machine) warn(now time.Time) {
 	delay := m.delay(now)
-	m.attempt.toldAt, m.attempt.rebootAt, m.attempt.final = now, now.Add(delay), m.overdue(now)
+	m.attempt.warnedAt, m.attempt.rebootAt, m.attempt.final = now, now.Add(delay), m.overdue(now)
 	m.schedule.at = m.wall(now).Add(delay + Backstop).Truncate(time.Microsecond) // as precise as logind is
 	m.schedule.stands = true
 }
@@ -50,7 +50,7 @@ func (m *Machine) tell(now time.Time) {
 func (m *Machine) room(now time.Time) bool {
 	_, end := m.config.opening(now)
 	reboot := now.Add(m.delay(now))
-	if m.attempt.told {
+	if m.attempt.warned {
 		reboot = m.attempt.rebootAt
 	}
 	return end.IsZero() || reboot.Add(Backstop).Before(end)
@@ -73,7 +73,7 @@ func (m *Machine) drift(now time.Time) time.Duration {
 // message tells users of the reboot.
 func (m *Machine) message() string {
 	a := m.attempt
-	text := fmt.Sprintf("System reboot in %s! locksmithd reboots this host at %s", spoken(a.rebootAt.Sub(a.toldAt)), m.config.Clock(m.schedule.at.Add(-Backstop)))
+	text := fmt.Sprintf("System reboot in %s! locksmithd reboots this host at %s", spoken(a.rebootAt.Sub(a.warnedAt)), m.config.Clock(m.schedule.at.Add(-Backstop)))
 	if version := m.triggers.version; version != "" {
 		text += ", for version " + safetext.Clean(version)
 	}

@@ -116,8 +116,8 @@ func TestCallingOffIsNotTakenForACancel(t *testing.T) {
 		"called off, the reply lost": {LookEvery, unchecked, lost, cancels, second, calledOff, given},
 		"etcd is silent":             {LookEvery, lockDown, calledOff, given},
 		"withdrawn and back":         {idle, calledOff, given, need},
-		"never scheduled":            {shuts, second, calledOff, given, opens, time.Minute, got, crowded, untold, cancels, calledOff, given},
-		"scheduled again":            {LookEvery, unchecked, calledOff, given, 20 * second, got, crowded, told, LookEvery, crowded},
+		"never scheduled":            {shuts, second, calledOff, given, opens, time.Minute, got, crowded, unwarned, cancels, calledOff, given},
+		"scheduled again":            {LookEvery, unchecked, calledOff, given, 20 * second, got, crowded, warned, LookEvery, crowded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(script...)

@@ -26,9 +26,9 @@ type KeptSchedule struct {
 	Type string `json:"type"` // always "reboot"
 	// Usec is its time in microseconds since 1970, as logind has it; 0 when it is not known,
 	// so that any reboot may be this one.
-	Usec   int64  `json:"usec,omitempty"`
-	Told   bool   `json:"told,omitempty"`   // users were told of it, and calling it off has not begun
-	Logind string `json:"logind,omitempty"` // the name on the bus of the logind that has it
+	Usec      int64  `json:"usec,omitempty"`
+	Announced bool   `json:"told,omitempty"`   // users were told of it, and calling it off has not begun
+	Logind    string `json:"logind,omitempty"` // the name on the bus of the logind that has it
 }
 
 // KeptRequest is a reboot that a source asked for which does not repeat itself; the zero one is none.
@@ -52,7 +52,7 @@ func (m *Machine) Kept(now time.Time) Kept {
 		Cancelled: m.stamp(m.people.cancelledAt),
 	}
 	if s := m.schedule; s.stands {
-		k.Scheduled = KeptSchedule{Type: "reboot", Told: s.announced && !is(m.running, Unschedule{}.Kind()), Logind: s.logind}
+		k.Scheduled = KeptSchedule{Type: "reboot", Announced: s.announced && !is(m.running, Unschedule{}.Kind()), Logind: s.logind}
 		if !s.at.IsZero() {
 			k.Scheduled.Usec = s.at.UnixMicro()
 		}
@@ -72,7 +72,7 @@ func (m *Machine) remember(k *Kept, now time.Time) {
 		return
 	}
 	if kept := k.Scheduled; kept.Type != "" {
-		s.stands, s.announced, s.logind = true, kept.Told, kept.Logind
+		s.stands, s.announced, s.logind = true, kept.Announced, kept.Logind
 		if kept.Usec != 0 {
 			s.at = time.UnixMicro(kept.Usec)
 		}

@@ -178,7 +178,7 @@ func TestNextProcessIsNotFooledByTheClock(t *testing.T) {
 	}
 }
 
-// It does so whatever others made of what users are told, and whenever logind was started.
+// It does so whatever others made of what users are warned, and whenever logind was started.
 func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	at := r.scheduled.At

@@ -202,7 +202,7 @@ func (m *Machine) want(now time.Time) Effect {
 		return Lock{Version: m.triggers.version}
 	case Preparing:
 		switch {
-		case !m.attempt.rebootAt.IsZero() && !m.attempt.told:
+		case !m.attempt.rebootAt.IsZero() && !m.attempt.warned:
 			return Schedule{At: m.schedule.at, Message: m.message(), Final: m.attempt.final}
 		case !now.Before(m.attempt.checkAt):
 			return Check{}

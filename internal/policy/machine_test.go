@@ -30,7 +30,7 @@ func TestWithdrawnUpdateDropsThePlanAndReleasesTheLock(t *testing.T) {
 		"locking, got it":  {notHeld, need, idle, got, given},
 		"preparing":        {notHeld, need, got, idle, checkDead, given},
 		"says the check":   {notHeld, need, got, retracted, given},
-		"during the delay": {notHeld, need, got, crowded, told, idle, calledOff, given},
+		"during the delay": {notHeld, need, got, crowded, warned, idle, calledOff, given},
 		"after a refusal":  {notHeld, need, got, clear, refused, given, idle},
 		"with a request":   {notHeld, need, asked, idle, lockEnded},
 	} {

@@ -17,12 +17,12 @@ type Obstacle struct {
 type ObstacleKind string
 
 const (
-	ShutWindow   ObstacleKind = "window"     // the reboot window is shut
-	OtherwiseOff ObstacleKind = "shutdown"   // a shutdown is scheduled, or under way
-	Unclear      ObstacleKind = "unclear"    // logind does not say who is at work
-	Inhibited    ObstacleKind = "inhibitors" // programs block a shutdown
-	LoggedIn     ObstacleKind = "users"      // people are logged in
-	Cancelled    ObstacleKind = "cancelled"  // a user has cancelled the reboot for the time being
+	WindowShut    ObstacleKind = "window"     // the reboot window is shut
+	OtherShutdown ObstacleKind = "shutdown"   // a shutdown is scheduled, or under way
+	Unclear       ObstacleKind = "unclear"    // logind does not say who is at work
+	Inhibited     ObstacleKind = "inhibitors" // programs block a shutdown
+	LoggedIn      ObstacleKind = "users"      // people are logged in
+	Cancelled     ObstacleKind = "cancelled"  // a user has cancelled the reboot for the time being
 )
 
 // Obstacles answers whether a host may reboot now, and why not: with everything that keeps it from doing so, in
@@ -34,13 +34,13 @@ func Obstacles(now time.Time, window Gate, local Local, clock func(time.Time) st
 		return local.obstacles(clock)
 	}
 	opens, _ := window.Next(now)
-	return append([]Obstacle{{ShutWindow, "the reboot window, which opens " + clock(opens)}}, local.obstacles(clock)...)
+	return append([]Obstacle{{WindowShut, "the reboot window, which opens " + clock(opens)}}, local.obstacles(clock)...)
 }
 
 // obstacles returns what is in the way on the host itself.
 func (l Local) obstacles(clock func(time.Time) string) (all []Obstacle) {
 	if l.Shutdown.Type != "" {
-		all = append(all, Obstacle{OtherwiseOff, l.Shutdown.text(clock)})
+		all = append(all, Obstacle{OtherShutdown, l.Shutdown.text(clock)})
 	}
 	if l.Unclear != nil {
 		all = append(all, unclear(l.Unclear))

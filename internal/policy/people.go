@@ -94,7 +94,7 @@ func (m *Machine) count(now time.Time) {
 func (m *Machine) postponing(now time.Time) bool {
 	l := m.people.local
 	atWork := l.Unclear != nil || len(l.Inhibitors) > 0 || len(l.Users) > 0 && !m.room(now)
-	return atWork && !m.people.outdated(now) || !m.attempt.toldAt.IsZero() || now.Before(m.againAt())
+	return atWork && !m.people.outdated(now) || !m.attempt.warnedAt.IsZero() || now.Before(m.againAt())
 }
 
 // deadline is when people who hold the reboot back now cannot do so any more; zero
@@ -157,7 +157,7 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 		return &o
 	}
 	if m.schedule.stands && m.state != Preparing {
-		return &Obstacle{OtherwiseOff, "a reboot that was scheduled earlier and called off"}
+		return &Obstacle{OtherShutdown, "a reboot that was scheduled earlier and called off"}
 	}
 	return nil
 }

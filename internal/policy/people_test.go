@@ -9,7 +9,7 @@ import (
 func TestUsersAreToldOnceAndHaveFiveMinutes(t *testing.T) {
 	r := newRig(t, true).do(toPreparing...).do(crowded)
 	r.expect(Preparing, schedules, false)
-	r.do(20*second, told) // a slow terminal does not lengthen it
+	r.do(20*second, warned) // a slow terminal does not lengthen it
 	for r.last.State == Preparing {
 		if is(r.m.running, checks) {
 			r.do(crowded)
@@ -162,8 +162,8 @@ func TestLateObstaclesHoldTheRebootBack(t *testing.T) {
 	}{
 		"an inhibitor with the slot":             {[]any{got, blockaded}, "unattended backup"},
 		"a shutdown with the slot":               {[]any{got, replaces, clear}, "a poweroff that is scheduled"},
-		"an inhibitor during the users' delay":   {[]any{got, crowded, told, LookEvery, blockaded, calledOff}, "unattended backup"},
-		"an inhibitor at the end of their delay": {[]any{got, crowded, told, 5 * time.Minute, blockaded, calledOff}, "unattended backup"},
+		"an inhibitor during the users' delay":   {[]any{got, crowded, warned, LookEvery, blockaded, calledOff}, "unattended backup"},
+		"an inhibitor at the end of their delay": {[]any{got, crowded, warned, 5 * time.Minute, blockaded, calledOff}, "unattended backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toLocking...).do(c.script...)
@@ -202,7 +202,7 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 	if r.one(Tick{}); !r.last.Look {
 		t.Fatal("no look is begun")
 	}
-	r.do(got, crowded, told)
+	r.do(got, crowded, warned)
 	late := Looked{Local: &Local{Shutdown: r.scheduled}}
 	r.do(idle, calledOff, given)
 	r.expect(Idle, nothing, false)
@@ -218,7 +218,7 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 	r = newRig(t, true).do(toLocking...)
 	r.now = r.now.Add(LookEvery)
 	r.one(Tick{})
-	r.do(got, crowded, told)
+	r.do(got, crowded, warned)
 	r.one(Looked{Local: &Local{}})
 	r.do(LookEvery, crowded)
 	r.expect(Preparing, nothing, false)

@@ -41,21 +41,21 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 		"and an inhibitor comes": {Local{Users: twoUsers.Users, Inhibitors: backup.Inhibitors}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := bounded(t).do(need, got, crowded, told, cancels, LookEvery, crowded, given, twoUsers)
+			r := bounded(t).do(need, got, crowded, warned, cancels, LookEvery, crowded, given, twoUsers)
 			r.expect(Waiting, nothing, false)
 			if s := r.m.Status(r.now); !strings.Contains(s, "until Tue 2026-03-03 04:00:00 UTC") {
 				t.Errorf("the status is %q", s)
 			}
 			for r.now.Before(t0.Add(23 * time.Hour)) { // each hour again
 				r.await(Locking, time.Hour)
-				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+				r.do(got, crowded, warned, cancels, LookEvery, crowded, given)
 			}
 			r.await(Locking, time.Hour) // the retry is cut short
 			if waited := r.now.Sub(t0); waited > 24*time.Hour {
 				t.Errorf("the last attempt is after %v", waited)
 			}
 			if r.now.Before(t0.Add(24 * time.Hour)) {
-				r.do(got, crowded, told, cancels, LookEvery, crowded, given)
+				r.do(got, crowded, warned, cancels, LookEvery, crowded, given)
 				r.await(Locking, time.Hour)
 			}
 			r.do(got, Checked{Held: true, Local: &twoUsers})
@@ -66,12 +66,12 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 				}
 			}
 			if name == "they cannot be told" {
-				r.do(untold)
+				r.do(unwarned)
 				if s := r.m.Status(r.now); !strings.Contains(s, "(access denied)") {
 					t.Errorf("the status is %q", s)
 				}
 			} else {
-				r.do(told)
+				r.do(warned)
 			}
 			at := r.now
 			if s := r.m.Status(r.now); !strings.Contains(s, "it cannot be cancelled any more") {
@@ -89,7 +89,7 @@ func TestUsersPostponeUntilTheDeadline(t *testing.T) {
 // Users who cancel when the time is up are told so, and have the minute.
 func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	r := bounded(t)
-	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, told) // with 5 minutes, 4 of them past the deadline
+	r.do(backup, need, 24*time.Hour-time.Minute, Local{}, LookEvery, got, crowded, warned) // with 5 minutes, 4 of them past the deadline
 	r.do(2*time.Minute, crowded)
 	r.expect(Preparing, nothing, false)
 	r.do(cancels, LookEvery, crowded)
@@ -97,7 +97,7 @@ func TestCancelPastTheDeadlineIsAnswered(t *testing.T) {
 	if !strings.Contains(r.order.message, "System reboot in 1 minute!") {
 		t.Errorf("the message is %q", r.order.message)
 	}
-	r.do(told, time.Minute, crowded)
+	r.do(warned, time.Minute, crowded)
 	r.expect(Rebooting, reboots, false)
 }
 
@@ -107,13 +107,13 @@ func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
 	r.expect(Preparing, schedules, false)
 	p := r.m.config
 	p.MaxPostpone = 0
-	r.do(untold, Reconfigure{p}, LookEvery, crowded)
+	r.do(unwarned, Reconfigure{p}, LookEvery, crowded)
 	r.expect(Preparing, schedules, false)
 	if !strings.Contains(r.order.message, "System reboot in 5 minutes!") || !strings.Contains(r.order.message, "shutdown -c") {
 		t.Errorf("the message is %q", r.order.message)
 	}
 
-	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, told, cancels, LookEvery, crowded) // in vain
+	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, warned, cancels, LookEvery, crowded) // in vain
 	r.expect(Preparing, nothing, false)
 	r.do(Reconfigure{p}, LookEvery, crowded)
 	r.expect(Releasing, unlocks, false)
@@ -160,7 +160,7 @@ func TestPostponingCountsFromTheFirstOpening(t *testing.T) {
 	r.expect(Waiting, nothing, false)
 }
 
-// The last minute begins when users were told, or could not be. A warning that was
+// The last minute begins when users were warned, or could not be. A warning that was
 // cancelled does not begin it.
 func TestLastWarningThatIsCutShortDoesNotCount(t *testing.T) {
 	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded)

@@ -48,8 +48,8 @@ var (
 	unchecked = Checked{Err: errDown}
 	lockDown  = Checked{Err: errDown, Local: &twoUsers} // logind answered, and etcd did not
 	checkDead = Checked{Err: context.Canceled}
-	told      = Scheduled{}
-	untold    = Scheduled{Err: errRefused}
+	warned    = Scheduled{}
+	unwarned  = Scheduled{Err: errRefused}
 	calledOff = Unscheduled{}
 	standing  = Unscheduled{Err: errRefused}
 	accepted  = Rebooted{}
@@ -243,7 +243,7 @@ var (
 	toMaybe     = []any{notHeld, need, maybe} // Waiting, and may hold a slot
 	toLocking   = []any{notHeld, need}
 	toPreparing = []any{notHeld, need, got}
-	toDelay     = []any{notHeld, need, got, crowded, told} // Preparing, users have been told
+	toDelay     = []any{notHeld, need, got, crowded, warned} // Preparing, users have been told
 	toRebooting = []any{notHeld, need, got, clear}
 	toAccepted  = []any{notHeld, need, got, clear, accepted}
 	toReleasing = []any{notHeld, need, got, unchecked}

@@ -192,7 +192,7 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 		}
 		// logind may refuse because of an inhibitor that does not count any
 		// more: users have the delay nevertheless.
-		m.attempt.told, m.attempt.err = true, r.Err
+		m.attempt.warned, m.attempt.err = true, r.Err
 	case Checked:
 		switch {
 		case m.stopped:
@@ -212,22 +212,22 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	if m.cancelled(now) {
 		return m.backOut("a user has cancelled the reboot")
 	}
-	if a := m.attempt; a.told && !m.schedule.stands && !(a.final && m.overdue(now)) {
+	if a := m.attempt; a.warned && !m.schedule.stands && !(a.final && m.overdue(now)) {
 		m.attempt = attempt{} // users are told again: that it cannot be cancelled, or that it can
 	}
 	if by := m.obstacle(now); by != nil {
 		return m.giveUp(now, errors.New("held back by "+by.Text))
 	}
-	told := m.attempt.told
-	if len(m.people.local.Users) == 0 || !told && m.delay(now) == 0 || told && !now.Before(m.attempt.rebootAt) {
+	warned := m.attempt.warned
+	if len(m.people.local.Users) == 0 || !warned && m.delay(now) == 0 || warned && !now.Before(m.attempt.rebootAt) {
 		m.schedule.askedAt = now
 		return Rebooting, "every gate is open"
 	}
 	if drift := m.drift(now); m.schedule.stands && drift.Abs() > MaxDrift {
 		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift))
 	}
-	if !told {
-		m.tell(now)
+	if !warned {
+		m.warn(now)
 	}
 	m.attempt.checkAt = now.Add(min(LookEvery, m.attempt.rebootAt.Sub(now)))
 	return Preparing, ""

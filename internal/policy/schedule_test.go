@@ -46,7 +46,7 @@ func TestSlotIsGivenBackOnlyOnceTheRebootIsCalledOff(t *testing.T) {
 
 // Another message changes nothing else: the slot is given back only once the reboot is called off.
 func TestRebootThatWeScheduledIsOursWhateverItsMessage(t *testing.T) {
-	r := newRig(t, true).do(toPreparing...).do(crowded, told)
+	r := newRig(t, true).do(toPreparing...).do(crowded, warned)
 	r.do(Local{Users: twoUsers.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.at}})
 	r.do(LookEvery, Checked{Held: true, Local: &Local{Users: twoUsers.Users, Shutdown: Shutdown{Type: "reboot", At: r.order.at}}})
 	r.expect(Preparing, nothing, false)
@@ -100,7 +100,7 @@ func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 			if want := r.now.Add(r.ahead + 5*time.Minute + Backstop); !r.order.at.Equal(want) {
 				t.Errorf("scheduled for %v, want %v", r.order.at, want)
 			}
-			r.do(told)
+			r.do(warned)
 			r.await(Rebooting, 5*time.Minute)
 		})
 	}

@@ -29,7 +29,7 @@ type Snapshot struct {
 
 	// The reboot.
 	Users    []string  `json:"users,omitempty"`    // who are logged in, and delay it
-	ToldAt   time.Time `json:"told_at,omitzero"`   // zero while they are being told
+	WarnedAt time.Time `json:"warned_at,omitzero"` // zero while they are being warned
 	RebootAt time.Time `json:"reboot_at,omitzero"` // at the end of their delay
 	Final    bool      `json:"final,omitempty"`    // they cannot cancel it
 	GiveUp   time.Time `json:"give_up,omitzero"`   // if the host is still up then, it is tried again
@@ -99,8 +99,8 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 	case Preparing:
 		if a := m.attempt; !a.rebootAt.IsZero() {
 			s.Users, s.RebootAt, s.Final = m.people.local.Users, a.rebootAt, a.final
-			if a.told {
-				s.ToldAt = a.toldAt
+			if a.warned {
+				s.WarnedAt = a.warnedAt
 			}
 			if !a.final {
 				s.Postponable = m.postponable(now)

@@ -65,7 +65,7 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		if s.RebootAt.IsZero() {
 			return "asking once more whether the host may reboot" + since
 		}
-		return s.told(clock)
+		return s.warned(clock)
 	case Rebooting:
 		text := "rebooting: logind was asked " + clock(s.Since)
 		if !s.GiveUp.IsZero() {
@@ -95,12 +95,12 @@ func (s Snapshot) waiting(clock func(time.Time) string) (text string) {
 	return text
 }
 
-func (s Snapshot) told(clock func(time.Time) string) string {
+func (s Snapshot) warned(clock func(time.Time) string) string {
 	users := safetext.List(s.Users)
-	if s.ToldAt.IsZero() {
+	if s.WarnedAt.IsZero() {
 		return fmt.Sprintf("telling the users who are logged in (%s) of the reboot %s", users, clock(s.RebootAt))
 	}
-	text := fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left", users, clock(s.ToldAt), clock(s.RebootAt))
+	text := fmt.Sprintf("users are logged in (%s) and know since %s; rebooting %s, or once they have left", users, clock(s.WarnedAt), clock(s.RebootAt))
 	if s.Final {
 		return text + "; it cannot be cancelled any more"
 	}

@@ -42,15 +42,15 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			needed + "waiting for a slot since Tue 2026-03-03 04:00:01 UTC until the reboot window shuts Tue 2026-03-03 05:00:00 UTC: held by a"},
 		{"preparing", []any{opens, 1 * second, notHeld, need, got},
 			needed + "asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
-		{"users", []any{opens, 1 * second, notHeld, need, got, crowded, told, time.Minute},
+		{"users", []any{opens, 1 * second, notHeld, need, got, crowded, warned, time.Minute},
 			needed + "users are logged in (ann, bob) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:05:01 UTC, or once they have left, unless they cancel it with shutdown -c"},
 		{"users, being told", []any{opens, 1 * second, notHeld, need, got, crowded},
 			needed + "telling the users who are logged in (ann, bob) of the reboot Mon 2026-03-02 04:05:01 UTC"},
-		{"users, a deadline", []any{opens, 1 * second, notHeld, Reconfigure{Config{Lock: true, LoginDelay: time.Minute, MaxPostpone: time.Hour}}, need, got, crowded, told},
+		{"users, a deadline", []any{opens, 1 * second, notHeld, Reconfigure{Config{Lock: true, LoginDelay: time.Minute, MaxPostpone: time.Hour}}, need, got, crowded, warned},
 			needed + "users are logged in (ann, bob) and know since Mon 2026-03-02 04:00:01 UTC; rebooting Mon 2026-03-02 04:01:01 UTC, or once they have left, unless they cancel it with shutdown -c; users and inhibitors can postpone it until Mon 2026-03-02 05:00:01 UTC"},
 		{"held back", []any{opens, 1 * second, notHeld, backup, need},
 			needed + "waiting since Mon 2026-03-02 04:00:01 UTC; held back by \"unattended backup\" (rsync, root): block inhibitor"},
-		{"calling off", []any{opens, 1 * second, notHeld, need, got, crowded, told, LookEvery, blockaded},
+		{"calling off", []any{opens, 1 * second, notHeld, need, got, crowded, warned, LookEvery, blockaded},
 			needed + "calling off the reboot scheduled with logind since Mon 2026-03-02 04:00:16 UTC: held back by \"unattended backup\" (rsync, root): block inhibitor"},
 		{"withdrawn, not yet out", []any{opens, 1 * second, notHeld, need, got, idle},
 			"the reboot is not needed any more; asking once more whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
@@ -96,7 +96,7 @@ func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
 			r := newRig(t, true)
 			r.now = start.In(loc)
 			r.restart(Config{Lock: true, Window: &spans{{start, start.Add(time.Hour)}}, LoginDelay: 5 * time.Minute})
-			r.do(notHeld, need, got, crowded, told)
+			r.do(notHeld, need, got, crowded, warned)
 			for r.last.State == Preparing {
 				if is(r.m.running, checks) {
 					r.do(crowded)

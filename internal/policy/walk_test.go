@@ -191,7 +191,7 @@ func (w *world) boot() {
 		w.kept = new(Kept)
 		w.announced, w.gone, w.cancelledAt = false, time.Time{}, time.Time{}
 	}
-	if w.announced != w.kept.Scheduled.Told {
+	if w.announced != w.kept.Scheduled.Announced {
 		w.fail("announced %v, and kept is %+v", w.announced, w.kept)
 	}
 	if cancelled := w.m.people.cancelledAt; cancelled.IsZero() != w.cancelledAt.IsZero() || cancelled.After(w.now) {

@@ -197,11 +197,11 @@ func TestWindowThatWouldShutDuringTheDelayCallsItOff(t *testing.T) {
 	}
 }
 
-// The window has to have room for the delay from when users were told, no longer.
+// The window has to have room for the delay from when users were warned, no longer.
 func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 	r := newRig(t, true)
 	policy := people5m
 	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
-	r.restart(policy).do(notHeld, twoUsers, need, got, crowded, told)
+	r.restart(policy).do(notHeld, twoUsers, need, got, crowded, warned)
 	r.await(Rebooting, 5*time.Minute)
 }

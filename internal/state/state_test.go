@@ -16,7 +16,7 @@ import (
 
 var full = Kept{
 	Kept: policy.Kept{
-		Scheduled: policy.KeptSchedule{Type: "reboot", Usec: 1772424030123456, Told: true, Logind: ":1.7"},
+		Scheduled: policy.KeptSchedule{Type: "reboot", Usec: 1772424030123456, Announced: true, Logind: ":1.7"},
 		Asked:     time.Date(2026, 3, 2, 4, 0, 1, 0, time.UTC),
 		Request:   policy.KeptRequest{Since: time.Date(2026, 3, 2, 4, 0, 2, 3, time.UTC), Version: "4081.2.0"},
 		Cancelled: time.Date(2026, 3, 2, 4, 0, 3, 0, time.UTC),
