@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/realpart"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 // Each of these stores makes the real lock behave as if it had a bug that the lock's protocol exists to
@@ -29,22 +29,22 @@ func TestBugIsFound(t *testing.T) {
 		by       func(*Report) []string
 		patience time.Duration
 	}{
-		{"writing without comparing the revision", func(s lock.Store) lock.Store { return comparesNothing{s} }, history, normal},
-		{"trying a write again blindly", func(s lock.Store) lock.Store { return triesAgainBlindly{s} }, history, normal},
-		{"taking a time-out for a no", func(s lock.Store) lock.Store { return takesTimeoutForNo{s} }, history, normal},
-		{"taking a time-out for a conflict", func(s lock.Store) lock.Store { return takesTimeoutForConflict{s} }, history, normal},
-		{"not comparing whether there is a pause", func(s lock.Store) lock.Store { return overlooksPauses{s} }, revisions, normal},
-		{"overlooking who was in the queue before", func(s lock.Store) lock.Store { return jumpsTheQueue{s} }, revisions, normal},
-		{"leaving the lease of a pause behind", func(s lock.Store) lock.Store { return keepsLeases{s, new(sync.Map)} }, liveness, normal},
-		{"not writing what tells a renamed host from another one", func(s lock.Store) lock.Store { return forgetsFacts{s} }, revisions, normal},
-		{"watching without hearing", func(s lock.Store) lock.Store { return deaf{s} }, liveness, short},
+		{"writing without comparing the revision", comparesNothing, history, normal},
+		{"trying a write again blindly", triesAgainBlindly, history, normal},
+		{"taking a time-out for a no", takesTimeoutForNo, history, normal},
+		{"taking a time-out for a conflict", takesTimeoutForConflict, history, normal},
+		{"not comparing whether there is a pause", overlooksPauses, revisions, normal},
+		{"overlooking who was in the queue before", jumpsTheQueue, revisions, normal},
+		{"leaving the lease of a pause behind", keepsLeases, liveness, normal},
+		{"not writing what tells a renamed host from another one", forgetsFacts, revisions, normal},
+		{"watching without hearing", deaf, liveness, short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			for range 5 { // in case that something else is found first, which is the bug's doing, too
 				c := config(t)
 				c.Patience, c.Ops, c.WindowOps, c.Duration = test.patience, 20_000, 1000, time.Minute
-				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces{s}) }
+				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces(s)) }
 				report, err := Run(t.Context(), c)
 				realpart.Must(t, err)
 				t.Log(report)
@@ -59,129 +59,132 @@ func TestBugIsFound(t *testing.T) {
 
 func isSemaphore(c lock.Cond) bool { return strings.HasSuffix(c.Key, "/semaphore") }
 
-type comparesNothing struct{ lock.Store }
-
-func (s comparesNothing) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	return s.Store.Commit(ctx, slices.DeleteFunc(slices.Clone(conds), isSemaphore), ops, reads...)
-}
-
-// triesAgainBlindly sends what was not answered once more, as if nothing could have changed since.
-type triesAgainBlindly struct{ lock.Store }
-
-func (s triesAgainBlindly) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (ok bool, now lock.Snapshot, err error) {
-	conds = slices.Clone(conds)
-	for {
-		ok, now, err = s.Store.Commit(ctx, conds, ops, reads...)
-		if !unanswered(err) || ctx.Err() != nil {
-			return ok, now, err
+// before returns a store that runs a hook before its calls of one method.
+func before(s lock.Store, m storetest.Method, hook func(*storetest.Call) error) lock.Store {
+	return &storetest.Hooked{Store: s, Before: func(c *storetest.Call) error {
+		if c.Method != m {
+			return nil
 		}
-		for i, c := range conds {
-			if !isSemaphore(c) {
-				continue
-			}
-			snap, err := s.Get(ctx, lock.Read{Key: c.Key})
-			if err != nil {
-				return false, now, err
-			}
-			conds[i].ModRevision = snap.Values[c.Key].ModRevision
+		return hook(c)
+	}}
+}
+
+// afterCommit returns a store that runs a hook after each transaction.
+func afterCommit(s lock.Store, hook func(*storetest.Call)) lock.Store {
+	return &storetest.Hooked{Store: s, After: func(c *storetest.Call) {
+		if c.Method == storetest.Commit {
+			hook(c)
 		}
-	}
+	}}
 }
 
-type takesTimeoutForNo struct{ lock.Store }
-
-func (s takesTimeoutForNo) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	ok, now, err := s.Store.Commit(ctx, conds, ops, reads...)
-	if unanswered(err) {
-		err = fmt.Errorf("%w: %w", lock.ErrRefused, err)
-	}
-	return ok, now, err
-}
-
-// takesTimeoutForConflict has the lock decide anew from what is there, as if somebody else had made it
-// so.
-type takesTimeoutForConflict struct{ lock.Store }
-
-func (s takesTimeoutForConflict) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	ok, now, err := s.Store.Commit(ctx, conds, ops, reads...)
-	if !unanswered(err) {
-		return ok, now, err
-	}
-	for _, c := range conds {
-		reads = append(reads, lock.Read{Key: c.Key, End: c.End})
-	}
-	snap, readErr := s.Get(ctx, reads...)
-	if readErr != nil {
-		return false, now, err
-	}
-	return false, snap, nil
-}
-
-type overlooksPauses struct{ lock.Store }
-
-func (s overlooksPauses) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	conds = slices.DeleteFunc(slices.Clone(conds), func(c lock.Cond) bool {
-		return len(conds) > 1 && strings.Contains(c.Key, "/pause")
+func comparesNothing(s lock.Store) lock.Store {
+	return before(s, storetest.Commit, func(c *storetest.Call) error {
+		c.Conds = slices.DeleteFunc(slices.Clone(c.Conds), isSemaphore)
+		return nil
 	})
-	return s.Store.Commit(ctx, conds, ops, reads...)
+}
+
+// triesAgainBlindly sends an unanswered transaction once more, as if nothing could have changed since.
+func triesAgainBlindly(s lock.Store) lock.Store {
+	return afterCommit(s, func(c *storetest.Call) {
+		conds := slices.Clone(c.Conds)
+		for unanswered(c.Err) && c.Ctx.Err() == nil {
+			for i, cond := range conds {
+				if !isSemaphore(cond) {
+					continue
+				}
+				snap, err := s.Get(c.Ctx, lock.Read{Key: cond.Key})
+				if err != nil {
+					c.Err = err
+					return
+				}
+				conds[i].ModRevision = snap.Values[cond.Key].ModRevision
+			}
+			c.OK, c.Snapshot, c.Err = s.Commit(c.Ctx, conds, c.Ops, c.Reads...)
+		}
+	})
+}
+
+func takesTimeoutForNo(s lock.Store) lock.Store {
+	return afterCommit(s, func(c *storetest.Call) {
+		if unanswered(c.Err) {
+			c.Err = fmt.Errorf("%w: %w", lock.ErrRefused, c.Err)
+		}
+	})
+}
+
+// takesTimeoutForConflict lets the lock decide again on what is there, as if another client had written it.
+func takesTimeoutForConflict(s lock.Store) lock.Store {
+	return afterCommit(s, func(c *storetest.Call) {
+		if !unanswered(c.Err) {
+			return
+		}
+		reads := slices.Clone(c.Reads)
+		for _, cond := range c.Conds {
+			reads = append(reads, lock.Read{Key: cond.Key, End: cond.End})
+		}
+		if snap, err := s.Get(c.Ctx, reads...); err == nil {
+			c.OK, c.Snapshot, c.Err = false, snap, nil
+		}
+	})
+}
+
+func overlooksPauses(s lock.Store) lock.Store {
+	return before(s, storetest.Commit, func(c *storetest.Call) error {
+		if len(c.Conds) > 1 {
+			c.Conds = slices.DeleteFunc(slices.Clone(c.Conds), func(cond lock.Cond) bool { return strings.Contains(cond.Key, "/pause") })
+		}
+		return nil
+	})
 }
 
 // jumpsTheQueue finds nobody in the queue, nor in its index.
-type jumpsTheQueue struct{ lock.Store }
-
-func (s jumpsTheQueue) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
-	return s.Store.Get(ctx, withoutQueue(reads)...)
-}
-
-func (s jumpsTheQueue) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	return s.Store.Commit(ctx, conds, ops, withoutQueue(reads)...)
-}
-
-func withoutQueue(reads []lock.Read) []lock.Read {
-	return slices.DeleteFunc(slices.Clone(reads), func(r lock.Read) bool {
-		return r.End != "" && (strings.Contains(r.Key, "/order/") || strings.Contains(r.Key, "/queue/"))
-	})
+func jumpsTheQueue(s lock.Store) lock.Store {
+	return &storetest.Hooked{Store: s, Before: func(c *storetest.Call) error {
+		c.Reads = slices.DeleteFunc(slices.Clone(c.Reads), func(r lock.Read) bool {
+			return r.End != "" && (strings.Contains(r.Key, "/order/") || strings.Contains(r.Key, "/queue/"))
+		})
+		return nil
+	}}
 }
 
 // keepsLeases does not revoke the lease of a long pause.
-type keepsLeases struct {
-	lock.Store
-	of *sync.Map // leases of long pauses
-}
-
-func (s keepsLeases) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
-	lease, err := s.Store.Grant(ctx, ttl)
-	if ttl == long {
-		s.of.Store(lease, true)
+func keepsLeases(s lock.Store) lock.Store {
+	var kept sync.Map // leases of long pauses
+	return &storetest.Hooked{Store: s,
+		Before: func(c *storetest.Call) error {
+			if _, ok := kept.Load(c.Lease); ok && c.Method == storetest.Revoke {
+				c.Lease = -1 // there is none, which counts as one that has run out
+			}
+			return nil
+		},
+		After: func(c *storetest.Call) {
+			if c.Method == storetest.Grant && c.TTL == long {
+				kept.Store(c.Lease, true)
+			}
+		},
 	}
-	return lease, err
-}
-
-func (s keepsLeases) Revoke(ctx context.Context, lease int64) error {
-	if _, kept := s.of.Load(lease); kept {
-		return nil
-	}
-	return s.Store.Revoke(ctx, lease)
 }
 
 // forgetsFacts writes neither hardware nor token.
-type forgetsFacts struct{ lock.Store }
-
-func (s forgetsFacts) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	ops = slices.Clone(ops)
-	for i, op := range ops {
-		var r lock.Record
-		if strings.Contains(op.Key, "/holders/") && !op.Delete && json.Unmarshal(op.Value, &r) == nil {
-			r.Hardware, r.Token = "", ""
-			ops[i].Value, _ = json.Marshal(r) // it was read from JSON
+func forgetsFacts(s lock.Store) lock.Store {
+	return before(s, storetest.Commit, func(c *storetest.Call) error {
+		c.Ops = slices.Clone(c.Ops)
+		for i, op := range c.Ops {
+			var r lock.Record
+			if strings.Contains(op.Key, "/holders/") && !op.Delete && json.Unmarshal(op.Value, &r) == nil {
+				r.Hardware, r.Token = "", ""
+				c.Ops[i].Value, _ = json.Marshal(r) // it was read from JSON
+			}
 		}
-	}
-	return s.Store.Commit(ctx, conds, ops, reads...)
+		return nil
+	})
 }
 
-type deaf struct{ lock.Store }
-
-func (deaf) Wait(ctx context.Context, _ ...lock.Watch) (lock.Snapshot, error) {
-	<-ctx.Done()
-	return lock.Snapshot{}, ctx.Err()
+func deaf(s lock.Store) lock.Store {
+	return before(s, storetest.Wait, func(c *storetest.Call) error {
+		<-c.Ctx.Done()
+		return c.Ctx.Err()
+	})
 }

@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"context"
 	"os"
 	"strconv"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/randtest"
 	"github.com/locksmithd/locksmith/test/realpart"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 // config is that of a short run.
@@ -18,18 +18,18 @@ func config(t *testing.T) Config {
 	return Config{
 		Seed: randtest.Seed(t), Dir: t.TempDir(), Dump: t.TempDir(), Logf: t.Logf,
 		Ops: 8000, Duration: 20 * time.Second, WindowOps: 4000, Patience: 2 * time.Minute,
-		Groups: 4, Hosts: 6, Old: 2, Break: func(s lock.Store) lock.Store { return shortPlaces{s} },
+		Groups: 4, Hosts: 6, Old: 2, Break: shortPlaces,
 	}
 }
 
-// shortPlaces has a place in the queue end sooner after its host, which keeps it alive every 20 seconds.
-type shortPlaces struct{ lock.Store }
-
-func (s shortPlaces) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
-	if ttl < long {
-		ttl = min(ttl, 25*time.Second)
-	}
-	return s.Store.Grant(ctx, ttl)
+// shortPlaces makes a place in the queue end sooner after its host, which keeps it alive every 20 seconds.
+func shortPlaces(s lock.Store) lock.Store {
+	return before(s, storetest.Grant, func(c *storetest.Call) error {
+		if c.TTL < long {
+			c.TTL = min(c.TTL, 25*time.Second)
+		}
+		return nil
+	})
 }
 
 // The run is a short one unless make chaos says otherwise.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 // client is what all kinds of clients share. It is for one goroutine.
@@ -310,7 +311,7 @@ func (h *host) cloned() {
 // queue, and gives up.
 func (h *host) second() {
 	store := etcd.New(etcd.Config{Endpoints: strings.Join(h.endpoints, ",")})
-	l, err := lock.New(onlyWaits{h.run.Break(store)}, groupName(h.group), 1)
+	l, err := lock.New(onlyWaits(h.run.Break(store)), groupName(h.group), 1)
 	if err != nil {
 		panic(err) // the name is one that is allowed
 	}
@@ -325,15 +326,15 @@ func (h *host) second() {
 	})
 }
 
-// onlyWaits neither takes a slot nor enters the queue. What is in the queue already it could take over.
-type onlyWaits struct{ lock.Store }
-
-func (s onlyWaits) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
+// onlyWaits neither takes a slot nor enters the queue. It could take over an entry that is there.
+func onlyWaits(s lock.Store) lock.Store {
 	enters := func(c lock.Cond) bool { return strings.Contains(c.Key, "/queue/") && c.ModRevision == 0 }
-	if slices.ContainsFunc(ops, counts) || slices.ContainsFunc(conds, enters) {
-		return false, lock.Snapshot{}, lock.ErrRefused
-	}
-	return s.Store.Commit(ctx, conds, ops, reads...)
+	return before(s, storetest.Commit, func(c *storetest.Call) error {
+		if slices.ContainsFunc(c.Ops, counts) || slices.ContainsFunc(c.Conds, enters) {
+			return lock.ErrRefused
+		}
+		return nil
+	})
 }
 
 // crash kills the process somewhere in a call, and starts another one, which gives back what it

@@ -32,8 +32,9 @@ const (
 	Revoke
 )
 
-// Call is one call: what is asked, as far as the method has it, and the result.
+// Call is one call: its arguments, as far as the method has them, and its result.
 type Call struct {
+	Ctx     context.Context
 	Method  Method
 	Reads   []lock.Read
 	Conds   []lock.Cond
@@ -100,42 +101,42 @@ func (h *Hooked) call(c *Call, make func()) {
 
 // Get implements lock.Store.
 func (h *Hooked) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
-	c := &Call{Method: Get, Reads: reads}
-	h.call(c, func() { c.Snapshot, c.Err = h.Store.Get(ctx, c.Reads...) })
+	c := &Call{Ctx: ctx, Method: Get, Reads: reads}
+	h.call(c, func() { c.Snapshot, c.Err = h.Store.Get(c.Ctx, c.Reads...) })
 	return c.Snapshot, c.Err
 }
 
 // Commit implements lock.Store.
 func (h *Hooked) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
-	c := &Call{Method: Commit, Conds: conds, Ops: ops, Reads: reads}
-	h.call(c, func() { c.OK, c.Snapshot, c.Err = h.Store.Commit(ctx, c.Conds, c.Ops, c.Reads...) })
+	c := &Call{Ctx: ctx, Method: Commit, Conds: conds, Ops: ops, Reads: reads}
+	h.call(c, func() { c.OK, c.Snapshot, c.Err = h.Store.Commit(c.Ctx, c.Conds, c.Ops, c.Reads...) })
 	return c.OK, c.Snapshot, c.Err
 }
 
 // Wait implements lock.Store.
 func (h *Hooked) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
-	c := &Call{Method: Wait, Watches: watches}
-	h.call(c, func() { c.Snapshot, c.Err = h.Store.Wait(ctx, c.Watches...) })
+	c := &Call{Ctx: ctx, Method: Wait, Watches: watches}
+	h.call(c, func() { c.Snapshot, c.Err = h.Store.Wait(c.Ctx, c.Watches...) })
 	return c.Snapshot, c.Err
 }
 
 // Grant implements lock.Store.
 func (h *Hooked) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
-	c := &Call{Method: Grant, TTL: ttl}
-	h.call(c, func() { c.Lease, c.Err = h.Store.Grant(ctx, c.TTL) })
+	c := &Call{Ctx: ctx, Method: Grant, TTL: ttl}
+	h.call(c, func() { c.Lease, c.Err = h.Store.Grant(c.Ctx, c.TTL) })
 	return c.Lease, c.Err
 }
 
 // KeepAlive implements lock.Store.
 func (h *Hooked) KeepAlive(ctx context.Context, lease int64) error {
-	c := &Call{Method: KeepAlive, Lease: lease}
-	h.call(c, func() { c.Err = h.Store.KeepAlive(ctx, c.Lease) })
+	c := &Call{Ctx: ctx, Method: KeepAlive, Lease: lease}
+	h.call(c, func() { c.Err = h.Store.KeepAlive(c.Ctx, c.Lease) })
 	return c.Err
 }
 
 // Revoke implements lock.Store.
 func (h *Hooked) Revoke(ctx context.Context, lease int64) error {
-	c := &Call{Method: Revoke, Lease: lease}
-	h.call(c, func() { c.Err = h.Store.Revoke(ctx, c.Lease) })
+	c := &Call{Ctx: ctx, Method: Revoke, Lease: lease}
+	h.call(c, func() { c.Err = h.Store.Revoke(c.Ctx, c.Lease) })
 	return c.Err
 }
