@@ -68,6 +68,13 @@ func (f *timeFlag) String() string {
 
 func (f *timeFlag) Type() string { return "TIME" }
 
+const timeoutUsage = "fail after `TIME`, such as 10m"
+
+func (f *timeFlag) register(cmd *cobra.Command, name, usage string) {
+	cmd.Flags().Var(f, name, usage)
+	freeText(cmd, name)
+}
+
 // freeText tells the shell not to complete file names after a flag.
 func freeText(cmd *cobra.Command, flag string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
@@ -75,9 +82,4 @@ func freeText(cmd *cobra.Command, flag string) {
 
 func allGroupsFlag(cmd *cobra.Command, all *bool, usage string) {
 	cmd.Flags().BoolVar(all, "all-groups", false, usage)
-}
-
-func timeoutFlag(cmd *cobra.Command, timeout *timeFlag) {
-	cmd.Flags().Var(timeout, "timeout", "fail after `TIME`, such as 10m")
-	freeText(cmd, "timeout")
 }

@@ -50,8 +50,7 @@ Other programs that share the lock may not know about pauses, and then are not s
 			return a.withExistingLock(func(s session) error { return a.pause(cmd.Context(), s, all, info, time.Duration(length)) })
 		},
 	}
-	cmd.Flags().Var(&length, "for", "end the pause by itself after `TIME`, such as 2h")
-	freeText(cmd, "for")
+	length.register(cmd, "for", "end the pause by itself after `TIME`, such as 2h")
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that says why, for everybody who sees the pause")
 	freeText(cmd, "reason")
 	allGroupsFlag(cmd, &all, "pause all groups, also those that do not exist yet")

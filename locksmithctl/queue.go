@@ -19,7 +19,7 @@ type queueFlags struct {
 
 func (f *queueFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait in the queue until there is a slot")
-	timeoutFlag(cmd, &f.timeout)
+	f.timeout.register(cmd, "timeout", timeoutUsage)
 }
 
 // check refuses a time-out for a command that does not wait.

@@ -28,22 +28,21 @@ func (a *app) rebootCommand() *cobra.Command {
 		Short: "Take a slot of the lock and reboot this host now",
 		Long: `reboot takes a slot of the lock for this machine and reboots it now, if its reboot
 window is open and nobody is at work on it: no program inhibits a shutdown (see
-systemd-inhibit), no shutdown is scheduled, and nobody is logged in but in the session
-that reboot is run in, also through sudo or run0. Otherwise it fails, and says what is in the way. That is looked
-at before the slot is taken, and again right before the reboot; a slot that was taken
-for a reboot that then does not happen is given back. locksmithd gives it back after
-the reboot.
+systemd-inhibit), no shutdown is scheduled, and nobody is logged in except in the session
+that runs reboot, also through sudo or run0. Otherwise it fails, and says what is in the
+way. It checks that before it takes the slot, and again right before the reboot; if there
+is no reboot then, it gives the slot back. After the reboot locksmithd gives it back.
 
-With -force none of that is asked. The lock, and a pause of it, count all the same. Where
-logind lets nobody pass an inhibitor, as it does since systemd 257, systemd itself is asked
+With -force it checks none of that. The lock and its pauses count even then. If logind
+does not let anybody override an inhibitor, as since systemd 257, it asks systemd itself
 for the reboot.
 
 It fails if no slot is free or the lock is paused. With -wait it waits in the queue for
 its turn, as hosts do, and for the end of a pause; when it is interrupted, or after
 -timeout, it leaves the queue.
 
-With REBOOT_STRATEGY set to reboot or off no lock is taken, none is waited for, and etcd
-is not used; where it is not set, the lock is taken.`,
+With REBOOT_STRATEGY set to reboot or off it takes no lock, waits for none, and does not
+use etcd; if the strategy is not set, it takes the lock.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := queue.check(); err != nil {
@@ -55,7 +54,7 @@ is not used; where it is not set, the lock is taken.`,
 			return a.reboot(cmd.Context(), force, queue)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "do not mind the window, inhibitors, scheduled shutdowns and users")
+	cmd.Flags().BoolVar(&force, "force", false, "ignore the window, inhibitors, scheduled shutdowns and users")
 	queue.register(cmd)
 	return cmd
 }
@@ -73,8 +72,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
 		m.window = cfg.Window
 	}
-	// Without a strategy in sight the daemon may still have one, from a drop-in:
-	// then the lock is the safe side.
+	// If no strategy is set here, the daemon may have one from elsewhere: the lock is the safe choice.
 	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
 		if err := m.open(ctx); err != nil {
 			return err
@@ -85,8 +83,8 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, m, queue) })
 }
 
-// rebootUnder takes a slot and reboots. The slot is given back only if it is
-// certain that there will be no reboot, and if nobody had taken it before.
+// rebootUnder takes a slot and reboots. It gives the slot back only if it took it itself, and there will certainly be
+// no reboot.
 func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queueFlags) error {
 	id, err := host.MachineID(a.root)
 	if err != nil {
@@ -97,8 +95,8 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		return err
 	}
 	record.TTL = s.settings.LockTTL
-	record.Since = a.now().UTC() // to the nanosecond, by which giveBack knows it again
-	// What is in the way, or a bus that is down, must not cost a slot.
+	record.Since = a.now().UTC() // to the nanosecond, so that giveBack recognizes it
+	// An obstacle, or a bus that is down, must not cost a slot.
 	if err := m.open(ctx); err != nil {
 		return err
 	}
@@ -114,17 +112,17 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		case err == nil:
 			return nil
 		case !errors.Is(err, systemd.ErrRefused):
-			return fmt.Errorf(`%w; this host may go down all the same, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
+			return fmt.Errorf(`%w; this host may still go down, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
 		}
 	}
-	// From here on an interrupt does not leave the slot behind.
+	// From here on an interrupt must not leave the slot behind.
 	return a.giveBack(context.WithoutCancel(ctx), s, m, id, record, err)
 }
 
 // giveBack gives a slot back after a reboot was refused, and returns why it was.
 func (a *app) giveBack(ctx context.Context, s session, m machine, id string, taken lock.Record, refused error) error {
 	if down, err := systemd.GoingDown(ctx, m.conn); err == nil && down {
-		return fmt.Errorf(`%w; this host is going down already, and keeps the slot for that`, refused)
+		return fmt.Errorf(`%w; this host is already going down, and keeps the slot for that`, refused)
 	}
 	held, record, err := s.Holder(ctx, id)
 	if err == nil && held && !(record.By == taken.By && record.Since.Equal(taken.Since)) {
@@ -139,18 +137,17 @@ func (a *app) giveBack(ctx context.Context, s session, m machine, id string, tak
 	return refused
 }
 
-// machine is this host, as reboot asks it.
+// machine is this host, and what may hold its reboot back.
 type machine struct {
 	window policy.Gate // nil for none
 	now    func() time.Time
-	force  bool // nothing is asked
+	force  bool // nothing holds it back
 
 	conn   *dbus.Conn
 	logind *systemd.Logind
 }
 
-// open connects to the bus, and fails unless the host is ready. The caller closes
-// the connection.
+// open connects to the bus, and fails unless the host is ready. The caller closes the connection.
 func (m *machine) open(ctx context.Context) (err error) {
 	if m.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
 		return err
@@ -162,7 +159,7 @@ func (m *machine) open(ctx context.Context) (err error) {
 	return err
 }
 
-// reboot asks logind to reboot. That it is interrupted by the reboot itself is a success.
+// reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
 func (m machine) reboot(ctx context.Context) error {
 	err := m.logind.Reboot(ctx, m.force)
 	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.conn) {
@@ -171,7 +168,7 @@ func (m machine) reboot(ctx context.Context) error {
 	return err
 }
 
-// readyTimeout bounds what logind is asked before a reboot.
+// readyTimeout limits the questions to logind before a reboot.
 const readyTimeout = 10 * time.Second
 
 // ready returns an error that says everything that holds the reboot back.
@@ -196,4 +193,13 @@ func (m machine) ready(ctx context.Context) error {
 		return fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", strings.Join(texts, "; "))
 	}
 	return nil
+}
+
+// goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after
+// the end of ctx.
+func goingDown(ctx context.Context, conn *dbus.Conn) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	down, err := systemd.GoingDown(ctx, conn)
+	return err == nil && down
 }

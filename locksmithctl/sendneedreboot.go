@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
@@ -69,13 +68,4 @@ func (a *app) mayAnnounce(ctx context.Context, conn *dbus.Conn) error {
 		return fmt.Errorf("nothing was sent, because locksmithd would not believe %s: only root may announce a reboot, and users in a group of LOCKSMITHD_TRIGGER_GROUPS, which is %q (%s)", user, groups.Value, groups.Origin)
 	}
 	return nil
-}
-
-// goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after
-// the end of ctx.
-func goingDown(ctx context.Context, conn *dbus.Conn) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	down, err := systemd.GoingDown(ctx, conn)
-	return err == nil && down
 }

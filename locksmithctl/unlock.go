@@ -66,8 +66,7 @@ may go down at the same time.`,
 		},
 	}
 	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots whose time-to-live is over")
-	cmd.Flags().Var(&olderThan, "older-than", "free the slots that have been held for `TIME`, such as 2h, or longer")
-	freeText(cmd, "older-than")
+	olderThan.register(cmd, "older-than", "free the slots that have been held for `TIME`, such as 2h, or longer")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
@@ -135,13 +134,12 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 // noneExpired says why none of these slots has expired.
 func noneExpired(holders []lock.HolderInfo) string {
 	lasting := slices.DeleteFunc(slices.Clone(holders), func(h lock.HolderInfo) bool { return h.Record.TTL != 0 })
-	switch len(lasting) {
-	case 0:
-		if len(holders) == 0 {
-			return "no slot is held"
-		}
+	switch {
+	case len(holders) == 0:
+		return "no slot is held"
+	case len(lasting) == 0:
 		return "no slot has expired yet"
-	case len(holders):
+	case len(lasting) == len(holders):
 		return fmt.Sprintf(`no slot can expire, because none has a time-to-live (LOCKSMITHD_LOCK_TTL was not set where it was taken): %s; "locksmithctl unlock -older-than 2h" frees those that have been held for that time`, view.HolderNames(lasting))
 	}
 	return fmt.Sprintf(`no slot has expired yet, and those without a time-to-live (LOCKSMITHD_LOCK_TTL) cannot: %s; "locksmithctl unlock -older-than 2h" frees those that have been held for that time`, view.HolderNames(lasting))

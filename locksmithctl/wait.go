@@ -26,7 +26,7 @@ etcd cannot be reached; with -timeout it fails after that time, and says who is 
 			return a.withExistingLock(func(s session) error { return a.wait(cmd.Context(), s, args, time.Duration(timeout)) })
 		},
 	}
-	timeoutFlag(cmd, &timeout)
+	timeout.register(cmd, "timeout", timeoutUsage)
 	return cmd
 }
 
@@ -34,7 +34,6 @@ func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Du
 	limited, cancel := withTimeout(ctx, timeout)
 	defer cancel()
 	left, failure := "nothing is known about the lock", ""
-	done := false
 	err := s.WatchOverview(limited, func(o lock.Overview, err error) {
 		if err != nil {
 			if limited.Err() == nil && err.Error() != failure {
@@ -45,12 +44,11 @@ func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Du
 		}
 		failure = ""
 		if left = whoIsLeft(o, ids); left == "" {
-			done = true
 			cancel()
 		}
 	})
 	switch {
-	case done:
+	case left == "":
 		return nil
 	case limited.Err() != nil && ctx.Err() == nil:
 		return fmt.Errorf("wait: not within %v: %s", timeout, left)

@@ -12,10 +12,7 @@ type Openings interface {
 	Next(t time.Time) (start, end time.Time)
 }
 
-// shownOpenings is how many openings of a window are shown.
-const shownOpenings = 5
-
-// Window shows whether a reboot window is open, and when it opens next.
+// Window shows whether a reboot window is open, and its next openings.
 func Window(w Openings, now time.Time) string {
 	text := fmt.Sprintf("Window: %s\n", w)
 	start, end := w.Next(now)
@@ -26,7 +23,7 @@ func Window(w Openings, now time.Time) string {
 		start, end = w.Next(end)
 	}
 	table := NewTable("OPENS", "SHUTS")
-	for range shownOpenings {
+	for range 5 {
 		table.Row(start.Format(TimeLayout), end.Format(TimeLayout))
 		start, end = w.Next(end)
 	}
