@@ -35,8 +35,18 @@ type loop struct {
 	settings   Settings
 	machine    *policy.Machine
 	performers map[policy.Kind]performer
-	events     chan policy.Event // from what runs beside the loop
-	nap        *time.Timer
+
+	// What the loop waits for; nil: no longer, or not yet.
+	nap     *time.Timer
+	events  chan policy.Event // from what runs beside the loop
+	updates <-chan policy.Event
+	reload  <-chan Settings
+	stopped <-chan struct{}
+	timeUp  <-chan time.Time // to be stopped
+	alive   <-chan time.Time
+
+	next   *Settings // to start over with, once the machine has left
+	busErr error
 
 	running policy.Kind             // the effect that does
 	cancel  context.CancelCauseFunc // of that
@@ -52,72 +62,76 @@ func (l *loop) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer l.nap.Stop()
-
-	var alive, timeUp <-chan time.Time
 	if l.parts.AliveEvery > 0 {
 		t := time.NewTicker(l.parts.AliveEvery)
 		defer t.Stop()
-		alive = t.C
+		l.alive = t.C
 	}
-	var (
-		stopped = ctx.Done()
-		updates = l.parts.Updates
-		reload  = l.parts.Reload
-		next    *Settings // to start over with, once the machine has left
-		busErr  error
-		event   policy.Event = policy.Tick{}
-	)
-	for {
-		if l.step(work, event) == policy.Left {
-			if next == nil {
-				return busErr
-			}
-			if l.machine.MayHold() {
-				// The new configuration gives it back only if it has the same lock.
-				l.parts.Log.Error("the slot of the old configuration may still be held: unless it is the same lock, free it with locksmithctl unlock",
-					"slot", l.settings.Lock)
-			}
-			l.settings, next = *next, nil
-			l.machine = l.machine.Restart(l.settings.Policy, time.Now())
+	l.updates, l.reload, l.stopped = l.parts.Updates, l.parts.Reload, ctx.Done()
+	for event := policy.Event(policy.Tick{}); event != nil; {
+		switch left := l.step(work, event) == policy.Left; {
+		case !left:
+			event = l.wait(ctx, work)
+		case l.next != nil:
+			l.startOver()
 			event = policy.Tick{}
-			continue
+		default:
+			return l.busErr
 		}
-		for event = nil; event == nil; {
-			select {
-			case <-alive: // an idle loop does nothing else
-				l.parts.Alive()
-			case <-l.nap.C:
-				event = policy.Tick{}
-			case event = <-l.events:
-			case said, ok := <-updates:
-				switch {
-				case ok:
-					event = said
-				case ctx.Err() != nil:
-					updates = nil // closed because we are to stop
-				default:
-					// Without a bus it is not known whether the host is going down.
-					event = policy.Leave{KeepLock: true}
-					updates, reload, next, busErr = nil, nil, nil, ErrBusGone
-				}
-			case s := <-reload:
-				if next == nil && s.Lock == l.settings.Lock {
-					// Neither a slot nor a place in the queue is lost over a new window.
-					l.settings, event = s, policy.Reconfigure{Config: s.Policy}
-					break
-				}
-				next, event = &s, policy.Leave{Reload: true}
-			case <-stopped:
-				timeUp = time.After(leaveTimeout)
-				event = policy.Leave{
-					KeepLock:  l.machine.MayHold() && l.mayGoDown(work),
-					KeepPlace: l.machine.Queues() && l.isRestarted(work),
-				}
-				stopped, reload, next = nil, nil, nil
-			case <-timeUp:
-				l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
-				return busErr
+	}
+	l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
+	return l.busErr
+}
+
+// startOver goes on with the next settings.
+func (l *loop) startOver() {
+	if l.machine.MayHold() {
+		// The new configuration gives it back only if it has the same lock.
+		l.parts.Log.Error("the slot of the old configuration may still be held: unless it is the same lock, free it with locksmithctl unlock",
+			"slot", l.settings.Lock)
+	}
+	l.settings, l.next = *l.next, nil
+	l.machine = l.machine.Restart(l.settings.Policy, time.Now())
+}
+
+// wait returns the next event, nil when there is no more time to wait for one.
+func (l *loop) wait(ctx, work context.Context) policy.Event {
+	for {
+		select {
+		case <-l.alive: // an idle loop does nothing else
+			l.parts.Alive()
+		case <-l.nap.C:
+			return policy.Tick{}
+		case event := <-l.events:
+			return event
+		case event, ok := <-l.updates:
+			switch {
+			case ok:
+				return event
+			case ctx.Err() != nil:
+				l.updates = nil // closed because we are to stop
+			default:
+				// Without a bus it is not known whether the host is going down.
+				l.updates, l.reload, l.next, l.busErr = nil, nil, nil, ErrBusGone
+				return policy.Leave{KeepLock: true}
 			}
+		case s := <-l.reload:
+			if l.next == nil && s.Lock == l.settings.Lock {
+				// Neither a slot nor a place in the queue is lost over a new window.
+				l.settings = s
+				return policy.Reconfigure{Config: s.Policy}
+			}
+			l.next = &s
+			return policy.Leave{Reload: true}
+		case <-l.stopped:
+			l.timeUp = time.After(leaveTimeout)
+			l.stopped, l.reload, l.next = nil, nil, nil
+			return policy.Leave{
+				KeepLock:  l.machine.MayHold() && l.mayGoDown(work),
+				KeepPlace: l.machine.Queues() && l.isRestarted(work),
+			}
+		case <-l.timeUp:
+			return nil
 		}
 	}
 }

@@ -151,24 +151,20 @@ func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found 
 			return false, policy.ErrGoingDown
 		}
 	}
-	var standing policy.Shutdown
-	ours := func() (bool, error) {
-		standing, err = l.parts.Scheduler.Scheduled(ctx)
-		return standing.Ours(e.At), err
-	}
 	if !e.Stands {
 		return false, nil
 	}
-	if stands, err := ours(); err != nil || !stands {
+	standing, err := l.parts.Scheduler.Scheduled(ctx)
+	switch {
+	case err != nil || !standing.Ours(e.At):
 		return false, err
-	}
-	if l.isGoingDown(ctx) {
+	case l.isGoingDown(ctx):
 		return false, policy.ErrGoingDown
-	}
-	if e.At.IsZero() {
+	case e.At.IsZero():
 		return false, fmt.Errorf("a reboot is scheduled for %s, and %w: it is left alone, and a slot of this boot is kept for it; shutdown -c cancels it", t.Policy.Clock(standing.At), policy.ErrWhoseUnknown)
 	}
-	if stands, err := ours(); err != nil || !stands { // that may have taken a second
+	// The answers may have taken a second.
+	if standing, err = l.parts.Scheduler.Scheduled(ctx); err != nil || !standing.Ours(e.At) {
 		return false, err
 	}
 	return true, cancelReboot(ctx, l.parts.Scheduler, e.At)
