@@ -21,10 +21,10 @@ const (
 	callOffEvery   = time.Second
 )
 
-// callOff cancels the reboot that a daemon has left scheduled with logind, because it was killed or
-// logind did not answer it. It is for ExecStopPost= of the unit. It leaves a host alone that goes down,
-// and a reboot that may be somebody else's: also that of another daemon which runs, so that the unit's
-// own could not start.
+// callOff cancels the reboot that a daemon has left scheduled with logind because it was killed, or because
+// logind did not answer. It is for ExecStopPost= of the unit. It does nothing while the host is going down, nor
+// to a reboot that may be somebody else's: it may be that of another daemon, which runs and has kept the unit's
+// own from starting.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	boot, err := host.BootID(root)
 	if err != nil {
@@ -35,7 +35,7 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, state.ErrNone):
 		return nil
-	case err != nil: // a failure would have systemd start locksmithd for ever
+	case err != nil: // a failure would make systemd start locksmithd for ever
 		log.Warn("it is not known whether locksmithd has scheduled a reboot with logind; shutdown -c cancels one", "error", err)
 		return nil
 	case kept.Scheduled.Usec == 0:

@@ -2,8 +2,8 @@
 // after another.
 //
 // This package reads the flags and wires the parts together; what the daemon
-// does is in package daemon. Exit status: 0 when asked to stop or when the
-// strategy is off, 1 on failure, 2 on wrong usage.
+// does is in packages policy and daemon. The exit status is 0 when the daemon is asked
+// to stop or the strategy is off, 1 on failure, 2 on wrong usage.
 package main
 
 import (
@@ -19,29 +19,31 @@ import (
 	"syscall"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/journal"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	environ := os.Environ()
+	os.Exit(run(os.Args[1:], environ, os.Stdout, journal.New(os.Stderr, "locksmithd", environ)))
 }
 
-func run(args, environ []string, stdout, stderr io.Writer) int {
+func run(args, environ []string, stdout io.Writer, stderr journal.Stderr) int {
 	options, answer, callsOff, err := parseFlags(args)
 	switch {
 	case err != nil:
-		fmt.Fprintf(stderr, "%s%v; locksmithd -help shows the flags\n", prefix(environ), err)
+		stderr.Error(fmt.Errorf("%w; locksmithd -help shows the flags", err))
 		return 2
 	case answer != "":
 		if _, err := io.WriteString(stdout, answer); err != nil {
-			fmt.Fprintf(stderr, "%swrite the output: %v\n", prefix(environ), err)
+			stderr.Error(fmt.Errorf("write the output: %w", err))
 			return 1
 		}
 		return 0
 	}
-	// From here on SIGHUP is a request and not the end.
+	// From here on SIGHUP asks for a reload, and does not end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -50,8 +52,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	// for a clean end. Go ignores the inherited SIG_IGN.
 	signal.Ignore(syscall.SIGPIPE)
 
-	s := &server{root: options.Root, hangup: hangup, level: new(slog.LevelVar)}
-	s.log = newLogger(stderr, s.level, s.location, environ)
+	s := &server{root: options.Root, hangup: hangup, stderr: stderr, level: new(slog.LevelVar)}
+	s.log = stderr.Logger(s.level, s.location)
 	if callsOff {
 		if err := callOff(ctx, options.Root, s.log); err != nil {
 			s.log.Error("locksmithd ends", "error", err)
@@ -64,9 +66,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	s.loader = config.NewLoader(options)
 	cfg, err := s.loader.Load()
 	if err != nil {
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "%s%s\n", prefix(environ), strings.TrimSpace(line))
-		}
+		stderr.Error(err)
 		return 1
 	}
 	err = s.serve(ctx, cfg)
@@ -81,18 +81,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// prefix is what a line about a wrong command line or configuration begins with:
-// the journal adds the name by itself, and wants the priority.
-func prefix(environ []string) string {
-	if toJournal(environ) {
-		return "<3>"
-	}
-	return "locksmithd: "
-}
-
 // parseFlags reads the command line. The flags are those of the settings, with
 // one dash or two, and --root, --version and --call-off. For help and the version
-// it returns an answer to print, and no daemon is started.
+// it returns an answer, which is printed instead of starting the daemon.
 func parseFlags(args []string) (o config.Options, answer string, callsOff bool, err error) {
 	showVersion := false
 	o.Program = config.Daemon

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/internal/state"
@@ -26,23 +26,21 @@ import (
 	"github.com/locksmithd/locksmith/updateengine"
 )
 
-// errOff is why the daemon stops when a new configuration says so.
-var errOff = errors.New("reboot strategy is off")
-
-// server is what outlives a change of the configuration.
+// server has what outlives a reload of the configuration.
 type server struct {
 	loader *config.Loader
 	root   string
 	hangup <-chan os.Signal
-	log    *slog.Logger
+	stderr journal.Stderr
+	log    *slog.Logger // to stderr
 	level  *slog.LevelVar
 	notify systemd.Notifier
 
-	// The slot in use, and the settings that it was made from. It must
-	// live on while those stay the same: it may have a transaction to resolve.
+	// The slot in use, and the settings that it was made from. While those stay the same the slot
+	// must stay, too: it may have a transaction to resolve.
 	slot     *slot.Slot
 	slotFrom config.Lock
-	owner    string // of a place in the queue; "" until it is known
+	owner    string // of the place in the queue; "" until it is known
 
 	status status
 	zone   atomic.Pointer[zone.Zone] // of the host; nil until there is a configuration
@@ -56,35 +54,16 @@ func (s *server) location() *time.Location {
 	return time.Local
 }
 
-// status is what the line of systemctl status is made of: what the daemon does, and, until
-// the next reload, that the last one was refused.
-type status struct {
-	sync.Mutex
-	doing, refused string
-}
-
-// show changes the status line, and sends it.
-func (s *server) show(change func(*status)) {
-	s.status.Lock()
-	defer s.status.Unlock()
-	change(&s.status)
-	line := s.status.doing
-	if s.status.refused != "" {
-		line += "; the new configuration is refused, the old one stays in force: " + s.status.refused
-	}
-	s.warn(s.notify.Status(line))
-}
-
 // serve runs the daemon until ctx ends or it cannot go on.
 func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	s.accept(cfg)
-	settings, err := s.settings(cfg) // all that may be wrong, before anything is changed
+	settings, err := s.settings(cfg) // finds whatever is wrong, before anything is changed
 	if err != nil {
 		return err
 	}
 	file, err := coordinator.Open(ctx, filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy), s.log)
 	if cfg.Strategy == config.StrategyOff {
-		if err != nil { // somebody else is the coordinator, and rightly so
+		if err != nil { // another coordinator runs, as it may
 			s.log.Warn("the coordinator file is left as it is", "error", err)
 		}
 		return s.off(file)
@@ -103,15 +82,15 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	defer conn.Close()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	// Of its own: anybody may flood the other one with signals, and logind's answers would
-	// wait behind them.
+	// Calls have a connection of their own: anybody can flood the one that gets signals, and logind's
+	// answers would wait behind them.
 	calls, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
 		return err
 	}
 	defer calls.Close()
-	// The bus may drop one and not the other. The loss of the first one ends the daemon, so
-	// that of this one ends that.
+	// The bus may drop one connection and not the other. The daemon ends when it loses the first, so that
+	// is closed when the second is lost.
 	defer context.AfterFunc(calls.Context(), func() { conn.Close() })()
 	engine := updateengine.New(conn, s.log, s.trust(cfg))
 	events, err := engine.Watch(ctx)
@@ -131,7 +110,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		AskEngine:  askEngine(engine, s.log),
 		Host:       self,
 		Scheduler:  self,
-		Announce:   func(message string) { s.warn(announce(os.Stderr, os.Environ(), message)) },
+		Announce:   func(message string) { s.warn(s.stderr.Announce(message)) },
 		Kept:       kept,
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
@@ -149,7 +128,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	return err
 }
 
-// memory is the file in which the daemon keeps what the next one has to know of this boot.
+// memory returns the file in which the daemon keeps what the next one in this boot has to know.
 func (s *server) memory() *state.File {
 	id, err := host.BootID(s.root)
 	if err != nil {
@@ -158,8 +137,8 @@ func (s *server) memory() *state.File {
 	return state.New(s.root, id)
 }
 
-// remembered returns what the daemon before this one has kept; nil when that is not known. A place in the queue
-// that it has left becomes this one's.
+// remembered returns what the previous daemon has kept, nil when that is not known. A place in the queue that it has
+// left becomes this daemon's.
 func (s *server) remembered(memory *state.File) *policy.Kept {
 	kept, err := memory.Read()
 	s.owner = cmp.Or(kept.Owner, s.owner, crand.Text())
@@ -175,8 +154,8 @@ func (s *server) remembered(memory *state.File) *policy.Kept {
 	return nil
 }
 
-// off says that this daemon does nothing, and ends as systemd expects of a
-// service that started well. file may be nil.
+// off reports that this daemon does nothing, and returns as systemd expects of a
+// service that has started well. file may be nil.
 func (s *server) off(file *coordinator.File) error {
 	s.log.Info("the reboot strategy is off: nothing to do")
 	if file != nil {
@@ -190,22 +169,11 @@ func (s *server) off(file *coordinator.File) error {
 	return nil
 }
 
-// accept applies the settings that need no restart.
-func (s *server) accept(cfg *config.Config) {
-	s.level.Set(slog.LevelInfo)
-	if cfg.Debug {
-		s.level.Set(slog.LevelDebug)
-	}
-	s.zone.Store(cfg.Zone)
-	for _, w := range cfg.Warnings {
-		s.log.Warn(w)
-	}
-}
-
-// spread is how long after their window has opened hosts without a lock begin to reboot. Short, for a window is
-// an operator's word; and yet such hosts are not all told to go down in the same millisecond.
+// spread is how long after their window has opened hosts without a lock begin to reboot. It keeps them from going
+// down in the same millisecond, and is short because the window is the operator's.
 const spread = time.Minute
 
+// settings returns the daemon's settings for a configuration.
 func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	d := daemon.Settings{Policy: policy.Config{Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
@@ -235,85 +203,7 @@ func (s *server) trust(cfg *config.Config) updateengine.Trust {
 	return updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root}
 }
 
-// reload reads the configuration again at every SIGHUP, until ctx ends. One
-// that is wrong is refused as a whole.
-func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, to chan<- daemon.Settings) {
-	for {
-		select {
-		case <-s.hangup:
-		case <-ctx.Done():
-			return
-		}
-		s.warn(s.notify.Reloading())
-		cfg, err := s.loader.Load()
-		var settings daemon.Settings
-		if err == nil && cfg.Strategy != config.StrategyOff {
-			settings, err = s.settings(cfg)
-		}
-		switch {
-		case err != nil:
-			s.log.Error("the new configuration is refused, the old one stays in force", "error", err)
-			s.show(func(status *status) { status.refused = err.Error() })
-		case cfg.Strategy == config.StrategyOff:
-			stop(errOff)
-			return
-		default:
-			s.accept(cfg)
-			s.show(func(status *status) { status.refused = "" })
-			engine.SetTrust(s.trust(cfg))
-			select {
-			case to <- settings:
-				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)
-			case <-ctx.Done():
-				return
-			}
-		}
-		s.warn(s.notify.Ready())
-	}
-}
-
-// coordinated keeps the coordinator file.
-type coordinated struct {
-	*server
-	file *coordinator.File
-}
-
-func (c coordinated) Observe(s policy.Snapshot, _ []policy.Move) {
-	strategy := config.StrategyReboot
-	if s.Lock {
-		strategy = config.StrategyEtcdLock
-	}
-	c.warn(c.file.Set(string(strategy), coordinatorState(s.State)))
-}
-
-// shown tells the service manager what the daemon does.
-type shown struct {
-	*server
-	ready bool // it knows that the daemon has started
-}
-
-func (o *shown) Observe(s policy.Snapshot, _ []policy.Move) {
-	line := s.Line(policy.Config{Zone: o.location}.Clock)
-	o.show(func(status *status) { status.doing = line })
-	if !o.ready {
-		o.ready = true
-		o.warn(o.notify.Ready())
-	}
-}
-
-func coordinatorState(state policy.State) coordinator.State {
-	switch state {
-	case policy.Starting, policy.Settling:
-		return coordinator.Starting
-	case policy.Idle, policy.Left:
-		return coordinator.Running
-	case policy.Rebooting:
-		return coordinator.Rebooting
-	}
-	return coordinator.RebootPlanned
-}
-
-// warn logs the failure of something that the daemon can do without.
+// warn logs an error of something that the daemon can do without.
 func (s *server) warn(err error) {
 	if err != nil {
 		s.log.Warn("going on without this", "error", err)

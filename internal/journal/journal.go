@@ -1,0 +1,118 @@
+// Package journal writes what a program says to standard error, in the form that the journal wants where that is
+// where it goes.
+//
+// There a line begins with its priority, as sd-daemon(3) describes, so that journalctl -p works, and has no time and
+// no name of the program, because the journal adds these.
+package journal
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Stderr is standard error of a program.
+type Stderr struct {
+	w         io.Writer
+	program   string
+	toJournal bool
+}
+
+// New returns the standard error of a program with this name and environment, see $JOURNAL_STREAM in
+// systemd.exec(5).
+func New(w io.Writer, program string, environ []string) Stderr {
+	return Stderr{w, program, slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "JOURNAL_STREAM=") })}
+}
+
+// Error writes an error that nothing but its text explains.
+func (s Stderr) Error(err error) {
+	prefix := s.program + ": "
+	if s.toJournal {
+		prefix = "<3>"
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(s.w, "%s%s\n", prefix, strings.TrimSpace(line))
+	}
+}
+
+// Announce writes a message as an emergency, which the journal shows on the terminals of all users who are logged
+// in, see ForwardToWall= in journald.conf(5). That needs no privilege, no device and no other program, and nobody's
+// terminal holds this process up.
+func (s Stderr) Announce(message string) error {
+	line := message + "\n"
+	if s.toJournal {
+		line = "<0>" + line
+	}
+	if _, err := io.WriteString(s.w, line); err != nil {
+		return fmt.Errorf("tell the users who are logged in: %w", err)
+	}
+	return nil
+}
+
+// Logger returns a logger that writes lines. Their times are in the zone that zone returns.
+func (s Stderr) Logger(level slog.Leveler, zone func() *time.Location) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if !s.toJournal {
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				a.Value = slog.TimeValue(a.Value.Time().In(zone()))
+			}
+			return a
+		}
+		return slog.New(slog.NewTextHandler(s.w, o))
+	}
+	o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			return slog.Attr{}
+		}
+		return a
+	}
+	at := func(priority string) slog.Handler { return slog.NewTextHandler(prefixed{s.w, priority}, o) }
+	return slog.New(byLevel{debug: at("<7>"), info: at("<6>"), warn: at("<4>"), err: at("<3>")})
+}
+
+// byLevel passes each record to the handler of its level.
+type byLevel struct{ debug, info, warn, err slog.Handler }
+
+func (h byLevel) of(level slog.Level) slog.Handler {
+	switch {
+	case level >= slog.LevelError:
+		return h.err
+	case level >= slog.LevelWarn:
+		return h.warn
+	case level >= slog.LevelInfo:
+		return h.info
+	}
+	return h.debug
+}
+
+func (h byLevel) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.of(level).Enabled(ctx, level)
+}
+
+func (h byLevel) Handle(ctx context.Context, r slog.Record) error {
+	return h.of(r.Level).Handle(ctx, r)
+}
+
+func (h byLevel) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return byLevel{h.debug.WithAttrs(attrs), h.info.WithAttrs(attrs), h.warn.WithAttrs(attrs), h.err.WithAttrs(attrs)}
+}
+
+func (h byLevel) WithGroup(name string) slog.Handler {
+	return byLevel{h.debug.WithGroup(name), h.info.WithGroup(name), h.warn.WithGroup(name), h.err.WithGroup(name)}
+}
+
+// prefixed puts a prefix before each write: a slog handler makes one for each line.
+type prefixed struct {
+	w      io.Writer
+	prefix string
+}
+
+func (p prefixed) Write(line []byte) (int, error) {
+	n, err := p.w.Write(append([]byte(p.prefix), line...))
+	return max(0, n-len(p.prefix)), err
+}

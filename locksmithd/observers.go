@@ -1,0 +1,69 @@
+package main
+
+import (
+	"sync"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/coordinator"
+	"github.com/locksmithd/locksmith/internal/policy"
+)
+
+// coordinated writes the coordinator file.
+type coordinated struct {
+	*server
+	file *coordinator.File
+}
+
+func (c coordinated) Observe(s policy.Snapshot, _ []policy.Move) {
+	strategy := config.StrategyReboot
+	if s.Lock {
+		strategy = config.StrategyEtcdLock
+	}
+	c.warn(c.file.Set(string(strategy), coordinatorState(s.State)))
+}
+
+// shown tells the service manager what the daemon does, and that it has started.
+type shown struct {
+	*server
+	ready bool // the service manager knows that the daemon has started
+}
+
+func (o *shown) Observe(s policy.Snapshot, _ []policy.Move) {
+	line := s.Line(policy.Config{Zone: o.location}.Clock)
+	o.show(func(status *status) { status.doing = line })
+	if !o.ready {
+		o.ready = true
+		o.warn(o.notify.Ready())
+	}
+}
+
+func coordinatorState(state policy.State) coordinator.State {
+	switch state {
+	case policy.Starting, policy.Settling:
+		return coordinator.Starting
+	case policy.Idle, policy.Left:
+		return coordinator.Running
+	case policy.Rebooting:
+		return coordinator.Rebooting
+	}
+	return coordinator.RebootPlanned
+}
+
+// status is what the status line of systemctl is made of: what the daemon does, and why the last reload was refused,
+// if it was.
+type status struct {
+	sync.Mutex
+	doing, refused string
+}
+
+// show sends the status line after a change.
+func (s *server) show(change func(*status)) {
+	s.status.Lock()
+	defer s.status.Unlock()
+	change(&s.status)
+	line := s.status.doing
+	if s.status.refused != "" {
+		line += "; the new configuration is refused, the old one stays in force: " + s.status.refused
+	}
+	s.warn(s.notify.Status(line))
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/updateengine"
+)
+
+// errOff is why the daemon stops when a new configuration says so.
+var errOff = errors.New("reboot strategy is off")
+
+// accept applies the settings that need no restart.
+func (s *server) accept(cfg *config.Config) {
+	s.level.Set(slog.LevelInfo)
+	if cfg.Debug {
+		s.level.Set(slog.LevelDebug)
+	}
+	s.zone.Store(cfg.Zone)
+	for _, w := range cfg.Warnings {
+		s.log.Warn(w)
+	}
+}
+
+// reload reads the configuration again at every SIGHUP, until ctx ends. A configuration
+// with an error is refused as a whole.
+func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, to chan<- daemon.Settings) {
+	for {
+		select {
+		case <-s.hangup:
+		case <-ctx.Done():
+			return
+		}
+		s.warn(s.notify.Reloading())
+		cfg, err := s.loader.Load()
+		var settings daemon.Settings
+		if err == nil && cfg.Strategy != config.StrategyOff {
+			settings, err = s.settings(cfg)
+		}
+		switch {
+		case err != nil:
+			s.log.Error("the new configuration is refused, the old one stays in force", "error", err)
+			s.show(func(status *status) { status.refused = err.Error() })
+		case cfg.Strategy == config.StrategyOff:
+			stop(errOff)
+			return
+		default:
+			s.accept(cfg)
+			s.show(func(status *status) { status.refused = "" })
+			engine.SetTrust(s.trust(cfg))
+			select {
+			case to <- settings:
+				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.warn(s.notify.Ready())
+	}
+}
