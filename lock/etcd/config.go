@@ -188,15 +188,16 @@ func (v *validation) endpoints() (endpoints []string) {
 		return nil
 	}
 	var wrong []string
+	var first string // of endpoints, as it is written
 	for given := range strings.SplitSeq(v.Endpoints, ",") {
 		switch endpoint, err := normalize(given); {
 		case err != nil:
 			wrong = append(wrong, err.Error())
 		case len(endpoints) > 0 && secure(endpoint) != secure(endpoints[0]):
 			// The etcd client speaks to all of them as it does to the first.
-			wrong = append(wrong, fmt.Sprintf("%q and %q mix http and https; use the same for all", endpoints[0], given))
+			wrong = append(wrong, fmt.Sprintf("%q and %q mix http and https; use the same for all", first, given))
 		case !slices.Contains(endpoints, endpoint):
-			endpoints = append(endpoints, endpoint)
+			first, endpoints = cmp.Or(first, given), append(endpoints, endpoint)
 		}
 	}
 	if len(wrong) > 0 {
