@@ -91,7 +91,7 @@ func Holders(holders []lock.HolderInfo, now time.Time) string {
 	return holderTable(holders, maxID, now)
 }
 
-func holderTable(holders []lock.HolderInfo, maxID int, now time.Time) string {
+func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
 	table := NewTable("MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY")
 	for _, h := range holders {
 		hostname := safetext.Cut(h.Record.Hostname, maxName)
@@ -105,16 +105,16 @@ func holderTable(holders []lock.HolderInfo, maxID int, now time.Time) string {
 		if h.Expired {
 			held = append(held, "expired")
 		}
-		table.Row(safetext.Cut(h.ID, maxID), hostname, safetext.Cut(h.Record.Version, maxName), strings.Join(held, ", "), safetext.Cut(h.Record.By, maxName))
+		table.Row(safetext.Cut(h.ID, idBytes), hostname, safetext.Cut(h.Record.Version, maxName), strings.Join(held, ", "), safetext.Cut(h.Record.By, maxName))
 	}
 	return table.String()
 }
 
 // queueTable shows a queue in a table; since formats the time of the last column.
-func queueTable(queue []lock.QueueEntry, maxID int, lastColumn string, since func(time.Time) string) string {
+func queueTable(queue []lock.QueueEntry, idBytes int, lastColumn string, since func(time.Time) string) string {
 	table := NewTable("PLACE", "MACHINE ID", "HOSTNAME", "VERSION", lastColumn)
 	for i, w := range queue {
-		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, maxID), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), since(w.Since))
+		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, idBytes), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), since(w.Since))
 	}
 	return table.String()
 }

@@ -45,7 +45,7 @@ func (w *Watch) Observe(o lock.Overview, now time.Time) (changed bool) {
 		w.change = change{
 			taken:    without(o.Holders, w.last.Holders),
 			released: without(w.last.Holders, o.Holders),
-			pause:    Pause(w.last.Pause, time.Time{}) != Pause(o.Pause, time.Time{}),
+			pause:    !reflect.DeepEqual(w.last.Pause, o.Pause),
 		}
 	}
 	for range w.change.released {
