@@ -81,41 +81,29 @@ func Lock(ctx context.Context, path string, log *slog.Logger) (*File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("create the coordinator file's folder: %w", err)
 	}
-	f := &File{path: path}
-	mine, err := f.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !mine {
-		log.Warn("the lock on the coordinator file is held by a user who cannot be a reboot coordinator; it does not count", "file", path)
-	}
-	return f, nil
-}
-
-// lock opens the file and takes the lock. mine is false if another process holds it that cannot be a coordinator.
-func (f *File) lock(ctx context.Context) (mine bool, err error) {
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	retry := time.NewTicker(retryEvery)
-	defer retry.Stop()
-	for last := false; ; {
-		if f.locked, mine, err = lockPath(f.path); err != nil || mine {
-			return mine, err
+	deadline := time.Now().Add(patience)
+	for {
+		last := time.Now().After(deadline)
+		file, mine, err := lockPath(path, os.O_RDONLY) // a process that has it open for writing is a coordinator
+		if err != nil {
+			return nil, err
 		}
-		held := findHolder(f.locked, f.path)
+		if mine {
+			return &File{path, file}, nil
+		}
+		held := findHolder(file, path)
 		if held == nil && last {
-			return false, nil
+			log.Warn("the lock on the coordinator file is held by a user who cannot be a reboot coordinator; it does not count", "file", path)
+			return &File{path, file}, nil
 		}
-		f.Close()
+		file.Close()
 		if held != nil && (last || held.writer) {
-			return false, held
+			return nil, held
 		}
 		select {
-		case <-retry.C:
-		case <-timeout.C:
-			last = true
+		case <-time.After(retryEvery):
 		case <-ctx.Done():
-			return false, fmt.Errorf("wait for the lock on %s: %w", f.path, context.Cause(ctx))
+			return nil, fmt.Errorf("wait for the lock on %s: %w", path, context.Cause(ctx))
 		}
 	}
 }
@@ -164,38 +152,28 @@ func (f *File) Close() error {
 // prepare locks a file beside the old one, and writes the new content to it. Until it is locked, only root can
 // open it. Its name is fixed, so that only one of several processes can replace the file at a time, and so that
 // a file that a killed process left is used or removed.
-func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
+func (f *File) prepare(strategy string, state State) (*os.File, error) {
 	temporary := filepath.Join(filepath.Dir(f.path), "."+filepath.Base(f.path)+".new")
 	for {
-		next, err := openRegular(temporary, os.O_RDWR)
+		next, mine, err := lockPath(temporary, os.O_RDWR)
 		if err != nil {
 			return nil, err
 		}
 		info, err := next.Stat()
 		if err == nil && info.Mode().Perm() != ownerOnly { // another user may have locked it
-			err = os.Remove(temporary)
 			next.Close()
-			if err == nil || errors.Is(err, fs.ErrNotExist) {
-				continue
+			if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
 			}
-			return nil, err
+			continue
 		}
-		if err == nil {
-			err = syscall.Flock(int(next.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		}
-		current, statErr := isAt(next, temporary)
-		switch {
-		case errors.Is(err, syscall.EWOULDBLOCK):
+		if !mine {
 			next.Close()
 			return nil, &HeldError{Path: f.path, Name: name, writer: true}
-		case err == nil && statErr == nil && !current:
-			next.Close()
-			continue
-		case err != nil || statErr != nil:
-			next.Close()
-			return nil, fmt.Errorf("lock %s: %w", temporary, errors.Join(err, statErr))
 		}
-		err = next.Truncate(0)
+		if err == nil {
+			err = next.Truncate(0)
+		}
 		if err == nil {
 			_, err = fmt.Fprintf(next, "NAME=%s\nSTRATEGY=%s\nSTATE=%s\n", name, strategy, state)
 		}
@@ -212,10 +190,9 @@ func (f *File) prepare(strategy string, state State) (_ *os.File, err error) {
 // lockPath opens the file at path, and locks it unless another process holds the lock. The lock belongs to the
 // inode and not to the name, and a holder replaces the inode at every change of state: a lock on an inode that
 // has lost the name does not count.
-func lockPath(path string) (file *os.File, mine bool, err error) {
+func lockPath(path string, mode int) (file *os.File, mine bool, err error) {
 	for {
-		// For reading only: a process that has it open for writing is a coordinator, see findHolder.
-		file, err := openRegular(path, os.O_RDONLY)
+		file, err := openRegular(path, mode)
 		if err != nil {
 			return nil, false, err
 		}

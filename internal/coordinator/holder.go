@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -78,15 +80,14 @@ func findHolder(file *os.File, path string) *HeldError {
 // openForWriting reports whether any process has the file open for writing. file itself is open for reading.
 // Only if no process has, the kernel grants a read lease, see fcntl(2).
 func openForWriting(file *os.File) (bool, error) {
-	switch _, _, err := syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_RDLCK); err {
-	case 0:
-		_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, file.Fd(), syscall.F_SETLEASE, syscall.F_UNLCK) // as closing does
-		return false, nil
-	case syscall.EAGAIN:
-		return true, nil
-	default:
-		return false, err
+	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	if err == nil {
+		_, _ = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // as closing does
 	}
+	if errors.Is(err, unix.EAGAIN) {
+		return true, nil
+	}
+	return false, err
 }
 
 // holders returns the processes that have taken a flock(2) on the file, from proc_locks(5). Processes in other
@@ -102,9 +103,7 @@ func holders(file *os.File) []int {
 	}
 	defer locks.Close()
 	stat := info.Sys().(*syscall.Stat_t)
-	major := stat.Dev>>8&0xfff | stat.Dev>>32&^0xfff // see makedev(3)
-	minor := stat.Dev&0xff | stat.Dev>>12&^0xff
-	id := fmt.Sprintf("%02x:%02x:%d", major, minor, stat.Ino)
+	id := fmt.Sprintf("%02x:%02x:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev), stat.Ino)
 	var pids []int
 	for lines := bufio.NewScanner(locks); lines.Scan(); { // not read at once: users choose how many there are
 		fields := strings.Fields(lines.Text())
@@ -131,19 +130,10 @@ func rootHas(pid int) bool {
 		}
 		return true // unknown
 	}
-	limit := func(pid int) error {
-		if _, _, err := syscall.Syscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_NOFILE, 0, 0, 0, 0); err != 0 {
-			return err
-		}
-		return nil
-	}
-	switch err := limit(pid); {
-	case limit(0) != nil: // forbidden even on this process, so unknown
-		return true
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ESRCH):
-		return false
-	}
-	return true
+	limit := func(pid int) error { return unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, nil) }
+	err = limit(pid)
+	forbidden := limit(0) != nil // even on this process, so unknown
+	return forbidden || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ESRCH)
 }
 
 // nameIn returns the coordinator's name in the file, "" if there is none.

@@ -8,14 +8,14 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Is reports whether f is a terminal.
 func Is(f *os.File) bool {
-	_, _, ok := size(f)
-	return ok
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
 }
 
 // Redraws reports whether f is a terminal that can redraw a view, and the environment does not ask for plain output.
@@ -37,11 +37,11 @@ func Open(out *os.File) (*Screen, error) {
 
 // Size returns the present width and height of the terminal, in characters and lines.
 func (s *Screen) Size() (width, height int) {
-	width, height, ok := size(s.out)
-	if !ok || width == 0 || height == 0 {
+	size, err := unix.IoctlGetWinsize(int(s.out.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 || size.Row == 0 {
 		return 80, 24
 	}
-	return width, height
+	return int(size.Col), int(size.Row)
 }
 
 // Draw replaces what is shown with these lines.
@@ -55,11 +55,4 @@ func (s *Screen) Draw(lines []string) error {
 func (s *Screen) Close() error {
 	_, err := io.WriteString(s.out, "\x1b[?25h\x1b[?1049l")
 	return err
-}
-
-// size asks a terminal for its size, ioctl_tty(2). ok is false if f is not a terminal.
-func size(f *os.File) (width, height int, ok bool) {
-	var size struct{ rows, columns, x, y uint16 }
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
-	return int(size.columns), int(size.rows), errno == 0
 }
