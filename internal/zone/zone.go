@@ -50,7 +50,7 @@ type version struct {
 // file. If the file cannot be used, the zone is UTC until it can, and the error says why. If the file becomes
 // unusable later, warn is called, unless it is nil.
 func Host(root string, warn func(string)) (*Zone, error) {
-	return file(filepath.Join("/", root, hostPath), warn)
+	return follow(filepath.Join("/", root, hostPath), "Local", warn)
 }
 
 // Env returns the zone that Go takes for the variable TZ: a name in the database, the path of a file, or UTC
@@ -62,7 +62,7 @@ func Env(tz, root string, warn func(string)) (*Zone, error) {
 	case tz == hostPath:
 		return Host(root, warn)
 	case filepath.IsAbs(tz):
-		return file(tz, warn)
+		return follow(tz, "Local", warn)
 	}
 	return Named(tz, warn)
 }
@@ -82,16 +82,12 @@ func Named(name string, warn func(string)) (*Zone, error) {
 	return &Zone{loc: loc}, nil
 }
 
-func file(path string, warn func(string)) (*Zone, error) {
-	if !exists(path) {
-		return &Zone{path: path, name: "Local", warn: warn, loc: time.UTC}, nil
-	}
-	return follow(path, "Local", warn)
-}
-
-// follow returns the zone of a file, loaded for the first time.
+// follow returns the zone of a file, UTC if there is none.
 func follow(path, name string, warn func(string)) (*Zone, error) {
 	z := &Zone{path: path, name: name, warn: warn, loc: time.UTC}
+	if !exists(path) {
+		return z, nil
+	}
 	return z, z.load()
 }
 
@@ -119,14 +115,25 @@ func (z *Zone) update() (*time.Location, error) {
 	return z.loc, err
 }
 
-// load reads the file. After an error the zone stays what it was.
+// load reads the file, which is in the format of tzfile(5). After an error the zone stays what it was.
 func (z *Zone) load() error {
-	loc, seen, err := read(z.path, z.name)
-	z.seen = seen
-	if err == nil {
-		z.loc = loc
+	f, err := readfile.Open(z.path, 0)
+	if err != nil {
+		z.seen = versionOf(os.Stat(z.path))
+		return err
 	}
-	return err
+	defer f.Close()
+	z.seen = versionOf(f.Stat()) // of the file that is read: the one at the path may be replaced at any time
+	data, err := readfile.Content(f, maxSize)
+	if err != nil {
+		return err
+	}
+	loc, err := time.LoadLocationFromTZData(z.name, data)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", z.path, err)
+	}
+	z.loc = loc
+	return nil
 }
 
 // exists reports whether there is a file, or may be one.
@@ -142,24 +149,4 @@ func versionOf(info fs.FileInfo, err error) version {
 	}
 	s := info.Sys().(*syscall.Stat_t)
 	return version{s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim}
-}
-
-// read returns the zone in a file in the format of tzfile(5), and the version of the file that was read, which
-// may be replaced at any time. If the file cannot be opened, the version is that of the file at the path.
-func read(path, name string) (*time.Location, version, error) {
-	f, err := readfile.Open(path, 0)
-	if err != nil {
-		return nil, versionOf(os.Stat(path)), err
-	}
-	defer f.Close()
-	seen := versionOf(f.Stat())
-	data, err := readfile.Content(f, maxSize)
-	if err != nil {
-		return nil, seen, err
-	}
-	loc, err := time.LoadLocationFromTZData(name, data)
-	if err != nil {
-		return nil, seen, fmt.Errorf("read %s: %w", path, err)
-	}
-	return loc, seen, nil
 }
