@@ -86,7 +86,7 @@ func readTokens(path string) (tokens []token, err error) {
 }
 
 // replace writes a file so that it is there, whole, once it returns, also after a power failure.
-func replace(path string, content []byte) (err error) {
+func replace(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -95,23 +95,15 @@ func replace(path string, content []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name()) // it says less than err
-		}
-	}()
 	_, err = file.Write(content)
 	if err == nil {
 		err = file.Sync()
 	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
+	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, os.Remove(file.Name()))
 	}
 	folder, err := os.Open(dir)
 	if err != nil {

@@ -49,14 +49,19 @@ func New(root, boot string) *File { return &File{path: filepath.Join(root, Defau
 
 // Read returns what was kept. An error other than ErrNone says what is wrong with the file.
 func (f *File) Read() (Kept, error) {
-	var d document
-	data, err := f.content()
+	file, err := readfile.Open(f.path, syscall.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Kept{}, ErrNone
 	}
 	if err != nil {
 		return Kept{}, err
 	}
+	defer file.Close()
+	data, err := readfile.Content(file, maxSize)
+	if err != nil {
+		return Kept{}, err
+	}
+	var d document
 	switch err = json.Unmarshal(data, &d); {
 	case err != nil:
 		return Kept{}, fmt.Errorf("read %s: %w", f.path, err)
@@ -68,16 +73,6 @@ func (f *File) Read() (Kept, error) {
 	d.Request.Version, d.Postponed.Version = safetext.Clean(d.Request.Version), safetext.Clean(d.Postponed.Version)
 	d.Postponed.For = max(0, d.Postponed.For)
 	return d.Kept, nil
-}
-
-// content returns the content of the file, which must be a plain one.
-func (f *File) content() ([]byte, error) {
-	file, err := readfile.Open(f.path, syscall.O_NOFOLLOW)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return readfile.Content(file, maxSize)
 }
 
 // Write replaces what is kept. After an error the old content is still there.
@@ -97,17 +92,10 @@ func (f *File) replace(data []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	// The name is fixed: there is one writer, and a file that a killed one left is removed.
+	// The name is fixed: there is one writer, and a file that a killed one left is overwritten.
 	temporary := filepath.Join(dir, "."+filepath.Base(f.path)+".new")
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	next, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = next.Write(data)
-	if err = errors.Join(err, next.Close()); err == nil {
+	err := os.WriteFile(temporary, data, 0o600)
+	if err == nil {
 		err = os.Rename(temporary, f.path)
 	}
 	if err != nil {
