@@ -23,15 +23,15 @@ type fleet struct {
 	floor      *floor
 	progress   io.Writer
 
-	filled chan struct{} // closed once everybody has a slot or waits
-	start  chan struct{} // closed by the caller: reboots may begin
+	filled chan struct{} // closed once every host has a slot or waits
+	start  chan struct{} // closed by the caller to let reboots begin
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with every change of what follows
-	waits    int           // hosts that wait, or have waited, or had no need to
-	ready    string        // the host that waits at the head; "" while there is none
+	waits    int           // hosts that wait, have waited, or did not need to
+	ready    string        // the host that waits at the head, or ""
 	acquired []time.Time
-	released []time.Time // begin of the call
+	released []time.Time // at the beginning of the call
 	failures int
 }
 
@@ -42,8 +42,7 @@ func newFleet(endpoint string, hosts, max int, downtime time.Duration, fl *floor
 	}
 }
 
-// roll has every host reboot once. The first failure that a host does not get
-// over ends it.
+// roll makes every host reboot once. The first failure that a host does not recover from ends it.
 func (f *fleet) roll(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -79,8 +78,8 @@ func (f *fleet) stall(ctx context.Context) error {
 	}
 }
 
-// reboot is what a host does for one reboot. It calls waits once it waits for
-// its turn. As the daemon does, it connects for a step, and closes the connection after it.
+// reboot does what a host does for one reboot. It calls waits once the host waits for its turn. Like the daemon,
+// it connects for each step and closes the connection afterwards.
 func (f *fleet) reboot(ctx context.Context, i int, waits func()) error {
 	defer waits()
 	h, err := f.boot(i, 0)
@@ -95,7 +94,7 @@ func (f *fleet) reboot(ctx context.Context, i int, waits func()) error {
 	if err := h.acquire(ctx, waits); err != nil {
 		return err
 	}
-	waits() // if it has not: the first has a slot at once
+	waits() // in case that Acquire did not, as for the first host
 	h.store.Close()
 	if err := h.confirm(ctx, true); err != nil {
 		return err
@@ -108,16 +107,16 @@ func (f *fleet) reboot(ctx context.Context, i int, waits func()) error {
 		return err
 	}
 	defer h.store.Close()
-	// Unlike the daemon it stays connected here: that a host which has just come
-	// up connects once more is no part of the hand-over.
+	// Unlike the daemon, the host stays connected here, because the connection of a host that has just booted is
+	// not part of the hand-over.
 	if err := h.confirm(ctx, true); err != nil {
 		return err
 	}
 	return h.release(ctx)
 }
 
-// down is the reboot itself. It lasts at least until others are ready to go on,
-// and ends with a measurement of the floor.
+// down is the reboot itself. It lasts at least until another host is ready for its turn, and ends with a
+// measurement of the floor.
 func (f *fleet) down(ctx context.Context) error {
 	select {
 	case <-f.start:
@@ -135,16 +134,15 @@ func (f *fleet) down(ctx context.Context) error {
 	return f.floor.measure(ctx)
 }
 
-// othersReady is whether the next host waits at the head of the queue, or there
-// is none.
+// othersReady reports whether the next host waits at the head of the queue, or no host is left.
 func (f *fleet) othersReady() bool { return f.ready != "" || len(f.acquired) == f.hosts }
 
-// handedOver is whether no slot is free, or nobody is left to take it.
+// handedOver reports whether no slot is free, or no host is left to take one.
 func (f *fleet) handedOver() bool {
 	return len(f.acquired) >= min(len(f.released)+f.max, f.hosts)
 }
 
-// await waits until what is asked for is so.
+// await waits until a condition holds.
 func (f *fleet) await(ctx context.Context, so func() bool) error {
 	for {
 		f.mu.Lock()
@@ -161,7 +159,7 @@ func (f *fleet) await(ctx context.Context, so func() bool) error {
 	}
 }
 
-// note makes a change known.
+// note makes a change and reports it.
 func (f *fleet) note(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,15 +168,15 @@ func (f *fleet) note(change func()) {
 	f.changed = make(chan struct{})
 }
 
-// nowWaits counts a host that waits, or has no need to.
+// nowWaits counts a host that waits, or does not need to.
 func (f *fleet) nowWaits() {
 	if f.waits++; f.waits == f.hosts {
 		close(f.filled)
 	}
 }
 
-// handovers matches each release with the acquisition that it made possible:
-// as many as there are slots come before the first release.
+// handovers matches each release with the acquisition that it made possible. The first acquisitions, one for each
+// slot, need no release.
 func (f *fleet) handovers() []time.Duration {
 	slices.SortFunc(f.released, time.Time.Compare)
 	var took []time.Duration
@@ -197,7 +195,7 @@ type host struct {
 	lock   *lock.Lock
 }
 
-// boot starts the daemon of a host anew, as after so many reboots.
+// boot starts the daemon of a host after a number of reboots.
 func (f *fleet) boot(i, reboots int) (*host, error) {
 	store := etcd.New(etcd.Config{Endpoints: f.endpoint})
 	l, err := lock.New(store, "", f.max)
@@ -216,7 +214,7 @@ func (f *fleet) boot(i, reboots int) (*host, error) {
 	return &host{fleet: f, id: fmt.Sprintf("%032x", i+1), record: r, store: store, lock: l}, nil
 }
 
-// confirm looks up whether the host holds a slot, which it must or must not.
+// confirm checks whether the host holds a slot.
 func (h *host) confirm(ctx context.Context, must bool) error {
 	held, _, err := h.lock.Holder(ctx, h.id)
 	if err == nil && held != must {
@@ -256,6 +254,6 @@ func (h *host) release(ctx context.Context) error {
 		return err
 	}
 	h.fleet.note(func() { h.fleet.released = append(h.fleet.released, at) })
-	// In a fleet it has processors of its own, and what it does next delays nobody.
+	// In a fleet the host has its own processors, so its next steps would delay no other host.
 	return h.fleet.await(ctx, h.fleet.handedOver)
 }

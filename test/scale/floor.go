@@ -12,11 +12,10 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// calibration is how often the floor is measured before the rollout, to learn
-// what it costs.
+// calibration is how often the floor is measured before the rollout, to learn its cost.
 const calibration = 100
 
-// floor is two bare clients: one puts, the other waits for that and puts.
+// floor is two bare clients: one puts, the other waits for that and puts in turn.
 type floor struct {
 	puts, waits *clientv3.Client
 	events      clientv3.WatchChan
@@ -42,12 +41,12 @@ func newFloor(ctx context.Context, s *etcdtest.Server) (*floor, error) {
 func (f *floor) close() {
 	for _, client := range []*clientv3.Client{f.puts, f.waits} {
 		if client != nil {
-			_ = client.Close() // says only that its context is cancelled
+			_ = client.Close() // its error only reports that its context is cancelled
 		}
 	}
 }
 
-// measure measures once.
+// measure measures the floor once.
 func (f *floor) measure(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,8 +71,8 @@ func (f *floor) measure(ctx context.Context) error {
 	return nil
 }
 
-// cost returns what so many measurements add to what etcd counts. They also
-// warm up what is measured later, and are forgotten.
+// cost returns what the measurements of the calibration add to etcd's counters. They also warm up etcd, and their
+// times are dropped.
 func (f *floor) cost(ctx context.Context, s *etcdtest.Server) (meter, error) {
 	before, err := readMeter(ctx, s)
 	if err != nil {

@@ -20,16 +20,16 @@ const (
 	queue     = prefix + "queue/"
 )
 
-// verdict is what the history says about fairness and safety.
+// verdict is what the history shows about fairness and safety.
 type verdict struct {
 	acquired  int // slots taken
-	atOnce    int // the most that were held at the same time
-	overtaken int // the most hosts, behind one in the queue, that got a slot before it
-	lost      int // entries that left the queue other than by getting a slot
+	atOnce    int // at most, held at the same time
+	overtaken int // at most, hosts that got a slot before one ahead of them in the queue
+	lost      int // entries that left the queue without getting a slot
 	left      []string
 }
 
-// wrong says what must not be.
+// wrong returns an error with all violations.
 func (v verdict) wrong(hosts, max int) error {
 	var wrong []error
 	if v.acquired != hosts {
@@ -50,8 +50,7 @@ func (v verdict) wrong(hosts, max int) error {
 	return errors.Join(wrong...)
 }
 
-// judge reads all that ever happened to the lock. writes is the number of
-// transactions that changed something.
+// judge reads the whole history of the lock. It also returns the number of transactions that changed something.
 func judge(ctx context.Context, s *etcdtest.Server) (v verdict, writes int64, err error) {
 	client, err := s.Client()
 	if err != nil {
@@ -97,9 +96,9 @@ func judge(ctx context.Context, s *etcdtest.Server) (v verdict, writes int64, er
 	return h.verdict(), writes, nil
 }
 
-// history is what became of the lock, transaction by transaction.
+// history is the history of the lock, transaction by transaction.
 type history struct {
-	places  map[string]int // by id, of those in the queue: how many came before
+	places  map[string]int // of the ids in the queue: how many came before
 	came    int
 	turns   []int // places, in the order in which they got a slot
 	holders []string
@@ -132,7 +131,7 @@ func (h *history) add(events []*clientv3.Event) error {
 	}
 	for _, id := range got {
 		place, queued := h.places[id]
-		if !queued { // it came just now
+		if !queued { // it came only now
 			place = h.came
 			h.came++
 		}

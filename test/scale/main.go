@@ -1,24 +1,20 @@
-// Command scale measures what a rollout over many hosts asks of etcd, and how
-// fast a slot goes from one host to the next. The hosts are goroutines that do
-// what locksmithd does for one reboot, with the real package lock and
-// connections of their own; etcd is one real process, a fresh one for each
-// number of hosts.
+// Command scale measures the load that a rollout over many hosts puts on etcd, and how fast a slot passes from one
+// host to the next.
 //
-// All hosts wait in the queue before the first one reboots. A reboot takes a few
-// milliseconds more than it takes the next host to be ready for its turn, which
-// in a fleet it always is. At its end the floor is measured once: the least that
-// the same etcd needs at that moment to tell one client of the change of
-// another, and to write what that one answers. So each hand-over has its floor,
-// a moment before it.
+// The hosts are goroutines that do what locksmithd does for one reboot, with the real package lock and a
+// connection each. etcd is one real process, a new one for each number of hosts.
 //
-// Requests are counted by etcd, and who came when is read from the history that
-// it keeps: no clock and no word of a host is believed. The exit status is 1
-// when a call failed, more hosts than allowed held a slot at once, a host was
-// overtaken or lost its place, or something was left behind; it is 2 on wrong
-// usage. A figure that misses its target is marked, and changes no exit status:
-// it may be this machine's fault.
+// All hosts wait in the queue before the first one reboots. A reboot takes a few milliseconds longer than the next
+// host needs to be ready for its turn, as it always is in a fleet. The end of each reboot measures the floor once:
+// the minimum that the same etcd needs at that moment to report a change by one client to another, and to write
+// the other's answer. So each hand-over has its floor, measured just before.
 //
-// It does not show what three members, TLS or a real network cost.
+// etcd counts the requests, and its history shows the order of the hosts: no clock and no report of a host is
+// used. The exit status is 1 if a call failed, more hosts than allowed held a slot at once, a host was overtaken
+// or lost its place, or anything was left behind in etcd; it is 2 on wrong usage. A figure that misses its target
+// is marked, but does not change the exit status, since the cause may be this machine.
+//
+// It does not show the cost of three members, TLS or a real network.
 package main
 
 import (
@@ -43,11 +39,11 @@ func main() {
 
 // pace is how long things take that take much longer in a fleet.
 type pace struct {
-	idle time.Duration // everybody waits for, before the first host reboots
-	down time.Duration // a host is down for, once another waits for its turn
+	idle time.Duration // of all hosts, before the first one reboots
+	down time.Duration // of a host, once another waits for its turn
 }
 
-// options is what the command line says.
+// options are the options on the command line.
 type options struct {
 	hosts []int
 	max   int
@@ -75,7 +71,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("scale", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // it would add the usage to every mistake
+	f.SetOutput(io.Discard) // otherwise every error would include the usage
 	hosts := f.String("hosts", "10,100,1000,10000", "how many hosts, a `list` with commas")
 	f.IntVar(&o.max, "max", 1, "how many of them may reboot at once")
 	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long everybody waits before the first host reboots")
@@ -107,7 +103,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
-// measureAll measures one number of hosts after the other, and prints the table.
+// measureAll measures one number of hosts after another, and prints the table.
 func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	binary, err := etcdtest.Binary(etcdtest.Newest)
 	if err != nil {

@@ -11,43 +11,43 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// patience is how long etcd may take to come up, and stalled how long nothing
-// may happen in a fleet: far more than it takes on a busy machine, too.
+// patience is how long etcd may take to come up, and stalled how long nothing may happen in a fleet: far more than
+// either takes, even on a busy machine.
 const (
 	patience = time.Minute
 	stalled  = 2 * time.Minute
 )
 
-// figures is what one rollout has shown.
+// figures are the results of one rollout.
 type figures struct {
 	hosts, max int
 
-	// What it asked of etcd, in all.
+	// The requests to etcd, in all.
 	calls      map[string]float64 // remote procedure calls by name, without keep-alives
-	messages   float64            // from clients; a call that watches several keys is several
+	messages   float64            // from clients; a call that watches several keys sends several
 	keepAlives float64
 	received   float64 // bytes
 	sent       float64
 	writes     int64 // transactions that changed something
 
-	handovers []time.Duration // from the begin of Release to the end of the next host's Acquire
+	handovers []time.Duration // from the beginning of Release to the end of the next host's Acquire
 	floors    []time.Duration
 
-	filled  time.Duration // until everybody waited
+	filled  time.Duration // until all hosts waited
 	rollout time.Duration // from the first release to the last
-	waiting memory        // while everybody waited
+	waiting memory        // while all hosts waited
 	ended   memory
-	busy    float64       // the share of one processor that etcd used then
+	busy    float64       // the share of one processor that etcd used while all hosts waited
 	cpu     time.Duration // of etcd, during the rollout
 
 	failures int // calls, or attempts of a call, that failed
 	verdict
 }
 
-// memory is what etcd needs, in bytes.
+// memory is the memory of etcd, in bytes.
 type memory struct{ resident, peak, database float64 }
 
-// wrong says what must not be.
+// wrong returns an error with all violations.
 func (f *figures) wrong() error {
 	var wrong []error
 	if f.failures > 0 {
@@ -56,8 +56,8 @@ func (f *figures) wrong() error {
 	return errors.Join(append(wrong, f.verdict.wrong(f.hosts, f.max))...)
 }
 
-// measure does one rollout on an etcd of its own. A failure that a host gets
-// over is said to progress, and counted.
+// measure runs one rollout on an etcd of its own. It prints a failure that a host recovers from to progress, and
+// counts it.
 func measure(ctx context.Context, binary string, hosts, max int, p pace, progress io.Writer) (_ figures, err error) {
 	if err := allowFiles(hosts); err != nil {
 		return figures{}, err
@@ -69,7 +69,7 @@ func measure(ctx context.Context, binary string, hosts, max int, p pace, progres
 	defer os.RemoveAll(dir)
 	starting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	// The timing of a member as it is by default, and not that for quick tests.
+	// The default timing of a member, instead of that for quick tests.
 	server, err := etcdtest.Start(starting, etcdtest.Options{Binary: binary, Dir: dir,
 		Args: []string{"--heartbeat-interval=100", "--election-timeout=1000"}})
 	if err != nil {
@@ -99,10 +99,10 @@ func measure(ctx context.Context, binary string, hosts, max int, p pace, progres
 	select {
 	case <-f.filled:
 	case err := <-ended:
-		return figures{}, fmt.Errorf("before everybody waited: %w", err)
+		return figures{}, fmt.Errorf("before all hosts waited: %w", err)
 	}
 	result := figures{hosts: hosts, max: max, filled: time.Since(began)}
-	fmt.Fprintf(progress, "everybody waits after %v\n", result.filled.Round(time.Millisecond))
+	fmt.Fprintf(progress, "all hosts wait after %v\n", result.filled.Round(time.Millisecond))
 	filled, err := readMeter(ctx, server)
 	if err != nil {
 		return figures{}, err

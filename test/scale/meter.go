@@ -15,7 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// meter is what etcd says about itself: the numbers at /metrics, by name and labels.
+// meter holds etcd's metrics, the numbers at /metrics, by name and labels.
 type meter map[string]float64
 
 func readMeter(ctx context.Context, s *etcdtest.Server) (meter, error) {
@@ -46,13 +46,13 @@ func readMeter(ctx context.Context, s *etcdtest.Server) (meter, error) {
 	}
 	for _, name := range []string{received, sent, processCPU, resident, database} {
 		if _, ok := m[name]; !ok {
-			return nil, fmt.Errorf("read metrics of etcd: it has no %s", name)
+			return nil, fmt.Errorf("read metrics of etcd: there is no %s", name)
 		}
 	}
 	return m, nil
 }
 
-// The names of what is used.
+// The names of the metrics in use.
 const (
 	received   = "etcd_network_client_grpc_received_bytes_total"
 	sent       = "etcd_network_client_grpc_sent_bytes_total"
@@ -77,19 +77,19 @@ func (m meter) times(n float64) meter {
 	return m
 }
 
-// ofMethod takes a counter apart that etcd has for each remote procedure.
+// ofMethod matches a counter that etcd has for each remote procedure.
 var ofMethod = regexp.MustCompile(`^grpc_server_(started|msg_received)_total\{grpc_method="(\w+)",grpc_service="etcdserverpb\.\w+",`)
 
-// keepAlive is the procedure that hosts call for as long as they wait.
+// keepAlive is the procedure that hosts call as long as they wait.
 const keepAlive = "LeaseKeepAlive"
 
-// requests returns how often each remote procedure was called, and how many
-// messages clients have sent in all those calls; keep-alives are counted apart.
+// requests returns how often each remote procedure was called, and how many messages clients sent in all these
+// calls. Keep-alives are counted separately.
 func (m meter) requests() (calls map[string]float64, messages, keepAlives float64) {
 	calls = map[string]float64{}
 	for name, n := range m {
 		counter := ofMethod.FindStringSubmatch(name)
-		n = math.Round(n) // what times has made of it
+		n = math.Round(n) // times may have made a fraction of it
 		switch {
 		case counter == nil || n == 0:
 		case counter[2] == keepAlive && counter[1] == "started":

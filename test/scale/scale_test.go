@@ -30,11 +30,11 @@ func TestEveryHostOfAFleetRebootsInTurn(t *testing.T) {
 			if want := min(c.hosts, c.max); f.atOnce != want {
 				t.Errorf("%d slots were held at once, want %d", f.atOnce, want)
 			}
-			if r := f.requests(); r < 3 || r > maxRequests { // look up, take, give back: there is no less
+			if r := f.requests(); r < 3 || r > maxRequests { // at least to look up, take and release
 				t.Errorf("a reboot makes %.1f requests, %v; want at most %d", r, f.calls, maxRequests)
 			}
 			if f.calls["Put"] != 0 {
-				t.Errorf("%v puts are counted: only the floor puts", f.calls["Put"])
+				t.Errorf("%v puts are counted, but only the floor puts", f.calls["Put"])
 			}
 			if want := c.hosts - min(c.hosts, c.max); len(f.handovers) != want || len(f.floors) != c.hosts {
 				t.Errorf("%d hand-overs and %d floors, want %d and %d", len(f.handovers), len(f.floors), want, c.hosts)
@@ -43,7 +43,7 @@ func TestEveryHostOfAFleetRebootsInTurn(t *testing.T) {
 	}
 }
 
-// transaction makes the events of one.
+// transaction returns the events of one transaction.
 func transaction(events ...*clientv3.Event) []*clientv3.Event { return events }
 
 func enters(id string, revision int64) *clientv3.Event {
@@ -63,7 +63,7 @@ func held(max int, ids ...string) *clientv3.Event {
 	return &clientv3.Event{Type: clientv3.EventTypePut, Kv: &mvccpb.KeyValue{Key: []byte(semaphore), Value: []byte(doc)}}
 }
 
-func TestTheHistoryShowsWhatWentWrong(t *testing.T) {
+func TestHistoryShowsEachViolation(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		hosts   int
@@ -144,7 +144,7 @@ func TestFiguresThatMissTheirTargetAreMarked(t *testing.T) {
 	}
 }
 
-func TestWrongUsageSaysWhatWouldBeRight(t *testing.T) {
+func TestWrongUsageNamesTheRightOne(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		want string

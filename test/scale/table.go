@@ -18,14 +18,14 @@ const (
 	ratioHosts  = 1000
 )
 
-// row is one figure, for every number of hosts, and what it should be.
+// row is one figure, for every number of hosts, with its target.
 type row struct {
 	name   string
 	cells  []string
 	target string
 }
 
-// table shows the figures, a column for every number of hosts.
+// table shows the figures, one column for each number of hosts.
 func table(all []figures, markdown bool) string {
 	rows := []row{{name: "hosts", target: "target"}}
 	for _, f := range all {
@@ -69,7 +69,7 @@ func table(all []figures, markdown bool) string {
 	add("processor of etcd while all wait, %", "", func(f figures) string { return fmt.Sprintf("%.1f", f.busy*100) })
 	add("etcd's memory while all wait, MB", "", func(f figures) string { return megabytes(f.waiting.resident) })
 	add("etcd's memory, peak MB", "", func(f figures) string { return megabytes(f.ended.peak) })
-	add("etcd's database in the end, MB", "", func(f figures) string { return megabytes(f.ended.database) })
+	add("etcd's database at the end, MB", "", func(f figures) string { return megabytes(f.ended.database) })
 	add("all in the queue after, s", "", func(f figures) string { return seconds(f.filled) })
 	add("whole rollout, s", "", func(f figures) string { return seconds(f.rollout) })
 	if markdown {
@@ -78,7 +78,7 @@ func table(all []figures, markdown bool) string {
 	return asText(rows)
 }
 
-// requests is how many calls a reboot makes, keep-alives aside.
+// requests returns the number of calls for a reboot, without keep-alives.
 func (f figures) requests() float64 {
 	sum := 0.0
 	for _, n := range f.calls {
@@ -87,7 +87,7 @@ func (f figures) requests() float64 {
 	return sum / float64(f.hosts)
 }
 
-// methods are the names of the calls that occur, in order.
+// methods returns the names of the calls that occur, in order.
 func methods(all []figures) []string {
 	names := map[string]bool{}
 	for _, f := range all {
@@ -105,8 +105,7 @@ func mark(figure string, good bool) string {
 	return figure + " (missed)"
 }
 
-// quantile returns the least value that a share q of the values does not exceed;
-// 0 where there are none.
+// quantile returns the least value that is not exceeded by a share q of the values, or 0 if there are none.
 func quantile(values []time.Duration, q float64) time.Duration {
 	if len(values) == 0 {
 		return 0
