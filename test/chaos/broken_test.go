@@ -14,8 +14,8 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// Each of these stores makes the real lock behave as if it had a bug that the lock's protocol exists to
-// avoid. The harness has to find each, or it shows nothing when it finds none.
+// Each of these stores makes the real lock behave as if it had a bug that the lock's protocol prevents. The harness has
+// to find each of them; otherwise a run without findings would show nothing.
 
 func TestBugIsFound(t *testing.T) {
 	t.Parallel()
@@ -30,18 +30,18 @@ func TestBugIsFound(t *testing.T) {
 		patience time.Duration
 	}{
 		{"writing without comparing the revision", comparesNothing, history, normal},
-		{"trying a write again blindly", triesAgainBlindly, history, normal},
-		{"taking a time-out for a no", takesTimeoutForNo, history, normal},
+		{"repeating a write blindly", repeatsBlindly, history, normal},
+		{"taking a time-out for a refusal", takesTimeoutForRefusal, history, normal},
 		{"taking a time-out for a conflict", takesTimeoutForConflict, history, normal},
 		{"not comparing whether there is a pause", overlooksPauses, revisions, normal},
-		{"overlooking who was in the queue before", jumpsTheQueue, revisions, normal},
+		{"overlooking earlier hosts in the queue", jumpsTheQueue, revisions, normal},
 		{"leaving the lease of a pause behind", keepsLeases, liveness, normal},
-		{"not writing what tells a renamed host from another one", forgetsFacts, revisions, normal},
-		{"watching without hearing", deaf, liveness, short},
+		{"not writing what identifies a renamed host", forgetsFacts, revisions, normal},
+		{"watching without receiving changes", deaf, liveness, short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			for range 5 { // in case that something else is found first, which is the bug's doing, too
+			for range 5 { // another consequence of the bug may be found first
 				c := config(t)
 				c.Patience, c.Ops, c.WindowOps, c.Duration = test.patience, 20_000, 1000, time.Minute
 				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces(s)) }
@@ -52,7 +52,7 @@ func TestBugIsFound(t *testing.T) {
 					return
 				}
 			}
-			t.Error("the harness has not found the bug, or not as it should")
+			t.Error("the harness has not found the bug in the expected way")
 		})
 	}
 }
@@ -85,8 +85,8 @@ func comparesNothing(s lock.Store) lock.Store {
 	})
 }
 
-// triesAgainBlindly sends an unanswered transaction once more, as if nothing could have changed since.
-func triesAgainBlindly(s lock.Store) lock.Store {
+// repeatsBlindly sends an unanswered transaction again, as if nothing could have changed since.
+func repeatsBlindly(s lock.Store) lock.Store {
 	return afterCommit(s, func(c *storetest.Call) {
 		conds := slices.Clone(c.Conds)
 		for unanswered(c.Err) && c.Ctx.Err() == nil {
@@ -106,7 +106,7 @@ func triesAgainBlindly(s lock.Store) lock.Store {
 	})
 }
 
-func takesTimeoutForNo(s lock.Store) lock.Store {
+func takesTimeoutForRefusal(s lock.Store) lock.Store {
 	return afterCommit(s, func(c *storetest.Call) {
 		if unanswered(c.Err) {
 			c.Err = fmt.Errorf("%w: %w", lock.ErrRefused, c.Err)
@@ -114,7 +114,7 @@ func takesTimeoutForNo(s lock.Store) lock.Store {
 	})
 }
 
-// takesTimeoutForConflict lets the lock decide again on what is there, as if another client had written it.
+// takesTimeoutForConflict makes the lock decide again from the present state, as if another client had changed it.
 func takesTimeoutForConflict(s lock.Store) lock.Store {
 	return afterCommit(s, func(c *storetest.Call) {
 		if !unanswered(c.Err) {
@@ -139,7 +139,7 @@ func overlooksPauses(s lock.Store) lock.Store {
 	})
 }
 
-// jumpsTheQueue finds nobody in the queue, nor in its index.
+// jumpsTheQueue finds an empty queue, and an empty index of it.
 func jumpsTheQueue(s lock.Store) lock.Store {
 	return &storetest.Hooked{Store: s, Before: func(c *storetest.Call) error {
 		c.Reads = slices.DeleteFunc(slices.Clone(c.Reads), func(r lock.Read) bool {
@@ -175,7 +175,7 @@ func forgetsFacts(s lock.Store) lock.Store {
 			var r lock.Record
 			if strings.Contains(op.Key, "/holders/") && !op.Delete && json.Unmarshal(op.Value, &r) == nil {
 				r.Hardware, r.Token = "", ""
-				c.Ops[i].Value, _ = json.Marshal(r) // it was read from JSON
+				c.Ops[i].Value, _ = json.Marshal(r) // cannot fail: it was read from JSON
 			}
 		}
 		return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// config is that of a short run.
+// config returns the configuration of a short run.
 func config(t *testing.T) Config {
 	t.Helper()
 	return Config{
@@ -22,7 +22,7 @@ func config(t *testing.T) Config {
 	}
 }
 
-// shortPlaces makes a place in the queue end sooner after its host, which keeps it alive every 20 seconds.
+// shortPlaces gives queue entries, which hosts keep alive every 20 seconds, a shorter lease.
 func shortPlaces(s lock.Store) lock.Store {
 	return before(s, storetest.Grant, func(c *storetest.Call) error {
 		if c.TTL < long {
@@ -32,11 +32,11 @@ func shortPlaces(s lock.Store) lock.Store {
 	})
 }
 
-// The run is a short one unless make chaos says otherwise.
+// The run is short unless make chaos asks for more.
 func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	t.Parallel()
 	c := config(t)
-	c.Dump = os.TempDir() // to be looked at
+	c.Dump = os.TempDir() // which outlives the test
 	want := 1000          // operations, however slow the machine is
 	if s := os.Getenv("CHAOS_OPS"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -56,10 +56,10 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	realpart.Must(t, err)
 	t.Log(report)
 	if report.wrong() {
-		t.Error("what is wrong is above")
+		t.Error("the report above has violations")
 	}
 	if report.Elections == 0 || report.Unknown == 0 {
-		t.Error("the clients met no faults: nothing is shown by this run")
+		t.Error("the clients met no faults, so this run shows nothing")
 	}
 	if report.Ops < want && !report.wrong() {
 		t.Errorf("there were %d operations in %v, want %d", report.Ops, report.Elapsed, want)

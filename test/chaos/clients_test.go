@@ -19,15 +19,15 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// client is what all kinds of clients share. It is for one goroutine.
+// client is the common part of all kinds of clients. It is for one goroutine.
 type client struct {
 	run    *run
-	number int // of all clients, from 1
+	number int // among all clients, from 1
 	group  int
 	id     int // within the group, the bit of a state
 	rng    *rand.Rand
 
-	open []*op // of unknown outcome, until the next that gets through
+	open []*op // of unknown outcome, until the next call that gets through
 }
 
 // lockClient is a client with the real lock on a real connection: one process.
@@ -39,27 +39,27 @@ type lockClient struct {
 	tap   *tap
 	lock  *lock.Lock
 	boot  int
-	// tokens are on the disk of the host.
+	// tokens are those on the disk of the host.
 	tokens []string
 	// undecided means that the Lock remembers a transaction of unknown outcome.
 	undecided bool
-	waitsFor  atomic.Pointer[string] // as it was last told, of a wait that has ended perhaps
+	waitsFor  atomic.Pointer[string] // the last status of a wait, which may have ended
 }
 
 func (c *client) name() string { return idName(c.id) }
 
 func idName(id int) string { return fmt.Sprintf("host-%02d", id) }
 
-// idBit is the client with a name; an error for one that nobody has.
+// idBit returns the client with a name, or an error if there is none.
 func idBit(name string) (int, error) {
 	var id int
 	if _, err := fmt.Sscanf(name, "host-%02d", &id); err != nil || idName(id) != name || id > 63 {
-		return 0, fmt.Errorf("%q is nobody's id", name)
+		return 0, fmt.Errorf("no client has the id %q", name)
 	}
 	return id, nil
 }
 
-// look turns a semaphore into what the model knows.
+// look converts a semaphore to a document of the model.
 func (r *run) look(s lock.Semaphore) *document {
 	d := &document{max: s.Max}
 	for _, h := range s.Holders {
@@ -73,7 +73,7 @@ func (r *run) look(s lock.Semaphore) *document {
 	return d
 }
 
-// start is a new process: another boot, a new connection, and a Lock that remembers nothing.
+// start starts a new process: another boot, a new connection, and a Lock that remembers nothing.
 func (c *lockClient) start(ctx context.Context) {
 	c.boot++
 	c.store = etcd.New(etcd.Config{Endpoints: strings.Join(c.endpoints, ",")})
@@ -81,19 +81,19 @@ func (c *lockClient) start(ctx context.Context) {
 	c.tap = &tap{Store: c.run.Break(c.store), life: life, kill: kill}
 	var err error
 	if c.lock, err = lock.New(c.tap, groupName(c.group), 1); err != nil {
-		panic(err) // the name is one that is allowed
+		panic(err) // the name is valid
 	}
-	c.open, c.undecided = nil, false // nobody is left who could find out
+	c.open, c.undecided = nil, false // only the old process could find out
 }
 
-// die ends the process: its connection is cut, whatever is under way.
+// die ends the process and cuts its connection, whatever is under way.
 func (c *lockClient) die() {
 	c.tap.kill()
-	_ = c.store.Close() // says only that it was closed
+	_ = c.store.Close() // its error only reports that it was closed
 }
 
-// record is of a host of which the hardware is known, the disk, or both, and which has another name after
-// every second crash.
+// record returns a record of a host whose hardware, disk, or both are known, and whose name changes with every
+// second crash.
 func (c *lockClient) record(by kind) lock.Record {
 	r := lock.Record{Hostname: fmt.Sprintf("%s-%d.example.com", c.name(), c.boot/2), BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by), Owner: c.name()}
 	if c.id%3 != 0 {
@@ -106,7 +106,7 @@ func (c *lockClient) record(by kind) lock.Record {
 	return r
 }
 
-// do makes a call and writes it into the history. One in a few has very little time.
+// do makes a call and records it in the history. One call in twenty has very little time.
 func (c *lockClient) do(in input, call func(context.Context) (output, error)) output {
 	limit := callTimeout
 	if c.rng.IntN(20) == 0 {
@@ -148,17 +148,17 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 	default:
 		out.result = failed
 	}
-	// Each transaction without an answer may have happened, and been undone by an operator, before
-	// another one got the answer.
+	// Each unanswered transaction may have happened, and may have been undone by an operator, before a later one was
+	// answered.
 	tries := c.run.history.again(o, unanswered)
 	c.run.history.end(o, out, err)
 	c.run.count(in, out)
 	switch {
-	case in.kind.pauses(), in.kind == overview: // where they stay open
+	case in.kind.pauses(), in.kind == overview: // they close nothing
 	case out.result != unknown:
 		c.run.history.close(append(c.open, tries...))
 		c.open = nil
-		if in.kind != holder { // which only reads, and leaves it to the next to remember
+		if in.kind != holder { // which only reads, and so decides nothing
 			c.undecided = false
 		}
 	case !in.kind.reads():
@@ -181,8 +181,8 @@ func (c *lockClient) tryAcquire() output {
 func (c *lockClient) queue(limit time.Duration) output {
 	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
 		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), func(w lock.WaitStatus, err error) {
-			told := fmt.Sprintf("boot %d since %.1f ms: %v, %v", c.boot, float64(c.run.history.now())/1e6, w, err)
-			c.waitsFor.Store(&told)
+			status := fmt.Sprintf("boot %d since %.1f ms: %v, %v", c.boot, float64(c.run.history.now())/1e6, w, err)
+			c.waitsFor.Store(&status)
 		})
 	})
 }
@@ -218,7 +218,7 @@ func (c *lockClient) setMax(n int) output {
 	return c.do(input{kind: setMax, n: n}, func(ctx context.Context) (output, error) {
 		before, after, err := c.lock.SetMax(ctx, n)
 		if err == nil && after.Max != n {
-			c.run.problem("set max to %d, and was shown %d", n, after.Max)
+			c.run.problem("SetMax(%d) returned max %d", n, after.Max)
 		}
 		return output{result: done, seen: c.run.look(before)}, err
 	})
@@ -227,8 +227,8 @@ func (c *lockClient) setMax(n int) output {
 // host is a machine that reboots now and then.
 type host struct {
 	lockClient
-	holding bool        // as far as it knows
-	through atomic.Bool // with its turn at the end of a window
+	holding bool        // as far as the host knows
+	through atomic.Bool // has had its turn at the end of the window
 }
 
 func (h *host) start(ctx context.Context) {
@@ -238,7 +238,7 @@ func (h *host) start(ctx context.Context) {
 	h.holding = false
 }
 
-// learn keeps in mind what a call said about holding.
+// learn updates what the host knows about holding a slot.
 func (h *host) learn(out output, held bool) {
 	switch out.result {
 	case done, already:
@@ -248,7 +248,7 @@ func (h *host) learn(out output, held bool) {
 	}
 }
 
-// act does one thing.
+// act makes one call, or crashes.
 func (h *host) act(ctx context.Context) {
 	if h.rng.IntN(60) == 0 {
 		h.crash(ctx)
@@ -269,7 +269,7 @@ func (h *host) call() {
 	case n < 18:
 		out := h.holder()
 		h.learn(out, out.held)
-	case n < 23: // though it may not hold, or hold already
+	case n < 23: // whether it holds a slot or not
 		h.learn(h.release(h.id), false)
 	case n < 28:
 		h.learn(h.tryAcquire(), true)
@@ -285,12 +285,12 @@ func (h *host) call() {
 	}
 }
 
-// cloned has another host with the id of this one come up, whose disk is a copy from before. It must not
-// find, nor give back, a slot.
+// cloned starts another host with the id of this one, whose disk is an earlier copy. It must neither find nor
+// release a slot.
 func (h *host) cloned() {
 	l, err := lock.New(h.tap, groupName(h.group), 1)
 	if err != nil {
-		panic(err) // the name is one that is allowed
+		panic(err) // the name is valid
 	}
 	r := lock.Record{Hostname: "clone.example.com", BootID: "boot of a clone", Token: "token of a clone"}
 	if h.id%3 != 0 {
@@ -303,30 +303,30 @@ func (h *host) cloned() {
 		h.run.problem("a clone of %s in group %d takes the slot for its own: %+v, %v", h.name(), h.group, found, err)
 	}
 	if err := l.Release(ctx, h.name()); err == nil {
-		h.run.problem("a clone of %s in group %d gave its slot back", h.name(), h.group)
+		h.run.problem("a clone of %s in group %d released its slot", h.name(), h.group)
 	}
 }
 
-// second is another process of this host, such as locksmithctl lock -wait, which waits beside the one that is in the
-// queue, and gives up.
+// second starts another process of this host, such as locksmithctl lock -wait, which waits beside the process in
+// the queue, and gives up.
 func (h *host) second() {
 	store := etcd.New(etcd.Config{Endpoints: strings.Join(h.endpoints, ",")})
 	l, err := lock.New(onlyWaits(h.run.Break(store)), groupName(h.group), 1)
 	if err != nil {
-		panic(err) // the name is one that is allowed
+		panic(err) // the name is valid
 	}
 	r := h.record(queue)
-	r.Owner = "" // one of its own
+	r.Owner = "" // another owner than the first process
 	limit := time.Duration(100+h.rng.IntN(2000)) * time.Millisecond
 	h.run.seconds.Go(func() {
 		defer store.Close()
 		ctx, cancel := context.WithTimeout(h.run.ctx, limit)
 		defer cancel()
-		_ = l.Acquire(ctx, h.name(), r, nil) // it is not to get anything
+		_ = l.Acquire(ctx, h.name(), r, nil) // it cannot get a slot
 	})
 }
 
-// onlyWaits neither takes a slot nor enters the queue. It could take over an entry that is there.
+// onlyWaits neither takes a slot nor enters the queue. It could take over an entry that exists.
 func onlyWaits(s lock.Store) lock.Store {
 	enters := func(c lock.Cond) bool { return strings.Contains(c.Key, "/queue/") && c.ModRevision == 0 }
 	return before(s, storetest.Commit, func(c *storetest.Call) error {
@@ -337,8 +337,7 @@ func onlyWaits(s lock.Store) lock.Store {
 	})
 }
 
-// crash kills the process somewhere in a call, and starts another one, which gives back what it
-// holds.
+// crash kills the process somewhere in a call, and starts another one, which releases the slot that it holds.
 func (h *host) crash(ctx context.Context) {
 	timer := time.AfterFunc(time.Duration(h.rng.IntN(15000))*time.Microsecond, h.die)
 	h.call()
@@ -350,19 +349,19 @@ func (h *host) crash(ctx context.Context) {
 	h.learn(h.release(h.id), false)
 }
 
-// drain waits for a turn, and gives the slot back.
+// drain waits for the host's turn, and releases the slot.
 func (h *host) drain(ctx context.Context) error {
 	defer context.AfterFunc(ctx, h.die)()
 	if !until(ctx, func() output { return h.queue(time.Hour) }, done) {
-		return fmt.Errorf("%s in group %d waits for its turn in vain", h.name(), h.group)
+		return fmt.Errorf("%s in group %d never got its turn", h.name(), h.group)
 	}
 	if !until(ctx, func() output { return h.release(h.id) }, done, notHeld) {
-		return fmt.Errorf("%s in group %d cannot give its slot back", h.name(), h.group)
+		return fmt.Errorf("%s in group %d cannot release its slot", h.name(), h.group)
 	}
 	return nil
 }
 
-// until makes a call again and again; it returns false if ctx ends before one of the results.
+// until repeats a call until it has one of the results. It returns false if ctx ends first.
 func until(ctx context.Context, call func() output, results ...result) bool {
 	for !slices.Contains(results, call().result) {
 		if ctx.Err() != nil {
@@ -372,10 +371,10 @@ func until(ctx context.Context, call func() output, results ...result) bool {
 	return true
 }
 
-// operator is somebody with locksmithctl.
+// operator is an administrator with locksmithctl.
 type operator struct{ lockClient }
 
-// long is how long a long pause lasts: longer than any run, unless somebody ends it.
+// long is the duration of a long pause: longer than any run, unless it is ended.
 const long = time.Hour
 
 func (o *operator) act(ctx context.Context) {
@@ -401,14 +400,14 @@ func (o *operator) stopAndGo(ctx context.Context) {
 		stop, ends, goOn = pauseAll, lapseAll, resumeAll
 	}
 	durations := []time.Duration{0, 0, time.Second, 2 * time.Second, long, long}
-	if stop == pauseAll { // which others may end, and then know more of it
+	if stop == pauseAll { // which other operators may end
 		durations = durations[:4]
 	}
 	d := durations[o.rng.IntN(len(durations))]
 	n := int(o.run.pauses.Add(1))
 	var lapsing []*op
 	stopped := o.pausing(input{kind: stop, n: n}, func(ctx context.Context) (output, error) {
-		if d > 0 && d < long { // it may end at any time from now on: nobody knows when the lease was made
+		if d > 0 && d < long { // it may end at any time from now on, since the time of the grant is unknown
 			lapsing = append(lapsing, o.run.history.call(o.number, input{group: o.group, kind: ends, n: n}))
 		}
 		info := lock.PauseInfo{By: "chaos", Reason: fmt.Sprint(n)}
@@ -422,12 +421,12 @@ func (o *operator) stopAndGo(ctx context.Context) {
 	})
 	pace(ctx, time.Duration(o.rng.IntN(20))*time.Millisecond)
 	if resumed := o.resume(goOn); stopped.result == done && !stopped.undecided && (resumed.result == done || resumed.result == nothing) {
-		o.run.history.close(lapsing) // there is nothing left to end
+		o.run.history.close(lapsing) // no pause is left to end
 	}
 }
 
-// pausing is do for what is about a pause. Where it is not sure which pause is in force, nobody can be
-// blamed for a lease that is left.
+// pausing is do for an operation on a pause. If it is uncertain which pause is in force, a lease that is left is
+// not a violation.
 func (o *operator) pausing(in input, call func(context.Context) (output, error)) output {
 	before := o.tap.unanswered.Load()
 	out := o.do(in, call)
@@ -452,7 +451,7 @@ func (o *operator) resume(which kind) output {
 	})
 }
 
-// mend undoes what keeps hosts from their turn.
+// mend ends whatever keeps hosts from their turn.
 func (o *operator) mend(ctx context.Context) error {
 	n := 1 + o.rng.IntN(2)
 	if until(ctx, func() output { return o.resume(resumeAll) }, done, nothing) &&
@@ -463,14 +462,14 @@ func (o *operator) mend(ctx context.Context) error {
 	return fmt.Errorf("the operator of group %d can neither resume nor set the number of slots", o.group)
 }
 
-// tap is the store of one process. It notes which transactions were not answered, and which leases of
-// long pauses are to be gone once the pauses are.
+// tap is the store of one process. It counts unanswered transactions, and records the leases of long pauses, which
+// must be gone once the pauses are.
 type tap struct {
 	lock.Store
 	life       context.Context
 	kill       context.CancelFunc
 	unanswered atomic.Int64
-	long       []int64 // only of operators, who make one call at a time
+	long       []int64 // used only by operators, which make one call at a time
 }
 
 func (t *tap) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
@@ -486,7 +485,7 @@ func unanswered(err error) bool {
 	return err != nil && !errors.Is(err, lock.ErrRefused) && !errors.Is(err, lock.ErrNoLease)
 }
 
-// counts reports whether the operation changes what the model knows.
+// counts reports whether an operation changes the state of the model.
 func counts(op lock.Op) bool {
 	return strings.HasSuffix(op.Key, "/semaphore") || strings.Contains(op.Key, "/pause")
 }
@@ -499,25 +498,25 @@ func (t *tap) Grant(ctx context.Context, ttl time.Duration) (int64, error) {
 	return lease, err
 }
 
-// Revoke ends with the process. (The contexts of all other calls do anyway.)
+// Revoke ends with the process. (The contexts of all other calls do so anyway.)
 func (t *tap) Revoke(ctx context.Context, lease int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.life, cancel)()
 	err := t.Store.Revoke(ctx, lease)
-	if err != nil && len(t.long) > 0 { // it runs out by itself
+	if err != nil && len(t.long) > 0 { // the lease expires by itself
 		t.long = slices.DeleteFunc(t.long, func(l int64) bool { return l == lease })
 	}
 	return err
 }
 
-// oldClient is one of another program that knows only the document: it reads, and compares and swaps.
+// oldClient is a client of another program that knows only the document: it reads, and then compares and swaps.
 type oldClient struct {
 	client
 	etcd     *clientv3.Client
 	key      string
 	holding  bool
-	compared int64 // by the transaction of unknown outcome; only with one that is open
+	compared int64 // the revision that the open transactions compare, if there are any
 }
 
 func newOldClient(c client, endpoints []string) (*oldClient, error) {
@@ -528,14 +527,14 @@ func newOldClient(c client, endpoints []string) (*oldClient, error) {
 	return &oldClient{client: c, etcd: etcd, key: semaphoreKey(c.group)}, nil
 }
 
-// oldDocument is all that an old client knows.
+// oldDocument is the document as an old client knows it.
 type oldDocument struct {
 	Semaphore int      `json:"semaphore"`
 	Max       int      `json:"max"`
 	Holders   []string `json:"holders"`
 }
 
-// swap reads the document and writes what change makes of it; nothing where the result is not done.
+// swap reads the document, applies change, and writes it if the result of change is done.
 func (c *oldClient) swap(ctx context.Context, in input, change func(*oldDocument) result) output {
 	in.group, in.old = c.group, true
 	o := c.run.history.call(c.number, in)
@@ -552,8 +551,8 @@ func (c *oldClient) swap(ctx context.Context, in input, change func(*oldDocument
 	if out.result != unknown {
 		return out
 	}
-	// Of those that are open, which all compare the same revision, one can happen at most: a second one
-	// of a kind would say nothing more, and double what the checker has to try.
+	// All open transactions compare the same revision, so at most one of them can happen. A second one of a kind would
+	// add no information, and double the work of the checker.
 	if slices.ContainsFunc(c.open, func(earlier *op) bool { return earlier.in == o.in }) {
 		c.run.history.drop(o)
 	} else {
@@ -636,16 +635,16 @@ func (c *oldClient) act(ctx context.Context) {
 		c.holding = out.result != done && out.result != notHeld
 	} else {
 		out := c.acquire(c.run.ctx)
-		c.holding = out.result != full // nor is it sure where that is unknown
+		c.holding = out.result != full // perhaps, if the outcome is unknown
 	}
 	pace(ctx, time.Duration(c.rng.IntN(10))*time.Millisecond)
 }
 
-// drain gives the slot back, and makes sure that nothing is under way.
+// drain releases the slot, and makes sure that no transaction is under way.
 func (c *oldClient) drain(ctx context.Context) error {
 	for {
 		out := c.release(ctx)
-		if len(c.open) > 0 { // the document has not moved
+		if len(c.open) > 0 { // the document has not changed since
 			c.swap(ctx, input{kind: status}, func(*oldDocument) result { return done })
 			continue
 		}
@@ -653,7 +652,7 @@ func (c *oldClient) drain(ctx context.Context) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("old client %s in group %d cannot give its slot back", c.name(), c.group)
+			return fmt.Errorf("old client %s in group %d cannot release its slot", c.name(), c.group)
 		}
 	}
 }

@@ -18,20 +18,20 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// cluster is three members, with proxies between them, and between them and clients.
+// cluster is three members, with proxies between them, and between them and their clients.
 type cluster struct {
 	members []*member
 	network *network
 	admin   *clientv3.Client // to all members, past the proxies
 
 	faulty atomic.Bool    // calls may meet faults
-	late   sync.WaitGroup // calls that have yet to reach a member
+	late   sync.WaitGroup // calls that have not reached a member yet
 
 	mu     sync.Mutex
 	counts map[string]int // of faults, by name
 }
 
-// member is one of the cluster. Clients use calls or bytes.
+// member is one member of the cluster. Clients connect to calls or bytes.
 type member struct {
 	*etcdtest.Server
 	id    uint64
@@ -39,8 +39,8 @@ type member struct {
 	bytes *etcdtest.Proxy
 }
 
-// startCluster runs a cluster in dir until close. Members are started as if there were no proxies
-// between them, and then told to use them.
+// startCluster runs a cluster in dir until close. Members first start without proxies between them, and are then
+// reconfigured to use them.
 func startCluster(ctx context.Context, dir string) (_ *cluster, err error) {
 	binary, err := etcdtest.Binary(etcdtest.Newest)
 	if err != nil {
@@ -78,7 +78,7 @@ func startCluster(ctx context.Context, dir string) (_ *cluster, err error) {
 	return c, nil
 }
 
-// connect has members reach each other through the network's proxies.
+// connect makes members reach each other through the network's proxies.
 func (c *cluster) connect(ctx context.Context) error {
 	list, err := c.admin.MemberList(ctx)
 	if err != nil {
@@ -103,7 +103,7 @@ func (c *cluster) connect(ctx context.Context) error {
 			}
 		}
 	}
-	for _, m := range c.members { // and not by connections that they have
+	for _, m := range c.members { // so that they do not use their present connections
 		if err := m.Restart(ctx); err != nil {
 			return err
 		}
@@ -123,11 +123,12 @@ func (c *cluster) close() {
 	}
 	c.network.close()
 	if c.admin != nil {
-		_ = c.admin.Close() // says only that its context is cancelled
+		_ = c.admin.Close() // its error only reports that its context is cancelled
 	}
 }
 
-// endpoints are for the nth client: half of them have faults of calls, half of bytes.
+// endpoints returns the endpoints for the nth client: half of the clients get faults of calls, the other half
+// faults of bytes.
 func (c *cluster) endpoints(n int) []string {
 	var endpoints []string
 	for i := range c.members {
@@ -147,14 +148,14 @@ func (c *cluster) count(name string) {
 	c.counts[name]++
 }
 
-// faults returns how many there were, by name.
+// faults returns the number of faults by name.
 func (c *cluster) faults() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.counts)
 }
 
-// disturb has a share of calls meet faults, as long as c.faulty is set.
+// disturb makes a share of the calls meet faults while c.faulty is set.
 func (c *cluster) disturb(rng *rand.Rand) {
 	var mu sync.Mutex
 	roll := func(n int) int {
@@ -197,8 +198,8 @@ func (c *cluster) disturb(rng *rand.Rand) {
 
 func streams(method string) bool { return method == etcdtest.Watch || method == etcdtest.KeepAlive }
 
-// torment has one fault after the other, until ctx ends, and mends each. The error is that of mending. The
-// first one kills the leader, so that even a short run has met something.
+// torment makes one fault after another until ctx ends, and mends each. It returns an error of mending. The first
+// fault kills the leader, so that even a short run meets a fault.
 func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64) error {
 	for first := true; ctx.Err() == nil; first = false {
 		pace(ctx, time.Duration(50+rng.IntN(350))*time.Millisecond)
@@ -225,10 +226,10 @@ func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64
 	return nil
 }
 
-// mendTimeout bounds how long a cluster takes to be healthy again on a busy machine.
+// mendTimeout bounds the time until a cluster is healthy again on a busy machine.
 const mendTimeout = 3 * time.Minute
 
-// harm makes a fault, to the leader or to anyone.
+// harm makes a fault of a kind, to the leader or to any member.
 func (c *cluster) harm(ctx context.Context, rng *rand.Rand, kind int, leader bool, seen func() int64) (name string, mend func(context.Context) error, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mendTimeout)
 	defer cancel()
@@ -294,7 +295,7 @@ func (c *cluster) leader(ctx context.Context) uint64 {
 	return status.Leader
 }
 
-// status returns what a member knows about itself and the cluster; nil if none answers.
+// status returns a member's status of itself and of the cluster, or nil if no member answers.
 func (c *cluster) status(ctx context.Context) *clientv3.StatusResponse {
 	for _, m := range c.members {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -307,7 +308,7 @@ func (c *cluster) status(ctx context.Context) *clientv3.StatusResponse {
 	return nil
 }
 
-// settle waits until every member is healthy and nothing that clients have sent is held back.
+// settle waits until every member is healthy, and no call of a client is held back.
 func (c *cluster) settle(ctx context.Context) error {
 	for _, m := range c.members {
 		if err := m.WaitHealthy(ctx); err != nil {

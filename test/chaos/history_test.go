@@ -12,13 +12,13 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// op is one operation of one client. ret is 0 as long as its effect may be yet to come.
+// op is one operation of one client. Its ret is 0 as long as it may still take effect.
 type op struct {
 	client    int
 	in        input
 	out       output
 	call, ret int64 // nanoseconds since the history began
-	carried   bool  // into this window, from the one before
+	carried   bool  // over from the window before
 	err       error
 }
 
@@ -30,7 +30,7 @@ func (o *op) String() string {
 	return s
 }
 
-// history is what the clients of all groups did in one window. It is safe for concurrent use.
+// history has the operations of the clients of all groups in one window. It is safe for concurrent use.
 type history struct {
 	start time.Time
 
@@ -52,7 +52,7 @@ func (h *history) call(client int, in input) *op {
 	return o
 }
 
-// end is what the caller was told. One that is unknown stays open.
+// end records the answer of an operation. An operation of unknown outcome stays open.
 func (h *history) end(o *op, out output, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -62,7 +62,7 @@ func (h *history) end(o *op, out output, err error) {
 	}
 }
 
-// again adds operations of unknown outcome like o, that began with it.
+// again adds n operations of unknown outcome like o, which began with it.
 func (h *history) again(o *op, n int) (added []*op) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -73,14 +73,14 @@ func (h *history) again(o *op, n int) (added []*op) {
 	return added
 }
 
-// drop forgets an operation.
+// drop removes an operation.
 func (h *history) drop(o *op) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = slices.DeleteFunc(h.ops, func(other *op) bool { return other == o })
 }
 
-// close says that operations of unknown outcome have no effect from now on.
+// close ends operations of unknown outcome: from now on they have no effect.
 func (h *history) close(ops []*op) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -89,7 +89,7 @@ func (h *history) close(ops []*op) {
 	}
 }
 
-// cut ends the window, and takes it out. The next one begins in the states of the groups.
+// cut ends the window and returns its operations. The next window begins in the given states of the groups.
 func (h *history) cut(next []state) []*op {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,7 +110,7 @@ func (h *history) cut(next []state) []*op {
 	return window
 }
 
-// settle closes everything that is open, except what is about pauses.
+// settle closes every open operation, except those about pauses.
 func (h *history) settle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,8 +124,8 @@ func (h *history) settle() {
 // patience is how long the checker may take for one group of one window.
 const patience = 30 * time.Second
 
-// errUndecided says that nothing is known.
-var errUndecided = errors.New("it could not be found out in time whether there is a linearization")
+// errUndecided means that the checker ran out of time.
+var errUndecided = errors.New("the search for a linearization ran out of time")
 
 // check looks for a linearization of each group in a window.
 func check(window []*op, groups int) error {
@@ -152,7 +152,7 @@ func check(window []*op, groups int) error {
 	return nil
 }
 
-// stuck shows where the longest linearization ends, and what could not come next.
+// stuck shows the end of the longest linearization, and the operations that could not come next.
 func stuck(all []*op, info porcupine.LinearizationInfo) string {
 	var order []*op
 	for _, partition := range info.PartialLinearizationsOperations() {

@@ -8,7 +8,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// state is what the model of one group knows.
+// state is the state of one group in the model.
 type state struct {
 	max     int
 	holders uint64 // a bit for each client
@@ -23,7 +23,7 @@ func (s state) paused() bool      { return s.pause != 0 || s.all != 0 }
 func (s state) with(id int) state    { s.holders |= 1 << id; return s }
 func (s state) without(id int) state { s.holders &^= 1 << id; return s }
 
-// document is as much of a state as a client is shown.
+// document is the part of a state that a client is shown.
 type document struct {
 	max     int
 	holders uint64
@@ -36,7 +36,7 @@ func (s state) shows(d *document) bool {
 type kind string
 
 const (
-	begin     kind = "begin"   // of a window, in a state that is known
+	begin     kind = "begin"   // of a window, in a known state
 	acquire   kind = "acquire" // at once or not at all
 	queue     kind = "queue"   // wait for a slot
 	release   kind = "release"
@@ -45,7 +45,7 @@ const (
 	resume    kind = "resume"
 	pauseAll  kind = "pause-all"
 	resumeAll kind = "resume-all"
-	lapse     kind = "lapse" // of a pause that ends by itself
+	lapse     kind = "lapse" // the end of a pause by itself
 	lapseAll  kind = "lapse-all"
 	status    kind = "status"
 	overview  kind = "overview"
@@ -55,7 +55,7 @@ const (
 // reads reports whether the operation never changes anything.
 func (k kind) reads() bool { return k == status || k == overview || k == holder }
 
-// pauses reports whether the operation is about a pause, for which the Lock remembers nothing.
+// pauses reports whether the operation is about a pause, of which the Lock remembers nothing.
 func (k kind) pauses() bool {
 	switch k {
 	case pause, resume, pauseAll, resumeAll, lapse, lapseAll:
@@ -64,13 +64,13 @@ func (k kind) pauses() bool {
 	return false
 }
 
-// everywhere reports whether the operation is one on every group.
+// everywhere reports whether the operation applies to every group.
 func (k kind) everywhere() bool { return k == pauseAll || k == resumeAll || k == lapseAll }
 
 type input struct {
 	group int
 	kind  kind
-	id    int  // whose slot
+	id    int  // of the slot
 	n     int  // the number of slots, or which pause
 	old   bool // by a client that knows only the document
 	from  state
@@ -84,23 +84,23 @@ const (
 	full    result = "full"
 	paused  result = "paused"
 	notHeld result = "not held"
-	nothing result = "nothing" // there was no pause
+	nothing result = "nothing" // no pause was in force
 	unknown result = "unknown"
-	failed  result = "failed" // an error by which nothing happened
+	failed  result = "failed" // with an error that means that nothing happened
 )
 
 type output struct {
 	result result
-	seen   *document // that came with the answer
-	paused bool      // what an overview said
-	held   bool      // what was said about a holder
-	// undecided means that a transaction of this operation, or of an earlier one by the same Lock, was
-	// not answered. Then what it wants may be true already, by that transaction.
+	seen   *document // in the answer
+	paused bool      // in an overview
+	held   bool      // in an answer about a holder
+	// undecided means that a transaction of this operation, or of an earlier one by the same Lock, got no
+	// answer. That transaction may have done already what the operation is for.
 	undecided bool
 }
 
-// step returns the states in which the group may be after an operation that returned out: none if it
-// could not.
+// step returns the possible states of the group after an operation that returned out: none if the operation cannot
+// have returned that.
 func step(s state, in input, out output) []state {
 	var after state
 	possible := true // to change s into after
@@ -140,7 +140,7 @@ func step(s state, in input, out output) []state {
 		after = s
 	}
 
-	fits := false // the answer, without a change
+	fits := false // whether the answer is right without a change
 	switch out.result {
 	case unknown:
 		if possible && after != s {
@@ -230,7 +230,7 @@ func describe(in input, out output) string {
 	return s
 }
 
-// members writes the ids of a set.
+// members lists the ids of a set.
 func members(set uint64) string {
 	var ids []string
 	for ; set != 0; set &= set - 1 {

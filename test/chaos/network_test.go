@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// network carries the bytes between members, or holds them back where two are split. Members say who
-// they are at the beginning of what they send, in a header of HTTP.
+// network carries the bytes between members, and holds them back between members that are split. A member
+// identifies itself at the beginning of what it sends, in an HTTP header.
 type network struct {
 	wg sync.WaitGroup
 
@@ -25,7 +25,7 @@ func newNetwork() *network {
 	return &network{conns: map[net.Conn]bool{}, cut: map[[2]uint64]bool{}, changed: make(chan struct{}), closed: make(chan struct{})}
 }
 
-// proxy listens for what others send to a member, and returns the address.
+// proxy listens for connections of other members to a member, and returns its address.
 func (n *network) proxy(id uint64, target string) (string, error) {
 	host, _, err := net.SplitHostPort(target)
 	if err != nil {
@@ -50,10 +50,10 @@ func (n *network) proxy(id uint64, target string) (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// split holds back all that goes between two members, either way.
+// split holds back all bytes between two members, in both directions.
 func (n *network) split(a, b uint64) { n.change(func() { n.cut[pair(a, b)] = true }) }
 
-// heal lets everything pass.
+// heal ends every split.
 func (n *network) heal() { n.change(func() { clear(n.cut) }) }
 
 func (n *network) change(change func()) {
@@ -79,7 +79,7 @@ func (n *network) close() {
 	n.wg.Wait()
 }
 
-// keep has close close conn; done closes it.
+// keep registers conn, so that close closes it; done closes and removes it.
 func (n *network) keep(conn net.Conn) (done func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -107,7 +107,7 @@ func (n *network) carry(from net.Conn, to uint64, target string) {
 	}
 	server, err := net.Dial("tcp", target)
 	if err != nil {
-		return // as if it had been refused
+		return // as if the connection had been refused
 	}
 	defer n.keep(server)()
 	if _, err := server.Write(head); err != nil {
@@ -136,7 +136,7 @@ func (n *network) move(to, from net.Conn, link [2]uint64) {
 	}
 }
 
-// await returns once two members are not split; false if the network is closed first.
+// await returns true once two members are not split, or false if the network is closed first.
 func (n *network) await(link [2]uint64) bool {
 	for {
 		n.mu.Lock()
@@ -153,8 +153,8 @@ func (n *network) await(link [2]uint64) bool {
 	}
 }
 
-// introduction reads the first header, and returns it with the id of the member that sent it; 0 if it
-// does not say, as in requests that are not about consensus.
+// introduction reads the first header, and returns it with the id of the member that sent it; the id is 0 if there
+// is none, as in requests that are not about consensus.
 func introduction(conn net.Conn) (head []byte, sender uint64) {
 	const name, most = "\r\nX-Server-From: ", 16 << 10
 	buf := make([]byte, 4<<10)

@@ -19,49 +19,49 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// Config says what to run.
+// Config is the configuration of a run.
 type Config struct {
 	Seed uint64
 	Dir  string // an existing folder for the cluster's data
 	Dump string // an existing folder for histories that are wrong
-	// The run ends after that many operations, or after Duration if that is not 0 and comes first; it
-	// finishes the window that it is in.
+	// The run ends after Ops operations, or earlier after Duration if that is not 0. It finishes the window
+	// that it is in.
 	Ops      int
 	Duration time.Duration
-	// WindowOps is how many operations a window has, about.
+	// WindowOps is the approximate number of operations of a window.
 	WindowOps int
 	// Groups is the number of locks; each has its own clients.
 	Groups int
-	// Hosts and Old are the number of hosts, and of clients that know only the document, of a group,
-	// which has one operator more. A group has 60 clients at most.
+	// Hosts and Old are the numbers of hosts and of old clients in a group, which also has one operator. A
+	// group has at most 60 clients.
 	Hosts, Old int
-	// Patience is how long after the faults have ended everybody must have had a turn.
+	// Patience is the time after the end of the faults within which every host must get its turn.
 	Patience time.Duration
-	// Leases has the run wait at its end until every lease has run out, a minute or more.
+	// Leases makes the run wait at its end until every lease has expired, a minute or more.
 	Leases bool
-	// Break returns what hosts and operators get in the place of the store; nil leaves it as it is.
+	// Break, if not nil, returns a replacement for the store of hosts and operators.
 	Break func(lock.Store) lock.Store
 	// Logf reports progress.
 	Logf func(format string, args ...any)
 }
 
-// Report is what has happened.
+// Report is the result of a run.
 type Report struct {
 	Ops       int // operations that are part of the history
-	Unknown   int // of these, with an outcome that was unknown to the caller
+	Unknown   int // of these, with an outcome unknown to the caller
 	Outcomes  map[string]int
 	Faults    map[string]int
-	Elections uint64 // terms of consensus that were begun
+	Elections uint64 // new terms of consensus
 	Windows   int
 	Elapsed   time.Duration
-	Checking  time.Duration // of that, for the linearization
-	// What was found wrong: by the history, by the revisions, and by waiting in vain. A run ends with
-	// the first window in which there is any.
+	Checking  time.Duration // of Elapsed, for the linearization
+	// Violations found in the history, in the revisions, and in hosts that never got their turn. A run ends
+	// with the first window that has any.
 	History, Revisions, Liveness []string
 	Undecided                    []string // histories that took too long to check
 }
 
-// String is for people.
+// String returns the report as text.
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d operations, %d of unknown outcome, in %d windows in %v; %d elections\n", r.Ops, r.Unknown, r.Windows, r.Elapsed.Round(time.Second), r.Elections)
@@ -93,12 +93,12 @@ type run struct {
 	cluster *cluster
 	history *history
 	witness *witness
-	pauses  atomic.Int64 // so far
+	pauses  atomic.Int64 // number so far
 
 	hosts     []*host
 	old       []*oldClient
 	operators []*operator
-	seconds   sync.WaitGroup // processes beside those of hosts
+	seconds   sync.WaitGroup // second processes of hosts
 
 	mu       sync.Mutex
 	window   int // operations in it
@@ -106,7 +106,7 @@ type run struct {
 	problems []string
 }
 
-// Run runs a cluster and its clients. An error is one of the harness, not of what it looks at.
+// Run runs a cluster and its clients. It returns an error of the harness, not of the lock.
 func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if config.Break == nil {
 		config.Break = func(s lock.Store) lock.Store { return s }
@@ -197,11 +197,11 @@ func (r *run) endClients() {
 		o.die()
 	}
 	for _, o := range r.old {
-		_ = o.etcd.Close() // says only that its context is cancelled
+		_ = o.etcd.Close() // its error only reports that its context is cancelled
 	}
 }
 
-// oneWindow has all clients work under faults, ends these, and looks what became of everything.
+// oneWindow lets all clients work under faults, ends the faults, and checks the result.
 func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	r.mu.Lock()
 	r.window = 0
@@ -210,7 +210,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	defer stop()
 	draining, giveUp := context.WithCancel(r.ctx)
 	defer giveUp()
-	mended := make(chan struct{}) // closed once all faults are
+	mended := make(chan struct{}) // closed once all faults are mended mended
 
 	var clients, faults sync.WaitGroup
 	var mu sync.Mutex
@@ -228,7 +228,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 			}
 		}
 	}
-	for _, h := range r.hosts { // they wait for their turn while there still are faults
+	for _, h := range r.hosts { // they wait for their turn while faults still happen
 		clients.Go(func() {
 			h.through.Store(false)
 			work(h.act)
@@ -292,7 +292,7 @@ func (r *run) judge(report *Report) error {
 		}
 		states = append(states, state{max: s.seen.max, holders: s.seen.holders})
 		if s.seen.holders != 0 && len(report.Liveness) == 0 {
-			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d still has the holders %s, though all slots were given back", g, members(s.seen.holders)))
+			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d still has the holders %s, though all slots were released", g, members(s.seen.holders)))
 		}
 	}
 	left, err := r.leftLeases(ctx)
@@ -313,7 +313,7 @@ func (r *run) judge(report *Report) error {
 	report.Windows++
 	for _, o := range window {
 		if o.carried || o.in.kind == begin || o.err == nil && o.out.result == unknown && !o.in.old {
-			continue // nobody was told of it
+			continue // it has no answer
 		}
 		if report.Ops++; o.out.result == unknown {
 			report.Unknown++
@@ -336,13 +336,13 @@ func (r *run) judge(report *Report) error {
 	report.Revisions = append(report.Revisions, r.problems...)
 	r.mu.Unlock()
 	if report.wrong() {
-		r.Logf("all of it is in %s", r.dump(window))
+		r.Logf("the whole window is in %s", r.dump(window))
 	}
 	r.witness.forget()
 	return nil
 }
 
-// dump writes a window, and the documents that there were in it, into a file, and returns its name.
+// dump writes a window and its documents to a file, and returns the name of the file.
 func (r *run) dump(window []*op) string {
 	file, err := os.CreateTemp(r.Dump, "chaos-*.txt")
 	if err != nil {
@@ -361,7 +361,7 @@ func (r *run) dump(window []*op) string {
 	return file.Name()
 }
 
-// newest is the revision of the last change of a key that exists.
+// newest returns the revision of the last change of an existing key.
 func (r *run) newest(ctx context.Context) (int64, error) {
 	got, err := r.cluster.admin.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(),
 		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(1))
@@ -371,7 +371,7 @@ func (r *run) newest(ctx context.Context) (int64, error) {
 	return got.Kvs[0].ModRevision, nil
 }
 
-// leftLeases returns those leases of long pauses that are still there, though the pauses are not.
+// leftLeases returns the leases of long pauses that still exist, although the pauses do not.
 func (r *run) leftLeases(ctx context.Context) (left []clientv3.LeaseID, err error) {
 	all, err := r.cluster.admin.Leases(ctx)
 	if err != nil {
@@ -388,10 +388,10 @@ func (r *run) leftLeases(ctx context.Context) (left []clientv3.LeaseID, err erro
 	return left, nil
 }
 
-// noLeases waits until all leases have run out, except those that were made for a long pause but are not
-// known to anybody, or could not be revoked.
+// noLeases waits until all leases have expired, except those of long pauses that no client knows of or that could not
+// be revoked.
 func (r *run) noLeases(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // the lease of a place, and as much again
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // the lease of a queue entry, and as much again
 	defer cancel()
 	for {
 		left, err := r.shortLeases(ctx)
@@ -400,12 +400,12 @@ func (r *run) noLeases(ctx context.Context) error {
 		}
 		pace(ctx, time.Second)
 		if ctx.Err() != nil {
-			return fmt.Errorf("there are leases left: %x (%v)", left, err)
+			return fmt.Errorf("leases are left: %x (%v)", left, err)
 		}
 	}
 }
 
-// shortLeases returns the leases that are there, except those of long pauses.
+// shortLeases returns the existing leases, except those of long pauses.
 func (r *run) shortLeases(ctx context.Context) (left []clientv3.LeaseID, err error) {
 	all, err := r.cluster.admin.Leases(ctx)
 	if err != nil {
@@ -437,10 +437,10 @@ func (r *run) count(in input, out output) {
 	r.outcomes[string(in.kind)+" "+string(out.result)]++
 }
 
-// maxProblems is how many are worth reading.
+// maxProblems is how many problems are worth reading.
 const maxProblems = 20
 
-// problem says that something is not as it must be.
+// problem records a violation.
 func (r *run) problem(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -449,14 +449,14 @@ func (r *run) problem(format string, args ...any) {
 	}
 }
 
-// prefix begins every key. The keys are those of the contract.
+// prefix begins every key. The keys are those of docs/compatibility.md.
 const prefix = "coreos.com/updateengine/rebootlock/"
 
 func groupName(g int) string    { return fmt.Sprintf("chaos-%d", g) }
 func groupPrefix(g int) string  { return prefix + "groups/" + groupName(g) + "/" }
 func semaphoreKey(g int) string { return groupPrefix(g) + "semaphore" }
 
-// split returns what is after the prefix of a key, and the group that it belongs to, or -1.
+// split returns the group of a key, or -1, and the rest of the key after the prefix.
 func (r *run) split(key string) (g int, rest string) {
 	for g := range r.Groups {
 		if rest, ok := strings.CutPrefix(key, groupPrefix(g)); ok {

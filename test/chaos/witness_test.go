@@ -21,7 +21,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// witness sees every revision of every key, past all proxies and clients, and judges each.
+// witness sees every revision of every key, past all proxies and clients, and checks each.
 type witness struct {
 	run *run
 
@@ -30,18 +30,18 @@ type witness struct {
 	moved    chan struct{} // closed and replaced with every revision
 	groups   []group
 	all      bool     // groups are paused
-	log      []string // of what was seen in this window
+	log      []string // the events of this window
 }
 
-// group is what the keys of one hold.
+// group has the keys of one group.
 type group struct {
-	document *document // nil while there is none
+	document *document // nil before the first one
 	paused   bool
-	queue    map[string]entry // those that have a lease
-	index    map[string]int64 // of the queue: the lease of each key
+	queue    map[string]entry // the entries with a lease
+	index    map[string]int64 // the lease of each key in the index of the queue
 }
 
-// entry is one of the queue.
+// entry is an entry of the queue.
 type entry struct {
 	created, lease int64
 	owner          string
@@ -61,7 +61,7 @@ func (w *witness) seen() int64 {
 	return w.revision
 }
 
-// watch goes on until ctx ends.
+// watch watches all keys until ctx ends.
 func (w *witness) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		limited, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
@@ -81,7 +81,7 @@ func (w *witness) watch(ctx context.Context) {
 	}
 }
 
-// await returns once revision has been seen.
+// await returns once a revision has been seen.
 func (w *witness) await(ctx context.Context, revision int64) error {
 	for {
 		w.mu.Lock()
@@ -98,7 +98,7 @@ func (w *witness) await(ctx context.Context, revision int64) error {
 	}
 }
 
-// judge takes events in, one revision after the other.
+// judge checks events, one revision after another.
 func (w *witness) judge(events []*clientv3.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -115,7 +115,7 @@ func (w *witness) judge(events []*clientv3.Event) {
 	w.moved = make(chan struct{})
 }
 
-// revise takes in one revision, which is one transaction, of one client, or the end of a lease.
+// revise checks one revision, which is one transaction of one client, or the end of a lease.
 func (w *witness) revise(events []*clientv3.Event) {
 	before, all := make([]group, len(w.groups)), w.all
 	for g := range w.groups {
@@ -131,7 +131,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 		case key == "pause-all":
 			w.all = put
 		case g < 0:
-			w.run.problem("revision %d changes %s, which is nobody's", e.Kv.ModRevision, e.Kv.Key)
+			w.run.problem("revision %d changes %s, which belongs to no group", e.Kv.ModRevision, e.Kv.Key)
 		case keyKind == "semaphore":
 			w.groups[g].document = w.read(e.Kv, put)
 		case keyKind == "pause":
@@ -159,11 +159,11 @@ func (w *witness) revise(events []*clientv3.Event) {
 	}
 }
 
-// enters takes in an entry of the queue. Who has one keeps it: no process takes over what is another's.
+// enters records an entry of the queue. Only its owner may change it: no process takes over the entry of another.
 func (w *witness) enters(g int, id string, kv *mvccpb.KeyValue) {
 	var document struct{ Owner string }
 	if err := json.Unmarshal(kv.Value, &document); err != nil || document.Owner == "" {
-		w.run.problem("revision %d makes %s an entry that nobody wrote: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
+		w.run.problem("revision %d makes %s an entry that no client writes: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
 	}
 	if was, ok := w.groups[g].queue[id]; ok && was.owner != document.Owner {
 		w.run.problem("revision %d of group %d: the place of %s, which was that of process %q, is taken over by process %q", kv.ModRevision, g, id, was.owner, document.Owner)
@@ -171,19 +171,19 @@ func (w *witness) enters(g int, id string, kv *mvccpb.KeyValue) {
 	w.groups[g].queue[id] = entry{kv.CreateRevision, kv.Lease, document.Owner}
 }
 
-// orphaned judges the index: a key in it that outlives its entry makes others wait for nobody.
+// orphaned checks the index: a key that outlives its entry makes other hosts wait for nobody.
 func (w *witness) orphaned(revision int64, g int) {
 	for key, lease := range w.groups[g].index {
 		number, id, _ := strings.Cut(key, "/")
 		n, err := strconv.ParseInt(number, 16, 64)
 		if e := w.groups[g].queue[id]; err != nil || e.created != math.MaxInt64-n || e.lease != lease {
 			w.run.problem("revision %d of group %d: the index of the queue has %s with lease %x, but the entry is %+v", revision, g, key, lease, w.groups[g].queue[id])
-			delete(w.groups[g].index, key) // once is enough
+			delete(w.groups[g].index, key) // report it once
 		}
 	}
 }
 
-// read returns what a document says.
+// read returns the document in a key.
 func (w *witness) read(kv *mvccpb.KeyValue, put bool) *document {
 	if !put {
 		w.run.problem("revision %d deletes %s", kv.ModRevision, kv.Key)
@@ -191,22 +191,22 @@ func (w *witness) read(kv *mvccpb.KeyValue, put bool) *document {
 	}
 	s, err := lock.ParseSemaphore(kv.Value)
 	if err != nil || !bytes.Equal(bytes.ReplaceAll(kv.Value, []byte("[]"), []byte("null")), s.Encode()) {
-		w.run.problem("revision %d makes %s what it must not be: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
+		w.run.problem("revision %d makes %s an invalid document: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
 		return nil
 	}
 	return w.run.look(s)
 }
 
-// taken returns how a slot was taken, as its record says.
+// taken returns how a slot was taken, by its record.
 func (w *witness) taken(kv *mvccpb.KeyValue) kind {
 	var record struct{ By kind }
 	if err := json.Unmarshal(kv.Value, &record); err != nil || record.By != acquire && record.By != queue {
-		w.run.problem("revision %d makes %s a record that nobody wrote: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
+		w.run.problem("revision %d makes %s a record that no client writes: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
 	}
 	return record.By
 }
 
-// compare judges how one revision has changed the document of a group.
+// compare checks how one revision has changed the document of a group.
 func (w *witness) compare(revision int64, g int, before group, all bool, took map[string]kind) {
 	now, was := w.groups[g].document, before.document
 	if now == nil {
@@ -235,7 +235,7 @@ func (w *witness) compare(revision int64, g int, before group, all bool, took ma
 		wrong("more holders than slots")
 	}
 	if took[id] == "" {
-		return // by an old client, which knows of nothing else
+		return // by an old client, which knows only the document
 	}
 	if before.paused || all {
 		wrong("a slot was taken during a pause")
@@ -248,14 +248,14 @@ func (w *witness) compare(revision int64, g int, before group, all bool, took ma
 	}
 }
 
-// forget begins the log anew.
+// forget clears the log.
 func (w *witness) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = nil
 }
 
-// waiting says who waits for whom, and whose place waits for nobody any more.
+// waiting describes the queues, with the last status of each host that waits.
 func (r *run) waiting() string {
 	w := r.witness
 	w.mu.Lock()
@@ -267,19 +267,19 @@ func (r *run) waiting() string {
 		}
 		s = append(s, fmt.Sprintf("group %d has max %d, holders %s, paused %v, and this queue:", g, group.document.max, members(group.document.holders), group.paused || w.all))
 		for _, id := range slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a].created, group.queue[b].created) }) {
-			told := "nobody"
+			status := "does not wait"
 			for _, h := range r.hosts {
 				if h.group == g && h.name() == id && !h.through.Load() && h.waitsFor.Load() != nil {
-					told = *h.waitsFor.Load()
+					status = *h.waitsFor.Load()
 				}
 			}
-			s = append(s, fmt.Sprintf("%s, entered at revision %d: %s", id, group.queue[id].created, told))
+			s = append(s, fmt.Sprintf("%s, entered at revision %d: %s", id, group.queue[id].created, status))
 		}
 	}
 	return strings.Join(s, "\n")
 }
 
-// agrees reports where a group is not in a state.
+// agrees returns an error if a group is not in a state.
 func (w *witness) agrees(g int, s state) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -288,7 +288,7 @@ func (w *witness) agrees(g int, s state) error {
 		return fmt.Errorf("group %d was shown with max %d holders %s, but its document says %+v", g, s.max, members(s.holders), d)
 	}
 	if n := len(w.groups[g].queue); n > 0 {
-		return fmt.Errorf("group %d has %d entries in its queue, though nobody waits: %v", g, n, w.groups[g].queue)
+		return fmt.Errorf("group %d has %d entries in its queue, though no host waits: %v", g, n, w.groups[g].queue)
 	}
 	return nil
 }

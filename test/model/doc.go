@@ -1,57 +1,57 @@
-// Package model searches the state space of the lock protocol: all histories of a small, bounded
-// world, so that a fault at the worst possible moment is not left to chance. It is a model, written
-// beside package lock and not made from it. All of it is part of its tests.
+// Package model searches the state space of the lock protocol: all histories of a small, bounded world, so that a
+// fault at the worst possible moment is not left to chance. The model is written beside package lock, not derived
+// from it, and is all part of its own tests.
 //
 // # The world
 //
-// Three hosts that each want to reboot once, an old client and old tools that know only the
-// semaphore document, and an administrator who pauses, sets max, locks and unlocks. etcd is
-// linearizable: a read is one step, and so is a transaction. A transaction is made from one read and
-// happens in a later step, with anything in between, so that each of its comparisons counts. What
-// goes wrong is bounded by a budget: replies that never come (the transaction has happened, never
-// does, or does so at any later time), daemons that are killed and start again without a memory,
-// hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment, hosts that come up
-// by another name, and disks that are copied to another host with the same id.
+// Three hosts that each want to reboot once, an old client and old tools that know only the semaphore document,
+// and an administrator who pauses, sets max, locks and unlocks. etcd is linearizable: a read is one step, and so
+// is a transaction. A transaction is built from one read and happens in a later step, with anything in between, so
+// that each of its comparisons counts. A budget bounds the faults: replies that never come (the transaction has
+// happened, never does, or does so at any later time), daemons that are killed and start again without a memory,
+// hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment, hosts that come up with
+// another name, and disks that are copied to another host with the same id.
 //
 // # What is checked
 //
-// In every state: who acts on a slot has it in the document, unless somebody took it away, and then
-// it does not pass the check before the reboot; no two hosts act on one slot. In every step: no slot
-// is taken beyond max, during a pause, or past somebody who queued earlier; no holder is removed before
-// its time-to-live has run out. And from every state, once faults and interference end, there is only
-// one kind of end: everybody who may reboot has done so, and nobody holds a slot or waits, except for a
-// pause to end or for max to be raised. As the steps that are no faults form no cycle, every order of
-// them leads there. A slot held by nobody who knows would show as an end of another kind.
+// In every state: a host that acts on a slot has it in the document, unless somebody took it away, and then the
+// host does not pass the check before the reboot; no two hosts act on one slot. In every step: no slot is taken
+// beyond max, during a pause, or past a host that queued earlier; no holder is removed before its time-to-live has
+// expired. And from every state, once faults and interference end, there is only one kind of end: every host that
+// may reboot has done so, and no host holds a slot or waits, except for a pause to end or for max to be raised. As
+// the steps that are not faults form no cycle, every order of them leads there. A slot whose holder does not know
+// of it would show as an end of another kind.
 //
 // # Abstractions
 //
-// Revisions and times are left out. A revision never comes back, so a transaction is marked as lost
-// as soon as something that it compares is written. A lease ends at any time once nobody keeps it
-// alive; a time-to-live runs out at any time. A host that hangs is one that takes no step. A read is
-// all keys at once; a watch is a mark on the host that a key which it watches has changed, and the
-// head may act on such an event with what it read before. States that differ only in the names of
-// hosts are one state. What old clients and administrators do compares all that it reads, and is one step.
+// Revisions and times are left out. A revision never comes back, so a transaction is marked as lost as soon as
+// something that it compares is written. A lease ends at any time once no host keeps it alive; a time-to-live
+// expires at any time. A host that hangs is one that takes no step. A read covers all keys at once; a watch is a
+// mark on the host that a key which it watches has changed, and the head may act on such an event with what it
+// read before. States that differ only in the names of hosts are one state. Operations of old clients and
+// administrators compare all that they read, and are one step.
 //
-// # What it needs of the protocol
+// # What the protocol needs
 //
-// Things that are easy to leave out: a daemon that starts takes it that its predecessor left a
-// transaction under way, and moves the semaphore's revision before it believes that it holds nothing,
-// or that it still holds what the predecessor took. Every look at a holder, at start, before a
-// release and before the reboot, refuses the record of another host, not only acquire. And a host in the
-// middle of the queue has to learn that somebody took a slot for it, or it waits for the host ahead,
-// which waits for that slot: locking by hand deletes the queue entry in the same transaction, and the host
-// watches its own entry; where a tool that knows only the document locks, the head deletes the entry.
+// Some parts are easy to leave out. A daemon that starts assumes that its predecessor left a transaction under
+// way, and moves the semaphore's revision before it believes that it holds nothing, or that it still holds what
+// the predecessor took. Every check of a holder, at start, before a release and before the reboot, refuses the
+// record of another host, not only the check in acquire. And a host in the middle of the queue has to learn that
+// somebody took a slot for it, or it waits for the host ahead, which waits for that slot: locking by hand deletes
+// the queue entry in the same transaction, and the host watches its own entry; if a tool that knows only the
+// document locks, the head deletes the entry.
 //
 // # Not covered
 //
-// More than three hosts, more faults than the budget, the code itself, etcd losing data, broken
-// values and entries without a lease, clocks and how long anything takes, several groups. With records
-// that old tools leave behind, with cloned hosts of which neither name nor hardware is known, and with renamed
-// ones of which nothing else is, the protocol has limits that the tests pin. Some comparisons and watches make nothing safer in the model and are
-// kept all the same: of record and alive key one would do when an expired holder is removed, but
-// both are free in the same transaction; without the comparison a straggler could put an old lease
-// on an entry, which is repaired at once but may cost the place in the queue; the head, which watches
-// the semaphore, notices sooner by its own entry that it fell out; the entry that the head deletes could
-// be one that its host has made since, which costs that one its place; and a lease that is not revoked
-// costs the others a minute.
+// More than three hosts, more faults than the budget, the code itself, loss of data in etcd, broken values and
+// entries without a lease, clocks and durations, several groups. The protocol has limits, which the tests pin:
+// with records that old tools leave behind, with cloned hosts of which neither name nor hardware is known, and
+// with renamed hosts of which nothing else is known.
+//
+// Some comparisons and watches add no safety in the model, but are kept. To remove an expired holder, the
+// comparison of either the record or the alive key would do, but both are free in the same transaction. Without
+// the comparison in a takeover a straggler could put an old lease on an entry; the host repairs that at once, but
+// may lose its place in the queue. The head, which watches the semaphore, notices sooner by its own entry that it
+// has lost its place. The entry that the head deletes could be one that its host has made since, which would cost
+// that host its place. And a lease that is not revoked costs the others a minute.
 package model

@@ -7,27 +7,27 @@ import (
 	"strings"
 )
 
-// A Result is what a search found.
+// A Result is the result of a search.
 type Result struct {
-	States int // canonical states, all of them reachable
+	States int // canonical states that are reachable
 	Steps  int // between them
 	Depth  int // of the longest shortest history
-	Cycles int // sets of states between which the program can go round without a fault: see Explore
+	Cycles int // sets of states in which the program can go round without a fault: see Explore
 
-	// Bad names the property that does not hold, "" if all do, and Trace is a shortest history that
-	// shows it, a line a step.
+	// Bad is the property that does not hold, or "", and Trace is a shortest history that shows it, two lines a
+	// step.
 	Bad   string
 	Trace []string
 }
 
 // Explore goes through all histories of a configuration, shortest first, up to limit states.
 //
-// It checks in every state that nobody acts on a slot that it does not have, in every step what the
-// step itself must not do, and then that the program always comes to a good end: from every state,
-// once faults and interference stop, the states that are left at last (the strongly connected
-// components that no step leads out of) are single states in which nobody holds, and nobody waits
-// except for the end of a pause or for max to be raised. Where Cycles is 0, it comes to that end
-// whatever the order of steps; otherwise only if no step that stays possible is put off for ever.
+// It checks in every state that no host acts on a slot that it does not have, and in every step what the step
+// itself must not do. Then it checks that the program always comes to a good end: from every state, once faults
+// and interference stop, the final states (the strongly connected components that no step leads out of) are single
+// states in which no host holds a slot, and no host waits except for the end of a pause or for max to be raised.
+// If Cycles is 0, the program comes to that end in any order of steps; otherwise only if no step that stays
+// possible is delayed for ever.
 func Explore(c Config, limit int) (*Result, error) {
 	e := &explorer{model: newModel(c), seed: maphash.MakeSeed(), table: make([]uint32, 1<<16)}
 	first := e.model.initial()
@@ -61,7 +61,7 @@ func Explore(c Config, limit int) (*Result, error) {
 				var last state
 				r.Trace, last = e.trace(uint32(i), &canonical)
 				if r.Bad = e.model.broken(&last); r.Bad == "" {
-					r.Bad = bad // of the step, which names no host
+					r.Bad = bad // of the step; it names no host
 				}
 			}
 		})
@@ -83,7 +83,7 @@ func Explore(c Config, limit int) (*Result, error) {
 	return r, nil
 }
 
-// broken names the property that does not hold in a state.
+// broken returns the property that does not hold in a state, or "".
 func (m *model) broken(s *state) string {
 	for i := range s.hosts {
 		h := &s.hosts[i]
@@ -105,12 +105,12 @@ func (m *model) broken(s *state) string {
 	return ""
 }
 
-// end says what is wrong with a state that does not go on.
+// end returns what is wrong with a final state, or "".
 func (m *model) end(s *state) string {
 	holders := s.holders
 	for i := range s.hosts {
 		if m.TTL && s.hosts[i].pc == dead {
-			holders &^= 1 << m.IDs[i] // the next one that waits removes it
+			holders &^= 1 << m.IDs[i] // the next host that waits removes it
 		}
 	}
 	if holders != 0 {
@@ -134,11 +134,11 @@ const chunk = 1 << 14
 type explorer struct {
 	model  *model
 	seed   maphash.Seed
-	chunks [][]state // of all states, so that none is copied as there come to be more
+	chunks [][]state // of all states, so that growth copies none
 	parent []uint32
-	table  []uint32 // open addressing: index of a state, and one
+	table  []uint32 // open addressing: the index of a state, plus one
 
-	// Steps without faults: those of state i are to[from[i]:from[i+1]].
+	// The steps without faults of state i lead to to[from[i]:from[i+1]].
 	from, to []uint32
 }
 
@@ -146,7 +146,7 @@ func (e *explorer) len() int { return len(e.parent) }
 
 func (e *explorer) state(n uint32) *state { return &e.chunks[n/chunk][n%chunk] }
 
-// add returns the index of a canonical state.
+// add returns the index of a canonical state, which it adds if necessary.
 func (e *explorer) add(s state, parent uint32) uint32 {
 	if 2*e.len() >= len(e.table) {
 		old := e.table
@@ -178,8 +178,8 @@ func (e *explorer) slot(s *state) *uint32 {
 	}
 }
 
-// trace is a history that leads to a state, and from it to a state like last, if that is given.
-// It is played again from the beginning, so that names keep their meaning, and ends in the state returned.
+// trace returns a history that leads to a state, and from there to a state like last, if that is given. It replays
+// the history from the beginning, so that names keep their meaning, and also returns its last state.
 func (e *explorer) trace(n uint32, last *state) ([]string, state) {
 	var path []state
 	if last != nil {
@@ -205,8 +205,8 @@ func (e *explorer) trace(n uint32, last *state) ([]string, state) {
 	return lines, s
 }
 
-// ends looks at all sets of states that the program does not leave by itself, counts those that it
-// can go round in, and returns the first state from which there is no good end, or -1.
+// ends finds all sets of states that the program does not leave by itself, counts those that it can go round in,
+// and returns the first state from which there is no good end, or -1.
 func (e *explorer) ends(r *Result) int {
 	const unseen = 0
 	n := e.len()
@@ -265,7 +265,7 @@ func (e *explorer) ends(r *Result) int {
 	return worst
 }
 
-// component looks at one strongly connected component.
+// component checks one strongly connected component.
 func (e *explorer) component(r *Result, members []uint32, worst *int) {
 	leaves, round := false, false
 	first := slices.Min(members)
@@ -287,7 +287,7 @@ func (e *explorer) component(r *Result, members []uint32, worst *int) {
 	}
 }
 
-// String is the result in one line, or the history that breaks a property.
+// String returns the result in one line, or the history that breaks a property.
 func (r *Result) String() string {
 	line := fmt.Sprintf("%d states, %d steps, depth %d, %d cycles", r.States, r.Steps, r.Depth, r.Cycles)
 	if r.Bad == "" {

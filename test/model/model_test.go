@@ -105,8 +105,7 @@ func TestProtocolIsSafeAndComesToAGoodEnd(t *testing.T) {
 	}
 }
 
-// TestDeliberateBugsAreFound shows that the search finds what it is made to find: each of these
-// mistakes, with a history as short as there is.
+// TestDeliberateBugsAreFound shows that the search finds each of these mistakes, with a shortest history.
 func TestDeliberateBugsAreFound(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -149,7 +148,7 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			"acts on a slot that it does not have", 6},
 		{"the check before the reboot does not check for clones", CheckNoCloneCheck, Config{Max: 1, IDs: cloned, Budget: Budget{Unlocks: 1}},
 			"although its slot was taken away", 6},
-		{"a renamed host is taken for another one", KnownByName, Config{Max: 1, Budget: Budget{Renames: 1}},
+		{"a renamed host is taken for another host", KnownByName, Config{Max: 1, Budget: Budget{Renames: 1}},
 			"a slot stays held", 14},
 		{"a copied disk is taken for the host", KnownByDisk, Config{Max: 2, IDs: cloned, Budget: Budget{Copies: 1}},
 			"two hosts act on one slot", 5},
@@ -159,7 +158,7 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			"overtaken", 11},
 		{"a host in the queue does not watch its own entry", FollowNotSelf, Config{Max: 1, Budget: Budget{Locks: 1}},
 			"a slot stays held", 15},
-		{"the head leaves the entries of holders alone", HeadDismissesNobody, Config{Max: 1, Budget: Budget{OldLock: 1}},
+		{"the head leaves the entries of holders alone", HeadDismissesNone, Config{Max: 1, Budget: Budget{OldLock: 1}},
 			"a slot stays held", 15},
 		{"the head does not watch the pause", HeadNoResume, Config{Max: 1, Budget: Budget{Pauses: 1}},
 			"never gets its turn", 11},
@@ -168,7 +167,7 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if r := explore(t, test.in); r.Bad != "" {
-				t.Fatalf("it is found without the bug as well: %v", r)
+				t.Fatalf("the property is broken without the bug: %v", r)
 			}
 			test.in.Bug = test.bug
 			r := explore(t, test.in)
@@ -180,8 +179,8 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 	}
 }
 
-// TestRenamingHostsChangesNothing: states that differ only in names are counted once, and that
-// hides nothing: without it there are more states and the same answers.
+// TestRenamingHostsChangesNothing shows that counting states that differ only in names once hides nothing: without
+// that there are more states and the same answers.
 func TestRenamingHostsChangesNothing(t *testing.T) {
 	for _, c := range []Config{
 		{Max: 1, Budget: Budget{Lost: 1, Kills: 1}},
@@ -196,7 +195,7 @@ func TestRenamingHostsChangesNothing(t *testing.T) {
 		with := explore(t, c)
 		c.named = true
 		without := explore(t, c)
-		// Which of several shortest histories comes first may differ, and with it the name in the property.
+		// The first of several shortest histories may differ, and with it the name in the property.
 		if (with.Bad == "") != (without.Bad == "") || len(with.Trace) != len(without.Trace) || with.Cycles != without.Cycles {
 			t.Errorf("%+v:\n%v\n%v", c, with, without)
 		}
@@ -206,8 +205,8 @@ func TestRenamingHostsChangesNothing(t *testing.T) {
 	}
 }
 
-// TestHarmlessOmissions: what the protocol does beyond what it needs to be safe and to come to an
-// end. The package comment says what it is good for all the same.
+// TestHarmlessOmissions lists what the protocol does beyond its need to be safe and to come to an end. The package
+// comment says what each is good for.
 func TestHarmlessOmissions(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -236,20 +235,20 @@ func TestHarmlessOmissions(t *testing.T) {
 	}
 }
 
-// TestKnownLimits: what the protocol cannot do, so that it is noticed when it can.
+// TestKnownLimits lists what the protocol cannot do, so that an improvement is noticed.
 func TestKnownLimits(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		in     Config
 		breaks string
 	}{
-		{"hosts with one id that do not say their names cannot be told apart", Config{Max: 2, IDs: cloned, NoHardware: true, NoDisk: true, NoName: true},
+		{"hosts with one id and without names cannot be told apart", Config{Max: 2, IDs: cloned, NoHardware: true, NoDisk: true, NoName: true},
 			"two hosts act on one slot"},
-		{"a host that nothing but its name is known of, and that its reboot renames", Config{Max: 1, NoHardware: true, NoDisk: true, Budget: Budget{Renames: 1}},
+		{"a host known only by its name, renamed by its reboot", Config{Max: 1, NoHardware: true, NoDisk: true, Budget: Budget{Renames: 1}},
 			"a slot stays held"},
-		{"a disk that was copied while it held a slot, where no hardware is known", Config{Max: 2, IDs: cloned, NoHardware: true, Budget: Budget{Copies: 1}},
+		{"a disk copied while its host held a slot, with unknown hardware", Config{Max: 2, IDs: cloned, NoHardware: true, Budget: Budget{Copies: 1}},
 			"two hosts act on one slot"},
-		{"a host that comes up renamed, and with a disk that is not the one of its slot",
+		{"a host that comes up with another name, and without the disk of its slot",
 			Config{Hosts: 2, Max: 2, IDs: [nHosts]uint8{0, 0, 1}, Replaced: true, Budget: Budget{Crashes: 1, Renames: 1, Copies: 1}}, "a slot stays held"},
 		{"a record left over by an old tool counts for an old tool's lock", Config{Max: 1, TTL: true, Budget: Budget{OldUnlock: 1, OldLock: 1}},
 			"its time-to-live had not run out"},

@@ -5,7 +5,7 @@ type Budget struct {
 	Lost      uint8 // replies that do not come: the transaction happens before, after or never
 	Kills     uint8 // daemons that die and start again
 	Crashes   uint8 // hosts that die and boot again (or never do, with Config.Dead)
-	Leases    uint8 // leases that end although the daemon is there: it hung
+	Leases    uint8 // leases that end although the daemon runs: it hung
 	Leaves    uint8 // hosts that may no longer reboot, and perhaps may again later
 	Pauses    uint8
 	SetMax    uint8 // to 0, 1 or 2
@@ -13,23 +13,23 @@ type Budget struct {
 	Locks     uint8 // by hand, of a host's id, on that host
 	OldUnlock uint8 // the same by a tool that knows only the document
 	OldLock   uint8 // by hand, of a host's id, by a tool that knows only the document
-	Renames   uint8 // hosts that their reboot gives another name
-	Copies    uint8 // hosts that come up with a copy of the disk of another one that has their id
+	Renames   uint8 // hosts renamed by their reboot
+	Copies    uint8 // hosts that come up with a copy of the disk of another host with their id
 	OldTakes  uint8 // slots taken by a client that knows only the document, each given back
 }
 
 // A Config is one bounded world.
 type Config struct {
 	Name  string
-	Hosts int           // that want to reboot, once each; at most 3
+	Hosts int           // number of hosts that want to reboot, once each; at most 3
 	IDs   [nHosts]uint8 // of the hosts
 	Max   uint8
 	TTL   bool // every host asks for a time-to-live
 	Dead  bool // a host that crashed never comes back
 	Queue bool // there is no fast path: every host queues
-	// What is not known of hosts with the same id.
+	// What is unknown about hosts with the same id.
 	NoHardware, NoDisk, NoName bool
-	// Replaced: a host may also come up with a copy while something of its own is in etcd.
+	// Replaced: a host may come up with a copy even while a key of its own is in etcd.
 	Replaced bool
 	Budget   Budget
 	Bug      Bug
@@ -56,37 +56,37 @@ const (
 	TakeNoPause
 	// FastNoQueue: the fast path does not compare that the queue is empty.
 	FastNoQueue
-	// TakeoverNoRevision: taking the own entry over does not compare its revision.
+	// TakeoverNoRevision: a takeover of the own entry does not compare its revision.
 	TakeoverNoRevision
 	// ReleaseNoFence: release does not fence a transaction of unknown outcome.
 	ReleaseNoFence
-	// ConflictIsNo: a take that fails counts as proof that an earlier one cannot happen any more.
+	// ConflictIsNo: a failed take counts as proof that an earlier one can no longer happen.
 	ConflictIsNo
-	// AdoptNoFence: "already held" does not fence one either.
+	// AdoptNoFence: "already held" does not fence such a transaction either.
 	AdoptNoFence
-	// StartForgets: a daemon that starts takes it that nothing of its predecessor's is under way.
+	// StartForgets: a daemon that starts assumes that its predecessor left nothing under way.
 	StartForgets
 	// ExpireNoRecord: removing an expired holder does not compare its record.
 	ExpireNoRecord
-	// ExpireNoAlive: it does not compare that the alive key is gone.
+	// ExpireNoAlive: the same does not compare that the alive key is gone.
 	ExpireNoAlive
-	// ExpireOnlySemaphore: it compares neither.
+	// ExpireOnlySemaphore: the same compares neither.
 	ExpireOnlySemaphore
-	// ExpireNoRevision: it does not compare the semaphore.
+	// ExpireNoRevision: the same does not compare the semaphore.
 	ExpireNoRevision
-	// AcquireNoCloneCheck: acquire does not look whose record or entry it finds.
+	// AcquireNoCloneCheck: acquire does not check whose record or entry it finds.
 	AcquireNoCloneCheck
-	// ReleaseNoCloneCheck: start and release do not.
+	// ReleaseNoCloneCheck: start and release do not check whose record they find.
 	ReleaseNoCloneCheck
-	// CheckNoCloneCheck: the check before the reboot does not.
+	// CheckNoCloneCheck: the check before the reboot does not check whose record it finds.
 	CheckNoCloneCheck
-	// KnownByName: a host is known by nothing but its name.
+	// KnownByName: a host is recognized only by its name.
 	KnownByName
-	// KnownByDisk: whoever has the token on its disk is the host.
+	// KnownByDisk: any host with the token on its disk counts as the host.
 	KnownByDisk
 	// NoCheck: there is no check before the reboot.
 	NoCheck
-	// FollowIsHead: whoever sees the entry before its own go takes itself for the head.
+	// FollowIsHead: a host that sees the entry before its own go assumes that it is the head.
 	FollowIsHead
 	// FollowNotSelf: a host in the queue does not watch its own entry.
 	FollowNotSelf
@@ -96,8 +96,8 @@ const (
 	HeadNoResume
 	// HeadNoSemaphore: the head does not watch the semaphore.
 	HeadNoSemaphore
-	// HeadDismissesNobody: the head leaves the queue entry of a holder without a record alone.
-	HeadDismissesNobody
+	// HeadDismissesNone: the head leaves the queue entry of a holder without a record alone.
+	HeadDismissesNone
 	// DismissNoRevision: deleting that entry does not compare its revision.
 	DismissNoRevision
 	// LeaveKeepsEntry: leaving does not revoke the lease.
@@ -173,7 +173,7 @@ func (m *model) compares(k kind) (keys uint8) {
 	return keys
 }
 
-// another reports whether what is written is of another host than i: the table in docs/host-identity.md.
+// another reports whether a record or entry belongs to another host than i: the table in docs/host-identity.md.
 func (m *model) another(e entry, i uint8) bool {
 	mine := e.host == i
 	renamed := !m.NoName && (!mine || e.old)
@@ -197,7 +197,7 @@ func (m *model) another(e entry, i uint8) bool {
 	return renamed
 }
 
-// Writes. Each loses the transactions that compared what it changes, and tells those who watch.
+// Writes. Each makes the transactions that compare what it changes lost, and marks the hosts that watch.
 
 // lose marks the transactions that match as lost.
 func (s *state) lose(match func(txn) bool) {
@@ -231,7 +231,7 @@ func (m *model) write(s *state, holders, maximum uint8) {
 	}
 }
 
-// remove takes a slot away from id; those who believe to hold it are excused.
+// remove takes a slot away from id. Hosts that believe to hold it are not at fault.
 func (m *model) remove(s *state, id uint8) {
 	m.write(s, s.holders&^(1<<id), s.max)
 	for i := range s.hosts {
@@ -311,7 +311,7 @@ func (m *model) setPause(s *state, on bool) {
 	}
 }
 
-// endLease makes an end of the lease of host i: what has it goes, or is no longer kept alive.
+// endLease ends the lease of host i: what has the lease is deleted, or is no longer kept alive.
 func (m *model) endLease(s *state, i uint8, revoked bool) {
 	if !s.hosts[i].lease {
 		return
@@ -340,8 +340,7 @@ func (m *model) endLease(s *state, i uint8, revoked bool) {
 
 // Transactions.
 
-// commit does what t says if what it compares is so. bad names a property of the protocol that is
-// broken by that.
+// commit applies t if its comparisons hold. bad is the property of the protocol that this breaks.
 func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 	id := m.IDs[t.host]
 	e := entry{id: id, host: t.host, boot: t.boot, exist: true, facts: t.facts}
@@ -357,7 +356,7 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 	}
 	switch t.kind {
 	case fast, take:
-		if !has(s.holders, id) { // else it is there already, and was counted
+		if !has(s.holders, id) { // otherwise it was checked when it was added
 			bad = m.mayTake(s, id)
 		}
 		m.write(s, t.holders|1<<id, t.max)
@@ -377,7 +376,7 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 		if !has(s.asked, t.target) || has(s.alive, t.target) {
 			bad = "a holder was removed although its time-to-live had not run out"
 		}
-		m.write(s, t.holders, t.max) // of a document that is as it was read, or the bug shows
+		m.write(s, t.holders, t.max) // the document as it was read; a bug shows here
 		m.remove(s, t.target)
 		m.putRecord(s, t.target, entry{})
 	case dismiss:
@@ -392,7 +391,7 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 	return true, bad
 }
 
-// mayTake says what is wrong with a slot being taken by id now.
+// mayTake returns why id must not take a slot now, or "".
 func (m *model) mayTake(s *state, id uint8) string {
 	switch {
 	case s.paused:
@@ -423,7 +422,7 @@ func (m *model) send(s *state, i uint8, k kind) *txn {
 
 // What hosts do.
 
-// look is what every read does for a host that remembers a transaction of unknown outcome.
+// look is what every read does, also for a host that remembers a transaction of unknown outcome.
 func (h *host) look() {
 	h.changed, h.semEvent, h.ownFresh, h.wasPaused = false, false, false, false
 	h.before, h.recFresh, h.gone = 0, 0, 0
@@ -458,7 +457,7 @@ func (m *model) acquire(s *state, i uint8) {
 	}
 }
 
-// conflict reports whether another host has the id of host i, as far as can be seen.
+// conflict reports whether another host has the id of host i, as far as the keys show.
 func (m *model) conflict(s *state, i uint8) bool {
 	if m.bug(AcquireNoCloneCheck) {
 		return false
@@ -473,7 +472,7 @@ func (m *model) conflict(s *state, i uint8) bool {
 func (m *model) lead(s *state, i uint8) {
 	h := &s.hosts[i]
 	for id := range uint8(nHosts) {
-		if has(s.holders, id) && s.place(id) >= 0 && !m.bug(HeadDismissesNobody) {
+		if has(s.holders, id) && s.place(id) >= 0 && !m.bug(HeadDismissesNone) {
 			m.send(s, i, dismiss).target = id
 			return
 		}
@@ -500,7 +499,7 @@ func (m *model) lead(s *state, i uint8) {
 	}
 }
 
-// hold begins to believe. The lease is no longer needed.
+// hold makes the host believe that it holds a slot. The lease is no longer needed.
 func (m *model) hold(s *state, i uint8) {
 	m.endLease(s, i, true)
 	h := &s.hosts[i]
@@ -508,7 +507,7 @@ func (m *model) hold(s *state, i uint8) {
 	h.pc, h.removed, h.unsure, h.unmoved = held, false, false, false
 }
 
-// giveBack reads, and sends a release or what makes sure that none is needed.
+// giveBack reads, and sends a release, or a fence that makes sure that none is needed.
 func (m *model) giveBack(s *state, i uint8) {
 	h, id := &s.hosts[i], m.IDs[i]
 	h.look()
@@ -522,7 +521,7 @@ func (m *model) giveBack(s *state, i uint8) {
 	}
 }
 
-// finish goes on after nothing is held.
+// finish continues when nothing is held.
 func (m *model) finish(s *state, i uint8) {
 	h := &s.hosts[i]
 	h.look()
@@ -537,7 +536,7 @@ func (m *model) finish(s *state, i uint8) {
 func (m *model) begin(s *state, i uint8) {
 	h, id := &s.hosts[i], m.IDs[i]
 	if !m.bug(StartForgets) {
-		// The daemon before this one may have left a transaction under way.
+		// The previous daemon may have left a transaction under way.
 		h.unsure, h.unmoved = true, true
 	}
 	mine := has(s.holders, id) && (!m.another(s.rec[id], i) || m.bug(ReleaseNoCloneCheck))
@@ -548,7 +547,7 @@ func (m *model) begin(s *state, i uint8) {
 	}
 }
 
-// check is the last look before the reboot.
+// check is the last check before the reboot.
 func (m *model) check(s *state, i uint8) (bad string) {
 	h, id := &s.hosts[i], m.IDs[i]
 	if !m.bug(NoCheck) && (!has(s.holders, id) || m.another(s.rec[id], i) && !m.bug(CheckNoCloneCheck)) {
@@ -562,7 +561,7 @@ func (m *model) check(s *state, i uint8) (bad string) {
 	return bad
 }
 
-// replied goes on after the reply to the transaction of host i.
+// replied continues after the reply to the transaction of host i.
 func (m *model) replied(s *state, i uint8, ok bool) {
 	h := &s.hosts[i]
 	k := h.tx.kind
@@ -607,7 +606,7 @@ func (m *model) forget(s *state, i uint8) {
 	s.hosts[i] = host{pc: start, mode: s.hosts[i].mode}
 }
 
-// boot makes what host i wrote be from an earlier boot, and of its earlier name if it is renamed.
+// boot marks what host i has written as from an earlier boot, and from an earlier name if it is renamed.
 func (m *model) boot(s *state, i uint8, renamed bool) {
 	for n := range s.rec {
 		for _, e := range []*entry{&s.rec[n], &s.queue[n]} {
@@ -624,7 +623,7 @@ func (m *model) boot(s *state, i uint8, renamed bool) {
 	sortNet(&s.net)
 }
 
-// wrote reports whether host i has anything in etcd, or under way.
+// wrote reports whether host i has a key in etcd, or a transaction under way.
 func (s *state) wrote(i uint8) bool {
 	for n := range s.rec {
 		if s.rec[n].exist && s.rec[n].host == i || s.queue[n].exist && s.queue[n].host == i {

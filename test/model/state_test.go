@@ -11,27 +11,27 @@ import (
 
 const (
 	nHosts = 3
-	nIDs   = 4 // of the hosts, and one for the old client
+	nIDs   = 4 // those of the hosts, and one of the old client
 	maxNet = 4 // stragglers at once
 
 	nobody = 0xff
 )
 
-// A pc is where a host stands.
+// A pc is the state of a host's program.
 type pc uint8
 
 const (
 	idle    pc = iota // wants nothing, holds nothing as far as it knows
-	start             // the daemon starts: it will look whether it holds a slot
+	start             // the daemon starts: it will check whether it holds a slot
 	read              // acquiring: it will read everything, and decide
 	sent              // a transaction is under way
 	follow            // in the queue, watching the entry before its own
 	head              // first in the queue, watching the semaphore and the pause
-	held              // believes to hold a slot, will ask again before the reboot
-	checked           // has asked again, and will reboot
+	held              // believes that it holds a slot, will check again before the reboot
+	checked           // has checked again, and will reboot
 	down              // is rebooting
 	refused           // has found another host with its id
-	release           // will read, and give the slot back
+	release           // will read, and release the slot
 	dead              // has crashed, and never comes back
 )
 
@@ -55,8 +55,8 @@ const (
 	take          // take a slot as the head of the queue
 	expire        // remove a holder whose time-to-live has run out
 	give          // release
-	fence         // write the document unchanged, before saying that nothing is held
-	adopt         // write the document unchanged, before believing to hold what an earlier process took
+	fence         // write the document unchanged, before believing that nothing is held
+	adopt         // write the document unchanged, before believing in a slot that an earlier process took
 	dismiss       // as the head, delete the queue entry of a holder that has no record
 )
 
@@ -69,10 +69,10 @@ type txn struct {
 	holders uint8 // as read
 	max     uint8 // as read
 	target  uint8 // expire, dismiss: the id
-	boot    bool  // its host is still in the boot in which it was made
+	boot    bool  // its host is still in the same boot
 	kept    bool  // its host keeps the lease of the entry alive
 	blind   bool  // compares nothing (a deliberate bug)
-	lost    bool  // it can never happen any more: what it compares has moved, or its lease is gone
+	lost    bool  // it can no longer happen: what it compares has moved, or its lease is gone
 	facts
 }
 
@@ -80,16 +80,16 @@ type txn struct {
 type entry struct {
 	id    uint8
 	host  uint8
-	boot  bool // written in the boot in which its host is now
+	boot  bool // written in the current boot of its host
 	kept  bool // entry: the lease is kept alive
 	exist bool
 	facts
 }
 
-// facts are what became of a host since it wrote something.
+// facts are what has happened to a host since it wrote something.
 type facts struct {
-	old   bool  // it has another name now
-	disks uint8 // hosts that have the token on their disk
+	old   bool  // the host has another name now
+	disks uint8 // the hosts that have the token on their disk
 }
 
 // A host is one machine, with what its daemon remembers.
@@ -103,15 +103,15 @@ type host struct {
 	unmoved   bool // ... and the semaphore is still at the revision that it compares
 	removed   bool // ghost: an administrator or the time-to-live took the slot away
 	changed   bool // follow, head: a key that it watches has changed since it was read
-	semEvent  bool // head: the semaphore was among them
-	ownFresh  bool // head: its queue entry is as it was read
-	wasPaused bool // head: what it waits for is the end of the pause
+	semEvent  bool // head: the semaphore was among the changed keys
+	ownFresh  bool // head: its queue entry has not changed since it was read
+	wasPaused bool // head: it waits for the end of the pause
 	before    uint8
-	recFresh  uint8 // head: records that are as they were read
-	gone      uint8 // head: ids whose alive key was deleted at some time since
+	recFresh  uint8 // head: records that have not changed since they were read
+	gone      uint8 // head: ids whose alive key was deleted since
 }
 
-// A state is all there is. It has no revisions and no times, so that it can be compared.
+// A state is the state of the whole world. It has no revisions and no times, so that states can be compared.
 type state struct {
 	holders, max uint8 // the document; free is their difference
 	paused       bool
@@ -126,7 +126,7 @@ type state struct {
 	left         Budget
 }
 
-// named reports whether the transaction is about an id that is not its host's.
+// named reports whether the transaction is about the id of another host.
 func (t txn) named() bool { return t.kind == expire || t.kind == dismiss }
 
 func has(set, id uint8) bool { return set&(1<<id) != 0 }
@@ -206,7 +206,7 @@ func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
 
 func sortNet(net *[maxNet]txn) {
 	for i := 1; i < maxNet; i++ {
-		if net[i].kind != none { // else already in order: free places are at the end
+		if net[i].kind != none { // otherwise they are in order: free places are at the end
 			slices.SortFunc(net[:], func(a, b txn) int { return bytes.Compare(a.encode(nil), b.encode(nil)) })
 			return
 		}
@@ -233,7 +233,7 @@ func (e entry) encode(b []byte) []byte {
 	return append(b, e.id|e.host<<2|bit(e.boot, e.kept, e.exist, e.old)<<4, e.disks)
 }
 
-// local is what a host is, apart from who it is; it orders hosts, as far as it goes.
+// local is the state of a host without its identity, as a number that orders hosts partially.
 func (s *state) local(i int, id uint8) uint64 {
 	h := &s.hosts[i]
 	n := uint64(h.pc)<<2 | uint64(h.mode)
@@ -243,7 +243,7 @@ func (s *state) local(i int, id uint8) uint64 {
 	return n<<3 | uint64(bit(has(s.holders, id), has(s.alive, id), s.rec[id].exist))
 }
 
-// encode is for comparing only.
+// encode is only for comparisons.
 func (s *state) encode(b []byte) []byte {
 	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds))
 	for i := range nHosts {
@@ -265,8 +265,7 @@ type renaming struct {
 	ids   [nIDs]uint8
 }
 
-// renamings returns those that give each host an id that is its own then, first the one that changes
-// nothing.
+// renamings returns the consistent renamings of hosts and their ids. The first one changes nothing.
 func renamings(ids [nHosts]uint8) (all []renaming) {
 	for _, p := range [][nHosts]uint8{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		q := [nIDs]uint8{nobody, nobody, nobody, nobody}
@@ -288,7 +287,7 @@ func renamings(ids [nHosts]uint8) (all []renaming) {
 	return all
 }
 
-// canonical returns the one of all states that differ only in names.
+// canonical returns the representative of all states that differ only in names.
 func (m *model) canonical(s *state) state {
 	var n [nHosts]uint64
 	for i := range n {
@@ -366,7 +365,7 @@ func (m *model) txn(t txn) string {
 	return name
 }
 
-// describe is one line for people.
+// describe returns a state in one line.
 func (m *model) describe(s *state) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "max %d holders %s", s.max, m.set(s.holders))

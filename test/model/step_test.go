@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// An action is what a step is.
+// An action is the kind of a step.
 type action uint8
 
 const (
-	// What goes on by itself, also when nobody interferes any more.
+	// What continues by itself, without faults and interference.
 	goOn         action = iota // a host does the next thing
 	event                      // the head acts on an event without a read: the semaphore is free, or an alive key is gone
-	reply                      // the transaction of a host happens or fails, and it is told
+	reply                      // the transaction of a host happens or fails, and the host gets the reply
 	late                       // a straggler happens
 	vanish                     // a straggler never happens
-	entryExpires               // a queue entry that nobody keeps alive goes
+	entryExpires               // a queue entry that no host keeps alive is deleted
 	aliveExpires               // a time-to-live runs out
-	oldRelease                 // the old client gives its slot back
-	handRelease                // what was locked by hand is unlocked by hand, once: see fault
+	oldRelease                 // the old client releases its slot
+	handRelease                // a slot that was locked by hand is unlocked by hand, once: see fault
 
 	// The rest is bounded by the budget.
 	loseReply      // the client gives up waiting for the reply
@@ -26,9 +26,9 @@ const (
 	kill
 	crash
 	crashRenamed
-	rename   // a host comes up after its reboot, by another name
-	copyDisk // a host is put down, and comes up with the disk of another one
-	hang     // so long that the lease ends
+	rename   // a host comes up after its reboot with another name
+	copyDisk // a host goes down, and comes up with the disk of another host
+	hang     // longer than the lease
 	leave
 	leaveQuietly // the lease cannot be revoked
 	comeBack
@@ -45,14 +45,14 @@ const (
 // A step leads from one state to another.
 type step struct {
 	action action
-	host   uint8 // or place among the stragglers, or id
+	host   uint8 // or the place among the stragglers, or an id
 	arg    uint8
 }
 
-// fault reports whether a step of s belongs to those that end. That a time-to-live runs out is one,
-// unless the holder is dead: two live hosts with too short a time could take the slot from each
-// other for ever. That somebody unlocks what was locked by hand is one while its host is in the queue:
-// the host has to see by itself what it holds, and a slot that nobody needs there is no way out.
+// fault reports whether a step of s belongs to the faults and interference, which end. The end of a time-to-live does,
+// unless the holder is dead: two live hosts with too short a time could take the slot from each other for ever. An
+// unlock of what was locked by hand does while its host is in the queue: the host has to see by itself what it holds,
+// and must not depend on the unlock.
 func (m *model) fault(s *state, st step) bool {
 	has := func(pcs ...pc) bool {
 		for i := range s.hosts {
@@ -71,7 +71,7 @@ func (m *model) fault(s *state, st step) bool {
 	return st.action >= loseReply
 }
 
-// steps calls emit for every step that s allows. bad names the property that the step breaks.
+// steps calls emit for every step that s allows. bad is the property that the step breaks.
 func (m *model) steps(s *state, emit func(st step, next state, bad string)) {
 	for i := range uint8(nHosts) {
 		m.hostSteps(s, i, emit)
@@ -92,7 +92,7 @@ func (m *model) steps(s *state, emit func(st step, next state, bad string)) {
 	m.others(s, emit)
 }
 
-// hostSteps are those of the program on host i.
+// hostSteps emits the steps of the program on host i.
 func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
 	next := *s
 	h := &next.hosts[i]
@@ -155,7 +155,7 @@ func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
 	emit(step{action: goOn, host: i}, next, bad)
 }
 
-// events are what the head makes of an event alone, together with what it read earlier.
+// events emits the steps of the head on an event, with what it read earlier.
 func (m *model) events(s *state, i uint8, emit func(step, state, string)) {
 	h := s.hosts[i]
 	if h.semEvent && s.free() && (h.ownFresh || m.bug(TakeNoOwnEntry)) {
@@ -247,7 +247,7 @@ func (m *model) hostFaults(s *state, i uint8, emit func(step, state, string)) {
 	}
 }
 
-// loseReply: the transaction may happen before, after or never, and the client does not know.
+// loseReply loses a reply: the transaction may happen before, after or never, and the client does not know.
 func (m *model) loseReply(s *state, i uint8) {
 	h := &s.hosts[i]
 	t := h.tx
@@ -268,7 +268,7 @@ func (m *model) loseReply(s *state, i uint8) {
 	}
 }
 
-// leave: the host may no longer reboot.
+// leave makes a host that may no longer reboot leave.
 func (m *model) leave(s *state, i uint8, revoked bool) {
 	h := &s.hosts[i]
 	t := h.tx
@@ -289,7 +289,7 @@ func (m *model) leave(s *state, i uint8, revoked bool) {
 	}
 }
 
-// others are the steps of etcd, of the administrator and of clients that know only the document.
+// others emits the steps of etcd, of the administrator and of clients that know only the document.
 func (m *model) others(s *state, emit func(step, state, string)) {
 	for p, e := range s.queue {
 		if e.exist && !e.kept && !m.bug(EnqueueNoLease) {
@@ -379,7 +379,7 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 	}
 }
 
-// lockByHand takes a slot for id. It compares what it reads, so that it is one step.
+// lockByHand takes a slot for id. It compares what it reads, so it is one step.
 func (m *model) lockByHand(s *state, id uint8) {
 	m.write(s, s.holders|1<<id, s.max)
 	s.byHand |= 1 << id
@@ -400,7 +400,7 @@ func (m *model) hostOf(id uint8) uint8 {
 	return 0
 }
 
-// label says what a step was, given the state before it.
+// label describes a step from a state.
 func (m *model) label(st step, s *state) string {
 	switch st.action {
 	case vanish, late:
@@ -412,9 +412,9 @@ func (m *model) label(st step, s *state) string {
 	case entryExpires:
 		return "the lease of queue entry " + m.idName(s.queue[st.host].id) + " ends"
 	case aliveExpires:
-		return "the time-to-live of " + m.idName(st.host) + " runs out"
+		return "the time-to-live of " + m.idName(st.host) + " expires"
 	case oldRelease:
-		return "the old client gives its slot back"
+		return "the old client releases its slot"
 	case handRelease:
 		return m.idName(st.host) + " is unlocked by hand again"
 	case pause:
@@ -439,26 +439,26 @@ func (m *model) label(st step, s *state) string {
 	switch st.action {
 	case event:
 		if st.arg == nobody {
-			return name + " is told of the free slot"
+			return name + " gets the event of the free slot"
 		}
-		return name + " is told that the alive key of " + m.idName(st.arg) + " went"
+		return name + " gets the event that the alive key of " + m.idName(st.arg) + " is gone"
 	case reply:
 		if st.arg == 1 {
 			return name + "'s " + m.txn(h.tx) + " happens"
 		}
 		return name + "'s " + m.txn(h.tx) + " fails"
 	case loseReply:
-		return name + " has no reply to its " + m.txn(h.tx)
+		return name + " gets no reply to its " + m.txn(h.tx)
 	case loseReplyLease:
-		return name + " has no reply to its " + m.txn(h.tx) + " and drops its lease"
+		return name + " gets no reply to its " + m.txn(h.tx) + " and drops its lease"
 	case kill:
 		return name + "'s daemon is killed"
 	case crash:
 		return name + " crashes"
 	case crashRenamed:
-		return name + " crashes, and comes up by another name"
+		return name + " crashes, and comes up with another name"
 	case rename:
-		return name + " is up again, by another name"
+		return name + " is up again, with another name"
 	case copyDisk:
 		return name + " comes up with the disk of " + hostNames[st.arg]
 	case hang:
@@ -472,7 +472,7 @@ func (m *model) label(st step, s *state) string {
 	}
 	switch h.pc {
 	case start:
-		return name + " starts and looks whether it holds"
+		return name + " starts and checks whether it holds a slot"
 	case held:
 		return name + " checks its slot"
 	case checked:
@@ -480,7 +480,7 @@ func (m *model) label(st step, s *state) string {
 	case down:
 		return name + " is up again"
 	case release:
-		return name + " reads, to release"
+		return name + " reads, in order to release"
 	case follow, head:
 		return name + " is woken and reads"
 	}
