@@ -284,3 +284,19 @@ func TestHostThatIsNotInTheIndexYetIsNotOvertaken(t *testing.T) {
 		wantNothingLeft(t, s)
 	})
 }
+
+// The session reports it, well before the keys are read again.
+func TestLostLeaseIsNoticedThoughTheWatchStaysSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		enter(t, s, "a", lock.Record{})
+		b := enter(t, s, "b", lock.Record{})
+		s.Deafen()
+		must.Do(t, s.Revoke(t.Context(), read(t, s, prefix+"queue/b").Lease))
+		time.Sleep(30 * time.Second) // in which the lease would be kept alive once
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		b.leave()
+	})
+}
