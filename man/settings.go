@@ -11,7 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 )
 
-// section returns what docs/configuration.md has below a heading, up to the next one.
+// section returns the text of docs/configuration.md below a heading, up to the next heading.
 func (g generator) section(heading string) (string, error) {
 	rest, err := g.configuration(heading)
 	if err != nil {
@@ -30,7 +30,7 @@ func (g generator) section(heading string) (string, error) {
 	return text, nil
 }
 
-// configuration returns docs/configuration.md from below a heading on.
+// configuration returns the text of docs/configuration.md from below a heading to the end.
 func (g generator) configuration(heading string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(g.source, "docs", "configuration.md"))
 	if err != nil {
@@ -43,8 +43,8 @@ func (g generator) configuration(heading string) (string, error) {
 	return after, nil
 }
 
-// settings returns a chapter for every setting: what it is called, from the
-// definitions, and what it means, from docs/configuration.md.
+// settings returns a chapter for every setting: its names from the definitions, its meaning from
+// docs/configuration.md.
 func (g generator) settings() (string, error) {
 	rest, err := g.configuration("The settings")
 	if err != nil {
@@ -59,7 +59,7 @@ func (g generator) settings() (string, error) {
 		for _, name := range strings.Split(heading, ", ") {
 			i := slices.IndexFunc(definitions, func(d config.Definition) bool { return d.Name == name })
 			if i < 0 {
-				return "", fmt.Errorf("docs/configuration.md has a section on %q, which is no setting", name)
+				return "", fmt.Errorf("docs/configuration.md has a section on %q, which is not a setting", name)
 			}
 			title = append(title, definitions[i].Variable)
 			names += item(name, places(definitions[i]))
@@ -70,7 +70,7 @@ func (g generator) settings() (string, error) {
 	if len(definitions) > 0 {
 		return "", fmt.Errorf("docs/configuration.md has no section on %q", definitions[0].Name)
 	}
-	// A link to a section of the document leads nowhere in a page.
+	// A link to a section of the document leads nowhere in a man page.
 	return regexp.MustCompile(`\[([^\]]+)\]\(#[^)]+\)`).ReplaceAllString(text, "$1"), nil
 }
 

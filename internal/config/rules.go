@@ -35,18 +35,7 @@ func (in inputs) preferPassword() {
 	}
 }
 
-// bothOrNeither checks options that must be set together.
-func bothOrNeither(a, b input) error {
-	switch {
-	case a.value != "" && b.value == "":
-		return a.without(b)
-	case a.value == "" && b.value != "":
-		return b.without(a)
-	}
-	return nil
-}
-
-// without says that a setting needs another one.
+// without says that the setting needs another one.
 func (in input) without(other input) error {
 	if other.withheld != "" {
 		return in.elsewhere("key", other.withheld, other)

@@ -25,6 +25,22 @@ func TestTriggerGroups(t *testing.T) {
 	}
 }
 
+func TestEveryDefinitionSaysWhoNeedsItAndHowItIsParsed(t *testing.T) {
+	parsedTogether := []string{nameWindowStart, nameWindowLength}
+	names := map[string]bool{}
+	for _, d := range Definitions() {
+		if names[d.Name] || d.Variable == "" || d.Description == "" || d.Part == 0 || (d.parse == nil) != slices.Contains(parsedTogether, d.Name) {
+			t.Errorf("the definition of %s is not whole, or not the only one", d.Name)
+		}
+		names[d.Name] = true
+	}
+	for o := etcd.OptionEndpoint; o <= etcd.OptionPasswordFile; o++ {
+		if !names[o.String()] {
+			t.Errorf("option %s of etcd is not a setting", o)
+		}
+	}
+}
+
 // A wrong value is refused at start. The error names the setting, its value and its place, in a line of its own.
 func TestWrongSettingsAreRefusedByName(t *testing.T) {
 	dir := newRoot(t, map[string]string{"garbage.pem": "garbage"})

@@ -61,8 +61,13 @@ func parseWindowZone(p *parser, name input) (err error) {
 // parseWindow parses the start and the length of the window together.
 func parseWindow(p *parser) error {
 	start, length := p.inputs[nameWindowStart], p.inputs[nameWindowLength]
-	if err := bothOrNeither(start, length); err != nil || start.value == "" {
-		return err
+	switch {
+	case start.value == "" && length.value == "":
+		return nil
+	case length.value == "":
+		return start.without(length)
+	case start.value == "":
+		return length.without(start)
 	}
 	clock := p.windowZone
 	w, err := window.Parse(start.value, length.value, clock.Location())
