@@ -105,3 +105,13 @@ func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 		})
 	}
 }
+
+// Past the deadline the users' delay goes on although logind has not answered, and may still schedule the reboot.
+func TestUnansweredScheduleMayStandUntilItIsSettled(t *testing.T) {
+	r := bounded(t).do(backup, need, 24*time.Hour, got, crowded, Scheduled{Err: errDown, Unknown: true}, LookEvery, crowded, idle)
+	r.expect(Releasing, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "logind has not answered a call, and may carry it out until "+clock(r.now.Add(callGrace-LookEvery))) {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(callGrace-LookEvery).expect(Releasing, unschedules, false)
+}
