@@ -57,7 +57,7 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 	case m.running != nil || m.state == Rebooting:
 		return m.state, "" // its end, or the reboot's, comes first
 	}
-	for _, o := range m.owed(true) {
+	for _, o := range m.owed() {
 		if err := o.retry(m).err; err != nil {
 			return Left, fmt.Sprintf("%s; %s: %v", end, o.left, err)
 		}

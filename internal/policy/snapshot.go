@@ -122,7 +122,7 @@ func (m *Machine) postponable(now time.Time) time.Time {
 
 // undoing returns what there is to undo, first what has its turn.
 func (m *Machine) undoing(now time.Time) (all []Undo) {
-	for _, o := range m.owed(true) {
+	for _, o := range m.owed() {
 		u := Undo{Name: o.name, Doing: o.doing(m)}
 		retry := o.retry(m)
 		switch {

@@ -81,10 +81,10 @@ func (o *obligation) unsettled(m *Machine, now time.Time) bool {
 	return o.settles != nil && now.Before(o.settles(m))
 }
 
-// owed returns what there is to undo, in order: of all of it, or of what may not stay.
-func (m *Machine) owed(all bool) (owed []*obligation) {
+// owed returns what there is to undo, in order.
+func (m *Machine) owed() (owed []*obligation) {
 	for _, o := range m.obligations {
-		if o.owed(m) && (all || !o.stays) {
+		if o.owed(m) {
 			owed = append(owed, o)
 		}
 	}
@@ -92,19 +92,21 @@ func (m *Machine) owed(all bool) (owed []*obligation) {
 }
 
 // owes reports whether there is anything to undo.
-func (m *Machine) owes() bool { return len(m.owed(true)) > 0 }
+func (m *Machine) owes() bool { return len(m.owed()) > 0 }
 
 // mustUndo returns the first thing that has to be undone before the next attempt, nil for none.
 func (m *Machine) mustUndo() *obligation {
-	if owed := m.owed(false); len(owed) > 0 {
-		return owed[0]
+	for _, o := range m.owed() {
+		if !o.stays {
+			return o
+		}
 	}
 	return nil
 }
 
 // due returns what to undo now, nil for nothing.
 func (m *Machine) due(now time.Time) *obligation {
-	for n, o := range m.owed(true) {
+	for n, o := range m.owed() {
 		if (n == 0 || o.isApart(m)) && !now.Before(o.retry(m).at) && !o.unsettled(m, now) {
 			return o
 		}
