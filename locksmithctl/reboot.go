@@ -19,10 +19,8 @@ import (
 )
 
 func (a *app) rebootCommand() *cobra.Command {
-	var (
-		force bool
-		queue queueFlags
-	)
+	var force bool
+	var queue queueFlags
 	cmd := &cobra.Command{
 		Use:   "reboot [-force] [-wait [-timeout TIME]]",
 		Short: "Take a slot of the lock and reboot this host now",
