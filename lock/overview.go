@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
@@ -67,12 +66,12 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 		return Overview{}, snap, err
 	}
 	o := Overview{Semaphore: s, Exists: revision != 0, Pause: l.pauseIn(snap)}
-	expired := l.expired(snap)
 	for _, id := range s.Holders {
 		v := snap.Values[l.recordKey(id)]
 		r, ok := parseRecord(v.Data)
 		o.Holders = append(o.Holders, HolderInfo{
-			ID: id, Record: r, Broken: !ok && v.ModRevision != 0, Expired: slices.Contains(expired, id), revision: v.ModRevision,
+			ID: id, Record: r, Broken: !ok && v.ModRevision != 0, revision: v.ModRevision,
+			Expired: r.TTL != 0 && snap.Values[l.aliveKey(id)].ModRevision == 0,
 		})
 	}
 	for _, key := range byCreation(snap, l.queueRange()) {

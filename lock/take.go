@@ -42,13 +42,10 @@ func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already boo
 	reads := l.gates(id)
 	snap, err := l.store.Get(ctx, reads...)
 	if err == nil {
-		already, _, err = l.take(ctx, snap, reads, c, regardless)
+		already, _, err = l.take(ctx, snap, reads, c, func(Snapshot) ([]Cond, error) { return nil, nil })
 	}
 	return already, l.outcome("take a slot for "+id, err)
 }
-
-// regardless makes a slot depend on nothing but the gates.
-func regardless(Snapshot) ([]Cond, error) { return nil, nil }
 
 // gates is what has to be known before id may take a slot.
 func (l *Lock) gates(id string) []Read {

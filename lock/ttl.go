@@ -14,21 +14,14 @@ func (l *Lock) withTTL(snap Snapshot) []string {
 	})
 }
 
-// expired returns the holders that did not come back within their time-to-live.
-func (l *Lock) expired(snap Snapshot) []string {
-	return slices.DeleteFunc(l.withTTL(snap), func(id string) bool {
-		return snap.Values[l.aliveKey(id)].ModRevision != 0
-	})
-}
-
 // ttlWatch is a slot with a time-to-live, as this host first saw it.
 type ttlWatch struct {
 	record, alive int64 // revisions
 	since         time.Time
 }
 
-// overdue returns the holders that are expired, and those whose time-to-live has passed while this host
-// watched, even if somebody keeps their lease alive.
+// overdue returns the holders that did not come back within their time-to-live, and those whose time-to-live has
+// passed while this host watched, even if somebody keeps their lease alive.
 func (a *acquisition) overdue(snap Snapshot) []string {
 	seen := map[string]ttlWatch{}
 	ids := slices.DeleteFunc(a.withTTL(snap), func(id string) bool {

@@ -111,10 +111,14 @@ func (c Config) cause(ctx context.Context, endpoint string, tlsConfig *tls.Confi
 		return fmt.Sprintf("no connection through the proxy %s, which HTTPS_PROXY in the environment sets: if etcd can be reached without it, name %s in NO_PROXY there", proxy.Redacted(), u.Hostname())
 	}
 	p := probe{Config: c, host: u.Hostname(), port: u.Port(), tls: tlsConfig}
-	if secure(endpoint) {
-		return p.encrypted(ctx)
+	conn, err := p.dial(ctx)
+	switch {
+	case err != nil:
+		return p.unreachable(err)
+	case secure(endpoint):
+		return p.encrypted(ctx, conn)
 	}
-	return p.plain(ctx)
+	return p.plain(ctx, conn)
 }
 
 // probe is the search for the cause at one endpoint.
@@ -125,11 +129,7 @@ type probe struct {
 }
 
 // plain says what is wrong with an http endpoint.
-func (p probe) plain(ctx context.Context) string {
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return p.unreachable(err)
-	}
+func (p probe) plain(ctx context.Context, conn net.Conn) string {
 	defer conn.Close()
 	heard, err := greet(ctx, conn)
 	if isHTTP2(heard) {
@@ -142,11 +142,7 @@ func (p probe) plain(ctx context.Context) string {
 }
 
 // encrypted says what is wrong with an https endpoint.
-func (p probe) encrypted(ctx context.Context) string {
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return p.unreachable(err)
-	}
+func (p probe) encrypted(ctx context.Context, conn net.Conn) string {
 	defer conn.Close()
 	asked := false // for a client certificate
 	config := p.tls.Clone()
