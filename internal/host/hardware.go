@@ -12,20 +12,20 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// hardwareIDs are where firmware says which machine this is: the system UUID of SMBIOS, and the serial
+// hardwareIDs are the files in which firmware identifies the machine: the system UUID of SMBIOS, and the serial
 // number of a devicetree. Only root can read the first one, and a board has one of them at most.
 var hardwareIDs = []string{"/sys/class/dmi/id/product_uuid", "/sys/firmware/devicetree/base/serial-number"}
 
-// containers are files that tell of a container, where all share the hardware: systemd, podman and
-// docker make them.
+// containers are files that exist in a container, which shares the hardware with others: systemd, podman and
+// docker create them.
 var containers = []string{"/run/systemd/container", "/run/.containerenv", "/.dockerenv"}
 
-// maxHardwareID bounds what is read of such an id, in bytes.
+// maxHardwareID bounds such a file, in bytes.
 const maxHardwareID = 256
 
-// useless are ids that many machines have, in lower case and without dashes; see isUseless for more.
+// useless are ids that many machines share, in lower case and without dashes; see isUseless for more.
 var useless = []string{
-	"03000200040005000006000700080009", // of boards whose vendor left the firmware's example
+	"03000200040005000006000700080009", // of boards whose vendor kept the example of the firmware
 	"00020003000400050006000700080009", // the same with its first fields in the other byte order
 	"12345678123456781234567812345678",
 	"1234567890abcdef1234567890abcdef",
@@ -34,8 +34,8 @@ var useless = []string{
 	"tobefilledbyo.e.m.", "systemserialnumber", "123456789", "0123456789", "1234567890",
 }
 
-// hardware returns what stands for the id of the hardware, or "" where none is known that is of this
-// machine alone. It is a hash, so that nobody learns from etcd what other programs may take for a secret.
+// hardware returns a hash of the id of the hardware, or "" if no id is known that only this machine has.
+// It is a hash because other programs may use the id as a secret, and anybody may read etcd.
 func hardware(root string) string {
 	for _, file := range containers {
 		if _, err := os.Stat(filepath.Join(root, file)); err == nil {
@@ -54,8 +54,8 @@ func hardware(root string) string {
 	return ""
 }
 
-// readHardwareID returns the id in a file in one spelling: that of a kernel may change with an update. It is
-// "" where there is none.
+// readHardwareID returns the id in a file in one spelling, because a newer kernel may spell it in another way; "" if
+// there is none.
 func readHardwareID(path string) string {
 	data, err := readfile.Read(path, maxHardwareID)
 	if err != nil {
@@ -64,8 +64,8 @@ func readHardwareID(path string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", " ", "", "\n", "", "\t", "", "\x00", "").Replace(string(data)))
 }
 
-// isUseless reports whether an id does not tell one machine from another: it is one of those that firmware
-// comes with, or repeats one character, as all 0 and all f do.
+// isUseless reports whether other machines may have the same id: it is a known default of firmware, or repeats one
+// character, such as 0 or f.
 func isUseless(id string) bool {
 	return id == "" || strings.Trim(id, id[:1]) == "" || slices.Contains(useless, id)
 }

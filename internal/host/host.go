@@ -1,9 +1,8 @@
 // Package host is this host: who it is, and who is at work on it.
 //
-// Who it is stands in files below a root ("" for "/"), so that a host can be simulated; the kernel's files may be
-// missing there, and are then the machine's own. Everything is read when it is asked for. Who has the machine id of
-// a slot is told apart by hardware and by tokens on the disk: they are unknown where they cannot be read, which is no
-// error, because an unprivileged user sees neither.
+// Who it is, is read at each call from files below a root ("" for "/"), so that a host can be simulated. The kernel's
+// files may be missing there; then the machine's own count. Hardware and tokens on the disk tell hosts with the same
+// machine id apart. An unprivileged user can read neither, so that it is not an error if they are unknown.
 package host
 
 import (
@@ -17,13 +16,13 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// Self returns who this host is, and the tokens that earlier boots left on its disk. The record has no
-// token of its own yet: see NewToken.
+// Self returns who this host is, and the tokens that earlier boots have left on its disk. The record has no
+// token of its own: see NewToken.
 func Self(root string) (self lock.Record, disk []string, err error) {
 	if self.BootID, err = BootID(root); err != nil {
 		return lock.Record{}, nil, err
 	}
-	// The name may change a moment after the host has come up.
+	// A host may get its name only some time after it has come up.
 	if self.Hostname, err = readKernelFile(root, "/proc/sys/kernel/hostname"); err != nil {
 		return lock.Record{}, nil, fmt.Errorf("find the name of this host: %w", err)
 	}

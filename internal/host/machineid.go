@@ -15,9 +15,8 @@ import (
 // maxMachineID bounds the id, in bytes. The ids of systemd have 32.
 const maxMachineID = 256
 
-// MachineID returns the id of this host, under which it holds locks, see machine-id(5). White space around it is
-// dropped. It need not look like one of systemd's, but has to be one word that can be printed. Every error names
-// the file.
+// MachineID returns the id under which this host holds slots, see machine-id(5), without white space around it. It
+// need not look like one of systemd's, but has to be one printable word. Every error names the file.
 func MachineID(root string) (string, error) {
 	path := filepath.Join(root, "/etc/machine-id")
 	data, err := readfile.Read(path, 4096)
@@ -41,11 +40,11 @@ func checkMachineID(id string) error {
 	case id == "uninitialized":
 		return errors.New("it holds no id yet: systemd writes one into it during the first boot")
 	case len(id) > maxMachineID:
-		return fmt.Errorf("the id in it is longer than %d bytes: systemd-machine-id-setup writes a right one into it", maxMachineID)
+		return fmt.Errorf("the id in it is longer than %d bytes: systemd-machine-id-setup writes a valid one into it", maxMachineID)
 	case !utf8.ValidString(id) || strings.ContainsFunc(id, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) }):
-		return fmt.Errorf("%q is not an id, which is one word that can be printed: systemd-machine-id-setup writes a right one into it", id)
+		return fmt.Errorf("%q is not an id, which is one word that can be printed: systemd-machine-id-setup writes a valid one into it", id)
 	case strings.Contains(id, "/"), id == ".", id == "..":
-		return fmt.Errorf("%q is not an id, but a path: systemd-machine-id-setup writes a right one into it", id)
+		return fmt.Errorf("%q is not an id, but a path: systemd-machine-id-setup writes a valid one into it", id)
 	}
 	return nil
 }

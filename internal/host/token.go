@@ -14,22 +14,22 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// tokenFile is where the tokens are, below root. It has a line for each, the newest one first: the token,
-// and the boot in which it was made. The unit's ReadWritePaths= names its folder.
+// tokenFile has the tokens, below root, in a line each, the newest first: the token, and the id of the boot in
+// which it was made. The unit's ReadWritePaths= names its folder.
 const tokenFile = "/var/lib/locksmith/token"
 
-// keptTokens is how many tokens stay there: more than a host makes between taking a slot and coming back.
+// keptTokens is how many tokens are kept: more than a host makes between taking a slot and coming back.
 const keptTokens = 8
 
-// maxTokenFile bounds what is read of the file, in bytes.
+// maxTokenFile bounds the file, in bytes.
 const maxTokenFile = 4096
 
 type token struct {
 	value, boot string
 }
 
-// tokensOfEarlierBoots returns what a record from before this boot may have. What this boot has written
-// does not say that the disk outlives a boot.
+// tokensOfEarlierBoots returns the tokens that a record from before this boot may have. A token of this boot does
+// not show that the disk outlives a boot.
 func tokensOfEarlierBoots(root, boot string) (earlier []string) {
 	tokens, _ := readTokens(filepath.Join(root, tokenFile)) // unreadable is unknown
 	for _, t := range tokens {
@@ -41,9 +41,9 @@ func tokensOfEarlierBoots(root, boot string) (earlier []string) {
 }
 
 // NewToken writes a new token to the host's disk and returns it. It is for a slot that is about to be
-// taken: a host whose disk has the token of a slot after a reboot has taken that slot, or was copied since.
-// The tokens before it stay, up to a number, because a slot may be held with one of them. Of two processes
-// that do this in one moment, the token of one may be lost.
+// taken: if a disk has the token of a slot after a reboot, that host has taken the slot, or is a later copy of it.
+// Some older tokens are kept, because a slot may be held with one of them. If two processes do this at the same
+// time, one of their tokens may be lost.
 func NewToken(root string) (string, error) {
 	boot, err := BootID(root)
 	if err != nil {
@@ -67,7 +67,7 @@ func NewToken(root string) (string, error) {
 	return tokens[0].value, nil
 }
 
-// readTokens skips lines that are none.
+// readTokens returns the tokens in a file, without malformed lines.
 func readTokens(path string) (tokens []token, err error) {
 	data, err := readfile.Read(path, maxTokenFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +85,7 @@ func readTokens(path string) (tokens []token, err error) {
 	return tokens, nil
 }
 
-// replace writes a file so that it is there, whole, once it returns, also after a power failure.
+// replace replaces the content of a file. Once it returns the whole content is on the disk, also after a power failure.
 func replace(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -1,8 +1,9 @@
 // Package slot is this host's slot of the lock, as the daemon asks for it.
 //
-// It guarantees that the lock knows this host by the name that it has now, because a host may get its name only
-// after the daemon has started; that a store is connected to only while a call runs; and that once Inspect or
-// Release has succeeded, nothing can happen any more that an earlier process on this host has sent to the store.
+// It guarantees that each call tells the lock the name which this host has now, because a host may get its name only
+// after the daemon has started; that the store is connected only while a call runs; and that what an earlier process
+// on this host has sent to the store cannot happen any more once Inspect has found no slot, or one of this boot, or
+// once Release has given a slot back.
 package slot
 
 import (
@@ -19,7 +20,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// A Store is one whose connection can be closed. The next call connects again.
+// A Store is a lock.Store that has a connection. After Close the next call connects again.
 type Store interface {
 	lock.Store
 	Close() error
@@ -41,7 +42,7 @@ type Slot struct {
 
 	mu      sync.Mutex
 	ttl     time.Duration
-	restart context.CancelCauseFunc // ends the wait that goes on, to begin it with another ttl; nil before the first one
+	restart context.CancelCauseFunc // has the current wait begin again, with the new ttl; nil before the first wait
 }
 
 var _ daemon.Locker = (*Slot)(nil)
@@ -80,7 +81,7 @@ func (s *Slot) Set(max int, ttl time.Duration) error {
 	return nil
 }
 
-// wait returns a context for a wait with the time-to-live that holds now. It ends with ctx, or when that changes.
+// wait returns the time-to-live, and a context that ends with ctx, or when the time-to-live changes.
 func (s *Slot) wait(ctx context.Context) (context.Context, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +94,7 @@ func (s *Slot) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("group", s.group), slog.String("id", s.id))
 }
 
-// identify tells the lock which host this is, as known now.
+// identify tells the lock which host this is now.
 func (s *Slot) identify() (lock.Record, error) {
 	self, disk, err := host.Self(s.root)
 	if err != nil {
@@ -180,7 +181,7 @@ func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)
 	}
 }
 
-// keepingPlace returns ctx with the daemon's cause of its end translated into the lock's.
+// keepingPlace returns a context that ends with ctx, for the lock's cause where that is for the daemon's.
 func keepingPlace(ctx context.Context) (context.Context, func()) {
 	translated, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
