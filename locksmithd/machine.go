@@ -20,11 +20,6 @@ type machine struct {
 	conn *dbus.Conn
 }
 
-var (
-	_ daemon.Host      = machine{}
-	_ daemon.Scheduler = machine{}
-)
-
 func (m machine) Local(ctx context.Context) (policy.Local, error) { return host.AtWork(ctx, m.Logind) }
 
 func (m machine) Reboot(ctx context.Context, force bool) error {

@@ -1,5 +1,4 @@
-// Command locksmithd reboots this host after an update, one host of the fleet
-// after another.
+// Command locksmithd reboots this host after an update, one host of the fleet after another.
 //
 // This package reads the flags and wires the parts together; what the daemon
 // does is in packages policy and daemon. The exit status is 0 when the daemon is asked

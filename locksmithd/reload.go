@@ -50,7 +50,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 		default:
 			s.accept(cfg)
 			s.show(func(status *status) { status.refused = "" })
-			engine.SetTrust(s.trust(cfg))
+			engine.SetTrust(updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root})
 			select {
 			case to <- settings:
 				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)

@@ -72,8 +72,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer file.Close()
-	memory := s.memory()
-	kept := s.remembered(memory)
+	memory, kept := s.remember()
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -92,7 +91,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	// The bus may drop one connection and not the other. The daemon ends when it loses the first, so that
 	// is closed when the second is lost.
 	defer context.AfterFunc(calls.Context(), func() { conn.Close() })()
-	engine := updateengine.New(conn, s.log, s.trust(cfg))
+	engine := updateengine.New(conn, s.log, updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root})
 	events, err := engine.Watch(ctx)
 	if err != nil {
 		return err
@@ -128,30 +127,26 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	return err
 }
 
-// memory returns the file in which the daemon keeps what the next one in this boot has to know.
-func (s *server) memory() *state.File {
+// remember returns the file in which the daemon keeps what the next one in this boot has to know, and what the
+// previous one has kept there, nil when that is not known. A place in the queue that it has left becomes this daemon's.
+func (s *server) remember() (memory *state.File, kept *policy.Kept) {
 	id, err := host.BootID(s.root)
 	if err != nil {
 		s.log.Warn("the next locksmithd on this host will not know what this one has begun", "error", err)
 	}
-	return state.New(s.root, id)
-}
-
-// remembered returns what the previous daemon has kept, nil when that is not known. A place in the queue that it has
-// left becomes this daemon's.
-func (s *server) remembered(memory *state.File) *policy.Kept {
-	kept, err := memory.Read()
-	s.owner = cmp.Or(kept.Owner, s.owner, crand.Text())
+	memory = state.New(s.root, id)
+	content, err := memory.Read()
+	s.owner = cmp.Or(content.Owner, s.owner, crand.Text())
 	if s.slot != nil {
 		s.slot.Owner = s.owner
 	}
 	switch {
 	case err == nil:
-		return &kept.Kept
+		kept = &content.Kept
 	case !errors.Is(err, state.ErrNone):
 		s.log.Warn("it is not known what an earlier locksmithd of this boot has begun: a reboot that is scheduled may be its own, and keeps its slot", "error", err)
 	}
-	return nil
+	return memory, kept
 }
 
 // off reports that this daemon does nothing, and returns as systemd expects of a
@@ -197,10 +192,6 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	s.slot, s.slotFrom = own, cfg.Lock
 	d.Policy.Lock, d.Lock = true, s.slot
 	return d, nil
-}
-
-func (s *server) trust(cfg *config.Config) updateengine.Trust {
-	return updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root}
 }
 
 // warn logs an error of something that the daemon can do without.

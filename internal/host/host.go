@@ -35,7 +35,7 @@ func BootID(root string) (string, error) {
 	const file = "/proc/sys/kernel/random/boot_id"
 	id, err := readKernelFile(root, file)
 	if err == nil && id == "" {
-		err = fmt.Errorf("%s is empty", filepath.Join(root, file)) // the kernel never says nothing
+		err = fmt.Errorf("%s is empty", filepath.Join(root, file))
 	}
 	if err != nil {
 		return "", fmt.Errorf("read boot id: %w", err)

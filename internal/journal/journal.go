@@ -1,8 +1,6 @@
-// Package journal writes what a program says to standard error, in the form that the journal wants where that is
-// where it goes.
-//
-// There a line begins with its priority, as sd-daemon(3) describes, so that journalctl -p works, and has no time and
-// no name of the program, because the journal adds these.
+// Package journal writes what a program says to standard error. If that goes to the journal, a line begins with its
+// priority, as sd-daemon(3) describes, so that journalctl -p works, and has neither the time nor the name of the
+// program, because the journal adds these.
 package journal
 
 import (
@@ -55,55 +53,51 @@ func (s Stderr) Announce(message string) error {
 
 // Logger returns a logger that writes lines. Their times are in the zone that zone returns.
 func (s Stderr) Logger(level slog.Leveler, zone func() *time.Location) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	if !s.toJournal {
-		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				a.Value = slog.TimeValue(a.Value.Time().In(zone()))
-			}
-			return a
-		}
-		return slog.New(slog.NewTextHandler(s.w, o))
-	}
-	o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		switch {
+		case len(groups) > 0 || a.Key != slog.TimeKey && a.Key != slog.LevelKey:
+		case s.toJournal:
 			return slog.Attr{}
+		case a.Key == slog.TimeKey:
+			a.Value = slog.TimeValue(a.Value.Time().In(zone()))
 		}
 		return a
+	}}
+	if !s.toJournal {
+		return slog.New(slog.NewTextHandler(s.w, o))
 	}
-	at := func(priority string) slog.Handler { return slog.NewTextHandler(prefixed{s.w, priority}, o) }
-	return slog.New(byLevel{debug: at("<7>"), info: at("<6>"), warn: at("<4>"), err: at("<3>")})
+	var all byLevel
+	for n, priority := range []string{"<7>", "<6>", "<4>", "<3>"} {
+		all[n] = slog.NewTextHandler(prefixed{s.w, priority}, o)
+	}
+	return slog.New(all)
 }
 
-// byLevel passes each record to the handler of its level.
-type byLevel struct{ debug, info, warn, err slog.Handler }
+// byLevel passes each record to the handler of its level, from debug to error.
+type byLevel [4]slog.Handler
 
 func (h byLevel) of(level slog.Level) slog.Handler {
-	switch {
-	case level >= slog.LevelError:
-		return h.err
-	case level >= slog.LevelWarn:
-		return h.warn
-	case level >= slog.LevelInfo:
-		return h.info
-	}
-	return h.debug
+	return h[min(max(level-slog.LevelDebug, 0)/(slog.LevelInfo-slog.LevelDebug), 3)]
 }
 
-func (h byLevel) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.of(level).Enabled(ctx, level)
-}
+func (h byLevel) Enabled(ctx context.Context, l slog.Level) bool { return h.of(l).Enabled(ctx, l) }
 
 func (h byLevel) Handle(ctx context.Context, r slog.Record) error {
 	return h.of(r.Level).Handle(ctx, r)
 }
 
 func (h byLevel) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return byLevel{h.debug.WithAttrs(attrs), h.info.WithAttrs(attrs), h.warn.WithAttrs(attrs), h.err.WithAttrs(attrs)}
+	for n := range h { // of the copy
+		h[n] = h[n].WithAttrs(attrs)
+	}
+	return h
 }
 
 func (h byLevel) WithGroup(name string) slog.Handler {
-	return byLevel{h.debug.WithGroup(name), h.info.WithGroup(name), h.warn.WithGroup(name), h.err.WithGroup(name)}
+	for n := range h {
+		h[n] = h[n].WithGroup(name)
+	}
+	return h
 }
 
 // prefixed puts a prefix before each write: a slog handler makes one for each line.

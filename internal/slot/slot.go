@@ -81,14 +81,6 @@ func (s *Slot) Set(max int, ttl time.Duration) error {
 	return nil
 }
 
-// wait returns the time-to-live, and a context that ends with ctx, or when the time-to-live changes.
-func (s *Slot) wait(ctx context.Context) (context.Context, time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ctx, s.restart = context.WithCancelCause(ctx)
-	return ctx, s.ttl
-}
-
 // LogValue says what to give locksmithctl to free the slot by hand.
 func (s *Slot) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("group", s.group), slog.String("id", s.id))
@@ -169,29 +161,32 @@ func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)
 		}
 		blocked(w.String())
 	}
-	ctx, stop := keepingPlace(ctx)
-	defer stop()
 	for {
-		wait, ttl := s.wait(ctx)
+		wait, ttl, stop := s.wait(ctx)
 		record.TTL = ttl
 		err := s.lock.Acquire(wait, s.id, record, waiting)
-		if err == nil || ctx.Err() != nil || context.Cause(wait) != lock.ErrKeepPlace {
+		changed := ctx.Err() == nil && context.Cause(wait) == lock.ErrKeepPlace
+		if stop(); err == nil || !changed {
 			return translate(err)
 		}
 	}
 }
 
-// keepingPlace returns a context that ends with ctx, for the lock's cause where that is for the daemon's.
-func keepingPlace(ctx context.Context) (context.Context, func()) {
-	translated, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		cause := context.Cause(ctx)
-		if errors.Is(cause, daemon.ErrKeepPlace) {
-			cause = lock.ErrKeepPlace
+// wait returns the time-to-live, and a context that ends with ctx, for the lock's cause where that ends for the
+// daemon's, or when the time-to-live changes.
+func (s *Slot) wait(ctx context.Context) (wait context.Context, ttl time.Duration, stop func()) {
+	wait, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	ignore := context.AfterFunc(ctx, func() {
+		if cause := context.Cause(ctx); errors.Is(cause, daemon.ErrKeepPlace) {
+			cancel(lock.ErrKeepPlace)
+		} else {
+			cancel(cause)
 		}
-		cancel(cause)
 	})
-	return translated, func() { stop(); cancel(nil) }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restart = cancel
+	return wait, s.ttl, func() { ignore(); cancel(nil) }
 }
 
 // Release implements daemon.Locker.
