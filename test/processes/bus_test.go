@@ -90,8 +90,7 @@ func TestOneConnectionToTheBusLostEndsTheDaemon(t *testing.T) {
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h, proxy := newProxiedHost(t, g.conf())
 			must.Do(t, h.Logind.SetSessions(someUser))
-			h.Engine.Set(needReboot)
-			h.start()
+			h.startPending()
 			h.awaitStatus("users are logged in")
 			if n := proxy.count(); n != 2 {
 				t.Fatalf("the daemon has %d connections to the bus, want 2", n)

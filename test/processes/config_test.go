@@ -44,8 +44,7 @@ func TestFlagBeatsEnvironmentBeatsEtcBeatsUsr(t *testing.T) {
 			}
 			h := newHost(t, etcConf, options...)
 			h.write("usr/share/flatcar/update.conf", usrConf)
-			h.Engine.Set(needReboot)
-			h.start()
+			h.startPending()
 			h.awaitReboot()
 			for place, g := range groups {
 				if place == test.winner {
@@ -91,8 +90,7 @@ MACHINE_ALIAS="worker 1"
 REBOOT_STRATEGY="etcd-lock"
 `+updateconf.OpenWindow()+`LOCKSMITHD_GROUP="`+g.name+`"
 LOCKSMITHD_ENDPOINT="`+s.Endpoint()+`,http://127.0.0.1:1"`)
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	h.awaitReboot()
 	g.awaitHolders(h.id)
 }

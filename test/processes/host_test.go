@@ -89,8 +89,7 @@ func startHost(t testing.TB, conf string, options ...option) *host {
 func startPending(t testing.TB, conf string, options ...option) *host {
 	t.Helper()
 	h := newHost(t, conf, options...)
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	return h
 }
 
@@ -111,8 +110,7 @@ func startHolding(t testing.TB, g *group, conf string) *host {
 	t.Helper()
 	h := newHost(t, conf)
 	must.Do(t, h.Logind.SetSessions(someUser))
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	h.awaitStatus("users are logged in")
 	g.awaitHolders(h.id)
 	return h
@@ -121,6 +119,13 @@ func startHolding(t testing.TB, g *group, conf string) *host {
 func (h *host) start() {
 	h.t.Helper()
 	must.Do(h.t, h.Start())
+}
+
+// startPending starts locksmithd while update_engine reports that a reboot is needed.
+func (h *host) startPending() {
+	h.t.Helper()
+	h.Engine.Set(needReboot)
+	h.start()
 }
 
 // await waits until a condition on the host's log, status, notifications or daemon holds.

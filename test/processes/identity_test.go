@@ -21,8 +21,7 @@ func holdAs(t *testing.T, g *group, name, uuid string) *host {
 	if uuid != "" {
 		h.write(productUUID, uuid+"\n")
 	}
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	h.awaitReboot()
 	g.awaitHolders(h.id)
 	return h
@@ -118,8 +117,7 @@ func TestCloneLeavesTheSlotAlone(t *testing.T) {
 			if test.disk {
 				clone.write("var/lib/locksmith/token", string(tokens))
 			}
-			clone.Engine.Set(needReboot)
-			clone.start()
+			clone.startPending()
 			clone.awaitStatus("two hosts have the machine id "+h.id, "this is "+test.name, "but web-1 has", "they differ in "+test.apart+";")
 			for _, command := range []string{"lock", "unlock"} {
 				if r := clone.run(locksmithctl(), command); r.status != 1 || !strings.Contains(r.stderr, "they differ in "+test.apart+";") {
@@ -141,8 +139,7 @@ func TestHostThatCannotWriteATokenReboots(t *testing.T) {
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
 	h.write("var/lib/locksmith", "in the place of the folder")
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	h.awaitReboot()
 	h.awaitLog("level=WARN", "a reboot that renames this host", "var/lib/locksmith")
 	h.reboot()

@@ -30,8 +30,7 @@ func TestKilledBetweenLockAndRebootKeepsTheLockAndReboots(t *testing.T) {
 				g := newGroup(t, s)
 				h := newHost(t, g.conf())
 				must.Do(t, test.hold(h))
-				h.Engine.Set(needReboot)
-				h.start()
+				h.startPending()
 				g.awaitHolders(h.id)
 				if name == "while logind hangs" {
 					h.awaitReboot()

@@ -13,6 +13,12 @@ import (
 // going down, which needs the slot.
 func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 	t.Parallel()
+	holdDuringLoginDelay := func(h *host) {
+		h.t.Helper()
+		must.Do(h.t, h.Logind.SetSessions(someUser))
+		h.announce()
+		h.awaitStatus("users are logged in")
+	}
 	for name, test := range map[string]struct {
 		window string
 		other  bool // another host holds the slot
@@ -33,21 +39,13 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 			h.announce()
 			h.awaitStatus("waiting", "trying again")
 		}},
-		"holding the lock during the login delay": {reach: func(h *host) {
-			must.Do(h.t, h.Logind.SetSessions(someUser))
-			h.announce()
-			h.awaitStatus("users are logged in")
-		}},
+		"holding the lock during the login delay": {reach: holdDuringLoginDelay},
 		"holding the lock when somebody else shuts the host down": {kept: true, reach: func(h *host) {
-			must.Do(h.t, h.Logind.SetSessions(someUser))
-			h.announce()
-			h.awaitStatus("users are logged in")
+			holdDuringLoginDelay(h)
 			must.Do(h.t, h.Logind.SetPreparing(true))
 		}},
-		"holding the lock when nobody knows whether the host goes down": {kept: true, reach: func(h *host) {
-			must.Do(h.t, h.Logind.SetSessions(someUser))
-			h.announce()
-			h.awaitStatus("users are logged in")
+		"holding the lock when it is unknown whether the host goes down": {kept: true, reach: func(h *host) {
+			holdDuringLoginDelay(h)
 			h.Logind.Hang("PreparingForShutdown")
 		}},
 		"after the reboot was accepted": {kept: true, reach: func(h *host) {

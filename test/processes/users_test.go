@@ -21,8 +21,7 @@ func TestLoggedInUsersAreToldAndTheHostRebootsOnceTheyHaveLeft(t *testing.T) {
 		bustest.Session{ID: "2", UID: 1000, Name: "ann", TTY: "pts/1"},
 		bustest.Session{ID: "c1", UID: 0, Name: "gdm", TTY: "tty1", Class: "greeter"},
 	))
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	before := time.Now()
 	s := h.awaitSchedule()
 	h.awaitStatus("users are logged in (ann) and know since", "or once they have left, unless they cancel it with shutdown -c")
@@ -49,8 +48,7 @@ func TestUsersHaveTheConfiguredDelay(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "LOCKSMITHD_LOGIN_DELAY=2s\n")
 	must.Do(t, h.Logind.SetSessions(someUser))
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	s := h.awaitSchedule()
 	if !strings.HasPrefix(s.Message, "System reboot in 2 seconds!") {
 		t.Errorf("users are told %q", s.Message)
@@ -72,8 +70,7 @@ func TestCancelledRebootReleasesTheLockAndIsTriedAgain(t *testing.T) {
 			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 			h := newHost(t, g.conf()+"LOCKSMITHD_LOGIN_RETRY=1m\nLOCKSMITHD_LOGIN_DELAY=30m\n")
 			must.Do(t, h.Logind.SetSessions(someUser))
-			h.Engine.Set(needReboot)
-			h.start()
+			h.startPending()
 			h.awaitSchedule()
 			g.awaitHolders(h.id)
 			h.Logind.SetShutdown(instead)
@@ -102,8 +99,7 @@ func TestInhibitorHoldsTheRebootBackWithoutTheLock(t *testing.T) {
 		g := newGroup(t, s)
 		h := newHost(t, g.conf())
 		h.Logind.SetInhibitors(someBackup)
-		h.Engine.Set(needReboot)
-		h.start()
+		h.startPending()
 		h.awaitStatus("reboot needed since", "for version 4081.2.0", `held back by "unattended backup" (rsync, root): block inhibitor`)
 		h.awaitLog("held back", "unattended backup")
 		g.awaitHolders()
@@ -152,8 +148,7 @@ func TestUsersAndInhibitorsHoldTheRebootBackOnlyUntilTheDeadline(t *testing.T) {
 			must.Do(t, h.Logind.SetVersion(version))
 			h.Logind.SetInhibitors(someBackup)
 			must.Do(t, h.Logind.SetSessions(someUser))
-			h.Engine.Set(needReboot)
-			h.start()
+			h.startPending()
 			h.awaitStatus("held back by", "unattended backup", "users and inhibitors can postpone it until")
 			h.wantNoReboot()
 			const told = "System reboot in 2 seconds!"
@@ -189,8 +184,7 @@ func TestHiddenInhibitorHoldsTheRebootBackOnlyUntilTheDeadline(t *testing.T) {
 		crowd[i] = bustest.Inhibitor{Who: "mallory", Why: strings.Repeat("x", 2000), Mode: "delay", UID: 1000}
 	}
 	h.Logind.SetInhibitors(append(crowd, someBackup)...)
-	h.Engine.Set(needReboot)
-	h.start()
+	h.startPending()
 	h.awaitStatus("held back by", "logind does not list who", "block inhibitor", "users and inhibitors can postpone it until")
 	h.wantNoReboot()
 	h.awaitReboot()
