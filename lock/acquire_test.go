@@ -163,7 +163,7 @@ func TestDocumentThatIsDeletedDuringAWaitIsCreated(t *testing.T) {
 	})
 }
 
-// Whatever happens between a look and the transaction that follows, the transaction notices.
+// The transaction notices every change since the read that it is based on.
 func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*testing.T, *storetest.Memory)
@@ -204,7 +204,7 @@ func TestWhatChangesRightBeforeTheSlotIsTakenCounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, waits := range []bool{false, true} {
 				if waits && name == "somebody in the queue" {
-					continue // who comes later
+					continue // a later entry does not matter
 				}
 				synctest.Test(t, func(t *testing.T) {
 					s := storetest.NewMemory()

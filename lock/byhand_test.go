@@ -70,13 +70,13 @@ func TestWaitEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	})
 }
 
-// By a client that knows only the document, which leaves the entry in the queue as it is.
+// A client that knows only the document takes it, and leaves the entry in the queue as it is.
 func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		a := enter(t, s, "a", lock.Record{})
 		b, c, d := enter(t, s, "b", lock.Record{}), enter(t, s, "c", lock.Record{}), enter(t, s, "d", lock.Record{})
-		put(t, s, prefix+"holders/d", `{"hostname":"d"}`) // left behind by another one like that
+		put(t, s, prefix+"holders/d", `{"hostname":"d"}`) // left behind by another such client
 		put(t, s, defaultKey, `{"semaphore":0,"max":1,"holders":["d"]}`)
 		if !a.got(t) || b.got(t) || c.got(t) {
 			t.Error("b or c has the slot of d")
@@ -87,7 +87,7 @@ func TestWaitInTheMiddleEndsWhenTheSlotWasTakenByHand(t *testing.T) {
 	})
 }
 
-// The place ends with the wait also where somebody took the slot for the head, right before it did.
+// The place also ends with the wait if somebody took the slot for the head, right before the head did.
 func TestSlotTakenForTheHeadByHandEndsThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
@@ -156,7 +156,7 @@ func TestWaitInTheMiddleEndsAtOnceWhenThisHostWasLockedByHand(t *testing.T) {
 	})
 }
 
-// The head dismisses from the queue who holds a slot already, and whose process has died.
+// The head removes the entry of a host that holds a slot already, and whose process has died.
 func TestRemovedPlaceLeavesTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

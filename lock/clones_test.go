@@ -15,7 +15,7 @@ import (
 )
 
 // Two hosts with one machine id: one is the head of the queue when the other one gets the slot by hand. The
-// event of the document may come before that of the record, which says for whom it was.
+// event of the document may come before that of the record, which says for which host it was.
 func TestHeadDoesNotMistakeTheSlotOfItsCloneForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
@@ -114,7 +114,7 @@ func TestClonesAreRefusedAndRenamedHostsAreNot(t *testing.T) {
 	}
 }
 
-// testFoundSlot has another host with the machine id of one do all that a host does with its slot.
+// testFoundSlot makes another host, with the machine id of the first, do all that a host does with its slot.
 func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // none of it waits
 	defer cancel()
@@ -150,7 +150,7 @@ func testFoundSlot(t *testing.T, one, other lock.Record, disk []string, apart st
 	if held := slices.Contains(holdersIn(t, s), "x"); held != (apart != "") {
 		t.Errorf("held is %v", held)
 	}
-	if apart != "" { // the way out, for people
+	if apart != "" { // the way out for operators
 		must.Do(t, newLock(t, s, "").Release(ctx, "x"))
 	}
 	wantNothingLeft(t, s)

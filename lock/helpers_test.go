@@ -40,7 +40,7 @@ func put(t testing.TB, s lock.Store, key, document string) {
 	}
 }
 
-// read returns a key past the lock.
+// read returns the value of a key, past the lock.
 func read(t testing.TB, s lock.Store, key string) lock.Value {
 	t.Helper()
 	snap, err := s.Get(context.WithoutCancel(t.Context()), lock.Read{Key: key})
@@ -61,7 +61,7 @@ func holdersIn(t testing.TB, s lock.Store) []string {
 
 const prefix = "coreos.com/updateengine/rebootlock/"
 
-// hostNames are in an order that is not the one in which they are sorted.
+// hostNames returns names in random order.
 func hostNames(t *testing.T, n int) []string {
 	t.Helper()
 	var ids []string
@@ -84,7 +84,7 @@ func queueIDs(t *testing.T, s lock.Store) []string {
 	return ids
 }
 
-// keysIn returns the keys below prefix that are there.
+// keysIn returns the keys that exist below prefix.
 func keysIn(t *testing.T, s lock.Store, below string) []string {
 	t.Helper()
 	snap, err := s.Get(context.WithoutCancel(t.Context()), lock.Read{Key: prefix + below, End: prefix + below + "\xff"})
@@ -97,7 +97,7 @@ func keysIn(t *testing.T, s lock.Store, below string) []string {
 	return found
 }
 
-// wantNothingLeft checks that nobody waits, and nothing of it stays.
+// wantNothingLeft checks that nobody waits, and that no key or lease of a wait is left.
 func wantNothingLeft(t *testing.T, s *storetest.Memory) {
 	t.Helper()
 	synctest.Wait()

@@ -12,7 +12,7 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// waitingHost is one whose Acquire goes on.
+// waitingHost is a host in Acquire.
 type waitingHost struct {
 	id    string
 	lock  *lock.Lock
@@ -25,7 +25,7 @@ type waitingHost struct {
 	fails   []error
 }
 
-// enter has id call Acquire, and returns when it can do no more for now.
+// enter makes id call Acquire, and returns when that is blocked.
 func enter(t *testing.T, s lock.Store, id string, r lock.Record) *waitingHost {
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
@@ -114,7 +114,7 @@ func (g *gate) pass() {
 	<-thawed
 }
 
-// frozenStore is that of a host which can be stopped, as with SIGSTOP, between its calls.
+// frozenStore is the store of a host that can be stopped, as with SIGSTOP, before and after its calls.
 type frozenStore struct {
 	*storetest.Hooked
 	*gate
@@ -129,7 +129,7 @@ func newFrozenStore(s lock.Store) *frozenStore {
 	}, g}
 }
 
-// keepLeases keeps every lease alive, as an outsider can, until it is stopped.
+// keepLeases keeps every lease alive, as an outsider can, until stop.
 func keepLeases(s *storetest.Memory) (stop func()) {
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {

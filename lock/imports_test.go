@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// The protocol depends on no store: not on etcd, and not on what a client of etcd brings along.
+// The protocol depends on no store, neither on etcd nor on anything that a client of etcd needs.
 func TestProtocolImportsNoStore(t *testing.T) {
 	p, err := build.ImportDir(".", 0)
 	must.Do(t, err)

@@ -14,8 +14,8 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// Two processes of one host wait, such as its daemon, and somebody with locksmithctl lock -wait: the place is
-// that of the first one, whatever becomes of the second one.
+// Two processes of one host wait, such as its daemon and locksmithctl lock -wait: the place is
+// that of the first one, whatever happens to the second one.
 func TestSecondProcessOfAHostWaitsBesideTheFirst(t *testing.T) {
 	r := lock.Record{Hostname: "web-1", BootID: "1"}
 	old := []byte(`{"hostname":"web-1","boot_id":"1"}`) // as a version without owners writes it
@@ -98,7 +98,7 @@ func TestPlaceOfADeadProcessOfTheSameHostIsRemoved(t *testing.T) {
 	})
 }
 
-// There should not be two with one owner. They do not take the place from each other for ever.
+// There should not be two processes with one owner. They do not take the place from each other for ever.
 func TestTwoProcessesOfOneOwnerShareAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

@@ -145,7 +145,7 @@ func TestStampedeOfLeavingHosts(t *testing.T) {
 	})
 }
 
-// What made the entry may be done late: after the host got its slot, it would wait in the queue again.
+// The transaction that makes the entry may happen late: after the host got its slot, it would be in the queue again.
 func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
@@ -174,8 +174,8 @@ func TestLateEntryDoesNotOutliveTheWait(t *testing.T) {
 	})
 }
 
-// Whatever stands in the queue and its index and is nobody's place, with or without a lease, blocks nobody and
-// gives nobody a better place.
+// Keys in the queue and its index that are not places, with or without a lease, block nobody and
+// give nobody a better place.
 func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
@@ -202,8 +202,8 @@ func TestRubbishInTheQueueBlocksNobody(t *testing.T) {
 	})
 }
 
-// The place was lost in one outage, and the next one hides for longer than a call lasts that there is a
-// new one. It is this host's own, and not that of another process to be waited for.
+// The place is lost in one outage, and the next outage hides, for longer than a call lasts, that there is a
+// new one. The host recognizes it as its own, and does not wait for it as another process's.
 func TestPlaceAfterALostOneIsRecognizedAsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
@@ -230,7 +230,7 @@ func TestPlaceAfterALostOneIsRecognizedAsItsOwn(t *testing.T) {
 	})
 }
 
-// The others may know nothing of it that is not an hour old.
+// What the others know of the holders may be an hour old.
 func TestOnlyTheHeadOfTheQueueNamesHolders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

@@ -15,8 +15,8 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// TestRandomFaults has several hosts lock and unlock, with faults at random, and checks after every
-// answer that it is true, and stays true whatever is still under way.
+// TestRandomFaults makes several hosts lock and unlock, with random faults, and checks after every
+// answer that it is true, and stays true whatever transactions are still under way.
 func TestRandomFaults(t *testing.T) {
 	seed := randtest.Seed(t)
 	synctest.Test(t, func(t *testing.T) {

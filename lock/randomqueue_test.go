@@ -16,10 +16,10 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// TestRandomQueue has hosts wait, leave, hang, pause and resume, with faults at random, with second processes that
+// TestRandomQueue makes hosts wait, leave, hang, pause and resume, with random faults, with second processes that
 // wait beside them and leave, with hosts that are stuck in a report, with somebody who keeps leases
 // alive, and with the store restored from a backup. It checks that nobody who stayed is overtaken, that
-// max holds, and that in the end everyone gets a turn and nothing is left, though one host is dead and
+// max is kept, and that in the end everyone gets a turn and nothing is left, though one host is dead and
 // another one stuck, and in every other round all leases live on.
 func TestRandomQueue(t *testing.T) {
 	seed := randtest.Seed(t)
@@ -106,7 +106,7 @@ func TestRandomQueue(t *testing.T) {
 					put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
 					_, err := admin.Resume(t.Context())
 					must.Do(t, err)
-					time.Sleep(90 * time.Second) // until places of those who have left since are over
+					time.Sleep(90 * time.Second) // until the places of hosts that have left since run out
 					synctest.Wait()
 					if held, queue := holdersIn(t, s), queueIDs(t, s); len(held) < slots && len(queue) > 0 {
 						t.Fatalf("step %d: held by %v of %d, and %v wait", step, held, slots, queue)
@@ -123,7 +123,7 @@ func TestRandomQueue(t *testing.T) {
 			s.Deliver()
 			for _, err := admin.Resume(t.Context()); err != nil; _, err = admin.Resume(t.Context()) {
 			}
-			stop, found := func() {}, 2*time.Minute // until who is absent has fallen out
+			stop, found := func() {}, 2*time.Minute // until absent hosts have fallen out
 			if round%2 == 0 {
 				stop, found = keepLeases(s), 3*time.Hour
 			}
@@ -190,7 +190,7 @@ func TestRandomQueue(t *testing.T) {
 			back := absent
 			absent = nil
 			turns(back)
-			time.Sleep(time.Hour) // which is the longest life of what was to prove one
+			time.Sleep(time.Hour) // the longest time-to-live
 			wantNothingLeft(t, s)
 		})
 		if t.Failed() {

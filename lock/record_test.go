@@ -52,7 +52,7 @@ func TestHolderWithoutRecordStillHolds(t *testing.T) {
 	}
 }
 
-// hostile are values that nobody should write.
+// hostile are values that no client should write.
 var hostile = map[string]string{
 	"not JSON": "{", "a list": "[]", "null": "null", "empty": "", "another type": `{"hostname":[1],"ttl":3}`,
 	"a megabyte": strings.Repeat("x", 1<<20), "a long name": `{"hostname":"` + strings.Repeat("x", 1<<15) + `"}`,
@@ -71,7 +71,7 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 					"holders/a", "holders/holder", "holders/z", "alive/z"} {
 					put(t, s, prefix+key, value)
 				}
-				// One with a lease goes with it.
+				// With a lease they end with it.
 				lease, err := s.Grant(ctx, 30*time.Second)
 				must.Do(t, err)
 				_, _, err = s.Commit(ctx, nil, []lock.Op{
@@ -96,7 +96,7 @@ func TestHostileValuesBlockNobody(t *testing.T) {
 					t.Error(err)
 				}
 				holder.mustRelease(t)
-				if !a.got(t) { // the entry that it has from long ago gives it no better place
+				if !a.got(t) { // its entry from long ago gives it no better place
 					t.Errorf("a waits for %v", a.last())
 				}
 				a.mustRelease(t)

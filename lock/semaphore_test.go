@@ -115,7 +115,7 @@ func FuzzParseSemaphore(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(again, s) {
 			t.Fatalf("%+v is written %s and read as %+v, %v", s, s.Encode(), again, err)
 		}
-		// Whoever is in there can be released, and what that leaves is a document as well.
+		// Every holder can be released, and what that leaves is a document, too.
 		for _, h := range s.Holders {
 			next, err := s.Release(h)
 			if err != nil {

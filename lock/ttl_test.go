@@ -41,7 +41,7 @@ func TestTimeToLiveEndsThoughSomebodyKeepsItsLeaseAlive(t *testing.T) {
 func TestTimeToLiveOfALockOfUnknownOutcomeIsNotCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
-		mute, sent := true, false // it does what it is asked, but answers neither transactions nor what follows them
+		mute, sent := true, false // while mute, the store does what it is asked, but answers neither a transaction nor the reads that follow
 		l := newLock(t, &storetest.Hooked{Store: s,
 			Before: func(c *storetest.Call) error {
 				if mute && sent && c.Method == storetest.Get {
@@ -70,7 +70,7 @@ func TestTimeToLiveOfALockOfUnknownOutcomeIsNotCutShort(t *testing.T) {
 }
 
 func TestTimeToLive(t *testing.T) {
-	const ttl = 31 * time.Minute // at which nobody happens to look
+	const ttl = 31 * time.Minute // not a time at which anybody reads anyway
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		s := storetest.NewMemory()
@@ -141,7 +141,7 @@ func TestTimeToLiveStartsAgainWithEverySlot(t *testing.T) {
 }
 
 func TestExpiredHolderThatComesBackInTimeKeepsItsSlot(t *testing.T) {
-	// All of this happens between the look at the holder and its removal.
+	// Each of these happens after the holder was read and before it is removed.
 	for name, change := range map[string]func(*testing.T, *storetest.Memory, *lock.Lock){
 		"released and taken again": func(t *testing.T, _ *storetest.Memory, l *lock.Lock) {
 			must.Do(t, l.Release(t.Context(), "a"))

@@ -11,7 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// cutOff has call lose touch with the store right when it commits: its transaction is on the way, and
+// cutOff cuts call off from the store right when it commits: its transaction is on the way, and
 // nothing can be read before it gives up.
 func cutOff(t *testing.T, s *storetest.Memory, call func(context.Context) error) {
 	t.Helper()

@@ -18,7 +18,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// BenchmarkHandover measures how long after the begin of a release on one client a waiting one has
+// BenchmarkHandover measures how long after the begin of a release by one client a waiting client has
 // the slot, and how that compares with the least that the same etcd needs for it: one put, its watch
 // event, one put. Both are measured in turns, so that a busy machine slows both; the metric
 // "x-floor" is the ratio of the medians.
@@ -84,7 +84,7 @@ func (f *floor) handover(ctx context.Context, b *testing.B) time.Duration {
 	return time.Since(start)
 }
 
-// pair is two hosts of which one holds the only slot.
+// pair is two hosts, one of which holds the only slot.
 type pair struct {
 	ids   [2]string
 	locks [2]*lock.Lock
@@ -101,7 +101,7 @@ func newPair(ctx context.Context, b *testing.B, endpoint string) *pair {
 	return p
 }
 
-// handover passes the slot on, once the other host is known to wait, and then the roles.
+// handover passes the slot on, once the other host waits, and swaps the roles.
 func (p *pair) handover(ctx context.Context, b *testing.B, awaitWaiting func()) time.Duration {
 	got := make(chan error, 1)
 	var end time.Time

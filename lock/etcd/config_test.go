@@ -98,7 +98,7 @@ func TestEndpointsThatCannotWorkAreRefused(t *testing.T) {
 	}
 }
 
-// files are made in a folder that is the test's.
+// files makes files in a folder of the test's own.
 func files(t *testing.T, content map[string][]byte) func(name string) string {
 	dir := t.TempDir()
 	for name, data := range content {
@@ -361,7 +361,7 @@ func (w wait) mustReport(t *testing.T, says string) {
 	}
 }
 
-// A server that knows nothing newer than TLS 1.1 is not talked to.
+// A client refuses a server that supports nothing newer than TLS 1.1.
 func TestOldVersionsOfTLSAreRefused(t *testing.T) {
 	t.Parallel()
 	ca := etcdtest.MustCA(t)

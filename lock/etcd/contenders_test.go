@@ -59,7 +59,7 @@ func TestContendersOfAllKindsNeverExceedMax(t *testing.T) {
 				}
 			})
 		}
-		for i := range 2 { // clients that know the document and nothing of us
+		for i := range 2 { // clients that know only the document
 			id := fmt.Sprint("older", i)
 			contenders.Go(func() {
 				for round := 0; round < 2*rounds; {

@@ -16,7 +16,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// silent returns an endpoint that accepts connections and never says anything.
+// silent returns an endpoint that accepts connections and never sends anything.
 func silent(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

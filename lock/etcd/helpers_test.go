@@ -22,7 +22,7 @@ const (
 // patience is how long a test waits for what must happen.
 const patience = time.Minute
 
-// eachEtcd runs a test against every etcd that hosts meet.
+// eachEtcd runs a test against every supported version of etcd.
 func eachEtcd(t *testing.T, test func(*testing.T, etcdtest.Version)) {
 	t.Parallel()
 	for _, v := range etcdtest.Versions() {
@@ -90,13 +90,13 @@ func wantHolders(t testing.TB, s *etcdtest.Server, want ...string) {
 	}
 }
 
-// wait is an Acquire that goes on.
+// wait is an Acquire under way.
 type wait struct {
 	reports chan error // nil for a status, else the failure
 	done    chan error
 }
 
-// startAcquire has id wait for the slot.
+// startAcquire makes id wait for the slot.
 func startAcquire(ctx context.Context, l *lock.Lock, id string) wait {
 	w := wait{reports: make(chan error, 1000), done: make(chan error, 1)}
 	go func() {

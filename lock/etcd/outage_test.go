@@ -184,8 +184,8 @@ func TestQueueSurvivesCompaction(t *testing.T) {
 	})
 }
 
-// Etcd is restored from a backup, and its revisions are given out a second time: who waits in the middle of the queue
-// must not go on from one of the first time.
+// Etcd is restored from a backup, and gives out its revisions a second time: a host in the middle of the queue
+// must not continue from a revision of the first time.
 func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 	for name, writes := range map[string]int{"it has yet to reach the revision": 0, "it is past the revision again": 100} {
 		t.Run(name, func(t *testing.T) {

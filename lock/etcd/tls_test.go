@@ -85,7 +85,7 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 	}
 }
 
-// TestSystemRootsVouchForTheServer has itself run once more as a process of its own, with other roots, which
+// TestSystemRootsVouchForTheServer runs itself once more as a separate process, with other roots, which
 // an update renews while it runs.
 func TestSystemRootsVouchForTheServer(t *testing.T) {
 	const prefix = "LOCKSMITH_TEST_TLS_"
@@ -108,7 +108,7 @@ func TestSystemRootsVouchForTheServer(t *testing.T) {
 		} else if _, err := l.Status(bounded(t)); err != nil {
 			t.Error(err)
 		}
-		if c.CertFile != "" { // who asks for the cause of a failure knows them, too
+		if c.CertFile != "" { // the probe for the cause of a failure uses them, too
 			c.CertFile, c.KeyFile = "", ""
 			if _, err := newLock(t, connect(t, c), "").Status(bounded(t)); err == nil || !strings.Contains(err.Error(), "the server demands a client certificate") {
 				t.Errorf("without a client certificate: %v", err)

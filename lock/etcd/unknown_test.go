@@ -28,7 +28,7 @@ func TestLostReplyFromEtcd(t *testing.T) {
 			"etcd loses its leader":    etcdtest.Fail(rpctypes.ErrGRPCLeaderChanged),
 			"etcd times out":           etcdtest.Fail(rpctypes.ErrGRPCTimeout),
 			"the database is full now": etcdtest.Fail(rpctypes.ErrGRPCNoSpace),
-			// The etcd client would send these once more, and take the failed comparison for an answer.
+			// The etcd client would send these again, and mistake the failed comparison for an answer.
 			"done, and said to be canceled":  forwardAndAnswer(codes.Canceled),
 			"done, and said to be timed out": forwardAndAnswer(codes.DeadlineExceeded),
 			"done, and the database is full": forwardAndAnswer(codes.ResourceExhausted),
@@ -49,7 +49,7 @@ func TestLostReplyFromEtcd(t *testing.T) {
 	})
 }
 
-// forwardAndAnswer has etcd do as asked and the client get an error of that code.
+// forwardAndAnswer lets etcd do what is asked, and sends the client an error of that code.
 func forwardAndAnswer(code codes.Code) etcdtest.Fault {
 	return func(_ context.Context, c *etcdtest.Call) error {
 		if err := c.Forward(); err != nil {

@@ -89,7 +89,7 @@ func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
 		ctx := bounded(t)
 		l := newLock(t, connect(t, c), "")
 		lockFor(ctx, t, l, "a")
-		// And goes on to work when there are users.
+		// And it still works when there are users.
 		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
 		must.Do(t, l.Release(ctx, "a"))
 	})
@@ -146,7 +146,7 @@ func TestQueueAndTimeToLiveWorkWithUsers(t *testing.T) {
 	})
 }
 
-// What docs/operations.md says about those who have no permission: before 3.6 they can keep leases alive.
+// As docs/operations.md says, clients without permission can keep leases alive before 3.6.
 func TestLeasesAreNotASignOfLife(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)

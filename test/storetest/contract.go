@@ -11,8 +11,8 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// Contract runs the suite that every lock.Store must pass. open returns a store; those of one suite
-// may share their data.
+// Contract runs the suite that every lock.Store must pass. open returns a store; the stores of one
+// suite may share their data.
 func Contract(t *testing.T, open func(*testing.T) lock.Store) {
 	for _, test := range []struct {
 		name string
@@ -55,7 +55,7 @@ func Contract(t *testing.T, open func(*testing.T) lock.Store) {
 	}
 }
 
-// key is one that this test has for itself.
+// key returns a key that only this test uses.
 func key(t *testing.T, name string) string {
 	return "coreos.com/updateengine/rebootlock/" + url.QueryEscape(t.Name()) + "/" + name
 }

@@ -279,7 +279,7 @@ func (m *Memory) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot
 	}
 }
 
-// changes returns what has changed for the first of the watches that has any, as etcd does.
+// changes returns the changes of the first watch that has any, as etcd does.
 func (m *Memory) changes(watches []lock.Watch) (lock.Snapshot, bool) {
 	for _, w := range watches {
 		if w.After < m.compacted || w.After > m.revision {
@@ -299,7 +299,7 @@ func (m *Memory) changes(watches []lock.Watch) (lock.Snapshot, bool) {
 	return lock.Snapshot{}, false
 }
 
-// covers reports whether key is the one, or in the range.
+// covers reports whether key is from, or in the range.
 func covers(from, end, key string) bool {
 	return key == from || from <= key && key < end
 }

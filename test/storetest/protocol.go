@@ -15,7 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// newLock returns a lock of the group that this test has for itself, and its semaphore's key.
+// newLock returns a lock of a group that only this test uses, and its semaphore's key.
 func newLock(t *testing.T, s lock.Store) (*lock.Lock, string) {
 	t.Helper()
 	l, err := lock.New(s, t.Name(), 1)
@@ -122,7 +122,7 @@ func handOver(t *testing.T, s lock.Store) {
 	}
 }
 
-// begin has id wait for a slot until the first report.
+// begin makes id wait for a slot, and returns after the first report.
 func begin(ctx context.Context, t *testing.T, l *lock.Lock, id string) chan error {
 	t.Helper()
 	reported, done := make(chan struct{}), make(chan error, 1)
