@@ -78,7 +78,7 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 	}
 	defer conn.Close()
 	m := machine{systemd.NewLogind(conn), conn}
-	return daemon.CallOff(ctx, m, m, kept.Kept, func(k policy.Kept) error {
+	return daemon.CallOff(ctx, m, kept.Kept, func(k policy.Kept) error {
 		return memory.Write(state.Kept{Kept: k, Owner: kept.Owner})
 	})
 }

@@ -108,7 +108,6 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Updates:    updates(events, s.log),
 		AskEngine:  askEngine(engine, s.log),
 		Host:       self,
-		Scheduler:  self,
 		Announce:   func(message string) { s.warn(s.stderr.Announce(message)) },
 		Kept:       kept,
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },

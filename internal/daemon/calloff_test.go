@@ -26,7 +26,7 @@ func TestCallOffOfWhatADaemonHasLeft(t *testing.T) {
 		"logind is silent":  {func(s *site) { s.lookErr = errDown }, untouched, true},
 		"the reply is lost": {func(s *site) { s.planErr, s.lost = errDown, true }, gone, false},
 		"it is not done":    {func(s *site) { s.planErr = errDown }, untold, true},
-		"logind lies":       {func(s *site) { s.parts.Scheduler = stubborn{s} }, untold, true},
+		"logind lies":       {func(s *site) { s.parts.Host = stubborn{s} }, untold, true},
 		"nothing is kept":   {func(s *site) { s.keepErr = errDown }, untouched, true},
 		"the host goes down": {func(s *site) {
 			s.lookErr = errDown
@@ -43,7 +43,7 @@ func TestCallOffOfWhatADaemonHasLeft(t *testing.T) {
 				s.kept = *s.parts.Kept
 				c.set(s)
 				before := s.scheduled
-				done, err := CallOff(t.Context(), s, s.parts.Scheduler, s.kept, s.parts.Keep)
+				done, err := CallOff(t.Context(), s.parts.Host, s.kept, s.parts.Keep)
 				if done != (c.want == gone) || (err != nil) != c.fails {
 					t.Errorf("done %v, %v", done, err)
 				}

@@ -74,7 +74,7 @@ func (n node) boot(id string, needed bool) {
 	must.Do(n.t, err)
 	host, updates, reached := quiet{make(chan struct{})}, make(chan policy.Event), idle{make(chan struct{})}
 	parts := daemon.Parts{
-		Updates: updates, AskEngine: host.AskEngine, Host: host, Scheduler: host, Kept: &policy.Kept{}, Keep: host.Keep,
+		Updates: updates, AskEngine: host.AskEngine, Host: host, Kept: &policy.Kept{}, Keep: host.Keep,
 		Restarting: host.Restarting, Log: slog.New(slog.DiscardHandler),
 	}
 	until := host.rebooting

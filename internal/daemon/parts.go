@@ -26,29 +26,27 @@ type Locker interface {
 	Release(ctx context.Context) error
 }
 
-// A Host is what reboots.
+// A Host is what reboots. It keeps at most one shutdown that is scheduled, which it carries out when its time
+// comes. Except where noted, an error leaves everything open.
 type Host interface {
 	// Local asks who is at work on it. An error means that somebody may be.
 	Local(ctx context.Context) (policy.Local, error)
 	// Reboot asks for the reboot and returns once it is accepted; it is not while
-	// an inhibitor blocks it, except by force. An error that matches ErrUnknown
-	// leaves open whether it was.
+	// an inhibitor blocks it, except by force. An error that matches ErrUnknown leaves
+	// open whether it was accepted; any other says that it was not.
 	Reboot(ctx context.Context, force bool) error
 	// GoingDown reports whether the host is shutting down already. An error means that it may be.
 	GoingDown(ctx context.Context) (bool, error)
-}
 
-// A Scheduler keeps the one shutdown that is scheduled, which it carries out when
-// its time comes. An error leaves everything open.
-type Scheduler interface {
 	Scheduled(ctx context.Context) (policy.Shutdown, error)
-	// Instance names the one that answers now: a restarted one has another name.
-	Instance(ctx context.Context) (string, error)
-	// Schedule tells users that the host reboots, and replaces what is scheduled. An error
-	// that matches ErrUnknown leaves open whether it was scheduled, or will be.
+	// Schedule tells users that the host reboots, and replaces what is scheduled. An error that
+	// matches ErrUnknown leaves open whether it was scheduled, or will be; any other says that it
+	// was not.
 	Schedule(ctx context.Context, at time.Time, message string) error
-	// Cancel drops what is scheduled; nothing being so is success.
+	// Cancel drops what is scheduled, if anything is.
 	Cancel(ctx context.Context) error
+	// Instance names what keeps it, logind: a restarted one has another name, and may have lost it.
+	Instance(ctx context.Context) (string, error)
 }
 
 // ErrUnknown marks errors that leave open whether the thing was done.
@@ -78,7 +76,6 @@ type Parts struct {
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
 	AskEngine func(ctx context.Context) *policy.Update
 	Host      Host
-	Scheduler Scheduler
 	// Announce shows a message to everybody who is logged in, without waiting for a terminal.
 	Announce func(message string)
 	// Kept is what the process before this one has kept of this boot; nil when that is not known.

@@ -116,15 +116,15 @@ func (l *loop) schedule(ctx context.Context, t task, e policy.Schedule) policy.S
 // plan. Cut short, it leaves open whether it did; logind takes calls in their order, so that its next
 // answer is the truth.
 func (l *loop) scheduleUnlessOther(ctx context.Context, t task, e policy.Schedule) error {
-	before, err := l.parts.Scheduler.Scheduled(ctx)
+	before, err := l.parts.Host.Scheduled(ctx)
 	switch {
 	case err != nil:
 		return err
 	case before.Type != "":
 		return fmt.Errorf("a %s is scheduled for %s already", before.Type, t.Policy.Clock(before.At))
 	}
-	if err := l.parts.Scheduler.Schedule(ctx, e.At, e.Message); err != nil {
-		if after, readErr := l.parts.Scheduler.Scheduled(ctx); readErr != nil || !after.Ours(e.At) {
+	if err := l.parts.Host.Schedule(ctx, e.At, e.Message); err != nil {
+		if after, readErr := l.parts.Host.Scheduled(ctx); readErr != nil || !after.Ours(e.At) {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found 
 	if !e.Stands {
 		return false, nil
 	}
-	standing, err := l.parts.Scheduler.Scheduled(ctx)
+	standing, err := l.parts.Host.Scheduled(ctx)
 	switch {
 	case err != nil || !standing.Ours(e.At):
 		return false, err
@@ -164,15 +164,15 @@ func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found 
 		return false, fmt.Errorf("a reboot is scheduled for %s, and %w: it is left alone, and a slot of this boot is kept for it; shutdown -c cancels it", t.Policy.Clock(standing.At), policy.ErrWhoseUnknown)
 	}
 	// The answers may have taken a second.
-	if standing, err = l.parts.Scheduler.Scheduled(ctx); err != nil || !standing.Ours(e.At) {
+	if standing, err = l.parts.Host.Scheduled(ctx); err != nil || !standing.Ours(e.At) {
 		return false, err
 	}
-	return true, cancelReboot(ctx, l.parts.Scheduler, e.At)
+	return true, cancelReboot(ctx, l.parts.Host, e.At)
 }
 
 // instance names the logind that answers; "" when that is not known.
 func (l *loop) instance(ctx context.Context) string {
-	name, err := l.parts.Scheduler.Instance(ctx)
+	name, err := l.parts.Host.Instance(ctx)
 	if err != nil {
 		l.parts.Log.Debug("cannot tell whether logind was restarted", "error", err)
 	}

@@ -165,7 +165,7 @@ func TestRebootUnderWayIsNotCalledOffWithoutALock(t *testing.T) {
 func TestRebootThatStandsAfterItWasCancelledKeepsTheSlot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
-		s.parts.Scheduler = stubborn{s}
+		s.parts.Host = stubborn{s}
 		s.warned(k)
 		s.tell(idle)
 		s.sleep(time.Hour)
@@ -183,7 +183,7 @@ func TestRebootThatStandsAfterItWasCancelledKeepsTheSlot(t *testing.T) {
 	})
 }
 
-// stubborn is a Scheduler that never cancels anything.
+// stubborn is a Host that never cancels anything.
 type stubborn struct{ *site }
 
 func (stubborn) Cancel(context.Context) error { return nil }
@@ -265,7 +265,7 @@ func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
 			time.Sleep(time.Millisecond) // a loop that does not wait for it goes on meanwhile
 			return keep(k)
 		}
-		s.parts.Scheduler = asks{s, func(at time.Time) {
+		s.parts.Host = asks{s, func(at time.Time) {
 			if got := s.kept.Scheduled; got != (policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro()}) {
 				t.Errorf("kept is %+v", got)
 			}
@@ -289,7 +289,7 @@ func TestWhatIsScheduledIsKeptBefore(t *testing.T) {
 	})
 }
 
-// asks is a Scheduler that runs a function before it schedules.
+// asks is a Host that runs a function before it schedules.
 type asks struct {
 	*site
 	before func(at time.Time)

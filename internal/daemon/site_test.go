@@ -15,8 +15,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// site is a host around a loop in fake time: a Host, its Scheduler and what the
-// loop told the world.
+// site is a host around a loop in fake time: a Host, and what the loop
+// told the world.
 type site struct {
 	t       *testing.T
 	began   time.Time
@@ -61,7 +61,6 @@ func newSite(t *testing.T) *site {
 		Updates:   s.updates,
 		AskEngine: func(context.Context) *policy.Update { return s.engine() },
 		Host:      s,
-		Scheduler: s,
 		Announce:  func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
 		Kept:      &policy.Kept{},
 		Restarting: func(context.Context) (bool, error) {

@@ -111,7 +111,7 @@ func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
 func TestUsersAreToldWithoutLogindOnlyPastTheDeadline(t *testing.T) {
 	for name, set := range map[string]func(*site){
 		"logind refuses":              func(s *site) { s.planErr = errRefused },
-		"logind has not said whether": func(s *site) { s.parts.Scheduler = mute{s} },
+		"logind has not said whether": func(s *site) { s.parts.Host = mute{s} },
 		"it cannot be kept":           func(s *site) { s.keepErr = errDown },
 	} {
 		for postpone, want := range map[time.Duration]bool{time.Hour: true, 0: false} {
@@ -146,7 +146,7 @@ func TestUsersAreToldWithoutLogindOnlyPastTheDeadline(t *testing.T) {
 	}
 }
 
-// mute is a Scheduler that does not say what is scheduled.
+// mute is a Host that does not say what is scheduled.
 type mute struct{ *site }
 
 func (mute) Scheduled(context.Context) (policy.Shutdown, error) { return policy.Shutdown{}, errDown }
@@ -156,7 +156,7 @@ func TestUsersAreNotToldOfARebootThatIsOffAlready(t *testing.T) {
 		settings := locked(newSlot(s, "A", policy.NotHeld))
 		settings.Policy.MaxPostpone = time.Hour
 		s.local = policy.Local{Users: people.Users, Inhibitors: backup.Inhibitors}
-		s.parts.Scheduler = hanging{s}
+		s.parts.Host = hanging{s}
 		s.run(settings)
 		s.tell(need)
 		s.sleep(time.Hour)
@@ -169,7 +169,7 @@ func TestUsersAreNotToldOfARebootThatIsOffAlready(t *testing.T) {
 	})
 }
 
-// hanging is a Scheduler that takes no call to schedule anything.
+// hanging is a Host that takes no call to schedule anything.
 type hanging struct{ *site }
 
 func (hanging) Schedule(ctx context.Context, _ time.Time, _ string) error {
