@@ -19,11 +19,6 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// memory is a store that needs no connection.
-type memory struct{ *storetest.Memory }
-
-func (memory) Close() error { return nil }
-
 // quiet is a host on which nobody is at work, and which reboots when it is asked to.
 type quiet struct{ rebooting chan struct{} }
 
@@ -99,7 +94,7 @@ func (n node) boot(id string, needed bool) {
 func TestFleetRebootsOneAtATime(t *testing.T) {
 	const hosts, downtime = 5, 90 * time.Second
 	synctest.Test(t, func(t *testing.T) {
-		store := memory{storetest.NewMemory()}
+		store := storetest.NewMemory()
 		var mu sync.Mutex
 		down, most := 0, 0
 		goes := func(by int) {

@@ -21,13 +21,6 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// memory is a store in memory, which has no connection.
-type memory struct{ *storetest.Memory }
-
-func newMemory() memory { return memory{storetest.NewMemory()} }
-
-func (memory) Close() error { return nil }
-
 // host is a simulated host, as its files show it.
 type host struct {
 	t    testing.TB
@@ -139,7 +132,7 @@ func wait(t testing.TB, s *slot.Slot) waiting {
 
 // eachStore runs a test with the store in memory, and with a real etcd.
 func eachStore(t *testing.T, test func(*testing.T, slot.Store)) {
-	t.Run("memory", func(t *testing.T) { test(t, newMemory()) })
+	t.Run("memory", func(t *testing.T) { test(t, storetest.NewMemory()) })
 	t.Run("etcd", func(t *testing.T) {
 		s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 		test(t, newEtcd(t, s.Endpoint()))

@@ -18,7 +18,7 @@ import (
 // What a process has sent, whose end nobody saw, must not happen after the next process was told what is held.
 func TestWhatAnEarlierProcessSentCannotHappenAfterInspect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newMemory()
+		store := storetest.NewMemory()
 		h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 		f.expectHolders()
 		store.FailCommits(storetest.HoldRequest) // of the entry in the queue, or of the slot
@@ -38,7 +38,7 @@ func TestWhatAnEarlierProcessSentCannotHappenAfterInspect(t *testing.T) {
 // The release of a slot from before this boot, which comes after Inspect, is the fence there.
 func TestWhatAnEarlierProcessSentCannotHappenAfterRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newMemory()
+		store := storetest.NewMemory()
 		h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 		f.expectHolders()
 		store.FailCommits(storetest.HoldRequest)
@@ -72,7 +72,7 @@ func TestOutcomeThatIsUnknownIsMarkedForTheDaemon(t *testing.T) {
 			"Acquire": func(ctx context.Context, s *slot.Slot) error { return s.Acquire(ctx, "", quiet) },
 			"Release": func(ctx context.Context, s *slot.Slot) error { return s.Release(ctx) },
 		} {
-			store := newMemory()
+			store := storetest.NewMemory()
 			h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 			f.expectHolders()
 			s := h.start(store)
@@ -96,7 +96,7 @@ func TestOutcomeThatIsUnknownIsMarkedForTheDaemon(t *testing.T) {
 }
 
 func TestRefusalIsNotAnUnknownOutcome(t *testing.T) {
-	store := newMemory()
+	store := storetest.NewMemory()
 	newFleet(t, store).expectHolders()
 	store.FailCommits(storetest.Refuse)
 	err := newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet)

@@ -15,6 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/storetest"
 )
 
 func TestInspectSaysInWhichBootTheSlotWasTaken(t *testing.T) {
@@ -39,7 +40,7 @@ func TestInspectSaysInWhichBootTheSlotWasTaken(t *testing.T) {
 // A slot that is still held may be one that was taken in an earlier boot: it makes no difference, as it does not
 // for one that an operator has taken for this host.
 func TestStillHeldComparesNoBootsAndWritesNothing(t *testing.T) {
-	store := newMemory()
+	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	f.expectHolders()
 	revision := func() int64 {
@@ -87,7 +88,7 @@ func TestRecordSaysWhoHasTakenTheSlot(t *testing.T) {
 }
 
 func TestGroupsHaveSlotsOfTheirOwn(t *testing.T) {
-	store := newMemory()
+	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	must.Do(t, h.startIn("db", store).Acquire(t.Context(), "", quiet))
 	f.expectHolders()
@@ -97,7 +98,7 @@ func TestGroupsHaveSlotsOfTheirOwn(t *testing.T) {
 }
 
 func TestNewMaxIsThatOfALockWhichIsCreated(t *testing.T) {
-	store := newMemory()
+	store := storetest.NewMemory()
 	s := newHost(t, "a", "web-1").start(store)
 	if err := s.Set(-1, 0); err == nil {
 		t.Error("max -1 is taken")
@@ -133,7 +134,7 @@ func TestSlotOfACloneIsLeftAlone(t *testing.T) {
 }
 
 func TestHostThatItsRebootRenamedHasItsSlot(t *testing.T) {
-	store := newMemory()
+	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	must.Do(t, h.start(store).Acquire(t.Context(), "", quiet))
 	h.boot("boot 2")
@@ -145,7 +146,7 @@ func TestHostThatItsRebootRenamedHasItsSlot(t *testing.T) {
 }
 
 func TestDiskThatIsReadOnlyCostsTheTokenOnly(t *testing.T) {
-	store := newMemory()
+	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	h.write("/var/lib/locksmith", "a file in the place of the folder")
 	must.Do(t, h.start(store).Acquire(t.Context(), "", quiet))
@@ -158,12 +159,12 @@ func TestHostThatDoesNotKnowItselfHasNoSlot(t *testing.T) {
 	for _, file := range []string{"/etc/machine-id", "/proc/sys/kernel/random/boot_id"} {
 		h := newHost(t, "a", "web-1")
 		h.write(file, "")
-		if s, err := slot.New(newMemory(), "", h.root, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "is empty") {
+		if s, err := slot.New(storetest.NewMemory(), "", h.root, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "is empty") {
 			t.Errorf("without %s it is %v, %v", file, s, err)
 		}
 	}
 	h := newHost(t, "a", "web-1")
-	if s, err := slot.New(newMemory(), "..", h.root, slog.New(slog.DiscardHandler)); err == nil {
+	if s, err := slot.New(storetest.NewMemory(), "..", h.root, slog.New(slog.DiscardHandler)); err == nil {
 		t.Errorf("in the group .. it is %v", s)
 	}
 }

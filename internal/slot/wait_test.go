@@ -16,7 +16,7 @@ import (
 
 func TestWaitSaysWhatItWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newMemory()
+		store := storetest.NewMemory()
 		f := newFleet(t, store)
 		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet))
 		w := wait(t, newHost(t, "b", "web-2").start(store))
@@ -42,7 +42,7 @@ func TestWaitSaysWhatItWaitsFor(t *testing.T) {
 
 func TestPlaceInTheQueueIsKeptForTheNextProcessOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := newMemory()
+		store := storetest.NewMemory()
 		f := newFleet(t, store)
 		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet))
 		hostB, hostC := newHost(t, "b", "web-2"), newHost(t, "c", "web-3")

@@ -83,6 +83,9 @@ func NewMemory() *Memory {
 	}
 }
 
+// Close does nothing: there is no connection.
+func (m *Memory) Close() error { return nil }
+
 // FailCommits makes these faults hit the next Commits, one each.
 func (m *Memory) FailCommits(faults ...Fault) {
 	m.mu.Lock()
