@@ -41,6 +41,14 @@ func (d Definition) variables() []string {
 	return []string{d.Variable, d.Fallback}
 }
 
+// inEnvironment returns what a variable is called in the environment of a program.
+func (d Definition) inEnvironment(program Program, name string) string {
+	if program == CLI && d.CLIVariable != "" {
+		return d.CLIVariable
+	}
+	return name
+}
+
 // Names of settings. Those for etcd are the names of its options.
 const (
 	nameStrategy       = "strategy"

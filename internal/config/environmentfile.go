@@ -80,7 +80,7 @@ func readEnvironmentFile(path string) (environmentFile, error) {
 //     both, and before anything else it means itself. Quoted parts may span lines.
 //   - Unquoted, a backslash makes the next character mean itself; before the end
 //     of a line it removes both.
-//   - A line without "=", or with a name that no variable can have, is passed over.
+//   - A line without "=", or with a name that no variable can have, is ignored.
 //
 // A name or value that is not UTF-8, or a NUL byte anywhere, is an error, and nothing of the file counts, as for
 // systemd.

@@ -117,11 +117,7 @@ func (f *fragments) flag(d Definition) (input, bool) {
 
 // variable returns the strongest value of one variable. It may be empty: an empty value hides weaker ones.
 func (f *fragments) variable(d Definition, name string) (variable, bool) {
-	inEnviron := name
-	if f.program == CLI && d.CLIVariable != "" {
-		inEnviron = d.CLIVariable
-	}
-	if v, ok := f.environ[inEnviron]; ok {
+	if v, ok := f.environ[d.inEnvironment(f.program, name)]; ok {
 		return v, true
 	}
 	return f.files.lookup(name)

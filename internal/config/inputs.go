@@ -61,22 +61,19 @@ func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd
 		in = d.input("", Origin{})
 		in.withheld = withheld
 	}
-	if d.CLIVariable != "" {
-		if v, ok := f.environ[d.CLIVariable]; ok {
-			return d.input(v.value, v.origin), nil
-		}
-	}
 	for _, name := range d.variables() {
-		v, ok := f.environ[name]
-		if !ok || d.CLIVariable != "" || v.value == in.value {
-			continue
-		}
+		v, ok := f.environ[d.inEnvironment(CLI, name)]
 		own := d.input(v.value, v.origin)
 		daemonHas := fmt.Sprintf("locksmithd has %q (%s)", in.shown(), in.origin)
-		if d.Part != PartWindow {
+		switch {
+		case ok && d.CLIVariable != "": // it is for locksmithctl alone
+			return own, nil
+		case !ok || v.value == in.value:
+		case d.Part == PartWindow:
+			notes = append(notes, fmt.Sprintf("%s does not count, since the window is locksmithd's: %s", own.subject(), daemonHas))
+		default:
 			return own, append(notes, fmt.Sprintf("%s counts for this command; %s", own.subject(), daemonHas))
 		}
-		notes = append(notes, fmt.Sprintf("%s does not count, since the window is locksmithd's: %s", own.subject(), daemonHas))
 	}
 	if in.origin != (Origin{Kind: FromDefault}) || in.withheld != "" {
 		return in, notes

@@ -20,10 +20,10 @@ func warningsOf(t testing.TB, root string, o Options) string {
 
 func TestWhatLooksLikeASettingIsWarnedAboutAndDoesNotCount(t *testing.T) {
 	passed := func(line, name string) string {
-		return "ETC:" + line + ": this line is passed over and does not set " + name + ": write " + name + "=VALUE, with "
+		return "ETC:" + line + ": this line is ignored and does not set " + name + ": write " + name + "=VALUE, with "
 	}
 	yaml := func(line, name string) string {
-		return "ETC:" + line + ": this line looks like YAML, is passed over and does not set " + name + ": write " + name + "=VALUE"
+		return "ETC:" + line + ": this line looks like YAML, is ignored and does not set " + name + ": write " + name + "=VALUE"
 	}
 	glued := func(line, name, variable string) string {
 		return "ETC:" + line + ": " + name + " does not set " + variable + ", which has become part of its value: write " + variable + "=VALUE on a line of its own, and close quotes before it"
@@ -36,7 +36,7 @@ func TestWhatLooksLikeASettingIsWarnedAboutAndDoesNotCount(t *testing.T) {
 		{"#cloud-config\ncoreos:\n  update:\n    reboot-strategy: 'off'\n    group: stable\n", yaml("4", "REBOOT_STRATEGY")},
 		{"{\n\"REBOOT_STRATEGY\":\"off\",\n}\n", yaml("2", "REBOOT_STRATEGY")},
 		{"- REBOOT_STRATEGY: off\n", yaml("1", "REBOOT_STRATEGY")},
-		{"REBOOT-STRATEGY=off\n", passed("1", "REBOOT_STRATEGY") + "the name just so"},
+		{"REBOOT-STRATEGY=off\n", passed("1", "REBOOT_STRATEGY") + "the name exactly so"},
 		{"export REBOOT_STRATEGY=off\n", passed("1", "REBOOT_STRATEGY") + "nothing before it"},
 		{"\ufeffREBOOT_STRATEGY=off\n", passed("1", "REBOOT_STRATEGY") + "nothing before it"},
 		{"REBOOT_STRATEGY off\n", passed("1", "REBOOT_STRATEGY") + "nothing before it"},
@@ -253,8 +253,8 @@ func TestWarningsAboutWhatLooksLikeASetting(t *testing.T) {
 	c := mustLoad(t, Options{Program: Daemon, Root: root})
 	want := []string{
 		"ETC:4: LOCKSMITHD_GRUOP is not a setting of this file, did you mean LOCKSMITHD_GROUP?",
-		"ETC:5: this line is passed over and does not set REBOOT_STRATEGY: write REBOOT_STRATEGY=VALUE, with nothing before it",
-		"ETC:6: this line is passed over and does not set LOCKSMITHD_GROUP: write LOCKSMITHD_GROUP=VALUE, with nothing before it",
+		"ETC:5: this line is ignored and does not set REBOOT_STRATEGY: write REBOOT_STRATEGY=VALUE, with nothing before it",
+		"ETC:6: this line is ignored and does not set LOCKSMITHD_GROUP: write LOCKSMITHD_GROUP=VALUE, with nothing before it",
 		"USR:1: reboot_strategy is not a setting of this file, did you mean REBOOT_STRATEGY?",
 		"USR:2: LOCKSMITHCTL_GROUP is not a setting of this file, did you mean LOCKSMITHD_GROUP?",
 		"USR:3: LOCKSMITHD_COLOUR is not a setting of this file",

@@ -69,7 +69,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 			case errors.Is(err, fs.ErrPermission):
 				errs = append(errs, unreadable(err))
 			case err != nil && file.Optional:
-				warnings = append(warnings, fmt.Sprintf("%v: systemd passes the whole file over", err))
+				warnings = append(warnings, fmt.Sprintf("%v: systemd ignores the whole file", err))
 			case err != nil:
 				warnings = append(warnings, fmt.Sprintf("%v, and so systemd does not start locksmithd", err))
 			}
@@ -94,7 +94,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 }
 
 func unreadable(err error) error {
-	return fmt.Errorf("%w: locksmithd has settings from there, perhaps other ones than are known here: run it with sudo", err)
+	return fmt.Errorf("%w: locksmithd may have settings from there, which are not known here: run it with sudo", err)
 }
 
 // replaceVariables replaces variables in the arguments of a command, see "Command lines" in systemd.service(5):
