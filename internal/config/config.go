@@ -13,6 +13,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -150,23 +151,21 @@ func (l *Loader) Load() (*Config, error) {
 		return &Config{}, err
 	}
 	own := &fragments{program: o.Program, flags: o.Flags, environ: l.environ, files: files}
-	programs, host := []*fragments{own}, own
-	var daemon *fragments
+	var daemon *fragments // nil where it is not known
 	var warnings []string
 	switch {
 	case o.Program == CLI && o.Service != nil && !o.Service.Masked:
 		if daemon, warnings, err = daemonOnHost(o, files); err != nil {
 			return &Config{}, err
 		}
-		programs, host = append(programs, daemon), daemon
 	case o.Program == Daemon && !l.started:
 		own.leaveToFiles()
 		l.started = true
 	}
 
 	in, notes := merge(own, daemon, o)
-	c := &Config{Settings: in.settings(), Notes: notes, Warnings: append(lookalikes(o.Root, files, programs...), warnings...)}
-	zone, warning := host.hostZone(o)
+	c := &Config{Settings: in.settings(), Notes: notes, Warnings: append(lookalikes(o.Root, own, daemon), warnings...)}
+	zone, warning := cmp.Or(daemon, own).hostZone(o)
 	if c.Zone = zone; warning != "" {
 		c.Warnings = append(c.Warnings, warning)
 	}

@@ -22,21 +22,24 @@ const (
 var oldFiles = [...]string{"/etc/coreos/update.conf", "/usr/share/coreos/update.conf"}
 
 // lookalikes returns a warning for everything in the files, and in the environments of the programs, that looks
-// like a setting but is not.
-func lookalikes(root string, files confFiles, programs ...*fragments) []string {
+// like a setting but is not. daemon may be nil.
+func lookalikes(root string, own, daemon *fragments) []string {
 	var warnings []string
 	v := newVocabulary()
-	for _, f := range files {
+	for _, f := range own.files {
 		warnings = append(warnings, v.lookalikes(f)...)
 	}
 	for _, path := range oldFiles {
-		if w := v.unread(files, filepath.Join(root, path)); w != "" {
+		if w := v.unread(own.files, filepath.Join(root, path)); w != "" {
 			warnings = append(warnings, w)
 		}
 	}
-	for _, f := range programs {
+	for _, f := range []*fragments{own, daemon} {
+		if f == nil {
+			continue
+		}
 		for _, name := range slices.Sorted(maps.Keys(f.environ)) {
-			if _, ok := files.lookup(name); ok { // the daemon's has everything that the files have
+			if _, ok := f.files.lookup(name); ok { // the daemon's has everything that the files have
 				continue
 			}
 			if w := v.lookalike(f, name); w != "" {

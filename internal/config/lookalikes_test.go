@@ -219,7 +219,7 @@ func FuzzLookalikes(f *testing.F) {
 			return
 		}
 		all := &fragments{program: Daemon, files: confFiles{{etc, parsed}}}
-		warnings := lookalikes("/nowhere", all.files, all)
+		warnings := lookalikes("/nowhere", all, nil)
 		if len(warnings) > maxWarnings+1 {
 			t.Fatalf("%d warnings", len(warnings))
 		}
