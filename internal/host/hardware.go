@@ -20,9 +20,6 @@ var hardwareIDs = []string{"/sys/class/dmi/id/product_uuid", "/sys/firmware/devi
 // docker create them.
 var containers = []string{"/run/systemd/container", "/run/.containerenv", "/.dockerenv"}
 
-// maxHardwareID bounds such a file, in bytes.
-const maxHardwareID = 256
-
 // useless are ids that many machines share, in lower case and without dashes; see isUseless for more.
 var useless = []string{
 	"03000200040005000006000700080009", // of boards whose vendor kept the example of the firmware
@@ -57,7 +54,7 @@ func hardware(root string) string {
 // readHardwareID returns the id in a file in one spelling, because a newer kernel may spell it in another way; "" if
 // there is none.
 func readHardwareID(path string) string {
-	data, err := readfile.Read(path, maxHardwareID)
+	data, err := readfile.Read(path, 256)
 	if err != nil {
 		return ""
 	}

@@ -21,9 +21,6 @@ const tokenFile = "/var/lib/locksmith/token"
 // keptTokens is how many tokens are kept: more than a host makes between taking a slot and coming back.
 const keptTokens = 8
 
-// maxTokenFile bounds the file, in bytes.
-const maxTokenFile = 4096
-
 type token struct {
 	value, boot string
 }
@@ -69,7 +66,7 @@ func NewToken(root string) (string, error) {
 
 // readTokens returns the tokens in a file, without malformed lines.
 func readTokens(path string) (tokens []token, err error) {
-	data, err := readfile.Read(path, maxTokenFile)
+	data, err := readfile.Read(path, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -26,14 +26,18 @@ func New(w io.Writer, program string, environ []string) Stderr {
 	return Stderr{w, program, slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "JOURNAL_STREAM=") })}
 }
 
+// prefix is what a line begins with, in the journal and elsewhere.
+func (s Stderr) prefix(journal, elsewhere string) string {
+	if s.toJournal {
+		return journal
+	}
+	return elsewhere
+}
+
 // Error writes an error that nothing but its text explains.
 func (s Stderr) Error(err error) {
-	prefix := s.program + ": "
-	if s.toJournal {
-		prefix = "<3>"
-	}
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(s.w, "%s%s\n", prefix, strings.TrimSpace(line))
+		fmt.Fprintf(s.w, "%s%s\n", s.prefix("<3>", s.program+": "), strings.TrimSpace(line))
 	}
 }
 
@@ -41,11 +45,7 @@ func (s Stderr) Error(err error) {
 // in, see ForwardToWall= in journald.conf(5). That needs no privilege, no device and no other program, and nobody's
 // terminal holds this process up.
 func (s Stderr) Announce(message string) error {
-	line := message + "\n"
-	if s.toJournal {
-		line = "<0>" + line
-	}
-	if _, err := io.WriteString(s.w, line); err != nil {
+	if _, err := fmt.Fprintf(s.w, "%s%s\n", s.prefix("<0>", ""), message); err != nil {
 		return fmt.Errorf("tell the users who are logged in: %w", err)
 	}
 	return nil

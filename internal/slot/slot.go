@@ -118,10 +118,8 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
 		held, record, err = s.holder(ctx)
 	}
 	switch {
-	case err != nil:
+	case err != nil || !held:
 		return policy.NotHeld, err
-	case !held:
-		return policy.NotHeld, nil
 	case record.BootID == s.bootID:
 		return policy.HeldThisBoot, nil
 	case record.BootID == "":
