@@ -36,26 +36,26 @@ func (w *world) overdue() bool {
 // count keeps the time for which people hold the reboot back, in an open window and
 // from there on.
 func (w *world) count(state State) {
-	known := !w.knownAt.IsZero() && !w.now.After(w.knownAt.Add(LookEvery+MaxNap))
-	people := known && blocks(w.known)
-	if known && len(w.known.Users) > 0 && w.wall != nil {
+	recent := !w.saidAt.IsZero() && !w.now.After(w.saidAt.Add(LookEvery+MaxNap))
+	people := recent && blocks(w.said)
+	if recent && len(w.said.Users) > 0 && w.wall != nil {
 		_, end := w.wall.Next(w.now)
 		people = people || !end.After(w.now.Add(w.policyDelay()+Backstop))
 	}
-	people = people || state == Preparing && (w.told || w.running == schedules) ||
+	people = people || state == Preparing && (w.warned || w.running == schedules) ||
 		!w.cancelledAt.IsZero() && w.now.Before(w.cancelledAt.Add(w.m.config.LoginRetry))
 	switch {
 	case !w.pending() || !w.open():
 	case people && w.heldSince.IsZero():
 		w.heldSince = w.now
-	case !people && known && !w.heldSince.IsZero():
+	case !people && recent && !w.heldSince.IsZero():
 		w.postponed, w.heldSince = w.postponed+w.now.Sub(w.heldSince), time.Time{}
 	}
 }
 
 // atWork reports whether somebody is known to be at work, which holds a slot back.
 func (w *world) atWork() bool {
-	return w.knownErr != nil || w.known.Shutdown.Type != "" || blocks(w.known) && !w.overdue()
+	return w.saidErr != nil || w.said.Shutdown.Type != "" || blocks(w.said) && !w.overdue()
 }
 
 // blocks reports whether there is, or may be, what holds a slot back until the deadline.
@@ -81,7 +81,7 @@ func (w *world) tell(ev Event) {
 	w.moves(before, d)
 	w.decided(before, d)
 	if d.State != Preparing {
-		w.told = false
+		w.warned = false
 	}
 	if d.Start != nothing {
 		w.running, w.order, w.check = d.Start, d.order, answer{}
@@ -133,12 +133,12 @@ func (w *world) heard(ev Event, heard bool) {
 
 // ours reports whether a shutdown is the reboot that we scheduled last.
 func (w *world) ours(s Shutdown) bool {
-	return s.Type == "reboot" && s.At.Equal(w.toldAt.Add(w.toldAhead+w.toldDelay+Backstop).Truncate(time.Microsecond))
+	return s.Type == "reboot" && s.At.Equal(w.warnedAt.Add(w.warnedAhead+w.warnedDelay+Backstop).Truncate(time.Microsecond))
 }
 
 // wasCancelled reports whether the check whose end this step learns has found
 // that somebody has cancelled or replaced our reboot.
-func (w *world) wasCancelled() bool { return w.told && !w.ours(w.checked.Local.Shutdown) }
+func (w *world) wasCancelled() bool { return w.warned && !w.ours(w.checked.Local.Shutdown) }
 
 func (w *world) hear(u Update) {
 	was := w.pending()
@@ -220,10 +220,10 @@ func (w *world) decided(before State, d decision) {
 		if !w.gone.IsZero() && !w.overdue() && (d.Start != reboots || w.check.at.After(w.gone)) {
 			w.fail("%v is started, and the machine does not know that a user has cancelled", d.Start)
 		}
-		if d.Start == locks && (w.knownAt.IsZero() || w.now.Sub(w.knownAt) >= LookEvery || w.atWork()) {
-			w.fail("lock is started, known since %v: %+v, %v", w.knownAt, w.known, w.knownErr)
+		if d.Start == locks && (w.saidAt.IsZero() || w.now.Sub(w.saidAt) >= LookEvery || w.atWork()) {
+			w.fail("lock is started, last looked at %v: %+v, %v", w.saidAt, w.said, w.saidErr)
 		}
-		if d.Start != reboots && w.wall != nil && len(w.known.Users) > 0 && delay > 0 {
+		if d.Start != reboots && w.wall != nil && len(w.said.Users) > 0 && delay > 0 {
 			if _, end := w.wall.Next(w.now); !end.After(w.now.Add(delay + Backstop)) {
 				w.fail("%v is started, and the window shuts within the users' delay", d.Start)
 			}
@@ -260,16 +260,16 @@ func (w *world) decided(before State, d decision) {
 		if w.checked == nil || len(w.checked.Local.Users) == 0 || w.checked.Local.Shutdown.Type != "" {
 			w.fail("users are told, after the check %+v", w.checked)
 		}
-		if w.told {
+		if w.warned {
 			w.seen["told again"]++
-			if final == w.toldFinal && !w.wasCancelled() {
+			if final == w.warnedFinal && !w.wasCancelled() {
 				w.fail("users are told twice")
 			}
 		}
-		w.toldAt, w.toldDelay, w.toldFinal, w.told = w.now, d.order.at.Sub(w.clock())-Backstop, final, false
-		w.toldAhead = w.ahead
-		if short := w.policyDelay() - w.toldDelay; short > time.Microsecond || short < 0 || w.toldDelay <= 0 {
-			w.fail("users have %v, want %v", w.toldDelay, w.policyDelay())
+		w.warnedAt, w.warnedDelay, w.warnedFinal, w.warned = w.now, d.order.at.Sub(w.clock())-Backstop, final, false
+		w.warnedAhead = w.ahead
+		if short := w.policyDelay() - w.warnedDelay; short > time.Microsecond || short < 0 || w.warnedDelay <= 0 {
+			w.fail("users have %v, want %v", w.warnedDelay, w.policyDelay())
 		}
 	case reboots:
 		if w.checked == nil {
@@ -291,25 +291,25 @@ func (w *world) decided(before State, d decision) {
 		}
 		if w.wasCancelled() && w.overdue() {
 			w.seen["cancelled in vain"]++
-			if local.Shutdown.Type != "" || !w.toldFinal && len(local.Users) > 0 && w.policyDelay() > 0 {
+			if local.Shutdown.Type != "" || !w.warnedFinal && len(local.Users) > 0 && w.policyDelay() > 0 {
 				w.fail("a reboot that a user has cancelled without being answered, or %+v", local.Shutdown)
 			}
-		} else if local.Shutdown.Type != "" && !(w.told && w.ours(local.Shutdown)) {
+		} else if local.Shutdown.Type != "" && !(w.warned && w.ours(local.Shutdown)) {
 			w.fail("reboot beside %+v", local.Shutdown)
 		}
 		switch {
 		case len(local.Users) == 0:
-		case (!w.told || w.wasCancelled()) && w.m.config.LoginDelay == 0:
+		case (!w.warned || w.wasCancelled()) && w.m.config.LoginDelay == 0:
 			w.seen["reboot without a delay"]++
-		case !w.told || w.now.Sub(w.toldAt) < w.toldDelay:
-			w.fail("reboot %v after users were told, told %v", w.now.Sub(w.toldAt), w.told)
-		case w.toldFinal:
+		case !w.warned || w.now.Sub(w.warnedAt) < w.warnedDelay:
+			w.fail("reboot %v after users were told, told %v", w.now.Sub(w.warnedAt), w.warned)
+		case w.warnedFinal:
 			w.seen["reboot after the last minute"]++
 		default:
 			w.seen["reboot after the delay"]++
 		}
 	}
-	if drift := w.ahead - w.toldAhead; w.checked != nil && w.told && w.ours(w.checked.Local.Shutdown) && drift.Abs() > MaxDrift {
+	if drift := w.ahead - w.warnedAhead; w.checked != nil && w.warned && w.ours(w.checked.Local.Shutdown) && drift.Abs() > MaxDrift {
 		if d.State == Preparing {
 			w.fail("the clock was stepped by %v, and what is scheduled is left", drift)
 		}
@@ -364,7 +364,7 @@ func (w *world) holds(d decision) {
 		if w.m.MayHold() && !w.open() {
 			w.fail("waits for the window while it may hold a slot")
 		}
-		if w.m.MayHold() && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) < LookEvery && w.m.ready(w.now) && w.atWork() {
+		if w.m.MayHold() && !w.saidAt.IsZero() && w.now.Sub(w.saidAt) < LookEvery && w.m.ready(w.now) && w.atWork() {
 			w.fail("waits for somebody at work while it may hold a slot")
 		}
 		if !w.pending() || w.running != nothing {
@@ -380,7 +380,7 @@ func (w *world) holds(d decision) {
 		if d.State == Locking && !w.cancelled && w.atWork() {
 			w.fail("queues while somebody is at work")
 		}
-		if d.State == Locking && !w.cancelled && !w.looking && w.now.Sub(w.knownAt) >= LookEvery {
+		if d.State == Locking && !w.cancelled && !w.looking && w.now.Sub(w.saidAt) >= LookEvery {
 			w.fail("queues without looking")
 		}
 	case Settling, Releasing:
@@ -437,7 +437,7 @@ func (w *world) live() error {
 		case c.looking && c.chance(0.5):
 			local := c.local
 			c.looking = false
-			c.known, c.knownErr, c.knownAt = local, nil, c.now
+			c.said, c.saidErr, c.saidAt = local, nil, c.now
 			c.tell(Looked{Local: &local})
 		case c.running != nothing && (c.running != locks || c.cancelled || c.chance(0.5)):
 			c.now = c.now.Add(c.upTo(20 * time.Second))

@@ -116,17 +116,17 @@ type world struct {
 	failed       Kind  // whose failure this step learns, unless it was cancelled or its outcome is unknown
 	inspectOK    bool
 	undoFailed   map[Kind]bool // Unlock or Unschedule has, and was not tried since
-	told         bool          // users have been, or were to be at the last moment
-	toldAt       time.Time     // when that began
-	toldDelay    time.Duration
-	toldFinal    bool          // after the deadline
-	toldAhead    time.Duration // of the wall clock then
+	warned       bool          // users have been, or were to be at the last moment
+	warnedAt     time.Time     // when that began
+	warnedDelay  time.Duration
+	warnedFinal  bool          // after the deadline
+	warnedAhead  time.Duration // of the wall clock then
 	announced    bool          // Schedule has said that it went well, and nothing since that it is over
 	announcedBy  int           // the logind that said so
 	gone         time.Time     // when others then cancelled or replaced it; zero: not yet
-	known        Local         // what a Look or Check has said last
-	knownErr     error         // or that it said nothing
-	knownAt      time.Time     // when
+	said         Local         // what a Look or Check has said last
+	saidErr      error         // or that it said nothing
+	saidAt       time.Time     // when
 	version      string        // of the update, as last heard
 	postponedFor string        // the version that people have held back
 	postponed    time.Duration // for how long, until heldSince
@@ -208,7 +208,7 @@ func (w *world) boot() {
 func (w *world) fresh() {
 	w.left, w.leave, w.checked, w.undoFailed, w.inspectOK = false, nil, nil, map[Kind]bool{}, false
 	w.running, w.cancelled, w.granted, w.undone = nothing, false, false, false
-	w.told, w.known, w.knownErr, w.knownAt = false, Local{}, nil, time.Time{}
+	w.warned, w.said, w.saidErr, w.saidAt = false, Local{}, nil, time.Time{}
 	if !w.m.config.Lock {
 		w.held, w.needsSlot = false, false // the slot of another configuration does not count here
 	}

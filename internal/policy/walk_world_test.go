@@ -185,8 +185,8 @@ func (w *world) fires() bool {
 	if w.planned {
 		w.seen["logind rebooted"]++
 		w.goesDown()
-		after, drift := s.At.Add(-w.ahead).Sub(w.toldAt), w.ahead-w.toldAhead
-		switch early := w.toldAt.IsZero() || after < w.toldDelay; {
+		after, drift := s.At.Add(-w.ahead).Sub(w.warnedAt), w.ahead-w.warnedAhead
+		switch early := w.warnedAt.IsZero() || after < w.warnedDelay; {
 		case early && drift > MaxDrift: // there was no time to call it off: holds looks at that
 			w.seen["logind rebooted early, the clock was stepped"]++
 		case early:
@@ -388,11 +388,11 @@ func (w *world) end(d done) {
 		if d.Found {
 			w.announced = false
 		}
-		if d.Effect == unschedules && d.Err == nil && w.known.Shutdown.At.Equal(w.order.at) {
-			w.known.Shutdown = Shutdown{}
+		if d.Effect == unschedules && d.Err == nil && w.said.Shutdown.At.Equal(w.order.at) {
+			w.said.Shutdown = Shutdown{}
 		}
 	case schedules:
-		w.told = d.Err == nil || w.toldFinal
+		w.warned = d.Err == nil || w.warnedFinal
 		if d.Err == nil {
 			w.announced, w.announcedBy, w.gone = true, w.instance, time.Time{}
 			if !w.planned {
@@ -401,7 +401,7 @@ func (w *world) end(d done) {
 		}
 	case checks:
 		if d.Local != nil {
-			w.known, w.knownErr, w.knownAt = *d.Local, nil, w.now
+			w.said, w.saidErr, w.saidAt = *d.Local, nil, w.now
 		}
 		if d.Err == nil && !cancelled {
 			w.checked = &d
@@ -422,13 +422,13 @@ func (w *world) endLook() {
 	if d.Local != nil && d.Local.Shutdown != w.local.Shutdown {
 		w.seen["late look"]++
 	}
-	w.known, w.knownErr, w.knownAt = Local{}, nil, w.now
+	w.said, w.saidErr, w.saidAt = Local{}, nil, w.now
 	if d.Local == nil || w.fault(0.1) {
 		w.seen["failed look"]++
 		d.Local, d.Err = nil, errRefused
-		w.knownErr = d.Err
+		w.saidErr = d.Err
 	} else {
-		w.known = *d.Local
+		w.said = *d.Local
 	}
 	w.looking = false
 	before := w.m.state
