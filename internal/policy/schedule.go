@@ -35,10 +35,6 @@ func (s *schedule) ours(other Shutdown) bool {
 	return other.Ours(s.at) && (s.stands || !s.at.IsZero())
 }
 
-func (s *schedule) unschedule() Unschedule {
-	return Unschedule{Stands: s.stands, At: s.at, Asked: !s.askedAt.IsZero()}
-}
-
 // gone notes that logind says that no reboot of ours is scheduled. If we have not called it
 // off, a user has cancelled it, whatever else has become of this attempt; unless logind was
 // restarted, which loses what is scheduled before systemd 257.

@@ -20,7 +20,7 @@ type Snapshot struct {
 	Shuts       time.Time `json:"shuts,omitzero"`        // until then a slot is waited for
 	Begins      time.Time `json:"begins,omitzero"`       // this host, by lot, later than the window
 	HeldBack    *Obstacle `json:"held_back,omitempty"`   // by whom on this host
-	Postponable time.Time `json:"postponable,omitzero"`  // until then people can hold it back
+	Postponable time.Time `json:"postponable,omitzero"`  // until then people who hold the reboot back can do so
 	BlockedBy   string    `json:"blocked_by,omitempty"`  // in the queue for a slot
 	Silent      []string  `json:"silent,omitempty"`      // sources that have not said yet whether a reboot is needed
 	SilentUntil time.Time `json:"silent_until,omitzero"` // then their silence is a no
@@ -67,6 +67,9 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 	if m.attempt.err != nil {
 		s.Error = m.attempt.err.Error()
 	}
+	if deadline := m.deadline(); deadline.After(now) {
+		s.Postponable = deadline
+	}
 	start, end := m.config.opening(now)
 	switch m.state {
 	case Starting:
@@ -89,9 +92,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 			s.Begins = begin
 		}
 		if m.mayGo(now) && (!m.people.outdated(now) || m.cancelled(now)) {
-			if s.HeldBack = m.obstacle(now); s.HeldBack != nil {
-				s.Postponable = m.postponable(now)
-			}
+			s.HeldBack = m.obstacle(now)
 		}
 		s.Retries = retries(now, m.tries.slot, m.tries.reboot)
 	case Locking:
@@ -102,22 +103,11 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 			if a.warned {
 				s.WarnedAt = a.warnedAt
 			}
-			if !a.final {
-				s.Postponable = m.postponable(now)
-			}
 		}
 	case Rebooting:
 		s.GiveUp = m.attempt.graceEnd
 	}
 	return s
-}
-
-// postponable is until when people can postpone the reboot; zero when that is not bounded, or over.
-func (m *Machine) postponable(now time.Time) time.Time {
-	if m.overdue(now) {
-		return time.Time{}
-	}
-	return m.deadline()
 }
 
 // undoing returns what there is to undo, first what has its turn.

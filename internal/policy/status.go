@@ -11,26 +11,24 @@ import (
 // Line says in one line, for systemctl status, what the daemon waits for, since when and until
 // when. clock writes times.
 func (s Snapshot) Line(clock func(time.Time) string) string {
-	if s.State == Left {
+	var text string
+	switch {
+	case s.State == Left:
 		return s.Why
+	case s.Need.Sources != nil:
+		text = "reboot needed since " + clock(s.Need.Since)
+		if s.Need.Version != "" {
+			text += " for version " + s.Need.Version
+		}
+		text += "; "
+	case s.State != Starting && s.State != Settling && s.State != Idle:
+		text = "the reboot is not needed any more; "
 	}
-	text := s.need(clock) + s.doing(clock)
+	text += s.doing(clock)
 	if s.Error != "" {
 		text += " (" + s.Error + ")"
 	}
 	return text
-}
-
-func (s Snapshot) need(clock func(time.Time) string) string {
-	switch {
-	case s.Need.Version != "":
-		return "reboot needed since " + clock(s.Need.Since) + " for version " + s.Need.Version + "; "
-	case s.Need.Sources != nil:
-		return "reboot needed since " + clock(s.Need.Since) + "; "
-	case s.State != Starting && s.State != Settling && s.State != Idle:
-		return "the reboot is not needed any more; "
-	}
-	return ""
 }
 
 func (s Snapshot) doing(clock func(time.Time) string) string {

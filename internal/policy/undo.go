@@ -39,8 +39,10 @@ var obligations = []*obligation{
 		name:    "a reboot of ours",
 		owed:    func(m *Machine) bool { return m.schedule.mayReboot() },
 		settles: func(m *Machine) time.Time { return m.schedule.settlesAt },
-		undo:    func(m *Machine) Effect { return m.schedule.unschedule() },
-		retry:   func(m *Machine) *retry { return &m.schedule.retry },
+		undo: func(m *Machine) Effect {
+			return Unschedule{Stands: m.schedule.stands, At: m.schedule.at, Asked: !m.schedule.askedAt.IsZero()}
+		},
+		retry: func(m *Machine) *retry { return &m.schedule.retry },
 		doing: func(m *Machine) string {
 			switch {
 			case m.state == Starting:
