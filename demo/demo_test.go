@@ -450,8 +450,8 @@ func TestHelpIsNoFailure(t *testing.T) {
 	}
 }
 
-// onTerminal runs the demo on a terminal to its end and returns what it wrote to
-// it. interrupt, if not empty, is what to see there before it gets a SIGINT.
+// onTerminal runs the demo on a terminal to its end, and returns what it wrote there. If interrupt is not empty,
+// the demo gets a SIGINT once it has written that.
 func onTerminal(t *testing.T, env, interrupt string, args ...string) string {
 	t.Helper()
 	cmd, tmp := command(t, args...)

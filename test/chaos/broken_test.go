@@ -14,8 +14,8 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// Each of these stores makes the real lock behave as if it had a bug that the lock's protocol prevents. The harness has
-// to find each of them; otherwise a run without findings would show nothing.
+// Each of these stores makes the real lock behave as if it had a bug that the lock's protocol prevents. The harness
+// has to find each of them; otherwise a run without findings would show nothing.
 
 func TestBugIsFound(t *testing.T) {
 	t.Parallel()

@@ -82,7 +82,7 @@ func cachedRoot(name string) (string, error) {
 	return root, os.Rename(making, root)
 }
 
-// The row of docs/compatibility.md about these hosts.
+// The hosts are as their row in docs/compatibility.md says.
 func TestHostMatchesTheTable(t *testing.T) {
 	t.Parallel()
 	document, err := os.ReadFile("../../docs/compatibility.md")

@@ -8,7 +8,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// The daemon learns it from GetStatus, since there may be no further signal.
+// The daemon learns from GetStatus that a reboot is pending, since there may be no further signal.
 func TestRebootPendingAtStart(t *testing.T) {
 	t.Parallel()
 	h := startPending(t, "")

@@ -13,8 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// What it takes depends on whether etcd asks for a certificate, and on whether the
-// system's roots know its own.
+// The certificates that the daemon needs depend on whether etcd requires a client certificate, and on whether the
+// system's roots include the authority of etcd's own.
 func TestEtcdWithTLS(t *testing.T) {
 	t.Parallel()
 	ca := etcdtest.MustCA(t)

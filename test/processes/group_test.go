@@ -168,7 +168,7 @@ func (g *group) wantNever(what string, holds func(semaphore) bool) {
 	}
 }
 
-// put writes the document as it is.
+// put writes a document, valid or not.
 func (g *group) put(document string) {
 	g.t.Helper()
 	g.putKey(g.key(), document)

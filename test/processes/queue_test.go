@@ -10,7 +10,7 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// The journal shows afterwards who held the slot that a host waited for, without flooding.
+// The journal shows afterwards who held the slot that a host waited for, in one line for each change.
 func TestJournalNamesTheHolderOfTheSlotThatAHostWaitsFor(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

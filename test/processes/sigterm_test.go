@@ -78,7 +78,7 @@ func TestSIGTERMEndsTheDaemonAndKeepsTheLockOnlyForAReboot(t *testing.T) {
 	}
 }
 
-// Also before the daemon has a state, because the bus does not answer.
+// SIGTERM also ends a daemon that has no state yet, because the bus does not answer.
 func TestSIGTERMDuringTheStartIsACleanEnd(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "")
