@@ -143,6 +143,17 @@ func (e *events) closed() {
 	}
 }
 
+// Other operations that update_engine reports.
+const (
+	Idle                = "UPDATE_STATUS_IDLE"
+	CheckingForUpdate   = "UPDATE_STATUS_CHECKING_FOR_UPDATE"
+	UpdateAvailable     = "UPDATE_STATUS_UPDATE_AVAILABLE"
+	Downloading         = "UPDATE_STATUS_DOWNLOADING"
+	Verifying           = "UPDATE_STATUS_VERIFYING"
+	Finalizing          = "UPDATE_STATUS_FINALIZING"
+	ReportingErrorEvent = "UPDATE_STATUS_REPORTING_ERROR_EVENT"
+)
+
 var (
 	needReboot = bustest.Status{LastChecked: 1, Progress: 1, Operation: NeedReboot, NewVersion: "1.2.3", NewSize: 4}
 	idle       = bustest.Status{Operation: Idle}

@@ -27,8 +27,8 @@ type Trust struct {
 // The user database. It is not read with os/user, which knows only /etc: on Flatcar and other image-based
 // systems nss-altfiles adds the distribution's own users and groups, wheel and sudo among them.
 var (
-	groupFiles  = [...]string{"etc/group", "usr/share/baselayout/group", "usr/lib/group"}
-	passwdFiles = [...]string{"etc/passwd", "usr/share/baselayout/passwd", "usr/lib/passwd"}
+	groupFiles  = [...]string{"/etc/group", "/usr/share/baselayout/group", "/usr/lib/group"}
+	passwdFiles = [...]string{"/etc/passwd", "/usr/share/baselayout/passwd", "/usr/lib/passwd"}
 )
 
 // credentials are what the bus knows about a connection.
@@ -138,13 +138,9 @@ func (t Trust) account(uid uint32) (user, gid string, err error) {
 
 // lookup returns the fields of every line of the files that exist.
 func (t Trust) lookup(files []string) ([][]string, error) {
-	root := t.Root
-	if root == "" {
-		root = "/"
-	}
 	var lines [][]string
 	for _, name := range files {
-		file, err := os.Open(filepath.Join(root, name))
+		file, err := os.Open(filepath.Join(t.Root, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

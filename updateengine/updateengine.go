@@ -40,17 +40,8 @@ const (
 	lingerTime = 2 * time.Second
 )
 
-// The operations that update_engine reports.
-const (
-	Idle                = "UPDATE_STATUS_IDLE"
-	CheckingForUpdate   = "UPDATE_STATUS_CHECKING_FOR_UPDATE"
-	UpdateAvailable     = "UPDATE_STATUS_UPDATE_AVAILABLE"
-	Downloading         = "UPDATE_STATUS_DOWNLOADING"
-	Verifying           = "UPDATE_STATUS_VERIFYING"
-	Finalizing          = "UPDATE_STATUS_FINALIZING"
-	NeedReboot          = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
-	ReportingErrorEvent = "UPDATE_STATUS_REPORTING_ERROR_EVENT"
-)
+// NeedReboot is the operation of an update_engine whose update waits for a reboot.
+const NeedReboot = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
 
 // The longest texts that are accepted from the bus, in bytes.
 const (
@@ -65,7 +56,7 @@ var ErrAbsent = errors.New("update_engine is not on the system bus")
 type Status struct {
 	LastChecked int64   // seconds since 1970, 0 for never
 	Progress    float64 // of the download, 0 to 1
-	Operation   string  // one of the operations above, or one that is newer than this program
+	Operation   string  // "UPDATE_STATUS_IDLE", NeedReboot, or another that update_engine knows
 	NewVersion  string
 	NewSize     int64 // bytes
 }
@@ -74,28 +65,16 @@ type Status struct {
 func (s Status) NeedReboot() bool { return s.Operation == NeedReboot }
 
 // Source is who reported an Event.
-type Source int
+type Source string
 
 const (
 	// Engine: update_engine itself.
-	Engine Source = iota + 1
+	Engine Source = "update_engine"
 	// Requester: another process that is believed.
-	Requester
+	Requester Source = "requester"
 	// Gone: update_engine left the bus; the Status is zero.
-	Gone
+	Gone Source = "gone"
 )
-
-func (s Source) String() string {
-	switch s {
-	case Engine:
-		return "update_engine"
-	case Requester:
-		return "requester"
-	case Gone:
-		return "gone"
-	}
-	return fmt.Sprintf("Source(%d)", int(s))
-}
 
 // Event is one report about the update.
 type Event struct {
@@ -182,10 +161,8 @@ func EmitNeedReboot(ctx context.Context, conn *dbus.Conn) error {
 		}
 		return fmt.Errorf("emit the reboot signal: wait for the bus to take it: %w", err)
 	}
-	linger := time.NewTimer(lingerTime)
-	defer linger.Stop()
 	select {
-	case <-linger.C:
+	case <-time.After(lingerTime):
 		return nil
 	case <-conn.Context().Done():
 		return fmt.Errorf("emit the reboot signal: %w", ErrBusGone)

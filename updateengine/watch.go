@@ -124,7 +124,7 @@ type statusAnswer struct {
 type senderAnswer struct {
 	sender   string
 	believed bool
-	who      string // for the log; empty if err is set
+	who      string // for the log
 	err      error
 }
 
@@ -271,8 +271,7 @@ func (w *watch) requesterStatus(status Status, sender string) {
 	}
 	w.put(e)
 	go func() {
-		a := senderAnswer{sender: sender}
-		a.believed, a.who, a.err = w.identify(sender)
+		a := w.identify(sender)
 		select {
 		case w.senders <- a:
 		case <-w.ctx.Done():
@@ -281,17 +280,17 @@ func (w *watch) requesterStatus(status Status, sender string) {
 }
 
 // identify finds out who a sender is, and whether it is believed.
-func (w *watch) identify(sender string) (believed bool, who string, err error) {
+func (w *watch) identify(sender string) senderAnswer {
+	a := senderAnswer{sender: sender}
 	c, err := readCredentials(w.ctx, w.conn, sender)
 	if err != nil {
-		return false, "", err
+		a.err = err
+		return a
 	}
 	trust := w.trust.Load()
-	believed, err = trust.believes(c)
-	if err != nil {
-		return false, "", err
-	}
-	return believed, trust.describe(c), nil
+	a.who = trust.describe(c)
+	a.believed, a.err = trust.believes(c)
+	return a
 }
 
 func (w *watch) senderAnswered(a senderAnswer) {
