@@ -31,7 +31,8 @@ func unitDirs() []string {
 func ReadService(root, name string) (*Service, error) {
 	var fragment string
 	for _, dir := range unitDirs() {
-		if path := filepath.Join(root, dir, name); exists(path) {
+		path := filepath.Join(root, dir, name)
+		if _, err := os.Lstat(path); err == nil {
 			fragment = path
 			break
 		}
@@ -71,11 +72,6 @@ func ReadService(root, name string) (*Service, error) {
 		settings.read(data, path)
 	}
 	return &settings.Service, nil
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }
 
 // inRoot follows symbolic links, taking an absolute target as one below root.
@@ -295,32 +291,26 @@ func unescape(text string) (value string, length int) {
 	if i := strings.IndexByte(`abfnrtvs\"'`, text[1]); i >= 0 {
 		return "\a\b\f\n\r\t\v \\\"'"[i : i+1], 2
 	}
-	number := func(from, digits, base int) (uint64, bool) {
-		if len(text) < from+digits {
-			return 0, false
-		}
-		n, err := strconv.ParseUint(text[from:from+digits], base, 32)
-		return n, err == nil && n != 0
-	}
+	begin, end, base := 1, 4, 8
 	switch text[1] {
 	case 'x':
-		if n, ok := number(2, 2, 16); ok {
-			return string([]byte{byte(n)}), 4
-		}
+		begin, end, base = 2, 4, 16
 	case 'u':
-		if n, ok := number(2, 4, 16); ok {
-			return string(utf8.AppendRune(nil, rune(n))), 6
-		}
+		begin, end, base = 2, 6, 16
 	case 'U':
-		if n, ok := number(2, 8, 16); ok && n <= utf8.MaxRune {
-			return string(utf8.AppendRune(nil, rune(n))), 10
-		}
-	default:
-		if n, ok := number(1, 3, 8); ok && n < 256 {
-			return string([]byte{byte(n)}), 4
-		}
+		begin, end, base = 2, 10, 16
 	}
-	return "", 0
+	if len(text) < end {
+		return "", 0
+	}
+	n, err := strconv.ParseUint(text[begin:end], base, 32)
+	switch {
+	case err != nil || n == 0 || n > utf8.MaxRune || base == 8 && n > 255:
+		return "", 0
+	case end == 4: // a byte
+		return string([]byte{byte(n)}), end
+	}
+	return string(rune(n)), end
 }
 
 // variableName reports whether systemd accepts name as the name of a variable.
