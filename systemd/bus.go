@@ -93,31 +93,26 @@ func connectSocket(ctx context.Context, path string) (*dbus.Conn, error) {
 	// ends the attempt.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	conn, err := handshake(raw)
-	if !stop() && err == nil {
-		conn.Close()
+	if !stop() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		raw.Close()
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
 		return nil, err
 	}
 	return conn, nil
 }
 
+// handshake returns a connection on a socket. After an error the caller closes the socket.
 func handshake(raw net.Conn) (*dbus.Conn, error) {
 	conn, err := dbus.NewConn(&socket{Conn: raw}, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		return nil, err
 	}
 	if err := conn.Auth(nil); err != nil {
-		conn.Close()
 		return nil, fmt.Errorf("authenticate: %w", err)
 	}
 	if err := conn.Hello(); err != nil {
-		conn.Close()
 		return nil, fmt.Errorf("say hello: %w", err)
 	}
 	return conn, nil
