@@ -6,6 +6,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // coordinated writes the coordinator file.
@@ -33,7 +34,7 @@ func (o *shown) Observe(s policy.Snapshot, _ []policy.Move) {
 	o.show(func(status *status) { status.doing = line })
 	if !o.ready {
 		o.ready = true
-		o.warn(o.notify.Ready())
+		o.warn(systemd.NotifyReady())
 	}
 }
 
@@ -65,5 +66,5 @@ func (s *server) show(change func(*status)) {
 	if s.status.refused != "" {
 		line += "; the new configuration is refused, the old one stays in force: " + s.status.refused
 	}
-	s.warn(s.notify.Status(line))
+	s.warn(systemd.NotifyStatus(line))
 }

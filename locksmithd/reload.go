@@ -7,6 +7,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
 
@@ -34,7 +35,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 		case <-ctx.Done():
 			return
 		}
-		s.warn(s.notify.Reloading())
+		s.warn(systemd.NotifyReloading())
 		cfg, err := s.loader.Load()
 		var settings daemon.Settings
 		if err == nil && cfg.Strategy != config.StrategyOff {
@@ -58,6 +59,6 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 				return
 			}
 		}
-		s.warn(s.notify.Ready())
+		s.warn(systemd.NotifyReady())
 	}
 }

@@ -34,7 +34,6 @@ type server struct {
 	stderr journal.Stderr
 	log    *slog.Logger // to stderr
 	level  *slog.LevelVar
-	notify systemd.Notifier
 
 	// The slot in use, and the settings that it was made from. While those stay the same the slot
 	// must stay, too: it may have a transaction to resolve.
@@ -114,12 +113,12 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
 		Observers:  []daemon.Observer{coordinated{s, file}, &shown{server: s}},
-		Alive:      func() { s.warn(s.notify.Ping()) },
+		Alive:      func() { s.warn(systemd.NotifyWatchdog()) },
 		AliveEvery: aliveEvery,
 		Log:        s.log,
 		Seed:       rand.Uint64(),
 	})
-	s.warn(s.notify.Stopping())
+	s.warn(systemd.NotifyStopping())
 	if context.Cause(ctx) == errOff {
 		return s.off(file)
 	}
@@ -158,8 +157,8 @@ func (s *server) off(file *coordinator.File) error {
 			return err
 		}
 	}
-	s.warn(s.notify.Ready())
-	s.warn(s.notify.Status("off: this host is not rebooted, REBOOT_STRATEGY is off"))
+	s.warn(systemd.NotifyReady())
+	s.warn(systemd.NotifyStatus("off: this host is not rebooted, REBOOT_STRATEGY is off"))
 	return nil
 }
 

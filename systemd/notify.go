@@ -12,29 +12,26 @@ import (
 // maxStatus bounds the status line in bytes, so that it fits into one datagram and one screen.
 const maxStatus = 1000
 
-// Notifier reports the state of this service to the service manager, see sd_notify(3). It is safe for
-// concurrent use. Without a service manager ($NOTIFY_SOCKET unset) its methods do nothing and return nil.
-type Notifier struct{}
+// NotifyReady reports that starting, or reading the configuration again, is complete, see sd_notify(3). This and the
+// other Notify functions are safe for concurrent use, and do nothing without a service manager ($NOTIFY_SOCKET unset).
+func NotifyReady() error { return notify(daemon.SdNotifyReady) }
 
-// Ready reports that starting, or reading the configuration again, is complete.
-func (Notifier) Ready() error { return notify(daemon.SdNotifyReady) }
-
-// Status sets the line that `systemctl status` shows. Line breaks and other
+// NotifyStatus sets the line that `systemctl status` shows. Line breaks and other
 // characters that cannot be printed become spaces, and a very long text is cut.
-func (Notifier) Status(text string) error { return notify("STATUS=" + oneLine(text)) }
+func NotifyStatus(text string) error { return notify("STATUS=" + oneLine(text)) }
 
-// Reloading reports that the configuration is being read again, until Ready.
-func (Notifier) Reloading() error {
+// NotifyReloading reports that the configuration is being read again, until NotifyReady.
+func NotifyReloading() error {
 	return notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
-// Stopping reports that the service is stopping.
-func (Notifier) Stopping() error { return notify(daemon.SdNotifyStopping) }
+// NotifyStopping reports that the service is stopping.
+func NotifyStopping() error { return notify(daemon.SdNotifyStopping) }
 
-// Ping reports to the watchdog that the service is alive.
-func (Notifier) Ping() error { return notify(daemon.SdNotifyWatchdog) }
+// NotifyWatchdog reports to the watchdog that the service is alive.
+func NotifyWatchdog() error { return notify(daemon.SdNotifyWatchdog) }
 
-// WatchdogInterval returns the time between two Pings: half the time after which the service manager
+// WatchdogInterval returns the time between two calls of NotifyWatchdog: half the time after which the service manager
 // would end this process, as sd_watchdog_enabled(3) advises. Zero means that there is no watchdog.
 func WatchdogInterval() (time.Duration, error) {
 	limit, err := daemon.SdWatchdogEnabled(false)

@@ -27,21 +27,20 @@ func serviceManager(t *testing.T) *net.UnixConn {
 
 func TestNotifierSendsToTheServiceManager(t *testing.T) {
 	manager := serviceManager(t)
-	var n Notifier
 	for _, test := range []struct {
 		name string
 		send func() error
 		want string // a regular expression for the whole datagram
 	}{
-		{"ready", n.Ready, `READY=1`},
-		{"stopping", n.Stopping, `STOPPING=1`},
-		{"ping", n.Ping, `WATCHDOG=1`},
-		{"reloading", n.Reloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\n`},
-		{"status", func() error { return n.Status("waiting for the lock, 3 before") }, `STATUS=waiting for the lock, 3 before`},
-		{"status with another assignment in it", func() error { return n.Status("a\nREADY=1\r\x1b\x00b\u0085c") }, `STATUS=a READY=1   b c`},
-		{"status that would be shown backwards", func() error { return n.Status("a\u202eb\u2028c") }, `STATUS=a b c`},
-		{"status that is not UTF-8", func() error { return n.Status("a\xffb") }, `STATUS=a\?b`},
-		{"endless status", func() error { return n.Status(strings.Repeat("ü", 10000)) }, `STATUS=ü{500}\.\.\.`},
+		{"ready", NotifyReady, `READY=1`},
+		{"stopping", NotifyStopping, `STOPPING=1`},
+		{"ping", NotifyWatchdog, `WATCHDOG=1`},
+		{"reloading", NotifyReloading, `RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*\n`},
+		{"status", func() error { return NotifyStatus("waiting for the lock, 3 before") }, `STATUS=waiting for the lock, 3 before`},
+		{"status with another assignment in it", func() error { return NotifyStatus("a\nREADY=1\r\x1b\x00b\u0085c") }, `STATUS=a READY=1   b c`},
+		{"status that would be shown backwards", func() error { return NotifyStatus("a\u202eb\u2028c") }, `STATUS=a b c`},
+		{"status that is not UTF-8", func() error { return NotifyStatus("a\xffb") }, `STATUS=a\?b`},
+		{"endless status", func() error { return NotifyStatus(strings.Repeat("ü", 10000)) }, `STATUS=ü{500}\.\.\.`},
 	} {
 		if err := test.send(); err != nil {
 			t.Fatalf("%s: %v", test.name, err)
@@ -59,14 +58,14 @@ func TestNotifierSendsToTheServiceManager(t *testing.T) {
 
 func TestNotifierWithoutAServiceManagerDoesNothing(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
-	if err := (Notifier{}).Ready(); err != nil {
+	if err := NotifyReady(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestNotifierReportsAServiceManagerThatIsGone(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nothing"))
-	if err := (Notifier{}).Ready(); err == nil {
+	if err := NotifyReady(); err == nil {
 		t.Error("no error")
 	}
 }
