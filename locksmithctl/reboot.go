@@ -119,7 +119,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 
 // giveBack gives a slot back after a reboot was refused, and returns why it was.
 func (a *app) giveBack(ctx context.Context, s session, m machine, id string, taken lock.Record, refused error) error {
-	if down, err := systemd.GoingDown(ctx, m.conn); err == nil && down {
+	if down, err := m.logind.GoingDown(ctx); err == nil && down {
 		return fmt.Errorf(`%w; this host is already going down, and keeps the slot for that`, refused)
 	}
 	held, record, err := s.Holder(ctx, id)
@@ -160,7 +160,7 @@ func (m *machine) open(ctx context.Context) (err error) {
 // reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
 func (m machine) reboot(ctx context.Context) error {
 	err := m.logind.Reboot(ctx, m.force)
-	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.conn) {
+	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.logind) {
 		return nil
 	}
 	return err
@@ -195,9 +195,9 @@ func (m machine) ready(ctx context.Context) error {
 
 // goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after
 // the end of ctx.
-func goingDown(ctx context.Context, conn *dbus.Conn) bool {
+func goingDown(ctx context.Context, logind *systemd.Logind) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	down, err := systemd.GoingDown(ctx, conn)
+	down, err := logind.GoingDown(ctx)
 	return err == nil && down
 }

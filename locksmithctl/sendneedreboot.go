@@ -40,7 +40,7 @@ LOCKSMITHD_TRIGGER_GROUPS is the only setting that it reads; for root it reads n
 			case errors.Is(err, updateengine.ErrBusGone):
 				a.note("%v", err)
 				return nil
-			case cmd.Context().Err() != nil && goingDown(cmd.Context(), conn):
+			case cmd.Context().Err() != nil && goingDown(cmd.Context(), systemd.NewLogind(conn)):
 				a.note("interrupted by the shutdown of this host, which has begun")
 				return nil
 			}

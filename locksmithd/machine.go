@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
@@ -15,10 +13,7 @@ import (
 )
 
 // machine is this host, as logind and systemd know it.
-type machine struct {
-	*systemd.Logind
-	conn *dbus.Conn
-}
+type machine struct{ *systemd.Logind }
 
 func (m machine) Local(ctx context.Context) (policy.Local, error) { return host.AtWork(ctx, m.Logind) }
 
@@ -33,8 +28,6 @@ func maybeDone(err error) error {
 	}
 	return err
 }
-
-func (m machine) GoingDown(ctx context.Context) (bool, error) { return systemd.GoingDown(ctx, m.conn) }
 
 func (m machine) Scheduled(ctx context.Context) (policy.Shutdown, error) {
 	s, err := m.Logind.Scheduled(ctx)

@@ -63,7 +63,7 @@ func (l *Logind) listBlocking(ctx context.Context) ([]Inhibitor, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	var listed [][]any
-	if err := l.call(ctx, logindPath, logindManager+".ListInhibitors", nil, &listed); err != nil {
+	if err := l.call(ctx, "ListInhibitors", nil, &listed); err != nil {
 		return nil, err
 	}
 	var blocking []Inhibitor

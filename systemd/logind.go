@@ -48,7 +48,7 @@ func (l *Logind) Sessions(ctx context.Context) ([]Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	var listed [][]any
-	err := l.call(ctx, logindPath, logindManager+".ListSessions", nil, &listed)
+	err := l.call(ctx, "ListSessions", nil, &listed)
 	if answered(err, errUnreadable) {
 		return []Session{{User: "unknown: logind lists too many sessions, see loginctl"}}, nil
 	}
@@ -105,7 +105,7 @@ var noSessionErrors = []string{
 // logind cannot tell. Process 0 is this one, see sd_pid_get_session(3).
 func (l *Logind) sessionOf(ctx context.Context, pid uint32) (s Session, err error) {
 	var path dbus.ObjectPath
-	err = l.call(ctx, logindPath, logindManager+".GetSessionByPID", []any{pid}, &path)
+	err = l.call(ctx, "GetSessionByPID", []any{pid}, &path)
 	if answered(err, noSessionErrors...) {
 		return Session{}, nil
 	}
@@ -164,6 +164,7 @@ func property[T any](ctx context.Context, l *Logind, path dbus.ObjectPath, iface
 	return value, err
 }
 
-func (l *Logind) call(ctx context.Context, path dbus.ObjectPath, method string, args []any, results ...any) error {
-	return call(ctx, l.conn.Object(logindName, path), method, args, results...)
+// call calls a method of logind's manager.
+func (l *Logind) call(ctx context.Context, method string, args []any, results ...any) error {
+	return call(ctx, l.conn.Object(logindName, logindPath), logindManager+"."+method, args, results...)
 }

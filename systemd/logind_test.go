@@ -21,8 +21,8 @@ func TestLogindAbsentIsAnError(t *testing.T) {
 	if sessions, err := l.Sessions(t.Context()); err == nil {
 		t.Errorf("Sessions: %v and no error", sessions)
 	}
-	if _, err := l.PreparingForShutdown(t.Context()); err == nil {
-		t.Error("PreparingForShutdown: no error")
+	if _, err := l.GoingDown(t.Context()); err == nil {
+		t.Error("GoingDown: no error")
 	}
 	if inhibitors, err := l.Inhibitors(t.Context()); err == nil {
 		t.Errorf("Inhibitors: %v and no error", inhibitors)
@@ -65,7 +65,7 @@ func TestNonsenseFromLogindIsAnError(t *testing.T) {
 	sessions := func(l *Logind) (any, error) { return l.Sessions(t.Context()) }
 	inhibitors := func(l *Logind) (any, error) { return l.Inhibitors(t.Context()) }
 	scheduled := func(l *Logind) (any, error) { return l.Scheduled(t.Context()) }
-	preparing := func(l *Logind) (any, error) { return l.PreparingForShutdown(t.Context()) }
+	goingDown := func(l *Logind) (any, error) { return l.GoingDown(t.Context()) }
 	own := func(l *Logind) (any, error) { return l.OtherSessions(t.Context()) }
 	cancel := func(l *Logind) (any, error) { return nil, l.Cancel(t.Context()) }
 	type strangeInhibitor struct {
@@ -109,9 +109,9 @@ func TestNonsenseFromLogindIsAnError(t *testing.T) {
 		{"shutdown: of fewer fields", scheduled, "ScheduledShutdown", []any{struct{ Type string }{""}}},
 		{"shutdown: message missing", scheduled, "WallMessage", nil},
 		{"shutdown: message a number", scheduled, "WallMessage", []any{uint32(1)}},
-		{"preparing: missing", preparing, "PreparingForShutdown", nil},
-		{"preparing: a text", preparing, "PreparingForShutdown", []any{"no"}},
-		{"preparing: a number", preparing, "PreparingForShutdown", []any{uint32(0)}},
+		{"preparing: missing", goingDown, "PreparingForShutdown", nil},
+		{"preparing: a text", goingDown, "PreparingForShutdown", []any{"no"}},
+		{"preparing: a number", goingDown, "PreparingForShutdown", []any{uint32(0)}},
 		{"cancel: nothing", cancel, "CancelScheduledShutdown", []any{}},
 		{"cancel: a text", cancel, "CancelScheduledShutdown", []any{"yes"}},
 	} {

@@ -15,29 +15,25 @@ const (
 )
 
 // GoingDown reports whether this host is shutting down already: according to logind, or to systemd, which
-// also shuts the host down without logind, for Ctrl-Alt-Del for example. It returns false without an error
-// only if both deny it; with an error the host may be shutting down.
-func GoingDown(ctx context.Context, conn *dbus.Conn) (bool, error) {
-	down, err := NewLogind(conn).PreparingForShutdown(ctx)
+// also shuts the host down without logind, for Ctrl-Alt-Del or "systemctl start reboot.target" for example. It
+// returns false without an error only if both deny it; with an error the host may be shutting down.
+func (l *Logind) GoingDown(ctx context.Context) (bool, error) {
+	down, err := property[bool](ctx, l, logindPath, logindManager, "PreparingForShutdown")
 	if down {
 		return true, nil
 	}
-	stopping, stoppingErr := Stopping(ctx, conn)
-	if stopping {
+	if err != nil {
+		err = fmt.Errorf("ask logind whether a shutdown has begun: %w", err)
+	}
+	var state string
+	stateErr := readProperty(ctx, l.conn.Object(managerName, managerPath), managerInterface, "SystemState", &state)
+	if state == "stopping" {
 		return true, nil
 	}
-	return false, errors.Join(err, stoppingErr)
-}
-
-// Stopping reports whether systemd is shutting the system down, whoever asked for it. logind knows only the
-// shutdowns that it was asked for itself, not those by Ctrl-Alt-Del or "systemctl start reboot.target". The
-// source is SystemState of org.freedesktop.systemd1(5). It takes ten seconds at most.
-func Stopping(ctx context.Context, conn *dbus.Conn) (bool, error) {
-	var state string
-	if err := readProperty(ctx, conn.Object(managerName, managerPath), managerInterface, "SystemState", &state); err != nil {
-		return false, fmt.Errorf("ask systemd for the state of the system: %w", err)
+	if stateErr != nil {
+		stateErr = fmt.Errorf("ask systemd for the state of the system: %w", stateErr)
 	}
-	return state == "stopping", nil
+	return false, errors.Join(err, stateErr)
 }
 
 // startReboot asks systemd itself to reboot the machine, as "systemctl start reboot.target" does. Inhibitors

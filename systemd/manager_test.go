@@ -9,29 +9,27 @@ import (
 func TestStoppingSystemIsDetectedWithoutLogind(t *testing.T) {
 	bus := bustest.For(t).Bus(bustest.System)
 	conn := bustest.For(t).Connect(bus)
-	if _, err := Stopping(t.Context(), conn); err == nil {
+	l := NewLogind(conn)
+	if _, err := l.GoingDown(t.Context()); err == nil {
 		t.Error("without systemd: no error")
 	}
 	m := bustest.For(t).Logind(bus)
 	for _, want := range []bool{false, true, false} {
 		m.SetStopping(want)
-		if stopping, err := Stopping(t.Context(), conn); err != nil || stopping != want {
-			t.Errorf("%v, %v, want %v", stopping, err, want)
-		}
-		if down, err := GoingDown(t.Context(), conn); err != nil || down != want {
+		if down, err := l.GoingDown(t.Context()); err != nil || down != want {
 			t.Errorf("going down: %v, %v, want %v", down, err, want)
 		}
 	}
 	m.Refuse("PreparingForShutdown", errAccessDenied, "not today")
 	for _, want := range []bool{true, false} { // without logind systemd's yes counts, and its no does not
 		m.SetStopping(want)
-		if down, err := GoingDown(t.Context(), conn); down != want || (err == nil) != want {
+		if down, err := l.GoingDown(t.Context()); down != want || (err == nil) != want {
 			t.Errorf("going down, and logind refuses to answer: %v, %v, want %v", down, err, want)
 		}
 	}
 	m.Heal("PreparingForShutdown")
 	m.Refuse("SystemState", errAccessDenied, "not today")
-	if _, err := GoingDown(t.Context(), conn); err == nil {
+	if _, err := l.GoingDown(t.Context()); err == nil {
 		t.Error("systemd refuses to answer, and there is no error")
 	}
 }

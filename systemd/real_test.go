@@ -175,12 +175,12 @@ func askRealLogind(t *testing.T) {
 	must.Eventually(t, patience, "the inhibitor to go", func() bool { inhibitors, err = l.Inhibitors(ctx); return err == nil && len(inhibitors) == 0 })
 
 	// The reboot. logind waits five seconds for inhibitors of mode delay.
-	if preparing, err := l.PreparingForShutdown(ctx); err != nil || preparing {
-		t.Errorf("before: preparing %v, %v", preparing, err)
+	if down, err := l.GoingDown(ctx); err != nil || down {
+		t.Errorf("before: going down %v, %v", down, err)
 	}
 	must.Do(t, l.Reboot(ctx, false))
-	if preparing, err := l.PreparingForShutdown(ctx); err != nil || !preparing {
-		t.Errorf("after: preparing %v, %v", preparing, err)
+	if down, err := l.GoingDown(ctx); err != nil || !down {
+		t.Errorf("after: going down %v, %v", down, err)
 	}
 	if s, err := l.Scheduled(ctx); err != nil || s.Type != "reboot" || !s.At.IsZero() {
 		t.Errorf("after: %+v is scheduled, %v", s, err)

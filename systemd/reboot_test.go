@@ -15,16 +15,16 @@ func TestRebootAsksLogindWithoutInteraction(t *testing.T) {
 	bus, conn := systemBus(t)
 	logind := bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	if preparing, err := l.PreparingForShutdown(t.Context()); err != nil || preparing {
-		t.Errorf("before: %v, %v", preparing, err)
+	if down, err := l.GoingDown(t.Context()); err != nil || down {
+		t.Errorf("before: %v, %v", down, err)
 	}
 	must.Do(t, l.Reboot(t.Context(), false))
 	call := <-logind.Reboots()
 	if call.Interactive || call.Flags != rootCheckInhibitors || call.Sender != conn.Names()[0] {
 		t.Errorf("call: %+v", call)
 	}
-	if preparing, err := l.PreparingForShutdown(t.Context()); err != nil || !preparing {
-		t.Errorf("after: %v, %v", preparing, err)
+	if down, err := l.GoingDown(t.Context()); err != nil || !down {
+		t.Errorf("after: %v, %v", down, err)
 	}
 }
 

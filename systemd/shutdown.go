@@ -62,7 +62,7 @@ func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 func (l *Logind) Schedule(ctx context.Context, at time.Time, message string) error {
 	err := l.setWallMessage(ctx, message)
 	if err == nil {
-		err = l.call(ctx, logindPath, logindManager+".ScheduleShutdown", []any{"reboot", uint64(at.UnixMicro())})
+		err = l.call(ctx, "ScheduleShutdown", []any{"reboot", uint64(at.UnixMicro())})
 		if errors.Is(err, ErrRefused) {
 			err = errors.Join(err, l.setWallMessage(ctx, ""))
 		}
@@ -77,7 +77,7 @@ func (l *Logind) Schedule(ctx context.Context, at time.Time, message string) err
 // error if none is scheduled.
 func (l *Logind) Cancel(ctx context.Context) error {
 	var cancelled bool
-	err := l.call(ctx, logindPath, logindManager+".CancelScheduledShutdown", nil, &cancelled)
+	err := l.call(ctx, "CancelScheduledShutdown", nil, &cancelled)
 	if err == nil && cancelled {
 		// Otherwise logind would show it with the next shutdown that sets no message.
 		err = l.setWallMessage(ctx, "")
@@ -89,7 +89,7 @@ func (l *Logind) Cancel(ctx context.Context) error {
 }
 
 func (l *Logind) setWallMessage(ctx context.Context, message string) error {
-	return l.call(ctx, logindPath, logindManager+".SetWallMessage", []any{message, true})
+	return l.call(ctx, "SetWallMessage", []any{message, true})
 }
 
 // Reboot asks logind to reboot the machine without asking for a password. It returns nil once logind
@@ -106,9 +106,9 @@ func (l *Logind) Reboot(ctx context.Context, force bool) error {
 	if force {
 		flags = skipInhibitors
 	}
-	err := l.call(ctx, logindPath, logindManager+".RebootWithFlags", []any{flags})
+	err := l.call(ctx, "RebootWithFlags", []any{flags})
 	if answered(err, errUnknownMethod) || force && answered(err, errInvalidArgs) {
-		err = l.call(ctx, logindPath, logindManager+".Reboot", []any{false})
+		err = l.call(ctx, "Reboot", []any{false})
 	}
 	if force && l.refusedForInhibitor(ctx, err) {
 		if startErr := startReboot(ctx, l.conn); startErr != nil {
@@ -130,13 +130,4 @@ func (l *Logind) refusedForInhibitor(ctx context.Context, err error) bool {
 	}
 	strong, err := property[string](ctx, l, logindPath, logindManager, "BlockInhibited")
 	return err == nil && hasShutdown(strong)
-}
-
-// PreparingForShutdown reports whether a shutdown or reboot has begun.
-func (l *Logind) PreparingForShutdown(ctx context.Context) (bool, error) {
-	preparing, err := property[bool](ctx, l, logindPath, logindManager, "PreparingForShutdown")
-	if err != nil {
-		return false, fmt.Errorf("ask logind whether a shutdown has begun: %w", err)
-	}
-	return preparing, nil
 }
