@@ -87,6 +87,7 @@ func (m *Machine) remember(k *Kept, now time.Time) {
 	m.triggers.remember(k.Request, m.unstamp(k.Request.Since, now))
 	m.people.cancelledAt = m.unstamp(k.Cancelled, now)
 	m.people.postponed, m.people.version = k.Postponed.For, k.Postponed.Version
+	m.people.holdBack(m.triggers.version)
 }
 
 // stamp is a time as the wall clock shows it, to the second; zero stays zero.

@@ -168,6 +168,15 @@ func TestNextProcessKnowsWhatPeopleWanted(t *testing.T) {
 			t.Errorf("version %s: the status is %q, want %s", version, s, want)
 		}
 	}
+
+	// The time starts in this process, because nobody held the version back in the one before.
+	for version, left := range map[string]time.Duration{"4081.2.0": 4 * time.Hour, "4081.2.1": 24 * time.Hour} {
+		r = bounded(t).do(backup, Update{Source: Requester, Pending: true, Version: "4081.2.0"}).again()
+		r.do(notHeld, gone, 20*time.Hour, Update{Source: Engine, Pending: true, Version: version})
+		if s, want := r.m.Status(r.now), clock(r.now.Add(left)); !strings.Contains(s, "can postpone it until "+want) {
+			t.Errorf("version %s after a request for 4081.2.0: the status is %q, want %s", version, s, want)
+		}
+	}
 }
 
 // The clock may be stepped while no process runs: nothing is put off for longer than before.

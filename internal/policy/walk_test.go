@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -200,7 +201,7 @@ func (w *world) boot() {
 	w.cancelledAt = w.m.people.cancelledAt
 	w.engineSaid, w.requested, w.looking = false, !w.kept.Request.Since.IsZero(), false
 	w.version = w.kept.Request.Version
-	w.postponed, w.heldSince, w.postponedFor = w.kept.Postponed.For, time.Time{}, w.kept.Postponed.Version
+	w.postponed, w.heldSince, w.postponedFor = w.kept.Postponed.For, time.Time{}, cmp.Or(w.version, w.kept.Postponed.Version)
 	w.fresh()
 }
 
