@@ -238,7 +238,15 @@ func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
 			t.Errorf("%s: the slot is given back", name)
 		}
 	}
-	r := newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
+	// A slot from before this boot does not wait for that, only for the answer once logind is asked.
+	r := newRig(t, true).do(toPreparing...).do(clear).again().do(callGrace, fromAgo)
+	r.expect(Starting, unschedules, false)
+	if s := r.m.Status(r.now); !strings.HasPrefix(s, "starting: asking logind whether a reboot is scheduled since") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(standing).expect(Settling, unlocks, false)
+
+	r = newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
 	if r.expect(Left, nothing, false); !r.m.MayHold() {
 		t.Error("stopped: the slot is given back")
 	}

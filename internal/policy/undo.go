@@ -59,9 +59,10 @@ var obligations = []*obligation{
 		left:   "a reboot that logind was asked for may still come, and a slot that is held is kept for it",
 	},
 	{
-		name:  "a slot",
-		owed:  func(m *Machine) bool { return m.slot.inspected && m.slot.mayHold },
-		apart: func(m *Machine) bool { return m.slot.found == HeldSinceBefore }, // no schedule outlives a boot
+		name: "a slot",
+		owed: func(m *Machine) bool { return m.slot.inspected && m.slot.mayHold },
+		// A slot from before this boot: no schedule outlives a boot. Starting does not give it back.
+		apart: func(m *Machine) bool { return m.state == Settling && m.slot.found == HeldSinceBefore },
 		stays: true,
 		undo:  func(*Machine) Effect { return Unlock{} },
 		retry: func(m *Machine) *retry { return &m.slot.retry },
