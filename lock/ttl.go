@@ -49,18 +49,11 @@ func (a *acquisition) removeExpired(ctx context.Context, snap Snapshot) (found b
 			if !slices.Contains(a.overdue(v.Snapshot), id) {
 				return nil, nil
 			}
-			next, err := v.semaphore.Release(id)
-			if err != nil {
-				return nil, err
+			c, err := a.releasing(id, func(Value) error { return nil })(v)
+			if err == nil { // a sign of life that comes now keeps the slot
+				c.conds = append(c.conds, Cond{Key: a.aliveKey(id), ModRevision: v.Values[a.aliveKey(id)].ModRevision})
 			}
-			return &change{
-				next: next,
-				conds: []Cond{
-					{Key: a.recordKey(id), ModRevision: v.Values[a.recordKey(id)].ModRevision},
-					{Key: a.aliveKey(id), ModRevision: v.Values[a.aliveKey(id)].ModRevision},
-				},
-				ops: []Op{{Key: a.recordKey(id), Delete: true}, {Key: a.aliveKey(id), Delete: true}},
-			}, nil
+			return c, err
 		})
 		if err != nil {
 			return found, err
