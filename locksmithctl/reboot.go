@@ -13,7 +13,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
-	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -184,7 +183,7 @@ func (m machine) ready(ctx context.Context) error {
 		local.Unclear = err
 	}
 	var texts []string
-	for _, o := range policy.Obstacles(m.now(), m.window, local, func(t time.Time) string { return t.Format(view.TimeLayout) }) {
+	for _, o := range policy.Obstacles(m.now(), m.window, local, func(t time.Time) string { return t.Format(policy.TimeLayout) }) {
 		texts = append(texts, o.Text)
 	}
 	if len(texts) > 0 {

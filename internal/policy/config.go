@@ -74,7 +74,8 @@ func (c Config) begin(now time.Time, share float64) time.Time {
 	return start.Add(time.Duration(share * float64(max(0, most))))
 }
 
-const clockLayout = "Mon 2006-01-02 15:04:05 MST"
+// TimeLayout is the layout in which systemd writes times, too.
+const TimeLayout = "Mon 2006-01-02 15:04:05 MST"
 
 // Clock formats a time for people on this host.
 func (c Config) Clock(t time.Time) string {
@@ -82,5 +83,5 @@ func (c Config) Clock(t time.Time) string {
 	if c.Zone != nil {
 		loc = c.Zone()
 	}
-	return t.In(loc).Format(clockLayout)
+	return t.In(loc).Format(TimeLayout)
 }

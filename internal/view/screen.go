@@ -27,7 +27,7 @@ func (w *Watch) Line(now time.Time) string {
 		fmt.Sprintf("%d waiting", len(o.Queue)),
 		"reboots: "+w.rateText(now),
 		"end: "+w.endText(now))
-	return now.Format(TimeLayout) + "  " + strings.Join(parts, "; ") + "\n"
+	return dateTime(now) + "  " + strings.Join(parts, "; ") + "\n"
 }
 
 // How much a terminal shows, in bytes: a machine id has 32.
@@ -38,7 +38,7 @@ const (
 
 // Screen draws the lock for a terminal of that size, in lines.
 func (w *Watch) Screen(now time.Time, width, height int) []string {
-	lines := []string{fmt.Sprintf("locksmith, group %s   %s", GroupName(w.group), now.Format(TimeLayout))}
+	lines := []string{fmt.Sprintf("locksmith, group %s   %s", GroupName(w.group), dateTime(now))}
 	failure := safetext.Cut(w.failure, maxFailure)
 	switch {
 	case w.last == nil && failure == "":
@@ -86,7 +86,7 @@ func (w *Watch) endText(now time.Time) string {
 	if why != "" {
 		return why
 	}
-	return fmt.Sprintf("in about %s, %s", age(end.Sub(now)), end.Format(TimeLayout))
+	return fmt.Sprintf("in about %s, %s", age(end.Sub(now)), dateTime(end))
 }
 
 // paragraph returns the lines of a table, and an empty one before them.

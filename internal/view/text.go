@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -19,15 +20,15 @@ const (
 	MaxReason = 256
 )
 
-// TimeLayout is the layout in which systemd writes times, too.
-const TimeLayout = "Mon 2006-01-02 15:04:05 MST"
+// dateTime formats a time as systemd does.
+func dateTime(t time.Time) string { return t.Format(policy.TimeLayout) }
 
 // timestamp formats a time in the zone of now; "" for one that is not known.
 func timestamp(t, now time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.In(now.Location()).Format(TimeLayout)
+	return dateTime(t.In(now.Location()))
 }
 
 // age formats how long ago something was: "42s", "12m", "3h05m", "4d03h". The clocks of two hosts may differ, so a time

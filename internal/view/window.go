@@ -17,14 +17,14 @@ func Window(w Openings, now time.Time) string {
 	text := fmt.Sprintf("Window: %s\n", w)
 	start, end := w.Next(now)
 	if start.After(now) {
-		text += fmt.Sprintf("Open: no, until %s\n", start.Format(TimeLayout))
+		text += fmt.Sprintf("Open: no, until %s\n", dateTime(start))
 	} else {
-		text += fmt.Sprintf("Open: yes, until %s\n", end.Format(TimeLayout))
+		text += fmt.Sprintf("Open: yes, until %s\n", dateTime(end))
 		start, end = w.Next(end)
 	}
 	table := NewTable("OPENS", "SHUTS")
 	for range 5 {
-		table.Row(start.Format(TimeLayout), end.Format(TimeLayout))
+		table.Row(dateTime(start), dateTime(end))
 		start, end = w.Next(end)
 	}
 	return text + "\n" + table.String()
