@@ -68,17 +68,15 @@ func (s *socket) negotiate() error {
 		return err
 	}
 	var line []byte
-	for !bytes.HasSuffix(line, []byte("\r\n")) {
-		if len(line) > 1024 {
-			return fmt.Errorf("authenticate with the bus: it answers NEGOTIATE_UNIX_FD with %q", line)
-		}
+	for !bytes.HasSuffix(line, []byte("\r\n")) && len(line) < 1024 {
 		var next [1]byte
 		if _, err := io.ReadFull(s.Conn, next[:]); err != nil {
 			return err
 		}
 		line = append(line, next[0])
 	}
-	if !bytes.HasPrefix(line, []byte("AGREE_UNIX_FD")) && !bytes.HasPrefix(line, []byte("ERROR")) {
+	known := bytes.HasPrefix(line, []byte("AGREE_UNIX_FD")) || bytes.HasPrefix(line, []byte("ERROR"))
+	if !known || !bytes.HasSuffix(line, []byte("\r\n")) {
 		return fmt.Errorf("authenticate with the bus: it answers NEGOTIATE_UNIX_FD with %q", line)
 	}
 	return nil

@@ -106,14 +106,12 @@ func (t Trust) includes(c credentials) (bool, error) {
 			continue
 		}
 		seen[g[0]] = true
-		if !c.gidsKnown {
-			if user != "" && (g[2] == primary || slices.Contains(strings.Split(g[3], ","), user)) {
-				return true, nil
-			}
-			continue
-		}
 		gid, err := strconv.ParseUint(g[2], 10, 32)
-		if err == nil && slices.Contains(c.gids, uint32(gid)) {
+		member := err == nil && slices.Contains(c.gids, uint32(gid))
+		if !c.gidsKnown {
+			member = user != "" && (g[2] == primary || slices.Contains(strings.Split(g[3], ","), user))
+		}
+		if member {
 			return true, nil
 		}
 	}

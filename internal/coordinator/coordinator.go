@@ -130,10 +130,7 @@ func (f *File) Set(strategy string, state State) error {
 	// Only now may the old lock be released: the path names the new file, which was locked before it got that name.
 	old := f.locked
 	f.locked = next
-	if err := old.Close(); err != nil {
-		return fmt.Errorf("close the old coordinator file: %w", err)
-	}
-	return nil
+	return old.Close()
 }
 
 // Close releases the lock. The file stays, with its last content.
@@ -143,10 +140,7 @@ func (f *File) Close() error {
 	}
 	err := f.locked.Close()
 	f.locked = nil
-	if err != nil {
-		return fmt.Errorf("close coordinator file: %w", err)
-	}
-	return nil
+	return err
 }
 
 // prepare locks a file beside the old one, and writes the new content to it. Until it is locked, only root can
