@@ -293,6 +293,25 @@ func resultOf(r Result) Kind {
 	panic(fmt.Sprintf("no effect ends with %T", r))
 }
 
+// ends returns how an effect of a kind ends with an error.
+func ends(k Kind, err error) Result {
+	switch k {
+	case inspects:
+		return Inspected{Err: err}
+	case locks:
+		return Locked{Err: err}
+	case unlocks:
+		return Unlocked{Err: err}
+	case checks:
+		return Checked{Err: err}
+	case schedules:
+		return Scheduled{Err: err}
+	case unschedules:
+		return Unscheduled{Err: err}
+	}
+	return Rebooted{Err: err}
+}
+
 // order is what an effect carries, whatever its type.
 type order struct {
 	at      time.Time

@@ -63,6 +63,9 @@ func blocks(l Local) bool { return len(l.Inhibitors) > 0 || l.Unclear != nil }
 
 // tell steps the machine and checks everything that must hold then.
 func (w *world) tell(ev Event) {
+	if w.m.people.cancelledAt.Equal(w.now) {
+		w.now = w.now.Add(time.Nanosecond) // to tell the next cancel from this one
+	}
 	switch ev := ev.(type) {
 	case Update:
 		w.hear(ev)
@@ -441,24 +444,8 @@ func (w *world) live() error {
 			c.tell(Looked{Local: &local})
 		case c.running != nothing && (c.running != locks || c.cancelled || c.chance(0.5)):
 			c.now = c.now.Add(c.upTo(20 * time.Second))
-			local := c.local
 			c.check.at = c.now
-			d := done{Effect: c.running, Holding: c.holding(), Held: c.held, Local: &local, Found: c.undone, Logind: fmt.Sprint(c.instance)}
-			switch {
-			case c.cancelled:
-				d.Err, d.Unknown, d.Local = context.Canceled, c.running == locks, nil
-			case c.running == locks && !c.held:
-				c.held, c.sinceBoot, c.recorded = true, true, true
-			case c.running == unlocks:
-				c.held = false
-			case c.running == schedules && !c.granted && c.local.Shutdown.Type == "":
-				c.schedule(c.order)
-			case c.running == unschedules && c.undecided():
-				d.Err = errRefused
-			case c.running == unschedules && c.scheduledByUs():
-				c.local.Shutdown, c.planned, d.Found = Shutdown{}, false, true
-			}
-			c.end(d)
+			c.end(c.smoothEnd())
 		case m.state == Idle:
 			return errors.New("idle for ever, and a slot is held")
 		default:
@@ -468,4 +455,40 @@ func (w *world) live() error {
 	}
 	w.log = c.log
 	return fmt.Errorf("no way to the end in %d steps: %v", steps, m.Status(c.now))
+}
+
+// smoothEnd is how the running effect ends while nothing fails.
+func (w *world) smoothEnd() Result {
+	local, logind := w.local, w.logind()
+	if w.cancelled {
+		switch w.running {
+		case locks:
+			return Locked{context.Canceled, true}
+		case unschedules:
+			return Unscheduled{w.undone, logind, context.Canceled}
+		}
+		return ends(w.running, context.Canceled)
+	}
+	switch w.running {
+	case inspects:
+		return Inspected{Holding: w.holding()}
+	case locks:
+		return w.locked(nil)
+	case unlocks:
+		w.held = false
+		return Unlocked{}
+	case checks:
+		return Checked{Local: &local, Logind: logind, Held: w.held}
+	case schedules:
+		if !w.granted && w.local.Shutdown.Type == "" {
+			w.schedule(w.order)
+		}
+		return Scheduled{Logind: logind}
+	case unschedules:
+		if w.undecided() {
+			return Unscheduled{w.undone, logind, errRefused}
+		}
+		return w.unscheduled(nil)
+	}
+	return Rebooted{}
 }

@@ -113,8 +113,8 @@ type world struct {
 	// What the machine may be held to.
 	left         bool
 	leave        *Leave
-	checked      *done // the Check whose end this step learns
-	failed       Kind  // whose failure this step learns, unless it was cancelled or its outcome is unknown
+	checked      *Checked // the Check whose end this step learns
+	failed       Kind     // whose failure this step learns, unless it was cancelled or its outcome is unknown
 	inspectOK    bool
 	undoFailed   map[Kind]bool // Unlock or Unschedule has, and was not tried since
 	warned       bool          // users have been, or were to be at the last moment

@@ -7,39 +7,6 @@ import (
 	"time"
 )
 
-// done is how an effect ends; only the fields of its kind count.
-type done struct {
-	Effect  Kind
-	Err     error
-	Unknown bool
-	Holding Holding
-	Held    bool
-	Local   *Local
-	Update  *Update
-	Found   bool
-	Logind  string
-}
-
-func (d done) result() Result {
-	switch d.Effect {
-	case inspects:
-		return Inspected{d.Holding, d.Err}
-	case locks:
-		return Locked{d.Err, d.Unknown}
-	case unlocks:
-		return Unlocked{d.Err}
-	case checks:
-		return Checked{d.Update, d.Local, d.Logind, d.Held, d.Err}
-	case schedules:
-		return Scheduled{d.Logind, d.Err, d.Unknown}
-	case unschedules:
-		return Unscheduled{d.Found, d.Logind, d.Err}
-	case reboots:
-		return Rebooted{d.Err, d.Unknown}
-	}
-	panic("no effect " + d.Effect.Name)
-}
-
 // answer is what an effect has heard so far: logind and the lock are asked one after
 // another, and other things happen in between.
 type answer struct {
@@ -264,8 +231,35 @@ func (w *world) restartLogind() {
 }
 
 // result draws an end of the running effect that its contract allows.
-func (w *world) result() done {
-	d := done{Effect: w.running}
+func (w *world) result() Result {
+	err := w.failure()
+	switch w.running {
+	case inspects:
+		if err != nil {
+			return Inspected{Err: err}
+		}
+		return Inspected{Holding: w.holding()}
+	case locks:
+		return w.locked(err)
+	case unlocks:
+		if err == nil {
+			w.held = false
+		} else if w.undone {
+			w.seen["lost reply of unlock"]++
+		}
+		return Unlocked{err}
+	case checks:
+		return Checked{w.check.update, w.check.local, w.logind(), w.check.held, err}
+	case schedules:
+		return w.scheduled(err)
+	case unschedules:
+		return w.unscheduled(err)
+	}
+	return w.rebooted()
+}
+
+// failure draws whether the running effect fails, and how.
+func (w *world) failure() error {
 	failed := !w.etcdUp || w.fault(0.2)
 	switch w.running {
 	case schedules:
@@ -283,75 +277,75 @@ func (w *world) result() done {
 		}
 		failed = failed || w.check.failed
 	}
-	if w.cancelled && (w.running == checks || w.chance(0.8)) {
-		failed = true
+	switch {
+	case w.cancelled && (failed || w.running == checks || w.chance(0.8)):
+		return context.Canceled
+	case failed:
+		return pick(w, errDown, errRefused)
 	}
-	if failed {
-		d.Err = pick(w, errDown, errRefused)
-		if w.cancelled {
-			d.Err = context.Canceled
-		}
-	}
-	switch w.running {
-	case inspects:
-		if !failed {
-			d.Holding = w.holding()
-		}
-	case locks:
-		if !failed && !w.held {
+	return nil
+}
+
+// logind names the logind that answers.
+func (w *world) logind() string { return fmt.Sprint(w.instance) }
+
+func (w *world) locked(err error) Locked {
+	if err == nil {
+		if !w.held {
 			w.held, w.sinceBoot, w.recorded = true, true, true
 		}
-		d.Unknown = failed && (w.granted || w.chance(0.3))
-		if w.granted && failed {
-			w.seen["lost reply of lock"]++
-		}
-		if failed && !d.Unknown && w.held {
-			w.seen["failed lock while held"]++
-		}
-	case unlocks:
-		if !failed {
-			w.held = false
-		}
-		if failed && w.undone {
-			w.seen["lost reply of unlock"]++
-		}
-	case schedules:
-		switch {
-		case !failed && !w.granted && w.local.Shutdown.Type != "":
-			d.Err = errors.New("something else is scheduled")
-		case !failed && !w.granted:
-			w.schedule(w.order)
-		case failed && w.granted:
-			d.Unknown = w.chance(0.5) // or it is read that it stands, and cancelled
-			w.seen["lost reply of schedule"]++
-		case failed && w.chance(0.5):
-			d.Unknown = true
-			w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
-		}
-	case unschedules:
-		d.Found = w.undone || w.scheduledByUs() && (!failed || w.chance(0.3))
-		if !failed && w.scheduledByUs() {
-			w.local.Shutdown, w.planned = Shutdown{}, false
-		}
-		if failed && w.undone {
-			w.seen["lost reply of unschedule"]++
-		}
-	case checks:
-		d.Update, d.Held, d.Local = w.check.update, w.check.held, w.check.local
-	case reboots:
-		asked := w.queued
-		w.answerReboot()
-		switch {
-		case !w.logindUp, w.fault(0.2):
-			d.Err, d.Unknown = errDown, true
-		case asked && !w.down, w.fault(0.6) && !w.down:
-			d.Err, w.queued = errRefused, false
-		default:
-			d.Err = nil
-		}
+		return Locked{}
 	}
-	d.Logind = fmt.Sprint(w.instance)
-	return d
+	unknown := w.granted || w.chance(0.3)
+	if w.granted {
+		w.seen["lost reply of lock"]++
+	}
+	if !unknown && w.held {
+		w.seen["failed lock while held"]++
+	}
+	return Locked{err, unknown}
+}
+
+func (w *world) scheduled(err error) Scheduled {
+	unknown := false
+	switch {
+	case err == nil && !w.granted && w.local.Shutdown.Type != "":
+		err = errors.New("something else is scheduled")
+	case err == nil && !w.granted:
+		w.schedule(w.order)
+	case err == nil:
+	case w.granted:
+		unknown = w.chance(0.5) // or it is read that it stands, and cancelled
+		w.seen["lost reply of schedule"]++
+	case w.chance(0.5):
+		unknown = true
+		w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)
+	}
+	return Scheduled{w.logind(), err, unknown}
+}
+
+func (w *world) unscheduled(err error) Unscheduled {
+	found := w.undone || w.scheduledByUs() && (err == nil || w.chance(0.3))
+	if err == nil && w.scheduledByUs() {
+		w.local.Shutdown, w.planned = Shutdown{}, false
+	}
+	if err != nil && w.undone {
+		w.seen["lost reply of unschedule"]++
+	}
+	return Unscheduled{found, w.logind(), err}
+}
+
+func (w *world) rebooted() Rebooted {
+	asked := w.queued
+	w.answerReboot()
+	switch {
+	case !w.logindUp, w.fault(0.2):
+		return Rebooted{errDown, true}
+	case asked && !w.down, w.fault(0.6) && !w.down:
+		w.queued = false
+		return Rebooted{Err: errRefused}
+	}
+	return Rebooted{}
 }
 
 func (w *world) holding() Holding {
@@ -370,47 +364,55 @@ func (w *world) holding() Holding {
 }
 
 // end reports the end of the running effect.
-func (w *world) end(d done) {
-	w.seen["end "+d.Effect.Name]++
-	if d.Err != nil {
-		w.seen["failed "+d.Effect.Name]++
+func (w *world) end(r Result) {
+	kind, err, cancelled := w.running, r.Failure(), w.cancelled
+	w.seen["end "+kind.Name]++
+	if err != nil {
+		w.seen["failed "+kind.Name]++
 	}
-	if d.Unknown {
-		w.seen["unknown "+d.Effect.Name]++
-	}
-	cancelled := w.cancelled
 	w.running, w.cancelled, w.granted, w.undone = nothing, false, false, false
-	switch d.Effect {
-	case inspects:
-		w.inspectOK = w.inspectOK || d.Err == nil
-	case unlocks, unschedules:
-		w.undoFailed[d.Effect] = d.Err != nil
-		if d.Found {
+	unknown := false
+	switch r := r.(type) {
+	case Inspected:
+		w.inspectOK = w.inspectOK || err == nil
+	case Locked:
+		unknown = r.Unknown
+	case Unlocked:
+		w.undoFailed[kind] = err != nil
+	case Unscheduled:
+		w.undoFailed[kind] = err != nil
+		if r.Found {
 			w.announced = false
 		}
-		if d.Effect == unschedules && d.Err == nil && w.said.Shutdown.At.Equal(w.order.at) {
+		if err == nil && w.said.Shutdown.At.Equal(w.order.at) {
 			w.said.Shutdown = Shutdown{}
 		}
-	case schedules:
-		w.warned = d.Err == nil || w.warnedFinal
-		if d.Err == nil {
+	case Scheduled:
+		unknown = r.Unknown
+		w.warned = err == nil || w.warnedFinal
+		if err == nil {
 			w.announced, w.announcedBy, w.gone = true, w.instance, time.Time{}
 			if !w.planned {
 				w.gone = w.now
 			}
 		}
-	case checks:
-		if d.Local != nil {
-			w.said, w.saidErr, w.saidAt = *d.Local, nil, w.now
+	case Checked:
+		if r.Local != nil {
+			w.said, w.saidErr, w.saidAt = *r.Local, nil, w.now
 		}
-		if d.Err == nil && !cancelled {
-			w.checked = &d
+		if err == nil && !cancelled {
+			w.checked = &r
 		}
+	case Rebooted:
+		unknown = r.Unknown
 	}
-	if d.Err != nil && !d.Unknown && !cancelled {
-		w.failed = d.Effect
+	if unknown {
+		w.seen["unknown "+kind.Name]++
 	}
-	w.tell(d.result())
+	if err != nil && !unknown && !cancelled {
+		w.failed = kind
+	}
+	w.tell(r)
 	w.checked, w.failed = nil, nothing
 }
 

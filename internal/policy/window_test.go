@@ -135,7 +135,7 @@ func TestIdleNeedsNoTimer(t *testing.T) {
 				t.Errorf("after %+v the nap is %v", ev, r.last.Nap)
 			}
 			if r.m.running != nil {
-				r.do(done{Effect: kindOf(r.m.running), Err: context.Canceled}.result())
+				r.do(ends(kindOf(r.m.running), context.Canceled))
 			}
 		}
 	}
