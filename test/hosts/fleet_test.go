@@ -47,6 +47,26 @@ func startFleet(t testing.TB, n int, more ...string) *fleet {
 	return f
 }
 
+// startOne makes a fleet of one host, and waits until it is up and idle.
+func startOne(t testing.TB, more ...string) (*fleet, *host) {
+	t.Helper()
+	f := startFleet(t, 1, more...)
+	return f, f.hosts[0]
+}
+
+// startQueued makes a fleet of two hosts that wait for the slot of other: first, and second behind it.
+func startQueued(t testing.TB) (f *fleet, first, second *host, other string) {
+	t.Helper()
+	f = startFleet(t, 2)
+	first, second, other = f.hosts[0], f.hosts[1], machineID()
+	first.do("locksmithctl", "lock", other)
+	first.announce("4081.2.0")
+	first.awaitStatus("waiting for a slot", "held by "+other)
+	second.announce("4081.2.0")
+	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
+	return f, first, second, other
+}
+
 // conf returns an update.conf for the hosts of the fleet.
 func (f *fleet) conf(more ...string) string {
 	return fmt.Sprintf("REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_GROUP=%s\nLOCKSMITHD_ENDPOINT=%s\n%s\n",

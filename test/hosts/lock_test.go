@@ -17,8 +17,7 @@ import (
 
 func TestALockTakenByHandWhileTheDaemonIsStoppedIsReleasedWhenItStarts(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	f, h := startOne(t)
 	h.do("systemctl", "stop", "locksmithd")
 	h.do("locksmithctl", "lock")
 	f.awaitHolders(h)

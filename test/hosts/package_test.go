@@ -10,14 +10,7 @@ import (
 
 func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 2)
-	first, second := f.hosts[0], f.hosts[1]
-	other := machineID()
-	first.do("locksmithctl", "lock", other)
-	first.announce("4081.2.0")
-	first.awaitStatus("waiting for a slot", "held by "+other)
-	second.announce("4081.2.0")
-	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
+	f, first, second, other := startQueued(t)
 	before := first.awaitUp()
 	pid, version := first.unit("locksmithd", "MainPID"), first.do("locksmithctl", "-version")
 

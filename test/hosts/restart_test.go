@@ -15,8 +15,7 @@ func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T
 	for name, restartAfter := range map[string]string{"in time": "1s", "too late": "infinity"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := startFleet(t, 1, "LOCKSMITHD_LOGIN_DELAY=60s")
-			h := f.hosts[0]
+			f, h := startOne(t, "LOCKSMITHD_LOGIN_DELAY=60s")
 			before := h.awaitUp()
 			h.withUnit("ExecStopPost=", "RestartSec="+restartAfter)
 			op := h.login("op")
@@ -44,8 +43,7 @@ func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T
 
 func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	f, h := startOne(t)
 	before := h.awaitUp()
 	h.withUnit("Restart=no")
 	h.login("op")
@@ -70,14 +68,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 
 func TestARestartKeepsThePlaceInTheQueueAndAStopDoesNot(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 2)
-	first, second := f.hosts[0], f.hosts[1]
-	other := machineID()
-	first.do("locksmithctl", "lock", other)
-	first.announce("4081.2.0")
-	first.awaitStatus("waiting for a slot", "held by "+other)
-	second.announce("4081.2.0")
-	second.awaitStatus("in the queue behind " + first.id)
+	_, first, second, other := startQueued(t)
 	for range 2 {
 		pid := first.unit("locksmithd", "MainPID")
 		first.do("systemctl", "restart", "locksmithd")

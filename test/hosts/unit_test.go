@@ -35,8 +35,7 @@ func TestTheUnitExposesLittle(t *testing.T) {
 
 func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	_, h := startOne(t)
 	other := machineID()
 	h.do("locksmithctl", "lock", other)
 	h.announce("4081.2.0")

@@ -12,8 +12,7 @@ import (
 
 func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	f, h := startOne(t)
 	before := h.awaitUp()
 	// Neither a user's manager nor a session that is not a person's counts as somebody at work.
 	h.do("loginctl", "enable-linger", "joe")
@@ -28,8 +27,8 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	h.awaitStatus("users are logged in (op)", "shutdown -c")
 	f.awaitHolders(h)
 	op.await("System reboot in 5 minutes!", "4081.2.0", "shutdown -c")
-	if r := h.run("shutdown", "--show"); !strings.Contains(r.stdout+r.stderr, "Reboot scheduled for") {
-		t.Errorf("shutdown --show: %+v", r)
+	if s := h.scheduled(); !strings.Contains(s, "Reboot scheduled for") {
+		t.Errorf("shutdown --show: %s", s)
 	}
 	h.wantNoReboot(before)
 	// A process that runs after the logout keeps the session in the state closing.
@@ -37,8 +36,8 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	h.awaitReboot(before)
 	h.awaitStatus("idle")
 	f.awaitHolders()
-	if r := h.run("shutdown", "--show"); strings.Contains(r.stdout+r.stderr, "Reboot scheduled for") {
-		t.Errorf("after the reboot shutdown --show: %+v", r)
+	if s := h.scheduled(); strings.Contains(s, "Reboot scheduled for") {
+		t.Errorf("after the reboot shutdown --show: %s", s)
 	}
 }
 
@@ -85,8 +84,7 @@ func TestARebootThatAUserCancelsIsTriedAgainLater(t *testing.T) {
 
 func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1, updateconf.Window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
-	h := f.hosts[0]
+	f, h := startOne(t, updateconf.Window(-time.Hour, time.Hour+20*time.Minute), "LOCKSMITHD_LOGIN_DELAY=30m")
 	before := h.awaitUp()
 	op := h.login("op")
 	h.announce("4081.2.0")
@@ -101,8 +99,7 @@ func TestNoSlotIsTakenForUsersWhoseTimeWouldOutlastTheWindow(t *testing.T) {
 
 func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	f, h := startOne(t)
 	before := h.awaitUp()
 	h.login("op")
 	h.announce("4081.2.0")
@@ -110,8 +107,8 @@ func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
 	f.awaitHolders(h)
 	h.do("systemctl", "stop", "locksmithd")
 	f.awaitHolders()
-	if r := h.run("shutdown", "--show"); !strings.Contains(r.stdout+r.stderr, "No scheduled shutdown") {
-		t.Errorf("shutdown --show: %+v", r)
+	if s := h.scheduled(); !strings.Contains(s, "No scheduled shutdown") {
+		t.Errorf("shutdown --show: %s", s)
 	}
 	h.wantNoReboot(before)
 }
@@ -119,8 +116,7 @@ func TestADaemonThatIsStoppedCallsTheRebootOff(t *testing.T) {
 // logind does not know of a shutdown that it was not asked for. The slot covers that shutdown, too.
 func TestAHostRebootedWithoutLogindKeepsItsSlotUntilItIsBack(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	f, h := startOne(t)
 	before := h.awaitUp()
 	h.login("op")
 	h.announce("4081.2.0")
@@ -152,8 +148,7 @@ func TestABlockInhibitorHoldsTheRebootBackBeforeTheLock(t *testing.T) {
 
 func TestAHostLeavesTheQueueWhenAnInhibitorAppears(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	_, h := startOne(t)
 	before := h.awaitUp()
 	someone := machineID()
 	h.do("locksmithctl", "lock", someone)
@@ -189,8 +184,8 @@ func TestAShutdownOfSomebodyElseIsLeftAlone(t *testing.T) {
 	h.do("shutdown", "-P", "+600", "new power supply")
 	h.announce("4081.2.0")
 	h.awaitStatus("held back by", "poweroff")
-	if r := h.run("shutdown", "--show"); !strings.Contains(r.stdout+r.stderr, "Shutdown scheduled for") {
-		t.Errorf("shutdown --show: %+v", r)
+	if s := h.scheduled(); !strings.Contains(s, "Shutdown scheduled for") {
+		t.Errorf("shutdown --show: %s", s)
 	}
 	h.wantNoReboot(before)
 	h.do("shutdown", "-c")
@@ -199,8 +194,7 @@ func TestAShutdownOfSomebodyElseIsLeftAlone(t *testing.T) {
 
 func TestWithoutLogindTheHostWaits(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1)
-	h := f.hosts[0]
+	f, h := startOne(t)
 	before := h.awaitUp()
 	h.do("systemctl", "mask", "--runtime", "--now", "systemd-logind")
 	h.announce("4081.2.0")
@@ -214,8 +208,7 @@ func TestWithoutLogindTheHostWaits(t *testing.T) {
 
 func TestRebootByHandIsRefusedWhileSomebodyIsAtWork(t *testing.T) {
 	t.Parallel()
-	f := startFleet(t, 1, updateconf.ShutWindow())
-	h := f.hosts[0]
+	f, h := startOne(t, updateconf.ShutWindow())
 	before := h.awaitUp()
 	refused := func(parts ...string) {
 		t.Helper()
