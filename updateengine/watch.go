@@ -95,8 +95,7 @@ func (c *Client) unsubscribe(signals chan *dbus.Signal) {
 type watch struct {
 	*Client
 	ctx      context.Context
-	statuses chan statusAnswer
-	senders  chan senderAnswer
+	answers  chan func() // that run's goroutine calls
 	retry    *time.Timer // runs after the owner has failed to answer
 	warnings limiter
 
@@ -114,27 +113,12 @@ type entry struct {
 	believed bool
 }
 
-type statusAnswer struct {
-	owner  string
-	status Status
-	at     dbus.Sequence
-	err    error
-}
-
-type senderAnswer struct {
-	sender   string
-	believed bool
-	who      string // for the log
-	err      error
-}
-
 func newWatch(ctx context.Context, c *Client) *watch {
 	w := &watch{
-		Client:   c,
-		ctx:      ctx,
-		statuses: make(chan statusAnswer),
-		senders:  make(chan senderAnswer),
-		retry:    time.NewTimer(c.retryAfter),
+		Client:  c,
+		ctx:     ctx,
+		answers: make(chan func()),
+		retry:   time.NewTimer(c.retryAfter),
 	}
 	w.retry.Stop() // nothing has been asked yet
 	return w
@@ -161,13 +145,19 @@ func (w *watch) run(signals <-chan *dbus.Signal, events chan<- Event) {
 				return
 			}
 			w.signal(s)
-		case a := <-w.statuses:
-			w.statusAnswered(a)
-		case a := <-w.senders:
-			w.senderAnswered(a)
+		case answered := <-w.answers:
+			answered()
 		case <-w.retry.C:
 			w.ask()
 		}
+	}
+}
+
+// answer has run's goroutine call answered.
+func (w *watch) answer(answered func()) {
+	select {
+	case w.answers <- answered:
+	case <-w.ctx.Done():
 	}
 }
 
@@ -212,30 +202,26 @@ func (w *watch) setOwner(owner string) {
 func (w *watch) ask() {
 	owner := w.owner
 	go func() {
-		a := statusAnswer{owner: owner}
-		a.status, a.at, a.err = w.getStatus(w.ctx, owner)
-		select {
-		case w.statuses <- a:
-		case <-w.ctx.Done():
-		}
+		status, at, err := w.getStatus(w.ctx, owner)
+		w.answer(func() { w.statusAnswered(owner, status, at, err) })
 	}()
 }
 
-func (w *watch) statusAnswered(a statusAnswer) {
+func (w *watch) statusAnswered(owner string, status Status, at dbus.Sequence, err error) {
 	switch {
-	case a.owner != w.owner:
+	case owner != w.owner:
 		// The answer of an earlier owner.
-	case a.err != nil:
+	case err != nil:
 		level := slog.LevelDebug // unless it is the first failure
 		if !w.silent {
 			level = slog.LevelWarn
 		}
 		w.silent = true
 		w.log.Log(w.ctx, level, "update_engine did not report its status; it is asked again until it does or sends a signal",
-			"error", a.err, "next_in", w.retryAfter)
+			"error", err, "next_in", w.retryAfter)
 		w.retry.Reset(w.retryAfter)
 	default:
-		w.engineStatus(a.status, a.at)
+		w.engineStatus(status, at)
 	}
 }
 
@@ -260,59 +246,50 @@ func (w *watch) requesterStatus(status Status, sender string) {
 		}
 		asked = asked || e.sender == sender
 	}
-	e := &entry{Event: Event{Status: status, Source: Requester}, sender: sender}
-	if asked {
-		w.put(e)
-		return
-	}
-	if requesters >= maxRequesters {
+	if !asked && requesters >= maxRequesters {
 		w.warn("ignoring a status signal: too many senders at a time", "sender", sender)
 		return
 	}
-	w.put(e)
+	w.put(&entry{Event: Event{Status: status, Source: Requester}, sender: sender})
+	if asked {
+		return
+	}
 	go func() {
-		a := w.identify(sender)
-		select {
-		case w.senders <- a:
-		case <-w.ctx.Done():
-		}
+		believed, who, err := w.identify(sender)
+		w.answer(func() { w.senderAnswered(sender, believed, who, err) })
 	}()
 }
 
-// identify finds out who a sender is, and whether it is believed.
-func (w *watch) identify(sender string) senderAnswer {
-	a := senderAnswer{sender: sender}
+// identify finds out whether a sender is believed, and who it is, for the log.
+func (w *watch) identify(sender string) (believed bool, who string, err error) {
 	c, err := readCredentials(w.ctx, w.conn, sender)
 	if err != nil {
-		a.err = err
-		return a
+		return false, "", err
 	}
 	trust := w.trust.Load()
-	a.who = trust.describe(c)
-	a.believed, a.err = trust.believes(c)
-	return a
+	believed, err = trust.believes(c)
+	return believed, trust.describe(c), err
 }
 
-func (w *watch) senderAnswered(a senderAnswer) {
-	i := slices.IndexFunc(w.queue, func(e *entry) bool { return e.sender == a.sender })
+func (w *watch) senderAnswered(sender string, believed bool, who string, err error) {
+	i := slices.IndexFunc(w.queue, func(e *entry) bool { return e.sender == sender })
 	if i < 0 {
 		return
 	}
-	if a.believed {
-		w.queue[i].believed = true
-		w.queue[i].By = a.who
+	if believed {
+		w.queue[i].believed, w.queue[i].By = true, who
 		return
 	}
 	w.queue = slices.Delete(w.queue, i, i+1)
 	switch {
-	case isError(a.err, "org.freedesktop.DBus.Error.NameHasNoOwner"):
+	case isError(err, "org.freedesktop.DBus.Error.NameHasNoOwner"):
 		w.warn("ignoring a status signal: its sender left the bus before it could be identified "+
-			"(`locksmithctl send-need-reboot` stays long enough)", "sender", a.sender)
-	case a.err != nil:
-		w.warn("ignoring a status signal: its sender could not be identified", "sender", a.sender, "error", a.err)
+			"(`locksmithctl send-need-reboot` stays long enough)", "sender", sender)
+	case err != nil:
+		w.warn("ignoring a status signal: its sender could not be identified", "sender", sender, "error", err)
 	default:
 		w.warn("ignoring a status signal: its sender is neither update_engine nor root nor in a group that may ask for a reboot",
-			"from", a.who, "sender", a.sender, "groups", w.trust.Load().Groups)
+			"from", who, "sender", sender, "groups", w.trust.Load().Groups)
 	}
 }
 
