@@ -222,13 +222,12 @@ func openRegular(path string, mode int) (*os.File, error) {
 		return nil, fmt.Errorf("open coordinator file: %w", err)
 	}
 	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("coordinator file %s is not a plain file", path)
+	}
 	if err != nil {
 		file.Close()
-		return nil, fmt.Errorf("open coordinator file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		file.Close()
-		return nil, fmt.Errorf("coordinator file %s is not a plain file", path)
+		return nil, err
 	}
 	return file, nil
 }

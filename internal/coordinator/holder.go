@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,7 +28,6 @@ type HeldError struct {
 }
 
 func (e *HeldError) Error() string {
-	const only = "only one reboot coordinator may run on a host"
 	process := "an unknown process"
 	if e.PID != 0 {
 		process = fmt.Sprintf("process %d", e.PID)
@@ -35,17 +35,16 @@ func (e *HeldError) Error() string {
 			process += fmt.Sprintf(" (%s)", safetext.Clean(strings.TrimSpace(string(comm))))
 		}
 	}
-	find := fmt.Sprintf("as root, \"lslocks\" and \"fuser -v %s\" show which one", e.Path)
+	if e.writer {
+		return fmt.Sprintf("%s is held by the reboot coordinator %q, %s: only one may run on a host", e.Path, cmp.Or(e.Name, "unknown"), process)
+	}
 	if e.root {
 		process += " of root"
 	}
-	switch {
-	case e.writer:
-		return fmt.Sprintf("%s is held by the reboot coordinator %q, %s: only one may run on a host", e.Path, cmp.Or(e.Name, "unknown"), process)
-	case e.Name != "":
-		return fmt.Sprintf("%s is locked by %s, and the file names the reboot coordinator %q: %s; %s", e.Path, process, e.Name, only, find)
+	if e.Name != "" {
+		process += fmt.Sprintf(", and the file names the reboot coordinator %q", e.Name)
 	}
-	return fmt.Sprintf("%s is locked by %s: %s; %s", e.Path, process, only, find)
+	return fmt.Sprintf(`%s is locked by %s: only one reboot coordinator may run on a host; as root, "lslocks" and "fuser -v %[1]s" show which one`, e.Path, process)
 }
 
 // findHolder returns who holds the lock on the file, or nil if only processes of users do, which cannot be
@@ -68,13 +67,12 @@ func findHolder(file *os.File, path string) *HeldError {
 	if writing || err != nil || len(pids) == 0 {
 		return held
 	}
-	for _, pid := range pids {
-		if rootHas(pid) {
-			held.root, held.PID, held.Name = true, pid, nameIn(file)
-			return held
-		}
+	i := slices.IndexFunc(pids, rootHas)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	held.root, held.PID, held.Name = true, pids[i], nameIn(file)
+	return held
 }
 
 // openForWriting reports whether any process has the file open for writing. file itself is open for reading.
