@@ -36,18 +36,6 @@ func (l *Logind) GoingDown(ctx context.Context) (bool, error) {
 	return false, errors.Join(err, stateErr)
 }
 
-// startReboot asks systemd itself to reboot the machine, as "systemctl start reboot.target" does. Inhibitors
-// do not count, not even those of mode delay. Like the job of a reboot through logind, this one cannot
-// be cancelled.
-func startReboot(ctx context.Context, conn *dbus.Conn) error {
-	var job dbus.ObjectPath
-	err := call(ctx, conn.Object(managerName, managerPath), managerInterface+".StartUnit", []any{"reboot.target", "replace-irreversibly"}, &job)
-	if err != nil {
-		return fmt.Errorf("have systemd start reboot.target: %w", err)
-	}
-	return nil
-}
-
 // Restarting reports whether systemd stops the unit of this process in order to start it again, as for
 // "systemctl restart". It takes ten seconds at most.
 func Restarting(ctx context.Context, conn *dbus.Conn) (bool, error) {

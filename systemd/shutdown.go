@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -111,8 +113,12 @@ func (l *Logind) Reboot(ctx context.Context, force bool) error {
 		err = l.call(ctx, "Reboot", []any{false})
 	}
 	if force && l.refusedForInhibitor(ctx, err) {
-		if startErr := startReboot(ctx, l.conn); startErr != nil {
-			return fmt.Errorf("reboot in spite of an inhibitor, for which logind refused (%v): %w", err, startErr)
+		// As "systemctl start reboot.target" does: no inhibitor counts, not even one of mode delay. Like the job of a
+		// reboot through logind, this one cannot be cancelled.
+		var job dbus.ObjectPath
+		startErr := call(ctx, l.conn.Object(managerName, managerPath), managerInterface+".StartUnit", []any{"reboot.target", "replace-irreversibly"}, &job)
+		if startErr != nil {
+			return fmt.Errorf("reboot in spite of an inhibitor, for which logind refused (%v): have systemd start reboot.target: %w", err, startErr)
 		}
 		return nil
 	}

@@ -254,14 +254,11 @@ func cutWord(text string, e escapes) (word, rest string, ok bool) {
 		case c == '\\':
 			value, n := unescape(text[i:])
 			switch {
-			case i+1 == len(text) && e == relaxed:
-				value, n = `\`, 1
-			case i+1 == len(text):
-				return "", "", false
-			case e == literal:
+			case e == literal && i+1 < len(text):
 				value, n = text[i+1:i+2], 2
 			case n == 0 && e == relaxed:
-				value, n = text[i:i+2], 2
+				value = text[i:min(i+2, len(text))]
+				n = len(value)
 			case n == 0:
 				return "", "", false
 			}
