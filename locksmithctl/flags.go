@@ -41,18 +41,12 @@ func flagUsage(d config.Definition) string {
 	return text + ")"
 }
 
-// The shortest and the longest time that a flag takes.
-const (
-	minTime = time.Second
-	maxTime = 365 * 24 * time.Hour
-)
-
 // timeFlag is a length of time, 0 while the flag is not given.
 type timeFlag time.Duration
 
 func (f *timeFlag) Set(value string) error {
 	d, err := time.ParseDuration(value)
-	if err != nil || d < minTime || d > maxTime {
+	if err != nil || d < time.Second || d > 365*24*time.Hour {
 		return errors.New("write a length of time from 1s to 8760h, such as 90m or 2h")
 	}
 	*f = timeFlag(d)
@@ -78,8 +72,4 @@ func (f *timeFlag) register(cmd *cobra.Command, name, usage string) {
 // freeText tells the shell not to complete file names after a flag.
 func freeText(cmd *cobra.Command, flag string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
-}
-
-func allGroupsFlag(cmd *cobra.Command, all *bool, usage string) {
-	cmd.Flags().BoolVar(all, "all-groups", false, usage)
 }

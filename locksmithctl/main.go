@@ -54,8 +54,8 @@ func run(p process) int {
 	stdout, stderr := &output{Writer: p.stdout}, &output{Writer: p.stderr}
 	p.stdout, p.stderr = stdout, stderr
 	code := execute(p)
-	if err := cmp.Or(stdout.failed(), stderr.failed()); err != nil && code == 0 {
-		fmt.Fprintf(stderr, "locksmithctl: write the output: %v\n", err)
+	if err := cmp.Or(stdout.failure.Load(), stderr.failure.Load()); err != nil && code == 0 {
+		fmt.Fprintf(stderr, "locksmithctl: write the output: %v\n", *err)
 		return 1
 	}
 	return code

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
@@ -14,23 +13,15 @@ import (
 // output remembers the first write that failed: not every caller reports it.
 type output struct {
 	io.Writer
-
-	mu  sync.Mutex
-	err error
+	failure atomic.Pointer[error]
 }
 
 func (o *output) Write(data []byte) (int, error) {
 	n, err := o.Writer.Write(data)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.err = cmp.Or(o.err, err)
+	if err != nil {
+		o.failure.CompareAndSwap(nil, &err)
+	}
 	return n, err
-}
-
-func (o *output) failed() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
 }
 
 // file returns the file that w writes to, if it is one.

@@ -53,7 +53,7 @@ Other programs that share the lock may not know about pauses, and then are not s
 	length.register(cmd, "for", "end the pause by itself after `TIME`, such as 2h")
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` that says why, for everybody who sees the pause")
 	freeText(cmd, "reason")
-	allGroupsFlag(cmd, &all, "pause all groups, also those that do not exist yet")
+	cmd.Flags().BoolVar(&all, "all-groups", false, "pause all groups, also those that do not exist yet")
 	return cmd
 }
 

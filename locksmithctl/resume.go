@@ -26,7 +26,7 @@ with -all-groups, the latter without. resume says so if the other one stays.`,
 			return a.withExistingLock(func(s session) error { return a.resume(cmd.Context(), s, all) })
 		},
 	}
-	allGroupsFlag(cmd, &all, "end the pause of all groups")
+	cmd.Flags().BoolVar(&all, "all-groups", false, "end the pause of all groups")
 	return cmd
 }
 

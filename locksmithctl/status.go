@@ -84,7 +84,7 @@ document for each change, in JSON each on a line of its own.`,
 	}
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats(), cobra.ShellCompDirectiveNoFileComp))
-	allGroupsFlag(cmd, &all, "show every group")
+	cmd.Flags().BoolVar(&all, "all-groups", false, "show every group")
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on, and show every change")
 	return cmd
 }
