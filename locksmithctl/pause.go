@@ -65,7 +65,7 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 	}
 	replaced, err := pause(ctx, info, length)
 	if err != nil {
-		return s.explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
+		return explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
 	}
 	now := a.now()
 	p := &lock.Pause{By: info.By, Reason: info.Reason, Since: now, All: all}

@@ -38,7 +38,7 @@ func (a *app) acquire(ctx context.Context, s session, id string, record lock.Rec
 	} else {
 		already, err = s.TryAcquire(ctx, id, record)
 	}
-	return already, s.explain(err, unknown)
+	return already, explain(err, unknown)
 }
 
 // acquireInTurn waits in the queue for a slot, and says what it waits for.

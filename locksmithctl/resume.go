@@ -37,7 +37,7 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 	}
 	was, err := resume(ctx)
 	if err != nil {
-		return s.explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
+		return explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
 	}
 	if was != nil {
 		if err := a.print("Was paused: " + view.Pause(was, a.now()) + "\n"); err != nil {
@@ -50,7 +50,7 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 		a.note("it is unknown whether another pause is in force: %v", err)
 		return nil
 	case err != nil:
-		return s.explain(err, "")
+		return err
 	case was != nil:
 		for _, text := range left {
 			a.note("%s", text)

@@ -46,7 +46,7 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 }
 
 // explain adds to an error of the lock what to do if it is unknown what happened.
-func (s session) explain(err error, unknown string) error {
+func explain(err error, unknown string) error {
 	if errors.Is(err, lock.ErrUnknown) {
 		return fmt.Errorf("%w; %s", err, unknown)
 	}

@@ -22,7 +22,7 @@ nobody gets a slot. Hosts that hold one keep it.`,
 			return a.withLock(func(s session) error {
 				before, after, err := s.SetMax(cmd.Context(), int(n))
 				if err != nil {
-					return s.explain(err, `the number may have been set: "locksmithctl status" shows it`)
+					return explain(err, `the number may have been set: "locksmithctl status" shows it`)
 				}
 				if err := a.print(fmt.Sprintf("Old: %d\nNew: %d\n", before.Max, after.Max)); err != nil {
 					return err

@@ -95,7 +95,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 		o.Semaphore, err = s.Status(ctx) // creates it
 	}
 	if err != nil {
-		return s.explain(err, "the lock may have been created")
+		return explain(err, "the lock may have been created")
 	}
 	text, err := format.Status(lock.GroupOverview{Group: s.settings.Group, Overview: o}, a.now())
 	if err != nil {
@@ -127,7 +127,7 @@ func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) er
 		}
 	}
 	if err != nil {
-		return s.explain(err, "")
+		return err
 	}
 	text, err := format.StatusOfAll(all, a.now())
 	if err != nil {

@@ -61,7 +61,7 @@ may go down at the same time.`,
 						return err
 					}
 				}
-				return s.explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
+				return explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
 			})
 		},
 	}
@@ -78,7 +78,7 @@ const maxSkew = time.Minute
 func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, yes bool) error {
 	o, err := s.Overview(ctx)
 	if err != nil {
-		return s.explain(err, "")
+		return err
 	}
 	now := a.now()
 	none := noneExpired(o.Holders)
@@ -122,7 +122,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 			kept++
 			a.note("%v", err)
 		case err != nil:
-			return s.explain(err, `some may be free now: "locksmithctl status" shows it`)
+			return explain(err, `some may be free now: "locksmithctl status" shows it`)
 		}
 	}
 	if kept > 0 {
