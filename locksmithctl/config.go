@@ -44,7 +44,7 @@ in the unit is not read.`,
 			if printing := a.print(table.String()); printing != nil {
 				return printing
 			}
-			if _, ok := declaredMax(cfg); ok && err == nil && cfg.Strategy == config.StrategyEtcdLock {
+			if cfg.MaxOrigin != nil && err == nil && cfg.Strategy == config.StrategyEtcdLock {
 				a.noteDrift(cmd.Context())
 			}
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -64,7 +65,7 @@ func (a *app) mayAnnounce(ctx context.Context, conn *dbus.Conn) error {
 	case err != nil:
 		a.note("warning: it is unknown whether locksmithd believes this user: %v", err)
 	case !believed:
-		groups := setting(cfg, "trigger-groups")
+		groups := cfg.Settings[slices.IndexFunc(cfg.Settings, func(s config.Setting) bool { return s.Name == "trigger-groups" })]
 		return fmt.Errorf("nothing was sent, because locksmithd would not believe %s: only root may announce a reboot, and users in a group of LOCKSMITHD_TRIGGER_GROUPS, which is %q (%s)", user, groups.Value, groups.Origin)
 	}
 	return nil

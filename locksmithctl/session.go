@@ -56,10 +56,9 @@ func explain(err error, unknown string) error {
 // drift says that the lock has another number of slots than the settings declare; "" if it has not, or none is
 // declared. Only the operator knows which of the two is right.
 func (s session) drift(o lock.Overview) string {
-	setting, ok := declaredMax(s.settings)
-	if !ok || o.Semaphore.Max == s.settings.Max {
+	if s.settings.MaxOrigin == nil || o.Semaphore.Max == s.settings.Max {
 		return ""
 	}
 	return fmt.Sprintf(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,
-		o.Semaphore.Max, s.settings.Max, setting.Origin)
+		o.Semaphore.Max, s.settings.Max, s.settings.MaxOrigin)
 }

@@ -78,19 +78,3 @@ func loadedService(ctx context.Context) (*systemd.Service, error) {
 	defer conn.Close()
 	return systemd.LoadedService(ctx, conn, daemonUnit)
 }
-
-// declaredMax returns the setting for the number of slots, and whether it is set.
-func declaredMax(cfg *config.Config) (config.Setting, bool) {
-	s := setting(cfg, "max")
-	return s, s.Origin.Kind != "" && s.Origin.Kind != config.FromDefault
-}
-
-// setting returns the setting of that name.
-func setting(cfg *config.Config, name string) config.Setting {
-	for _, s := range cfg.Settings {
-		if s.Name == name {
-			return s
-		}
-	}
-	return config.Setting{Name: name}
-}

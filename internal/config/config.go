@@ -96,6 +96,8 @@ type Config struct {
 	Lock
 	// Max is the number of slots that a lock gets when it is created; 1 where nobody creates one, without PartLock.
 	Max int
+	// MaxOrigin is where Max was set, nil if it was not.
+	MaxOrigin *Origin
 	// LockTTL is how long a slot may be kept, 0 for as long as it takes.
 	LockTTL       time.Duration
 	Debug         bool

@@ -118,6 +118,9 @@ func parseMax(p *parser, in input) error {
 		return in.refuse("it is not a number of slots: write a whole number from 0, so that nobody reboots, to 2147483647")
 	}
 	p.Max = int(n)
+	if in.origin.Kind != FromDefault {
+		p.MaxOrigin = &in.origin
+	}
 	return nil
 }
 
