@@ -1,7 +1,6 @@
 package view
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,13 +56,12 @@ func (f Format) marshal(value any) (string, error) {
 
 // marshalOne writes one document of several in a row.
 func (f Format) marshalOne(d Document) (string, error) {
-	text, err := f.marshal(d)
-	if err != nil || f == YAML {
+	if f == YAML {
+		text, err := f.marshal(d)
 		return "---\n" + text, err
 	}
-	var line bytes.Buffer
-	err = json.Compact(&line, []byte(text))
-	return line.String() + "\n", err
+	line, err := json.Marshal(d)
+	return escapeJSON(string(line)) + "\n", err
 }
 
 // escapeJSON escapes the characters in a JSON text that a terminal may act upon and encoding/json does not escape.
