@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf16"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Format is the form in which a lock is shown. It is a flag's value, too.
@@ -47,8 +50,7 @@ func (f Format) ForPrograms() bool { return f == JSON || f == YAML }
 // marshal writes JSON or YAML.
 func (f Format) marshal(value any) (string, error) {
 	if f == YAML {
-		text, err := yaml.Marshal(value)
-		return string(text), err
+		return marshalYAML(value)
 	}
 	text, err := json.MarshalIndent(value, "", "  ")
 	return escapeJSON(string(text)) + "\n", err
@@ -62,6 +64,31 @@ func (f Format) marshalOne(d Document) (string, error) {
 	}
 	line, err := json.Marshal(d)
 	return escapeJSON(string(line)) + "\n", err
+}
+
+// marshalYAML writes YAML, and escapes the characters that a terminal may act upon and yaml does not escape.
+func marshalYAML(value any) (string, error) {
+	var document yaml.Node
+	if err := document.Encode(value); err != nil {
+		return "", err
+	}
+	quoteUnprintable(&document)
+	text, err := yaml.Marshal(&document)
+	lines := strings.Split(string(text), "\n")
+	for i := range lines {
+		lines[i] = safetext.Cut(lines[i], math.MaxInt) // Go's escapes are those of YAML, too
+	}
+	return strings.Join(lines, "\n"), err
+}
+
+// quoteUnprintable puts the values that need escapes into double quotes, where YAML has them.
+func quoteUnprintable(n *yaml.Node) {
+	if strings.ContainsFunc(n.Value, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	for _, child := range n.Content {
+		quoteUnprintable(child)
+	}
 }
 
 // escapeJSON escapes the characters in a JSON text that a terminal may act upon and encoding/json does not escape.

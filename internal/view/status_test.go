@@ -1,8 +1,14 @@
 package view
 
 import (
+	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/must"
@@ -30,5 +36,26 @@ func TestStatusInEveryFormat(t *testing.T) {
 				t.Errorf("without a group it is %q, want %q", none, want)
 			}
 		})
+	}
+}
+
+// Whatever others have written, a document has no character that a terminal acts upon, and programs read it as it was.
+func TestDocumentsEscapeWhatTerminalsActUpon(t *testing.T) {
+	for _, written := range []string{
+		"\u202egro.live", "zero\u200bwidth", "\u00a0", "\ufeffmark", "tag\U000e0041", "c1\u009b2J", "\x1b[2J", "\u2028line", "two\nlines\u202e",
+		"true", "1", "~", "", " a: b # c", "it's \"quoted\"\\u202e", "läuft", "two\nlines", strings.Repeat("long \u202e", 100),
+	} {
+		for f, read := range map[Format]func([]byte, any) error{JSON: json.Unmarshal, YAML: yaml.Unmarshal} {
+			text, err := f.Status(lock.GroupOverview{Overview: overview(1, []lock.HolderInfo{{ID: "1", Record: lock.Record{Hostname: written}}})}, noon)
+			must.Do(t, err)
+			if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+				t.Errorf("%s of %q is not escaped: %q", f, written, text)
+			}
+			var d Document
+			must.Do(t, read([]byte(text), &d))
+			if want := []holderDocument{{ID: "1", Hostname: written}}; !reflect.DeepEqual(d.Holders, want) {
+				t.Errorf("%s of %q is read as %+v: %s", f, written, d.Holders, text)
+			}
+		}
 	}
 }
