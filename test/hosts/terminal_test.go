@@ -8,10 +8,10 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/ptytest"
 )
 
 // terminal is a terminal of a host, with a user at it.
@@ -28,18 +28,7 @@ type terminal struct {
 func (h *host) login(user string) *terminal {
 	h.t.Helper()
 	leader := h.awaitUp().leader
-	screen, err := os.OpenFile(fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", leader), os.O_RDWR|syscall.O_NOCTTY, 0)
-	must.Do(h.t, err)
-	h.t.Cleanup(func() { screen.Close() })
-	var unlock, number int32
-	control := func(request uintptr, argument *int32) {
-		h.t.Helper()
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
-			h.t.Fatal(errno)
-		}
-	}
-	control(syscall.TIOCSPTLCK, &unlock)
-	control(syscall.TIOCGPTN, &number)
+	screen, number := ptytest.OpenScreen(h.t, fmt.Sprintf("/proc/%d/root/dev/pts/ptmx", leader))
 	term := &terminal{h: h, screen: screen}
 	go term.read()
 	h.do("systemctl", "start", fmt.Sprintf("container-getty@%d", number))
