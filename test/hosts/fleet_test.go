@@ -67,6 +67,15 @@ func startQueued(t testing.TB) (f *fleet, first, second *host, other string) {
 	return f, first, second, other
 }
 
+// holdForUser makes a host of the fleet hold a slot and wait for a user, op, who is logged in.
+func (f *fleet) holdForUser(h *host) {
+	h.t.Helper()
+	h.login("op")
+	h.announce("4081.2.0")
+	h.awaitStatus("users are logged in (op)")
+	f.awaitHolders(h)
+}
+
 // conf returns an update.conf for the hosts of the fleet.
 func (f *fleet) conf(more ...string) string {
 	return fmt.Sprintf("REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_GROUP=%s\nLOCKSMITHD_ENDPOINT=%s\n%s\n",

@@ -46,10 +46,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 	f, h := startOne(t)
 	before := h.awaitUp()
 	h.withUnit("Restart=no")
-	h.login("op")
-	h.announce("4081.2.0")
-	h.awaitStatus("users are logged in (op)")
-	f.awaitHolders(h)
+	f.holdForUser(h)
 	if s := h.scheduled(); !strings.Contains(s, "Reboot scheduled for") {
 		t.Errorf("shutdown --show: %s", s)
 	}
