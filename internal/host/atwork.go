@@ -12,6 +12,7 @@ import (
 // AtWork returns what may hold a reboot of this host back. If logind does not name the people who are logged in, they
 // are "somebody". The error is that of a logind which does not even say what is scheduled: it would accept no reboot,
 // either. What users can keep it from saying is in Unclear, because users can postpone a reboot for a limited time only.
+// Inhibitors have no PID: a job that takes a new one again and again stays the same.
 func AtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, error) {
 	sessions, err := logind.Sessions(ctx)
 	var users []string
@@ -23,7 +24,11 @@ func AtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, error) {
 			users = append(users, s.User)
 		}
 	}
-	return atWork(ctx, logind, users, err)
+	local, err := atWork(ctx, logind, users, err)
+	for i := range local.Inhibitors {
+		local.Inhibitors[i].PID = 0
+	}
+	return local, err
 }
 
 // OthersAtWork is AtWork without the sessions of the user who runs this process. It also says on which terminals the

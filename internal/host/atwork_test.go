@@ -58,12 +58,13 @@ func TestAtWork(t *testing.T) {
 	fake.SetShutdown(bustest.Shutdown{Type: "poweroff", At: at, Message: "disks are swapped"})
 	all := policy.Local{
 		Users:      []string{"ann", "bob", "root"},
-		Inhibitors: []policy.Inhibitor{{Who: "backup", Why: "nightly run", User: "root", PID: uint32(os.Getpid())}},
+		Inhibitors: []policy.Inhibitor{{Who: "backup", Why: "nightly run", User: "root"}},
 		Shutdown:   policy.Shutdown{Type: "poweroff", At: at, Message: "disks are swapped"},
 	}
 	want("all at once", AtWork, all)
 	others := all
 	others.Users = []string{"ann on pts/0", "bob", "ann on pts/1"}
+	others.Inhibitors = []policy.Inhibitor{{Who: "backup", Why: "nightly run", User: "root", PID: uint32(os.Getpid())}}
 	want("all at once, for others", OthersAtWork, others)
 
 	// Whom logind does not name is somebody for the daemon, which has to tell them.
@@ -71,7 +72,7 @@ func TestAtWork(t *testing.T) {
 	unnamed := all
 	unnamed.Users = []string{"somebody"}
 	want("no sessions", AtWork, unnamed, "list sessions")
-	unnamed.Users = nil
+	unnamed.Users, unnamed.Inhibitors = nil, others.Inhibitors
 	want("no sessions, for others", OthersAtWork, unnamed, "list sessions")
 	fake.Refuse("BlockInhibited", "org.freedesktop.DBus.Error.AccessDenied", "not you")
 	want("no sessions and no inhibitors", OthersAtWork, policy.Local{Shutdown: all.Shutdown}, "list sessions", "; ", "inhibit")
