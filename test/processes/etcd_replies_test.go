@@ -21,10 +21,7 @@ func TestLostReplyToACommittedLockIsASuccess(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
-				g := newGroup(t, s)
-				p := etcdtest.MustRPCProxy(t, s)
-				h := startHost(t, g.confAt(p.Endpoint()))
-				h.awaitIdle()
+				g, p, h := startBehindProxy(t, s)
 				caught := p.Next(etcdtest.Writes, fault)
 				h.announce()
 				<-caught.Forwarded
@@ -70,10 +67,7 @@ func TestLostReplyToACommittedUnlockIsASuccess(t *testing.T) {
 // next daemon has found that it holds nothing, no host would know of the slot.
 func TestTransactionOfAKilledDaemonCannotHappenLater(t *testing.T) {
 	t.Parallel()
-	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	p := etcdtest.MustRPCProxy(t, sharedEtcd(t, etcdtest.Newest))
-	h := startHost(t, g.confAt(p.Endpoint()))
-	h.awaitIdle()
+	g, p, h := startBehindProxy(t, sharedEtcd(t, etcdtest.Newest))
 	release := make(chan struct{})
 	caught := p.Next(etcdtest.Writes, etcdtest.Late(release))
 	h.announce()
@@ -91,11 +85,7 @@ func TestTransactionOfAKilledDaemonCannotHappenLater(t *testing.T) {
 // An etcd without space refuses writes; the host waits until it has space again.
 func TestEtcdWithoutSpaceIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	s := sharedEtcd(t, etcdtest.Newest)
-	g := newGroup(t, s)
-	p := etcdtest.MustRPCProxy(t, s)
-	h := startHost(t, g.confAt(p.Endpoint()))
-	h.awaitIdle()
+	g, p, h := startBehindProxy(t, sharedEtcd(t, etcdtest.Newest))
 	caught := p.Every(etcdtest.Writes, etcdtest.Fail(rpctypes.ErrGRPCNoSpace))
 	h.announce()
 	<-caught.Arrived

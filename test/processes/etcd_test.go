@@ -52,10 +52,7 @@ func TestEtcdKilledAndRestartedWhileWaitingForTheLock(t *testing.T) {
 func TestEtcdKilledAndRestartedDuringALock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
-		g := newGroup(t, s)
-		p := etcdtest.MustRPCProxy(t, s)
-		h := startHost(t, g.confAt(p.Endpoint()))
-		h.awaitIdle()
+		g, p, h := startBehindProxy(t, s)
 		caught := p.Next(etcdtest.Writes, func(_ context.Context, c *etcdtest.Call) error {
 			s.Kill()
 			return c.Forward()
@@ -130,10 +127,7 @@ func TestEtcdPausedAndResumedWhileWaitingForTheLock(t *testing.T) {
 func TestEtcdPausedAndResumedDuringALock(t *testing.T) {
 	t.Parallel()
 	forEachOwnEtcd(t, etcdtest.Options{}, func(t *testing.T, s *etcdtest.Server) {
-		g := newGroup(t, s)
-		p := etcdtest.MustRPCProxy(t, s)
-		h := startHost(t, g.confAt(p.Endpoint()))
-		h.awaitIdle()
+		g, p, h := startBehindProxy(t, s)
 		caught := p.Next(etcdtest.Writes, func(ctx context.Context, c *etcdtest.Call) error {
 			if err := s.Pause(ctx); err != nil {
 				return err

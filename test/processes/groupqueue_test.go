@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -62,6 +63,18 @@ func enqueueBehindOther(t testing.TB, g *group, n int) []*host {
 		fleet = append(fleet, h)
 	}
 	return fleet
+}
+
+// queueBehindProxy starts two hosts that wait for the slot of "other": head, which reaches the lock through a proxy,
+// and second behind it.
+func queueBehindProxy(t testing.TB, s *etcdtest.Server) (g *group, p *etcdtest.RPCProxy, head, second *host) {
+	t.Helper()
+	g, p = newGroup(t, s), etcdtest.MustRPCProxy(t, s)
+	head = startWaiting(t, g, g.confAt(p.Endpoint()))
+	head.awaitStatus("first in the queue")
+	second = enqueue(t, g, g.conf())
+	second.awaitStatus("in the queue behind " + head.id)
+	return g, p, head, second
 }
 
 // keepAlive keeps a key's lease alive until stop is called, however long the test takes.

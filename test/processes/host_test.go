@@ -14,6 +14,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/realpart"
@@ -114,6 +115,15 @@ func startHolding(t testing.TB, g *group, conf string) *host {
 	h.awaitStatus("users are logged in")
 	g.awaitHolders(h.id)
 	return h
+}
+
+// startBehindProxy starts a host, idle, that reaches the lock of a new group through a proxy.
+func startBehindProxy(t testing.TB, s *etcdtest.Server) (*group, *etcdtest.RPCProxy, *host) {
+	t.Helper()
+	g, p := newGroup(t, s), etcdtest.MustRPCProxy(t, s)
+	h := startHost(t, g.confAt(p.Endpoint()))
+	h.awaitIdle()
+	return g, p, h
 }
 
 func (h *host) start() {

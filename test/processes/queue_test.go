@@ -124,12 +124,7 @@ func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
-				g := newGroup(t, s)
-				p := etcdtest.MustRPCProxy(t, s)
-				head := startWaiting(t, g, g.confAt(p.Endpoint()))
-				head.awaitStatus("first in the queue")
-				second := enqueue(t, g, g.conf())
-				second.awaitStatus("in the queue behind " + head.id)
+				g, p, head, second := queueBehindProxy(t, s)
 				var writes atomic.Int32
 				p.Every(func(method string, request []byte) bool {
 					if etcdtest.Writes(method, request) {
@@ -168,12 +163,7 @@ func TestHeadOfTheQueueWhoseReplyIsLostFindsThatItHasTheSlot(t *testing.T) {
 func TestHeadOfTheQueueIsKilledBetweenTheTransactionAndItsReply(t *testing.T) {
 	t.Parallel()
 	forEachEtcd(t, func(t *testing.T, s *etcdtest.Server) {
-		g := newGroup(t, s)
-		p := etcdtest.MustRPCProxy(t, s)
-		head := startWaiting(t, g, g.confAt(p.Endpoint()))
-		head.awaitStatus("first in the queue")
-		second := enqueue(t, g, g.conf())
-		second.awaitStatus("in the queue behind " + head.id)
+		g, p, head, second := queueBehindProxy(t, s)
 		record := []byte(g.prefix + "/holders/" + head.id)
 		caught := p.Next(func(method string, request []byte) bool {
 			return etcdtest.Writes(method, request) && bytes.Contains(request, record)
