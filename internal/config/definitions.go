@@ -75,6 +75,16 @@ const (
 // localTime is the time zone that stands for the host's own.
 const localTime = "Local"
 
+// etcdSetting completes the definition of an option for etcd, which a rule checks.
+func etcdSetting(o etcd.Option, d Definition) Definition {
+	d.Name, d.Flag, d.Part = o.String(), o.String(), PartEtcd
+	d.parse = func(p *parser, in input) error {
+		p.Etcd.Set(o, in.value, in.called())
+		return nil
+	}
+	return d
+}
+
 // Definitions returns every setting, in the order in which they are shown. The caller owns the slice.
 func Definitions() []Definition {
 	return []Definition{
@@ -128,63 +138,39 @@ func Definitions() []Definition {
 			Part:        PartEtcd,
 			parse:       parseGroup,
 		},
-		{
-			Name:        nameCAFile,
-			Flag:        "etcd-cafile",
+		etcdSetting(etcd.OptionCAFile, Definition{
 			Variable:    "LOCKSMITHD_ETCD_CAFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_CAFILE",
 			Description: "file with the certificate authorities that etcd's certificate is checked against",
-			Part:        PartEtcd,
-			parse:       etcdOption(etcd.OptionCAFile),
-		},
-		{
-			Name:        nameCertFile,
-			Flag:        "etcd-certfile",
+		}),
+		etcdSetting(etcd.OptionCertFile, Definition{
 			Variable:    "LOCKSMITHD_ETCD_CERTFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_CERTFILE",
 			Description: "file with the client certificate for etcd",
-			Part:        PartEtcd,
-			parse:       etcdOption(etcd.OptionCertFile),
-		},
-		{
-			Name:        nameKeyFile,
-			Flag:        "etcd-keyfile",
+		}),
+		etcdSetting(etcd.OptionKeyFile, Definition{
 			Variable:    "LOCKSMITHD_ETCD_KEYFILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_KEYFILE",
 			Credential:  "locksmithd.etcd-key",
 			Description: "file with the key of the client certificate",
-			Part:        PartEtcd,
-			parse:       etcdOption(etcd.OptionKeyFile),
-		},
-		{
-			Name:        nameUsername,
-			Flag:        "etcd-username",
+		}),
+		etcdSetting(etcd.OptionUsername, Definition{
 			Variable:    "LOCKSMITHD_ETCD_USERNAME",
 			CLIVariable: "LOCKSMITHCTL_ETCD_USERNAME",
 			Description: "user name for etcd",
-			Part:        PartEtcd,
-			parse:       etcdOption(etcd.OptionUsername),
-		},
-		{
-			Name:        namePassword,
-			Flag:        "etcd-password",
+		}),
+		etcdSetting(etcd.OptionPassword, Definition{
 			Variable:    "LOCKSMITHD_ETCD_PASSWORD",
 			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
 			Description: "password for etcd; every user of the host can see it in a flag, so a file is better",
 			Secret:      true,
-			Part:        PartEtcd,
-			parse:       etcdOption(etcd.OptionPassword),
-		},
-		{
-			Name:        namePasswordFile,
-			Flag:        "etcd-password-file",
+		}),
+		etcdSetting(etcd.OptionPasswordFile, Definition{
 			Variable:    "LOCKSMITHD_ETCD_PASSWORD_FILE",
 			CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD_FILE",
 			Credential:  "locksmithd.etcd-password",
 			Description: "file with the password for etcd",
-			Part:        PartEtcd,
-			parse:       etcdOption(etcd.OptionPasswordFile),
-		},
+		}),
 		{
 			Name:        nameMax,
 			Variable:    "LOCKSMITHD_MAX",

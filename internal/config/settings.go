@@ -104,14 +104,6 @@ func parseEndpoints(p *parser, in input) error {
 	return nil
 }
 
-// etcdOption returns the parser of an option for etcd, which a rule checks.
-func etcdOption(o etcd.Option) func(*parser, input) error {
-	return func(p *parser, in input) error {
-		p.Etcd.Set(o, in.value, in.called())
-		return nil
-	}
-}
-
 func parseMax(p *parser, in input) error {
 	n, err := strconv.ParseUint(in.value, 10, 31) // takes no sign
 	if err != nil {
