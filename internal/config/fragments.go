@@ -80,11 +80,14 @@ func (f *fragments) find(d Definition) input {
 	}
 	unset := d.input("", Origin{})
 	for _, name := range d.variables() {
-		v, ok := f.variable(d, name)
+		v, ok := f.environ[d.inEnvironment(f.program, name)]
+		if !ok {
+			v, ok = f.files.lookup(name)
+		}
 		switch {
 		case ok && v.value != "":
 			return d.input(v.value, v.origin)
-		case ok && unset.origin.Name == "":
+		case ok && unset.origin.Name == "": // an empty value hides weaker ones
 			unset = d.input("", v.origin)
 		}
 	}
@@ -113,14 +116,6 @@ func (f *fragments) flag(d Definition) (input, bool) {
 		from.Kind, from.File = FromUnit, f.unit
 	}
 	return d.input(strings.Join(given, ","), from), true
-}
-
-// variable returns the strongest value of one variable. It may be empty: an empty value hides weaker ones.
-func (f *fragments) variable(d Definition, name string) (variable, bool) {
-	if v, ok := f.environ[d.inEnvironment(f.program, name)]; ok {
-		return v, true
-	}
-	return f.files.lookup(name)
 }
 
 // credential returns the path of a credential that systemd has for this process, see systemd.exec(5), or "".
