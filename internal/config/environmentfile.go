@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -41,9 +42,9 @@ type environmentFile struct {
 
 // lookup returns the assignment of name that is in force.
 func (f environmentFile) lookup(name string) (assignment, bool) {
-	for i := len(f.assignments) - 1; i >= 0; i-- {
-		if f.assignments[i].name == name {
-			return f.assignments[i], true
+	for _, a := range slices.Backward(f.assignments) {
+		if a.name == name {
+			return a, true
 		}
 	}
 	return assignment{}, false
@@ -264,13 +265,6 @@ func validName(name string) bool {
 
 // validUTF8 is utf8.ValidString, except that it refuses the noncharacters (Unicode, chapter 23.7) as systemd does.
 func validUTF8(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, c := range s {
-		if c&0xfffe == 0xfffe || 0xfdd0 <= c && c <= 0xfdef {
-			return false
-		}
-	}
-	return true
+	noncharacter := func(c rune) bool { return c&0xfffe == 0xfffe || 0xfdd0 <= c && c <= 0xfdef }
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, noncharacter)
 }
