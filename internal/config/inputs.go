@@ -154,16 +154,18 @@ func (in input) refuse(format string, args ...any) error {
 
 // subject names the setting: `REBOOT_STRATEGY="on" (/etc/flatcar/update.conf:3)`.
 func (in input) subject() string {
-	name := cmp.Or(in.origin.Name, in.Variable)
-	if shown := in.shown(); shown == hidden {
-		name += "=" + hidden
-	} else {
-		if len(shown) > maxShown {
-			shown = shown[:maxShown] + "..."
-		}
-		name += fmt.Sprintf("=%q", shown)
+	value := in.shown()
+	if value != hidden {
+		value = fmt.Sprintf("%q", shorten(value, maxShown))
 	}
-	return fmt.Sprintf("%s (%s)", name, in.origin.place())
+	return fmt.Sprintf("%s=%s (%s)", cmp.Or(in.origin.Name, in.Variable), value, in.origin.place())
+}
+
+func shorten(text string, most int) string {
+	if len(text) > most {
+		return text[:most] + "..."
+	}
+	return text
 }
 
 // shown returns the value as it may be shown.

@@ -30,23 +30,19 @@ func lookalikes(root string, own, daemon *fragments) []string {
 		warnings = append(warnings, v.lookalikes(f)...)
 	}
 	for _, path := range oldFiles {
-		if w := v.unread(own.files, filepath.Join(root, path)); w != "" {
-			warnings = append(warnings, w)
-		}
+		warnings = append(warnings, v.unread(own.files, filepath.Join(root, path)))
 	}
 	for _, f := range []*fragments{own, daemon} {
 		if f == nil {
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(f.environ)) {
-			if _, ok := f.files.lookup(name); ok { // the daemon's has everything that the files have
-				continue
-			}
-			if w := v.lookalike(f, name); w != "" {
-				warnings = append(warnings, w)
+			if _, ok := f.files.lookup(name); !ok { // the daemon's has everything that the files have
+				warnings = append(warnings, v.lookalike(f, name))
 			}
 		}
 	}
+	warnings = slices.DeleteFunc(warnings, func(w string) bool { return w == "" })
 	if n := len(warnings) - maxWarnings; n > 0 {
 		warnings = append(warnings[:maxWarnings], fmt.Sprintf("%d more lines look like settings but are not", n))
 	}
@@ -68,13 +64,13 @@ func (v vocabulary) lookalikes(f confFile) []string {
 			warn(a.line, "Environment= belongs into a unit, and does not set %s here: write %s=VALUE", strings.Join(glued, ", "), glued[0])
 		case len(glued) > 0:
 			warn(a.line, "%s does not set %s, which has become part of its value: write %s=VALUE on a line of its own, and close quotes before it",
-				short(a.name), strings.Join(glued, ", "), glued[0])
+				shorten(a.name, maxName), strings.Join(glued, ", "), glued[0])
 		case variable && strings.Contains(a.raw, `\n`):
 			warn(a.line, `the value of %s has a \n in it, which does not end the line: end it there, or leave that out`, a.name)
 		case meant != "":
-			warn(a.line, "%s is not a setting of this file, did you mean %s?", short(a.name), meant)
+			warn(a.line, "%s is not a setting of this file, did you mean %s?", shorten(a.name, maxName), meant)
 		case !variable && (strings.HasPrefix(strings.ToUpper(a.name), "LOCKSMITH") || strings.HasPrefix(strings.ToUpper(a.name), "REBOOT_")):
-			warn(a.line, "%s is not a setting of this file", short(a.name))
+			warn(a.line, "%s is not a setting of this file", shorten(a.name, maxName))
 		}
 	}
 	inSection := false
@@ -168,18 +164,11 @@ func (v vocabulary) lookalike(f *fragments, name string) string {
 	case set: // an environment for both programs
 		return ""
 	case meant != "":
-		return fmt.Sprintf("%s (%s): %s does not read it, did you mean %s?", short(name), place, program, meant)
+		return fmt.Sprintf("%s (%s): %s does not read it, did you mean %s?", shorten(name, maxName), place, program, meant)
 	case ours:
-		return fmt.Sprintf("%s (%s): %s does not read it", short(name), place, program)
+		return fmt.Sprintf("%s (%s): %s does not read it", shorten(name, maxName), place, program)
 	}
 	return ""
-}
-
-func short(name string) string {
-	if len(name) > maxName {
-		return name[:maxName] + "..."
-	}
-	return name
 }
 
 func clip(text string) string { return text[:min(len(text), maxText)] }
