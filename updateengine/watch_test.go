@@ -313,6 +313,10 @@ func TestTooManySendersAtATimeAreIgnored(t *testing.T) {
 	if len(w.queue) != maxRequesters+1 || w.queue[maxRequesters].Source != Engine {
 		t.Errorf("%d entries", len(w.queue))
 	}
+	w.requesterStatus(Status(idle), ":2.0") // one that the bus has been asked about
+	if last := len(w.queue) - 1; last != maxRequesters || w.queue[last].sender != ":2.0" || w.queue[last].Status.NeedReboot() {
+		t.Errorf("%d entries, the last one is %+v", len(w.queue), w.queue[last])
+	}
 	h.log.expect(t, "WARN", "too many senders")
 	must.Do(t, h.bus.Resume())
 }

@@ -333,3 +333,30 @@ func TestReplacedFileIsNotOverwritten(t *testing.T) {
 	}
 	expect(t, path, "NAME=another\n")
 }
+
+// The new content is written beside the file. Only root can open what is written there until it is complete.
+func TestOnlyOneProcessReplacesTheFileAtATime(t *testing.T) {
+	for mode, replaced := range map[fs.FileMode]bool{
+		ownerOnly: false, // another coordinator writes it
+		0o644:     true,  // a killed coordinator left it, and a user locked it
+	} {
+		path := filepath.Join(t.TempDir(), "coordinator.conf")
+		f := open(t, path)
+		temporary := filepath.Join(filepath.Dir(path), ".coordinator.conf.new")
+		must.Do(t, errors.Join(os.WriteFile(temporary, nil, ownerOnly), os.Chmod(temporary, mode)))
+		file, err := os.Open(temporary)
+		must.Do(t, err)
+		defer file.Close()
+		must.Do(t, syscall.Flock(int(file.Fd()), syscall.LOCK_EX))
+		err = f.Set("reboot", Running)
+		var held *HeldError
+		if (err == nil) != replaced || !replaced && !errors.As(err, &held) {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+		if replaced {
+			expect(t, path, content("reboot", Running))
+		} else {
+			expect(t, path, content("etcd-lock", Starting))
+		}
+	}
+}
