@@ -58,18 +58,15 @@ func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Du
 
 // whoIsLeft says which of these machines, of all if ids is empty, hold a slot or wait for one; "" if none does.
 func whoIsLeft(o lock.Overview, ids []string) string {
-	o.Holders = slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool {
-		return len(ids) > 0 && !slices.Contains(ids, h.ID)
-	})
-	o.Queue = slices.DeleteFunc(slices.Clone(o.Queue), func(w lock.QueueEntry) bool {
-		return len(ids) > 0 && !slices.Contains(ids, w.ID)
-	})
+	others := func(id string) bool { return len(ids) > 0 && !slices.Contains(ids, id) }
+	holders := slices.DeleteFunc(slices.Clone(o.Holders), func(h lock.HolderInfo) bool { return others(h.ID) })
+	queue := slices.DeleteFunc(slices.Clone(o.Queue), func(w lock.QueueEntry) bool { return others(w.ID) })
 	var parts []string
-	if len(o.Holders) > 0 {
-		parts = append(parts, "a slot is held by "+view.HolderNames(o.Holders))
+	if len(holders) > 0 {
+		parts = append(parts, "a slot is held by "+view.HolderNames(holders))
 	}
-	if len(o.Queue) > 0 {
-		parts = append(parts, "waiting for one: "+view.QueueNames(o.Queue))
+	if len(queue) > 0 {
+		parts = append(parts, "waiting for one: "+view.QueueNames(queue))
 	}
 	return strings.Join(parts, "; ")
 }
