@@ -34,7 +34,6 @@ const (
 // Strategy is how to reboot after an update.
 type Strategy string
 
-// The strategies.
 const (
 	StrategyEtcdLock Strategy = "etcd-lock" // take the lock in etcd first
 	StrategyReboot   Strategy = "reboot"    // reboot without a lock
@@ -45,7 +44,6 @@ const (
 // not fail because of others: a slot can be unlocked although the window is wrong.
 type Part uint8
 
-// The parts.
 const (
 	PartStrategy Part = 1 << iota
 	PartWindow
@@ -60,12 +58,9 @@ const (
 // Options say what to load.
 type Options struct {
 	Program Program
-	// Root is the directory below which the files are, or empty for "/".
-	Root string
-	// Flags are those given, in the order of the command line.
-	Flags []Flag
-	// Environ has entries of the form NAME=value, as os.Environ returns them.
-	Environ []string
+	Root    string   // directory below which the files are, or empty for "/"
+	Flags   []Flag   // those given, in the order of the command line
+	Environ []string // entries of the form NAME=value, as os.Environ returns them
 	// Service is how systemd starts the daemon on this host, from where locksmithctl takes the daemon's settings.
 	// It is nil if that is not known.
 	Service *systemd.Service
@@ -79,34 +74,26 @@ type Options struct {
 
 // Lock says which lock hosts share, and how to reach it. Equal ones are the same lock, reached in the same way.
 type Lock struct {
-	// Group is empty for the default group.
-	Group string
+	Group string // empty for the default group
 	Etcd  etcd.Config
 }
 
 // Config are the effective settings. Those of parts that are not checked are zero.
 type Config struct {
-	Strategy Strategy
-	// StrategySet says that Strategy was chosen, and is not the default.
-	StrategySet bool
-	// Window is nil if there is none: reboots may happen at any time.
-	Window *Window
-	// Zone is the host's time zone, for times that people read.
-	Zone *zone.Zone
+	Strategy    Strategy
+	StrategySet bool       // Strategy was chosen, and is not the default
+	Window      *Window    // nil if there is none: reboots may happen at any time
+	Zone        *zone.Zone // the host's, for times that people read
 	Lock
-	// Max is the number of slots that a lock gets when it is created; 1 where nobody creates one, without PartLock.
-	Max int
-	// MaxOrigin is where Max was set, nil if it was not.
-	MaxOrigin *Origin
-	// LockTTL is how long a slot may be kept, 0 for as long as it takes.
-	LockTTL       time.Duration
+	Max           int           // slots of a lock that is created; 1 where nobody creates one, without PartLock
+	MaxOrigin     *Origin       // where Max was set, nil if it was not
+	LockTTL       time.Duration // how long a slot may be kept, 0 for as long as it takes
 	Debug         bool
 	TriggerGroups []string
 	LoginDelay    time.Duration // from telling users to the reboot
 	LoginRetry    time.Duration // from a user's cancellation of a reboot to the next attempt
 	MaxPostpone   time.Duration // how long users and inhibitors can postpone it, 0 for as long as they like
-	// Settings are all of them, in the order of Definitions.
-	Settings []Setting
+	Settings      []Setting     // all of them, in the order of Definitions
 	// Warnings are sentences about what looks like a mistake but is not an error: lines of update.conf and
 	// variables that are nearly settings, and files that are not used, or that others can read.
 	Warnings []string

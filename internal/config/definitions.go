@@ -8,26 +8,18 @@ import (
 
 // Definition describes one setting: where it may come from, what needs it, and how it is parsed.
 type Definition struct {
-	// Name is the setting's name among the effective settings.
-	Name string
-	// Flag is the name of the command line flag, without dashes, or empty.
-	Flag string
-	// Variable is the name in update.conf and in the daemon's environment.
-	Variable string
-	// Fallback is an older name that counts where Variable is unset or empty.
-	Fallback string
-	// CLIVariable is what locksmithctl reads in its environment instead of Variable, or empty if it reads Variable.
-	CLIVariable string
-	// Credential is the name of the systemd credential whose file counts where nothing else is set, or empty.
-	Credential string
-	// Default is the value of a setting that is unset or empty.
-	Default string
-	// Description is one line for usage texts.
-	Description string
-	Switch      bool // the flag may stand without a value, which means "true"
-	List        bool // a flag given several times adds up; of others the last counts
-	Secret      bool // the value must not be shown
-	Part        Part // what needs the setting
+	Name        string // among the effective settings
+	Flag        string // of the command line, without dashes, or empty
+	Variable    string // in update.conf and in the daemon's environment
+	Fallback    string // an older name that counts where Variable is unset or empty
+	CLIVariable string // what locksmithctl reads in its environment instead of Variable, or empty if it reads Variable
+	Credential  string // the systemd credential whose file counts where nothing else is set, or empty
+	Default     string // the value of a setting that is unset or empty
+	Description string // a line for usage texts
+	Switch      bool   // the flag may stand without a value, which means "true"
+	List        bool   // a flag given several times adds up; of others the last counts
+	Secret      bool   // the value must not be shown
+	Part        Part   // what needs the setting
 	// parse sets fields of the Config, or says what is wrong with the value. It is nil for a setting that a rule
 	// parses together with another one.
 	parse func(*parser, input) error

@@ -33,8 +33,7 @@ type ignoredLine struct {
 
 // environmentFile is what systemd makes of a file named by EnvironmentFile=.
 type environmentFile struct {
-	// assignments, in the order of the file; the last of a name wins.
-	assignments []assignment
+	assignments []assignment // in the order of the file; the last of a name wins
 	ignored     []ignoredLine
 	comments    []ignoredLine
 	missing     bool // there is no such file

@@ -15,10 +15,9 @@ type inputs map[string]input
 // input is a setting with the text that is in force.
 type input struct {
 	Definition
-	value  string
-	origin Origin
-	// withheld is the place of a secret of the daemon that locksmithctl does not take, or empty.
-	withheld string
+	value    string
+	origin   Origin
+	withheld string // the place of a secret of the daemon that locksmithctl does not take, or empty
 }
 
 // input returns the setting with a value that was found, or with the default if that is empty.

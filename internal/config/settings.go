@@ -16,10 +16,8 @@ import (
 
 // Setting is one effective setting.
 type Setting struct {
-	// Name is that of the setting's Definition.
-	Name string
-	// Value is the text in force. Of a secret it only says whether there is one.
-	Value  string
+	Name   string // that of the setting's Definition
+	Value  string // the text in force; of a secret it only says whether there is one
 	Origin Origin
 }
 
