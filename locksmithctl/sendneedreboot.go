@@ -55,15 +55,14 @@ func (a *app) mayAnnounce(ctx context.Context, conn *dbus.Conn) error {
 	if a.euid == 0 {
 		return nil
 	}
+	believed, user := false, ""
 	cfg, err := a.settings(config.PartTrigger)
-	if err != nil {
-		a.note("warning: it is unknown whether locksmithd believes this user: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
-		return nil
+	if err == nil {
+		believed, user, err = updateengine.Trust{Groups: cfg.TriggerGroups, Root: a.root}.Believes(ctx, conn)
 	}
-	believed, user, err := updateengine.Trust{Groups: cfg.TriggerGroups, Root: a.root}.Believes(ctx, conn)
 	switch {
 	case err != nil:
-		a.note("warning: it is unknown whether locksmithd believes this user: %v", err)
+		a.note("warning: it is unknown whether locksmithd believes this user: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	case !believed:
 		groups := cfg.Settings[slices.IndexFunc(cfg.Settings, func(s config.Setting) bool { return s.Name == "trigger-groups" })]
 		return fmt.Errorf("nothing was sent, because locksmithd would not believe %s: only root may announce a reboot, and users in a group of LOCKSMITHD_TRIGGER_GROUPS, which is %q (%s)", user, groups.Value, groups.Origin)
