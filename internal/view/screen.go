@@ -59,12 +59,7 @@ func (w *Watch) Screen(now time.Time, width, height int) []string {
 		holders = paragraph(holderTable(o.Holders, maxScreenID, now))
 	}
 	if len(o.Queue) > 0 {
-		queue = paragraph(queueTable(o.Queue, maxScreenID, "WAITS", func(since time.Time) string {
-			if since.IsZero() {
-				return ""
-			}
-			return age(now.Sub(since))
-		}))
+		queue = paragraph(queueTable(o.Queue, maxScreenID, "WAITS", elapsed, now))
 	}
 	// Half of the room is for the holders, unless the queue needs less.
 	room := max(0, height-len(lines))
@@ -86,7 +81,7 @@ func (w *Watch) endText(now time.Time) string {
 	if why != "" {
 		return why
 	}
-	return fmt.Sprintf("in about %s, %s", age(end.Sub(now)), dateTime(end))
+	return fmt.Sprintf("in about %s, %s", elapsed(now, end), dateTime(end))
 }
 
 // paragraph returns the lines of a table, and an empty one before them.

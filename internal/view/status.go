@@ -64,7 +64,7 @@ func wideText(o lock.Overview, now time.Time) string {
 		text += "\n" + Holders(o.Holders, now)
 	}
 	if len(o.Queue) > 0 {
-		text += "\n" + queueTable(o.Queue, maxID, "SINCE", func(since time.Time) string { return timestamp(since, now) })
+		text += "\n" + queueTable(o.Queue, maxID, "SINCE", timestamp, now)
 	}
 	return text
 }
@@ -100,7 +100,7 @@ func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
 		}
 		var held []string
 		if !h.Record.Since.IsZero() {
-			held = append(held, age(now.Sub(h.Record.Since)))
+			held = append(held, elapsed(h.Record.Since, now))
 		}
 		if h.Expired {
 			held = append(held, "expired")
@@ -110,11 +110,11 @@ func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
 	return table.String()
 }
 
-// queueTable shows a queue in a table; since formats the time of the last column.
-func queueTable(queue []lock.QueueEntry, idBytes int, lastColumn string, since func(time.Time) string) string {
+// queueTable shows a queue in a table; format formats the time of the last column, since when somebody waits.
+func queueTable(queue []lock.QueueEntry, idBytes int, lastColumn string, format func(since, now time.Time) string, now time.Time) string {
 	table := NewTable("PLACE", "MACHINE ID", "HOSTNAME", "VERSION", lastColumn)
 	for i, w := range queue {
-		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, idBytes), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), since(w.Since))
+		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, idBytes), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), format(w.Since, now))
 	}
 	return table.String()
 }

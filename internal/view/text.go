@@ -31,10 +31,13 @@ func timestamp(t, now time.Time) string {
 	return dateTime(t.In(now.Location()))
 }
 
-// age formats how long ago something was: "42s", "12m", "3h05m", "4d03h". The clocks of two hosts may differ, so a time
-// in the future is "0s" ago.
-func age(d time.Duration) string {
-	d = max(0, d)
+// elapsed formats the time between two: "42s", "12m", "3h05m", "4d03h"; "" if the first is not known. The clocks of
+// two hosts may differ, so it is "0s" if the first is the later one.
+func elapsed(from, to time.Time) string {
+	if from.IsZero() {
+		return ""
+	}
+	d := max(0, to.Sub(from))
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
@@ -60,7 +63,7 @@ func Pause(p *lock.Pause, now time.Time) string {
 	add(p.All, "all groups")
 	add(p.Broken, "what etcd has about it cannot be understood")
 	add(p.By != "", "by %s", safetext.Cut(p.By, maxID))
-	add(!p.Since.IsZero(), "since %s (%s)", timestamp(p.Since, now), age(now.Sub(p.Since)))
+	add(!p.Since.IsZero(), "since %s (%s)", timestamp(p.Since, now), elapsed(p.Since, now))
 	add(!p.Until.IsZero(), "until %s", timestamp(p.Until, now))
 	text := strings.Join(parts, ", ")
 	if p.Reason != "" {
