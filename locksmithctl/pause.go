@@ -59,11 +59,7 @@ Other programs that share the lock may not know about pauses, and then are not s
 
 // pause pauses the group, or all of them, and says what it replaced and whom it does not stop.
 func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInfo, length time.Duration) error {
-	pause := s.Pause
-	if all {
-		pause = s.groups.Pause
-	}
-	replaced, err := pause(ctx, info, length)
+	replaced, err := s.pauser(all).Pause(ctx, info, length)
 	if err != nil {
 		return explain(err, `it may be paused: "locksmithctl status -o wide" shows it`)
 	}

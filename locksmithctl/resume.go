@@ -31,11 +31,7 @@ with -all-groups, the latter without. resume says so if the other one stays.`,
 }
 
 func (a *app) resume(ctx context.Context, s session, all bool) error {
-	resume := s.Resume
-	if all {
-		resume = s.groups.Resume
-	}
-	was, err := resume(ctx)
+	was, err := s.pauser(all).Resume(ctx)
 	if err != nil {
 		return explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
 	}

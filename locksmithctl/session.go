@@ -45,6 +45,14 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 	return err
 }
 
+// pauser pauses all groups, or only this one.
+func (s session) pauser(all bool) lock.Pauser {
+	if all {
+		return s.groups.Pauser
+	}
+	return s.Pauser
+}
+
 // explain adds to an error of the lock what to do if it is unknown what happened.
 func explain(err error, unknown string) error {
 	if errors.Is(err, lock.ErrUnknown) {
