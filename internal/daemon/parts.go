@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// A Locker is the lock, as this host sees it. Except where noted, an error
+// A Locker is the lock, as this host sees it. Except from Acquire, an error
 // leaves everything open.
 type Locker interface {
 	// Inspect asks whether this host holds a slot, and in which boot it was taken.

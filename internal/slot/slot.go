@@ -101,8 +101,7 @@ func (s *Slot) holder(ctx context.Context) (bool, lock.Record, error) {
 	if _, err := s.identify(); err != nil {
 		return false, lock.Record{}, err
 	}
-	held, record, err := s.lock.Holder(ctx, s.id)
-	return held, record, translate(err)
+	return s.lock.Holder(ctx, s.id)
 }
 
 // Inspect implements daemon.Locker.
@@ -112,7 +111,7 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
 	// A slot that is not of this boot is released next, which is a fence as well.
 	if err == nil && !s.fenced && (!held || record.BootID == s.bootID) {
 		if err := s.lock.Fence(ctx); err != nil {
-			return policy.NotHeld, translate(err)
+			return policy.NotHeld, err
 		}
 		s.fenced = true
 		held, record, err = s.holder(ctx)
@@ -164,8 +163,11 @@ func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)
 		record.TTL = ttl
 		err := s.lock.Acquire(wait, s.id, record, waiting)
 		changed := ctx.Err() == nil && context.Cause(wait) == lock.ErrKeepPlace
-		if stop(); err == nil || !changed {
-			return translate(err)
+		switch stop(); {
+		case errors.Is(err, lock.ErrUnknown):
+			return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
+		case err == nil || !changed:
+			return err
 		}
 	}
 }
@@ -200,14 +202,6 @@ func (s *Slot) Release(ctx context.Context) error {
 	var notHeld *lock.NotHeldError
 	if errors.As(err, &notHeld) {
 		return nil
-	}
-	return translate(err)
-}
-
-// translate marks errors of unknown outcome for the daemon.
-func translate(err error) error {
-	if errors.Is(err, lock.ErrUnknown) {
-		return fmt.Errorf("%w: %w", daemon.ErrUnknown, err)
 	}
 	return err
 }
