@@ -63,9 +63,6 @@ func blocks(l Local) bool { return len(l.Inhibitors) > 0 || l.Unclear != nil }
 
 // tell steps the machine and checks everything that must hold then.
 func (w *world) tell(ev Event) {
-	if w.m.people.cancelledAt.Equal(w.now) {
-		w.now = w.now.Add(time.Nanosecond) // to tell the next cancel from this one
-	}
 	switch ev := ev.(type) {
 	case Update:
 		w.hear(ev)

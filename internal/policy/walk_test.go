@@ -224,6 +224,9 @@ func (w *world) step() {
 	}
 	w.meanwhile()
 	w.now = w.now.Add(pick(w, 0, w.upTo(time.Second), w.upTo(10*time.Second), w.upTo(time.Minute)))
+	if w.m.people.cancelledAt.Equal(w.now) {
+		w.now = w.now.Add(time.Nanosecond) // to tell the next cancel from this one
+	}
 	if w.fires() {
 		return
 	}
