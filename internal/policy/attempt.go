@@ -67,7 +67,7 @@ func (m *Machine) delay(now time.Time) time.Duration {
 // drift is how far the wall clock has gone ahead of the time that passes since the
 // reboot was scheduled.
 func (m *Machine) drift(now time.Time) time.Duration {
-	return m.wall(now).Add(m.attempt.rebootAt.Sub(now) + Backstop).Sub(m.schedule.at).Truncate(time.Millisecond)
+	return m.wall(now).Add(m.attempt.rebootAt.Sub(now) + Backstop).Sub(m.schedule.at)
 }
 
 // message tells users of the reboot.

@@ -224,7 +224,7 @@ func (m *Machine) checked(now time.Time) (State, string) {
 		return Rebooting, "every gate is open"
 	}
 	if drift := m.drift(now); m.schedule.stands && drift.Abs() > MaxDrift {
-		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift))
+		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift.Truncate(time.Millisecond)))
 	}
 	if !warned {
 		m.warn(now)
