@@ -45,7 +45,7 @@ in the unit is not read.`,
 				return printing
 			}
 			if cfg.MaxOrigin != nil && err == nil && cfg.Strategy == config.StrategyEtcdLock {
-				a.noteDrift(cmd.Context())
+				a.compareMax(cmd.Context())
 			}
 			return err
 		},
@@ -55,15 +55,15 @@ in the unit is not read.`,
 // driftTimeout limits the look at the lock's number of slots.
 const driftTimeout = 3 * time.Second
 
-// noteDrift says if the lock has another number of slots than is declared, or why that is not known. Neither is a
+// compareMax says if the lock has another number of slots than is declared, or why that is not known. Neither is a
 // failure of a command about settings.
-func (a *app) noteDrift(ctx context.Context) {
+func (a *app) compareMax(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, driftTimeout)
 	defer cancel()
 	err := a.withLock(func(s session) error {
 		o, err := s.Overview(ctx)
-		if text := s.drift(o); err == nil && text != "" {
-			a.note("%s", text)
+		if err == nil {
+			a.noteDrift(s, o)
 		}
 		return err
 	})

@@ -61,12 +61,11 @@ func explain(err error, unknown string) error {
 	return err
 }
 
-// drift says that the lock has another number of slots than the settings declare; "" if it has not, or none is
-// declared. Only the operator knows which of the two is right.
-func (s session) drift(o lock.Overview) string {
-	if s.settings.MaxOrigin == nil || o.Semaphore.Max == s.settings.Max {
-		return ""
+// noteDrift says if the lock has another number of slots than the settings declare. Only the operator knows which of the
+// two is right.
+func (a *app) noteDrift(s session, o lock.Overview) {
+	if s.settings.MaxOrigin != nil && o.Semaphore.Max != s.settings.Max {
+		a.note(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,
+			o.Semaphore.Max, s.settings.Max, s.settings.MaxOrigin)
 	}
-	return fmt.Sprintf(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,
-		o.Semaphore.Max, s.settings.Max, s.settings.MaxOrigin)
 }

@@ -107,9 +107,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	if format == view.Text && o.Pause != nil {
 		a.note("%s", o.Pause)
 	}
-	if text := s.drift(o); text != "" {
-		a.note("%s", text)
-	}
+	a.noteDrift(s, o)
 	return nil
 }
 
