@@ -44,7 +44,7 @@ taken by hand has no time-to-live.`,
 				}
 				already, err := a.acquire(cmd.Context(), s, id, record, queue,
 					fmt.Sprintf(`%s may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
-				if already {
+				if err == nil && already {
 					a.note("%s holds a slot already", id)
 				}
 				return err
