@@ -136,7 +136,7 @@ func (a *app) giveBack(ctx context.Context, s session, m machine, id string, tak
 
 // machine is this host, and what may hold its reboot back.
 type machine struct {
-	window policy.Gate // nil for none
+	window policy.Window // nil for none
 	now    func() time.Time
 	force  bool // nothing holds it back
 

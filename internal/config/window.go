@@ -18,9 +18,6 @@ type Window struct {
 
 func (w *Window) now() *window.Window { return w.window.In(w.zone.Location()) }
 
-// Open reports whether the window is open at t.
-func (w *Window) Open(t time.Time) bool { return w.now().Open(t) }
-
 // Next returns the opening that contains t, or else the next one, as times in the window's zone.
 func (w *Window) Next(t time.Time) (start, end time.Time) { return w.now().Next(t) }
 

@@ -353,15 +353,10 @@ var people5m = policy.Config{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}
 
 var clock = policy.Config{}.Clock
 
-// span is an opening, and spans is a Gate made of them, in order.
+// span is an opening, and spans is a Window made of them, in order.
 type span struct{ start, end time.Time }
 
 type spans []span
-
-func (g *spans) Open(t time.Time) bool {
-	start, _ := g.Next(t)
-	return !start.After(t)
-}
 
 func (g *spans) Next(t time.Time) (start, end time.Time) {
 	for _, s := range *g {

@@ -2,18 +2,16 @@ package policy
 
 import "time"
 
-// A Gate answers whether the host may reboot at a given time; package window
-// has the only implementation outside tests.
-type Gate interface {
-	Open(t time.Time) bool
+// A Window is when the host may reboot: a series of openings, which include their start and exclude their end.
+type Window interface {
 	// Next returns the opening that contains t, or the next one.
 	Next(t time.Time) (start, end time.Time)
 }
 
 // Config is the part of the configuration that the machine needs.
 type Config struct {
-	Lock   bool // a slot is needed (strategy etcd-lock)
-	Window Gate // nil: always open
+	Lock   bool   // a slot is needed (strategy etcd-lock)
+	Window Window // nil: always open
 
 	// Spread is how long after the window has opened this host may begin, by lot, so that hosts that no lock
 	// puts in order do not all begin at once; less in a short window. 0: it begins when the window opens.
@@ -51,7 +49,10 @@ const (
 	sourceGrace = 10 * time.Second
 )
 
-func (c Config) open(now time.Time) bool { return c.Window == nil || c.Window.Open(now) }
+func (c Config) open(now time.Time) bool {
+	start, _ := c.opening(now)
+	return !start.After(now)
+}
 
 // opening returns the window's opening that contains now, or the next one; the
 // zero time when there is no window.

@@ -4,10 +4,8 @@ import (
 	"time"
 )
 
-// door is a Gate that tests open and shut as they like.
+// door is a Window that tests open and shut as they like.
 type door struct{ open bool }
-
-func (g *door) Open(time.Time) bool { return g.open }
 
 func (g *door) Next(t time.Time) (start, end time.Time) {
 	if g.open {
@@ -16,15 +14,10 @@ func (g *door) Next(t time.Time) (start, end time.Time) {
 	return t.Add(6 * time.Hour), t.Add(7 * time.Hour)
 }
 
-// span is an opening, and spans is a Gate made of them, in order.
+// span is an opening, and spans is a Window made of them, in order.
 type span struct{ start, end time.Time }
 
 type spans []span
-
-func (g *spans) Open(t time.Time) bool {
-	start, _ := g.Next(t)
-	return !start.After(t)
-}
 
 func (g *spans) Next(t time.Time) (start, end time.Time) {
 	for _, s := range *g {
@@ -36,15 +29,13 @@ func (g *spans) Next(t time.Time) (start, end time.Time) {
 	return far, far.Add(time.Hour)
 }
 
-// skewed is a Gate on a wall clock that is ahead of the time that passes.
+// skewed is a Window on a wall clock that is ahead of the time that passes.
 type skewed struct {
-	Gate
+	Window
 	ahead time.Duration
 }
 
-func (g *skewed) Open(t time.Time) bool { return g.Gate.Open(t.Add(g.ahead)) }
-
 func (g *skewed) Next(t time.Time) (start, end time.Time) {
-	start, end = g.Gate.Next(t.Add(g.ahead))
+	start, end = g.Window.Next(t.Add(g.ahead))
 	return start.Add(-g.ahead), end.Add(-g.ahead)
 }

@@ -29,12 +29,12 @@ const (
 // the order in which it counts. None: it may. window is nil for none, clock writes times for people.
 //
 // It knows nothing of the lock, of what the daemon has itself scheduled, or of how long people may postpone.
-func Obstacles(now time.Time, window Gate, local Local, clock func(time.Time) string) []Obstacle {
-	if window == nil || window.Open(now) {
-		return local.obstacles(clock)
+func Obstacles(now time.Time, window Window, local Local, clock func(time.Time) string) []Obstacle {
+	all := local.obstacles(clock)
+	if opens, _ := (Config{Window: window}).opening(now); opens.After(now) {
+		all = append([]Obstacle{{WindowShut, "the reboot window, which opens " + clock(opens)}}, all...)
 	}
-	opens, _ := window.Next(now)
-	return append([]Obstacle{{WindowShut, "the reboot window, which opens " + clock(opens)}}, local.obstacles(clock)...)
+	return all
 }
 
 // obstacles returns what is in the way on the host itself.

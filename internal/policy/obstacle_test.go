@@ -14,7 +14,7 @@ func TestObstacles(t *testing.T) {
 	)
 	for _, c := range []struct {
 		name   string
-		window Gate
+		window Window
 		local  Local
 		want   []Obstacle
 	}{

@@ -20,7 +20,13 @@ type decision struct {
 
 func decide(d Decision) decision { return decision{d, kindOf(d.Start), orderOf(d.Start)} }
 
-func (w *world) open() bool { return w.wall == nil || w.wall.Open(w.now) }
+func (w *world) open() bool {
+	if w.wall == nil {
+		return true
+	}
+	start, _ := w.wall.Next(w.now)
+	return !start.After(w.now)
+}
 
 func (w *world) pending() bool { return w.engineSaid || w.requested }
 

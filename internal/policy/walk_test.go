@@ -172,7 +172,7 @@ func (w *world) policy() Config {
 	w.wall = nil
 	if w.chance(0.8) {
 		period := 10*time.Minute + w.upTo(12*time.Hour)
-		w.wall = &skewed{ahead: w.ahead, Gate: &periodic{from: t0.Add(w.upTo(period)), period: period, length: time.Second + w.upTo(period-2*time.Second)}}
+		w.wall = &skewed{ahead: w.ahead, Window: &periodic{from: t0.Add(w.upTo(period)), period: period, length: time.Second + w.upTo(period-2*time.Second)}}
 		p.Window = w.wall
 		p.Spread = pick(w, 0, time.Second, time.Minute)
 	}

@@ -439,15 +439,10 @@ func (w *world) endLook() {
 	}
 }
 
-// periodic is a Gate that opens again and again, and always has.
+// periodic is a Window that opens again and again, and always has.
 type periodic struct {
 	from           time.Time
 	period, length time.Duration
-}
-
-func (g *periodic) Open(t time.Time) bool {
-	start, _ := g.Next(t)
-	return !start.After(t)
 }
 
 func (g *periodic) Next(t time.Time) (start, end time.Time) {

@@ -30,7 +30,7 @@ func TestClockStepDoesNotFoolTheWindow(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, true)
 			gate := &spans{opening}
-			wall := &skewed{Gate: gate, ahead: c.before}
+			wall := &skewed{Window: gate, ahead: c.before}
 			r.restart(Config{Lock: true, Window: wall, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour})
 			r.do(notHeld, need)
 			if r.last.State != c.first {
