@@ -26,6 +26,8 @@
 //     time that is scheduled, or the host slept until then: logind goes by that
 //     clock, and reboots at once. A smaller step, or one back, is found within one
 //     check, and the reboot called off;
+//   - anything about a reboot that logind schedules late, within a minute of the end of the
+//     process that asked for it, if what that process kept for the next one is deleted;
 //   - that the next process knows who cancelled a reboot, when this one ended
 //     while it was itself calling that off: users are told again.
 package policy
