@@ -92,8 +92,11 @@ func (f *File) replace(data []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	// The name is fixed: there is one writer, and a file that a killed one left is overwritten.
+	// The name is fixed: there is one writer, and what a killed one left is removed, not written to.
 	temporary := filepath.Join(dir, "."+filepath.Base(f.path)+".new")
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	err := os.WriteFile(temporary, data, 0o600)
 	if err == nil {
 		err = os.Rename(temporary, f.path)

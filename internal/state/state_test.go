@@ -104,6 +104,31 @@ func TestTextsOfOthersCannotHarmATerminal(t *testing.T) {
 	}
 }
 
+// What has the name of the new file is removed, and not written through.
+func TestLeftoverOfAKilledProcessIsReplaced(t *testing.T) {
+	for name, leave := range map[string]func(path string) error{
+		"file that everybody may write": func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte("x"), 0o600), os.Chmod(path, 0o666))
+		},
+		"link":   func(path string) error { return os.Symlink("/nowhere/at/all", path) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o755) },
+	} {
+		f := New(t.TempDir(), "boot-1")
+		must.Do(t, f.Write(Kept{}))
+		must.Do(t, leave(filepath.Join(filepath.Dir(f.path), ".state.json.new")))
+		if err := f.Write(full); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := f.Read(); err != nil || got != full {
+			t.Errorf("%s: read %+v, %v", name, got, err)
+		}
+		if info, err := os.Lstat(f.path); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: the mode is %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
 func TestAFailedWriteLeavesTheOldContent(t *testing.T) {
 	f := New(t.TempDir(), "boot-1")
 	must.Do(t, f.Write(full))
