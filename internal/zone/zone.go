@@ -50,7 +50,7 @@ type version struct {
 // file. If the file cannot be used, the zone is UTC until it can, and the error says why. If the file becomes
 // unusable later, warn is called, unless it is nil.
 func Host(root string, warn func(string)) (*Zone, error) {
-	return follow(filepath.Join("/", root, hostPath), "Local", warn)
+	return follow(filepath.Join(root, hostPath), "Local", warn)
 }
 
 // Env returns the zone that Go takes for the variable TZ: a name in the database, the path of a file, or UTC
