@@ -54,6 +54,7 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	defer file.Close()
 	ctx, cancel := context.WithTimeout(ctx, callOffTimeout)
 	defer cancel()
+	var failure error // the last one that says more than that the time is up
 	for {
 		off, err := tryCallOff(ctx, memory, kept)
 		if err == nil {
@@ -62,9 +63,12 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 			}
 			return nil
 		}
+		if failure == nil || ctx.Err() == nil {
+			failure = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the reboot that locksmithd scheduled for %v may still stand, and a slot is kept for it; shutdown -c cancels it: %w", at, err)
+			return fmt.Errorf("the reboot that locksmithd scheduled for %v may still stand, and a slot is kept for it; shutdown -c cancels it: %w", at, failure)
 		case <-time.After(callOffEvery):
 		}
 	}
