@@ -11,8 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// ErrKeepPlace is the cause to cancel the context of Acquire with where another process is to take over the
-// place in the queue.
+// ErrKeepPlace is the cause with which to cancel the context of Acquire so that another process can take over
+// the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
 // errQueue means that others wait.
@@ -26,14 +26,14 @@ type WaitStatus struct {
 	Records map[string]Record
 	// Ahead is the id right before this host in the queue; "" at the head, and beside another process.
 	Ahead string
-	// Beside says that another process has the place in the queue of this id, and that this one waits for the
-	// outcome of that.
+	// Beside says that another process has this id's place in the queue, and that this one waits for its
+	// outcome.
 	Beside bool
 	// Pause is not nil during a pause.
 	Pause *Pause
 }
 
-// String says in one sentence what is waited for. Only the head of the queue knows the holders, so only it
+// String says in one sentence what the host waits for. Only the head of the queue knows the holders, so only it
 // names them.
 func (w WaitStatus) String() string {
 	place, slots := "first in the queue", fmt.Sprintf("; no slot is free: max is %d, held by %s", w.Semaphore.Max, w.Holders())
@@ -135,7 +135,7 @@ type acquisition struct {
 	ttls     map[string]ttlWatch // by the id of the holder
 }
 
-// waitFor reports what is waited for, unless that is what was reported last.
+// waitFor reports what the call waits for, unless it was the last report.
 func (a *acquisition) waitFor(now WaitStatus) {
 	a.failures = 0
 	if !a.reported || !reflect.DeepEqual(a.status, now) {
@@ -175,7 +175,7 @@ func (a *acquisition) try(ctx context.Context) error {
 }
 
 // arrive takes a free slot if nobody waits. Otherwise it enters the queue, or, where another process is in it
-// for the same id, waits until something about that changes.
+// for the same id, waits until that changes.
 func (a *acquisition) arrive(ctx context.Context) (got bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

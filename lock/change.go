@@ -45,8 +45,8 @@ type view struct {
 	undecided bool
 }
 
-// change is the next document, with what else the transaction compares and does. The transaction compares
-// all that the decision depends on: where it fails, only those keys are known from then on.
+// change is the next document, with what else the transaction compares and does. The transaction compares all
+// that the decision depends on: if it fails, only those keys are known afterwards.
 type change struct {
 	next  Semaphore
 	conds []Cond
@@ -136,7 +136,7 @@ func (l *Lock) reread(ctx context.Context, reads []Read, failures *int) (Snapsho
 	}
 }
 
-// parse returns the document in snap and its revision; a new one, at 0, where it is missing.
+// parse returns the document in snap and its revision; a new one, at revision 0, if it is missing.
 func (l *Lock) parse(snap Snapshot) (Semaphore, int64, error) {
 	v := snap.Values[l.semaphoreKey()]
 	if v.ModRevision == 0 {

@@ -95,7 +95,7 @@ func TestUnknownOutcomeIsTriedUntilTheContextEnds(t *testing.T) {
 	})
 }
 
-func TestWriteThatKeepsFailingIsNotHammered(t *testing.T) {
+func TestFailingWriteIsRepeatedWithPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()
 		l := newLock(t, s, "")

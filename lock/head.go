@@ -30,7 +30,7 @@ func (a *acquisition) contend(ctx context.Context) error {
 	}
 }
 
-// state is all that the head has to know.
+// state is what the head needs to know.
 func (a *acquisition) state() []Read {
 	return append(a.gates(a.id), a.holdersRange(), a.aliveRange())
 }
@@ -113,7 +113,7 @@ func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool,
 	holders := a.holdersIn(snap)
 	for fresh := true; ; fresh = false {
 		if !fresh && slices.Contains(a.holdersIn(snap), a.id) {
-			return false, nil // the event of the record, which says for which host, may be on its way still
+			return false, nil // the event of the record, which names the host, may still be on its way
 		}
 		now, got, err := a.takeAsHead(ctx, snap)
 		if got {
@@ -150,7 +150,7 @@ func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool,
 				snap.Values[key] = v
 			}
 			for i, watch := range watches {
-				// Only these watches: events of the others may be on their way still.
+				// Only these watches: events of the others may still be on their way.
 				if key == watch.Key || watch.Key <= key && key < watch.End {
 					watches[i].After = changed.Revision
 				}

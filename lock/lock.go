@@ -93,9 +93,9 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 	return before, after, nil
 }
 
-// Release gives the slot of id back and deletes its record. The error is a [*NotHeldError] when id
-// held none, unless an earlier call had left that open: then nothing held is what was wanted, and
-// Release has made sure that it stays so.
+// Release gives the slot of id back and deletes its record. The error is a [*NotHeldError] when id held
+// none, unless the outcome of an earlier call was unknown: then holding none is success, and Release has
+// made sure that it stays so.
 func (l *Lock) Release(ctx context.Context, id string) (err error) {
 	defer func() { err = l.outcome("release the slot of "+id, err) }()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -188,9 +188,9 @@ func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err 
 }
 
 // Fence makes sure that no transaction which an earlier process of this host sent, without learning its
-// outcome, can still happen: it writes the document once more, unchanged. Until then neither "holds a
-// slot" nor "holds none" is certain for a process that was just started, because a member of etcd may
-// have paused with the transaction in its hands. Calls of this Lock need no Fence: it remembers.
+// outcome, can still happen: it writes the document again, unchanged. Until then neither "holds a slot"
+// nor "holds none" is certain for a process that was just started, because a member of etcd may have
+// paused before it applied the transaction. Calls of this Lock need no Fence: it remembers.
 func (l *Lock) Fence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

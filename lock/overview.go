@@ -44,7 +44,7 @@ type QueueEntry struct {
 	Version  string
 }
 
-// Overview returns what is there. It only reads, and does not create the document.
+// Overview returns the state of the group. It only reads, and does not create the document.
 func (l *Lock) Overview(ctx context.Context) (Overview, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -85,10 +85,9 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 // coalesce is how long changes are gathered before WatchOverview reads again.
 const coalesce = 200 * time.Millisecond
 
-// WatchOverview calls changed with what is there, now and after every change, until ctx ends, and returns
-// why it ended. Changes that come close together are reported as one. A failure of the store is reported
-// as well, and does not end it; only a store that refuses or a document that cannot be understood
-// does.
+// WatchOverview calls changed with the overview, now and after every change, until ctx ends, and returns why it
+// ended. Changes that come close together are reported as one. A failure of the store is reported as well, and
+// does not end it; only a store that refuses or a document that cannot be understood does.
 func (l *Lock) WatchOverview(ctx context.Context, changed func(Overview, error)) error {
 	for failures := 0; ; failures++ {
 		err := l.follow(ctx, func(o Overview) {

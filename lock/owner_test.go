@@ -98,7 +98,7 @@ func TestPlaceOfADeadProcessOfTheSameHostIsRemoved(t *testing.T) {
 	})
 }
 
-// There should not be two processes with one owner. They do not take the place from each other for ever.
+// There should not be two processes with one owner. They do not take the place from each other endlessly.
 func TestTwoProcessesOfOneOwnerShareAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

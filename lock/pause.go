@@ -22,7 +22,7 @@ type Pause struct {
 	By, Reason string
 	Since      time.Time // by the clock of the host where it was ordered
 	Until      time.Time // the same; zero for a pause that does not end by itself
-	// All says that it is for every group.
+	// All says that it pauses every group.
 	All bool
 	// Broken says that its document in etcd cannot be understood. It is in force nevertheless.
 	Broken bool
@@ -53,7 +53,7 @@ func (p *Pause) String() string {
 		text = "all groups are paused"
 	}
 	if p.Broken {
-		return text + "; what etcd has about the pause cannot be understood"
+		return text + "; the record of the pause in etcd cannot be understood"
 	}
 	if p.By != "" {
 		text += " by " + p.By
@@ -102,7 +102,7 @@ type Pauser struct {
 // succeeded. The status shows it, and another Resume ends it.
 func (p Pauser) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pause, error) {
 	if d < 0 || d > 0 && d < time.Second {
-		return nil, fmt.Errorf("pause: it is to last %v; it must be a second or more, or 0 for until it is resumed", d)
+		return nil, fmt.Errorf("pause: the length is %v; it must be a second or more, or 0 for a pause that lasts until it is resumed", d)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -141,7 +141,7 @@ func (p Pauser) Resume(ctx context.Context) (*Pause, error) {
 	return was, nil
 }
 
-// replace does op to the key of the pause, and returns the pause that was there before, whose lease it
+// replace applies op to the key of the pause, and returns the pause that was there before, whose lease it
 // ends; nil if there was none.
 func (p Pauser) replace(ctx context.Context, op Op, done func(Value) bool) (*Pause, error) {
 	was, err := replaceValue(ctx, p.store, op, done)
@@ -155,7 +155,7 @@ func (p Pauser) replace(ctx context.Context, op Op, done func(Value) bool) (*Pau
 	return pause, nil
 }
 
-// replaceValue does op to a key, whatever it holds, until done holds for its value, and returns the value
+// replaceValue applies op to a key, whatever it holds, until done holds for its value, and returns the value
 // that was there before.
 func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool) (was Value, err error) {
 	snap, err := store.Get(ctx, Read{Key: op.Key})
@@ -194,7 +194,7 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 	}
 	err = fmt.Errorf("gave up on %s after %d tries", op.Key, maxConflicts)
 	if unanswered != nil {
-		err = fmt.Errorf("%w: %w; of these: %w", ErrUnknown, err, unanswered)
+		err = fmt.Errorf("%w: %w; unanswered: %w", ErrUnknown, err, unanswered)
 	}
 	return was, err
 }

@@ -19,8 +19,8 @@ const (
 	// queueLease is how long a place in the queue outlives its host.
 	queueLease = time.Minute
 
-	// rereadAfter is how long the head of the queue, and who is near it, trusts a watch that reports nothing;
-	// rereadPlaceAfter is the same for all others, of which there may be thousands.
+	// rereadAfter is how long the head of the queue, and hosts near it, trust a watch that reports nothing;
+	// rereadPlaceAfter is the same for all others, perhaps thousands.
 	rereadAfter      = 5 * time.Minute
 	rereadPlaceAfter = time.Hour
 
@@ -58,8 +58,8 @@ func (l *Lock) unqueue(id string, entry Value) []Op {
 	return []Op{{Key: l.queueKey(id), Delete: true}, {Key: l.orderKey(id, entry.CreateRevision), Delete: true}}
 }
 
-// ofAnother reports whether an entry is the place of another process. Two processes of one owner, though there
-// should not be two, do not take it from each other for ever.
+// ofAnother reports whether an entry is the place of another process. There should not be two processes of one
+// owner. If there are, they do not take the place from each other endlessly.
 func (a *acquisition) ofAnother(entry Value) bool {
 	r, _ := parseEntry(entry.Data)
 	return isPlace(entry) && entry.Lease != a.place.lease && (r.Owner != a.record.Owner || a.evicted)
@@ -84,7 +84,7 @@ func (a *acquisition) enqueue(ctx context.Context, found Value) error {
 			return nil
 		}
 		ops := []Op{{Key: key, Value: a.entryDoc, Lease: a.place.lease}}
-		useless := found.ModRevision != 0 && !isPlace(found) // it may last for ever, and be old
+		useless := found.ModRevision != 0 && !isPlace(found) // it may never end, and be old
 		switch err := a.cloneOf(a.id, a.record, found); {
 		case useless:
 			ops = a.unqueue(a.id, found)
@@ -159,10 +159,10 @@ func (a *acquisition) findAhead(ctx context.Context) (Snapshot, string, error) {
 	}
 }
 
-// waitBehind waits, behind another host, until the key ahead, the own entry or a pause has changed. Where
-// ahead is the key of the own entry, another process has that, and a change of the document ends the wait, too.
-// It returns true if the id has a slot already: the other process has taken it, or an administrator, and the
-// host ahead may wait for that very slot.
+// waitBehind waits, behind another host, until the key ahead, the own entry or a pause has changed. If ahead is
+// the key of this id's own entry, another process has it, and a change of the document also ends the wait. It
+// returns true if the id has a slot already: the other process has taken it, or an administrator, and the host
+// ahead may wait for that very slot.
 func (a *acquisition) waitBehind(ctx context.Context, snap Snapshot, ahead string) (got bool, err error) {
 	s, _, err := a.parse(snap)
 	if err != nil {

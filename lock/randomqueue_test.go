@@ -102,7 +102,7 @@ func TestRandomQueue(t *testing.T) {
 					backup = s.Backup()
 				case n == 22 && step > 100 && random.IntN(5) == 0:
 					s.Heal()
-					s.Restore(backup) // whoever restores a backup makes sure that nobody holds a slot
+					s.Restore(backup) // an operator who restores a backup makes sure that nobody holds a slot
 					put(t, s, defaultKey, fmt.Sprintf(`{"semaphore":%d,"max":%[1]d,"holders":null}`, slots))
 					_, err := admin.Resume(t.Context())
 					must.Do(t, err)

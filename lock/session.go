@@ -13,7 +13,7 @@ import (
 var errLostPlace = errors.New("the place in the queue is lost")
 
 // session is a lease that lives for as long as a wait. It is kept alive beside the goroutine that waits, but
-// only while that goroutine waits for the store, all of whose calls end: a callback that does not return
+// only while that goroutine waits for the store, whose calls all end: a callback that does not return
 // stops it (see outside), and the lease runs out. The zero session has no lease.
 type session struct {
 	lease int64
@@ -85,7 +85,7 @@ func (s *session) outside(f func()) {
 // keepLease makes the lease run out by itself after the end of the session.
 func (s *session) keepLease() { s.keep = true }
 
-// end gives the lease up, and whatever lives with it.
+// end gives up the lease, and with it its keys.
 func (s *session) end(ctx context.Context) {
 	if s.stop == nil {
 		return

@@ -47,7 +47,7 @@ func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already boo
 	return already, l.outcome("take a slot for "+id, err)
 }
 
-// gates is what has to be known before id may take a slot.
+// gates is what must be read before id may take a slot.
 func (l *Lock) gates(id string) []Read {
 	return keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey)
 }

@@ -22,7 +22,7 @@ until it has the slot. When it is interrupted, or after -timeout, it leaves the 
 If another process is in the queue for the same machine, such as its locksmithd, it
 waits beside that process, and does not take its place.
 
-locksmithd releases the slot of its own machine when it starts, whoever took it.
+locksmithd releases the slot of its own machine when it starts, no matter who took it.
 Until then, or until "locksmithctl unlock", one host less can reboot: a slot that is
 taken by hand has no time-to-live.`,
 		Args: takesID,

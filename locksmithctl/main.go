@@ -6,7 +6,7 @@
 //   - the exit status is 0 only if everything was done, 2 on wrong usage, and 1 on any other failure;
 //   - a command fails only because of settings that it uses;
 //   - a command waits no longer than its deadlines unless it is asked to wait, and ends at once when interrupted;
-//   - nothing that other hosts have written into etcd reaches the terminal unescaped, or at any length.
+//   - nothing that other hosts have written into etcd reaches the terminal unescaped or uncut.
 package main
 
 import (

@@ -67,7 +67,7 @@ func (a *app) startNotes() notes {
 	return n
 }
 
-// add is for one goroutine only: what it makes room for is its own.
+// add is for one goroutine only, so that the room it makes is for its own note.
 func (n notes) add(text string) {
 	if len(n.texts) == cap(n.texts) {
 		select {

@@ -86,7 +86,7 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 		a.note("%s", o.Pause)
 	}
 	if len(o.Holders) > 0 {
-		a.note("whoever holds a slot may still reboot: %s", view.HolderNames(o.Holders))
+		a.note("hosts that hold a slot may still reboot: %s", view.HolderNames(o.Holders))
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (f *queueFlags) register(cmd *cobra.Command) {
 // check refuses a time-out for a command that does not wait.
 func (f *queueFlags) check() error {
 	if f.timeout != 0 && !f.wait {
-		return usageError{errors.New("-timeout is for -wait: without it nothing is waited for")}
+		return usageError{errors.New("-timeout is for -wait: without -wait the command does not wait")}
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (s session) pauser(all bool) lock.Pauser {
 	return s.Pauser
 }
 
-// explain adds to an error of the lock what to do if it is unknown what happened.
+// explain adds to an error of the lock what to do if the outcome is unknown.
 func explain(err error, unknown string) error {
 	if errors.Is(err, lock.ErrUnknown) {
 		return fmt.Errorf("%w; %s", err, unknown)

@@ -35,7 +35,7 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, state.ErrNone):
 		return nil
-	case err != nil: // a failure would make systemd start locksmithd for ever
+	case err != nil: // a failure would make systemd start locksmithd again and again
 		log.Warn("it is not known whether locksmithd has scheduled a reboot with logind; shutdown -c cancels one", "error", err)
 		return nil
 	case kept.Scheduled.Usec == 0:

@@ -21,7 +21,7 @@ const (
 
 // ConnectSystemBus returns a new connection to the system bus: the one that DBUS_SYSTEM_BUS_ADDRESS names,
 // or else the usual socket. Signals on it are delivered in the order in which the bus sent them. Messages
-// that could harm this process are dropped, whoever sent them, and so are file descriptors, with which
+// that could harm this process are dropped, no matter who sent them, and so are file descriptors, with which
 // others could fill this process's table.
 //
 // ctx, and a limit of ten seconds, bound connecting only; the connection outlives them. The caller closes it.

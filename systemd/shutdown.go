@@ -75,7 +75,7 @@ func (l *Logind) Schedule(ctx context.Context, at time.Time, message string) err
 	return nil
 }
 
-// Cancel cancels the scheduled shutdown, whoever scheduled it, and clears its message. It is not an
+// Cancel cancels the scheduled shutdown, no matter who scheduled it, and clears its message. It is not an
 // error if none is scheduled.
 func (l *Logind) Cancel(ctx context.Context) error {
 	var cancelled bool

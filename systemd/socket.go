@@ -29,7 +29,7 @@ const (
 //
 // So once authentication is over, socket reads whole messages, and drops those that are too big or that
 // godbus cannot decode. If such a message answers a call, the caller gets an error named errUnreadable
-// instead of waiting in vain. One goroutine may read, and one may write; godbus keeps to that.
+// instead of a time-out. One goroutine may read, and one may write; godbus keeps to that.
 //
 // socket also agrees to receive file descriptors: dbus-broker answers GetConnectionCredentials with one of
 // the process, and disconnects a caller that has not agreed. None is received: the kernel closes

@@ -150,7 +150,7 @@ func (w *Window) instant(wall time.Time) time.Time {
 			return t // the clock jumped from before wall to after it
 		}
 		// An end that is not after t does not count: it is the zero time if the
-		// offset holds for ever, and ZoneBounds misplaces the end of a year's
+		// offset holds forever, and ZoneBounds misplaces the end of a year's
 		// last offset on 31 December of leap years.
 		_, end := t.ZoneBounds()
 		if at.Before(end) || !end.After(t) {

@@ -97,7 +97,7 @@ type Config struct {
 	// Warnings are sentences about what looks like a mistake but is not an error: lines of update.conf and
 	// variables that are nearly settings, and files that are not used, or that others can read.
 	Warnings []string
-	// Notes are sentences for whoever runs locksmithctl: where its environment differs from the daemon's settings
+	// Notes are sentences for the user of locksmithctl: where its environment differs from the daemon's settings
 	// that are checked, and which of the two counts.
 	Notes []string
 }
@@ -131,8 +131,8 @@ func NewLoader(o Options) *Loader {
 }
 
 // Load goes through the three stages. The error joins one error for each thing that is wrong, a line each. Config
-// is never nil: with an error, its Settings and Warnings can be shown, and are empty if a file could not be read, and
-// nothing else of it may be used.
+// is never nil: with an error, its Settings and Warnings can be shown, and are empty if a file could not be read.
+// Nothing else of it may be used.
 func (l *Loader) Load() (*Config, error) {
 	o := l.options
 	files, err := readFiles(o.Root)

@@ -179,7 +179,7 @@ func TestUnreadableFilesAreNamed(t *testing.T) {
 }
 
 // The environment of locksmithctl comes from a shell, not from the files.
-func TestEqualValueInTheEnvironmentOfTheCLIIsTheEnvironments(t *testing.T) {
+func TestEnvironmentOfTheCLICountsThoughTheFileHasTheSameValue(t *testing.T) {
 	root := newRoot(t, map[string]string{etc: "REBOOT_STRATEGY=off\n"})
 	c := mustLoad(t, Options{Program: CLI, Root: root, Environ: []string{"REBOOT_STRATEGY=off"}})
 	if got := c.setting(t, nameStrategy).Origin.String(); got != "environment REBOOT_STRATEGY" {

@@ -126,7 +126,7 @@ func warnOfShortWindow(p *parser) error {
 	return nil
 }
 
-// warnOfShortTTL counts no delay where PartLogin is not checked, because nobody is told then.
+// warnOfShortTTL counts no delay where PartLogin is not checked, because no user is told then.
 func warnOfShortTTL(p *parser) error {
 	if least := max(shortLockTTL, p.LoginDelay+rebootTime); p.LockTTL > 0 && p.LockTTL < least {
 		p.warn("%s: it is short: a reboot that takes longer, the %v of logged-in users included, loses its slot to another host, and both are down at once: write %v or more",

@@ -9,7 +9,7 @@ import (
 type word struct {
 	name string
 	ours bool   // it has our prefix
-	rest string // what is behind that
+	rest string // what follows the prefix
 }
 
 // vocabulary are the variables of update.conf, longer ones before those that they end with.

@@ -9,8 +9,8 @@ import (
 	"github.com/locksmithd/locksmith/window"
 )
 
-// Window is a reboot window in its time zone, as that is at the moment of asking: the host's zone, or the rules of a
-// named one, may change while a program runs. It is safe for concurrent use.
+// Window is a reboot window in its time zone. Each call uses the zone of that moment, because the host's zone, or
+// the rules of a named one, may change while a program runs. It is safe for concurrent use.
 type Window struct {
 	window *window.Window
 	zone   *zone.Zone

@@ -8,9 +8,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// CallOff cancels the reboot that a daemon which has ended has left scheduled, according to what it kept. keep
-// replaces that. It reports whether it has done so: nothing is cancelled while the host is going down, nor what
-// somebody else has scheduled.
+// CallOff cancels the reboot that a daemon, now ended, left scheduled according to kept. keep replaces what is
+// kept. CallOff reports whether it cancelled the reboot: it does not while the host is going down, nor if somebody
+// else scheduled it.
 func CallOff(ctx context.Context, host Host, kept policy.Kept, keep func(policy.Kept) error) (bool, error) {
 	at := time.UnixMicro(kept.Scheduled.Usec)
 	if down, err := host.GoingDown(ctx); err == nil && down { // asked first, as a silent logind delays the others
@@ -31,8 +31,8 @@ func CallOff(ctx context.Context, host Host, kept policy.Kept, keep func(policy.
 	return true, keep(kept)
 }
 
-// cancelReboot has what is scheduled cancelled. It returns nil if the reboot at a time does not stand then, also if the
-// answer to the cancel was lost.
+// cancelReboot cancels what is scheduled. It returns nil if no reboot at that time is scheduled afterwards, even
+// if the answer to the cancel was lost.
 func cancelReboot(ctx context.Context, host Host, at time.Time) error {
 	cancelErr := host.Cancel(ctx)
 	standing, err := host.Scheduled(ctx)

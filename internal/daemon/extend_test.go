@@ -54,7 +54,7 @@ func (c *counter) Observe(s policy.Snapshot, moves []policy.Move) {
 	c.state = s.State
 }
 
-func TestOneMoreObserverIsToldAsTheFirst(t *testing.T) {
+func TestSecondObserverSeesTheSameAsTheFirst(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		c := &counter{entered: map[policy.State]int{}}
 		s.parts.Observers = append(s.parts.Observers, c)

@@ -36,7 +36,7 @@ type loop struct {
 	machine    *policy.Machine
 	performers map[policy.Kind]performer
 
-	// What the loop waits for; nil: no longer, or not yet.
+	// What the loop waits for; nil where it does not, or not yet.
 	nap     *time.Timer
 	events  chan policy.Event // from what runs beside the loop
 	updates <-chan policy.Event
@@ -48,13 +48,13 @@ type loop struct {
 	next   *Settings // to start over with, once the machine has left
 	busErr error
 
-	running policy.Kind             // the effect that does
-	cancel  context.CancelCauseFunc // of that
+	running policy.Kind             // the effect that runs
+	cancel  context.CancelCauseFunc // ends running
 
 	observed policy.Snapshot
-	line     string       // of that, as people read it
+	line     string       // observed, as people read it
 	kept     *policy.Kept // what was kept last; nil before that
-	keepErr  error        // why what is to be kept is not
+	keepErr  error        // why the last keep failed
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -117,7 +117,7 @@ func (l *loop) wait(ctx, work context.Context) policy.Event {
 			}
 		case s := <-l.reload:
 			if l.next == nil && s.Lock == l.settings.Lock {
-				// Neither a slot nor a place in the queue is lost over a new window.
+				// A new window costs neither the slot nor the place in the queue.
 				l.settings = s
 				return policy.Reconfigure{Config: s.Policy}
 			}
@@ -145,7 +145,7 @@ func (l *loop) step(work context.Context, event policy.Event) policy.State {
 	}
 	now := time.Now()
 	d := l.machine.Step(now, event)
-	l.keep(l.machine.Kept(now)) // before anybody hears of it
+	l.keep(l.machine.Kept(now)) // before an observer sees it
 	l.show(l.machine.Snapshot(now), d.Moved)
 	switch {
 	case d.Cancel && d.KeepPlace:
@@ -205,7 +205,7 @@ func (l *loop) start(work context.Context, e policy.Effect) context.CancelCauseF
 	return l.beside(work, e.Kind().Limit, func(ctx context.Context) policy.Event { return perform(l, ctx, t, e) })
 }
 
-// beside runs what ends with an event for the loop, within a limit if that is not 0.
+// beside runs do beside the loop, which gets its event, within a limit if that is not 0.
 func (l *loop) beside(work context.Context, limit time.Duration, do func(context.Context) policy.Event) context.CancelCauseFunc {
 	ctx, cancel := context.WithCancelCause(work)
 	stop := func() {}

@@ -260,7 +260,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 }
 
 // A lock that grants a slot and then denies it must not be asked without a pause.
-func TestSlotThatIsTakenAwayAgainAndAgainIsNotFoughtFor(t *testing.T) {
+func TestSlotThatIsTakenAwayAgainAndAgainIsRequestedWithPauses(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
 		s.engine = func() *policy.Update { k.set(func() { k.held = policy.NotHeld }); return nil }

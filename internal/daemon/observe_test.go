@@ -128,7 +128,7 @@ func TestIdleLoopSleeps(t *testing.T) {
 	})
 }
 
-func TestObserversAreToldOfChangesOnly(t *testing.T) {
+func TestObserversSeeChangesOnly(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.parts.AliveEvery = time.Second
 		k := newSlot(s, "A", policy.NotHeld)

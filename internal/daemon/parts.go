@@ -17,9 +17,9 @@ type Locker interface {
 	// StillHeld asks, right before the reboot, whether the slot is still this host's.
 	StillHeld(ctx context.Context) (bool, error)
 	// Acquire waits for a slot and takes it; holding one already is success.
-	// blocked is told what it waits for. It ends soon after ctx does. An error
+	// It calls blocked with what it waits for, and ends soon after ctx does. An error
 	// that matches ErrUnknown leaves open whether the slot was taken; any other
-	// says that this call took none. It gives its place in the queue up, unless ctx
+	// says that this call took none. It gives up its place in the queue, unless ctx
 	// was cancelled with the cause ErrKeepPlace.
 	Acquire(ctx context.Context, version string, blocked func(by string)) error
 	// Release gives the slot back; having none is success.
@@ -45,14 +45,14 @@ type Host interface {
 	Schedule(ctx context.Context, at time.Time, message string) error
 	// Cancel drops what is scheduled, if anything is.
 	Cancel(ctx context.Context) error
-	// Instance names what keeps it, logind: a restarted one has another name, and may have lost it.
+	// Instance names the logind that keeps the schedule: a restarted one has another name, and may have lost it.
 	Instance(ctx context.Context) (string, error)
 }
 
 // ErrUnknown marks errors that leave open whether the thing was done.
 var ErrUnknown = errors.New("outcome unknown")
 
-// ErrKeepPlace is why the context of Acquire ends when the next process is to have its place in
+// ErrKeepPlace is the cause with which the context of Acquire ends so that the next process gets its place in
 // the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
@@ -70,7 +70,7 @@ type Settings struct {
 
 // Parts are the real things that Run connects.
 type Parts struct {
-	// Updates tells what the sources say, in events Update and Absent. Closed before the context
+	// Updates delivers what the sources say, as events Update and Absent. Closed before the context
 	// of Run has ended, it says that the bus is gone.
 	Updates <-chan policy.Event
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
@@ -80,7 +80,7 @@ type Parts struct {
 	Announce func(message string)
 	// Kept is what the process before this one has kept of this boot; nil when that is not known.
 	Kept *policy.Kept
-	// Keep replaces that. The loop calls it before it begins what is to be kept.
+	// Keep replaces it. The loop calls Keep before it begins what Keep describes.
 	Keep func(policy.Kept) error
 	// Restarting reports whether this process is ended for another to be started at once.
 	Restarting func(ctx context.Context) (bool, error)
@@ -95,9 +95,9 @@ type Parts struct {
 	Seed uint64
 }
 
-// An Observer is told what the daemon has come to.
+// An Observer sees what the daemon does.
 type Observer interface {
-	// Observe is called from the loop when the snapshot is another one, and must not hold it up. moves are the
+	// The loop calls Observe when the snapshot has changed. Observe must not block. moves are the
 	// transitions since the last call.
 	Observe(s policy.Snapshot, moves []policy.Move)
 }

@@ -11,7 +11,7 @@ import (
 // A performer does an effect, beside the loop.
 type performer func(*loop, context.Context, task, policy.Effect) policy.Result
 
-// task is what an effect is done with: the settings when it began, and why nothing could be kept then.
+// task is the input of an effect: the settings when it began, and why nothing could be kept then.
 type task struct {
 	Settings
 	keepErr error
@@ -53,9 +53,9 @@ func (l *loop) acquire(ctx context.Context, t task, e policy.Lock) policy.Locked
 	return policy.Locked{Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }
 
-// release gives the slot back, unless the host is going down: then the slot
-// covers that, whoever asked for it. A logind that does not answer does not keep the slot,
-// or one host with a broken logind would hold up the fleet.
+// release gives the slot back, unless the host is going down: then the slot covers the shutdown, no
+// matter who asked for it. A logind that does not answer does not keep the slot, or one host with a
+// broken logind would hold up the fleet.
 func (l *loop) release(ctx context.Context, t task, _ policy.Unlock) policy.Unlocked {
 	if l.isGoingDown(ctx) {
 		return policy.Unlocked{Err: fmt.Errorf("%w, and needs its slot for that", policy.ErrGoingDown)}
@@ -77,9 +77,9 @@ func (l *loop) look(ctx context.Context) policy.Looked {
 	return policy.Looked{Local: &local}
 }
 
-// check asks every gate that needs I/O. The lock may take seconds to answer, in
-// which somebody may come to work or cancel: logind, which answers at once, is asked
-// again after it. Its first answer is for when the lock does not answer at all.
+// check asks every gate that needs I/O. The lock may take seconds to answer, in which a user may log
+// in or cancel: logind, which answers at once, is asked again after it. Its first answer is for when
+// the lock does not answer at all.
 func (l *loop) check(ctx context.Context, t task, _ policy.Check) (r policy.Checked) {
 	defer func() { r.Logind = l.instance(ctx) }()
 	r.Update = l.parts.AskEngine(ctx)
@@ -98,8 +98,8 @@ func (l *loop) check(ctx context.Context, t task, _ policy.Check) (r policy.Chec
 	return r
 }
 
-// schedule has users told of the reboot. It is not scheduled if the next process
-// could not know it, which would take it for somebody else's.
+// schedule schedules the reboot with logind, which tells users. It does not if that cannot be kept:
+// the next process would take the reboot for somebody else's.
 func (l *loop) schedule(ctx context.Context, t task, e policy.Schedule) policy.Scheduled {
 	err := t.keepErr
 	if err == nil {
@@ -112,9 +112,9 @@ func (l *loop) schedule(ctx context.Context, t task, e policy.Schedule) policy.S
 	return policy.Scheduled{Logind: l.instance(ctx), Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }
 
-// scheduleUnlessOther schedules the reboot, unless something is scheduled: it replaces nobody else's
-// plan. Cut short, it leaves open whether it did; logind takes calls in their order, so that its next
-// answer is the truth.
+// scheduleUnlessOther schedules the reboot, unless something is scheduled: it does not replace
+// another plan. If it is cut short, it is unknown whether it scheduled the reboot; logind takes calls
+// in order, so its next answer tells.
 func (l *loop) scheduleUnlessOther(ctx context.Context, t task, e policy.Schedule) error {
 	before, err := l.parts.Host.Scheduled(ctx)
 	switch {
@@ -138,10 +138,10 @@ func (l *loop) unschedule(ctx context.Context, t task, e policy.Unschedule) (r p
 	return r
 }
 
-// callOff returns no error once no reboot can come that we have scheduled, or asked for, and
-// whether logind was asked to cancel one. It calls off neither a reboot that is under way nor one
-// that may be somebody else's. logind cancels whatever is scheduled: also what somebody schedules
-// between its last answer and the call that follows.
+// callOff returns no error if no reboot that we scheduled or asked for can still come, and reports
+// whether it asked logind to cancel one. It calls off neither a reboot that is under way nor one that
+// may be somebody else's. logind cancels whatever is scheduled: also what somebody schedules between
+// its last answer and the call that follows.
 func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found bool, err error) {
 	if e.Asked { // logind takes calls in their order: this answer comes after that call
 		switch down, err := l.parts.Host.GoingDown(ctx); {

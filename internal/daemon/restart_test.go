@@ -11,7 +11,7 @@ import (
 )
 
 // The next process asks as well.
-func TestSlotIsKeptByTheProcessAfterTheOneThatAskedForTheReboot(t *testing.T) {
+func TestNextProcessKeepsTheSlotAfterARebootRequest(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
 		s.refuse = fmt.Errorf("%w: no reply", ErrUnknown)

@@ -178,7 +178,7 @@ func (hanging) Schedule(ctx context.Context, _ time.Time, _ string) error {
 }
 
 // The lock may take long to answer. Whatever happens meanwhile counts.
-func TestWhoComesDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
+func TestObstacleThatAppearsDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
 	theirs := policy.Shutdown{Type: "poweroff", At: time.Now().Add(1000 * time.Hour)}
 	for name, c := range map[string]struct {
 		before policy.Local

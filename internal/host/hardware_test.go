@@ -43,7 +43,7 @@ func TestHardwareIsKnownByItsFirmware(t *testing.T) {
 	}
 }
 
-func TestHardwareThatManyHaveIsNotKnown(t *testing.T) {
+func TestHardwareIDThatManyMachinesShareIsIgnored(t *testing.T) {
 	for _, id := range []string{
 		"", "\n",
 		"00000000-0000-0000-0000-000000000000\n", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF\n",

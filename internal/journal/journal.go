@@ -42,8 +42,8 @@ func (s Stderr) Error(err error) {
 }
 
 // Announce writes a message as an emergency, which the journal shows on the terminals of all users who are logged
-// in, see ForwardToWall= in journald.conf(5). That needs no privilege, no device and no other program, and nobody's
-// terminal holds this process up.
+// in, see ForwardToWall= in journald.conf(5). That needs no privilege, no device and no other program, and no
+// terminal can block this process.
 func (s Stderr) Announce(message string) error {
 	if _, err := fmt.Fprintf(s.w, "%s%s\n", s.prefix("<0>", ""), message); err != nil {
 		return fmt.Errorf("tell the users who are logged in: %w", err)

@@ -42,7 +42,7 @@ type Slot struct {
 
 	mu      sync.Mutex
 	ttl     time.Duration
-	restart context.CancelCauseFunc // has the current wait begin again, with the new ttl; nil before the first wait
+	restart context.CancelCauseFunc // restarts the current wait, with the new ttl; nil before the first wait
 }
 
 var _ daemon.Locker = (*Slot)(nil)
@@ -172,8 +172,8 @@ func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)
 	}
 }
 
-// wait returns the time-to-live, and a context that ends with ctx, for the lock's cause where that ends for the
-// daemon's, or when the time-to-live changes.
+// wait returns the time-to-live, and a context that ends with ctx or when the time-to-live changes. The daemon's
+// ErrKeepPlace becomes the lock's.
 func (s *Slot) wait(ctx context.Context) (wait context.Context, ttl time.Duration, stop func()) {
 	wait, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	ignore := context.AfterFunc(ctx, func() {

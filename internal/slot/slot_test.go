@@ -97,7 +97,7 @@ func TestGroupsHaveSlotsOfTheirOwn(t *testing.T) {
 	fleet{t, db}.expectHolders("a")
 }
 
-func TestNewMaxIsThatOfALockWhichIsCreated(t *testing.T) {
+func TestNewMaxCountsForALockThatIsCreatedLater(t *testing.T) {
 	store := storetest.NewMemory()
 	s := newHost(t, "a", "web-1").start(store)
 	if err := s.Set(-1, 0); err == nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// Document is what scripts read about a group, in JSON and YAML. Fields may be added, and stay what they are;
+// Document is what scripts read about a group, in JSON and YAML. Fields may be added; existing ones stay;
 // the help of "locksmithctl status" describes them.
 type Document struct {
 	Group     string            `json:"group" yaml:"group"`

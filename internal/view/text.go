@@ -61,7 +61,7 @@ func Pause(p *lock.Pause, now time.Time) string {
 		}
 	}
 	add(p.All, "all groups")
-	add(p.Broken, "what etcd has about it cannot be understood")
+	add(p.Broken, "its record in etcd cannot be understood")
 	add(p.By != "", "by %s", safetext.Cut(p.By, maxID))
 	add(!p.Since.IsZero(), "since %s (%s)", timestamp(p.Since, now), elapsed(p.Since, now))
 	add(!p.Until.IsZero(), "until %s", timestamp(p.Until, now))

@@ -57,7 +57,7 @@ func (w *Watch) Observe(o lock.Overview, now time.Time) (changed bool) {
 	return true
 }
 
-// Fail records why the last overview may be out of date, and reports whether that is news.
+// Fail records why the last overview may be out of date, and reports whether it is new.
 func (w *Watch) Fail(err error) (changed bool) {
 	changed = w.failure != err.Error()
 	w.failure = err.Error()

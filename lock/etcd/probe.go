@@ -35,7 +35,7 @@ type causes struct{ endpoints, sentences []string }
 // always sends a result.
 //
 // gRPC reports only how a failed connection ended, which is "EOF" for several causes, and nothing about
-// one that hangs. So each endpoint is asked once more without gRPC, with one TCP connection, or two where it
+// one that hangs. So each endpoint is asked again without gRPC, with one TCP connection, or two where it
 // may need the other scheme.
 func (c Config) startProbe(ctx context.Context) <-chan causes {
 	found := make(chan causes, 1)
@@ -259,7 +259,7 @@ func (p probe) unreachable(err error) string {
 	case timedOut(err):
 		return "no answer in time to the attempt to connect: check that the host is up, and no firewall in between; " + p.check("host and port")
 	}
-	return fmt.Sprintf("it cannot be connected to: %v; %s", lastOf(err), p.check("host and port"))
+	return fmt.Sprintf("cannot connect: %v; %s", lastOf(err), p.check("host and port"))
 }
 
 // notEtcd words what a server that is not etcd says.
@@ -267,7 +267,7 @@ func (p probe) notEtcd(heard []byte, err error) string {
 	is := ""
 	switch first, _, _ := strings.Cut(string(heard), "\n"); {
 	case strings.HasPrefix(first, "HTTP/"):
-		is = "a web server answers, and not etcd (its clients use port 2379, if it is not told otherwise)"
+		is = "a web server answers, and not etcd (its client port is 2379 by default)"
 	case len(heard) > 0:
 		is = fmt.Sprintf("what answers is not etcd (it begins with %s)", strconv.QuoteToASCII(strings.TrimSpace(first)))
 	case timedOut(err):

@@ -174,7 +174,7 @@ func TestPortForPeersIsNotForClients(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	_, err := connect(t, at(s.PeerEndpoint())).Get(bounded(t), lock.Read{Key: "k"})
-	if err == nil || !strings.Contains(err.Error(), "a web server answers, and not etcd (its clients use port 2379, if it is not told otherwise): check host and port in -endpoint") {
+	if err == nil || !strings.Contains(err.Error(), "a web server answers, and not etcd (its client port is 2379 by default): check host and port in -endpoint") {
 		t.Errorf("get returned %v", err)
 	}
 }

@@ -279,7 +279,7 @@ func (s *Store) Revoke(ctx context.Context, lease int64) error {
 	return nil
 }
 
-// brief names the key of the first of several, and says that there are others.
+// brief names the first key, and says if there are others.
 func brief[T any](of []T, key func(T) string) string {
 	switch len(of) {
 	case 0:

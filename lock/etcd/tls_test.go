@@ -85,7 +85,7 @@ func TestServerIsVerifiedForItsName(t *testing.T) {
 	}
 }
 
-// TestSystemRootsVouchForTheServer runs itself once more as a separate process, with other roots, which
+// TestSystemRootsVouchForTheServer runs itself again as a separate process, with other roots, which
 // an update renews while it runs.
 func TestSystemRootsVouchForTheServer(t *testing.T) {
 	const prefix = "LOCKSMITH_TEST_TLS_"

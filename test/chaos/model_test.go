@@ -55,7 +55,7 @@ const (
 // reads reports whether the operation never changes anything.
 func (k kind) reads() bool { return k == status || k == overview || k == holder }
 
-// pauses reports whether the operation is about a pause, of which the Lock remembers nothing.
+// pauses reports whether the operation is about a pause; the Lock remembers nothing of one.
 func (k kind) pauses() bool {
 	switch k {
 	case pause, resume, pauseAll, resumeAll, lapse, lapseAll:

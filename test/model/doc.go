@@ -45,8 +45,8 @@
 //
 // More than three hosts, more faults than the budget, the code itself, loss of data in etcd, broken values and
 // entries without a lease, clocks and durations, several groups. The protocol has limits, which the tests pin:
-// with records that old tools leave behind, with cloned hosts of which neither name nor hardware is known, and
-// with renamed hosts of which nothing else is known.
+// with records that old tools leave behind, with cloned hosts without a known name or hardware, and with renamed
+// hosts without any other known fact.
 //
 // Some comparisons and watches add no safety in the model, but are kept. To remove an expired holder, the
 // comparison of either the record or the alive key would do, but both are free in the same transaction. Without

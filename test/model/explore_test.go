@@ -27,7 +27,7 @@ type Result struct {
 // and interference stop, the final states (the strongly connected components that no step leads out of) are single
 // states in which no host holds a slot, and no host waits except for the end of a pause or for max to be raised.
 // If Cycles is 0, the program comes to that end in any order of steps; otherwise only if no step that stays
-// possible is delayed for ever.
+// possible is delayed forever.
 func Explore(c Config, limit int) (*Result, error) {
 	e := &explorer{model: newModel(c), seed: maphash.MakeSeed(), table: make([]uint32, 1<<16)}
 	first := e.model.initial()
@@ -77,7 +77,7 @@ func Explore(c Config, limit int) (*Result, error) {
 		var last state
 		r.Trace, last = e.trace(uint32(stuck), nil)
 		if r.Bad = e.model.end(&last); r.Bad == "" {
-			r.Bad = "the program goes round for ever"
+			r.Bad = "the program loops forever"
 		}
 	}
 	return r, nil
@@ -114,7 +114,7 @@ func (m *model) end(s *state) string {
 		}
 	}
 	if holders != 0 {
-		return "a slot stays held by " + m.set(s.holders) + " for ever"
+		return "a slot stays held by " + m.set(s.holders) + " forever"
 	}
 	for i := range s.hosts {
 		h := &s.hosts[i]

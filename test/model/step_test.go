@@ -50,7 +50,7 @@ type step struct {
 }
 
 // fault reports whether a step of s belongs to the faults and interference, which end. The end of a time-to-live does,
-// unless the holder is dead: two live hosts with too short a time could take the slot from each other for ever. An
+// unless the holder is dead: two live hosts with too short a time could take the slot from each other forever. An
 // unlock of what was locked by hand does while its host is in the queue: the host has to see by itself what it holds,
 // and must not depend on the unlock.
 func (m *model) fault(s *state, st step) bool {

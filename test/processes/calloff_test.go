@@ -96,7 +96,7 @@ func TestRebootScheduledByAnEndedDaemonIsCalledOff(t *testing.T) {
 		h.start()
 		h.awaitSchedule() // the next daemon calls it off
 	})
-	// A failure would make systemd restart the daemon for ever, even with the strategy "off".
+	// A failure would make systemd restart the daemon again and again, even with the strategy "off".
 	t.Run("the file cannot be understood", func(t *testing.T) {
 		t.Parallel()
 		h := newHost(t, "")

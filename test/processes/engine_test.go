@@ -175,7 +175,7 @@ func TestUpdateEngineAbsentAtStartIsWaitedFor(t *testing.T) {
 	h.awaitReboot()
 }
 
-// A slot that has to be released does not wait for update_engine for ever.
+// The release of a slot does not wait for update_engine endlessly.
 func TestUpdateEngineAbsentKeepsNoSlot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
