@@ -43,9 +43,9 @@ const (
 	Disabled      State = "disabled"
 )
 
-// ErrReplaced means that the file at the path is not the one that was locked: a program that does not
+// errReplaced means that the file at the path is not the one that was locked: a program that does not
 // follow the protocol removed or replaced it.
-var ErrReplaced = errors.New("the coordinator file was removed or replaced by another program, restart locksmithd to take it again")
+var errReplaced = errors.New("the coordinator file was removed or replaced by another program, restart locksmithd to take it again")
 
 const (
 	// patience is how long Open waits for the lock: others may hold it for a moment, as login profiles do
@@ -119,7 +119,7 @@ func (f *File) Set(strategy string, state State) error {
 	}
 	current, err := isAt(f.locked, f.path)
 	if err == nil && !current {
-		err = ErrReplaced
+		err = errReplaced
 	}
 	if err == nil {
 		err = os.Rename(next.Name(), f.path)

@@ -324,11 +324,11 @@ func TestReplacedFileIsNotOverwritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coordinator.conf")
 	f := open(t, path)
 	must.Do(t, os.Remove(path))
-	if err := f.Set("etcd-lock", Running); !errors.Is(err, ErrReplaced) {
+	if err := f.Set("etcd-lock", Running); !errors.Is(err, errReplaced) {
 		t.Errorf("removed: %v", err)
 	}
 	must.Do(t, os.WriteFile(path, []byte("NAME=another\n"), 0o600))
-	if err := f.Set("etcd-lock", Running); !errors.Is(err, ErrReplaced) {
+	if err := f.Set("etcd-lock", Running); !errors.Is(err, errReplaced) {
 		t.Errorf("replaced: %v", err)
 	}
 	expect(t, path, "NAME=another\n")
