@@ -8,7 +8,7 @@ import (
 
 // withTTL returns the holders whose slot has a time-to-live.
 func (l *Lock) withTTL(snap Snapshot) []string {
-	return slices.DeleteFunc(slices.Clone(l.holdersIn(snap)), func(id string) bool {
+	return slices.DeleteFunc(l.holdersIn(snap), func(id string) bool {
 		r, _ := parseRecord(snap.Values[l.recordKey(id)].Data)
 		return r.TTL == 0
 	})

@@ -71,9 +71,9 @@ func (t Trust) Believes(ctx context.Context, conn *dbus.Conn) (believed bool, us
 	return believed, t.userOf(c), err
 }
 
-// believes reports whether a process with these credentials may announce a reboot. An error means that this
+// accepts reports whether a process with these credentials may announce a reboot. An error means that this
 // could not be found out.
-func (t Trust) believes(c credentials) (bool, error) {
+func (t Trust) accepts(c credentials) (bool, error) {
 	if int64(c.uid) == int64(os.Geteuid()) {
 		return true, nil
 	}

@@ -123,7 +123,7 @@ func TestWhoIsBelieved(t *testing.T) {
 		{"database: the first file decides who a user is", credentials{uid: 500}, "core", true},
 		{"database: unknown user", credentials{uid: 4000}, "sudo wheel adm empty", false},
 	} {
-		got, err := Trust{Groups: strings.Fields(test.groups), Root: root}.believes(test.c)
+		got, err := Trust{Groups: strings.Fields(test.groups), Root: root}.accepts(test.c)
 		if err != nil || got != test.want {
 			t.Errorf("%s: %v, %v, want %v", test.name, got, err, test.want)
 		}
@@ -134,10 +134,10 @@ func TestOnlyRootIsBelievedWithoutAUserDatabase(t *testing.T) {
 	for _, file := range []string{"etc/group/a-directory", "etc"} {
 		root := userDatabase(t, map[string]string{file: ""})
 		trust := Trust{Groups: []string{"wheel"}, Root: root}
-		if ok, err := trust.believes(credentials{uid: 500, gids: []uint32{10}, gidsKnown: true}); ok || err == nil {
+		if ok, err := trust.accepts(credentials{uid: 500, gids: []uint32{10}, gidsKnown: true}); ok || err == nil {
 			t.Errorf("%s: another user: %v, %v, want an error", file, ok, err)
 		}
-		if ok, err := trust.believes(credentials{uid: 0}); !ok || err != nil {
+		if ok, err := trust.accepts(credentials{uid: 0}); !ok || err != nil {
 			t.Errorf("%s: root: %v, %v", file, ok, err)
 		}
 	}

@@ -267,7 +267,7 @@ func (w *watch) identify(sender string) (believed bool, who string, err error) {
 		return false, "", err
 	}
 	trust := w.trust.Load()
-	believed, err = trust.believes(c)
+	believed, err = trust.accepts(c)
 	return believed, trust.describe(c), err
 }
 
