@@ -194,3 +194,12 @@ func TestZoneIsSafeForConcurrentUse(t *testing.T) {
 		h.want("CET", 0)
 	}
 }
+
+func TestRelativeRoot(t *testing.T) {
+	h := newHost(t, "Asia/Tokyo")
+	t.Chdir(strings.TrimSuffix(h.path, "/etc/localtime"))
+	z, err := Host(".", nil)
+	if got, _ := winter.In(z.Location()).Zone(); err != nil || got != "JST" {
+		t.Errorf("the zone is %s, %v", got, err)
+	}
+}
