@@ -17,14 +17,14 @@ type attempt struct {
 	warned   bool      // Preparing: the users were warned
 	final    bool      // Preparing: and that they cannot cancel it
 
-	graceEnd time.Time // Rebooting: logind may have the request, and this is how long it has for it
-	err      error     // that did not stop us: a reboot that was not answered
+	graceEnd time.Time // Rebooting: logind may have the request, and may carry it out until then
+	err      error     // one that does not end the attempt: logind did not answer the reboot call
 }
 
 // tries is when the next attempt may begin.
 type tries struct {
-	slot   retry // of the way to a slot
-	reboot retry // of the way from there to the reboot: each try keeps a slot from others
+	slot   retry // failures before a slot is held
+	reboot retry // failures after that: each try keeps a slot from others
 }
 
 func (t *tries) reset() {
@@ -64,8 +64,8 @@ func (m *Machine) delay(now time.Time) time.Duration {
 	return m.config.LoginDelay
 }
 
-// drift is how far the wall clock has gone ahead of the time that passes since the
-// reboot was scheduled.
+// drift is how far the wall clock has moved ahead of elapsed time since the reboot
+// was scheduled.
 func (m *Machine) drift(now time.Time) time.Duration {
 	return m.wall(now).Add(m.attempt.rebootAt.Sub(now) + Backstop).Sub(m.schedule.at)
 }

@@ -13,8 +13,8 @@ type Config struct {
 	Lock   bool   // a slot is needed (strategy etcd-lock)
 	Window Window // nil: always open
 
-	// Spread is how long after the window has opened this host may begin, by lot, so that hosts that no lock
-	// puts in order do not all begin at once; less in a short window. 0: it begins when the window opens.
+	// Spread bounds how long after the opening of the window this host begins, at random, so that hosts without a
+	// lock do not all begin at once; less in a short window. 0: it begins when the window opens.
 	Spread time.Duration
 	// Zone returns the time zone of the times that people read; nil: as it was at the start.
 	Zone func() *time.Location
@@ -34,8 +34,8 @@ const (
 	// Backstop is how long after the users' delay logind reboots the host by
 	// itself, in case that this process has died.
 	Backstop = 30 * time.Second
-	// MaxDrift is how far the wall clock may go off from the time that passes
-	// while a reboot is scheduled with logind, which goes by the wall clock.
+	// MaxDrift is how far the wall clock may differ from elapsed time while a reboot is scheduled with logind,
+	// which uses the wall clock.
 	MaxDrift = 5 * time.Second
 	// RebootGrace is how long an accepted reboot may take to end this process.
 	// Inhibitor locks of type "delay" and slow services come before that.
@@ -44,7 +44,7 @@ const (
 	// callGrace is how long a call that logind has not answered may still be carried out, by
 	// a logind that answers others by now: polkit may be asked for 25 s in between.
 	callGrace = time.Minute
-	// sourceGrace is how long a start waits for the first word of a source
+	// sourceGrace is how long a start waits for the first report of a source
 	// before it takes silence for "nothing pending".
 	sourceGrace = 10 * time.Second
 )
@@ -64,7 +64,7 @@ func (c Config) opening(now time.Time) (start, end time.Time) {
 }
 
 // begin returns when a host with this share of the spread, from 0 to 1, may begin in the opening that contains now
-// or comes next; zero: at any time. Users' time, and a try or two, have to fit behind it.
+// or comes next; zero: at any time. Users' time, and a try or two, must fit after it.
 func (c Config) begin(now time.Time, share float64) time.Time {
 	if c.Window == nil || c.Spread == 0 {
 		return time.Time{}

@@ -33,7 +33,7 @@ type (
 		Final   bool   // they are told, whether logind schedules it or not
 	}
 
-	// Unschedule makes sure that no reboot comes which we have scheduled, or asked for. It ends with Unscheduled.
+	// Unschedule makes sure that no reboot that we have scheduled or asked for can come. It ends with Unscheduled.
 	Unschedule struct {
 		Stands bool      // a reboot of ours may be scheduled
 		At     time.Time // of that reboot; zero when any may be ours

@@ -2,7 +2,7 @@ package policy
 
 import "time"
 
-// An Event is what Step is told. It folds itself into what the machine knows.
+// An Event is an input of Step. It adds itself to what the machine knows.
 type Event interface {
 	fold(m *Machine, now time.Time)
 }
@@ -25,7 +25,7 @@ type (
 		Version string // of the update, if known
 	}
 
-	// Absent: a source cannot say anything; what it said last stands.
+	// Absent: a source cannot say anything; what it said last still counts.
 	Absent struct{ Source Source }
 
 	// Blocked: the running Lock says what it waits for.
@@ -37,10 +37,10 @@ type (
 		Err   error
 	}
 
-	// Reconfigure: the configuration is another one from now on; the lock is the same.
+	// Reconfigure: the configuration has changed; the lock is the same.
 	Reconfigure struct{ Config Config }
 
-	// Leave: the process is asked to go, or to start over with a new configuration.
+	// Leave: the process is asked to end, or to start over with a new configuration.
 	Leave struct {
 		Reload    bool // start over; a slot is not kept for the next configuration
 		KeepLock  bool // the host is going down already: the slot covers that reboot too
@@ -106,7 +106,7 @@ func (e Reconfigure) fold(m *Machine, now time.Time) {
 
 func (e Leave) fold(m *Machine, now time.Time) { m.leave = &e }
 
-// fold takes in all that a check has heard, also when it failed later.
+// fold records all that a check has learned, also if it failed later.
 func (r Checked) fold(m *Machine, now time.Time) {
 	if r.Update != nil {
 		r.Update.fold(m, now)

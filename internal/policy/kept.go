@@ -63,8 +63,8 @@ func (m *Machine) Kept(now time.Time) Kept {
 	return k
 }
 
-// remember takes in what the process before this one has left; with nil, it may have asked for
-// a reboot, and scheduled any that stands.
+// remember records what the process before this one has left; with nil, that may have asked for a
+// reboot, and scheduled any that stands.
 func (m *Machine) remember(k *Kept, now time.Time) {
 	s := &m.schedule
 	if k == nil {
@@ -98,8 +98,7 @@ func (m *Machine) stamp(t time.Time) time.Time {
 	return m.wall(t).UTC().Truncate(time.Second)
 }
 
-// unstamp is the time for a stamp, which is not later than now, whatever the clock was when
-// it was made.
+// unstamp is the time for a stamp, but not later than now, since the clock may have been set back.
 func (m *Machine) unstamp(stamp, now time.Time) time.Time {
 	if stamp.IsZero() {
 		return stamp

@@ -238,7 +238,7 @@ func (m *Machine) wantLook(now time.Time) bool {
 	return m.state == Locking || m.state == Waiting && m.ready(now)
 }
 
-// nap returns how long nothing needs to be asked again; 0 is for ever.
+// nap returns how long nothing needs to be asked again; 0 is forever.
 func (m *Machine) nap(now time.Time) time.Duration {
 	if m.state == Idle || m.state == Left {
 		return 0

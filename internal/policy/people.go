@@ -29,14 +29,14 @@ type people struct {
 	version   string        // that it was for; "" when that is not known
 }
 
-// look is what was last heard of who is at work.
+// look is the last answer about who is at work.
 type look struct {
 	local Local
 	err   error     // why local is not known
 	until time.Time // from then on it has to be asked again
 }
 
-// saw takes in who is at work on this host, or why that is not known.
+// saw records who is at work on this host, or why that is not known.
 func (p *people) saw(now time.Time, local *Local, err error) {
 	p.look = look{err: err, until: now.Add(LookEvery)}
 	if local != nil {

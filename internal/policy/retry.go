@@ -25,7 +25,7 @@ func (r *retry) fail(now time.Time, err error, rand *rand.Rand) {
 	r.err = err
 }
 
-// note takes in the end of a try, and reports whether it went well.
+// note records the end of a try, and reports whether it succeeded.
 func (r *retry) note(now time.Time, err error, rand *rand.Rand) bool {
 	if err != nil {
 		r.fail(now, err, rand)

@@ -51,7 +51,7 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 	case m.state == Rebooting && !m.leave.Reload:
 		return Left, end + "; logind was asked to reboot the host, and a slot that is held is kept for that"
 	case m.leave.KeepLock && m.MayHold():
-		return Left, end + "; the slot is kept, since the host is going down or nobody can tell"
+		return Left, end + "; the slot is kept, since the host is going down, or may be"
 	case m.leave.KeepLock:
 		return Left, end + "; no slot is held"
 	case m.running != nil || m.state == Rebooting:
@@ -132,7 +132,7 @@ func (m *Machine) shut() string {
 	return "the reboot window has shut"
 }
 
-// waiting goes for a slot once nothing that can be told without one is in the way.
+// waiting goes on to take a slot once every gate that needs none is open.
 func (m *Machine) waiting(now time.Time) (State, string) {
 	switch o := m.mustUndo(); {
 	case !m.triggers.pending() || m.slot.mayHold && !m.config.open(now):

@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// A Snapshot is what the daemon has come to, as facts: the status line, the log, the coordinator
-// file and whatever else shows it are made from this. What a state does not go by is left out.
+// A Snapshot is what the daemon does and waits for, as facts: the status line, the log, the
+// coordinator file and every other view are made from it. Facts that do not matter in a state
+// are left out.
 type Snapshot struct {
 	State State     `json:"state"`
 	Since time.Time `json:"since"`
-	Why   string    `json:"why"`  // it came to this state
+	Why   string    `json:"why"`  // the reason for this state
 	Lock  bool      `json:"lock"` // a slot is needed for a reboot
 
 	Need Need `json:"need,omitzero"`
@@ -18,14 +19,14 @@ type Snapshot struct {
 	// What is waited for.
 	Opens       time.Time `json:"opens,omitzero"`        // the reboot window
 	Shuts       time.Time `json:"shuts,omitzero"`        // until then a slot is waited for
-	Begins      time.Time `json:"begins,omitzero"`       // this host, by lot, later than the window
+	Begins      time.Time `json:"begins,omitzero"`       // this host, at random, later than the window
 	HeldBack    *Obstacle `json:"held_back,omitempty"`   // by whom on this host
 	Postponable time.Time `json:"postponable,omitzero"`  // until then people who hold the reboot back can do so
 	BlockedBy   string    `json:"blocked_by,omitempty"`  // in the queue for a slot
 	Silent      []string  `json:"silent,omitempty"`      // sources that have not said yet whether a reboot is needed
 	SilentUntil time.Time `json:"silent_until,omitzero"` // then their silence is a no
 	Retries     []Retry   `json:"retries,omitempty"`     // what failed and is tried again
-	Undo        []Undo    `json:"undo,omitempty"`        // what is undone, first what has its turn
+	Undo        []Undo    `json:"undo,omitempty"`        // what is undone, the next one first
 
 	// The reboot.
 	Users    []string  `json:"users,omitempty"`    // who are logged in, and delay it
@@ -58,7 +59,7 @@ type Undo struct {
 	Advice  string    `json:"advice,omitempty"`
 }
 
-// Snapshot returns what the machine has come to.
+// Snapshot returns the facts about the machine's state.
 func (m *Machine) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
 	if t := &m.triggers; t.pending() {
@@ -110,7 +111,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 	return s
 }
 
-// undoing returns what there is to undo, first what has its turn.
+// undoing returns what there is to undo, the next one first.
 func (m *Machine) undoing(now time.Time) (all []Undo) {
 	for _, o := range m.owed() {
 		u := Undo{Name: o.name, Doing: o.doing(m)}

@@ -61,7 +61,7 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		return text
 	case Preparing:
 		if s.RebootAt.IsZero() {
-			return "asking once more whether the host may reboot" + since
+			return "checking again whether the host may reboot" + since
 		}
 		return s.warned(clock)
 	case Rebooting:

@@ -10,10 +10,10 @@ import (
 // A Source is who says that a reboot is needed.
 type Source struct {
 	Name string
-	// Follows names the source that this one depends on: when that one takes back what it had announced, this one's
-	// word goes as well, and its version counts before this one's.
+	// Follows names the source that this one depends on: when that one withdraws its update, this one's request is
+	// dropped as well, and its version counts before this one's.
 	Follows string
-	// Outlives says that the next process has to be told, since this source does not repeat itself.
+	// Outlives says that the request is kept for the next process, since this source does not repeat itself.
 	Outlives bool
 }
 
@@ -44,7 +44,7 @@ func newTriggers(sources ...Source) (t triggers) {
 	return t
 }
 
-// find returns a source's entry, nil for a name that is none's.
+// find returns a source's entry, nil for an unknown name.
 func (t *triggers) find(name string) *trigger {
 	for i := range t.sources {
 		if t.sources[i].Name == name {
@@ -72,7 +72,7 @@ func (t *triggers) names(which func(trigger) bool) (names []string) {
 	return names
 }
 
-// hear takes in what a source says.
+// hear records what a source says.
 func (t *triggers) hear(now time.Time, u Update) {
 	was := t.pending()
 	e := t.find(u.Source.Name)
@@ -110,7 +110,7 @@ func (u Update) fold(m *Machine, now time.Time) {
 
 func (e Absent) fold(m *Machine, now time.Time) { m.triggers.find(e.Source.Name).heard = true }
 
-// kept is what the next process has to be told.
+// kept is what the next process has to know.
 func (t *triggers) kept(stamp func(time.Time) time.Time) (r KeptRequest) {
 	names := t.names(func(e trigger) bool { return e.pending && e.Outlives })
 	if len(names) > 0 {

@@ -79,7 +79,7 @@ var obligations = []*obligation{
 
 func (o *obligation) isApart(m *Machine) bool { return o.apart != nil && o.apart(m) }
 
-// unsettled reports whether it has to be waited for what becomes of a call that was not answered.
+// unsettled reports whether the outcome of a call that was not answered has to be waited for.
 func (o *obligation) unsettled(m *Machine, now time.Time) bool {
 	return o.settles != nil && now.Before(o.settles(m))
 }
