@@ -32,7 +32,7 @@ const (
 func Obstacles(now time.Time, window Window, local Local, clock func(time.Time) string) []Obstacle {
 	all := local.obstacles(clock)
 	if opens, _ := (Config{Window: window}).opening(now); opens.After(now) {
-		all = append([]Obstacle{{WindowShut, "the reboot window, which opens " + clock(opens)}}, all...)
+		all = append([]Obstacle{windowShut(opens, clock)}, all...)
 	}
 	return all
 }
@@ -56,6 +56,10 @@ func (l Local) obstacles(clock func(time.Time) string) (all []Obstacle) {
 		all = append(all, Obstacle{LoggedIn, "users who are logged in (" + safetext.List(l.Users) + ")"})
 	}
 	return all
+}
+
+func windowShut(opens time.Time, clock func(time.Time) string) Obstacle {
+	return Obstacle{WindowShut, "the reboot window, which opens " + clock(opens)}
 }
 
 func unclear(err error) Obstacle {
