@@ -37,7 +37,7 @@ func Obstacles(now time.Time, window Window, local Local, clock func(time.Time) 
 	return all
 }
 
-// obstacles returns what is in the way on the host itself.
+// obstacles returns what on the host itself holds the reboot back.
 func (l Local) obstacles(clock func(time.Time) string) (all []Obstacle) {
 	if l.Shutdown.Type != "" {
 		all = append(all, Obstacle{OtherShutdown, l.Shutdown.text(clock)})

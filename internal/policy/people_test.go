@@ -118,7 +118,7 @@ func TestSlotThatMayBeHeldIsGivenBackWhenSomebodyIsAtWork(t *testing.T) {
 }
 
 // In the queue, looks come at least once a minute, and never two at once.
-func TestLookedAtInTheQueue(t *testing.T) {
+func TestLooksGoOnInTheQueue(t *testing.T) {
 	r := newRig(t, true).do(toLocking...)
 	looks, last := 0, r.now
 	for r.now.Before(t0.Add(3 * time.Hour)) {

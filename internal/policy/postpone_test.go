@@ -23,7 +23,7 @@ func TestInhibitorsPostponeUntilTheDeadline(t *testing.T) {
 	}
 }
 
-func TestForceIsForTheOverdueOnly(t *testing.T) {
+func TestForceOnlyPastTheDeadline(t *testing.T) {
 	if r := newRig(t, true).do(toRebooting...); r.order.force {
 		t.Error("inhibitors are skipped without need")
 	}

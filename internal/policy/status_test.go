@@ -142,7 +142,7 @@ func TestScheduleSaysWhenAndWhy(t *testing.T) {
 	}
 }
 
-func TestWhatSomebodyCallsAVersionCannotHarmATerminal(t *testing.T) {
+func TestVersionCannotHarmATerminal(t *testing.T) {
 	r := newRig(t, true).do(Update{Source: Requester, Pending: true, Version: "1\x1b[2J\nBroadcast\u202e"})
 	if text := r.m.message(); strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || !strings.Contains(text, `version 1\x1b[2J\nBroadcast\u202e`) {
 		t.Errorf("the message is %q", text)
