@@ -172,7 +172,7 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 		if unanswered == nil {
 			was = now
 		}
-		// Of several tries that compare the same revision only one can happen, except at revision 0, which
+		// Only one of several tries that compare the same revision can happen, except at revision 0, which
 		// comes back when a pause ends.
 		ok, next, err := store.Commit(ctx, []Cond{{Key: op.Key, ModRevision: now.ModRevision}}, []Op{op})
 		switch {

@@ -66,7 +66,7 @@ func (a *app) acquireInTurn(ctx context.Context, s session, id string, record lo
 	})
 	notes.end()
 	if err != nil && !errors.Is(err, lock.ErrUnknown) && limited.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("take a slot for %s: not within %v: %s", id, timeout, last)
+		return fmt.Errorf("take a slot for %s: none within %v: %s", id, timeout, last)
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func (a *app) wait(ctx context.Context, s session, ids []string, timeout time.Du
 	case left == "":
 		return nil
 	case limited.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("wait: not within %v: %s", timeout, left)
+		return fmt.Errorf("wait: not done within %v: %s", timeout, left)
 	}
 	return err
 }

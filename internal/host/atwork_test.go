@@ -67,7 +67,7 @@ func TestAtWork(t *testing.T) {
 	others.Inhibitors = []policy.Inhibitor{{Who: "backup", Why: "nightly run", User: "root", PID: uint32(os.Getpid())}}
 	want("all at once, for others", OthersAtWork, others)
 
-	// Whom logind does not name is somebody for the daemon, which has to tell them.
+	// For the daemon, users that logind does not name are somebody: it has to tell them.
 	fake.Refuse("ListSessions", "org.freedesktop.DBus.Error.AccessDenied", "not you")
 	unnamed := all
 	unnamed.Users = []string{"somebody"}

@@ -90,7 +90,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.do(time.Minute, calledOff)
 	r.expect(Settling, unlocks, false)
 
-	// Nor is a slot without a record of the boot.
+	// A slot without a record of the boot is not given back either.
 	r = start(true).do(standing, from)
 	r.expect(Settling, nothing, false)
 	r.do(second)

@@ -165,7 +165,7 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 func (e Looked) fold(m *Machine, now time.Time) {
 	m.looking = false
 	if m.people.saw(now, e.Local, e.Err); e.Local != nil && m.schedule.ours(e.Local.Shutdown) {
-		// That it is gone would say nothing: the look may have begun before it was scheduled.
+		// If it is gone, that shows nothing: the look may have begun before it was scheduled.
 		m.schedule.stands = true
 	}
 }

@@ -76,7 +76,7 @@ func TestRebootOfOursThatTurnsUpAgainIsCalledOff(t *testing.T) {
 	}
 }
 
-// logind goes by the wall clock: after a step, the time that it was given is wrong.
+// logind uses the wall clock: after a step, the time that it was given is wrong.
 func TestClockStepCallsOffWhatIsScheduled(t *testing.T) {
 	for _, c := range []struct {
 		step time.Duration

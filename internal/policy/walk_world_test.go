@@ -18,7 +18,7 @@ type answer struct {
 	update *Update
 }
 
-// clock is what logind goes by.
+// clock is the clock that logind uses.
 func (w *world) clock() time.Time { return w.now.Add(w.ahead) }
 
 // meanwhile changes the truth without an event.

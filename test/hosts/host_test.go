@@ -27,7 +27,7 @@ const (
 	network = "10.77"
 )
 
-// rebooted is the exit status of nspawn if the container is to be started again.
+// rebooted is the exit status of nspawn if the container must be started again.
 const rebooted = 133
 
 var hosts atomic.Int64

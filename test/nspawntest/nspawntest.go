@@ -24,7 +24,7 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// Rebooted is the exit status of a container that is to be booted again.
+// Rebooted is the exit status of a container that must be booted again.
 const Rebooted = 133
 
 // Require skips or fails the test unless this machine can boot a container. It returns the version of its systemd.
