@@ -45,7 +45,7 @@ type loop struct {
 	timeUp  <-chan time.Time // to be stopped
 	alive   <-chan time.Time
 
-	next   *Settings // to start over with, once the machine has left
+	next   *Settings // the settings to start over with, once the machine has left
 	busErr error
 
 	running policy.Kind             // the effect that runs
@@ -138,7 +138,7 @@ func (l *loop) wait(ctx, work context.Context) policy.Event {
 
 // step feeds one event to the machine and does what it decides.
 func (l *loop) step(work context.Context, event policy.Event) policy.State {
-	if r, ok := event.(policy.Result); ok { // the status tells of a look
+	if r, ok := event.(policy.Result); ok { // not a look, whose failure the status reports
 		if err := r.Failure(); err != nil && !errors.Is(err, context.Canceled) {
 			l.parts.Log.Warn(l.running.Name+" failed", "error", err)
 		}

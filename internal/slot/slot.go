@@ -20,7 +20,7 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// A Store is a lock.Store that has a connection. After Close the next call connects again.
+// A Store is a lock.Store with a connection. After Close the next call connects again.
 type Store interface {
 	lock.Store
 	Close() error
