@@ -450,7 +450,7 @@ func (w *world) live() error {
 			c.check.at = c.now
 			c.end(c.smoothEnd())
 		case m.state == Idle:
-			return errors.New("idle for ever, and a slot is held")
+			return errors.New("idle forever, and a slot is held")
 		default:
 			c.now = c.now.Add(m.nap(c.now))
 			c.tell(Tick{})

@@ -158,7 +158,7 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			"overtaken", 11},
 		{"a host in the queue does not watch its own entry", FollowNotSelf, Config{Max: 1, Budget: Budget{Locks: 1}},
 			"a slot stays held", 15},
-		{"the head leaves the entries of holders alone", HeadDismissesNone, Config{Max: 1, Budget: Budget{OldLock: 1}},
+		{"the head leaves the entries of holders alone", HeadUnqueuesNone, Config{Max: 1, Budget: Budget{OldLock: 1}},
 			"a slot stays held", 15},
 		{"the head does not watch the pause", HeadNoResume, Config{Max: 1, Budget: Budget{Pauses: 1}},
 			"never gets its turn", 11},
@@ -216,7 +216,7 @@ func TestHarmlessOmissions(t *testing.T) {
 		{"removing a holder does not compare its record", ExpireNoRecord},
 		{"removing a holder does not compare its alive key", ExpireNoAlive},
 		{"the head does not watch its own entry", HeadNotSelf},
-		{"deleting the entry of a holder does not compare it", DismissNoRevision},
+		{"deleting the entry of a holder does not compare it", UnqueueNoRevision},
 		{"leaving does not revoke the lease", LeaveKeepsEntry},
 	} {
 		t.Run(test.name, func(t *testing.T) {

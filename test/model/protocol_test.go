@@ -96,10 +96,10 @@ const (
 	HeadNoResume
 	// HeadNoSemaphore: the head does not watch the semaphore.
 	HeadNoSemaphore
-	// HeadDismissesNone: the head leaves the queue entry of a holder without a record alone.
-	HeadDismissesNone
-	// DismissNoRevision: deleting that entry does not compare its revision.
-	DismissNoRevision
+	// HeadUnqueuesNone: the head leaves the queue entry of a holder without a record alone.
+	HeadUnqueuesNone
+	// UnqueueNoRevision: deleting that entry does not compare its revision.
+	UnqueueNoRevision
 	// LeaveKeepsEntry: leaving does not revoke the lease.
 	LeaveKeepsEntry
 )
@@ -141,7 +141,7 @@ const (
 	semKey   uint8 = 1 << iota
 	ownKey         // the own queue entry
 	recKey         // the record of the holder to be removed
-	entryKey       // the queue entry of the holder to be dismissed
+	entryKey       // the queue entry of the holder to be removed from the queue
 )
 
 // compares returns the keys whose revision a transaction compares.
@@ -155,7 +155,7 @@ func (m *model) compares(k kind) (keys uint8) {
 		keys = ownKey
 	case expire:
 		keys = semKey | recKey
-	case dismiss:
+	case unqueue:
 		keys = entryKey
 	case give, fence, adopt:
 		keys = semKey
@@ -167,7 +167,7 @@ func (m *model) compares(k kind) (keys uint8) {
 		keys &^= ownKey
 	case m.bug(ExpireNoRecord, ExpireOnlySemaphore):
 		keys &^= recKey
-	case m.bug(DismissNoRevision):
+	case m.bug(UnqueueNoRevision):
 		keys &^= entryKey
 	}
 	return keys
@@ -379,7 +379,7 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 		m.write(s, t.holders, t.max) // the document as it was read; a bug shows here
 		m.remove(s, t.target)
 		m.putRecord(s, t.target, entry{})
-	case dismiss:
+	case unqueue:
 		m.deleteEntry(s, t.target)
 	case give:
 		m.write(s, t.holders&^(1<<id), t.max)
@@ -410,7 +410,7 @@ func (m *model) send(s *state, i uint8, k kind) *txn {
 	case enqueue, takeover:
 		h.lease = true
 		h.tx.kept, h.tx.boot, h.tx.disks = true, true, 1<<i
-	case dismiss:
+	case unqueue:
 	case fast, take:
 		h.tx.boot, h.tx.disks = true, 1<<i
 		fallthrough
@@ -472,8 +472,8 @@ func (m *model) conflict(s *state, i uint8) bool {
 func (m *model) lead(s *state, i uint8) {
 	h := &s.hosts[i]
 	for id := range uint8(nHosts) {
-		if has(s.holders, id) && s.place(id) >= 0 && !m.bug(HeadDismissesNone) {
-			m.send(s, i, dismiss).target = id
+		if has(s.holders, id) && s.place(id) >= 0 && !m.bug(HeadUnqueuesNone) {
+			m.send(s, i, unqueue).target = id
 			return
 		}
 	}

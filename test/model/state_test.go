@@ -57,7 +57,7 @@ const (
 	give          // release
 	fence         // write the document unchanged, before believing that nothing is held
 	adopt         // write the document unchanged, before believing in a slot that an earlier process took
-	dismiss       // as the head, delete the queue entry of a holder that has no record
+	unqueue       // as the head, delete the queue entry of a holder that has no record
 )
 
 // A txn is a transaction under way, or a straggler: one whose client no longer waits for the reply.
@@ -68,7 +68,7 @@ type txn struct {
 	host    uint8
 	holders uint8 // as read
 	max     uint8 // as read
-	target  uint8 // expire, dismiss: the id
+	target  uint8 // expire, unqueue: the id
 	boot    bool  // its host is still in the same boot
 	kept    bool  // its host keeps the lease of the entry alive
 	blind   bool  // compares nothing (a deliberate bug)
@@ -127,7 +127,7 @@ type state struct {
 }
 
 // named reports whether the transaction is about the id of another host.
-func (t txn) named() bool { return t.kind == expire || t.kind == dismiss }
+func (t txn) named() bool { return t.kind == expire || t.kind == unqueue }
 
 func has(set, id uint8) bool { return set&(1<<id) != 0 }
 
@@ -334,7 +334,7 @@ func (m *model) ordered(n [nHosts]uint64) bool {
 var (
 	pcNames   = [...]string{"idle", "starting", "about to read", "", "waiting behind", "waiting as head", "HOLDS", "HOLDS and checked", "REBOOTING", "refused", "about to release", "dead"}
 	modeNames = [...]string{"done", "ready", "away"}
-	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt", "dismiss"}
+	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt", "unqueue"}
 	hostNames = [...]string{"A", "B", "C"}
 )
 
