@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/lock/etcd"
@@ -77,8 +78,8 @@ func etcdSetting(o etcd.Option, d Definition) Definition {
 	return d
 }
 
-// Definitions returns every setting, in the order in which they are shown. Nobody changes them.
-func Definitions() []Definition { return definitions }
+// Definitions returns every setting, in the order in which they are shown. The caller owns the slice.
+func Definitions() []Definition { return slices.Clone(definitions) }
 
 var definitions = []Definition{
 	{

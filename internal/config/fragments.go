@@ -16,7 +16,7 @@ type Flag struct{ Name, Value string }
 
 // AddFlags adds the flags for settings to flags. Those that are given are appended to given.
 func AddFlags(flags *flag.FlagSet, given *[]Flag) {
-	for _, d := range Definitions() {
+	for _, d := range definitions {
 		if d.Flag == "" {
 			continue
 		}

@@ -32,7 +32,7 @@ func (d Definition) input(value string, from Origin) input {
 // its host are known. Notes are about settings that are checked.
 func merge(own, daemon *fragments, o Options) (in inputs, notes []string) {
 	in = inputs{}
-	for _, d := range Definitions() {
+	for _, d := range definitions {
 		flag, given := own.flag(d)
 		switch {
 		case given:

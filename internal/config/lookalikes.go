@@ -148,7 +148,7 @@ func (v vocabulary) lookalike(f *fragments, name string) string {
 	if !v.has(name) {
 		meant = v.intended(name)
 	}
-	for _, d := range Definitions() {
+	for _, d := range definitions {
 		switch right := d.inEnvironment(program, d.Variable); {
 		case name == right, name == d.Fallback:
 			if glued := v.in(f.environ[name].value, "="); len(glued) > 0 {

@@ -23,7 +23,7 @@ type Setting struct {
 
 // settings returns the inputs as they may be shown, in the order of Definitions.
 func (in inputs) settings() (settings []Setting) {
-	for _, d := range Definitions() {
+	for _, d := range definitions {
 		settings = append(settings, Setting{Name: d.Name, Value: in[d.Name].shown(), Origin: in[d.Name].origin})
 	}
 	return settings
@@ -41,7 +41,7 @@ type parser struct {
 func (c *Config) parse(in inputs, o Options) error {
 	var errs []error
 	for _, f := range o.Flags {
-		if !slices.ContainsFunc(Definitions(), func(d Definition) bool { return f.Name != "" && d.Flag == f.Name }) {
+		if !slices.ContainsFunc(definitions, func(d Definition) bool { return f.Name != "" && d.Flag == f.Name }) {
 			errs = append(errs, fmt.Errorf("-%s is not a flag for a setting", f.Name))
 		}
 	}
@@ -50,7 +50,7 @@ func (c *Config) parse(in inputs, o Options) error {
 	}
 	c.Max = 1
 	p := &parser{Config: c, inputs: in, options: o}
-	for _, d := range Definitions() {
+	for _, d := range definitions {
 		if o.Check&d.Part != 0 && d.parse != nil {
 			errs = append(errs, d.parse(p, in[d.Name]))
 		}

@@ -17,7 +17,7 @@ type vocabulary []word
 
 func newVocabulary() vocabulary {
 	var v vocabulary
-	for _, d := range Definitions() {
+	for _, d := range definitions {
 		for _, name := range d.variables() {
 			ours, rest := cutPrefix(name)
 			v = append(v, word{name, ours, rest})
