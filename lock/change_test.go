@@ -71,7 +71,7 @@ func TestLostReplyWhileOthersChangeTheDocument(t *testing.T) {
 		s := storetest.NewMemory()
 		put(t, s, defaultKey, `{"semaphore":2,"max":2,"holders":null}`)
 		s.FailCommits(storetest.LoseRequest)
-		// The read that follows finds that another host was quicker; that answers nothing about this one.
+		// The read that follows finds that another host was quicker; that does not tell what became of this write.
 		failed := func(c *storetest.Call) bool { return c.Method == storetest.Commit && c.Err != nil }
 		other := storetest.After(s, failed, func() { put(t, s, defaultKey, `{"semaphore":1,"max":2,"holders":["b"]}`) })
 		if already, err := newLock(t, other, "").TryAcquire(t.Context(), "a", lock.Record{}); err != nil || already {

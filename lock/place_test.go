@@ -99,7 +99,7 @@ func TestWaitIsKeptAliveForAsLongAsItTakes(t *testing.T) {
 		if q := queueIDs(t, s); !slices.Equal(q, []string{"b", "c"}) {
 			t.Errorf("the queue is %v", q)
 		}
-		s.Break(storetest.ErrFault) // for less than a lease
+		s.Break(storetest.ErrFault) // for less than the lease lasts
 		time.Sleep(30 * time.Second)
 		s.Break(nil)
 		time.Sleep(time.Minute)

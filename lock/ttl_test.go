@@ -70,7 +70,7 @@ func TestTimeToLiveOfALockOfUnknownOutcomeIsNotCutShort(t *testing.T) {
 }
 
 func TestTimeToLive(t *testing.T) {
-	const ttl = 31 * time.Minute // not a time at which anybody reads anyway
+	const ttl = 31 * time.Minute // no periodic read falls on that time
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		s := storetest.NewMemory()

@@ -10,8 +10,8 @@ import (
 
 func TestCallOffOfWhatADaemonHasLeft(t *testing.T) {
 	const (
-		untouched = "untouched" // it stands, and so does what was kept
-		untold    = "untold"    // it stands, but users do not count as told any more
+		untouched = "untouched" // the reboot stands, and so does what was kept
+		untold    = "untold"    // the reboot stands, but users do not count as told any more
 		gone      = "gone"
 	)
 	for name, c := range map[string]struct {
@@ -19,20 +19,20 @@ func TestCallOffOfWhatADaemonHasLeft(t *testing.T) {
 		want  string
 		fails bool
 	}{
-		"it stands":         {func(*site) {}, gone, false},
-		"it is gone":        {func(s *site) { s.scheduled = policy.Shutdown{} }, untouched, false},
-		"it is of others":   {func(s *site) { s.scheduled.At = s.began }, untouched, false},
-		"it is a poweroff":  {func(s *site) { s.scheduled.Type = "poweroff" }, untouched, false},
-		"logind is silent":  {func(s *site) { s.lookErr = errDown }, untouched, true},
-		"the reply is lost": {func(s *site) { s.planErr, s.lost = errDown, true }, gone, false},
-		"it is not done":    {func(s *site) { s.planErr = errDown }, untold, true},
-		"logind lies":       {func(s *site) { s.parts.Host = stubborn{s} }, untold, true},
-		"nothing is kept":   {func(s *site) { s.keepErr = errDown }, untouched, true},
+		"it stands":          {func(*site) {}, gone, false},
+		"it is gone":         {func(s *site) { s.scheduled = policy.Shutdown{} }, untouched, false},
+		"somebody else's":    {func(s *site) { s.scheduled.At = s.began }, untouched, false},
+		"it is a poweroff":   {func(s *site) { s.scheduled.Type = "poweroff" }, untouched, false},
+		"logind is silent":   {func(s *site) { s.lookErr = errDown }, untouched, true},
+		"the reply is lost":  {func(s *site) { s.planErr, s.lost = errDown, true }, gone, false},
+		"the cancel fails":   {func(s *site) { s.planErr = errDown }, untold, true},
+		"it stays scheduled": {func(s *site) { s.parts.Host = stubborn{s} }, untold, true},
+		"keeping fails":      {func(s *site) { s.keepErr = errDown }, untouched, true},
 		"the host goes down": {func(s *site) {
 			s.lookErr = errDown
 			s.goingDown = func(context.Context) (bool, error) { return true, nil }
 		}, untouched, false},
-		"nobody knows whether the host goes down": {func(s *site) {
+		"unknown whether the host goes down": {func(s *site) {
 			s.goingDown = func(context.Context) (bool, error) { return false, errDown }
 		}, gone, false},
 	} {

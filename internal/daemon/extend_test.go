@@ -11,7 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// drain is a stand-in for one more effect, and drained for what it ends with.
+// drain is a stand-in for one more effect, and drained for its result.
 type drain struct{ node string }
 
 func (drain) Kind() policy.Kind { return policy.Kind{Name: "drain", Limit: time.Minute} }

@@ -31,12 +31,12 @@ type site struct {
 	reports    []report
 	lines      []map[string]string // of the log
 	alive      int
-	local      policy.Local    // who is at work, but for what is scheduled
-	scheduled  policy.Shutdown // what is
-	message    string          // that users got with it
+	local      policy.Local    // who is at work, without scheduled
+	scheduled  policy.Shutdown // the shutdown that is
+	message    string          // what users got with it
 	lookErr    error           // what Local answers
 	planErr    error           // what Schedule and Cancel answer
-	lost       bool            // but they do what they are asked to
+	lost       bool            // they take effect anyway
 	refuse     error           // what Reboot answers
 	kept       policy.Kept
 	keepErr    error  // what Keep answers

@@ -95,7 +95,7 @@ func TestStopTakesFiveSecondsAtMostWhenEtcdHangs(t *testing.T) {
 	})
 }
 
-// An effect that ignores its context must not hold up the end, nor be held up by it.
+// An effect that ignores its context does not delay the end, and can end after it.
 func TestEffectThatEndsAfterTheLoop(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)

@@ -85,7 +85,7 @@ func (h *hangingHost) Local(ctx context.Context) (policy.Local, error) {
 }
 
 func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
-	for name, local := range map[string]policy.Local{"an inhibitor": backup, "it is unclear": {Unclear: errNonsense}} {
+	for name, local := range map[string]policy.Local{"an inhibitor": backup, "logind is unclear": {Unclear: errNonsense}} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				settings := locked(newSlot(s, "A", policy.NotHeld))
@@ -110,9 +110,9 @@ func TestInhibitorsAreSkippedPastTheDeadline(t *testing.T) {
 // cannot cancel the reboot any more, and have their delay.
 func TestUsersAreToldWithoutLogindOnlyPastTheDeadline(t *testing.T) {
 	for name, set := range map[string]func(*site){
-		"logind refuses":              func(s *site) { s.planErr = errRefused },
-		"logind has not said whether": func(s *site) { s.parts.Host = mute{s} },
-		"it cannot be kept":           func(s *site) { s.keepErr = errDown },
+		"logind refuses":      func(s *site) { s.planErr = errRefused },
+		"logind does not say": func(s *site) { s.parts.Host = mute{s} },
+		"it cannot be kept":   func(s *site) { s.keepErr = errDown },
 	} {
 		for postpone, want := range map[time.Duration]bool{time.Hour: true, 0: false} {
 			t.Run(fmt.Sprint(name, ", postponed for ", postpone), func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestObstacleThatAppearsDuringTheLastCheckHoldsTheRebootBack(t *testing.T) {
 	}
 }
 
-// When the lock does not answer the last check, there is time enough to call off what logind would do.
+// When the lock does not answer the last check, there is time to call off the scheduled reboot.
 func TestLastCheckThatHangsEndsBeforeLogindReboots(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
@@ -225,7 +225,7 @@ func TestLastCheckThatHangsEndsBeforeLogindReboots(t *testing.T) {
 		due := s.scheduled.At
 		s.sleep(5*time.Minute - time.Nanosecond)
 		k.set(func() { k.deaf = true })
-		s.sleep(time.Until(due) - policy.MaxDrift) // a clock that is off has logind reboot early
+		s.sleep(time.Until(due) - policy.MaxDrift) // a wrong clock makes logind reboot early
 		if s.scheduled.Type != "" {
 			t.Errorf("%v before logind reboots, our reboot is still scheduled; calls:\n%s", policy.MaxDrift, strings.Join(s.called(), "\n"))
 		}

@@ -19,7 +19,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, true).do(toDelay...).do(how...)
-			r.expect(Releasing, unlocks, false) // nothing of ours is there to be cancelled
+			r.expect(Releasing, unlocks, false) // there is no reboot of ours to cancel
 			at := r.now
 			r.do(given)
 			r.expect(Waiting, nothing, false)
@@ -36,7 +36,7 @@ func TestCancelledRebootIsRespected(t *testing.T) {
 			}
 			r.expect(Locking, locks, false)
 			r.do(got, crowded)
-			r.expect(Preparing, schedules, false) // told again
+			r.expect(Preparing, schedules, false) // warned again
 		})
 	}
 }
@@ -128,7 +128,7 @@ func TestCallingOffIsNotTakenForACancel(t *testing.T) {
 	}
 }
 
-// A logind that was restarted, and has lost what was scheduled, is not a user who cancels.
+// A logind that restarts and loses the schedule is not a user who cancels.
 func TestScheduleThatLogindLostIsNotACancel(t *testing.T) {
 	by := func(logind string) Result {
 		return Checked{Held: true, Local: &twoUsers, Logind: logind}

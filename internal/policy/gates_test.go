@@ -29,7 +29,7 @@ func (g *spans) Next(t time.Time) (start, end time.Time) {
 	return far, far.Add(time.Hour)
 }
 
-// skewed is a Window on a wall clock that is ahead of the time that passes.
+// skewed is a Window on a wall clock that is ahead of elapsed time.
 type skewed struct {
 	Window
 	ahead time.Duration

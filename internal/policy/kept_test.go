@@ -187,7 +187,7 @@ func TestNextProcessIsNotFooledByTheClock(t *testing.T) {
 	}
 }
 
-// It does so whatever others made of what users are warned, and whenever logind was started.
+// Neither another message for the users nor a restart of logind matters.
 func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	at := r.scheduled.At
@@ -200,7 +200,7 @@ func TestNextProcessCallsOffWhatThisOneScheduled(t *testing.T) {
 	if r.scheduled.Type != "" || !r.m.people.cancelledAt.IsZero() {
 		t.Errorf("scheduled %+v, cancelled at %v", r.scheduled, r.m.people.cancelledAt)
 	}
-	// It was called off, or is being: nothing is looked for, and it is not taken for a user's cancel.
+	// Calling off had begun: there is nothing to look for, and no user has cancelled.
 	r.again().expect(Starting, inspects, false)
 	r = newRig(t, true).do(toDelay...).do(idle)
 	r.expect(Releasing, unschedules, false)

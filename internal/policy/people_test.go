@@ -214,7 +214,7 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 		t.Error("taken for cancelled")
 	}
 
-	// A look from before the reboot was scheduled does not tell of a cancel.
+	// A look from before the reboot was scheduled does not show a cancel.
 	r = newRig(t, true).do(toLocking...)
 	r.now = r.now.Add(LookEvery)
 	r.one(Tick{})

@@ -113,7 +113,7 @@ func TestDeadlineThatIsLiftedIsAnswered(t *testing.T) {
 		t.Errorf("the message is %q", r.order.message)
 	}
 
-	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, warned, cancels, LookEvery, crowded) // in vain
+	r = bounded(t).do(backup, need, 24*time.Hour, got, crowded, warned, cancels, LookEvery, crowded) // cancelled too late
 	r.expect(Preparing, nothing, false)
 	r.do(Reconfigure{p}, LookEvery, crowded)
 	r.expect(Releasing, unlocks, false)

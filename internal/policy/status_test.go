@@ -62,7 +62,7 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			needed + "rebooting: logind was asked Mon 2026-03-02 04:00:01 UTC, trying again Mon 2026-03-02 04:15:01 UTC (etcd is down)"},
 		{"releasing", []any{opens, 1 * second, notHeld, need, got, clear, refused},
 			needed + "giving the slot back since Mon 2026-03-02 04:00:01 UTC: the reboot was refused: access denied"},
-		{"releasing, in vain", []any{opens, 1 * second, notHeld, need, got, clear, refused, notGiven},
+		{"releasing fails", []any{opens, 1 * second, notHeld, need, got, clear, refused, notGiven},
 			needed + "giving the slot back since Mon 2026-03-02 04:00:01 UTC: the reboot was refused: access denied; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"left", []any{1 * second, notHeld, stop},
 			"stopped; no slot is held"},

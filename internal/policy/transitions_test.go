@@ -43,8 +43,8 @@ func TestTransitions(t *testing.T) {
 		{"waiting for update_engine: it is gone", toAwaiting, []any{9 * second, gone}, Settling, unlocks, false, "no reboot may go ahead"},
 		{"waiting for update_engine: somebody asks for a reboot", toAwaiting, []any{9 * second, asked}, Locking, locks, false, "may reboot now"},
 		{"waiting for update_engine: the window shuts", toAwaiting, []any{shuts, 9 * second}, Settling, unlocks, false, "no reboot may go ahead"},
-		{"waiting for update_engine: still", toAwaiting, []any{9 * second}, Starting, nothing, false, "started"},
-		{"waiting for update_engine: no longer", toAwaiting, []any{10 * second}, Settling, unlocks, false, "no reboot may go ahead"},
+		{"waiting for update_engine: not yet over", toAwaiting, []any{9 * second}, Starting, nothing, false, "started"},
+		{"waiting for update_engine: over", toAwaiting, []any{10 * second}, Settling, unlocks, false, "no reboot may go ahead"},
 
 		{"settled, nothing pending", toSettling, []any{given}, Idle, nothing, false, "given back"},
 		{"settled, reboot pending", toSettling, []any{need, given}, Locking, locks, false, "may reboot now"},
@@ -159,7 +159,7 @@ func TestTransitions(t *testing.T) {
 		{"stop after logind accepted", toAccepted, []any{stop}, Left, nothing, false, "logind was asked"},
 		{"stop while releasing", toReleasing, []any{stop}, Releasing, nothing, false, "could not check"},
 		{"stopped while releasing", toReleasing, []any{stop, given}, Left, nothing, false, "no slot is held"},
-		{"stopped while releasing, in vain", toReleasing, []any{stop, notGiven}, Left, nothing, false, "could not be given back: etcd is down"},
+		{"stopped while releasing fails", toReleasing, []any{stop, notGiven}, Left, nothing, false, "could not be given back: etcd is down"},
 		{"stop between two tries to release", toStuck, []any{stop}, Left, nothing, false, "could not be given back: etcd is down"},
 		{"stop with the last release on its way", toDelay, []any{stop, calledOff, given}, Left, nothing, false, "no slot is held"},
 

@@ -34,7 +34,7 @@ func TestOneMoreSourceNeedsOneValue(t *testing.T) {
 		t.Errorf("the status is %q", s)
 	}
 
-	// update_engine withdraws a request with its own update, and not this source's word.
+	// When update_engine withdraws its update, a request ends, but this source still counts.
 	r.do(time.Minute, need, asked)
 	expect(r, "update_engine", "request", "reboot-required")
 	r.do(idle)

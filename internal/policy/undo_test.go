@@ -116,7 +116,7 @@ func TestThirdObligationHoldsUpWhatTheOthersDo(t *testing.T) {
 	r.step(undrained{d, errDown})
 	r.expect(Settling, unlocks, false)
 
-	// It is undone when it turns up while a reboot is waited for.
+	// It is undone when it appears while the host waits for a reboot.
 	r, _ = drained(t, toWaiting)
 	r.do(time.Minute).expect(Releasing, undrains, false)
 }

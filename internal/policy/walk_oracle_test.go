@@ -296,7 +296,7 @@ func (w *world) decided(before State, d decision) {
 			}
 		}
 		if w.wasCancelled() && w.overdue() {
-			w.seen["cancelled in vain"]++
+			w.seen["cancelled too late"]++
 			if local.Shutdown.Type != "" || !w.warnedFinal && len(local.Users) > 0 && w.policyDelay() > 0 {
 				w.fail("a reboot that a user has cancelled without being answered, or %+v", local.Shutdown)
 			}

@@ -13,8 +13,8 @@ import (
 
 const (
 	walks     = 100
-	most      = 2 * walks // where the first walks have not met everything
-	walkSteps = 10_000    // of each
+	most      = 2 * walks // if the first walks have not met everything
+	walkSteps = 10_000    // in each walk
 	liveEvery = 20        // steps between two looks at whether there is still a way to the end
 )
 
@@ -65,7 +65,7 @@ func (c coverage) missing() (rare []string) {
 		"unknown lock", "unknown reboot", "lost reply of lock", "lost reply of unlock", "failed lock while held",
 		"taken away", "host rebooted", "process killed", "clock stepped", "policy changed",
 		"reboot after the delay", "reboot after the last minute", "reboot without a delay", "reboot in spite of inhibitors",
-		"cancelled by a user", "cancelled in vain", "replaced by a user", "told again", "lost reply of schedule", "lost reply of unschedule",
+		"cancelled by a user", "cancelled too late", "replaced by a user", "told again", "lost reply of schedule", "lost reply of unschedule",
 		"logind rebooted", "started with a schedule", "queue left for somebody at work",
 		"cancel heard in a check that failed", "cancel heard when it was to be called off", "last word differs", "late look",
 		"logind restarted", "logind lost what was scheduled", "started with nothing kept", "scheduled late", "rebooted as asked", "another version not postponed yet",
@@ -99,12 +99,12 @@ type world struct {
 	logindUp  bool
 	local     Local // who is at work, and what is scheduled
 	planned   bool  // what is scheduled, we did schedule
-	late      order // of a call to schedule that logind carries out later, if it does so before lateEnd
+	late      order // of an unanswered call to schedule; logind may carry it out before lateEnd
 	lateEnd   time.Time
-	queued    bool  // logind has a call for a reboot before it
-	force     bool  // of that
-	down      bool  // it has accepted that, and the host goes down, if nothing comes between
-	instance  int   // of logind: how often it was started
+	queued    bool  // logind has a call to reboot
+	force     bool  // of that call
+	down      bool  // it was accepted: the host goes down, unless something intervenes
+	instance  int   // how often logind was started
 	needsSlot bool  // what logind was asked for needs the slot, which was not taken away since
 	kept      *Kept // what the next process will know; nil: nothing
 
@@ -128,12 +128,12 @@ type world struct {
 	checked      *Checked // the Check whose end this step learns
 	failed       Kind     // whose failure this step learns, unless it was cancelled or its outcome is unknown
 	inspectOK    bool
-	undoFailed   map[Kind]bool // Unlock or Unschedule has, and was not tried since
-	warned       bool          // users have been, or were to be at the last moment
-	warnedAt     time.Time     // when that began
+	undoFailed   map[Kind]bool // Unlock or Unschedule that failed and was not tried since
+	warned       bool          // users were, or were to be at the last moment
+	warnedAt     time.Time     // when the warning began
 	warnedDelay  time.Duration
 	warnedFinal  bool          // after the deadline
-	warnedAhead  time.Duration // of the wall clock then
+	warnedAhead  time.Duration // how far the wall clock was ahead then
 	announced    bool          // Schedule has said that it went well, and nothing since that it is over
 	announcedBy  int           // the logind that said so
 	gone         time.Time     // when others then cancelled or replaced it; zero: not yet
@@ -346,7 +346,7 @@ func (w *world) goOn() {
 		w.fresh()
 		return
 	}
-	for range 3 { // no event begins anything any more
+	for range 3 { // no event starts an effect any more
 		w.tell(pick[Event](w, Tick{}, Update{Source: Engine, Pending: true}, Leave{}, Blocked{}))
 	}
 	w.commit()

@@ -10,7 +10,7 @@ import (
 // answer is what an effect has heard so far: logind and the lock are asked one after
 // another, and other things happen in between.
 type answer struct {
-	step   int    // of asking
+	step   int    // the next question
 	failed bool   // somebody did not answer; no more questions are asked then
 	local  *Local // the last that logind said
 	at     time.Time
@@ -154,7 +154,7 @@ func (w *world) fires() bool {
 		w.goesDown()
 		after, drift := s.At.Add(-w.ahead).Sub(w.warnedAt), w.ahead-w.warnedAhead
 		switch early := w.warnedAt.IsZero() || after < w.warnedDelay; {
-		case early && drift > MaxDrift: // there was no time to call it off: holds looks at that
+		case early && drift > MaxDrift: // there was no time to call it off: holds checks that
 			w.seen["logind rebooted early, the clock was stepped"]++
 		case early:
 			w.fail("logind reboots %v after users were told", after)
@@ -315,7 +315,7 @@ func (w *world) scheduled(err error) Scheduled {
 		w.schedule(w.order)
 	case err == nil:
 	case w.granted:
-		unknown = w.chance(0.5) // or it is read that it stands, and cancelled
+		unknown = w.chance(0.5) // or a read shows that it stands, and it is cancelled
 		w.seen["lost reply of schedule"]++
 	case w.chance(0.5):
 		unknown = true

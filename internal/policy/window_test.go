@@ -77,7 +77,7 @@ func TestNapsEndWithTheWindowsEnds(t *testing.T) {
 	}
 }
 
-// No lock puts hosts with strategy reboot in order: a lot does, drawn once for each process.
+// Under strategy reboot each process draws its place in the spread at random.
 func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 	open := t0.Add(time.Hour)
 	for _, c := range []struct{ length, delay, spread, most time.Duration }{
@@ -115,7 +115,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		if c.most > 0 && len(begun) < hosts || c.most == 0 && len(begun) > 1 {
 			t.Errorf("in a window of %v, %d hosts begin at %d times", c.length, hosts, len(begun))
 		}
-		// In the middle of an opening no host waits.
+		// Once the spread is over no host waits.
 		r := &rig{t: t, now: open.Add(c.most)}
 		r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(1, 0)))
 		r.do(Tick{}, calledOff, need).expect(Preparing, checks, false)

@@ -116,7 +116,7 @@ func expectStillHeld(t testing.TB, s *slot.Slot, want bool) {
 	}
 }
 
-// waiting is an Acquire that goes on.
+// waiting is an Acquire in progress.
 type waiting struct {
 	stop  context.CancelCauseFunc
 	says  chan string // what it waits for

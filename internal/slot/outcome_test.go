@@ -15,13 +15,13 @@ import (
 	"github.com/locksmithd/locksmith/test/storetest"
 )
 
-// What a process has sent, whose end nobody saw, must not happen after the next process was told what is held.
+// What a process has sent must not happen once the next process was told what is held.
 func TestWhatAnEarlierProcessSentCannotHappenAfterInspect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := storetest.NewMemory()
 		h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 		f.expectHolders()
-		store.FailCommits(storetest.HoldRequest) // of the entry in the queue, or of the slot
+		store.FailCommits(storetest.HoldRequest) // for the entry in the queue, or the slot
 		ctx, kill := context.WithTimeout(t.Context(), time.Millisecond)
 		defer kill()
 		if err := h.start(store).Acquire(ctx, "", quiet); err == nil {

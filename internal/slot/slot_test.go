@@ -37,8 +37,7 @@ func TestInspectSaysInWhichBootTheSlotWasTaken(t *testing.T) {
 	})
 }
 
-// A slot that is still held may be one that was taken in an earlier boot: it makes no difference, as it does not
-// for one that an operator has taken for this host.
+// A slot of an earlier boot counts as still held, like one that an operator took for this host.
 func TestStillHeldComparesNoBootsAndWritesNothing(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
@@ -83,7 +82,7 @@ func TestRecordSaysWhoHasTakenTheSlot(t *testing.T) {
 		}
 		must.Do(t, s.Release(t.Context()))
 		f.expectHolders()
-		must.Do(t, s.Release(t.Context())) // of none
+		must.Do(t, s.Release(t.Context())) // without a slot
 	})
 }
 
@@ -101,7 +100,7 @@ func TestNewMaxCountsForALockThatIsCreatedLater(t *testing.T) {
 	store := storetest.NewMemory()
 	s := newHost(t, "a", "web-1").start(store)
 	if err := s.Set(-1, 0); err == nil {
-		t.Error("max -1 is taken")
+		t.Error("max -1 is accepted")
 	}
 	must.Do(t, s.Set(3, 0))
 	must.Do(t, s.Acquire(t.Context(), "", quiet))
@@ -133,7 +132,7 @@ func TestSlotOfACloneIsLeftAlone(t *testing.T) {
 	})
 }
 
-func TestHostThatItsRebootRenamedHasItsSlot(t *testing.T) {
+func TestHostRenamedByItsRebootKeepsItsSlot(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	must.Do(t, h.start(store).Acquire(t.Context(), "", quiet))
@@ -145,7 +144,7 @@ func TestHostThatItsRebootRenamedHasItsSlot(t *testing.T) {
 	f.expectHolders()
 }
 
-func TestDiskThatIsReadOnlyCostsTheTokenOnly(t *testing.T) {
+func TestReadOnlyDiskCostsOnlyTheToken(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	h.write("/var/lib/locksmith", "a file in the place of the folder")
@@ -155,7 +154,7 @@ func TestDiskThatIsReadOnlyCostsTheTokenOnly(t *testing.T) {
 	}
 }
 
-func TestHostThatDoesNotKnowItselfHasNoSlot(t *testing.T) {
+func TestSlotOfAHostWithoutIDsIsRefused(t *testing.T) {
 	for _, file := range []string{"/etc/machine-id", "/proc/sys/kernel/random/boot_id"} {
 		h := newHost(t, "a", "web-1")
 		h.write(file, "")

@@ -83,7 +83,7 @@ func TestNewTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
 		must.Receive(t, patience, "what it waits for", c.says)
 		f.expectQueue("b", "c")
 
-		must.Do(t, s.Set(1, time.Hour)) // which is what it was
+		must.Do(t, s.Set(1, time.Hour)) // as before
 		must.Do(t, s.Set(1, 2*time.Hour))
 		must.Do(t, s.Set(1, 3*time.Hour))
 		for by := ""; !strings.Contains(by, "held by a (web-1)"); by = must.Receive(t, patience, "what it waits for", b.says) {

@@ -332,7 +332,7 @@ func TestWaitSurvivesRenewedCertificates(t *testing.T) {
 		w := startWaiting(ctx, t, newLock(t, connect(t, c), ""), "b")
 
 		pair := newClient.MustIssue(t, etcdtest.Certificate{CommonName: "host"})
-		must.Do(t, os.WriteFile(c.CertFile, contentOf(t, pair.CertFile), 0o600)) // and not its key yet
+		must.Do(t, os.WriteFile(c.CertFile, contentOf(t, pair.CertFile), 0o600)) // but not its key yet
 		must.Do(t, s.Renew(ctx, etcdtest.TLS{CA: newServer, ClientCA: newClient}))
 		w.mustReport(t, "does not match")
 		must.Do(t, os.Remove(c.KeyFile))

@@ -228,7 +228,7 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				_, err := a.Resume(ctx)
 				must.Do(t, err)
 				looked()
-				must.Do(t, p.BlackHole()) // a moment, as short as one attempt
+				must.Do(t, p.BlackHole()) // for as short as one attempt
 				s.Kill()
 				must.Do(t, s.Restore())
 				must.Do(t, s.Restart(ctx))
