@@ -17,9 +17,9 @@ type settingFlag struct {
 
 func (f *settingFlag) Set(value string) error {
 	if f.definition.Secret && value != "" {
-		f.app.note("warning: -%s: every user of this host can see it with ps: use -%[1]s-file", f.definition.Flag)
+		f.app.note("warning: -%s: every user of this host can see it with ps: use -%[1]s-file", f.definition.Name)
 	}
-	f.app.flags = append(f.app.flags, config.Flag{Name: f.definition.Flag, Value: value})
+	f.app.flags = append(f.app.flags, config.Flag{Name: f.definition.Name, Value: value})
 	return nil
 }
 
@@ -34,7 +34,7 @@ func (f *settingFlag) Type() string {
 }
 
 func flagUsage(d config.Definition) string {
-	text := d.Description + " (" + d.CLIVariable
+	text := d.Description + " (" + d.CLIVariable()
 	if d.Default != "" && !d.Switch {
 		text += ", default " + d.Default
 	}

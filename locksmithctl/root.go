@@ -62,10 +62,10 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 	root.SuggestionsMinimumDistance = 2 // what cobra uses for its own messages
 
 	for _, d := range config.Definitions() {
-		if d.Flag == "" {
+		if !d.Flag {
 			continue
 		}
-		f := root.PersistentFlags().VarPF(&settingFlag{app: a, definition: d}, d.Flag, "", flagUsage(d))
+		f := root.PersistentFlags().VarPF(&settingFlag{app: a, definition: d}, d.Name, "", flagUsage(d))
 		if d.Switch {
 			f.NoOptDefVal = "true"
 		}

@@ -67,15 +67,13 @@ func TestEverySettingIsInThePages(t *testing.T) {
 		if d.Fallback != "" {
 			where += ", else " + d.Fallback
 		}
-		if d.CLIVariable != "" {
-			where += ", in the environment of locksmithctl " + d.CLIVariable
-			if want := d.CLIVariable + " " + d.Description; !strings.Contains(text[1], want) {
+		if d.Flag {
+			where += ", in the environment of locksmithctl " + d.CLIVariable()
+			if want := d.CLIVariable() + " " + d.Description; !strings.Contains(text[1], want) {
 				t.Errorf("locksmithctl(1) does not have %q", want)
 			}
-		}
-		if d.Flag != "" {
-			where += ", flag -" + d.Flag
-			want := "-" + d.Flag
+			where += ", flag -" + d.Name
+			want := "-" + d.Name
 			if !d.Switch {
 				want += " value"
 			}

@@ -80,11 +80,8 @@ func places(d config.Definition) string {
 	if d.Fallback != "" {
 		text += ", else `" + d.Fallback + "`"
 	}
-	if d.CLIVariable != "" {
-		text += ", in the environment of `locksmithctl` `" + d.CLIVariable + "`"
-	}
-	if d.Flag != "" {
-		text += ", flag `-" + d.Flag + "`"
+	if d.Flag {
+		text += ", in the environment of `locksmithctl` `" + d.CLIVariable() + "`, flag `-" + d.Name + "`"
 	}
 	return text
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/lock/etcd"
@@ -9,11 +10,10 @@ import (
 
 // Definition describes one setting: where it may come from, what needs it, and how it is parsed.
 type Definition struct {
-	Name        string // among the effective settings
-	Flag        string // of the command line, without dashes, or empty
+	Name        string // among the effective settings, and of the flag, without a dash
+	Flag        bool   // a flag can set it
 	Variable    string // in update.conf and in the daemon's environment
 	Fallback    string // an older name that counts where Variable is unset or empty
-	CLIVariable string // what locksmithctl reads in its environment instead of Variable, or empty if it reads Variable
 	Credential  string // the systemd credential whose file counts where nothing else is set, or empty
 	Default     string // the value of a setting that is unset or empty
 	Description string // a line for usage texts
@@ -34,10 +34,13 @@ func (d Definition) variables() []string {
 	return []string{d.Variable, d.Fallback}
 }
 
+// CLIVariable returns what locksmithctl reads in its environment: a variable of its own for a setting with a flag.
+func (d Definition) CLIVariable() string { return d.inEnvironment(CLI, d.Variable) }
+
 // inEnvironment returns what a variable is called in the environment of a program.
 func (d Definition) inEnvironment(program Program, name string) string {
-	if program == CLI && d.CLIVariable != "" {
-		return d.CLIVariable
+	if program == CLI && d.Flag {
+		return strings.Replace(name, "LOCKSMITHD_", "LOCKSMITHCTL_", 1)
 	}
 	return name
 }
@@ -70,7 +73,7 @@ const localTime = "Local"
 
 // etcdSetting completes the definition of an option for etcd, which a rule checks.
 func etcdSetting(o etcd.Option, d Definition) Definition {
-	d.Name, d.Flag, d.Part = o.String(), o.String(), PartEtcd
+	d.Name, d.Flag, d.Part = o.String(), true, PartEtcd
 	d.parse = func(p *parser, in input) error {
 		p.Etcd.Set(o, in.value, in.called())
 		return nil
@@ -114,9 +117,8 @@ var definitions = []Definition{
 	},
 	{
 		Name:        nameEndpoint,
-		Flag:        "endpoint",
+		Flag:        true,
 		Variable:    "LOCKSMITHD_ENDPOINT",
-		CLIVariable: "LOCKSMITHCTL_ENDPOINT",
 		Default:     "http://127.0.0.1:2379",
 		Description: "etcd endpoints, separated by commas; may be given several times",
 		List:        true,
@@ -125,43 +127,36 @@ var definitions = []Definition{
 	},
 	{
 		Name:        nameGroup,
-		Flag:        "group",
+		Flag:        true,
 		Variable:    "LOCKSMITHD_GROUP",
-		CLIVariable: "LOCKSMITHCTL_GROUP",
 		Description: "group of hosts that share a lock",
 		Part:        PartEtcd,
 		parse:       parseGroup,
 	},
 	etcdSetting(etcd.OptionCAFile, Definition{
 		Variable:    "LOCKSMITHD_ETCD_CAFILE",
-		CLIVariable: "LOCKSMITHCTL_ETCD_CAFILE",
 		Description: "file with the certificate authorities that etcd's certificate is checked against",
 	}),
 	etcdSetting(etcd.OptionCertFile, Definition{
 		Variable:    "LOCKSMITHD_ETCD_CERTFILE",
-		CLIVariable: "LOCKSMITHCTL_ETCD_CERTFILE",
 		Description: "file with the client certificate for etcd",
 	}),
 	etcdSetting(etcd.OptionKeyFile, Definition{
 		Variable:    "LOCKSMITHD_ETCD_KEYFILE",
-		CLIVariable: "LOCKSMITHCTL_ETCD_KEYFILE",
 		Credential:  "locksmithd.etcd-key",
 		Description: "file with the key of the client certificate",
 	}),
 	etcdSetting(etcd.OptionUsername, Definition{
 		Variable:    "LOCKSMITHD_ETCD_USERNAME",
-		CLIVariable: "LOCKSMITHCTL_ETCD_USERNAME",
 		Description: "user name for etcd",
 	}),
 	etcdSetting(etcd.OptionPassword, Definition{
 		Variable:    "LOCKSMITHD_ETCD_PASSWORD",
-		CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD",
 		Description: "password for etcd; every user of the host can see it in a flag, so a file is better",
 		Secret:      true,
 	}),
 	etcdSetting(etcd.OptionPasswordFile, Definition{
 		Variable:    "LOCKSMITHD_ETCD_PASSWORD_FILE",
-		CLIVariable: "LOCKSMITHCTL_ETCD_PASSWORD_FILE",
 		Credential:  "locksmithd.etcd-password",
 		Description: "file with the password for etcd",
 	}),
@@ -206,9 +201,8 @@ var definitions = []Definition{
 	},
 	{
 		Name:        nameDebug,
-		Flag:        "debug",
+		Flag:        true,
 		Variable:    "LOCKSMITHD_DEBUG",
-		CLIVariable: "LOCKSMITHCTL_DEBUG",
 		Default:     "false",
 		Description: "print debug output",
 		Switch:      true,

@@ -33,11 +33,9 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		if d.Fallback != "" {
 			variables += ", else `" + d.Fallback + "`"
 		}
-		if d.Flag != "" {
-			flag = "`-" + d.Flag + "` "
-		}
-		if d.CLIVariable != "" {
-			cli = "`" + d.CLIVariable + "`"
+		if d.Flag {
+			flag = "`-" + d.Name + "` "
+			cli = "`" + d.CLIVariable() + "`"
 		}
 		if d.Default != "" {
 			value = "`" + d.Default + "`"

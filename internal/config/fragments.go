@@ -17,18 +17,18 @@ type Flag struct{ Name, Value string }
 // AddFlags adds the flags for settings to flags. Those that are given are appended to given.
 func AddFlags(flags *flag.FlagSet, given *[]Flag) {
 	for _, d := range definitions {
-		if d.Flag == "" {
+		if !d.Flag {
 			continue
 		}
 		set := func(value string) error {
-			*given = append(*given, Flag{Name: d.Flag, Value: value})
+			*given = append(*given, Flag{Name: d.Name, Value: value})
 			return nil
 		}
 		usage := fmt.Sprintf("%s (%s)", d.Description, d.Variable)
 		if d.Switch {
-			flags.BoolFunc(d.Flag, usage, set)
+			flags.BoolFunc(d.Name, usage, set)
 		} else {
-			flags.Func(d.Flag, usage, set)
+			flags.Func(d.Name, usage, set)
 		}
 	}
 }
@@ -101,17 +101,17 @@ func (f *fragments) find(d Definition) input {
 func (f *fragments) flag(d Definition) (input, bool) {
 	var given []string
 	for _, g := range f.flags {
-		if g.Name == d.Flag {
+		if d.Flag && g.Name == d.Name {
 			given = append(given, g.Value)
 		}
 	}
-	if d.Flag == "" || len(given) == 0 {
+	if len(given) == 0 {
 		return input{}, false
 	}
 	if !d.List {
 		given = given[len(given)-1:]
 	}
-	from := Origin{Kind: FromFlag, Name: "-" + d.Flag}
+	from := Origin{Kind: FromFlag, Name: "-" + d.Name}
 	if f.unit != "" {
 		from.Kind, from.File = FromUnit, f.unit
 	}

@@ -65,7 +65,7 @@ func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd
 		own := d.input(v.value, v.origin)
 		daemonHas := fmt.Sprintf("locksmithd has %q (%s)", in.shown(), in.origin)
 		switch {
-		case ok && d.CLIVariable != "": // it is for locksmithctl alone
+		case ok && d.Flag: // it is for locksmithctl alone
 			return own, nil
 		case !ok || v.value == in.value:
 		case d.Part == PartWindow:

@@ -51,8 +51,8 @@ func TestPrecedenceOfEverySetting(t *testing.T) {
 					v = []string{"a", "b", "c", "d"}
 				}
 				environ := d.Variable
-				if program == CLI && d.CLIVariable != "" {
-					environ = d.CLIVariable
+				if program == CLI && d.Flag {
+					environ = d.CLIVariable()
 				}
 				root := newRoot(t, map[string]string{
 					etc: "\n" + d.Variable + "=" + v[2],
@@ -61,7 +61,7 @@ func TestPrecedenceOfEverySetting(t *testing.T) {
 				o := Options{
 					Program: program,
 					Root:    root,
-					Flags:   []Flag{{d.Flag, v[0]}},
+					Flags:   []Flag{{d.Name, v[0]}},
 					Environ: []string{environ + "=" + v[1]},
 				}
 				check := func(value string, origin Origin, text string) {
@@ -77,8 +77,8 @@ func TestPrecedenceOfEverySetting(t *testing.T) {
 						t.Errorf("got %q from %+v (%s), want %q from %+v (%s)", s.Value, s.Origin, s.Origin, want, origin, text)
 					}
 				}
-				if d.Flag != "" {
-					check(v[0], Origin{Kind: FromFlag, Name: "-" + d.Flag}, "flag -"+d.Flag)
+				if d.Flag {
+					check(v[0], Origin{Kind: FromFlag, Name: "-" + d.Name}, "flag -"+d.Name)
 				}
 				o.Flags = nil
 				check(v[1], Origin{Kind: FromEnvironment, Name: environ}, "environment "+environ)

@@ -155,7 +155,7 @@ func (v vocabulary) lookalike(f *fragments, name string) string {
 				return fmt.Sprintf("%s (%s): %s has become part of its value: write one assignment in each pair of quotes", name, place, strings.Join(glued, ", "))
 			}
 			return ""
-		case name == d.Variable, name == d.CLIVariable, meant == d.Variable && meant != "":
+		case name == d.Variable, name == d.CLIVariable(), meant == d.Variable && meant != "":
 			meant = right
 		}
 	}

@@ -44,9 +44,9 @@ func (in input) without(other input) error {
 	missing := other.Variable
 	switch {
 	case strings.HasPrefix(in.origin.Name, "-"):
-		missing = "-" + other.Flag
-	case in.origin.Kind == FromEnvironment && in.origin.Name == in.CLIVariable:
-		missing = other.CLIVariable
+		missing = "-" + other.Name
+	case in.origin.Kind == FromEnvironment && in.origin.Name == in.CLIVariable():
+		missing = other.CLIVariable()
 	case in.origin.Name == in.Fallback:
 		missing = other.Fallback
 	}
@@ -57,7 +57,7 @@ func (in input) without(other input) error {
 // file is the setting for a file with the secret.
 func (in input) elsewhere(secret, from string, file input) error {
 	return in.refuse("locksmithd has the %s from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
-		secret, from, file.Variable, file.Flag)
+		secret, from, file.Variable, file.Name)
 }
 
 // checkEtcd has package etcd check its options, and says which settings are wrong.

@@ -41,7 +41,7 @@ type parser struct {
 func (c *Config) parse(in inputs, o Options) error {
 	var errs []error
 	for _, f := range o.Flags {
-		if !slices.ContainsFunc(definitions, func(d Definition) bool { return f.Name != "" && d.Flag == f.Name }) {
+		if !slices.ContainsFunc(definitions, func(d Definition) bool { return d.Flag && d.Name == f.Name }) {
 			errs = append(errs, fmt.Errorf("-%s is not a flag for a setting", f.Name))
 		}
 	}
