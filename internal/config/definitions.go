@@ -45,27 +45,13 @@ func (d Definition) inEnvironment(program Program, name string) string {
 	return name
 }
 
-// Names of settings. Those for etcd are the names of its options.
+// Names of settings that rules ask for. Those for etcd are the names of its options, see inputs.of.
 const (
-	nameStrategy       = "strategy"
-	nameWindowStart    = "window-start"
-	nameWindowLength   = "window-length"
-	nameWindowTimezone = "window-timezone"
-	nameEndpoint       = "endpoint"
-	nameGroup          = "group"
-	nameCAFile         = "etcd-cafile"
-	nameCertFile       = "etcd-certfile"
-	nameKeyFile        = "etcd-keyfile"
-	nameUsername       = "etcd-username"
-	namePassword       = "etcd-password"
-	namePasswordFile   = "etcd-password-file"
-	nameMax            = "max"
-	nameLockTTL        = "lock-ttl"
-	nameLoginDelay     = "login-delay"
-	nameLoginRetry     = "login-retry"
-	nameMaxPostpone    = "max-postpone"
-	nameDebug          = "debug"
-	nameTriggerGroups  = "trigger-groups"
+	nameStrategy     = "strategy"
+	nameWindowStart  = "window-start"
+	nameWindowLength = "window-length"
+	nameLockTTL      = "lock-ttl"
+	nameLoginDelay   = "login-delay"
 )
 
 // localTime is the time zone that stands for the host's own.
@@ -108,7 +94,7 @@ var definitions = []Definition{
 		Part:        PartWindow,
 	},
 	{
-		Name:        nameWindowTimezone,
+		Name:        "window-timezone",
 		Variable:    "LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
 		Default:     localTime,
 		Description: "time zone of the window for reboots, such as Europe/Berlin",
@@ -116,7 +102,7 @@ var definitions = []Definition{
 		parse:       parseWindowZone,
 	},
 	{
-		Name:        nameEndpoint,
+		Name:        etcd.OptionEndpoint.String(),
 		Flag:        true,
 		Variable:    "LOCKSMITHD_ENDPOINT",
 		Default:     "http://127.0.0.1:2379",
@@ -126,7 +112,7 @@ var definitions = []Definition{
 		parse:       parseEndpoints,
 	},
 	{
-		Name:        nameGroup,
+		Name:        "group",
 		Flag:        true,
 		Variable:    "LOCKSMITHD_GROUP",
 		Description: "group of hosts that share a lock",
@@ -161,7 +147,7 @@ var definitions = []Definition{
 		Description: "file with the password for etcd",
 	}),
 	{
-		Name:        nameMax,
+		Name:        "max",
 		Variable:    "LOCKSMITHD_MAX",
 		Default:     "1",
 		Description: "number of slots of a lock that is created",
@@ -184,7 +170,7 @@ var definitions = []Definition{
 		parse:       duration(func(c *Config) *time.Duration { return &c.LoginDelay }, 0, "0 or more, such as 5m"),
 	},
 	{
-		Name:        nameLoginRetry,
+		Name:        "login-retry",
 		Variable:    "LOCKSMITHD_LOGIN_RETRY",
 		Default:     "1h",
 		Description: "how long a user who cancels the reboot puts it off",
@@ -192,7 +178,7 @@ var definitions = []Definition{
 		parse:       duration(func(c *Config) *time.Duration { return &c.LoginRetry }, time.Minute, "1m or more, such as 1h"),
 	},
 	{
-		Name:        nameMaxPostpone,
+		Name:        "max-postpone",
 		Variable:    "LOCKSMITHD_MAX_POSTPONE",
 		Default:     "0",
 		Description: "how long users and inhibitors can postpone a reboot in all, such as 24h; 0 for as long as they like",
@@ -200,7 +186,7 @@ var definitions = []Definition{
 		parse:       duration(func(c *Config) *time.Duration { return &c.MaxPostpone }, 0, "more than 0, such as 24h, or 0 for as long as they like"),
 	},
 	{
-		Name:        nameDebug,
+		Name:        "debug",
 		Flag:        true,
 		Variable:    "LOCKSMITHD_DEBUG",
 		Default:     "false",
@@ -210,7 +196,7 @@ var definitions = []Definition{
 		parse:       parseDebug,
 	},
 	{
-		Name:        nameTriggerGroups,
+		Name:        "trigger-groups",
 		Variable:    "LOCKSMITHD_TRIGGER_GROUPS",
 		Default:     "wheel sudo",
 		Description: "groups of users who may announce a reboot, besides root",

@@ -71,7 +71,7 @@ func TestExamplesOfTheDocumentAreRight(t *testing.T) {
 			t.Errorf("the example gives %+v", c)
 		}
 		for _, s := range c.Settings {
-			optional := []string{nameUsername, namePassword, namePasswordFile, nameDebug}
+			optional := []string{"etcd-username", "etcd-password", "etcd-password-file", "debug"}
 			if s.Origin.Kind != FromFile && !slices.Contains(optional, s.Name) {
 				t.Errorf("the example does not set %s", s.Name)
 			}

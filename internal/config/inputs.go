@@ -6,11 +6,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
 // inputs are the settings by name, merged from the fragments but not parsed yet.
 type inputs map[string]input
+
+// of returns the setting for an option for etcd.
+func (in inputs) of(o etcd.Option) input { return in[o.String()] }
 
 // input is a setting with the text that is in force.
 type input struct {
@@ -170,7 +174,7 @@ func shorten(text string, most int) string {
 // shown returns the value as it may be shown.
 func (in input) shown() string {
 	// What stands before an "@" in a URL may be a password. No right endpoint has one.
-	if in.value != "" && (in.Secret || in.Name == nameEndpoint && strings.Contains(in.value, "@")) {
+	if in.value != "" && (in.Secret || in.Name == etcd.OptionEndpoint.String() && strings.Contains(in.value, "@")) {
 		return hidden
 	}
 	return in.value

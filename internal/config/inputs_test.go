@@ -36,12 +36,12 @@ func TestDefaults(t *testing.T) {
 // Every source has its own value. The test takes them away, the strongest first.
 func TestPrecedenceOfEverySetting(t *testing.T) {
 	values := map[string][]string{ // right values, from the flag to the weakest file
-		nameStrategy:       {"", "off", "etcd-lock", "reboot"},
-		nameWindowStart:    {"", "04:00", "05:00", "06:00"},
-		nameWindowLength:   {"", "1h", "2h", "3h"},
-		nameWindowTimezone: {"", "UTC", "Europe/Berlin", "Asia/Tokyo"},
-		nameEndpoint:       {"http://a:1", "http://b:1", "http://c:1", "http://d:1"},
-		nameDebug:          {"true", "false", "1", "0"},
+		nameStrategy:      {"", "off", "etcd-lock", "reboot"},
+		nameWindowStart:   {"", "04:00", "05:00", "06:00"},
+		nameWindowLength:  {"", "1h", "2h", "3h"},
+		"window-timezone": {"", "UTC", "Europe/Berlin", "Asia/Tokyo"},
+		"endpoint":        {"http://a:1", "http://b:1", "http://c:1", "http://d:1"},
+		"debug":           {"true", "false", "1", "0"},
 	}
 	for _, program := range []Program{Daemon, CLI} {
 		for _, d := range Definitions() {

@@ -125,7 +125,7 @@ func TestReloadFollowsTheFilesAndKeepsTheEnvironment(t *testing.T) {
 	check := func(when string, want state) *Config {
 		t.Helper()
 		c := mustReload(t, l)
-		got := state{c.Group, c.Etcd.Endpoints, c.setting(t, nameWindowTimezone).Value, strings.Join(c.TriggerGroups, ","), c.Etcd.Username, c.Debug}
+		got := state{c.Group, c.Etcd.Endpoints, c.setting(t, "window-timezone").Value, strings.Join(c.TriggerGroups, ","), c.Etcd.Username, c.Debug}
 		if got != want {
 			t.Errorf("%s: got %+v, want %+v", when, got, want)
 		}
@@ -133,12 +133,12 @@ func TestReloadFollowsTheFilesAndKeepsTheEnvironment(t *testing.T) {
 	}
 	c := check("at start", state{"old", "http://drop-in:1", "UTC", "usr", "u", false})
 	for name, want := range map[string]string{
-		nameStrategy:       filepath.Join(root, etc) + ":1",
-		nameGroup:          filepath.Join(root, etc) + ":2",
-		nameTriggerGroups:  filepath.Join(root, usr) + ":2",
-		nameEndpoint:       "environment LOCKSMITHD_ENDPOINT",
-		nameWindowTimezone: "environment LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
-		nameUsername:       "flag -etcd-username",
+		nameStrategy:      filepath.Join(root, etc) + ":1",
+		"group":           filepath.Join(root, etc) + ":2",
+		"trigger-groups":  filepath.Join(root, usr) + ":2",
+		"endpoint":        "environment LOCKSMITHD_ENDPOINT",
+		"window-timezone": "environment LOCKSMITHD_REBOOT_WINDOW_TIMEZONE",
+		"etcd-username":   "flag -etcd-username",
 	} {
 		if got := c.setting(t, name).Origin.String(); got != want {
 			t.Errorf("%s comes from %q, want %q", name, got, want)

@@ -30,8 +30,8 @@ func rules() []rule {
 
 // preferPassword ignores a credential with a password where somebody has set a password.
 func (in inputs) preferPassword() {
-	if file := in[namePasswordFile]; file.origin.Kind == FromCredential && in[namePassword].value != "" {
-		in[namePasswordFile] = file.Definition.input("", Origin{})
+	if file := in.of(etcd.OptionPasswordFile); file.origin.Kind == FromCredential && in.of(etcd.OptionPassword).value != "" {
+		in[file.Name] = file.Definition.input("", Origin{})
 	}
 }
 
@@ -71,30 +71,30 @@ func checkEtcd(p *parser) error {
 
 // refuse says what is wrong with the setting for an option.
 func (in inputs) refuse(wrong *etcd.OptionError) error {
-	setting := in[wrong.Option.String()]
-	password, file := in[namePassword], in[namePasswordFile]
+	setting := in.of(wrong.Option)
+	password, file := in.of(etcd.OptionPassword), in.of(etcd.OptionPasswordFile)
 	switch {
 	case wrong.Missing == etcd.OptionPassword && cmp.Or(password.withheld, file.withheld) != "":
 		return setting.elsewhere("password", cmp.Or(password.withheld, file.withheld), file)
 	case wrong.Missing != 0:
-		return setting.without(in[wrong.Missing.String()])
+		return setting.without(in.of(wrong.Missing))
 	case wrong.Conflicting != 0:
-		return setting.refuse("%s is set as well: set one of them", in[wrong.Conflicting.String()].subject())
+		return setting.refuse("%s is set as well: set one of them", in.of(wrong.Conflicting).subject())
 	case wrong.Option == etcd.OptionEndpoint && strings.Contains(setting.value, "@"):
-		return setting.refuse("it has a user in it: use %s and %s", in[nameUsername].Variable, password.Variable)
+		return setting.refuse("it has a user in it: use %s and %s", in.of(etcd.OptionUsername).Variable, password.Variable)
 	}
 	return setting.refuse("%w", wrong.Err)
 }
 
 // warnOfFiles warns of files that are not used, and of secrets that other users can see.
 func warnOfFiles(p *parser) error {
-	for _, name := range []string{nameCAFile, nameCertFile, nameKeyFile} {
-		if in := p.inputs[name]; in.value != "" && !p.Etcd.Encrypted() {
-			p.warn("%s: it has no effect, because the connection to %s is not encrypted: write https there", in.subject(), p.inputs[nameEndpoint].shown())
+	for _, o := range []etcd.Option{etcd.OptionCAFile, etcd.OptionCertFile, etcd.OptionKeyFile} {
+		if in := p.inputs.of(o); in.value != "" && !p.Etcd.Encrypted() {
+			p.warn("%s: it has no effect, because the connection to %s is not encrypted: write https there", in.subject(), p.inputs.of(etcd.OptionEndpoint).shown())
 		}
 	}
-	for _, name := range []string{nameKeyFile, namePassword, namePasswordFile} {
-		in := p.inputs[name]
+	for _, o := range []etcd.Option{etcd.OptionKeyFile, etcd.OptionPassword, etcd.OptionPasswordFile} {
+		in := p.inputs.of(o)
 		file := in.value
 		if in.Secret {
 			file = in.origin.File
@@ -102,7 +102,7 @@ func warnOfFiles(p *parser) error {
 		switch info, err := os.Stat(file); {
 		case in.value == "":
 		case in.Secret && in.origin.Kind == FromFlag && p.options.Program == Daemon: // locksmithctl warns by itself
-			p.warn("%s: every user of this host can see it with ps: write it into a file and set %s", in.subject(), p.inputs[namePasswordFile].Variable)
+			p.warn("%s: every user of this host can see it with ps: write it into a file and set %s", in.subject(), p.inputs.of(etcd.OptionPasswordFile).Variable)
 		case err == nil && info.Mode().Perm()&0o077 != 0:
 			p.warn("%s: other users than its owner may read %s (mode %04o): run chmod 600 %[2]s", in.subject(), file, info.Mode().Perm())
 		}

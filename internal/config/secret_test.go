@@ -82,7 +82,7 @@ func TestCredentialsCountWhereNothingElseIsSet(t *testing.T) {
 		from := func(name string) string {
 			return strings.ReplaceAll(c.setting(t, name).Origin.String(), filepath.Join(root, etc), "CONF")
 		}
-		return result{c.Etcd.KeyFile, c.Etcd.PasswordFile, c.Etcd.Password, from(nameKeyFile), from(namePasswordFile)}, err
+		return result{c.Etcd.KeyFile, c.Etcd.PasswordFile, c.Etcd.Password, from("etcd-keyfile"), from("etcd-password-file")}, err
 	}
 	for _, test := range []struct {
 		name, conf, credentials string
@@ -174,7 +174,7 @@ func TestNoPasswordIsEverShown(t *testing.T) {
 	}
 	root := newRoot(t, map[string]string{etc: tests[0].conf})
 	c := mustLoad(t, Options{Program: CLI, Root: root})
-	if s := c.setting(t, namePassword); s.Value != "(hidden)" || c.Etcd.Password != secret {
+	if s := c.setting(t, "etcd-password"); s.Value != "(hidden)" || c.Etcd.Password != secret {
 		t.Errorf("password is %q, %+v", c.Etcd.Password, s)
 	}
 }
