@@ -150,7 +150,7 @@ func (s *unitSettings) set(key, value, origin string) bool {
 		words, _ := s.words(value, strict)
 		for _, word := range words {
 			name, value, ok := strings.Cut(word, "=")
-			if !ok || !variableName(name) || !utf8.ValidString(value) {
+			if !ok || !VariableName(name) || !utf8.ValidString(value) {
 				continue
 			}
 			s.Environment = slices.DeleteFunc(s.Environment, func(e string) bool { return strings.HasPrefix(e, name+"=") })
@@ -165,11 +165,11 @@ func (s *unitSettings) set(key, value, origin string) bool {
 			s.EnvironmentFiles = append(s.EnvironmentFiles, EnvironmentFile{filepath.Clean(path), optional})
 		}
 	case "PassEnvironment":
-		s.PassEnvironment = s.add(s.PassEnvironment, value, literal, variableName)
+		s.PassEnvironment = s.add(s.PassEnvironment, value, literal, VariableName)
 	case "UnsetEnvironment":
 		s.UnsetEnvironment = s.add(s.UnsetEnvironment, value, strict, func(word string) bool {
 			name, value, _ := strings.Cut(word, "=")
-			return variableName(name) && utf8.ValidString(value)
+			return VariableName(name) && utf8.ValidString(value)
 		})
 	case "LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted", "ImportCredential":
 		if value == "" {
@@ -310,8 +310,8 @@ func unescape(text string) (value string, length int) {
 	return string(rune(n)), end
 }
 
-// variableName reports whether systemd accepts name as the name of a variable.
-func variableName(name string) bool {
+// VariableName reports whether systemd accepts name as the name of a variable.
+func VariableName(name string) bool {
 	for i, c := range name {
 		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
 			return false

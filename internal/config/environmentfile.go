@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // maxFileSize bounds what is read of an environment file, in bytes. A real update.conf has a few hundred; systemd
@@ -112,7 +113,7 @@ func parseEnvironmentFile(data []byte) (environmentFile, error) {
 		if !validUTF8(name) || !validUTF8(value) {
 			return environmentFile{}, fmt.Errorf("line %d is not UTF-8", line)
 		}
-		if !validName(name) {
+		if !systemd.VariableName(name) {
 			f.ignored = append(f.ignored, ignoredLine{text: name, line: line})
 			continue
 		}
@@ -246,20 +247,6 @@ func (r *fileReader) unquoted(value []byte) []byte {
 		}
 		value = append(value, c)
 	}
-}
-
-// validName reports whether systemd accepts name as the name of a variable.
-func validName(name string) bool {
-	for i := 0; i < len(name); i++ {
-		c := name[i]
-		switch {
-		case c == '_', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
-		case '0' <= c && c <= '9' && i > 0:
-		default:
-			return false
-		}
-	}
-	return name != ""
 }
 
 // validUTF8 is utf8.ValidString, except that it refuses the noncharacters (Unicode, chapter 23.7) as systemd does.

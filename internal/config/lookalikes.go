@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // What looks like a setting but is not gets a warning that names the file, the line, and what to write. It never
@@ -185,7 +187,7 @@ func yamlKey(line string) string {
 		return ""
 	}
 	key = normal(strings.Trim(strings.TrimSpace(strings.TrimPrefix(key, "-")), `"'`))
-	if !validName(key) {
+	if !systemd.VariableName(key) {
 		return ""
 	}
 	return key

@@ -11,21 +11,16 @@ import (
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
-// rule is about several settings. It counts where its part is checked.
-type rule struct {
+// rules are about several settings. Each counts where its part is checked. Those that only warn come last.
+var rules = []struct {
 	part  Part
 	check func(*parser) error
-}
-
-// rules returns all of them. Those that only warn come last.
-func rules() []rule {
-	return []rule{
-		{PartWindow, parseWindow},
-		{PartEtcd, checkEtcd},
-		{PartEtcd, warnOfFiles},
-		{PartLogin, warnOfShortWindow},
-		{PartLock, warnOfShortTTL},
-	}
+}{
+	{PartWindow, parseWindow},
+	{PartEtcd, checkEtcd},
+	{PartEtcd, warnOfFiles},
+	{PartLogin, warnOfShortWindow},
+	{PartLock, warnOfShortTTL},
 }
 
 // preferPassword ignores a credential with a password where somebody has set a password.

@@ -55,7 +55,7 @@ func (c *Config) parse(in inputs, o Options) error {
 			errs = append(errs, d.parse(p, in[d.Name]))
 		}
 	}
-	for _, r := range rules() {
+	for _, r := range rules {
 		if o.Check&r.part != 0 {
 			errs = append(errs, r.check(p))
 		}

@@ -102,7 +102,7 @@ func unreadable(err error) error {
 func replaceVariables(args []string, environ map[string]variable) []string {
 	var replaced []string
 	for _, arg := range args {
-		if name, ok := strings.CutPrefix(arg, "$"); ok && validName(name) {
+		if name, ok := strings.CutPrefix(arg, "$"); ok && systemd.VariableName(name) {
 			replaced = append(replaced, strings.Fields(environ[name].value)...)
 			continue
 		}
@@ -118,7 +118,7 @@ func replaceVariables(args []string, environ map[string]variable) []string {
 			case strings.HasPrefix(after, "$"):
 				b.WriteByte('$')
 				arg = after[1:]
-			case strings.HasPrefix(after, "{") && closed && validName(name):
+			case strings.HasPrefix(after, "{") && closed && systemd.VariableName(name):
 				b.WriteString(environ[name].value)
 				arg = rest
 			default:

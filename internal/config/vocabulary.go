@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // word is a variable of update.conf.
@@ -58,7 +60,7 @@ func (v vocabulary) find(text, end string) (at, length int) {
 			}
 			i += from
 			from = i + len(w.name)
-			if end == "" && from < len(text) && (validName("_" + text[from:from+1])) {
+			if end == "" && from < len(text) && systemd.VariableName("_"+text[from:from+1]) {
 				continue // a longer word
 			}
 			// If a name ends with another one, the longer one begins first.
@@ -78,7 +80,7 @@ func (v vocabulary) glued(text string) string {
 		switch {
 		case at < 0:
 			return ""
-		case at > 0 && validName("_"+text[at-1:at]):
+		case at > 0 && systemd.VariableName("_"+text[at-1:at]):
 			return text[at : at+length]
 		}
 		text = text[at+length:]
