@@ -36,22 +36,33 @@ func (v vocabulary) has(name string) bool {
 // in returns the variables in a text that end a word, with end behind them, each once and in order.
 func (v vocabulary) in(text, end string) []string {
 	var names []string
-	for rest := clip(text); rest != ""; {
-		at, length := v.find(rest, end)
-		if at < 0 {
-			break
+	for rest := clip(text); ; {
+		_, name, after := v.cut(rest, end)
+		if name == "" {
+			return names
 		}
-		if name := rest[at : at+length]; !slices.Contains(names, name) {
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
-		rest = rest[at+length:]
+		rest = after
 	}
-	return names
 }
 
-// find returns the position and the length of the first variable in a text that ends a word, with end behind it.
-func (v vocabulary) find(text, end string) (at, length int) {
-	at = -1
+// glued returns a variable that is set directly behind another word, or "".
+func (v vocabulary) glued(text string) string {
+	for rest := clip(text); ; {
+		before, name, after := v.cut(rest, "=")
+		if name == "" || before != "" && systemd.VariableName("_"+before[len(before)-1:]) {
+			return name
+		}
+		rest = after
+	}
+}
+
+// cut returns the first variable in a text that ends a word, with end behind it, and what is before and after the
+// variable. The name is empty if there is none.
+func (v vocabulary) cut(text, end string) (before, name, after string) {
+	at := len(text)
 	for _, w := range v {
 		for from := 0; ; {
 			i := strings.Index(text[from:], w.name+end)
@@ -63,28 +74,13 @@ func (v vocabulary) find(text, end string) (at, length int) {
 			if end == "" && from < len(text) && systemd.VariableName("_"+text[from:from+1]) {
 				continue // a longer word
 			}
-			// If a name ends with another one, the longer one begins first.
-			if at < 0 || i < at {
-				at, length = i, len(w.name)
+			if i < at { // if a name ends with another one, the longer one begins first
+				at, name = i, w.name
 			}
 			break
 		}
 	}
-	return at, length
-}
-
-// glued returns a variable that is set directly behind another word, or "".
-func (v vocabulary) glued(text string) string {
-	for text = clip(text); ; {
-		at, length := v.find(text, "=")
-		switch {
-		case at < 0:
-			return ""
-		case at > 0 && systemd.VariableName("_"+text[at-1:at]):
-			return text[at : at+length]
-		}
-		text = text[at+length:]
-	}
+	return text[:at], name, text[at+len(name):]
 }
 
 // intended returns the variable that a wrong name probably means, or "". Other versions and configuration formats
