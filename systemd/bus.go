@@ -44,12 +44,9 @@ func connect(ctx context.Context, list string) (*dbus.Conn, error) {
 	defer cancel()
 	var failed []error
 	for address := range strings.SplitSeq(list, ";") {
-		path, err := socketPath(address)
+		conn, err := connectSocket(ctx, address)
 		if err == nil {
-			var conn *dbus.Conn
-			if conn, err = connectSocket(ctx, path); err == nil {
-				return conn, nil
-			}
+			return conn, nil
 		}
 		failed = append(failed, err)
 	}
@@ -83,7 +80,11 @@ func socketPath(address string) (string, error) {
 	return "", fmt.Errorf("address %q is not of the form unix:path=SOCKET", address)
 }
 
-func connectSocket(ctx context.Context, path string) (*dbus.Conn, error) {
+func connectSocket(ctx context.Context, address string) (*dbus.Conn, error) {
+	path, err := socketPath(address)
+	if err != nil {
+		return nil, err
+	}
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, "unix", path)
 	if err != nil {

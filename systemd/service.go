@@ -29,9 +29,11 @@ type Service struct {
 	UnsetEnvironment []string
 	// Command is the program and the arguments of ExecStart=. $NAME in them stands for a variable.
 	Command []string
-
-	origins     map[string]string // the unit file that sets a variable; "" is the command
-	credentials map[string]string // the unit file that sets a credential
+	// Origins has the unit file that sets a variable of Environment, and that of Command under "". A file is called
+	// "drop-in 10-etcd.conf" or "unit NAME".
+	Origins map[string]string
+	// Credentials has the unit file that passes a credential to the service, for those of readable files.
+	Credentials map[string]string
 }
 
 // EnvironmentFile is a pattern of paths, see glob(7).
@@ -39,13 +41,6 @@ type EnvironmentFile struct {
 	Path     string
 	Optional bool // it may be missing or broken
 }
-
-// Origin returns the unit file that sets a variable of Environment, or Command if variable is empty:
-// "drop-in 10-etcd.conf" or "unit NAME".
-func (s *Service) Origin(variable string) string { return s.origins[variable] }
-
-// CredentialOrigin returns the unit file that passes a credential to the service, "" if no readable one does.
-func (s *Service) CredentialOrigin(name string) string { return s.credentials[name] }
 
 // LoadedService asks systemd how it starts a service. It returns nil if there is no such service. Every user
 // may ask. systemd does not tell which file a setting comes from: origins are read from the files as they are
@@ -128,6 +123,6 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 			written.read(data, file)
 		}
 	}
-	s.origins, s.credentials = written.origins, written.credentials
+	s.Origins, s.Credentials = written.Origins, written.Credentials
 	return &s, nil
 }

@@ -105,8 +105,8 @@ const blanks = " \t\r\n"
 
 // read adds the settings of one file, see systemd.syntax(7).
 func (s *unitSettings) read(data []byte, path string) {
-	if s.origins == nil {
-		s.origins, s.credentials = map[string]string{}, map[string]string{}
+	if s.Origins == nil {
+		s.Origins, s.Credentials = map[string]string{}, map[string]string{}
 	}
 	origin := "drop-in " + filepath.Base(path)
 	if filepath.Base(path) == s.name {
@@ -155,7 +155,7 @@ func (s *unitSettings) set(key, value, origin string) bool {
 			}
 			s.Environment = slices.DeleteFunc(s.Environment, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 			s.Environment = append(s.Environment, word)
-			s.origins[name] = origin
+			s.Origins[name] = origin
 		}
 	case "EnvironmentFile":
 		path, optional := strings.CutPrefix(value, "-")
@@ -173,10 +173,10 @@ func (s *unitSettings) set(key, value, origin string) bool {
 		})
 	case "LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted", "ImportCredential":
 		if value == "" {
-			clear(s.credentials)
+			clear(s.Credentials)
 		} else {
 			name, _, _ := strings.Cut(value, ":")
-			s.credentials[name] = origin
+			s.Credentials[name] = origin
 		}
 	case "ExecStart":
 		command := strings.TrimLeft(value, "-:+!|")
@@ -187,7 +187,7 @@ func (s *unitSettings) set(key, value, origin string) bool {
 		case value == "":
 			s.Command = nil
 		case len(words) > 0: // replaces an earlier one: only a oneshot service runs several
-			s.Command, s.origins[""] = words, origin
+			s.Command, s.Origins[""] = words, origin
 		}
 	}
 	return true

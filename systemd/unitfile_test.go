@@ -119,7 +119,7 @@ func compareUnits(t *testing.T, n int) {
 			slices.Sort(s.UnsetEnvironment)
 			s.PassEnvironment = slices.Compact(s.PassEnvironment)
 			s.UnsetEnvironment = slices.Compact(s.UnsetEnvironment)
-			s.origins, s.credentials = nil, nil
+			s.Origins, s.Credentials = nil, nil
 			for _, list := range []*[]string{&s.Environment, &s.PassEnvironment, &s.UnsetEnvironment} {
 				*list = append([]string{}, *list...)
 			}

@@ -84,7 +84,7 @@ func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd
 	if path := f.credential(d.Credential); path != "" {
 		return d.input(path, Origin{Kind: FromCredential, Name: d.Credential}), notes
 	}
-	if from := service.CredentialOrigin(d.Credential); from != "" {
+	if from := service.Credentials[d.Credential]; from != "" {
 		in.withheld = fmt.Sprintf("credential %s of %s", d.Credential, from)
 	}
 	return in, notes

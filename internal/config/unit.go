@@ -27,7 +27,7 @@ func daemonOnHost(o Options, files confFiles) (f *fragments, warnings []string, 
 		AddFlags(flags, &f.flags)
 		flags.String("root", "", "")
 		flags.Bool("version", false, "")
-		f.unit = o.Service.Origin("")
+		f.unit = o.Service.Origins[""]
 		if err := flags.Parse(replaceVariables(c[1:], environ)); err != nil {
 			warnings = append(warnings, fmt.Sprintf("%s: locksmithd does not start with these flags: %v", f.unit, err))
 		}
@@ -39,14 +39,14 @@ func daemonOnHost(o Options, files confFiles) (f *fragments, warnings []string, 
 // serviceEnvironment returns the environment that systemd makes for a service, see "Environment" in systemd.exec(5).
 func serviceEnvironment(s *systemd.Service, root string) (environ map[string]variable, warnings []string, err error) {
 	environ = map[string]variable{}
-	set := func(entries []string, origin func(name string) string) {
-		for _, entry := range entries {
-			name, value, _ := strings.Cut(entry, "=")
-			environ[name] = variable{value, Origin{Kind: FromUnit, Name: name, File: origin(name)}}
-		}
+	for _, entry := range s.ManagerEnvironment {
+		name, value, _ := strings.Cut(entry, "=")
+		environ[name] = variable{value, Origin{Kind: FromUnit, Name: name, File: "environment of systemd"}}
 	}
-	set(s.ManagerEnvironment, func(string) string { return "environment of systemd" })
-	set(s.Environment, s.Origin)
+	for _, entry := range s.Environment {
+		name, value, _ := strings.Cut(entry, "=")
+		environ[name] = variable{value, Origin{Kind: FromUnit, Name: name, File: s.Origins[name]}}
+	}
 	var errs []error
 	for _, file := range s.EnvironmentFiles {
 		pattern := filepath.Join(root, file.Path)
