@@ -91,8 +91,8 @@ func (f *fragments) find(d Definition) input {
 			unset = d.input("", v.origin)
 		}
 	}
-	if path := f.credential(d.Credential); unset.origin.Name == "" && path != "" {
-		return d.input(path, Origin{Kind: FromCredential, Name: d.Credential})
+	if in, ok := f.credential(d); ok && unset.origin.Name == "" {
+		return in
 	}
 	return unset
 }
@@ -118,17 +118,16 @@ func (f *fragments) flag(d Definition) (input, bool) {
 	return d.input(strings.Join(given, ","), from), true
 }
 
-// credential returns the path of a credential that systemd has for this process, see systemd.exec(5), or "".
-func (f *fragments) credential(name string) string {
+// credential returns the setting with the path of its credential, if systemd has that for this process, see
+// systemd.exec(5).
+func (f *fragments) credential(d Definition) (input, bool) {
 	dir := f.environ["CREDENTIALS_DIRECTORY"].value
-	if dir == "" || name == "" {
-		return ""
+	if dir == "" || d.Credential == "" {
+		return input{}, false
 	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	return path
+	path := filepath.Join(dir, d.Credential)
+	_, err := os.Stat(path)
+	return d.input(path, Origin{Kind: FromCredential, Name: d.Credential}), !errors.Is(err, fs.ErrNotExist)
 }
 
 // confFile is one update.conf.

@@ -81,8 +81,8 @@ func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd
 	if in.origin != (Origin{Kind: FromDefault}) || in.withheld != "" {
 		return in, notes
 	}
-	if path := f.credential(d.Credential); path != "" {
-		return d.input(path, Origin{Kind: FromCredential, Name: d.Credential}), notes
+	if credential, ok := f.credential(d); ok {
+		return credential, notes
 	}
 	if from := service.Credentials[d.Credential]; from != "" {
 		in.withheld = fmt.Sprintf("credential %s of %s", d.Credential, from)

@@ -57,10 +57,7 @@ func (v vocabulary) lookalikes(f confFile) []string {
 		warnings[line] = append(warnings[line], fmt.Sprintf("%s:%d: ", f.path, line)+fmt.Sprintf(format, args...))
 	}
 	for _, a := range f.assignments {
-		variable, meant := v.has(a.name), ""
-		if !variable {
-			meant = v.intended(a.name)
-		}
+		variable, meant := v.has(a.name), v.intended(a.name)
 		switch glued := v.in(a.value, "="); {
 		case len(glued) > 0 && a.name == "Environment":
 			warn(a.line, "Environment= belongs into a unit, and does not set %s here: write %s=VALUE", strings.Join(glued, ", "), glued[0])
@@ -69,9 +66,10 @@ func (v vocabulary) lookalikes(f confFile) []string {
 				shorten(a.name, maxName), strings.Join(glued, ", "), glued[0])
 		case variable && strings.Contains(a.raw, `\n`):
 			warn(a.line, `the value of %s has a \n in it, which does not end the line: end it there, or leave that out`, a.name)
+		case variable:
 		case meant != "":
 			warn(a.line, "%s is not a setting of this file, did you mean %s?", shorten(a.name, maxName), meant)
-		case !variable && (strings.HasPrefix(strings.ToUpper(a.name), "LOCKSMITH") || strings.HasPrefix(strings.ToUpper(a.name), "REBOOT_")):
+		case strings.HasPrefix(strings.ToUpper(a.name), "LOCKSMITH"), strings.HasPrefix(strings.ToUpper(a.name), "REBOOT_"):
 			warn(a.line, "%s is not a setting of this file", shorten(a.name, maxName))
 		}
 	}
