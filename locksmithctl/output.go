@@ -42,6 +42,14 @@ func (a *app) print(result string) error {
 	return nil
 }
 
+// show prints what package view has drawn, or returns why it could not.
+func (a *app) show(drawn string, err error) error {
+	if err != nil {
+		return err
+	}
+	return a.print(drawn)
+}
+
 // maxNote is the longest note, in bytes.
 const maxNote = 8 << 10
 

@@ -97,11 +97,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	if err != nil {
 		return explain(err, "the lock may have been created")
 	}
-	text, err := format.Status(lock.GroupOverview{Group: s.settings.Group, Overview: o}, a.now())
-	if err != nil {
-		return err
-	}
-	if err := a.print(text); err != nil {
+	if err := a.show(format.Status(lock.GroupOverview{Group: s.settings.Group, Overview: o}, a.now())); err != nil {
 		return err
 	}
 	if format == view.Text && o.Pause != nil {
@@ -127,11 +123,7 @@ func (a *app) statusOfAll(ctx context.Context, s session, format view.Format) er
 	if err != nil {
 		return err
 	}
-	text, err := format.StatusOfAll(all, a.now())
-	if err != nil {
-		return err
-	}
-	if err := a.print(text); err != nil {
+	if err := a.show(format.StatusOfAll(all, a.now())); err != nil {
 		return err
 	}
 	switch {

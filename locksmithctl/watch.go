@@ -86,11 +86,7 @@ func (w *watcher) observe(o lock.Overview, failure error) error {
 		w.note("%v; still trying", failure)
 		return nil
 	case w.format.ForPrograms():
-		text, err := w.watch.Document(w.format, now)
-		if err != nil {
-			return err
-		}
-		return w.print(text)
+		return w.show(w.watch.Document(w.format, now))
 	}
 	return w.print(w.watch.Line(now))
 }
