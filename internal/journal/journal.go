@@ -4,7 +4,7 @@
 package journal
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -55,58 +55,42 @@ func (s Stderr) Announce(message string) error {
 func (s Stderr) Logger(level slog.Leveler, zone func() *time.Location) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		switch {
-		case len(groups) > 0 || a.Key != slog.TimeKey && a.Key != slog.LevelKey:
-		case s.toJournal:
+		case len(groups) > 0:
+		case a.Key == slog.TimeKey && s.toJournal:
 			return slog.Attr{}
 		case a.Key == slog.TimeKey:
 			a.Value = slog.TimeValue(a.Value.Time().In(zone()))
+		case a.Key == slog.LevelKey && s.toJournal:
+			level, _ := a.Value.Any().(slog.Level)
+			a.Value = slog.StringValue(priority(level))
 		}
 		return a
 	}}
-	if !s.toJournal {
-		return slog.New(slog.NewTextHandler(s.w, o))
+	w := s.w
+	if s.toJournal {
+		w = prioritized{w}
 	}
-	var all byLevel
-	for n, priority := range []string{"<7>", "<6>", "<4>", "<3>"} {
-		all[n] = slog.NewTextHandler(prefixed{s.w, priority}, o)
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// priority returns the priority of lines of a level.
+func priority(level slog.Level) string {
+	switch {
+	case level < slog.LevelInfo:
+		return "<7>"
+	case level < slog.LevelWarn:
+		return "<6>"
+	case level < slog.LevelError:
+		return "<4>"
 	}
-	return slog.New(all)
+	return "<3>"
 }
 
-// byLevel passes each record to the handler of its level, from debug to error.
-type byLevel [4]slog.Handler
+// prioritized makes "<6>msg=..." of a line "level=<6> msg=...".
+type prioritized struct{ io.Writer }
 
-func (h byLevel) of(level slog.Level) slog.Handler {
-	return h[min(max(level-slog.LevelDebug, 0)/(slog.LevelInfo-slog.LevelDebug), 3)]
-}
-
-func (h byLevel) Enabled(ctx context.Context, l slog.Level) bool { return h.of(l).Enabled(ctx, l) }
-
-func (h byLevel) Handle(ctx context.Context, r slog.Record) error {
-	return h.of(r.Level).Handle(ctx, r)
-}
-
-func (h byLevel) WithAttrs(attrs []slog.Attr) slog.Handler {
-	for n := range h { // of the copy
-		h[n] = h[n].WithAttrs(attrs)
-	}
-	return h
-}
-
-func (h byLevel) WithGroup(name string) slog.Handler {
-	for n := range h {
-		h[n] = h[n].WithGroup(name)
-	}
-	return h
-}
-
-// prefixed puts a prefix before each write: a slog handler makes one for each line.
-type prefixed struct {
-	w      io.Writer
-	prefix string
-}
-
-func (p prefixed) Write(line []byte) (int, error) {
-	n, err := p.w.Write(append([]byte(p.prefix), line...))
-	return max(0, n-len(p.prefix)), err
+func (p prioritized) Write(line []byte) (int, error) {
+	priority, rest, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("level=")), []byte(" "))
+	_, err := p.Writer.Write(slices.Concat(priority, rest))
+	return len(line), err
 }
