@@ -15,7 +15,7 @@ type coordinated struct {
 	file *coordinator.File
 }
 
-func (c coordinated) Observe(s policy.Snapshot, _ []policy.Move) {
+func (c coordinated) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
 	strategy := config.StrategyReboot
 	if s.Lock {
 		strategy = config.StrategyEtcdLock
@@ -26,16 +26,12 @@ func (c coordinated) Observe(s policy.Snapshot, _ []policy.Move) {
 // shown tells the service manager what the daemon does, and that it has started.
 type shown struct {
 	*server
-	ready bool // the service manager knows that the daemon has started
+	ready sync.Once // the service manager knows that the daemon has started
 }
 
-func (o *shown) Observe(s policy.Snapshot, _ []policy.Move) {
-	line := s.Line(policy.Config{Zone: o.location}.Clock)
+func (o *shown) Observe(_ policy.Snapshot, line string, _ []policy.Move) {
 	o.show(func(status *status) { status.doing = line })
-	if !o.ready {
-		o.ready = true
-		o.warn(systemd.NotifyReady())
-	}
+	o.ready.Do(func() { o.warn(systemd.NotifyReady()) })
 }
 
 func coordinatorState(state policy.State) coordinator.State {

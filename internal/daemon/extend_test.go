@@ -46,7 +46,7 @@ type counter struct {
 	why     []string
 }
 
-func (c *counter) Observe(s policy.Snapshot, moves []policy.Move) {
+func (c *counter) Observe(s policy.Snapshot, _ string, moves []policy.Move) {
 	for _, m := range moves {
 		c.entered[m.To]++
 		c.why = append(c.why, m.Why)

@@ -36,7 +36,7 @@ func (quiet) Keep(policy.Kept) error                             { return nil }
 // idle closes its channel when the daemon has nothing to do.
 type idle struct{ reached chan struct{} }
 
-func (o idle) Observe(s policy.Snapshot, _ []policy.Move) {
+func (o idle) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
 	if s.State == policy.Idle {
 		close(o.reached)
 	}

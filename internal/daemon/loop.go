@@ -52,7 +52,7 @@ type loop struct {
 	cancel  context.CancelCauseFunc // ends running
 
 	observed policy.Snapshot
-	line     string       // observed, as people read it
+	line     string       // the status line of observed
 	kept     *policy.Kept // what was kept last; nil before that
 	keepErr  error        // why the last keep failed
 }
@@ -181,7 +181,7 @@ func (l *loop) show(s policy.Snapshot, moves []policy.Move) {
 	}
 	l.observed, l.line = s, line
 	for _, o := range l.parts.Observers {
-		o.Observe(s, moves)
+		o.Observe(s, line, moves)
 	}
 }
 

@@ -67,11 +67,11 @@ type stuck struct {
 	release chan struct{}
 }
 
-func (o stuck) Observe(s policy.Snapshot, moves []policy.Move) {
+func (o stuck) Observe(s policy.Snapshot, line string, moves []policy.Move) {
 	if s.State == policy.Rebooting {
 		<-o.release
 	}
-	o.site.Observe(s, moves)
+	o.site.Observe(s, line, moves)
 }
 
 // counted is a Window that counts the moments for which it is asked: every

@@ -97,7 +97,7 @@ type Parts struct {
 
 // An Observer sees what the daemon does.
 type Observer interface {
-	// The loop calls Observe when the snapshot has changed. Observe must not block. moves are the
-	// transitions since the last call.
-	Observe(s policy.Snapshot, moves []policy.Move)
+	// The loop calls Observe when the snapshot has changed, or the line that it makes. Observe must not block. moves
+	// are the transitions since the last call.
+	Observe(s policy.Snapshot, line string, moves []policy.Move)
 }

@@ -91,8 +91,8 @@ type report struct {
 	Status string // for people
 }
 
-func (s *site) Observe(snapshot policy.Snapshot, _ []policy.Move) {
-	s.set(func() { s.reports = append(s.reports, report{snapshot, snapshot.Line(clock)}) })
+func (s *site) Observe(snapshot policy.Snapshot, line string, _ []policy.Move) {
+	s.set(func() { s.reports = append(s.reports, report{snapshot, line}) })
 }
 
 // run starts the loop, and returns when it waits for something.
