@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
@@ -43,9 +44,9 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	}
 	at := time.UnixMicro(kept.Scheduled.Usec)
 	file, err := coordinator.Lock(ctx, filepath.Join(root, coordinator.DefaultPath), log)
-	var held *coordinator.HeldError
+	_, held := errors.AsType[*coordinator.HeldError](err)
 	switch {
-	case errors.As(err, &held):
+	case held:
 		log.Warn("the reboot that is scheduled with logind is left alone, since it may be that of a locksmithd which runs", "for", at, "error", err)
 		return nil
 	case err != nil:
@@ -66,10 +67,8 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 		if failure == nil || ctx.Err() == nil {
 			failure = err
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, callOffEvery); ctx.Err() != nil {
 			return fmt.Errorf("the reboot that locksmithd scheduled for %v may still stand, and a slot is kept for it; shutdown -c cancels it: %w", at, failure)
-		case <-time.After(callOffEvery):
 		}
 	}
 }

@@ -42,7 +42,6 @@ func askEngine(client *updateengine.Client, log *slog.Logger) func(context.Conte
 			log.Debug("update_engine does not say whether the update still stands; its last word counts", "error", err)
 			return nil
 		}
-		u := update(policy.Engine, status)
-		return &u
+		return new(update(policy.Engine, status))
 	}
 }

@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
 // DefaultPath is the path of the file on a host.
@@ -100,9 +102,7 @@ func Lock(ctx context.Context, path string, log *slog.Logger) (*File, error) {
 		if held != nil && (last || held.writer) {
 			return nil, held
 		}
-		select {
-		case <-time.After(retryEvery):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, retryEvery); ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for the lock on %s: %w", path, context.Cause(ctx))
 		}
 	}
@@ -212,13 +212,12 @@ const ownerOnly fs.FileMode = 0o600
 // leave the link's target unlocked. O_NONBLOCK prevents waiting for the writer of a named pipe.
 func openRegular(path string, mode int) (*os.File, error) {
 	file, err := os.OpenFile(path, mode|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, ownerOnly)
-	if errors.Is(err, syscall.ELOOP) {
+	switch {
+	case errors.Is(err, syscall.ELOOP):
 		return nil, fmt.Errorf("coordinator file %s is a symbolic link, it must be a plain file", path)
-	}
-	if errors.Is(err, syscall.EISDIR) {
+	case errors.Is(err, syscall.EISDIR):
 		return nil, fmt.Errorf("coordinator file %s is a directory, it must be a plain file", path)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("open coordinator file: %w", err)
 	}
 	info, err := file.Stat()
@@ -242,8 +241,5 @@ func isAt(file *os.File, path string) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	return os.SameFile(mine, there), nil
+	return err == nil && os.SameFile(mine, there), err
 }

@@ -1,3 +1,18 @@
+// Package daemon runs the policy of package policy on a host.
+//
+// [Run] is the loop: it performs at most one effect at a time, and a look at who
+// is at work beside it, off the loop, and feeds the results back as events. What
+// it talks to are interfaces of its own: the lock, the host, its scheduler of
+// shutdowns.
+//
+// Guaranteed:
+//   - what the next process has to know is kept before an effect begins;
+//   - the end of Run waits for nobody for longer than a few seconds;
+//   - an idle loop has no timer.
+//
+// Not guaranteed: that nobody schedules or cancels a shutdown in the moment between
+// logind's last answer and the call that follows it. logind has no way to compare
+// and change at once.
 package daemon
 
 import (
@@ -25,7 +40,10 @@ func Run(ctx context.Context, s Settings, p Parts) error {
 		machine:    policy.New(s.Policy, p.Kept, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
 		performers: performers(),
 		events:     make(chan policy.Event),
-		nap:        time.NewTimer(policy.MaxNap),
+		updates:    p.Updates,
+		reload:     p.Reload,
+		stopped:    ctx.Done(),
+		alive:      time.Tick(p.AliveEvery),
 	}
 	return l.run(ctx)
 }
@@ -37,7 +55,7 @@ type loop struct {
 	performers map[policy.Kind]performer
 
 	// What the loop waits for; nil where it does not, or not yet.
-	nap     *time.Timer
+	nap     <-chan time.Time
 	events  chan policy.Event // from what runs beside the loop
 	updates <-chan policy.Event
 	reload  <-chan Settings
@@ -61,13 +79,6 @@ func (l *loop) run(ctx context.Context) error {
 	// Effects outlive ctx: on the way out one attempt is made to give the slot back.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	defer l.nap.Stop()
-	if l.parts.AliveEvery > 0 {
-		t := time.NewTicker(l.parts.AliveEvery)
-		defer t.Stop()
-		l.alive = t.C
-	}
-	l.updates, l.reload, l.stopped = l.parts.Updates, l.parts.Reload, ctx.Done()
 	for event := policy.Event(policy.Tick{}); event != nil; {
 		switch left := l.step(work, event) == policy.Left; {
 		case !left:
@@ -100,7 +111,7 @@ func (l *loop) wait(ctx, work context.Context) policy.Event {
 		select {
 		case <-l.alive: // an idle loop does nothing else
 			l.parts.Alive()
-		case <-l.nap.C:
+		case <-l.nap:
 			return policy.Tick{}
 		case event := <-l.events:
 			return event
@@ -159,10 +170,9 @@ func (l *loop) step(work context.Context, event policy.Event) policy.State {
 	if d.Look {
 		l.beside(work, policy.LookLimit, func(ctx context.Context) policy.Event { return l.look(ctx) })
 	}
+	l.nap = nil
 	if d.Nap > 0 {
-		l.nap.Reset(d.Nap)
-	} else {
-		l.nap.Stop()
+		l.nap = time.After(d.Nap)
 	}
 	return d.State
 }

@@ -67,10 +67,7 @@ func NewToken(root string) (string, error) {
 // readTokens returns the tokens in a file, without malformed lines.
 func readTokens(path string) (tokens []token, err error) {
 	data, err := readfile.Read(path, 4096)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	for line := range strings.Lines(string(data)) {

@@ -2,8 +2,10 @@ package policy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -19,6 +21,43 @@ type attempt struct {
 
 	graceEnd time.Time // Rebooting: logind may have the request, and may carry it out until then
 	err      error     // one that does not end the attempt: logind did not answer the reboot call
+}
+
+// retry remembers a failure and when to try again. The delay
+// grows from first to limit, as package backoff says.
+type retry struct {
+	first, limit time.Duration
+
+	n   int
+	err error
+	at  time.Time
+}
+
+func (r *retry) reset() { r.n, r.err, r.at = 0, nil, time.Time{} }
+
+func (r *retry) fail(now time.Time, err error, rand *rand.Rand) {
+	r.at = now.Add(backoff.Draw(rand.Int64N, r.n, r.first, r.limit))
+	r.n++
+	r.err = err
+}
+
+// note records the end of a try, and reports whether it succeeded.
+func (r *retry) note(now time.Time, err error, rand *rand.Rand) bool {
+	if err != nil {
+		r.fail(now, err, rand)
+		return false
+	}
+	r.reset()
+	return true
+}
+
+// fact is the failure as a snapshot has it.
+func (r *retry) fact(now time.Time) Retry {
+	f := Retry{Error: r.err.Error()}
+	if r.at.After(now) {
+		f.At = r.at
+	}
+	return f
 }
 
 // tries is when the next attempt may begin.

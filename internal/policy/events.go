@@ -113,8 +113,8 @@ func (r Checked) fold(m *Machine, now time.Time) {
 	}
 	if r.Local != nil {
 		m.people.saw(now, r.Local, nil)
-		stands := m.schedule.ours(r.Local.Shutdown) || m.began.Before(m.schedule.settlesAt)
-		if m.schedule.stands = stands; !stands {
+		m.schedule.stands = m.schedule.ours(r.Local.Shutdown) || m.began.Before(m.schedule.settlesAt)
+		if !m.schedule.stands {
 			m.gone(now, r.Logind)
 		}
 	}

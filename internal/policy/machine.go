@@ -77,7 +77,7 @@ type Machine struct {
 	ended   ended
 }
 
-// ended is the effect that has ended, during the step that learns it.
+// ended is the effect whose end the current step has learned.
 type ended struct {
 	kind   Kind
 	result Result
@@ -131,7 +131,7 @@ func (m *Machine) Queues() bool { return is(m.running, Lock{}.Kind()) }
 // them shorter or longer. Its wall clock is for the window, and for what is
 // scheduled with logind: that is called off when a check finds the clock stepped.
 func (m *Machine) Step(now time.Time, ev Event) Decision {
-	m.moved = nil
+	m.moved, m.ended = nil, ended{}
 	if r, ok := ev.(Result); ok {
 		m.ended, m.running = ended{m.running.Kind(), r}, nil
 	}
@@ -143,7 +143,6 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 		}
 		m.enter(now, to, why)
 	}
-	m.ended = ended{}
 	m.count(now)
 
 	d := Decision{State: m.state, Moved: m.moved}

@@ -126,7 +126,7 @@ func (m *Machine) cancelled(now time.Time) bool {
 
 // obstacle returns what on this host holds the reboot back, nil for nothing. It counts from the last look or check.
 func (m *Machine) obstacle(now time.Time) *Obstacle {
-	l, clock, postponable := m.people.local, m.config.Clock, !m.overdue(now)
+	l, clock := m.people.local, m.config.Clock
 	if m.schedule.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
 		l.Shutdown = Shutdown{}
 	}
@@ -138,13 +138,12 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 		return &Obstacle{Cancelled, text}
 	}
 	if m.people.err != nil {
-		o := unclear(m.people.err)
-		return &o
+		return new(unclear(m.people.err))
 	}
 	for _, o := range l.obstacles(clock) {
 		switch o.Kind {
 		case Unclear, Inhibited:
-			if !postponable {
+			if m.overdue(now) {
 				continue
 			}
 		case LoggedIn:

@@ -177,11 +177,11 @@ func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)
 func (s *Slot) wait(ctx context.Context) (wait context.Context, ttl time.Duration, stop func()) {
 	wait, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	ignore := context.AfterFunc(ctx, func() {
-		if cause := context.Cause(ctx); errors.Is(cause, daemon.ErrKeepPlace) {
-			cancel(lock.ErrKeepPlace)
-		} else {
-			cancel(cause)
+		cause := context.Cause(ctx)
+		if errors.Is(cause, daemon.ErrKeepPlace) {
+			cause = lock.ErrKeepPlace
 		}
+		cancel(cause)
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,8 +199,7 @@ func (s *Slot) Release(ctx context.Context) error {
 	if err == nil {
 		s.fenced = true
 	}
-	var notHeld *lock.NotHeldError
-	if errors.As(err, &notHeld) {
+	if _, notHeld := errors.AsType[*lock.NotHeldError](err); notHeld {
 		return nil
 	}
 	return err

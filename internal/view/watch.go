@@ -34,24 +34,22 @@ func NewWatch(group string) *Watch { return &Watch{group: group} }
 
 // Observe records an overview, and reports whether it differs from the one before.
 func (w *Watch) Observe(o lock.Overview, now time.Time) (changed bool) {
-	w.failure = ""
-	w.change = change{}
-	if w.last == nil {
+	w.failure, w.change = "", change{}
+	switch {
+	case w.last == nil:
 		w.started = now
-	} else {
-		if reflect.DeepEqual(*w.last, o) {
-			return false
-		}
+	case reflect.DeepEqual(*w.last, o):
+		return false
+	default:
 		w.change = change{
 			taken:    without(o.Holders, w.last.Holders),
 			released: without(w.last.Holders, o.Holders),
 			pause:    !reflect.DeepEqual(w.last.Pause, o.Pause),
 		}
 	}
-	for range w.change.released {
-		w.released++
-		w.recent = append(w.recent, now)
-	}
+	n := len(w.change.released)
+	w.released += n
+	w.recent = append(w.recent, slices.Repeat([]time.Time{now}, n)...)
 	w.recent = w.recent[max(0, len(w.recent)-maxRecent):]
 	w.last = &o
 	return true
