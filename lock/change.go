@@ -152,14 +152,13 @@ func (l *Lock) parse(snap Snapshot) (Semaphore, int64, error) {
 // outcome words the error of a call for the caller, and marks it as long as a transaction of
 // unknown outcome may be under way.
 func (l *Lock) outcome(verb string, err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case l.unresolved != noRevision:
-		return fmt.Errorf("%s: %w: %w", verb, ErrUnknown, err)
-	default:
-		return fmt.Errorf("%s: %w", verb, err)
 	}
+	if l.unresolved != noRevision {
+		return fmt.Errorf("%s: %w: %w", verb, ErrUnknown, err)
+	}
+	return fmt.Errorf("%s: %w", verb, err)
 }
 
 // permanent reports whether err is an answer that waiting does not change.

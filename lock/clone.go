@@ -60,15 +60,17 @@ func matching(a, b string) match {
 
 // comparison is what is known about two hosts with one machine id.
 type comparison struct {
-	boot, hardware, disk, name match
+	sameBoot             bool
+	hardware, disk, name match
 }
 
 // compare compares this host, which has tokens of earlier boots on its disk, with the host that wrote a
 // record. A token of this boot is not needed: the boot id identifies a record of this boot.
 func compare(self Record, disk []string, other Record) comparison {
-	c := comparison{boot: differs, hardware: matching(self.Hardware, other.Hardware), name: matching(name(self), name(other))}
-	if self.BootID == other.BootID {
-		c.boot = equal
+	c := comparison{
+		sameBoot: self.BootID == other.BootID,
+		hardware: matching(self.Hardware, other.Hardware),
+		name:     matching(name(self), name(other)),
 	}
 	switch {
 	case other.Token == "" || len(disk) == 0:
@@ -93,7 +95,7 @@ func name(r Record) string {
 // nothing there is no reason to stop a fleet.
 func (c comparison) same() bool {
 	switch {
-	case c.boot == equal,
+	case c.sameBoot,
 		c.hardware == equal && c.disk != differs,
 		c.hardware == unknown && c.disk == equal:
 		return true

@@ -3,6 +3,7 @@ package lock
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -87,14 +88,9 @@ func first(r Read) Read {
 
 // keysIn returns the keys in a snapshot that are in a range, in order.
 func keysIn(snap Snapshot, r Read) []string {
-	var found []string
-	for key := range snap.Values {
-		if r.Key <= key && key < r.End {
-			found = append(found, key)
-		}
-	}
-	slices.Sort(found)
-	return found
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(snap.Values)), func(key string) bool {
+		return key < r.Key || key >= r.End
+	})
 }
 
 // byCreation is keysIn in the order in which the keys were created.

@@ -19,28 +19,22 @@ type PauseInfo struct {
 
 // Pause is a pause that is in force: no slot can be taken.
 type Pause struct {
-	By, Reason string
-	Since      time.Time // by the clock of the host where it was ordered
-	Until      time.Time // the same; zero for a pause that does not end by itself
-	// All says that it pauses every group.
-	All bool
-	// Broken says that its document in etcd cannot be understood. It is in force nevertheless.
-	Broken bool
-}
-
-type pauseDocument struct {
 	By     string    `json:"by"`
 	Reason string    `json:"reason,omitempty"`
-	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until,omitzero"`
+	Since  time.Time `json:"since"`          // by the clock of the host where it was ordered
+	Until  time.Time `json:"until,omitzero"` // the same; zero for a pause that does not end by itself
+	// All says that it pauses every group.
+	All bool `json:"-"`
+	// Broken says that its document in etcd cannot be understood. It is in force nevertheless.
+	Broken bool `json:"-"`
 }
 
 func parsePause(data []byte, all bool) *Pause {
-	var d pauseDocument
-	if decode(data, &d) != nil {
+	var p Pause
+	if decode(data, &p) != nil {
 		return &Pause{All: all, Broken: true}
 	}
-	return &Pause{By: safetext.Clean(d.By), Reason: safetext.Clean(d.Reason), Since: moment(d.Since), Until: moment(d.Until), All: all}
+	return &Pause{By: safetext.Clean(p.By), Reason: safetext.Clean(p.Reason), Since: moment(p.Since), Until: moment(p.Until), All: all}
 }
 
 // timeLayout names the zone, since the host's may have changed by the time somebody reads it.
@@ -106,17 +100,16 @@ func (p Pauser) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pa
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	document := pauseDocument{By: info.By, Reason: info.Reason, Since: time.Now().UTC().Truncate(time.Second)}
+	pause := Pause{By: info.By, Reason: info.Reason, Since: time.Now().UTC().Truncate(time.Second)}
 	op := Op{Key: p.key}
+	var err error
 	if d > 0 {
-		document.Until = document.Since.Add(d)
-		var err error
+		pause.Until = pause.Since.Add(d)
 		if op.Lease, err = p.store.Grant(ctx, d); err != nil {
 			return nil, fmt.Errorf("pause: %w", err)
 		}
 	}
-	var err error
-	if op.Value, err = json.Marshal(document); err != nil {
+	if op.Value, err = json.Marshal(pause); err != nil {
 		return nil, fmt.Errorf("pause: encode: %w", err)
 	}
 	was, err := p.replace(ctx, op, func(v Value) bool { return bytes.Equal(v.Data, op.Value) && v.Lease == op.Lease })
@@ -163,7 +156,7 @@ func replaceValue(ctx context.Context, store Store, op Op, done func(Value) bool
 		return Value{}, err
 	}
 	was = snap.Values[op.Key]
-	unanswered := error(nil)
+	var unanswered error
 	for tries := 0; tries < maxConflicts; tries++ {
 		now := snap.Values[op.Key]
 		if done(now) {

@@ -14,22 +14,23 @@ import (
 // Record says more about a holder, for people and for the holder itself. Only TTL affects who
 // holds a slot.
 type Record struct {
-	Hostname string
-	BootID   string
+	Hostname string `json:"hostname"`
+	BootID   string `json:"boot_id"`
 	// Hardware and Token tell a host that was renamed from another host with its machine id. Both
 	// are "" where they are not known, and can only be compared: Hardware identifies the
 	// hardware, Token was written to the host's disk before the slot was taken.
-	Hardware, Token string
-	Since           time.Time
-	By              string // what took the slot, such as the name of the program
-	Version         string
+	Hardware string    `json:"hardware,omitempty"`
+	Token    string    `json:"token,omitempty"`
+	Since    time.Time `json:"since"`
+	By       string    `json:"by"` // what took the slot, such as the name of the program
+	Version  string    `json:"version,omitempty"`
 	// Owner is a random token that identifies the owner of a place in the queue: a wait with the same
 	// Owner takes the place over, any other waits beside it. Where it is empty, each wait has its own.
 	// It is not written into the record of a slot.
-	Owner string
+	Owner string `json:"-"`
 	// TTL is how long after it was taken the slot may be taken away from a host that has not
 	// come back; 0 is never. Hosts that wait take it away, so it stays as long as nobody waits.
-	TTL time.Duration
+	TTL time.Duration `json:"-"`
 }
 
 // MinTTL is the least that a Record may ask for: less than a reboot takes.
@@ -37,30 +38,21 @@ const MinTTL = time.Minute
 
 // The documents in etcd.
 type (
+	plainRecord    Record // without the methods
 	recordDocument struct {
-		Hostname string    `json:"hostname"`
-		BootID   string    `json:"boot_id"`
-		Hardware string    `json:"hardware,omitempty"`
-		Token    string    `json:"token,omitempty"`
-		Since    time.Time `json:"since"`
-		By       string    `json:"by"`
-		Version  string    `json:"version,omitempty"`
-		TTL      string    `json:"ttl,omitempty"`
+		plainRecord
+		TTL string `json:"ttl,omitempty"`
 	}
 	entryDocument struct {
-		Hostname string    `json:"hostname"`
-		BootID   string    `json:"boot_id"`
-		Hardware string    `json:"hardware,omitempty"`
-		Token    string    `json:"token,omitempty"`
-		Since    time.Time `json:"since"`
-		Version  string    `json:"version,omitempty"`
-		Owner    string    `json:"owner,omitempty"`
+		plainRecord
+		By    any    `json:"by,omitempty"` // instead of the By of a record: an entry has none
+		Owner string `json:"owner,omitempty"`
 	}
 )
 
 // MarshalJSON writes the document of a holder. Times beyond the year 9999 are an error.
 func (r Record) MarshalJSON() ([]byte, error) {
-	d := recordDocument{Hostname: r.Hostname, BootID: r.BootID, Hardware: r.Hardware, Token: r.Token, Since: r.Since, By: r.By, Version: r.Version}
+	d := recordDocument{plainRecord: plainRecord(r)}
 	if r.TTL != 0 {
 		d.TTL = r.TTL.String()
 	}
@@ -73,7 +65,7 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &d); err != nil {
 		return err
 	}
-	*r = Record{Hostname: d.Hostname, BootID: d.BootID, Hardware: d.Hardware, Token: d.Token, Since: d.Since, By: d.By, Version: d.Version}
+	*r = Record(d.plainRecord)
 	if d.TTL == "" {
 		return nil
 	}
@@ -99,7 +91,7 @@ func (r Record) encode() (holder, entry []byte, err error) {
 	if holder, err = json.Marshal(r); err != nil {
 		return nil, nil, fmt.Errorf("encode record: %w", err)
 	}
-	entry, err = json.Marshal(entryDocument{Hostname: r.Hostname, BootID: r.BootID, Hardware: r.Hardware, Token: r.Token, Since: r.Since, Version: r.Version, Owner: r.Owner})
+	entry, err = json.Marshal(entryDocument{plainRecord: plainRecord(r), Owner: r.Owner})
 	return holder, entry, err
 }
 
@@ -109,11 +101,7 @@ func parseRecord(data []byte) (Record, bool) {
 	if decode(data, &r) != nil {
 		return Record{}, false
 	}
-	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version} {
-		*text = safetext.Clean(*text)
-	}
-	r.Since = moment(r.Since)
-	return r, true
+	return r.cleaned(), true
 }
 
 // parseEntry is parseRecord for an entry in the queue.
@@ -122,11 +110,17 @@ func parseEntry(data []byte) (Record, bool) {
 	if decode(data, &d) != nil {
 		return Record{}, false
 	}
-	return Record{
-		Hostname: safetext.Clean(d.Hostname), BootID: safetext.Clean(d.BootID),
-		Hardware: safetext.Clean(d.Hardware), Token: safetext.Clean(d.Token),
-		Since: moment(d.Since), Version: safetext.Clean(d.Version), Owner: d.Owner,
-	}, true
+	d.plainRecord.Owner = d.Owner
+	return Record(d.plainRecord).cleaned(), true
+}
+
+// cleaned returns the record that another client has written as it may be shown.
+func (r Record) cleaned() Record {
+	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version} {
+		*text = safetext.Clean(*text)
+	}
+	r.Since = moment(r.Since)
+	return r
 }
 
 // moment returns t, or the zero Time where t cannot be written in every zone.

@@ -94,5 +94,4 @@ func (s *session) end(ctx context.Context) {
 	if !s.keep {
 		revoke(ctx, s.store, s.lease)
 	}
-	*s = session{}
 }
