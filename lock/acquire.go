@@ -15,22 +15,15 @@ import (
 // the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
-// errQueue means that others wait.
 var errQueue = errors.New("others wait for a slot")
 
 // WaitStatus is what a host in [Lock.Acquire] waits for.
 type WaitStatus struct {
-	// Semaphore is as last read. Only the head of the queue sees every change.
-	Semaphore Semaphore
-	// Records are those of the holders, by id. Only the head of the queue reads them.
-	Records map[string]Record
-	// Ahead is the id right before this host in the queue; "" at the head, and beside another process.
-	Ahead string
-	// Beside says that another process has this id's place in the queue, and that this one waits for its
-	// outcome.
-	Beside bool
-	// Pause is not nil during a pause.
-	Pause *Pause
+	Semaphore Semaphore         // as last read; only the head of the queue sees every change
+	Records   map[string]Record // of the holders, by id; only the head of the queue reads them
+	Ahead     string            // the id right before this host; "" at the head, and beside another process
+	Beside    bool              // another process has this id's place in the queue, and this one waits for its outcome
+	Pause     *Pause            // not nil during a pause
 }
 
 // String says in one sentence what the host waits for. Only the head of the queue knows the holders, so only it
@@ -52,8 +45,7 @@ func (w WaitStatus) String() string {
 	return place + slots
 }
 
-// Holders names the holders of slots, as last read, each with the host name and the time that its record has;
-// "nobody" if there are none.
+// Holders names the holders of slots, each with the host name and the time that its record has; or "nobody".
 func (w WaitStatus) Holders() string {
 	var texts []string
 	for _, id := range w.Semaphore.Holders {
@@ -78,12 +70,11 @@ func (w WaitStatus) Holders() string {
 // understood or another host with the same id does. When it returns, this call has left the queue, or
 // falls out of it within a minute if the store cannot be reached.
 //
-// The place of an id belongs to one process at a time, by the Owner of the Record. A process that is
-// restarted with the same Owner takes over the place of the one before. A process with
-// another Owner waits beside it: it neither moves nor ends that place, has the slot once the id has it,
-// and enters the queue itself, at the end, when the place is gone without a slot. A wait that ends
-// because ctx was cancelled with the cause [ErrKeepPlace] leaves its place for the next process with the same
-// Owner, for 40 s at least.
+// The place of an id belongs to one process at a time, by the Owner of the Record. A process that is restarted with
+// the same Owner takes over the place of the one before. A process with another Owner waits beside it: it neither
+// moves nor ends that place, has the slot once the id has it, and enters the queue itself, at the end, when the
+// place is gone without a slot. A wait that ends because ctx was cancelled with the cause [ErrKeepPlace] leaves its
+// place for the next process with the same Owner, for 40 s at least.
 //
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error
@@ -109,7 +100,7 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(Wai
 			a.leave(ctx)
 		case ctx.Err() != nil || permanent(err):
 			if context.Cause(ctx) == ErrKeepPlace {
-				a.place.keepLease()
+				a.place.keepLease = true
 			}
 			return l.outcome("take a slot for "+id, err)
 		default:

@@ -40,8 +40,7 @@ func (e *DocumentError) Unwrap() error { return e.Err }
 type view struct {
 	Snapshot
 	semaphore Semaphore
-	// undecided means that a transaction of this Lock, of unknown outcome, may have written the
-	// document.
+	// undecided means that a transaction of this Lock, of unknown outcome, may have written the document.
 	undecided bool
 }
 

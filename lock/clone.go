@@ -14,8 +14,7 @@ type CloneError struct {
 	ID string
 	// Self is the host that was refused; Other has the slot, or waits for one.
 	Self, Other Record
-	// Differ names what told them apart: hardware, disk, name.
-	Differ []string
+	Differ      []string // what told them apart: hardware, disk, name
 }
 
 func (e *CloneError) Error() string {
@@ -105,7 +104,6 @@ func (c comparison) same() bool {
 	return c.name != differs
 }
 
-// differ names the facts that differ.
 func (c comparison) differ() (names []string) {
 	for _, fact := range []struct {
 		name string

@@ -1,9 +1,8 @@
 // Package lock is a counting semaphore shared by a fleet of hosts through etcd: at most max of them
 // hold a slot, and so reboot, at once.
 //
-// It has three layers. [Semaphore] is the document as a pure value. [Lock] is the protocol: what is
-// read, compared and written. [Store] is what the protocol needs; package etcd, below this one, has the
-// store that hosts use.
+// It has three layers. [Semaphore] is the document as a pure value. [Lock] is the protocol: what is read, compared
+// and written. [Store] is what the protocol needs; package etcd, below this one, has the store that hosts use.
 //
 // # Guarantees
 //

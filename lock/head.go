@@ -103,12 +103,9 @@ func (l *Lock) validHolders(snap Snapshot) []string {
 // waitForSlot waits at the head for a slot, given a snapshot of the state, and takes it. It returns
 // false when the state has to be read again.
 func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool, err error) {
-	watches := []Watch{{Key: a.semaphoreKey()}, {Key: a.queueKey(a.id)}, {Key: a.pauseKey()}, {Key: pauseAllKey}}
+	watches := a.watches(a.semaphoreKey(), snap.Revision)
 	if r := a.aliveRange(); len(a.withTTL(snap)) > 0 {
-		watches = append(watches, Watch{Key: r.Key, End: r.End})
-	}
-	for i := range watches {
-		watches[i].After = snap.Revision
+		watches = append(watches, Watch{Key: r.Key, End: r.End, After: snap.Revision})
 	}
 	holders := a.holdersIn(snap)
 	for fresh := true; ; fresh = false {
@@ -128,10 +125,7 @@ func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool,
 			}
 			a.waitFor(WaitStatus{Semaphore: full.Semaphore, Records: a.recordsIn(snap)})
 		case errors.As(err, &paused):
-			s, _, err := a.parse(now)
-			if err != nil {
-				return false, err
-			}
+			s, _, _ := a.parse(now) // it was understood before the pause was found
 			a.waitFor(WaitStatus{Semaphore: s, Records: a.recordsIn(snap), Pause: &paused.Pause})
 		default:
 			return false, err
@@ -173,7 +167,7 @@ func (a *acquisition) takeAsHead(ctx context.Context, snap Snapshot) (now Snapsh
 	if err == nil && !a.place.late && !slices.Contains(a.holdersIn(now), a.id) {
 		// The transaction that took the slot has deleted all that lived with the lease. Revoking it would
 		// only delay this host.
-		a.place.keepLease()
+		a.place.keepLease = true
 	}
 	return now, err == nil, err
 }

@@ -21,9 +21,7 @@ type Lock struct {
 	max    atomic.Int64 // of a document that is created
 	self   Record       // the host that Identify named
 	disk   []string
-
-	// found is what Holder has read, for a Release that follows.
-	found Snapshot
+	found  Snapshot // what Holder has read, for a Release that follows
 
 	// unresolved is the revision of the document that a transaction of unknown outcome compared,
 	// or noRevision. As long as the document stays at it, the transaction may still happen.
@@ -50,10 +48,9 @@ func (l *Lock) Declare(max int) error {
 	return nil
 }
 
-// Identify says which host this Lock acts for, with the tokens that earlier boots left on its disk. From
-// then on Holder and Release check that the slot of an id was taken by that host, and if another host with
-// the same machine id took it, return a [*CloneError]. Without Identify any slot can be looked up and
-// released.
+// Identify says which host this Lock acts for, with the tokens that earlier boots left on its disk. From then on
+// Holder and Release check that the slot of an id was taken by that host, and if another host with the same machine
+// id took it, return a [*CloneError]. Without Identify any slot can be looked up and released.
 func (l *Lock) Identify(self Record, disk []string) {
 	l.self, l.disk = self, disk
 }
@@ -154,8 +151,7 @@ func (l *Lock) releasing(id string, check func(record Value) error) decision {
 	}
 }
 
-// Holder reports whether id holds a slot, and its record: the zero Record where none can be read. It
-// only reads.
+// Holder reports whether id holds a slot, and its record: the zero Record where none can be read. It only reads.
 func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err error) {
 	defer func() {
 		if err != nil {

@@ -14,25 +14,19 @@ type Overview struct {
 	// Semaphore is what a client would create if Exists is false.
 	Semaphore Semaphore
 	Exists    bool
-	// Holders are in the order of Semaphore.Holders.
-	Holders []HolderInfo
-	// Queue is in order: the first one is next.
-	Queue []QueueEntry
-	// Pause is not nil during a pause. If both the group and all groups are paused, it is the pause of all
-	// groups.
+	Holders   []HolderInfo // in the order of Semaphore.Holders
+	Queue     []QueueEntry // in order: the first one is next
+	// Pause is not nil during a pause. If both the group and all groups are paused, it is the pause of all groups.
 	Pause *Pause
 }
 
 // HolderInfo is a holder of a slot. The Record is the zero Record if there is none, as when the slot
 // was taken by a client that writes none.
 type HolderInfo struct {
-	ID     string
-	Record Record
-	// Broken says that there is a record that cannot be understood.
-	Broken bool
-	// Expired says that the time-to-live that the record asks for is over.
-	Expired bool
-
+	ID       string
+	Record   Record
+	Broken   bool  // there is a record that cannot be understood
+	Expired  bool  // the time-to-live that the record asks for is over
 	revision int64 // of the record
 }
 

@@ -23,18 +23,18 @@ type Pause struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since"`          // by the clock of the host where it was ordered
 	Until  time.Time `json:"until,omitzero"` // the same; zero for a pause that does not end by itself
-	// All says that it pauses every group.
-	All bool `json:"-"`
-	// Broken says that its document in etcd cannot be understood. It is in force nevertheless.
-	Broken bool `json:"-"`
+	All    bool      `json:"-"`              // it pauses every group
+	Broken bool      `json:"-"`              // its document in etcd cannot be understood; it is in force nevertheless
 }
 
 func parsePause(data []byte, all bool) *Pause {
-	var p Pause
-	if decode(data, &p) != nil {
+	p := &Pause{}
+	if decode(data, p) != nil {
 		return &Pause{All: all, Broken: true}
 	}
-	return &Pause{By: safetext.Clean(p.By), Reason: safetext.Clean(p.Reason), Since: moment(p.Since), Until: moment(p.Until), All: all}
+	p.By, p.Reason = safetext.Clean(p.By), safetext.Clean(p.Reason)
+	p.Since, p.Until, p.All = moment(p.Since), moment(p.Until), all
+	return p
 }
 
 // timeLayout names the zone, since the host's may have changed by the time somebody reads it.

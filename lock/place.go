@@ -2,18 +2,18 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 )
 
-// The queue has two keys for a host that waits, both with its lease. P/queue/ID is its entry; entries
-// are in the order in which they were created. P/order/N/ID is its place in an index of them, whose
-// keys are in reverse order of N, which is made of that revision. Etcd can read the key right after a
-// given one without looking at all of them, and so a host finds the entry to watch. The index may lack an
-// entry that was made a moment ago. So the first host by the index looks once at the entries
-// themselves: no other entry can come before it from then on.
+// The queue has two keys for a host that waits, both with its lease. P/queue/ID is its entry; entries are in the
+// order in which they were created. P/order/N/ID is its place in an index of them, whose keys are in reverse order
+// of N, which is made of that revision. Etcd can read the key right after a given one without looking at all of
+// them, and so a host finds the entry to watch. The index may lack an entry that was made a moment ago. So the
+// first host by the index looks once at the entries themselves: no other entry can come before it from then on.
 
 const (
 	// queueLease is how long a place in the queue outlives its host.
@@ -192,18 +192,22 @@ func (a *acquisition) waitBehind(ctx context.Context, snap Snapshot, ahead strin
 		ahead = a.semaphoreKey()
 	}
 	a.waitFor(now)
-	var watches []Watch
-	for _, key := range []string{ahead, a.queueKey(a.id), a.pauseKey(), pauseAllKey} {
-		watches = append(watches, Watch{Key: key, After: snap.Revision})
-	}
-	_, err = a.watch(ctx, atMost, watches...)
+	_, err = a.watch(ctx, atMost, a.watches(ahead, snap.Revision)...)
 	return false, err
+}
+
+// watches are those of a key, the own entry and the pauses, for changes after a revision.
+func (a *acquisition) watches(key string, after int64) []Watch {
+	return []Watch{
+		{Key: key, After: after}, {Key: a.queueKey(a.id), After: after},
+		{Key: a.pauseKey(), After: after}, {Key: pauseAllKey, After: after},
+	}
 }
 
 // watch waits for a change, up to atMost, and until the place is lost. A result without values means that the
 // keys have to be read.
 func (a *acquisition) watch(ctx context.Context, atMost time.Duration, watches ...Watch) (Snapshot, error) {
-	alive := a.place.until(ctx)
+	alive := cmp.Or(a.place.alive, ctx) // without a lease there is none to lose
 	limited, cancel := context.WithTimeout(alive, atMost)
 	defer cancel()
 	changed, err := a.store.Wait(limited, watches...)

@@ -11,8 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Record says more about a holder, for people and for the holder itself. Only TTL affects who
-// holds a slot.
+// Record says more about a holder, for people and for the holder itself. Only TTL affects who holds a slot.
 type Record struct {
 	Hostname string `json:"hostname"`
 	BootID   string `json:"boot_id"`

@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -16,12 +15,12 @@ var errLostPlace = errors.New("the place in the queue is lost")
 // only while that goroutine waits for the store, whose calls all end: a callback that does not return
 // stops it (see outside), and the lease runs out. The zero session has no lease.
 type session struct {
-	lease int64
-	store Leases
-	alive context.Context // ends with errLostPlace as its cause when the lease has run out
-	stop  func()          // stops keeping the lease alive
-	turn  chan struct{}   // holds a token, except while the wait is outside
-	keep  bool            // the lease outlives the session
+	lease     int64
+	store     Leases
+	alive     context.Context // ends with the wait, and with errLostPlace as its cause when the lease has run out
+	stop      func()          // stops keeping the lease alive
+	turn      chan struct{}   // holds a token, except while the wait is outside
+	keepLease bool            // the lease outlives the session, and runs out by itself
 }
 
 // startSession gets a lease of a length, before the context grant ends, and keeps it alive until ctx ends or
@@ -67,10 +66,6 @@ func keepAlive(ctx context.Context, store Leases, lease int64, interval time.Dur
 	}
 }
 
-// until returns a context that ends when the lease is lost, with errLostPlace as its cause, and when ctx ends,
-// which the session was started with. Without a lease there is none to lose.
-func (s *session) until(ctx context.Context) context.Context { return cmp.Or(s.alive, ctx) }
-
 // outside runs f, which may not return. The lease is not kept alive meanwhile.
 func (s *session) outside(f func()) {
 	if s.turn == nil {
@@ -82,16 +77,13 @@ func (s *session) outside(f func()) {
 	f()
 }
 
-// keepLease makes the lease run out by itself after the end of the session.
-func (s *session) keepLease() { s.keep = true }
-
-// end gives up the lease, and with it its keys.
+// end gives up the lease, and with it its keys, unless it is to outlive the session.
 func (s *session) end(ctx context.Context) {
 	if s.stop == nil {
 		return
 	}
 	s.stop()
-	if !s.keep {
+	if !s.keepLease {
 		revoke(ctx, s.store, s.lease)
 	}
 }

@@ -14,23 +14,20 @@ import (
 // errors.Is(err, [ErrRefused]) or errors.Is(err, [ErrNoLease]) holds is an answer: nothing happened
 // and the same call will fail again. Any other error is a failure on the way, which may pass.
 type Store interface {
-	// Get does all reads at the same revision. It sees every transaction that was acknowledged before it
-	// began.
+	// Get does all reads at the same revision. It sees every transaction that was acknowledged before it began.
 	Get(ctx context.Context, reads ...Read) (Snapshot, error)
 
-	// Commit does all ops, in one transaction, if all conds hold, and otherwise nothing. now is
-	// what reads find right after that, at the revision of the transaction if it happened; if it did
-	// not, now has the keys of conds as well, except those of ranges. An error that is not an answer
-	// means that the outcome is unknown: the transaction has happened, or has not, or may still
-	// happen later.
+	// Commit does all ops, in one transaction, if all conds hold, and otherwise nothing. now is what reads find
+	// right after that, at the revision of the transaction if it happened; if it did not, now has the keys of conds
+	// as well, except those of ranges. An error that is not an answer means that the outcome is unknown: the
+	// transaction has happened, or has not, or may still happen later.
 	Commit(ctx context.Context, conds []Cond, ops []Op, reads ...Read) (ok bool, now Snapshot, err error)
 
-	// Wait returns once one of the keys has been changed after the revision given with it. Values
-	// then has the keys that are known to have changed, with the zero Value for a deleted one, and
-	// Revision is that of the change. Changes that came close together may be reported as one, as
-	// the last of them, and other watched keys may have changed as well. Where the store
-	// cannot tell what happened, Values is nil, and the keys have to be read: it has compacted that
-	// revision, or has not reached it, as after a restore from a backup, or it had to be
+	// Wait returns once one of the keys has been changed after the revision given with it. Values then has the keys
+	// that are known to have changed, with the zero Value for a deleted one, and Revision is that of the change.
+	// Changes that came close together may be reported as one, as the last of them, and other watched keys may have
+	// changed as well. Where the store cannot tell what happened, Values is nil, and the keys have to be read: it
+	// has compacted that revision, or has not reached it, as after a restore from a backup, or it had to be
 	// connected again, and may have been restored.
 	Wait(ctx context.Context, watches ...Watch) (Snapshot, error)
 
@@ -60,8 +57,7 @@ type Read struct {
 	CreatedBefore int64
 }
 
-// Watch is a key, or a range like that of a Read, to wait for, and the revision after which a change
-// counts.
+// Watch is a key, or a range like that of a Read, to wait for, and the revision after which a change counts.
 type Watch struct {
 	Key, End string
 	After    int64
@@ -77,13 +73,10 @@ type Snapshot struct {
 
 // Value is what a key holds. The zero Value stands for a key that does not exist.
 type Value struct {
-	Data []byte
-	// ModRevision is the revision of the last change; 0 when the key does not exist.
-	ModRevision int64
-	// CreateRevision is the revision at which the key came to exist.
-	CreateRevision int64
-	// Lease is the lease that the key lives with, 0 for none.
-	Lease int64
+	Data           []byte
+	ModRevision    int64 // the revision of the last change; 0 when the key does not exist
+	CreateRevision int64 // the revision at which the key came to exist
+	Lease          int64 // the lease that the key lives with; 0 for none
 }
 
 // Cond is a condition of a transaction: that Key was last changed at ModRevision, or that it does
@@ -103,9 +96,8 @@ type Op struct {
 }
 
 var (
-	// ErrRefused marks an error that is an answer: the store refused, nothing happened, and nothing
-	// will happen later. Without it, or ErrNoLease, an error of [Store.Commit] says nothing about the
-	// outcome.
+	// ErrRefused marks an error that is an answer: the store refused, nothing happened, and nothing will happen
+	// later. Without it, or ErrNoLease, an error of [Store.Commit] says nothing about the outcome.
 	ErrRefused = errors.New("refused")
 
 	// ErrNoLease marks an error that is an answer, too: the lease has run out or was revoked.

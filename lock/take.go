@@ -52,9 +52,8 @@ func (l *Lock) gates(id string) []Read {
 	return keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey)
 }
 
-// take takes a slot, given a snapshot of reads, which include the gates, and deletes the candidate's place
-// in the queue with the same transaction. depends says what else the slot depends on. now is the
-// last snapshot seen.
+// take takes a slot, given a snapshot of reads, which include the gates, and deletes the candidate's place in the
+// queue with the same transaction. depends says what else the slot depends on. now is the last snapshot seen.
 func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candidate, depends func(Snapshot) ([]Cond, error)) (already bool, now Snapshot, err error) {
 	alive := int64(0)
 	defer func() {
@@ -109,9 +108,8 @@ func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candida
 	return already, now, err
 }
 
-// revokeTimeout bounds the cleaning up after a call. It is enough for a second try, by another member of
-// etcd, where the first has no answer: otherwise one lost message would block the queue for as long as the
-// lease lives.
+// revokeTimeout bounds the cleaning up after a call. It is enough for a second try, by another member of etcd,
+// where the first has no answer: otherwise one lost message would block the queue for as long as the lease lives.
 const revokeTimeout = 4 * time.Second
 
 // revoke ends a lease that is not needed any more, even if ctx has ended. If it cannot, the lease runs out

@@ -285,8 +285,7 @@ func (v *validation) certificates() []tls.Certificate {
 	return []tls.Certificate{pair}
 }
 
-// blocks returns what kinds of things a PEM file has in it; "ENCRYPTED" among them where a passphrase
-// protects one.
+// blocks returns what kinds of things a PEM file has in it; "ENCRYPTED" among them where a passphrase protects one.
 func blocks(data []byte) (kinds []string) {
 	for {
 		var block *pem.Block

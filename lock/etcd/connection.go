@@ -44,12 +44,6 @@ func (s *Store) retry(ctx context.Context, do func(*clientv3.Client) error) erro
 	defer cancel()
 	var failed failures
 	var found <-chan causes
-	explained := func(failed failures) error {
-		if found == nil {
-			return failed
-		}
-		return (<-found).explain(failed)
-	}
 	for attempt := 1; ; attempt++ {
 		err := s.once(ctx, do)
 		if err == nil || settled(err) || errors.Is(err, context.Canceled) {
@@ -57,10 +51,13 @@ func (s *Store) retry(ctx context.Context, do func(*clientv3.Client) error) erro
 		}
 		failed = failed.with(err)
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-			return explained(failed.with(ctx.Err())) // etcd was sent the deadline, too, and may report it first
+			failed = failed.with(ctx.Err()) // etcd was sent the deadline, too, and may report it first
 		}
 		if ctx.Err() != nil || attempt == attempts {
-			return explained(failed)
+			if found == nil {
+				return failed
+			}
+			return (<-found).explain(failed)
 		}
 		if _, unanswered := errors.AsType[*noAnswerError](err); unanswered && found == nil {
 			found = s.config.startProbe(probing)
@@ -71,8 +68,6 @@ func (s *Store) retry(ctx context.Context, do func(*clientv3.Client) error) erro
 
 // noAnswerError is a failure where perhaps no etcd was reached.
 type noAnswerError struct{ error }
-
-func (e *noAnswerError) Unwrap() error { return e.error }
 
 // settled reports whether err is an answer rather than a failure.
 func settled(err error) bool {
@@ -201,10 +196,9 @@ func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.Clie
 
 // explain words the error of a request for people, and marks answers as such.
 //
-// Only some of the codes that etcd answers with, the ones below, mean for certain that a transaction did not
-// and will not happen. The others may come from a server that lost the leader after it had
-// passed the transaction on; "database space exceeded" (ResourceExhausted) also comes with a transaction that
-// has happened.
+// Only some of the codes that etcd answers with, the ones below, mean for certain that a transaction did not and
+// will not happen. The others may come from a server that lost the leader after it had passed the transaction on;
+// "database space exceeded" (ResourceExhausted) also comes with a transaction that has happened.
 func (s *Store) explain(ctx context.Context, endpoints []string, err error) error {
 	if err == nil || settled(err) {
 		return err

@@ -183,21 +183,15 @@ func (p probe) encrypted(ctx context.Context, conn net.Conn) string {
 // dial connects. The connection is closed, at the latest, when ctx ends.
 func (p probe) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(p.host, p.port))
-	if err != nil {
-		return nil, err
+	if err == nil {
+		context.AfterFunc(ctx, func() { conn.Close() })
 	}
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
-	context.AfterFunc(ctx, func() { conn.Close() })
-	return conn, nil
+	return conn, err
 }
 
 // greet returns the first bytes that a server sends, by itself or in answer to the start of HTTP/2.
 func greet(ctx context.Context, conn net.Conn) ([]byte, error) {
 	heard := make([]byte, 64)
-	deadline, _ := ctx.Deadline()
 	if err := conn.SetReadDeadline(time.Now().Add(greetingTime)); err != nil {
 		return nil, err
 	}
@@ -208,7 +202,7 @@ func greet(ctx context.Context, conn net.Conn) ([]byte, error) {
 		if _, err := io.WriteString(conn, preface+emptySettings); err != nil {
 			return nil, err
 		}
-		if err := conn.SetReadDeadline(deadline); err != nil {
+		if err := conn.SetReadDeadline(time.Time{}); err != nil {
 			return nil, err
 		}
 		n, err = io.ReadAtLeast(conn, heard, frameHeader)
@@ -280,36 +274,25 @@ func (p probe) notEtcd(heard []byte, err error) string {
 
 // noHandshake words a server that does not answer in TLS, or ends the handshake without an alert.
 func (p probe) noHandshake(ctx context.Context, failed error) string {
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return p.noTLS(failed)
+	if conn, err := p.dial(ctx); err == nil {
+		defer conn.Close()
+		heard, err := greet(ctx, conn)
+		switch {
+		case isHTTP2(heard):
+			return "the server does not speak TLS: write http in " + p.name(OptionEndpoint)
+		case len(heard) > 0:
+			return p.notEtcd(heard, err)
+		}
 	}
-	defer conn.Close()
-	heard, err := greet(ctx, conn)
-	switch {
-	case isHTTP2(heard):
-		return "the server does not speak TLS: write http in " + p.name(OptionEndpoint)
-	case len(heard) > 0:
-		return p.notEtcd(heard, err)
+	if timedOut(failed) || errors.Is(failed, io.EOF) || errors.Is(failed, syscall.ECONNRESET) {
+		return p.notEtcd(nil, failed)
 	}
-	return p.noTLS(failed)
-}
-
-func (p probe) noTLS(err error) string {
-	switch {
-	case timedOut(err), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return p.notEtcd(nil, err)
-	}
-	return fmt.Sprintf("no TLS connection: %v", lastOf(err))
+	return fmt.Sprintf("no TLS connection: %v", lastOf(failed))
 }
 
 // notTrusted words a server's certificate that this host does not accept.
 func (p probe) notTrusted(err *tls.CertificateVerificationError) string {
-	var authority x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, &authority):
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		issuer := "an unknown authority"
 		if certs := err.UnverifiedCertificates; len(certs) > 0 {
 			issuer = fmt.Sprintf("%q", certs[len(certs)-1].Issuer)
@@ -318,9 +301,12 @@ func (p probe) notTrusted(err *tls.CertificateVerificationError) string {
 			return fmt.Sprintf("the server's certificate is from %s, which this system does not trust (%v): set %s to a file with the certificate of its authority", issuer, err.Err, p.name(OptionCAFile))
 		}
 		return fmt.Sprintf("the server's certificate is from %s, which is not in %s (%v): put the right authority there, or another file into %s", issuer, p.CAFile, err.Err, p.name(OptionCAFile))
-	case errors.As(err, &name):
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Sprintf("the server's certificate is not for %q (%v): write a name that it has in %s, or give the server a certificate with this name", p.host, err.Err, p.name(OptionEndpoint))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
+	}
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	if ok && invalid.Reason == x509.Expired && invalid.Cert != nil {
 		now := time.Now()
 		if now.Before(invalid.Cert.NotBefore) {
 			return fmt.Sprintf("the server's certificate, or that of its authority, is not valid before %s, and here it is %s: check the clock of this host, or renew the certificate of the server", stamp(invalid.Cert.NotBefore), stamp(now))
@@ -370,11 +356,8 @@ func timedOut(err error) bool {
 
 // lastOf returns the innermost error, without the addresses that the outer ones repeat.
 func lastOf(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
-		}
-		err = inner
+	for errors.Unwrap(err) != nil {
+		err = errors.Unwrap(err)
 	}
+	return err
 }

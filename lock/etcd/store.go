@@ -50,8 +50,7 @@ func New(c Config) *Store {
 	return &Store{config: c}
 }
 
-// Close drops the connection, if there is one. The next call connects again, and so may calls that are
-// under way.
+// Close drops the connection, if there is one. The next call connects again, and so may calls that are under way.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,20 +68,26 @@ func (s *Store) Close() error {
 
 // Get implements [lock.Store].
 func (s *Store) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
-	var snap lock.Snapshot
-	err := s.retry(ctx, func(client *clientv3.Client) error {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
-		resp, err := client.Txn(ctx).Then(gets(reads)...).Commit()
-		if err == nil {
-			snap = snapshot(resp)
-		}
-		return err
+	resp, err := request(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
+		return c.Txn(ctx).Then(gets(reads)...).Commit()
 	})
 	if err != nil {
 		return lock.Snapshot{}, fmt.Errorf("read %s: %w", brief(reads, func(r lock.Read) string { return r.Key }), err)
 	}
-	return snap, nil
+	return snapshot(resp), nil
+}
+
+// request makes a request that may be repeated.
+func request[R any](
+	ctx context.Context, s *Store, send func(context.Context, *clientv3.Client) (R, error),
+) (resp R, err error) {
+	err = s.retry(ctx, func(client *clientv3.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		resp, err = send(ctx, client)
+		return err
+	})
+	return resp, err
 }
 
 // Commit implements [lock.Store].
@@ -165,9 +170,8 @@ func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (
 	var newest int64
 	for _, w := range watches {
 		newest = max(newest, w.After)
-		create := &etcdserverpb.WatchCreateRequest{Key: []byte(w.Key), StartRevision: w.After + 1}
-		if w.End != "" {
-			create.RangeEnd = []byte(w.End)
+		create := &etcdserverpb.WatchCreateRequest{
+			Key: []byte(w.Key), RangeEnd: []byte(w.End), StartRevision: w.After + 1,
 		}
 		// An error of Send is only that the stream has ended; Recv says why.
 		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
@@ -224,19 +228,13 @@ func revision(ctx context.Context, client *clientv3.Client, key string) (int64, 
 // Grant implements [lock.Store].
 func (s *Store) Grant(ctx context.Context, ttl time.Duration) (lease int64, err error) {
 	seconds := int64((ttl + time.Second - 1) / time.Second)
-	err = s.retry(ctx, func(client *clientv3.Client) error {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
-		resp, err := client.Grant(ctx, seconds) // a lease whose reply is lost runs out
-		if err == nil {
-			lease = int64(resp.ID)
-		}
-		return err
+	resp, err := request(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.LeaseGrantResponse, error) {
+		return c.Grant(ctx, seconds) // a lease whose reply is lost runs out
 	})
 	if err != nil {
 		return 0, fmt.Errorf("get a lease: %w", err)
 	}
-	return lease, nil
+	return int64(resp.ID), nil
 }
 
 // KeepAlive implements [lock.Store]. It does not use the client's KeepAlive, which retries without end.
@@ -267,11 +265,8 @@ func (s *Store) KeepAlive(ctx context.Context, lease int64) error {
 
 // Revoke implements [lock.Store].
 func (s *Store) Revoke(ctx context.Context, lease int64) error {
-	err := s.retry(ctx, func(client *clientv3.Client) error {
-		ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		defer cancel()
-		_, err := client.Revoke(ctx, clientv3.LeaseID(lease))
-		return err
+	_, err := request(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.LeaseRevokeResponse, error) {
+		return c.Revoke(ctx, clientv3.LeaseID(lease))
 	})
 	if err != nil && !errors.Is(err, lock.ErrNoLease) {
 		return fmt.Errorf("end the lease: %w", err)
@@ -293,10 +288,7 @@ func brief[T any](of []T, key func(T) string) string {
 func gets(reads []lock.Read) []clientv3.Op {
 	var ops []clientv3.Op
 	for _, r := range reads {
-		options := []clientv3.OpOption{clientv3.WithLimit(int64(r.Limit))}
-		if r.End != "" {
-			options = append(options, clientv3.WithRange(r.End))
-		}
+		options := []clientv3.OpOption{clientv3.WithRange(r.End), clientv3.WithLimit(int64(r.Limit))}
 		if r.KeysOnly {
 			options = append(options, clientv3.WithKeysOnly())
 		}
