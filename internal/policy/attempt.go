@@ -71,7 +71,6 @@ func (t *tries) reset() {
 	t.reboot.reset()
 }
 
-// ready reports whether the next attempt may begin.
 func (m *Machine) ready(now time.Time) bool {
 	return !now.Before(m.tries.slot.at) && !now.Before(m.tries.reboot.at) && !now.Before(m.config.begin(now, m.share))
 }

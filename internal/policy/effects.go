@@ -56,8 +56,6 @@ const (
 	checkLimit = Backstop / 2
 )
 
-// The table of effects.
-
 func (Inspect) Kind() Kind    { return Kind{"inspect", effectLimit} }
 func (Lock) Kind() Kind       { return Kind{"lock", 0} }
 func (Unlock) Kind() Kind     { return Kind{"unlock", effectLimit} }

@@ -72,10 +72,9 @@ func (t *triggers) names(which func(trigger) bool) (names []string) {
 	return names
 }
 
-// hear records what a source says.
-func (t *triggers) hear(now time.Time, u Update) {
-	was := t.pending()
-	e := t.find(u.Source.Name)
+func (u Update) fold(m *Machine, now time.Time) {
+	t := &m.triggers
+	was, e, leader := t.pending(), t.find(u.Source.Name), t.find(u.Source.Follows)
 	if e.pending && !u.Pending {
 		for i := range t.sources {
 			if t.sources[i].Follows == e.Name {
@@ -84,28 +83,20 @@ func (t *triggers) hear(now time.Time, u Update) {
 		}
 	}
 	e.pending, e.heard = u.Pending, true
-	switch {
-	case !t.pending():
+	if !t.pending() {
 		t.since, t.version = time.Time{}, ""
+		if was || !u.Source.Outlives && len(t.unheard()) == 0 {
+			m.people.forget("")
+		}
 		return
-	case !was:
+	}
+	if !was {
 		t.since = now
 	}
-	leader := t.find(u.Source.Follows)
 	if u.Pending && u.Version != "" && (leader == nil || !leader.pending || t.version == "") {
 		t.version = u.Version
 	}
-}
-
-func (u Update) fold(m *Machine, now time.Time) {
-	was := m.triggers.pending()
-	m.triggers.hear(now, u)
-	switch {
-	case m.triggers.pending():
-		m.people.holdBack(m.triggers.version)
-	case was, !u.Source.Outlives && len(m.triggers.unheard()) == 0:
-		m.people.forget("")
-	}
+	m.people.holdBack(t.version)
 }
 
 func (e Absent) fold(m *Machine, now time.Time) { m.triggers.find(e.Source.Name).heard = true }

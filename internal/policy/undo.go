@@ -94,7 +94,6 @@ func (m *Machine) owed() (owed []*obligation) {
 	return owed
 }
 
-// owes reports whether there is anything to undo.
 func (m *Machine) owes() bool { return len(m.owed()) > 0 }
 
 // mustUndo returns the first thing that has to be undone before the next attempt, nil for none.

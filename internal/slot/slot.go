@@ -45,8 +45,6 @@ type Slot struct {
 	restart context.CancelCauseFunc // restarts the current wait, with the new ttl; nil before the first wait
 }
 
-var _ daemon.Locker = (*Slot)(nil)
-
 // New returns the slot in the lock of a group, "" for the default group, of the host whose files are below root.
 // Until Set, a lock that it creates has one slot, and what it takes has no time-to-live. It does not use the store
 // yet.
@@ -104,7 +102,6 @@ func (s *Slot) holder(ctx context.Context) (bool, lock.Record, error) {
 	return s.lock.Holder(ctx, s.id)
 }
 
-// Inspect implements daemon.Locker.
 func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
 	defer s.store.Close()
 	held, record, err := s.holder(ctx)
@@ -127,14 +124,12 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
 	return policy.HeldSinceBefore, nil
 }
 
-// StillHeld implements daemon.Locker.
 func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	defer s.store.Close()
 	held, _, err := s.holder(ctx)
 	return held, err
 }
 
-// Acquire implements daemon.Locker.
 func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
 	defer s.store.Close()
 	record, err := s.identify()
@@ -189,7 +184,6 @@ func (s *Slot) wait(ctx context.Context) (wait context.Context, ttl time.Duratio
 	return wait, s.ttl, func() { ignore(); cancel(nil) }
 }
 
-// Release implements daemon.Locker.
 func (s *Slot) Release(ctx context.Context) error {
 	defer s.store.Close()
 	if _, err := s.identify(); err != nil {

@@ -108,7 +108,7 @@ func (z *Zone) update() (*time.Location, error) {
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if now, err := os.Stat(z.path); versionOf(now, err) == z.seen {
+	if versionOf(os.Stat(z.path)) == z.seen {
 		return z.loc, nil
 	}
 	err := z.load()
