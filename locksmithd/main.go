@@ -1,8 +1,7 @@
 // Command locksmithd reboots this host after an update, one host of the fleet after another.
 //
-// This package reads the flags and wires the parts together; what the daemon
-// does is in packages policy and daemon. The exit status is 0 when the daemon is asked
-// to stop or the strategy is off, 1 on failure, 2 on wrong usage.
+// This package reads the flags and wires the parts together; what the daemon does is in packages policy and daemon.
+// The exit status is 0 when the daemon is asked to stop or the strategy is off, 1 on failure, 2 on wrong usage.
 package main
 
 import (
@@ -80,9 +79,8 @@ func run(args, environ []string, stdout io.Writer, stderr journal.Stderr) int {
 	return 1
 }
 
-// parseFlags reads the command line. The flags are those of the settings, with
-// one dash or two, and --root, --version and --call-off. For help and the version
-// it returns an answer, which is printed instead of starting the daemon.
+// parseFlags reads the command line. The flags are those of the settings, with one dash or two, and --root, --version
+// and --call-off. For help and the version it returns an answer, which is printed instead of starting the daemon.
 func parseFlags(args []string) (o config.Options, answer string, callsOff bool, err error) {
 	showVersion := false
 	o.Program = config.Daemon

@@ -1,10 +1,9 @@
 // Package coordinator owns /run/update-engine/coordinator.conf, in which the one reboot coordinator of a
 // host gives its name and its state.
 //
-// It guarantees that from Open to Close an exclusive flock(2) is held on the file at the path, also while
-// its content is replaced; that a reader sees the old content or the new, never a part; and that of
-// programs that follow this protocol only one is the coordinator. When the process dies the kernel
-// releases the lock.
+// It guarantees that from Open to Close an exclusive flock(2) is held on the file at the path, also while its content
+// is replaced; that a reader sees the old content or the new, never a part; and that of programs that follow this
+// protocol only one is the coordinator. When the process dies the kernel releases the lock.
 //
 // Every user can read the file, and so can lock it. A lock of a user other than root does not count,
 // because only root can be a reboot coordinator; see findHolder.

@@ -1,18 +1,16 @@
 // Package daemon runs the policy of package policy on a host.
 //
-// [Run] is the loop: it performs at most one effect at a time, and a look at who
-// is at work beside it, off the loop, and feeds the results back as events. What
-// it talks to are interfaces of its own: the lock, the host, its scheduler of
-// shutdowns.
+// [Run] is the loop: it performs at most one effect at a time, and a look at who is at work beside it, off the loop,
+// and feeds the results back as events. What it talks to are interfaces of its own: the lock, the host, its scheduler
+// of shutdowns.
 //
 // Guaranteed:
 //   - what the next process has to know is kept before an effect begins;
 //   - the end of Run waits for nobody for longer than a few seconds;
 //   - an idle loop has no timer.
 //
-// Not guaranteed: that nobody schedules or cancels a shutdown in the moment between
-// logind's last answer and the call that follows it. logind has no way to compare
-// and change at once.
+// Not guaranteed: that nobody schedules or cancels a shutdown in the moment between logind's last answer and the call
+// that follows it. logind has no way to compare and change at once.
 package daemon
 
 import (
@@ -30,9 +28,8 @@ const (
 	askTimeout   = time.Second     // for logind to say whether the host is going down
 )
 
-// Run is the daemon's loop. It returns nil when ctx ended, and ErrBusGone when
-// the bus went away. On the way out it gives a held slot back, unless logind has
-// been asked to reboot, or the host is going down, or may be.
+// Run is the daemon's loop. It returns nil when ctx ended, and ErrBusGone when the bus went away. On the way out it
+// gives a held slot back, unless logind has been asked to reboot, or the host is going down, or may be.
 func Run(ctx context.Context, s Settings, p Parts) error {
 	l := &loop{
 		parts:      p,
@@ -208,8 +205,7 @@ func (l *loop) keep(k policy.Kept) {
 	}
 }
 
-// start runs an effect beside the loop, which gets its result. It returns what
-// cancels the effect.
+// start runs an effect beside the loop, which gets its result. It returns what cancels the effect.
 func (l *loop) start(work context.Context, e policy.Effect) context.CancelCauseFunc {
 	t, perform := task{l.settings, l.keepErr}, l.performers[e.Kind()]
 	return l.beside(work, e.Kind().Limit, func(ctx context.Context) policy.Event { return perform(l, ctx, t, e) })

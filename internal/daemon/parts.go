@@ -9,18 +9,16 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// A Locker is the lock, as this host sees it. Except from Acquire, an error
-// leaves everything open.
+// A Locker is the lock, as this host sees it. Except from Acquire, an error leaves everything open.
 type Locker interface {
 	// Inspect asks whether this host holds a slot, and in which boot it was taken.
 	Inspect(ctx context.Context) (policy.Holding, error)
 	// StillHeld asks, right before the reboot, whether the slot is still this host's.
 	StillHeld(ctx context.Context) (bool, error)
-	// Acquire waits for a slot and takes it; holding one already is success.
-	// It calls blocked with what it waits for, and ends soon after ctx does. An error
-	// that matches ErrUnknown leaves open whether the slot was taken; any other
-	// says that this call took none. It gives up its place in the queue, unless ctx
-	// was cancelled with the cause ErrKeepPlace.
+	// Acquire waits for a slot and takes it; holding one already is success. It calls blocked with what it waits for,
+	// and ends soon after ctx does. An error that matches ErrUnknown leaves open whether the slot was taken; any
+	// other says that this call took none. It gives up its place in the queue, unless ctx was cancelled with the
+	// cause ErrKeepPlace.
 	Acquire(ctx context.Context, version string, blocked func(by string)) error
 	// Release gives the slot back; having none is success.
 	Release(ctx context.Context) error
@@ -31,17 +29,15 @@ type Locker interface {
 type Host interface {
 	// Local asks who is at work on it. An error means that somebody may be.
 	Local(ctx context.Context) (policy.Local, error)
-	// Reboot asks for the reboot and returns once it is accepted; it is not while
-	// an inhibitor blocks it, except by force. An error that matches ErrUnknown leaves
-	// open whether it was accepted; any other says that it was not.
+	// Reboot asks for the reboot and returns once it is accepted; it is not while an inhibitor blocks it, except by
+	// force. An error that matches ErrUnknown leaves open whether it was accepted; any other says that it was not.
 	Reboot(ctx context.Context, force bool) error
 	// GoingDown reports whether the host is shutting down already. An error means that it may be.
 	GoingDown(ctx context.Context) (bool, error)
 
 	Scheduled(ctx context.Context) (policy.Shutdown, error)
-	// Schedule tells users that the host reboots, and replaces what is scheduled. An error that
-	// matches ErrUnknown leaves open whether it was scheduled, or will be; any other says that it
-	// was not.
+	// Schedule tells users that the host reboots, and replaces what is scheduled. An error that matches ErrUnknown
+	// leaves open whether it was scheduled, or will be; any other says that it was not.
 	Schedule(ctx context.Context, at time.Time, message string) error
 	// Cancel drops what is scheduled, if anything is.
 	Cancel(ctx context.Context) error

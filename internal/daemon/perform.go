@@ -113,9 +113,8 @@ func (l *loop) schedule(ctx context.Context, t task, e policy.Schedule) policy.S
 	return policy.Scheduled{Logind: l.instance(ctx), Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }
 
-// scheduleUnlessOther schedules the reboot, unless something is scheduled: it does not replace
-// another plan. If it is cut short, it is unknown whether it scheduled the reboot; logind takes calls
-// in order, so its next answer tells.
+// scheduleUnlessOther schedules the reboot, unless something is scheduled: it does not replace another plan. If it is
+// cut short, it is unknown whether it scheduled the reboot; logind takes calls in order, so its next answer tells.
 func (l *loop) scheduleUnlessOther(ctx context.Context, t task, e policy.Schedule) error {
 	before, err := l.parts.Host.Scheduled(ctx)
 	switch {
@@ -139,10 +138,9 @@ func (l *loop) unschedule(ctx context.Context, t task, e policy.Unschedule) (r p
 	return r
 }
 
-// callOff returns no error if no reboot that we scheduled or asked for can still come, and reports
-// whether it asked logind to cancel one. It calls off neither a reboot that is under way nor one that
-// may be somebody else's. logind cancels whatever is scheduled: also what somebody schedules between
-// its last answer and the call that follows.
+// callOff returns no error if no reboot that we scheduled or asked for can still come, and reports whether it asked
+// logind to cancel one. It calls off neither a reboot that is under way nor one that may be somebody else's. logind
+// cancels whatever is scheduled: also what somebody schedules between its last answer and the call that follows.
 func (l *loop) callOff(ctx context.Context, t task, e policy.Unschedule) (found bool, err error) {
 	if e.Asked { // logind takes calls in their order: this answer comes after that call
 		switch down, err := l.parts.Host.GoingDown(ctx); {

@@ -1,9 +1,8 @@
 // Package host is this host: who it is, and who is at work on it.
 //
 // Its identity is read at each call from files below a root ("" for "/"), so that a host can be simulated. The
-// kernel's files may be missing there; then the machine's own count. Hardware and tokens on the disk tell hosts
-// with the same machine id apart. An unprivileged user can read neither, so that it is not an error if they are
-// unknown.
+// kernel's files may be missing there; then the machine's own count. Hardware and tokens on the disk tell hosts with
+// the same machine id apart. An unprivileged user can read neither, so that it is not an error if they are unknown.
 package host
 
 import (

@@ -20,8 +20,7 @@ type Stderr struct {
 	toJournal bool
 }
 
-// New returns the standard error of a program with this name and environment, see $JOURNAL_STREAM in
-// systemd.exec(5).
+// New returns the standard error of a program with this name and environment, see $JOURNAL_STREAM in systemd.exec(5).
 func New(w io.Writer, program string, environ []string) Stderr {
 	return Stderr{w, program, slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "JOURNAL_STREAM=") })}
 }

@@ -23,8 +23,7 @@ type attempt struct {
 	err      error     // one that does not end the attempt: logind did not answer the reboot call
 }
 
-// retry remembers a failure and when to try again. The delay
-// grows from first to limit, as package backoff says.
+// retry remembers a failure and when to try again. The delay grows from first to limit, as package backoff says.
 type retry struct {
 	first, limit time.Duration
 
@@ -83,8 +82,7 @@ func (m *Machine) warn(now time.Time) {
 	m.schedule.stands = true
 }
 
-// room reports whether the window stays open for the users' delay, and until
-// logind would reboot the host by itself.
+// room reports whether the window stays open for the users' delay, and until logind would reboot the host by itself.
 func (m *Machine) room(now time.Time) bool {
 	_, end := m.config.opening(now)
 	reboot := now.Add(m.delay(now))
@@ -102,8 +100,7 @@ func (m *Machine) delay(now time.Time) time.Duration {
 	return m.config.LoginDelay
 }
 
-// drift is how far the wall clock has moved ahead of elapsed time since the reboot
-// was scheduled.
+// drift is how far the wall clock has moved ahead of elapsed time since the reboot was scheduled.
 func (m *Machine) drift(now time.Time) time.Duration {
 	return m.wall(now).Add(m.attempt.rebootAt.Sub(now) + Backstop).Sub(m.schedule.at)
 }

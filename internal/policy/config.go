@@ -54,8 +54,7 @@ func (c Config) open(now time.Time) bool {
 	return !start.After(now)
 }
 
-// opening returns the window's opening that contains now, or the next one; the
-// zero time when there is no window.
+// opening returns the window's opening that contains now, or the next one; the zero time when there is no window.
 func (c Config) opening(now time.Time) (start, end time.Time) {
 	if c.Window == nil {
 		return time.Time{}, time.Time{}

@@ -2,16 +2,14 @@ package policy
 
 import "time"
 
-// keptPrecision is how much of the time for which people have held a reboot back a restart
-// may forget.
+// keptPrecision is how much of the time for which people have held a reboot back a restart may forget.
 const keptPrecision = 10 * time.Second
 
 // Kept is what a restart of the daemon does not forget. Times are by the wall clock. The
 // zero Kept says that there is nothing to remember.
 type Kept struct {
 	Scheduled KeptSchedule `json:"scheduled,omitzero"`
-	// Asked is when logind was asked to reboot at once; zero when it was not, or has said
-	// that it does not.
+	// Asked is when logind was asked to reboot at once; zero when it was not, or has said that it does not.
 	Asked time.Time `json:"asked,omitzero"`
 	// Request is a reboot that somebody asked for by hand.
 	Request KeptRequest `json:"request,omitzero"`
@@ -20,8 +18,7 @@ type Kept struct {
 	Postponed KeptPostponed `json:"postponed,omitzero"`
 }
 
-// KeptSchedule is a reboot that the daemon has scheduled with logind, or was about to; the
-// zero one is none.
+// KeptSchedule is a reboot that the daemon has scheduled with logind, or was about to; the zero one is none.
 type KeptSchedule struct {
 	Type string `json:"type"` // always "reboot"
 	// Usec is its time in microseconds since 1970, as logind has it; 0 when it is not known,

@@ -124,12 +124,11 @@ func (m *Machine) MayHold() bool { return m.slot.mayHold || m.Queues() }
 // Queues reports whether this host waits for a slot.
 func (m *Machine) Queues() bool { return is(m.running, Lock{}.Kind()) }
 
-// Step tells the machine that ev happened at now and returns what to do. The
-// loop must start and cancel what it is told to, and report each started
-// effect's end with exactly one Result. now is what time.Now says: delays are
-// measured with its monotonic reading, so that a step of the clock makes none of
-// them shorter or longer. Its wall clock is for the window, and for what is
-// scheduled with logind: that is called off when a check finds the clock stepped.
+// Step tells the machine that ev happened at now and returns what to do. The loop must start and cancel what it is
+// told to, and report each started effect's end with exactly one Result. now is what time.Now says: delays are
+// measured with its monotonic reading, so that a step of the clock makes none of them shorter or longer. Its wall
+// clock is for the window, and for what is scheduled with logind: that is called off when a check finds the clock
+// stepped.
 func (m *Machine) Step(now time.Time, ev Event) Decision {
 	m.moved, m.ended = nil, ended{}
 	if r, ok := ev.(Result); ok {

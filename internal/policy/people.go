@@ -97,8 +97,7 @@ func (m *Machine) postponing(now time.Time) bool {
 	return atWork && !m.people.outdated(now) || !m.attempt.warnedAt.IsZero() || now.Before(m.againAt())
 }
 
-// deadline is when people who hold the reboot back now cannot do so any more; zero
-// for never.
+// deadline is when people who hold the reboot back now cannot do so any more; zero for never.
 func (m *Machine) deadline() time.Time {
 	if m.config.MaxPostpone == 0 || m.people.heldSince.IsZero() {
 		return time.Time{}

@@ -190,8 +190,7 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 		if r.Err != nil && (!m.attempt.final || m.stopped) {
 			return m.giveUp(now, fmt.Errorf("could not tell the users who are logged in: %w", r.Err))
 		}
-		// logind may refuse because of an inhibitor that does not count any
-		// more: users have the delay nevertheless.
+		// logind may refuse because of an inhibitor that does not count any more: users have the delay nevertheless.
 		m.attempt.warned, m.attempt.err = true, r.Err
 	case Checked:
 		switch {

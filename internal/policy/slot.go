@@ -2,8 +2,7 @@ package policy
 
 import "time"
 
-// Holding says whether this host holds a slot, and whether it took it before
-// or after it last booted.
+// Holding says whether this host holds a slot, and whether it took it before or after it last booted.
 type Holding int
 
 const (

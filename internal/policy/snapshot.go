@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// A Snapshot is what the daemon does and waits for, as facts: the status line, the log, the
-// coordinator file and every other view are made from it. Facts that do not matter in a state
-// are left out.
+// A Snapshot is what the daemon does and waits for, as facts: the status line, the log, the coordinator file and
+// every other view are made from it. Facts that do not matter in a state are left out.
 type Snapshot struct {
 	State State     `json:"state"`
 	Since time.Time `json:"since"`

@@ -100,8 +100,7 @@ func (z *Zone) Location() *time.Location {
 	return loc
 }
 
-// update loads the zone if its file has changed. An error, once for each change, says why the file cannot be
-// used.
+// update loads the zone if its file has changed. An error, once for each change, says why the file cannot be used.
 func (z *Zone) update() (*time.Location, error) {
 	if z.path == "" {
 		return z.loc, nil
