@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,7 @@ const (
 //
 // ctx, and a limit of ten seconds, bound connecting only; the connection outlives them. The caller closes it.
 func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
-	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
-	if address == "" {
-		address = defaultBusAddress
-	}
+	address := cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), defaultBusAddress)
 	conn, err := connect(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the system bus at %s: %w", address, err)

@@ -24,8 +24,7 @@ const (
 // Logind talks to systemd-logind, see org.freedesktop.login1(5). It is safe for concurrent use. Each
 // call to logind takes ten seconds at most.
 //
-// Other users write the texts that it returns: unprintable characters in them are escaped, and long
-// texts are cut.
+// Other users write the texts that it returns: unprintable characters in them are escaped, and long texts are cut.
 type Logind struct{ conn *dbus.Conn }
 
 // NewLogind returns a Logind on a connection to the system bus. The caller closes the connection.

@@ -11,6 +11,12 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
+const (
+	managerName      = "org.freedesktop.systemd1"
+	managerPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
+	managerInterface = "org.freedesktop.systemd1.Manager"
+)
+
 // Service is the environment and the arguments with which systemd starts a service; see systemd.exec(5)
 // and systemd.service(5).
 type Service struct {
@@ -125,4 +131,30 @@ func loadedService(ctx context.Context, conn *dbus.Conn, name string) (*Service,
 	}
 	s.Origins, s.Credentials = written.Origins, written.Credentials
 	return &s, nil
+}
+
+// Restarting reports whether systemd stops the unit of this process in order to start it again, as for
+// "systemctl restart". It takes ten seconds at most.
+func Restarting(ctx context.Context, conn *dbus.Conn) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var unit dbus.ObjectPath
+	err := call(ctx, conn.Object(managerName, managerPath), managerInterface+".GetUnitByPID", []any{uint32(0)}, &unit) // 0 is the caller
+	var job []any
+	if err == nil {
+		err = readProperty(ctx, conn.Object(managerName, unit), managerName+".Unit", "Job", &job)
+	}
+	var id uint32
+	var path dbus.ObjectPath
+	if err == nil {
+		err = store(job, &id, &path)
+	}
+	var kind string
+	if err == nil && id != 0 {
+		err = readProperty(ctx, conn.Object(managerName, path), managerName+".Job", "JobType", &kind)
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask systemd whether it starts this unit again: %w", err)
+	}
+	return kind != "" && kind != "stop", nil
 }

@@ -26,9 +26,8 @@ type Shutdown struct {
 	Message string    // shown to users in addition to the announcement
 }
 
-// Scheduled returns the scheduled shutdown. Its message is the one that logind would show to users
-// now. That may be the message of an earlier shutdown: logind keeps it when the shutdown is
-// cancelled, until another one is set.
+// Scheduled returns the scheduled shutdown. Its message is the one that logind would show to users now. That may be
+// the message of an earlier shutdown: logind keeps it when the shutdown is cancelled, until another one is set.
 func (l *Logind) Scheduled(ctx context.Context) (Shutdown, error) {
 	var s Shutdown
 	var usec uint64
@@ -94,15 +93,13 @@ func (l *Logind) setWallMessage(ctx context.Context, message string) error {
 	return l.call(ctx, "SetWallMessage", []any{message, true})
 }
 
-// Reboot asks logind to reboot the machine without asking for a password. It returns nil once logind
-// has accepted. If the error matches ErrRefused, no reboot was started; after any other error it may
-// have started.
+// Reboot asks logind to reboot the machine without asking for a password. It returns nil once logind has accepted. If
+// the error matches ErrRefused, no reboot was started; after any other error it may have started.
 //
-// Without force, logind is asked to refuse while an inhibitor blocks shutdowns; with force, to ignore
-// inhibitors. A logind that is too old for these flags decides by itself. If logind refuses a forced
-// reboot because of an inhibitor of mode block, systemd is asked for the reboot instead: since systemd
-// 257 logind ignores such an inhibitor only if polkit allows it, for root too, and hardly any host has
-// a polkit rule that does.
+// Without force, logind is asked to refuse while an inhibitor blocks shutdowns; with force, to ignore inhibitors. A
+// logind that is too old for these flags decides by itself. If logind refuses a forced reboot because of an inhibitor
+// of mode block, systemd is asked for the reboot instead: since systemd 257 logind ignores such an inhibitor only if
+// polkit allows it, for root too, and hardly any host has a polkit rule that does.
 func (l *Logind) Reboot(ctx context.Context, force bool) error {
 	flags := rootCheckInhibitors
 	if force {
@@ -136,4 +133,26 @@ func (l *Logind) refusedForInhibitor(ctx context.Context, err error) bool {
 	}
 	strong, err := property[string](ctx, l, logindPath, logindManager, "BlockInhibited")
 	return err == nil && hasShutdown(strong)
+}
+
+// GoingDown reports whether this host is shutting down already: according to logind, or to systemd, which
+// also shuts the host down without logind, for Ctrl-Alt-Del or "systemctl start reboot.target" for example. It
+// returns false without an error only if both deny it; with an error the host may be shutting down.
+func (l *Logind) GoingDown(ctx context.Context) (bool, error) {
+	down, err := property[bool](ctx, l, logindPath, logindManager, "PreparingForShutdown")
+	if down {
+		return true, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("ask logind whether a shutdown has begun: %w", err)
+	}
+	var state string
+	stateErr := readProperty(ctx, l.conn.Object(managerName, managerPath), managerInterface, "SystemState", &state)
+	if state == "stopping" {
+		return true, nil
+	}
+	if stateErr != nil {
+		stateErr = fmt.Errorf("ask systemd for the state of the system: %w", stateErr)
+	}
+	return false, errors.Join(err, stateErr)
 }

@@ -18,8 +18,7 @@ const (
 	// maxMessage bounds a message, in bytes: no message that this program needs is longer. The bus
 	// lets others send 32 MiB, which is all the memory that the unit file grants.
 	maxMessage = 256 << 10
-	// fixedHeader is the length of the header's fixed part, see "Message Format" in the D-Bus
-	// specification.
+	// fixedHeader is the length of the header's fixed part, see "Message Format" in the D-Bus specification.
 	fixedHeader = 16
 )
 
@@ -44,8 +43,7 @@ func (s *socket) Write(p []byte) (int, error) {
 	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
-	// BEGIN is the client's last line of authentication. godbus starts its reader only after it has
-	// written this.
+	// BEGIN is the client's last line of authentication. godbus starts its reader only after it has written this.
 	if !s.framed && bytes.HasPrefix(p, []byte("BEGIN")) {
 		if err := s.negotiate(); err != nil {
 			s.Close()
@@ -198,11 +196,7 @@ func unreadable(serial uint32, why string) []byte {
 // decodable reports whether godbus can decode a message, by decoding it. A message that makes godbus panic
 // here would make it panic in its own reader.
 func decodable(frame []byte) (ok bool) {
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
+	defer func() { _ = recover() }() // ok stays false
 	_, err := dbus.DecodeMessage(bytes.NewReader(frame))
 	return err == nil
 }

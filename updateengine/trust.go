@@ -118,8 +118,7 @@ func (t Trust) includes(c credentials) (bool, error) {
 	return false, nil
 }
 
-// account returns the login name and primary group of a user, both empty if the database does not have the
-// user.
+// account returns the login name and primary group of a user, both empty if the database does not have the user.
 func (t Trust) account(uid uint32) (user, gid string, err error) {
 	users, err := t.lookup(passwdFiles[:])
 	if err != nil {

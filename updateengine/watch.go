@@ -329,8 +329,7 @@ const (
 	warningPeriod     = time.Minute
 )
 
-// allow reports whether a warning may be logged now, and how many were suppressed since the last one that was
-// logged.
+// allow reports whether a warning may be logged now, and how many were suppressed since the last one that was logged.
 func (l *limiter) allow(now time.Time) (suppressed int, ok bool) {
 	if now.Sub(l.since) >= warningPeriod {
 		l.since, l.used = now, 0

@@ -15,8 +15,7 @@ import (
 // maxStarts bounds the work that a window can cause.
 const maxStarts = 64
 
-// A LengthError is an error of Parse about the length of a window. Every other
-// error of Parse is about the start.
+// A LengthError is an error of Parse about the length of a window. Every other error of Parse is about the start.
 type LengthError struct{ reason string }
 
 func (e *LengthError) Error() string { return e.reason }
@@ -35,19 +34,15 @@ func lengthErrorf(format string, args ...any) error {
 //	Mon-Fri 04:00     on a range of days, which may run past the end of the week
 //	0 4 * * 1-5       a cron expression: minute, hour, day of month, month, day of week
 //
-// Cron expressions follow github.com/robfig/cron/v3: names of months and days
-// (JAN, MON) work, Sunday is 0, and if day of month and day of week are both
-// restricted, either of them is enough. CRON_TZ=Zone before the first start,
+// Cron expressions follow github.com/robfig/cron/v3: names of months and days (JAN, MON) work, Sunday is 0, and if
+// day of month and day of week are both restricted, either of them is enough. CRON_TZ=Zone before the first start,
 // with an IANA name, replaces loc for all starts. loc must not be nil.
 //
-// The length is a Go duration such as 1h30m, above zero, and shorter than the
-// time between any two starts, so that the window shuts before it opens again:
-// less than 24h with a time of day only, less than 168h with one day. Lengths
-// below a minute are accepted, but a program that checks the window once a
-// minute can miss them.
+// The length is a Go duration such as 1h30m, above zero, and shorter than the time between any two starts, so that
+// the window shuts before it opens again: less than 24h with a time of day only, less than 168h with one day. Lengths
+// below a minute are accepted, but a program that checks the window once a minute can miss them.
 //
-// An error says what is wrong with the value and what would be right. It is a
-// *LengthError if it is about the length.
+// An error says what is wrong with the value and what would be right. It is a *LengthError if it is about the length.
 func Parse(start, length string, loc *time.Location) (*Window, error) {
 	start, length = strings.TrimSpace(start), strings.TrimSpace(length)
 	if start == "" {
@@ -89,13 +84,11 @@ func Parse(start, length string, loc *time.Location) (*Window, error) {
 
 const zonePrefix = "CRON_TZ="
 
-// The patterns are compiled when they are needed and not at start, to save the
-// memory of a daemon without a window.
+// The patterns are compiled when they are needed and not at start, to save the memory of a daemon without a window.
 func zoneName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`) }
 
-// loadZone returns the time zone of that name from the host's database. Unlike
-// time.LoadLocation it refuses an empty name, and Local, which is not a zone
-// but a setting.
+// loadZone returns the time zone of that name from the host's database. Unlike time.LoadLocation it refuses an empty
+// name, and Local, which is not a zone but a setting.
 func loadZone(name string) (*time.Location, error) {
 	const right = "write an IANA name that this host knows, such as Europe/Berlin"
 	if name == "Local" || !zoneName().MatchString(name) {
@@ -215,8 +208,7 @@ func parseDay(text string) (time.Weekday, error) {
 	return 0, fmt.Errorf("%q is not a day of the week: write Sun, Mon, Tue, Wed, Thu, Fri or Sat, and several as Mon,Wed or Mon-Fri", text)
 }
 
-// String returns the days from Monday to Sunday, with three or more in a row as
-// a range.
+// String returns the days from Monday to Sunday, with three or more in a row as a range.
 func (d days) String() string {
 	name := func(i int) string { return time.Weekday(i % 7).String()[:3] }
 	var items []string
@@ -247,15 +239,13 @@ func (d days) cron() string {
 	return strings.Join(items, ",")
 }
 
-// cronField is the form of a field of a cron expression. The cron package
-// checks the numbers, but accepts empty list items, signs, and anything after a
-// star and a hyphen.
+// cronField is the form of a field of a cron expression. The cron package checks the numbers, but accepts empty list
+// items, signs, and anything after a star and a hyphen.
 func cronField() *regexp.Regexp { return regexp.MustCompile(`^` + cronItem + `(,` + cronItem + `)*$`) }
 
 const cronItem = `([*?]|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?`
 
-// parseCron reads a cron expression of five fields, and refuses one without any
-// start.
+// parseCron reads a cron expression of five fields, and refuses one without any start.
 func parseCron(expr string) (*cron.SpecSchedule, error) {
 	const right = "write minute, hour, day of month, month and day of week, such as 0 4 * * 1-5 with 0 for Sunday"
 	fields := strings.Split(expr, " ")
@@ -282,8 +272,7 @@ func parseCron(expr string) (*cron.SpecSchedule, error) {
 // leapYear is the beginning of a leap year on a wall clock, as if it were UTC.
 var leapYear = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// apart returns the shortest time between two starts of the window on the wall
-// clock.
+// apart returns the shortest time between two starts of the window on the wall clock.
 func (w *Window) apart() time.Duration {
 	// The starts of a day depend on the specs that include the day. A copy of
 	// each spec that starts at midnight only gives its days.
@@ -322,8 +311,7 @@ func (w *Window) apart() time.Duration {
 	return time.Duration(shortest) * time.Minute
 }
 
-// minutes returns the starts of a day that the given specs include, in minutes
-// since midnight.
+// minutes returns the starts of a day that the given specs include, in minutes since midnight.
 func (w *Window) minutes(having uint64) []int {
 	var starts []int
 	for m := range 24 * 60 {

@@ -1,26 +1,20 @@
 // Package window computes when a reboot window is open: whether it is at an instant, and when it opens next.
 //
-// A window is a set of starts on the wall clock of one time zone, and one
-// length in elapsed time. Starts are written as days and times of day
-// ("Mon-Fri 04:00") or as cron expressions ("0 4 * * 1-5"). Both become a cron
-// schedule on a wall clock without daylight saving, and one rule maps them to
-// instants: a window opens at the first instant at which the zone's clock shows
-// the start or later. So
+// A window is a set of starts on the wall clock of one time zone, and one length in elapsed time. Starts are written
+// as days and times of day ("Mon-Fri 04:00") or as cron expressions ("0 4 * * 1-5"). Both become a cron schedule on a
+// wall clock without daylight saving, and one rule maps them to instants: a window opens at the first instant at
+// which the zone's clock shows the start or later. So
 //
-//   - a start that daylight saving skips opens when the gap ends: neither an
-//     hour early nor a day late;
-//   - a start that the clock shows twice opens once, the first time. That holds
-//     for cron expressions too: with "0 * * * *" the repeated hour has no
-//     opening of its own.
+//   - a start that daylight saving skips opens when the gap ends: neither an hour early nor a day late;
+//   - a start that the clock shows twice opens once, the first time. That holds for cron expressions too: with
+//     "0 * * * *" the repeated hour has no opening of its own.
 //
-// The starts of a window are further apart on the wall clock than it is long, but
-// a clock that goes forward can bring two openings so close that they touch or
-// overlap. Then they are one opening, from the start of the first to the end
+// The starts of a window are further apart on the wall clock than it is long, but a clock that goes forward can bring
+// two openings so close that they touch or overlap. Then they are one opening, from the start of the first to the end
 // of the last.
 //
-// The package guarantees that its answers depend only on the window and on the
-// instant. It reads no clock, and it does not follow changes of the time zone
-// database: a time.Location does not change after it was loaded.
+// The package guarantees that its answers depend only on the window and on the instant. It reads no clock, and it
+// does not follow changes of the time zone database: a time.Location does not change after it was loaded.
 package window
 
 import (
@@ -40,18 +34,15 @@ type Window struct {
 }
 
 // String returns the start and the length with " for " between them, such as
-// "Mon-Fri 04:00; Sat,Sun 02:00 for 1h30m". From these two parts and the same
-// location Parse makes the same window.
+// "Mon-Fri 04:00; Sat,Sun 02:00 for 1h30m". From these two parts and the same location Parse makes the same window.
 func (w *Window) String() string {
 	return w.starts + separator + short(w.length)
 }
 
-// separator stands between start and length in the text of a window. Neither
-// of them can contain it.
+// separator stands between start and length in the text of a window. Neither of them can contain it.
 const separator = " for "
 
-// In returns the window with the same starts and length on the clock of another zone, which
-// must not be nil.
+// In returns the window with the same starts and length on the clock of another zone, which must not be nil.
 func (w *Window) In(loc *time.Location) *Window {
 	other := *w
 	other.loc = loc
@@ -68,23 +59,19 @@ func (w *Window) Zone() string {
 	return name
 }
 
-// Open reports whether the window is open at t. An opening includes its start
-// and excludes its end.
+// Open reports whether the window is open at t. An opening includes its start and excludes its end.
 func (w *Window) Open(t time.Time) bool {
 	start, _ := w.Next(t)
 	return !start.After(t)
 }
 
-// Next returns the opening that contains t or, if the window is shut at t, the
-// next one. Both times are in the window's time zone, and end
-// is after start and after t. Calling Next again with the end that it returned
-// gives the opening after this one.
+// Next returns the opening that contains t or, if the window is shut at t, the next one. Both times are in the
+// window's time zone, and end is after start and after t. Calling Next again with the end that it returned gives the
+// opening after this one.
 func (w *Window) Next(t time.Time) (start, end time.Time) {
-	// An opening that contains t began less than a length ago, unless several
-	// openings have run together: then the search may have begun after the
-	// first of them, and is repeated from further back. Openings run together
-	// only where the clock went forward and not back again, so this ends,
-	// usually at once.
+	// An opening that contains t began less than a length ago, unless several openings have run together: then the
+	// search may have begun after the first of them, and is repeated from further back. Openings run together only
+	// where the clock went forward and not back again, so this ends, usually at once.
 	for back := 2 * w.length; ; back *= 2 {
 		from := t.Add(-back)
 		start, end = w.scan(from, t)
@@ -94,9 +81,8 @@ func (w *Window) Next(t time.Time) (start, end time.Time) {
 	}
 }
 
-// scan returns the first opening that ends after t, considering only the starts
-// that the clock did not show before from. Openings that began before have
-// ended a length after from.
+// scan returns the first opening that ends after t, considering only the starts that the clock did not show before
+// from. Openings that began before have ended a length after from.
 func (w *Window) scan(from, t time.Time) (start, end time.Time) {
 	wall := w.next(w.wall(from))
 	start = w.instant(wall)
@@ -114,15 +100,13 @@ func (w *Window) scan(from, t time.Time) (start, end time.Time) {
 	}
 }
 
-// next returns the first start after wall. Both are times on the wall clock,
-// written as if it were UTC.
+// next returns the first start after wall. Both are times on the wall clock, written as if it were UTC.
 func (w *Window) next(wall time.Time) time.Time {
 	var first time.Time
 	for _, spec := range w.specs {
 		at := spec.Next(wall)
 		if at.IsZero() {
-			// The schedule looks five years ahead. 29 February can be
-			// eight years away, as in 2096.
+			// The schedule looks five years ahead. 29 February can be eight years away, as in 2096.
 			at = spec.Next(wall.AddDate(5, 0, 0))
 		}
 		if first.IsZero() || at.Before(first) {
@@ -149,9 +133,8 @@ func (w *Window) instant(wall time.Time) time.Time {
 		if at.Before(t) {
 			return t // the clock jumped from before wall to after it
 		}
-		// An end that is not after t does not count: it is the zero time if the
-		// offset holds forever, and ZoneBounds misplaces the end of a year's
-		// last offset on 31 December of leap years.
+		// An end that is not after t does not count: it is the zero time if the offset holds forever, and ZoneBounds
+		// misplaces the end of a year's last offset on 31 December of leap years.
 		_, end := t.ZoneBounds()
 		if at.Before(end) || !end.After(t) {
 			return at
