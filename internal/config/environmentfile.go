@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -34,20 +33,11 @@ type ignoredLine struct {
 
 // environmentFile is what systemd makes of a file named by EnvironmentFile=.
 type environmentFile struct {
+	path        string
 	assignments []assignment // in the order of the file; the last of a name wins
 	ignored     []ignoredLine
 	comments    []ignoredLine
 	missing     bool // there is no such file
-}
-
-// lookup returns the assignment of name that is in force.
-func (f environmentFile) lookup(name string) (assignment, bool) {
-	for _, a := range slices.Backward(f.assignments) {
-		if a.name == name {
-			return a, true
-		}
-	}
-	return assignment{}, false
 }
 
 // readEnvironmentFile reads and parses the file at path. A file that does not exist counts as empty, as it does for
@@ -55,7 +45,7 @@ func (f environmentFile) lookup(name string) (assignment, bool) {
 func readEnvironmentFile(path string) (environmentFile, error) {
 	data, err := readfile.Read(path, maxFileSize)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return environmentFile{missing: true}, nil
+		return environmentFile{path: path, missing: true}, nil
 	}
 	if err != nil {
 		return environmentFile{}, err
@@ -64,6 +54,7 @@ func readEnvironmentFile(path string) (environmentFile, error) {
 	if err != nil {
 		return environmentFile{}, fmt.Errorf("read %s: %w", path, err)
 	}
+	f.path = path
 	return f, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -130,25 +131,15 @@ func (f *fragments) credential(d Definition) (input, bool) {
 	return d.input(path, Origin{Kind: FromCredential, Name: d.Credential}), !errors.Is(err, fs.ErrNotExist)
 }
 
-// confFile is one update.conf.
-type confFile struct {
-	path string
-	environmentFile
-}
-
 // confFiles are the update.conf files, strongest first.
-type confFiles []confFile
+type confFiles []environmentFile
 
 func readFiles(root string) (confFiles, error) {
 	var files confFiles
 	var errs []error
 	for _, path := range updateConf() {
-		path = filepath.Join(root, path)
-		f, err := readEnvironmentFile(path)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		files = append(files, confFile{path, f})
+		f, err := readEnvironmentFile(filepath.Join(root, path))
+		files, errs = append(files, f), append(errs, err)
 	}
 	return files, errors.Join(errs...)
 }
@@ -156,8 +147,10 @@ func readFiles(root string) (confFiles, error) {
 // lookup returns the strongest value of a variable.
 func (files confFiles) lookup(name string) (variable, bool) {
 	for _, f := range files {
-		if a, ok := f.environmentFile.lookup(name); ok {
-			return variable{a.value, Origin{Kind: FromFile, Name: name, File: f.path, Line: a.line}}, true
+		for _, a := range slices.Backward(f.assignments) {
+			if a.name == name {
+				return variable{a.value, Origin{Kind: FromFile, Name: name, File: f.path, Line: a.line}}, true
+			}
 		}
 	}
 	return variable{}, false

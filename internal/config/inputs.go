@@ -59,7 +59,7 @@ func merge(own, daemon *fragments, o Options) (in inputs, notes []string) {
 // the two differ, and which counts.
 func (f *fragments) findOnHost(d Definition, daemon *fragments, service *systemd.Service) (in input, notes []string) {
 	in = daemon.find(d)
-	if d.Secret && in.value != "" && !slices.ContainsFunc(f.files, func(f confFile) bool { return f.path == in.origin.File }) {
+	if d.Secret && in.value != "" && !slices.ContainsFunc(f.files, func(f environmentFile) bool { return f.path == in.origin.File }) {
 		withheld := in.origin.place()
 		in = d.input("", Origin{})
 		in.withheld = withheld

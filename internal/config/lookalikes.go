@@ -51,7 +51,7 @@ func lookalikes(root string, own, daemon *fragments) []string {
 	return warnings
 }
 
-func (v vocabulary) lookalikes(f confFile) []string {
+func (v vocabulary) lookalikes(f environmentFile) []string {
 	warnings := map[int][]string{} // by line
 	warn := func(line int, format string, args ...any) {
 		warnings[line] = append(warnings[line], fmt.Sprintf("%s:%d: ", f.path, line)+fmt.Sprintf(format, args...))

@@ -218,7 +218,8 @@ func FuzzLookalikes(f *testing.F) {
 		if err != nil {
 			return
 		}
-		all := &fragments{program: Daemon, files: confFiles{{etc, parsed}}}
+		parsed.path = etc
+		all := &fragments{program: Daemon, files: confFiles{parsed}}
 		warnings := lookalikes("/nowhere", all, nil)
 		if len(warnings) > maxWarnings+1 {
 			t.Fatalf("%d warnings", len(warnings))
@@ -229,14 +230,14 @@ func FuzzLookalikes(f *testing.F) {
 			}
 		}
 
-		var settings environmentFile
+		settings := environmentFile{path: etc}
 		v := newVocabulary()
 		for _, a := range parsed.assignments {
 			if v.has(a.name) {
 				settings.assignments = append(settings.assignments, a)
 			}
 		}
-		alone := &fragments{program: Daemon, files: confFiles{{etc, settings}}}
+		alone := &fragments{program: Daemon, files: confFiles{settings}}
 		for _, d := range Definitions() {
 			if got, want := all.find(d), alone.find(d); got.value != want.value || got.origin != want.origin {
 				t.Fatalf("%s is %q from %v, want %q from %v", d.Name, got.value, got.origin, want.value, want.origin)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/locksmithd/locksmith/systemd"
@@ -80,7 +81,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 	}
 	for _, unset := range s.UnsetEnvironment {
 		name, value, exactly := strings.Cut(unset, "=")
-		if v, ok := environ[name]; ok && (!exactly || v.value == value) {
+		if !exactly || environ[name].value == value {
 			delete(environ, name)
 		}
 	}
@@ -98,35 +99,22 @@ func unreadable(err error) error {
 }
 
 // replaceVariables replaces variables in the arguments of a command, see "Command lines" in systemd.service(5):
-// ${NAME} anywhere, and $NAME as a whole argument, which becomes an argument for each of its words.
+// ${NAME} anywhere, $$ for a dollar sign, and $NAME as a whole argument, which becomes an argument for each of its
+// words.
 func replaceVariables(args []string, environ map[string]variable) []string {
+	inside := regexp.MustCompile(`\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\}`)
 	var replaced []string
 	for _, arg := range args {
 		if name, ok := strings.CutPrefix(arg, "$"); ok && systemd.VariableName(name) {
 			replaced = append(replaced, strings.Fields(environ[name].value)...)
 			continue
 		}
-		var b strings.Builder
-		for {
-			before, after, found := strings.Cut(arg, "$")
-			b.WriteString(before)
-			if !found {
-				break
+		replaced = append(replaced, inside.ReplaceAllStringFunc(arg, func(found string) string {
+			if found == "$$" {
+				return "$"
 			}
-			name, rest, closed := strings.Cut(strings.TrimPrefix(after, "{"), "}")
-			switch {
-			case strings.HasPrefix(after, "$"):
-				b.WriteByte('$')
-				arg = after[1:]
-			case strings.HasPrefix(after, "{") && closed && systemd.VariableName(name):
-				b.WriteString(environ[name].value)
-				arg = rest
-			default:
-				b.WriteByte('$')
-				arg = after
-			}
-		}
-		replaced = append(replaced, b.String())
+			return environ[strings.Trim(found, "${}")].value
+		}))
 	}
 	return replaced
 }
