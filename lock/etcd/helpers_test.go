@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,15 +93,19 @@ func wantHolders(t testing.TB, s *etcdtest.Server, want ...string) {
 
 // wait is an Acquire under way.
 type wait struct {
-	reports chan error // nil for a status, else the failure
+	reports chan error                       // nil for a status, else the failure
+	status  *atomic.Pointer[lock.WaitStatus] // the last one
 	done    chan error
 }
 
 // startAcquire makes id wait for the slot.
 func startAcquire(ctx context.Context, l *lock.Lock, id string) wait {
-	w := wait{reports: make(chan error, 1000), done: make(chan error, 1)}
+	w := wait{reports: make(chan error, 1000), status: new(atomic.Pointer[lock.WaitStatus]), done: make(chan error, 1)}
 	go func() {
-		w.done <- l.Acquire(ctx, id, lock.Record{}, func(_ lock.WaitStatus, err error) { w.reports <- err })
+		w.done <- l.Acquire(ctx, id, lock.Record{}, func(status lock.WaitStatus, err error) {
+			w.status.Store(&status)
+			w.reports <- err
+		})
 	}()
 	return w
 }

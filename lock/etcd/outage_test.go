@@ -1,46 +1,39 @@
 package etcd_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-func TestWaitSurvivesAKilledEtcd(t *testing.T) {
-	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
-		ctx := bounded(t)
-		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(s.Endpoint())), "")
-		lockFor(ctx, t, a, "a")
-		w := startWaiting(ctx, t, b, "b")
-		s.Kill()
-		w.mustReportFailure(t)
-		must.Do(t, s.Restart(ctx))
-		must.Do(t, a.Release(ctx, "a"))
-		w.mustGet(t)
-		wantHolders(t, s, "b")
-	})
-}
-
-func TestWaitSurvivesAPausedEtcd(t *testing.T) {
-	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
-		ctx := bounded(t)
-		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(s.Endpoint())), "")
-		lockFor(ctx, t, a, "a")
-		w := startWaiting(ctx, t, b, "b")
-		must.Do(t, s.Pause(ctx))
-		w.mustReportFailure(t)
-		must.Do(t, s.Resume(ctx))
-		must.Do(t, a.Release(ctx, "a"))
-		w.mustGet(t)
-		wantHolders(t, s, "b")
-	})
+func TestWaitSurvivesAnOutageOfEtcd(t *testing.T) {
+	t.Parallel()
+	for name, outage := range map[string]struct {
+		begin, end func(*etcdtest.Server, context.Context) error
+	}{
+		"killed": {func(s *etcdtest.Server, _ context.Context) error { s.Kill(); return nil }, (*etcdtest.Server).Restart},
+		"paused": {(*etcdtest.Server).Pause, (*etcdtest.Server).Resume},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
+				ctx := bounded(t)
+				s := etcdtest.MustStart(t, v, etcdtest.Options{})
+				a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(s.Endpoint())), "")
+				lockFor(ctx, t, a, "a")
+				w := startWaiting(ctx, t, b, "b")
+				must.Do(t, outage.begin(s, ctx))
+				w.mustReportFailure(t)
+				must.Do(t, outage.end(s, ctx))
+				must.Do(t, a.Release(ctx, "a"))
+				w.mustGet(t)
+				wantHolders(t, s, "b")
+			})
+		})
+	}
 }
 
 func TestLockSurvivesAKilledEtcd(t *testing.T) {
@@ -90,6 +83,28 @@ func TestLockSurvivesAPausedEtcd(t *testing.T) {
 	})
 }
 
+// write makes etcd go on by a number of revisions, and returns the last one; 0 for none.
+func write(ctx context.Context, t *testing.T, s *etcdtest.Server, times int) (revision int64) {
+	t.Helper()
+	client, err := s.Client()
+	must.Do(t, err)
+	for i := range times {
+		resp, err := client.Put(ctx, "other", fmt.Sprint(i))
+		must.Do(t, err)
+		revision = resp.Header.Revision
+	}
+	return revision
+}
+
+// compact makes etcd forget what came before the last of some writes.
+func compact(ctx context.Context, t *testing.T, s *etcdtest.Server, writes int) {
+	t.Helper()
+	client, err := s.Client()
+	must.Do(t, err)
+	_, err = client.Compact(ctx, write(ctx, t, s, writes))
+	must.Do(t, err)
+}
+
 func TestWaitSurvivesCompaction(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
@@ -100,12 +115,7 @@ func TestWaitSurvivesCompaction(t *testing.T) {
 		w := startWaiting(ctx, t, b, "b")
 		p.Refuse() // the watch ends, and what it would have seen is compacted before it is back
 		must.Do(t, a.Release(ctx, "a"))
-		client, err := s.Client()
-		must.Do(t, err)
-		resp, err := client.Put(ctx, "other", "x")
-		must.Do(t, err)
-		_, err = client.Compact(ctx, resp.Header.Revision)
-		must.Do(t, err)
+		compact(ctx, t, s, 1)
 		must.Do(t, p.Pass())
 		w.mustGet(t)
 		wantHolders(t, s, "b")
@@ -119,15 +129,7 @@ func TestOldDocumentAndCompactionDoNotMakeAWaitSpin(t *testing.T) {
 		p := etcdtest.MustRPCProxy(t, s)
 		a, b := newLock(t, connect(t, at(s.Endpoint())), ""), newLock(t, connect(t, at(p.Endpoint())), "")
 		lockFor(ctx, t, a, "a")
-		client, err := s.Client()
-		must.Do(t, err)
-		var resp *clientv3.PutResponse
-		for range 3 { // so that the semaphore's last change is compacted, and what came next
-			resp, err = client.Put(ctx, "other", "x")
-			must.Do(t, err)
-		}
-		_, err = client.Compact(ctx, resp.Header.Revision)
-		must.Do(t, err)
+		compact(ctx, t, s, 3) // the semaphore's last change, and what came next
 		w := startWaiting(ctx, t, b, "b")
 		must.Eventually(t, patience, "the watch", func() bool { return watchers(ctx, t, s.Endpoint()) == headWatches })
 		must.Do(t, a.Release(ctx, "a"))
@@ -172,12 +174,7 @@ func TestQueueSurvivesCompaction(t *testing.T) {
 		must.Do(t, a.Release(ctx, "a"))
 		b.mustGet(t)
 		must.Do(t, bLock.Release(ctx, "b"))
-		client, err := s.Client()
-		must.Do(t, err)
-		resp, err := client.Put(ctx, "other", "x")
-		must.Do(t, err)
-		_, err = client.Compact(ctx, resp.Header.Revision)
-		must.Do(t, err)
+		compact(ctx, t, s, 1)
 		must.Do(t, p.Pass())
 		c.mustGet(t)
 		wantHolders(t, s, "c")
@@ -187,20 +184,13 @@ func TestQueueSurvivesCompaction(t *testing.T) {
 // Etcd is restored from a backup, and gives out its revisions a second time: a host in the middle of the queue
 // must not continue from a revision of the first time.
 func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
+	t.Parallel()
 	for name, writes := range map[string]int{"it has yet to reach the revision": 0, "it is past the revision again": 100} {
 		t.Run(name, func(t *testing.T) {
 			eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 				ctx := bounded(t)
 				s := etcdtest.MustStart(t, v, etcdtest.Options{})
 				p := etcdtest.MustProxy(t, s)
-				write := func(times int) {
-					client, err := s.Client()
-					must.Do(t, err)
-					for i := range times {
-						_, err := client.Put(ctx, "other", fmt.Sprint(i))
-						must.Do(t, err)
-					}
-				}
 				a := newLock(t, connect(t, at(s.Endpoint())), "")
 				lockFor(ctx, t, a, "a")
 				waits := map[string]wait{}
@@ -210,29 +200,26 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				must.Do(t, s.Stop(ctx))
 				must.Do(t, s.Save())
 				must.Do(t, s.Restart(ctx))
-				write(10)
-				looked := func() { // at a revision that is lost later
-					for _, w := range waits {
-						for reported := false; !reported; {
-							select {
-							case err := <-w.reports:
-								reported = err == nil
-							case <-ctx.Done():
-								t.Fatal("a pause is not reported")
+				write(ctx, t, s, 10)
+				see := func(paused bool) { // at a revision that is lost later
+					must.Eventually(t, patience, fmt.Sprint("reports; paused: ", paused), func() bool {
+						for _, w := range waits {
+							if (w.status.Load().Pause != nil) != paused {
+								return false
 							}
 						}
-					}
+						return true
+					})
 				}
 				mustPause(t)(a.Pause(ctx, lock.PauseInfo{}, 0))
-				looked()
-				_, err := a.Resume(ctx)
-				must.Do(t, err)
-				looked()
+				see(true)
+				mustPause(t)(a.Resume(ctx))
+				see(false)
 				must.Do(t, p.BlackHole()) // for as short as one attempt
 				s.Kill()
 				must.Do(t, s.Restore())
 				must.Do(t, s.Restart(ctx))
-				write(writes)
+				write(ctx, t, s, writes)
 				must.Do(t, p.Pass())
 				must.Do(t, newLock(t, connect(t, at(s.Endpoint())), "").Release(ctx, "a"))
 				for _, id := range []string{"b", "c", "d"} {
