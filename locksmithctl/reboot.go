@@ -65,9 +65,9 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if err != nil {
 		return err
 	}
-	m := machine{now: a.now, force: force}
+	m := machine{root: a.root, now: a.now, force: force}
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
-		m.window = cfg.Window
+		m.policy.Window = cfg.Window
 	}
 	// If no strategy is set here, the daemon may have one from elsewhere: the lock is the safe choice.
 	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
@@ -136,7 +136,8 @@ func (a *app) giveBack(ctx context.Context, s session, m machine, id string, tak
 
 // machine is this host, and what may hold its reboot back.
 type machine struct {
-	window policy.Window // nil for none
+	root   string
+	policy policy.Config // what of it counts for policy.Obstacles
 	now    func() time.Time
 	force  bool // nothing holds it back
 
@@ -175,7 +176,7 @@ func (m machine) ready(ctx context.Context) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	local, err := host.OthersAtWork(asking, m.logind)
+	local, err := host.OthersAtWork(asking, m.root, m.logind)
 	if ctx.Err() != nil {
 		return fmt.Errorf("this host does not reboot: %w", ctx.Err())
 	}
@@ -183,7 +184,7 @@ func (m machine) ready(ctx context.Context) error {
 		local.Unclear = err
 	}
 	var texts []string
-	for _, o := range policy.Obstacles(m.now(), m.window, local, func(t time.Time) string { return t.Format(policy.TimeLayout) }) {
+	for _, o := range policy.Obstacles(m.now(), m.policy, local, func(t time.Time) string { return t.Format(policy.TimeLayout) }) {
 		texts = append(texts, o.Text)
 	}
 	if len(texts) > 0 {

@@ -80,7 +80,7 @@ func tryCallOff(ctx context.Context, memory *state.File, kept state.Kept) (bool,
 		return false, err
 	}
 	defer conn.Close()
-	m := machine{systemd.NewLogind(conn)}
+	m := machine{Logind: systemd.NewLogind(conn)}
 	return daemon.CallOff(ctx, m, kept.Kept, func(k policy.Kept) error {
 		return memory.Write(state.Kept{Kept: k, Owner: kept.Owner})
 	})

@@ -13,9 +13,14 @@ import (
 )
 
 // machine is this host, as logind and systemd know it.
-type machine struct{ *systemd.Logind }
+type machine struct {
+	*systemd.Logind
+	root string
+}
 
-func (m machine) Local(ctx context.Context) (policy.Local, error) { return host.AtWork(ctx, m.Logind) }
+func (m machine) Local(ctx context.Context) (policy.Local, error) {
+	return host.AtWork(ctx, m.root, m.Logind)
+}
 
 func (m machine) Reboot(ctx context.Context, force bool) error {
 	return maybeDone(m.Logind.Reboot(ctx, force))

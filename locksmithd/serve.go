@@ -102,7 +102,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 
 	reload := make(chan daemon.Settings)
 	go s.reload(ctx, stop, engine, reload)
-	self := machine{systemd.NewLogind(calls)}
+	self := machine{systemd.NewLogind(calls), s.root}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:    updates(events, s.log),
 		AskEngine:  askEngine(engine, s.log),

@@ -9,11 +9,11 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// AtWork returns what may hold a reboot of this host back. If logind does not name the people who are logged in, they
+// AtWork returns what may hold a reboot of this host back, hold files below root included. If logind does not name the people who are logged in, they
 // are "somebody". The error is that of a logind which does not even say what is scheduled: it would accept no reboot,
 // either. What users can keep it from saying is in Unclear, because users can postpone a reboot for a limited time only.
 // Inhibitors have no PID: a job that takes a new one again and again stays the same.
-func AtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, error) {
+func AtWork(ctx context.Context, root string, logind *systemd.Logind) (policy.Local, error) {
 	sessions, err := logind.Sessions(ctx)
 	var users []string
 	if err != nil {
@@ -24,7 +24,7 @@ func AtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, error) {
 			users = append(users, s.User)
 		}
 	}
-	local, err := atWork(ctx, logind, users, err)
+	local, err := atWork(ctx, root, logind, users, err)
 	for i := range local.Inhibitors {
 		local.Inhibitors[i].PID = 0
 	}
@@ -33,7 +33,7 @@ func AtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, error) {
 
 // OthersAtWork is AtWork without the sessions of the user who runs this process. It also says on which terminals the
 // others are.
-func OthersAtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, error) {
+func OthersAtWork(ctx context.Context, root string, logind *systemd.Logind) (policy.Local, error) {
 	sessions, err := logind.OtherSessions(ctx)
 	var users []string
 	for _, s := range sessions {
@@ -43,12 +43,12 @@ func OthersAtWork(ctx context.Context, logind *systemd.Logind) (policy.Local, er
 		}
 		users = append(users, user)
 	}
-	return atWork(ctx, logind, users, err)
+	return atWork(ctx, root, logind, users, err)
 }
 
 // atWork asks for everything but sessions. unclear is why the users are not known.
-func atWork(ctx context.Context, logind *systemd.Logind, users []string, unclear error) (policy.Local, error) {
-	local := policy.Local{Users: users, Unclear: unclear}
+func atWork(ctx context.Context, root string, logind *systemd.Logind, users []string, unclear error) (policy.Local, error) {
+	local := policy.Local{Holds: Holds(root), Users: users, Unclear: unclear}
 	inhibitors, err := logind.Inhibitors(ctx)
 	switch {
 	case err != nil && unclear != nil:

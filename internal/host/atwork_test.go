@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -22,10 +23,11 @@ func TestAtWork(t *testing.T) {
 	must.Do(t, err)
 	t.Cleanup(func() { conn.Close() })
 	logind := systemd.NewLogind(conn)
-	type asks = func(context.Context, *systemd.Logind) (policy.Local, error)
+	root := t.TempDir()
+	type asks = func(context.Context, string, *systemd.Logind) (policy.Local, error)
 	want := func(what string, ask asks, want policy.Local, unclear ...string) {
 		t.Helper()
-		got, err := ask(t.Context(), logind)
+		got, err := ask(t.Context(), root, logind)
 		if must.Do(t, err); len(unclear) == 0 && got.Unclear != nil {
 			t.Errorf("%s: it is unclear: %v", what, got.Unclear)
 		}
@@ -61,6 +63,8 @@ func TestAtWork(t *testing.T) {
 		Inhibitors: []policy.Inhibitor{{Who: "backup", Why: "nightly run", User: "root"}},
 		Shutdown:   policy.Shutdown{Type: "poweroff", At: at, Message: "disks are swapped"},
 	}
+	write(t, root, HoldFile, "disks are swapped\n")
+	all.Holds = []policy.Hold{{File: filepath.Join(root, HoldFile), Reason: "disks are swapped"}}
 	want("all at once", AtWork, all)
 	others := all
 	others.Users = []string{"ann on pts/0", "bob", "ann on pts/1"}
@@ -75,13 +79,13 @@ func TestAtWork(t *testing.T) {
 	unnamed.Users, unnamed.Inhibitors = nil, others.Inhibitors
 	want("no sessions, for others", OthersAtWork, unnamed, "list sessions")
 	fake.Refuse("BlockInhibited", "org.freedesktop.DBus.Error.AccessDenied", "not you")
-	want("no sessions and no inhibitors", OthersAtWork, policy.Local{Shutdown: all.Shutdown}, "list sessions", "; ", "inhibit")
+	want("no sessions and no inhibitors", OthersAtWork, policy.Local{Holds: all.Holds, Shutdown: all.Shutdown}, "list sessions", "; ", "inhibit")
 	fake.Heal("ListSessions")
-	want("no inhibitors", AtWork, policy.Local{Users: all.Users, Shutdown: all.Shutdown}, "inhibit")
+	want("no inhibitors", AtWork, policy.Local{Holds: all.Holds, Users: all.Users, Shutdown: all.Shutdown}, "inhibit")
 
 	must.Do(t, fake.Leave())
 	for _, ask := range []asks{AtWork, OthersAtWork} {
-		if local, err := ask(t.Context(), logind); err == nil {
+		if local, err := ask(t.Context(), root, logind); err == nil {
 			t.Errorf("without logind it says %+v", local)
 		}
 	}

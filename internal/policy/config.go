@@ -22,6 +22,8 @@ type Config struct {
 	LoginDelay  time.Duration // from telling users to the reboot; 0: they are not told
 	LoginRetry  time.Duration // from a user's cancelling the reboot to the next attempt
 	MaxPostpone time.Duration // bounds what users and inhibitors can postpone; 0: nothing does
+
+	Earliest time.Time // the host reboots no earlier, since it has not been up for long; zero: at any time
 }
 
 const (

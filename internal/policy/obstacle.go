@@ -18,27 +18,43 @@ type ObstacleKind string
 
 const (
 	WindowShut    ObstacleKind = "window"     // the reboot window is shut
+	Held          ObstacleKind = "hold"       // a hold file says that this host does not reboot
+	TooEarly      ObstacleKind = "uptime"     // the host has not been up for long enough
 	OtherShutdown ObstacleKind = "shutdown"   // a shutdown is scheduled, or under way
 	Unclear       ObstacleKind = "unclear"    // logind does not say who is at work
 	Inhibited     ObstacleKind = "inhibitors" // programs block a shutdown
 	LoggedIn      ObstacleKind = "users"      // people are logged in
 	Cancelled     ObstacleKind = "cancelled"  // a user has cancelled the reboot for the time being
+
+	// What package gates asks.
+	Attempts  ObstacleKind = "attempts"   // reboots did not bring the version up
+	MayReboot ObstacleKind = "may-reboot" // a script of the host says no
+	Alerts    ObstacleKind = "alerts"     // alerts are firing
 )
 
 // Obstacles answers whether a host may reboot now, and why not: with everything that keeps it from doing so, in
-// the order in which it counts. None: it may. window is nil for none, clock writes times for people.
+// the order in which it counts. None: it may. Of the Config only Window and Earliest count; clock writes times for
+// people.
 //
-// It knows nothing of the lock, of what the daemon has itself scheduled, or of how long people may postpone.
-func Obstacles(now time.Time, window Window, local Local, clock func(time.Time) string) []Obstacle {
-	all := local.obstacles(clock)
-	if opens, _ := (Config{Window: window}).opening(now); opens.After(now) {
-		all = append([]Obstacle{windowShut(opens, clock)}, all...)
+// It knows nothing of the lock, of what the daemon has itself scheduled, of how long people may postpone, or of the
+// gates that need I/O.
+func Obstacles(now time.Time, c Config, local Local, clock func(time.Time) string) (all []Obstacle) {
+	if opens, _ := c.opening(now); opens.After(now) {
+		all = append(all, windowShut(opens, clock))
 	}
-	return all
+	if now.Before(c.Earliest) {
+		all = append(all, tooEarly(c.Earliest, clock))
+	}
+	return append(all, local.obstacles(now, clock)...)
 }
 
 // obstacles returns what on the host itself holds the reboot back.
-func (l Local) obstacles(clock func(time.Time) string) (all []Obstacle) {
+func (l Local) obstacles(now time.Time, clock func(time.Time) string) (all []Obstacle) {
+	for _, h := range l.Holds {
+		if h.stands(now) {
+			all = append(all, Obstacle{Held, h.text(clock)})
+		}
+	}
 	if l.Shutdown.Type != "" {
 		all = append(all, Obstacle{OtherShutdown, l.Shutdown.text(clock)})
 	}
@@ -60,6 +76,24 @@ func (l Local) obstacles(clock func(time.Time) string) (all []Obstacle) {
 
 func windowShut(opens time.Time, clock func(time.Time) string) Obstacle {
 	return Obstacle{WindowShut, "the reboot window, which opens " + clock(opens)}
+}
+
+func tooEarly(earliest time.Time, clock func(time.Time) string) Obstacle {
+	return Obstacle{TooEarly, "the uptime of this host, which may reboot " + clock(earliest) + " at the earliest"}
+}
+
+func (h Hold) text(clock func(time.Time) string) string {
+	text := "the file " + h.File
+	if !h.Until.IsZero() {
+		text += ", until " + clock(h.Until)
+	}
+	if h.Reason != "" {
+		text += " (" + h.Reason + ")"
+	}
+	if h.Err != nil {
+		text += fmt.Sprintf(": %v", h.Err)
+	}
+	return text + `; "locksmithctl unhold" ends that`
 }
 
 func unclear(err error) Obstacle {

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Local is what on this host may hold a reboot back, as logind knows it.
+// Local is what on this host may hold a reboot back: people and programs, as logind knows them, and hold files.
 type Local struct {
+	Holds      []Hold
 	Users      []string    // login names of the people logged in
 	Inhibitors []Inhibitor // block inhibitors for shutdown
 	Unclear    error       // why these are not known, though logind answers; somebody may be at work then
@@ -18,6 +19,17 @@ type Inhibitor struct {
 	Who, Why, User string
 	PID            uint32 // 0 when it is not known
 }
+
+// A Hold is a file whose existence says that this host does not reboot.
+type Hold struct {
+	File   string
+	Reason string
+	Until  time.Time // then it ends by itself; zero: it does not
+	Err    error     // what is wrong with the file, which counts without an end then
+}
+
+// stands reports whether the hold has not ended by itself.
+func (h Hold) stands(now time.Time) bool { return h.Until.IsZero() || h.Until.After(now) }
 
 // people is who is at work on this host, and how they have held back the reboot that is pending.
 type people struct {
@@ -139,7 +151,7 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 	if m.people.err != nil {
 		return new(unclear(m.people.err))
 	}
-	for _, o := range l.obstacles(clock) {
+	for _, o := range l.obstacles(now, clock) {
 		switch o.Kind {
 		case Unclear, Inhibited:
 			if m.overdue(now) {

@@ -59,6 +59,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 		{"a reboot by somebody else", []any{Local{Shutdown: Shutdown{Type: "reboot", At: t0.Add(time.Hour)}}}, "a reboot that is scheduled"},
 		{"a reboot under way", []any{Local{Shutdown: Shutdown{Type: "reboot"}}}, "a reboot that is under way"},
 		{"logind does not say who is at work", []any{Local{Unclear: errNonsense}}, "logind, which does not say who is at work on this host: nonsense"},
+		{"a hold file", []any{Local{Holds: []Hold{{File: "/etc/locksmith/hold", Reason: "disks are swapped"}}}}, "the file /etc/locksmith/hold (disks are swapped)"},
 		{"logind answers nonsense", []any{errNonsense}, "logind, which does not say who is at work on this host: nonsense"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -222,4 +223,27 @@ func TestLateLookIsFollowedUp(t *testing.T) {
 	r.one(Looked{Local: &Local{}})
 	r.do(LookEvery, crowded)
 	r.expect(Preparing, nothing, false)
+}
+
+// The host goes on when the time of the hold is over, and does not wait for the next look.
+func TestHoldEndsByItself(t *testing.T) {
+	hold := Local{Holds: []Hold{{File: "/run/locksmith/hold", Until: t0.Add(10 * time.Second)}}}
+	r := newRig(t, true).do(notHeld, hold, need)
+	r.expect(Waiting, nothing, false)
+	r.do(10*time.Second - time.Nanosecond)
+	r.expect(Waiting, nothing, false)
+	r.do(time.Nanosecond)
+	r.expect(Locking, locks, false)
+}
+
+// An administrator holds the host, and so LOCKSMITHD_MAX_POSTPONE does not count.
+func TestHoldCannotBePostponedAway(t *testing.T) {
+	r := newRig(t, true)
+	config := r.m.config
+	config.MaxPostpone = time.Minute
+	r.do(Reconfigure{config}, notHeld, Local{Holds: []Hold{{File: "/etc/locksmith/hold"}}, Inhibitors: backup.Inhibitors}, need)
+	for range 100 {
+		r.do(LookEvery)
+		r.expect(Waiting, nothing, false)
+	}
 }

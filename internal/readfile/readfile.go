@@ -1,4 +1,4 @@
-// Package readfile reads small files whole.
+// Package readfile reads small files whole, or the start of files.
 //
 // It guarantees that reading neither waits, as it would for the writer of a pipe, nor takes more memory
 // than the caller allows, and that every error names the file.
@@ -33,6 +33,15 @@ func Open(path string, flags int) (*os.File, error) {
 
 // Content is Read for an open file.
 func Content(file *os.File, limit int64) ([]byte, error) {
+	data, err := Start(file, limit+1)
+	if err == nil && int64(len(data)) > limit {
+		return nil, fmt.Errorf("read %s: it is larger than %d bytes", file.Name(), limit)
+	}
+	return data, err
+}
+
+// Start returns the first bytes of an open file, at most limit of them. Like Read, it takes regular files only.
+func Start(file *os.File, limit int64) ([]byte, error) {
 	path := file.Name()
 	info, err := file.Stat()
 	switch {
@@ -46,12 +55,9 @@ func Content(file *os.File, limit int64) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("read %s: it is not a regular file", path)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
-	switch {
-	case err != nil:
+	data, err := io.ReadAll(io.LimitReader(file, limit))
+	if err != nil {
 		return nil, failed(path, err)
-	case int64(len(data)) > limit:
-		return nil, fmt.Errorf("read %s: it is larger than %d bytes", path, limit)
 	}
 	return data, nil
 }

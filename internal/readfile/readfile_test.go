@@ -47,6 +47,23 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func TestStartOfAFile(t *testing.T) {
+	for content, want := range map[string]string{"": "", "12": "12", "1234": "123"} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := Open(path, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Start(file, 3); err != nil || string(got) != want {
+			t.Errorf("of %q got %q, %v", content, got, err)
+		}
+		file.Close()
+	}
+}
+
 func TestOpenTakesFlags(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.Symlink(os.DevNull, path); err != nil {
