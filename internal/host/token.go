@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/internal/replacefile"
 )
 
 // tokenFile has the tokens, below root, in a line each, the newest first: the token, and the id of the boot in
@@ -58,8 +58,8 @@ func NewToken(root string) (string, error) {
 	for _, t := range tokens[:min(keptTokens, len(tokens))] {
 		fmt.Fprintln(&content, t.value, t.boot)
 	}
-	if err := replace(path, content.Bytes()); err != nil {
-		return "", fmt.Errorf("write %s: %w", path, err)
+	if err := replacefile.Write(path, content.Bytes(), 0o600, 0o700); err != nil {
+		return "", err
 	}
 	return tokens[0].value, nil
 }
@@ -77,32 +77,4 @@ func readTokens(path string) (tokens []token, err error) {
 		}
 	}
 	return tokens, nil
-}
-
-// replace replaces the content of a file. Once it returns the whole content is on the disk, also after a power failure.
-func replace(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(dir, ".token-*")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	folder, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
 }

@@ -1,0 +1,221 @@
+// Package history owns /var/lib/locksmith/history.json, which says what the host's reboots came to: how many in
+// succession did not bring up a version, and how the last one ended.
+//
+// It guarantees that after a crash or a power failure the file has the old content or the new, never a part; that two
+// processes that change it at the same time lose nothing; and that a file that cannot be read or understood is never
+// overwritten, except by Reset, which keeps it under another name.
+package history
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/internal/replacefile"
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// DefaultPath is the path of the file on a host. Its folder is named by ReadWritePaths= of the unit.
+const DefaultPath = "/var/lib/locksmith/history.json"
+
+// maxSize bounds the file, in bytes; no content of ours is as long.
+const maxSize = 64 << 10
+
+// Kept is the content of the file. The zero one is that of a host which has not rebooted.
+type Kept struct {
+	// Version is what the host rebooted for last; "" if that was not known.
+	Version string `json:"version"`
+	// Failed is how many reboots in succession did not bring it up.
+	Failed int `json:"failed"`
+	// Last is the last reboot; nil if there was none.
+	Last *Reboot `json:"last,omitempty"`
+}
+
+// A Reboot is one that this program has asked for.
+type Reboot struct {
+	BootID    string    `json:"boot_id"`              // that it ended
+	Version   string    `json:"version"`              // that it was for
+	OSVersion string    `json:"os_version,omitempty"` // that ran before it
+	At        time.Time `json:"at"`
+	Verified  bool      `json:"verified"`         // the host came up, and was well
+	Result    string    `json:"result,omitempty"` // why it is not Verified; "" while that is open
+}
+
+// open reports whether it is not known what the reboot came to, although it took place if the host is in this boot.
+func (r *Reboot) open(boot string) bool {
+	return r != nil && r.BootID != boot && !r.Verified && r.Result == ""
+}
+
+// File is the file of a host. It is safe for concurrent use.
+type File struct {
+	path string
+	now  func() time.Time
+}
+
+// New returns the file below root.
+func New(root string) *File { return &File{filepath.Join(root, DefaultPath), time.Now} }
+
+// Read returns the content. A missing file is the zero Kept.
+func (f *File) Read() (Kept, error) {
+	data, err := readfile.Read(f.path, maxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Kept{}, nil
+	}
+	var k Kept
+	if err == nil {
+		if err = json.Unmarshal(data, &k); err != nil {
+			err = fmt.Errorf("read %s: it is not what locksmith wrote: %w", f.path, err)
+		}
+	}
+	if err != nil {
+		return Kept{}, fmt.Errorf(`%w; "locksmithctl unhold" begins a new one`, err)
+	}
+	k.Version, k.Failed = safetext.Clean(k.Version), max(0, k.Failed)
+	if l := k.Last; l != nil {
+		l.Version, l.OSVersion, l.Result = safetext.Clean(l.Version), safetext.Clean(l.OSVersion), safetext.Clean(l.Result)
+	}
+	return k, nil
+}
+
+// Pending returns the reboot that led to the boot with that id and whose end is open, nil for none: the host came up,
+// and was not found well yet. A reboot of an unwell host by hand leaves it pending.
+func (f *File) Pending(boot string) (*Reboot, error) {
+	k, err := f.Read()
+	if err != nil || k.Last == nil || k.Last.BootID == boot || k.Last.Verified {
+		return nil, err
+	}
+	return k.Last, nil
+}
+
+// Failed returns how many reboots in succession did not bring up a version, and why the last of them did not.
+func (f *File) Failed(version string) (n int, why string, err error) {
+	k, err := f.Read()
+	if err != nil || k.Version != safetext.Clean(version) {
+		return 0, "", err
+	}
+	if k.Last != nil {
+		why = k.Last.Result
+	}
+	return k.Failed, why, nil
+}
+
+// Begin records that the host is about to reboot from the boot with that id, in which osVersion runs, for a version. If
+// the host comes up and then reboots for the same version again before Ended is called, that version did not come up.
+func (f *File) Begin(version, osVersion, boot string) error {
+	version = safetext.Clean(version)
+	return f.change(func(k *Kept) bool {
+		switch {
+		case k.Version != version:
+			k.Version, k.Failed = version, 0
+		case k.Last.open(boot):
+			k.Failed++
+		}
+		k.Last = &Reboot{BootID: boot, Version: version, OSVersion: safetext.Clean(osVersion), At: f.now().UTC().Truncate(time.Second)}
+		return true
+	})
+}
+
+// Ended records, in the boot with that id, what the last reboot came to: "" if the host is well, or else why it is not. A
+// reboot counts once, however often its checks fail, and not at all once the host has become well.
+func (f *File) Ended(boot, result string) error {
+	result = safetext.Clean(result)
+	return f.change(func(k *Kept) bool {
+		l := k.Last
+		switch {
+		case l == nil, l.BootID == boot, l.Verified, l.Result == result && result != "":
+			return false
+		case result == "":
+			k.Failed, l.Verified, l.Result = 0, true, ""
+			return true
+		case l.Result == "":
+			k.Failed++
+		}
+		l.Result = result
+		return true
+	})
+}
+
+// Reset drops the count of failures, and returns what was known of them. A file that cannot be read or understood is
+// renamed: moved is its new name, and wrong what is wrong with it.
+func (f *File) Reset() (was Kept, moved string, err error) {
+	unlock, err := f.lock()
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return Kept{}, "", nil
+		}
+		return Kept{}, "", err
+	}
+	defer unlock()
+	was, wrong := f.Read()
+	if wrong != nil {
+		moved = f.path + ".broken"
+		if err := os.Rename(f.path, moved); err != nil {
+			return Kept{}, "", fmt.Errorf("%w; and it cannot be moved away: %w", wrong, err)
+		}
+		return Kept{}, moved, nil
+	}
+	if was.Failed == 0 {
+		return was, "", nil
+	}
+	next := was
+	next.Failed = 0
+	return was, "", f.write(next)
+}
+
+// change replaces the content, if decide says that it has changed it. After an error the old one is in place.
+func (f *File) change(decide func(*Kept) bool) error {
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+		return fmt.Errorf("write %s: %w", f.path, err)
+	}
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	k, err := f.Read()
+	if err != nil {
+		return err // what cannot be read is not overwritten
+	}
+	if !decide(&k) {
+		return nil
+	}
+	return f.write(k)
+}
+
+const (
+	// patience is how long a change waits for another one, which takes milliseconds.
+	patience   = 5 * time.Second
+	retryEvery = 10 * time.Millisecond
+)
+
+// lock keeps others from changing the file, by a lock on its folder, which only root can open.
+func (f *File) lock() (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(f.path))
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", f.path, err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(retryEvery) {
+		err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { dir.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
+			dir.Close()
+			return nil, fmt.Errorf("write %s: wait for another process that changes it: %w", f.path, err)
+		}
+	}
+}
+
+func (f *File) write(k Kept) error {
+	data, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.path, err)
+	}
+	return replacefile.Write(f.path, append(data, '\n'), 0o600, 0o700)
+}
