@@ -52,12 +52,18 @@ bin/etcd: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ go.etcd.io/etcd/server/v3
 bin/etcd-3.6: tools/etcd36/go.mod tools/etcd36/go.sum
 	cd tools/etcd36 && CGO_ENABLED=0 $(GO) build -o ../../$@ go.etcd.io/etcd/server/v3
-bin/etcd-3.5: scripts/fetch-etcd
+bin/etcd-3.5: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-etcd trixie $@
-bin/etcd-3.4: scripts/fetch-etcd
+	scripts/fetch-debian trixie etcd-server etcd $@
+bin/etcd-3.4: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-etcd bookworm $@
+	scripts/fetch-debian bookworm etcd-server etcd $@
+bin/prometheus: scripts/fetch-debian
+	@scripts/need dpkg
+	scripts/fetch-debian trixie prometheus prometheus $@
+bin/prometheus-alertmanager: scripts/fetch-debian
+	@scripts/need dpkg
+	scripts/fetch-debian trixie prometheus-alertmanager prometheus-alertmanager $@
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
 
@@ -74,8 +80,11 @@ REQUIRE_ALL := LOCKSMITH_REQUIRE_ALL=1
 # The versions of etcd that locksmith is tested against.
 ETCDS := bin/etcd bin/etcd-3.6 bin/etcd-3.5 bin/etcd-3.4
 
+# The servers that know of alerts.
+ALERTS := bin/prometheus bin/prometheus-alertmanager
+
 .PHONY: tools
-tools: $(ETCDS) bin/staticcheck
+tools: $(ETCDS) $(ALERTS) bin/staticcheck
 
 .PHONY: demo
 demo: all bin/demo bin/etcd
@@ -84,7 +93,7 @@ demo: all bin/demo bin/etcd
 
 # One package at a time, because they start many processes and have deadlines.
 .PHONY: test
-test: all bin/demo $(ETCDS)
+test: all bin/demo $(ETCDS) $(ALERTS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS)
 	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v test/hosts)
 
@@ -116,7 +125,7 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 # a real systemd, which starts some hundred programs. Only the newest etcd is used,
 # because its version makes no difference to goroutines.
 .PHONY: race
-race: all bin/demo bin/etcd
+race: all bin/demo bin/etcd $(ALERTS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux gcc
 	$(REQUIRE_ALL) CGO_ENABLED=1 $(GO) test -race -p 1 -skip '^TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts$$' $$($(GO) list ./... | grep -v -e test/model -e test/chaos -e test/hosts -e packaging -e '/man$$')
 
@@ -127,7 +136,7 @@ lint: bin/staticcheck
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
-	shellcheck .ci/run scripts/fetch-etcd scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
+	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
 
 # Missing parts that cannot be installed are named, and the benchmarks that need them are
 # skipped.
