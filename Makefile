@@ -54,16 +54,16 @@ bin/etcd-3.6: tools/etcd36/go.mod tools/etcd36/go.sum
 	cd tools/etcd36 && CGO_ENABLED=0 $(GO) build -o ../../$@ go.etcd.io/etcd/server/v3
 bin/etcd-3.5: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-debian trixie etcd-server etcd $@
+	scripts/fetch-debian trixie etcd-server usr/bin/etcd $@
 bin/etcd-3.4: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-debian bookworm etcd-server etcd $@
+	scripts/fetch-debian bookworm etcd-server usr/bin/etcd $@
 bin/prometheus: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-debian trixie prometheus prometheus $@
+	scripts/fetch-debian trixie prometheus usr/bin/prometheus $@
 bin/prometheus-alertmanager: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-debian trixie prometheus-alertmanager prometheus-alertmanager $@
+	scripts/fetch-debian trixie prometheus-alertmanager usr/share $@.share usr/bin/prometheus-alertmanager $@
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
 
