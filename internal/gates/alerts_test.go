@@ -159,13 +159,17 @@ func TestQuestions(t *testing.T) {
 	asked(Alerts{AlertmanagerURL: s.URL, TokenFile: token}, "/api/v2/alerts", active, "Bearer one")
 	must.Do(t, os.WriteFile(token, []byte("two"), 0o600))
 	asked(Alerts{AlertmanagerURL: s.URL, TokenFile: token}, "/api/v2/alerts", active, "Bearer two")
+}
 
-	// A proxy of the environment is not asked. (net/http never uses one for 127.0.0.1, so the name has to be another.)
-	t.Setenv("http_proxy", s.URL)
-	expect(t, ask(t, Alerts{PrometheusURL: "http://prometheus.invalid"}), policy.Alerts, "Prometheus, which does not say whether alerts are firing: http://prometheus.invalid/api/v1/query: *")
-	if len(requests) > 0 {
-		t.Error("the proxy was asked")
-	}
+// net/http reads the environment once in a process, and uses no proxy for 127.0.0.1.
+func TestMain(m *testing.M) {
+	os.Setenv("http_proxy", "http://127.0.0.1:1")
+	os.Exit(m.Run())
+}
+
+func TestProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+	expect(t, ask(t, Alerts{PrometheusURL: "http://prometheus.invalid"}), policy.Alerts,
+		"Prometheus, which does not say whether alerts are firing: http://prometheus.invalid/api/v1/query: dial tcp: lookup prometheus.invalid*")
 }
 
 func TestIgnoredAlertsDoNotCount(t *testing.T) {
@@ -205,8 +209,12 @@ func TestSecretsAreNotShown(t *testing.T) {
 			t.Errorf("%s: held back by %+v", a, o)
 		}
 	}
-	o := ask(t, Alerts{PrometheusURL: "127.0.0.1:9090"})
-	expect(t, o, policy.Alerts, "Prometheus, which does not say whether alerts are firing: LOCKSMITHD_PROMETHEUS_URL is not an address such as http://127.0.0.1:9090")
+}
+
+func TestWhatIsNotAnAddressIsNamed(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:9090", "prometheus:9090", "http://", "http:///prometheus", "/prometheus"} {
+		expect(t, ask(t, Alerts{PrometheusURL: address}), policy.Alerts, "Prometheus, which does not say whether alerts are firing: LOCKSMITHD_PROMETHEUS_URL is not an address such as http://127.0.0.1:9090")
+	}
 }
 
 func TestRedirectsToOthersAreNotFollowed(t *testing.T) {
@@ -307,11 +315,10 @@ func TestSilentServersAreNo(t *testing.T) {
 
 // Nothing of a question stays: no goroutine, and with it no connection.
 func TestNothingStaysAfterAQuestion(t *testing.T) {
+	s := serve(t, says(200, "", quiet))
 	before := runtime.NumGoroutine()
-	s := httptest.NewServer(says(200, "", quiet))
 	for range 10 {
 		expect(t, ask(t, Alerts{PrometheusURL: s.URL}), "", "")
 	}
-	s.Close()
 	must.Eventually(t, time.Minute, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
 }
