@@ -23,6 +23,7 @@ const (
 	errUnknownObject   = "org.freedesktop.DBus.Error.UnknownObject"
 	errUnknownProperty = "org.freedesktop.DBus.Error.UnknownProperty"
 	errBlocked         = "org.freedesktop.login1.BlockedByInhibitorLock"
+	errNoSuchUnit      = "org.freedesktop.systemd1.NoSuchUnit"
 	errNoSuchSession   = "org.freedesktop.login1.NoSuchSession"
 	errNoSessionForPID = "org.freedesktop.login1.NoSessionForPID"
 	errUnreadable      = "com.github.locksmithd.Unreadable" // ours, for an answer that was dropped: see socket
