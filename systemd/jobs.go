@@ -303,6 +303,13 @@ func (m *manager) guess(ctx context.Context, unit string, since uint64) string {
 // abandon stops what a Start began and could not finish, and returns the error of that Start.
 func (m *manager) abandon(ctx context.Context, unit string, spared []string, cause error) error {
 	err := m.alive(ctx)
+	for err != nil && ctx.Err() == nil { // the bus may be on its way back
+		select {
+		case <-time.After(m.poll):
+		case <-ctx.Done():
+		}
+		err = m.alive(ctx)
+	}
 	var busy []string
 	if err == nil {
 		busy, err = m.busy(ctx, unit)

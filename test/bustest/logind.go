@@ -25,8 +25,9 @@ const (
 // every caller as root. Its methods are safe for concurrent use.
 //
 // The method names for its Faults are those of the manager ("ListSessions", "ScheduleShutdown") and of
-// its properties ("PreparingForShutdown"); "Reboot", for RebootWithFlags too; "StartUnit", "GetUnitByPID",
-// "SystemState", "Job" and "JobType" for systemd; and "Session" for reading the properties of a session.
+// its properties ("PreparingForShutdown"); "Reboot", for RebootWithFlags too; for systemd its methods ("StartUnit",
+// "GetUnitByPID") and properties ("SystemState", "Job", "JobType"); and "Session" for reading the properties of a
+// session.
 type Logind struct {
 	Faults
 	bus       *Bus
@@ -47,6 +48,13 @@ type Logind struct {
 	stopping   bool   // systemd shuts the system down
 	job        string // of the unit of every caller
 	lies       map[string][]any
+
+	units      map[string]*unit
+	jobs       map[uint32]*job // that have not ended
+	lastJob    uint32
+	started    []string
+	subscribed bool
+	silent     bool // about the ends of jobs
 }
 
 // NewLogind returns a Logind that is not on the bus until Appear.
@@ -116,9 +124,10 @@ func (l *Logind) Restart() error {
 	return errors.Join(err, l.Appear())
 }
 
-// Close takes logind off the bus for good.
+// Close takes logind off the bus for good, and stops all units.
 func (l *Logind) Close() error {
 	l.healAll()
+	l.stopUnits()
 	return l.Leave()
 }
 

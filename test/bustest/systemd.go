@@ -7,7 +7,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// systemd's place on the bus, with the one unit that all callers belong to, and its job.
+// systemd's place on the bus, with the one unit that all callers belong to, and its job. Other units: SetUnit.
 const (
 	systemdName      = "org.freedesktop.systemd1"
 	systemdPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
@@ -18,11 +18,19 @@ const (
 
 // exportSystemd puts systemd on the bus; l.mu is held.
 func (l *Logind) exportSystemd() error {
-	manager := map[string]any{"StartUnit": l.startUnit, "GetUnitByPID": l.unitByPID}
+	manager := map[string]any{
+		"StartUnit": l.startUnit, "StopUnit": l.stopUnit, "CancelJob": l.cancelJob, "ResetFailedUnit": l.resetFailedUnit,
+		"LoadUnit": l.loadUnit, "GetUnit": l.getUnit, "GetUnitByPID": l.unitByPID, "Subscribe": l.subscribe,
+	}
 	err := l.conn.ExportMethodTable(manager, systemdPath, systemdInterface)
 	for _, path := range []dbus.ObjectPath{systemdPath, unitPath, jobPath} {
 		if err == nil {
 			err = l.conn.ExportMethodTable(map[string]any{"Get": l.systemdProperty}, path, propertiesInterface)
+		}
+	}
+	for _, path := range []dbus.ObjectPath{systemdPath + "/unit", systemdPath + "/job"} {
+		if err == nil {
+			err = l.conn.ExportSubtreeMethodTable(map[string]any{"Get": l.objectProperty}, path, propertiesInterface)
 		}
 	}
 	if err != nil {
@@ -45,11 +53,8 @@ func (l *Logind) SetStopping(stopping bool) {
 	l.stopping = stopping
 }
 
-// startUnit asks neither logind nor inhibitors, like systemd itself.
-func (l *Logind) startUnit(sender dbus.Sender, unit, mode string) (dbus.ObjectPath, *dbus.Error) {
-	if unit != "reboot.target" || mode != "replace-irreversibly" {
-		return "", dbus.NewError("org.freedesktop.systemd1.NoSuchUnit", []any{"Unit " + unit + " not found."})
-	}
+// startReboot shuts the system down.
+func (l *Logind) startReboot(sender dbus.Sender, unit string) (dbus.ObjectPath, *dbus.Error) {
 	l.mu.Lock()
 	fault := l.at("StartUnit")
 	l.stopping = l.stopping || fault == nil
