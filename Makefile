@@ -172,8 +172,11 @@ install: all bin/share
 	install -D -m 0755 $(BIN)/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
 	install -D -m 0755 $(BIN)/locksmithctl $(DESTDIR)$(PREFIX)/bin/locksmithctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|/usr/lib/locksmith/|$(PREFIX)/lib/locksmith/|' systemd/locksmithd.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/locksmithd.service
-	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/locksmithd.service
+	@set -e; for unit in systemd/*.service systemd/*.target; do \
+		file=$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
+		sed 's|=/usr/lib/locksmith/locksmithd|=$(PREFIX)/lib/locksmith/locksmithd|; s|=/usr/bin/|=$(PREFIX)/bin/|' $$unit > $$file; \
+		chmod 0644 $$file; \
+	done
 	@set -e; for file in $$(cd bin/share && find * -type f); do \
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
 	done

@@ -22,11 +22,21 @@ const (
 	unitPath   = "/usr/lib/systemd/system/locksmithd.service"
 )
 
+// hookUnits are the names of the units that the daemon starts.
+var hookUnits = []string{
+	"locksmith-before-reboot.target", "locksmith-reboot-cancelled.target", "locksmith-after-reboot.target",
+	"locksmith-before-reboot.service", "locksmith-reboot-cancelled.service", "locksmith-after-reboot.service", "locksmith-may-reboot.service",
+}
+
 // files are paths with their modes, such as "-rwxr-xr-x". Directories are left out.
 type files map[string]string
 
 func required() files {
-	return files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
+	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
+	for _, name := range hookUnits {
+		all[filepath.Join(filepath.Dir(unitPath), name)] = "-rw-r--r--"
+	}
+	return all
 }
 
 // shared returns the files below /usr/share. The names of manual pages end in suffix.
@@ -115,7 +125,7 @@ func walk(t *testing.T, dir string) files {
 	return got
 }
 
-// checkPrograms checks the programs and the unit below root.
+// checkPrograms checks the programs and the units below root.
 func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
 	t.Helper()
 	for _, name := range []string{daemonPath, cliPath} {
@@ -130,10 +140,20 @@ func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
 			t.Errorf("%s needs libraries of the host", name)
 		}
 	}
-	unit, err := os.ReadFile(root + strings.Replace(unitPath, "/usr", prefix, 1))
-	must.Do(t, err)
-	if want := "\nExecStart=" + strings.Replace(daemonPath, "/usr", prefix, 1) + "\n"; strings.Count(string(unit), "ExecStart=") != 1 || !strings.Contains(string(unit), want) {
-		t.Errorf("the unit does not have the line %q:\n%s", strings.TrimSpace(want), unit)
+	for _, name := range append(hookUnits, filepath.Base(unitPath)) {
+		program := daemonPath
+		switch {
+		case strings.HasSuffix(name, ".target"):
+			continue
+		case slices.Contains(hookUnits, name):
+			program = cliPath
+		}
+		unit, err := os.ReadFile(filepath.Join(root+strings.Replace(filepath.Dir(unitPath), "/usr", prefix, 1), name))
+		must.Do(t, err)
+		want := "\nExecStart=" + strings.Replace(program, "/usr", prefix, 1)
+		if _, after, found := strings.Cut(string(unit), want); strings.Count(string(unit), "ExecStart=") != 1 || !found || !strings.ContainsAny(after[:1], " \n") {
+			t.Errorf("%s does not have a line that begins with %q:\n%s", name, strings.TrimSpace(want), unit)
+		}
 	}
 }
 

@@ -38,6 +38,8 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 		{Section: "Service", Name: "ExecStart", Value: "/usr/lib/locksmith/locksmithd"},
 		{Section: "Service", Name: "ExecReload", Value: "/bin/kill -HUP $MAINPID"},
 		{Section: "Service", Name: "ExecStopPost", Value: "/usr/lib/locksmith/locksmithd --call-off"},
+		// A stopped daemon has time to undo a drain.
+		{Section: "Service", Name: "TimeoutStopSec", Value: "2min"},
 		// An idle daemon wakes at half of this interval.
 		{Section: "Service", Name: "WatchdogSec", Value: "5min"},
 		{Section: "Service", Name: "Restart", Value: "on-failure"},
@@ -65,21 +67,85 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 	}
 }
 
-func TestUnitFileIsValidToSystemd(t *testing.T) {
-	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
-	data, err := os.ReadFile(unitFile)
+// hookUnits are the units that the daemon starts, without their suffix. May-reboot has no target.
+var hookUnits = []string{"locksmith-before-reboot", "locksmith-reboot-cancelled", "locksmith-after-reboot", "locksmith-may-reboot"}
+
+func TestUnitsOfHooksDifferOnlyInTheirPhase(t *testing.T) {
+	for _, name := range hookUnits {
+		phase := strings.TrimPrefix(name, "locksmith-")
+		timeout := "infinity" // the daemon's bounds the whole target
+		if phase == "may-reboot" {
+			timeout = "30s"
+		}
+		service := map[string][]string{
+			"ConditionDirectoryNotEmpty": {"|/etc/locksmith/" + phase + ".d", "|/run/locksmith/" + phase + ".d", "|/usr/lib/locksmith/" + phase + ".d"},
+			"StartLimitIntervalSec":      {"0"},
+			"Type":                       {"oneshot"},
+			"NotifyAccess":               {"main"},
+			"User":                       {"root"},
+			"Environment":                {"LOCKSMITH_PHASE=" + phase},
+			"EnvironmentFile":            {"-/run/locksmith/hooks.env"},
+			"ExecStart":                  {"/usr/bin/locksmithctl hooks scripts " + phase},
+			"TimeoutStartSec":            {timeout},
+			"TimeoutStopSec":             {"5s"},
+		}
+		if got := optionsOf(t, name+".service"); !reflect.DeepEqual(got, service) {
+			t.Errorf("%s.service has\n%v, want\n%v", name, got, service)
+		}
+		if phase == "may-reboot" {
+			continue
+		}
+		target := map[string][]string{"Requires": {name + ".service"}, "StopWhenUnneeded": {"yes"}}
+		if got := optionsOf(t, name+".target"); !reflect.DeepEqual(got, target) {
+			t.Errorf("%s.target has\n%v, want\n%v", name, got, target)
+		}
+	}
+}
+
+// optionsOf returns what a unit file sets, except texts for people.
+func optionsOf(t *testing.T, name string) map[string][]string {
+	t.Helper()
+	file, err := os.Open(name)
 	must.Do(t, err)
-	// In a root of its own, where the programs exist that the unit starts.
+	defer file.Close()
+	options, err := unit.DeserializeOptions(file)
+	must.Do(t, err)
+	all := map[string][]string{}
+	for _, o := range options {
+		if o.Name != "Description" && o.Name != "Documentation" {
+			all[o.Name] = append(all[o.Name], o.Value)
+		}
+	}
+	return all
+}
+
+func TestUnitFilesAreValidToSystemd(t *testing.T) {
+	realpart.Must(t, realpart.Tool("systemd-analyze", "systemd"))
+	// In a root of its own, where the programs exist that the units start.
 	root := t.TempDir()
-	for name, content := range map[string]string{
+	files := map[string]string{
 		"usr/lib/locksmith/locksmithd":           "#!/bin/true\n",
+		"usr/bin/locksmithctl":                   "#!/bin/true\n",
 		"bin/kill":                               "#!/bin/true\n",
 		"bin/mkdir":                              "#!/bin/true\n",
-		"usr/lib/systemd/system/" + unitFile:     string(data),
 		"usr/lib/systemd/system/sysinit.target":  "[Unit]\nDescription=sysinit\n",
 		"usr/lib/systemd/system/basic.target":    "[Unit]\nDescription=basic\n",
 		"usr/lib/systemd/system/shutdown.target": "[Unit]\nDescription=shutdown\nDefaultDependencies=no\n",
-	} {
+	}
+	units, err := filepath.Glob("*.service")
+	must.Do(t, err)
+	targets, err := filepath.Glob("*.target")
+	must.Do(t, err)
+	units = append(units, targets...)
+	if len(units) != 8 {
+		t.Errorf("the units are %q", units)
+	}
+	for _, name := range units {
+		data, err := os.ReadFile(name)
+		must.Do(t, err)
+		files["usr/lib/systemd/system/"+name] = string(data)
+	}
+	for name, content := range files {
 		path := filepath.Join(root, name)
 		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		mode := os.FileMode(0o644)
@@ -88,7 +154,7 @@ func TestUnitFileIsValidToSystemd(t *testing.T) {
 		}
 		must.Do(t, os.WriteFile(path, []byte(content), mode))
 	}
-	out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--root="+root, unitFile).CombinedOutput()
+	out, err := exec.Command("systemd-analyze", append([]string{"verify", "--man=no", "--root=" + root}, units...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
