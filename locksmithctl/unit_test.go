@@ -112,7 +112,7 @@ func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
 		return
 	}
 	nspawntest.Require(t)
-	m := nspawntest.New(t)
+	m := nspawntest.New(t, "/")
 	binary, err := os.ReadFile("/proc/self/exe")
 	must.Do(t, err)
 	unit, err := os.ReadFile("../systemd/locksmithd.service")

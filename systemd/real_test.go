@@ -47,7 +47,7 @@ func bootRealLogind(t *testing.T) {
 	must.Do(t, err)
 	binary, err := os.ReadFile(self)
 	must.Do(t, err)
-	m := nspawntest.New(t)
+	m := nspawntest.New(t, "/")
 	must.Do(t, os.WriteFile(m.Path("/systemd.test"), binary, 0o755))
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1001:1001::/tmp:/bin/sh\n")
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1001:\n")

@@ -30,7 +30,7 @@ func TestUnitFilesAreReadAsSystemdReadsThem(t *testing.T) {
 	}
 	nspawntest.Require(t)
 	random := rand.New(rand.NewPCG(randtest.Seed(t), 0))
-	m := nspawntest.New(t)
+	m := nspawntest.New(t, "/")
 	self, err := os.Executable()
 	must.Do(t, err)
 	binary, err := os.ReadFile(self)

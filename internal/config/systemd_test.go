@@ -152,7 +152,7 @@ func withoutContinuedComments(inputs []string) []string {
 // nil where systemd refused a file.
 func readBySystemd(t *testing.T, cases [][]string) []map[string]string {
 	t.Helper()
-	m := nspawntest.New(t)
+	m := nspawntest.New(t, "/")
 	// The first case, an empty file, shows the variables that systemd adds itself.
 	cases = append([][]string{{""}}, cases...)
 	var units []string

@@ -1,7 +1,7 @@
 // Package nspawntest boots a real systemd in a container for a test.
 //
-// The container contains only the files of New and of the test, this machine's /usr, read-only, and this machine's
-// network. It guarantees that no container outlives the test process, however that ends. Package hosts makes hosts
+// The container contains only the files of New and of the test, the /usr of this machine or of another root,
+// read-only, and this machine's network. It guarantees that no container outlives the test process, however that ends. Package hosts makes hosts
 // with addresses and packages; this package does not.
 package nspawntest
 
@@ -51,14 +51,32 @@ func Require(t *testing.T) (version int) {
 type Machine struct {
 	t     *testing.T
 	root  string
-	extra string // a folder that is laid over /usr
+	usr   string
+	extra string // a folder that is laid over usr
 }
 
-// New makes a disk with the folders and files that systemd needs.
-func New(t *testing.T) *Machine {
+// Roots returns the roots of hosts with other versions of systemd, by the name of their suite, as far as package
+// hosts has made them.
+func Roots(t *testing.T) map[string]string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	must.Do(t, err)
+	roots := map[string]string{}
+	found, err := filepath.Glob(filepath.Join(cache, "locksmith-e2e", "*-*"))
+	must.Do(t, err)
+	for _, root := range found {
+		if name := filepath.Base(root); filepath.Ext(name) == "" {
+			roots[name[:strings.LastIndexByte(name, '-')]] = root
+		}
+	}
+	return roots
+}
+
+// New makes a disk with the folders and files that systemd needs, and the /usr of a root: "/" or one of Roots.
+func New(t *testing.T, root string) *Machine {
 	t.Helper()
 	dir := t.TempDir()
-	m := &Machine{t, filepath.Join(dir, "root"), filepath.Join(dir, "usr")}
+	m := &Machine{t, filepath.Join(dir, "root"), filepath.Join(root, "usr"), filepath.Join(dir, "usr")}
 	for _, name := range []string{"", "usr", "out", "var", "run", "proc", "sys", "dev", "tmp", "root"} {
 		must.Do(m.t, os.Mkdir(filepath.Join(m.root, name), 0o755))
 	}
@@ -73,7 +91,7 @@ func New(t *testing.T) *Machine {
 	return m
 }
 
-// Path returns the path here of a path of the machine. Files below /usr are laid over this machine's /usr.
+// Path returns the path here of a path of the machine. Files below /usr are laid over the root's /usr.
 func (m *Machine) Path(path string) string {
 	if rest, ok := strings.CutPrefix(path, "/usr/"); ok {
 		return filepath.Join(m.extra, rest)
@@ -103,9 +121,9 @@ func (m *Machine) Read(path string) string {
 // returns the exit status and the end of systemd's output on the console. An error means that the container was
 // killed at the end of ctx, or could not be started.
 func (m *Machine) Boot(ctx context.Context, unit string) (status int, console string, err error) {
-	usr := "--bind-ro=/usr"
+	usr := "--bind-ro=" + m.usr + ":/usr"
 	if entries, err := os.ReadDir(m.extra); err == nil && len(entries) > 0 {
-		usr = "--overlay-ro=/usr:" + m.extra + ":/usr"
+		usr = "--overlay-ro=" + m.usr + ":" + m.extra + ":/usr"
 	}
 	// The tmpfs takes the permanent mounts of nspawn. The PID namespace ends the container when nspawn is killed.
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", `
