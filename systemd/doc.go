@@ -8,5 +8,5 @@
 // The package does not guarantee that an accepted or scheduled reboot happens, nor that users read
 // what logind tells them.
 //
-// The daemon's unit file, locksmithd.service, is in this folder.
+// The unit files are in this folder: locksmithd.service, and what the daemon starts before and after a reboot.
 package systemd
