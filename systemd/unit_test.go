@@ -87,7 +87,7 @@ func TestUnitsOfHooksDifferOnlyInTheirPhase(t *testing.T) {
 			"EnvironmentFile":            {"-/run/locksmith/hooks.env"},
 			"ExecStart":                  {"/usr/bin/locksmithctl hooks scripts " + phase},
 			"TimeoutStartSec":            {timeout},
-			"TimeoutStopSec":             {"5s"},
+			"TimeoutStopSec":             {"3s"},
 		}
 		if got := optionsOf(t, name+".service"); !reflect.DeepEqual(got, service) {
 			t.Errorf("%s.service has\n%v, want\n%v", name, got, service)
