@@ -106,7 +106,10 @@ func startRealUnits(t *testing.T) {
 		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		must.Do(t, os.WriteFile(path, []byte(text), 0o755))
 	}
-	script := func(phase, text string) { t.Helper(); write("/etc/locksmith/"+phase+".d/10-drain", "#!/bin/sh\n"+text+"\n") }
+	script := func(phase, text string) {
+		t.Helper()
+		write("/etc/locksmith/"+phase+".d/10-drain", "#!/bin/sh\n"+text+"\n")
+	}
 	lines := func() int {
 		data, _ := os.ReadFile("/out/lines")
 		return strings.Count(string(data), "\n")
@@ -120,7 +123,9 @@ func startRealUnits(t *testing.T) {
 		}
 	}
 	step := func(name string) { t.Logf("%s: %s", time.Now().Format(time.TimeOnly), name) }
-	begun := func() { must.Eventually(t, patience, "the script to begin", func() bool { return os.Remove("/run/begun") == nil }) }
+	begun := func() {
+		must.Eventually(t, patience, "the script to begin", func() bool { return os.Remove("/run/begun") == nil })
+	}
 	t.Log(run("systemctl", "--version"))
 
 	step("Without scripts nothing runs, and that is a success.")
