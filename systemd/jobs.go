@@ -273,29 +273,24 @@ func (m *manager) ended(ctx context.Context, s *dbus.Signal, jobs []dbus.ObjectP
 	return job, result, err == nil && s.Sender == owner
 }
 
-// guess returns the result of a start whose signal was missed.
+// guess returns the result of a start whose signal was missed: "lost" if it may have been stopped, as a service of
+// type oneshot that has ended.
 func (m *manager) guess(ctx context.Context, unit string, since uint64) string {
 	path, err := m.load(ctx, unit)
 	if failed, _ := m.failed(ctx, unit, since); err != nil || len(failed) > 0 {
 		return "failed"
 	}
-	if active, err := unitProperty[string](ctx, m, path, "ActiveState"); err == nil && active == "active" {
+	state, err := unitProperty[string](ctx, m, path, "ActiveState")
+	if err == nil && state == "active" {
 		return "done"
 	}
-	// One that has stopped by itself was active; a service of type oneshot never is.
-	for _, property := range []string{"ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic", "ConditionTimestampMonotonic"} {
-		at, err := unitProperty[uint64](ctx, m, path, property)
-		if err != nil || at < since {
-			continue
-		}
-		if property == "ConditionTimestampMonotonic" {
-			if met, err := unitProperty[bool](ctx, m, path, "ConditionResult"); err != nil || met {
-				continue
-			}
-		} else if property == "InactiveEnterTimestampMonotonic" && !strings.HasSuffix(unit, ".service") {
-			continue
-		}
-		return "done"
+	if at, err := unitProperty[uint64](ctx, m, path, "ActiveEnterTimestampMonotonic"); err == nil && at >= since {
+		return "done" // and has stopped since then
+	}
+	tried, err := unitProperty[uint64](ctx, m, path, "ConditionTimestampMonotonic")
+	met, err2 := unitProperty[bool](ctx, m, path, "ConditionResult")
+	if err == nil && err2 == nil && tried >= since && !met {
+		return "skipped"
 	}
 	return "lost"
 }

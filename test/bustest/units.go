@@ -241,10 +241,12 @@ func (l *Logind) work(ctx context.Context, name string, u *unit, j *job, require
 	case exit != 0:
 		l.finish(u, j, "failed", "failed")
 	default:
-		u.entered = microseconds()
 		after := "inactive"
 		if u.Stays {
 			after = "active"
+		}
+		if u.Stays || strings.HasSuffix(name, ".target") { // a service of type oneshot is never active
+			u.entered = microseconds()
 		}
 		l.finish(u, j, "done", after)
 	}
@@ -431,7 +433,7 @@ func (u *unit) property(iface, name, load string) any {
 		return []string{}
 	case systemdName + ".Unit.StopWhenUnneeded":
 		return !u.Needed
-	case systemdName + ".Unit.StateChangeTimestampMonotonic", systemdName + ".Unit.InactiveEnterTimestampMonotonic":
+	case systemdName + ".Unit.StateChangeTimestampMonotonic":
 		return u.changed
 	case systemdName + ".Unit.ActiveEnterTimestampMonotonic":
 		return u.entered
