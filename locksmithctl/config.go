@@ -25,7 +25,6 @@ another number of slots.
 Without flags and without variables of locksmithctl's own, these are the settings of
 locksmithd on this host, once it has been restarted after a change of its unit. A password
 in the unit is not read.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.settings(0)
 			for _, w := range cfg.Warnings {

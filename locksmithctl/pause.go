@@ -34,7 +34,6 @@ groups: each is ended separately.
 
 Other programs that share the lock may not know about pauses, and then are not stopped;
 "locksmithctl set-max 0" stops these as well.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(reason) > view.MaxReason {
 				return usageError{fmt.Errorf("the reason has %d bytes: write at most %d", len(reason), view.MaxReason)}

@@ -40,7 +40,6 @@ its turn, as hosts do, and for the end of a pause; when it is interrupted, or af
 
 With REBOOT_STRATEGY set to reboot or off it takes no lock, waits for none, and does not
 use etcd; if the strategy is not set, it takes the lock.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := queue.check(); err != nil {
 				return err

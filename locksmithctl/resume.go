@@ -21,7 +21,6 @@ fails if there is no such pause.
 
 A pause of all groups and the pause of a single group are ended separately: the former
 with -all-groups, the latter without. resume says so if the other one stays.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withExistingLock(func(s session) error { return a.resume(cmd.Context(), s, all) })
 		},

@@ -47,7 +47,6 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 			}
 			return nil
 		},
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -100,16 +99,18 @@ func setDefaults(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
-	if !cmd.Runnable() { // cobra's completion, which would show help and exit 0 whatever the arguments are
+	if !cmd.Runnable() { // cobra would show help and exit 0 whatever the arguments are
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usageError{err}
-			}
-			return nil
+	check := cmd.Args
+	if check == nil {
+		check = takes(0, 0, "no arguments")
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
 		}
+		return nil
 	}
 	for _, sub := range cmd.Commands() {
 		setDefaults(sub)

@@ -26,7 +26,6 @@ who sent this. It believes root, and users in one of the groups of
 LOCKSMITHD_TRIGGER_GROUPS. For anybody else nothing is sent, and the exit status is 1.
 
 LOCKSMITHD_TRIGGER_GROUPS is the only setting that it reads; for root it reads none.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := systemd.ConnectSystemBus(cmd.Context())
 			if err != nil {

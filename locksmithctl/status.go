@@ -66,7 +66,6 @@ The fields of -o json and -o yaml, to which later versions may add others:
 
 With -all-groups there is a list of these, one for each group. With -watch there is a
 document for each change, in JSON each on a line of its own.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if all && watch {
 				return usageError{errors.New("-watch is for one group: leave -all-groups out, or run one for each group")}

@@ -13,7 +13,6 @@ func (a *app) windowCommand() *cobra.Command {
 		Short: "Show when the reboot window is open",
 		Long: `window shows whether the reboot window is open now, and when it opens the next five
 times, in the window's time zone.`,
-		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.settings(config.PartWindow)
 			if err != nil {

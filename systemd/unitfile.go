@@ -14,13 +14,11 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// unitDirs returns the folders in which systemd looks for unit files, strongest first, see systemd.unit(5).
-func unitDirs() []string {
-	return []string{
-		"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/run/systemd/generator.early",
-		"/etc/systemd/system", "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
-		"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/generator.late",
-	}
+// unitDirs are the folders in which systemd looks for unit files, strongest first, see systemd.unit(5).
+var unitDirs = [...]string{
+	"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/run/systemd/generator.early",
+	"/etc/systemd/system", "/etc/systemd/system.attached", "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator",
+	"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/generator.late",
 }
 
 // ReadService reads the unit file and the drop-ins of a service below root, for a caller that cannot ask
@@ -30,7 +28,7 @@ func unitDirs() []string {
 // other names of the unit, and specifiers other than %%, %H, %m, %n, %N and %p, which stay as they are.
 func ReadService(root, name string) (*Service, error) {
 	var fragment string
-	for _, dir := range unitDirs() {
+	for _, dir := range unitDirs {
 		path := filepath.Join(root, dir, name)
 		if _, err := os.Lstat(path); err == nil {
 			fragment = path
@@ -42,7 +40,7 @@ func ReadService(root, name string) (*Service, error) {
 	}
 	dropIns := map[string]string{} // paths by file name; the first one of a name hides the others
 	for _, kind := range []string{name + ".d", filepath.Ext(name)[1:] + ".d"} {
-		for _, dir := range unitDirs() {
+		for _, dir := range unitDirs {
 			dir = filepath.Join(root, dir, kind)
 			entries, err := os.ReadDir(dir)
 			if errors.Is(err, fs.ErrPermission) {

@@ -64,8 +64,7 @@ func Start(file *os.File, limit int64) ([]byte, error) {
 
 // failed returns err, if there is one, in the form of this package's other errors.
 func failed(path string, err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
 	}
 	if err == nil {

@@ -24,9 +24,7 @@ func Redraws(f *os.File, getenv func(string) string) bool {
 }
 
 // Screen is a terminal while it shows a view.
-type Screen struct {
-	out *os.File
-}
+type Screen struct{ out *os.File }
 
 // Open clears the terminal for a view, until Close.
 func Open(out *os.File) (*Screen, error) {
