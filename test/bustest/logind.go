@@ -127,7 +127,7 @@ func (l *Logind) Restart() error {
 // Close takes logind off the bus for good, and stops all units.
 func (l *Logind) Close() error {
 	l.healAll()
-	l.stopUnits()
+	l.StopUnits()
 	return l.Leave()
 }
 

@@ -111,8 +111,9 @@ func (l *Logind) LoseJobs(lose bool) {
 	l.silent = lose
 }
 
-// stopUnits stops what runs, and waits for the ends of all jobs.
-func (l *Logind) stopUnits() {
+// StopUnits stops what runs, as the end of the host does, and waits for the ends of all jobs. Nothing is active or
+// failed then.
+func (l *Logind) StopUnits() {
 	for {
 		l.mu.Lock()
 		var busy *job
@@ -122,6 +123,11 @@ func (l *Logind) stopUnits() {
 			}
 			if u.job != nil {
 				busy = u.job
+			}
+		}
+		if busy == nil {
+			for _, u := range l.units {
+				u.state, u.exit, u.status = "inactive", 0, ""
 			}
 		}
 		l.mu.Unlock()

@@ -129,8 +129,8 @@ func (h *Host) Start() error {
 	return nil
 }
 
-// Boot is Start after a reboot: the boot id is new, update_engine is idle, and /run is empty except for the folder
-// of the coordinator file.
+// Boot is Start after a reboot: the boot id is new, update_engine is idle, no unit runs, and /run is empty except for
+// the folder of the coordinator file.
 func (h *Host) Boot() error {
 	if err := os.RemoveAll(h.Path("run/locksmith")); err != nil {
 		return err
@@ -138,6 +138,7 @@ func (h *Host) Boot() error {
 	if err := h.newBootID(); err != nil {
 		return err
 	}
+	h.Logind.StopUnits()
 	h.Engine.Set(bustest.Status{Operation: bustest.OperationIdle})
 	if err := h.Logind.SetPreparing(false); err != nil {
 		return err
