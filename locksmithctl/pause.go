@@ -35,11 +35,8 @@ groups: each is ended separately.
 Other programs that share the lock may not know about pauses, and then are not stopped;
 "locksmithctl set-max 0" stops these as well.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(reason) > view.MaxReason {
-				return usageError{fmt.Errorf("the reason has %d bytes: write at most %d", len(reason), view.MaxReason)}
-			}
-			if !utf8.ValidString(reason) || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				return usageError{fmt.Errorf("the reason, %.50q, has characters that cannot be printed", reason)}
+			if err := checkReason(reason); err != nil {
+				return err
 			}
 			by, err := a.operator()
 			if err != nil {
@@ -86,6 +83,17 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 	}
 	if len(o.Holders) > 0 {
 		a.note("hosts that hold a slot may still reboot: %s", view.HolderNames(o.Holders))
+	}
+	return nil
+}
+
+// checkReason checks a text for everybody who asks why.
+func checkReason(reason string) error {
+	if len(reason) > view.MaxReason {
+		return usageError{fmt.Errorf("the reason has %d bytes: write at most %d", len(reason), view.MaxReason)}
+	}
+	if !utf8.ValidString(reason) || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return usageError{fmt.Errorf("the reason, %.50q, has characters that cannot be printed", reason)}
 	}
 	return nil
 }

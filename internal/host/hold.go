@@ -55,7 +55,7 @@ func readHold(path string) policy.Hold {
 	}
 	n := 0
 	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(line)
+		line = strings.TrimRight(line, " \t\r\n")
 		end, isEnd := strings.CutPrefix(line, holdEnd)
 		switch {
 		case isEnd:
@@ -63,18 +63,21 @@ func readHold(path string) policy.Hold {
 				h.Until, h.Err = time.Time{}, fmt.Errorf("its line %q is not a time such as %s2026-11-29T14:00:00Z, so it does not end by itself", safetext.Clean(line), holdEnd)
 			}
 		case n == 0:
-			h.Reason = safetext.Clean(line)
+			h.Reason = safetext.Clean(strings.TrimSpace(line))
 		}
 		n++
 	}
 	return h
 }
 
-// HoldContent returns the content of a hold file; until may be zero.
-func HoldContent(reason string, until time.Time) string {
-	text := reason + "\n"
-	if !until.IsZero() {
-		text += holdEnd + until.Format(time.RFC3339) + "\n"
+// HoldContent returns the content of the file of a hold.
+func HoldContent(h policy.Hold) []byte {
+	text := h.Reason + "\n"
+	if strings.HasPrefix(text, holdEnd) { // it would be taken for the end
+		text = " " + text
 	}
-	return text
+	if !h.Until.IsZero() {
+		text += holdEnd + h.Until.Format(time.RFC3339) + "\n"
+	}
+	return []byte(text)
 }

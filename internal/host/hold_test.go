@@ -97,8 +97,8 @@ func TestBrokenHoldFileHolds(t *testing.T) {
 
 func TestHoldIsReadAsItWasWritten(t *testing.T) {
 	end := time.Date(2026, 11, 29, 14, 0, 0, 0, time.UTC)
-	for _, want := range []policy.Hold{{}, {Reason: "disks"}, {Until: end}, {Reason: "disks", Until: end}} {
-		root := newRoot(t, map[string]string{HoldFile: HoldContent(want.Reason, want.Until)})
+	for _, want := range []policy.Hold{{}, {Reason: "disks"}, {Reason: "until=now"}, {Until: end}, {Reason: "disks", Until: end}} {
+		root := newRoot(t, map[string]string{HoldFile: string(HoldContent(want))})
 		want.File = filepath.Join(root, HoldFile)
 		if got := Holds(root); !reflect.DeepEqual(got, []policy.Hold{want}) {
 			t.Errorf("got %+v, want %+v", got, want)

@@ -52,7 +52,7 @@ func Obstacles(now time.Time, c Config, local Local, clock func(time.Time) strin
 func (l Local) obstacles(now time.Time, clock func(time.Time) string) (all []Obstacle) {
 	for _, h := range l.Holds {
 		if h.stands(now) {
-			all = append(all, Obstacle{Held, h.text(clock)})
+			all = append(all, Obstacle{Held, h.Text(clock) + `; "locksmithctl unhold" ends that`})
 		}
 	}
 	if l.Shutdown.Type != "" {
@@ -82,7 +82,8 @@ func tooEarly(earliest time.Time, clock func(time.Time) string) Obstacle {
 	return Obstacle{TooEarly, "the uptime of this host, which may reboot " + clock(earliest) + " at the earliest"}
 }
 
-func (h Hold) text(clock func(time.Time) string) string {
+// Text names the file, with its end and its reason.
+func (h Hold) Text(clock func(time.Time) string) string {
 	text := "the file " + h.File
 	if !h.Until.IsZero() {
 		text += ", until " + clock(h.Until)
@@ -93,7 +94,7 @@ func (h Hold) text(clock func(time.Time) string) string {
 	if h.Err != nil {
 		text += fmt.Sprintf(": %v", h.Err)
 	}
-	return text + `; "locksmithctl unhold" ends that`
+	return text
 }
 
 func unclear(err error) Obstacle {
