@@ -12,7 +12,8 @@ func (a *app) windowCommand() *cobra.Command {
 		Use:   "window",
 		Short: "Show when the reboot window is open",
 		Long: `window shows whether the reboot window is open now, and when it opens the next five
-times, in the window's time zone.`,
+times, in the window's time zone. A window does not open on the days of a blackout; where
+only that is set, it is open at all other times.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.settings(config.PartWindow)
 			if err != nil {

@@ -85,11 +85,11 @@ func (w *Window) Next(t time.Time) (start, end time.Time) {
 // from. Openings that began before have ended a length after from.
 func (w *Window) scan(from, t time.Time) (start, end time.Time) {
 	wall := w.next(w.wall(from))
-	start = w.instant(wall)
+	start = First(wall, w.loc)
 	end = start.Add(w.length)
 	for {
 		wall = w.next(wall)
-		at := w.instant(wall)
+		at := First(wall, w.loc)
 		if at.After(end) {
 			if end.After(t) {
 				return start, end
@@ -122,14 +122,14 @@ func (w *Window) wall(t time.Time) time.Time {
 	return t.Add(time.Duration(offset) * time.Second).UTC()
 }
 
-// instant returns the first instant at which the window's wall clock shows
-// wall or, if the clock jumps over wall, a later time.
-func (w *Window) instant(wall time.Time) time.Time {
+// First returns the first instant at which the clock of a zone shows wall, which is written as if it were UTC, or a
+// later time if the clock jumps over wall.
+func First(wall time.Time, loc *time.Location) time.Time {
 	// No zone is a day away from UTC. From a day before, go from one offset
 	// to the next until the one in force shows wall.
-	for t := wall.Add(-24 * time.Hour).In(w.loc); ; {
+	for t := wall.Add(-24 * time.Hour).In(loc); ; {
 		_, offset := t.Zone()
-		at := wall.Add(-time.Duration(offset) * time.Second).In(w.loc)
+		at := wall.Add(-time.Duration(offset) * time.Second).In(loc)
 		if at.Before(t) {
 			return t // the clock jumped from before wall to after it
 		}

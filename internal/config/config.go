@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,25 @@ const (
 	StrategyOff      Strategy = "off"       // do not reboot
 )
 
+// HealthFailure is what a host does that is not well after its reboot.
+type HealthFailure string
+
+const (
+	HealthPause   HealthFailure = "pause"   // keep the slot, and pause the group for the version
+	HealthHold    HealthFailure = "hold"    // keep the slot
+	HealthRelease HealthFailure = "release" // give the slot back
+)
+
+// Alerts says where alerts are asked for that hold a reboot back. The zero one has none asked for.
+type Alerts struct {
+	PrometheusURL   string         // without the path of its API; empty if it is not asked
+	Query           string         // what Prometheus is asked; an answer that is not empty holds the reboot back
+	AlertmanagerURL string         // without the path of its API; empty if it is not asked
+	Ignore          *regexp.Regexp // matches the whole name of an alert that does not count; nil if all count
+	CAFile          string         // certificate authorities for https; empty for those of the system
+	TokenFile       string         // of the bearer token that is sent; empty for none
+}
+
 // Part is a set of parts of the programs, which need different settings. A command that needs some settings does
 // not fail because of others: a slot can be unlocked although the window is wrong.
 type Part uint8
@@ -54,8 +74,10 @@ const (
 	PartLock    // creating a lock, and taking a slot
 	PartTrigger // believing who announces a reboot
 	PartLogin   // letting users and inhibitors postpone a reboot
+	PartHooks   // running the host's hooks, and what has to be true after a reboot
+	PartGates   // what else may hold a reboot back
 
-	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin
+	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates
 )
 
 // Options say what to load.
@@ -85,7 +107,7 @@ type Lock struct {
 type Config struct {
 	Strategy    Strategy
 	StrategySet bool       // Strategy was chosen, and is not the default
-	Window      *Window    // nil if there is none: reboots may happen at any time
+	Window      *Window    // nil if there is neither a window nor a blackout: reboots may happen at any time
 	Zone        *zone.Zone // the host's, for times that people read
 	Lock
 	Max           int           // slots of a lock that is created; 1 where nobody creates one, without PartLock
@@ -96,7 +118,18 @@ type Config struct {
 	LoginDelay    time.Duration // from telling users to the reboot
 	LoginRetry    time.Duration // from a user's cancellation of a reboot to the next attempt
 	MaxPostpone   time.Duration // how long users and inhibitors can postpone it, 0 for as long as they like
-	Settings      []Setting     // all of them, in the order of Definitions
+
+	BeforeRebootTimeout time.Duration // of the hooks before a reboot
+	BootComplete        bool          // boot-complete.target has to be reached after a reboot
+	HealthTimeout       time.Duration // until when a host is well after its reboot
+	HealthFailure       HealthFailure // what to do after that
+	ReleaseDelay        time.Duration // from being well to giving the slot back
+	MaxAttempts         int           // boots that may fail to bring up a version before the host gives it up
+	MinUptime           time.Duration // of the host before a reboot
+	RebootJitter        time.Duration // bounds the random time that is waited before a reboot
+	Alerts              Alerts
+
+	Settings []Setting // all of them, in the order of Definitions
 	// Warnings are sentences about what looks like a mistake but is not an error: lines of update.conf and
 	// variables that are nearly settings, and files that are not used, or that others can read.
 	Warnings []string

@@ -20,6 +20,7 @@ type Definition struct {
 	Switch      bool   // the flag may stand without a value, which means "true"
 	List        bool   // a flag given several times adds up; of others the last counts
 	Secret      bool   // the value must not be shown
+	URL         bool   // what stands before an "@" may be a password, and must not be shown
 	Part        Part   // what needs the setting
 	// parse sets fields of the Config, or says what is wrong with the value. It is nil for a setting that a rule
 	// parses together with another one.
@@ -52,6 +53,16 @@ const (
 	nameWindowLength = "window-length"
 	nameLockTTL      = "lock-ttl"
 	nameLoginDelay   = "login-delay"
+
+	nameBeforeRebootTimeout = "before-reboot-timeout"
+	nameHealthTimeout       = "health-timeout"
+	nameReleaseDelay        = "release-delay"
+	namePrometheusURL       = "prometheus-url"
+	nameQuery               = "prometheus-query"
+	nameAlertmanagerURL     = "alertmanager-url"
+	nameAlertIgnore         = "alert-ignore"
+	nameAlertCAFile         = "alert-cafile"
+	nameAlertTokenFile      = "alert-token-file"
 )
 
 // localTime is the time zone that stands for the host's own.
@@ -102,12 +113,20 @@ var definitions = []Definition{
 		parse:       parseWindowZone,
 	},
 	{
+		Name:        "blackout",
+		Variable:    "LOCKSMITHD_BLACKOUT",
+		Description: "days without reboots, in the window's time zone, such as " + blackoutExample,
+		Part:        PartWindow,
+		parse:       parseBlackout,
+	},
+	{
 		Name:        etcd.OptionEndpoint.String(),
 		Flag:        true,
 		Variable:    "LOCKSMITHD_ENDPOINT",
 		Default:     "http://127.0.0.1:2379",
 		Description: "etcd endpoints, separated by commas; may be given several times",
 		List:        true,
+		URL:         true,
 		Part:        PartEtcd,
 		parse:       parseEndpoints,
 	},
@@ -184,6 +203,115 @@ var definitions = []Definition{
 		Description: "how long users and inhibitors can postpone a reboot in all, such as 24h; 0 for as long as they like",
 		Part:        PartLogin,
 		parse:       duration(func(c *Config) *time.Duration { return &c.MaxPostpone }, 0, "more than 0, such as 24h, or 0 for as long as they like"),
+	},
+	{
+		Name:        nameBeforeRebootTimeout,
+		Variable:    "LOCKSMITHD_BEFORE_REBOOT_TIMEOUT",
+		Default:     "10m",
+		Description: "how long the hooks before a reboot may take",
+		Part:        PartHooks,
+		parse:       duration(func(c *Config) *time.Duration { return &c.BeforeRebootTimeout }, time.Second, "1s or more, such as 10m"),
+	},
+	{
+		Name:        "boot-complete",
+		Variable:    "LOCKSMITHD_BOOT_COMPLETE",
+		Default:     "true",
+		Description: "whether boot-complete.target has to be reached before a host counts as well",
+		Part:        PartHooks,
+		parse:       parseBootComplete,
+	},
+	{
+		Name:        nameHealthTimeout,
+		Variable:    "LOCKSMITHD_HEALTH_TIMEOUT",
+		Default:     "10m",
+		Description: "how long after its reboot a host may take to become well",
+		Part:        PartHooks,
+		parse:       duration(func(c *Config) *time.Duration { return &c.HealthTimeout }, time.Second, "1s or more, such as 10m"),
+	},
+	{
+		Name:        "health-failure",
+		Variable:    "LOCKSMITHD_HEALTH_FAILURE",
+		Default:     string(HealthPause),
+		Description: "what a host that is not well after its reboot does with its slot: pause, hold or release",
+		Part:        PartHooks,
+		parse:       parseHealthFailure,
+	},
+	{
+		Name:        nameReleaseDelay,
+		Variable:    "LOCKSMITHD_RELEASE_DELAY",
+		Default:     "0",
+		Description: "how long a host that is well again keeps its slot",
+		Part:        PartHooks,
+		parse:       duration(func(c *Config) *time.Duration { return &c.ReleaseDelay }, 0, "0 or more, such as 5m"),
+	},
+	{
+		Name:        "max-attempts",
+		Variable:    "LOCKSMITHD_MAX_ATTEMPTS",
+		Default:     "2",
+		Description: "how many boots may fail to bring up a version before this host does not reboot for it any more",
+		Part:        PartGates,
+		parse:       parseMaxAttempts,
+	},
+	{
+		Name:        "min-uptime",
+		Variable:    "LOCKSMITHD_MIN_UPTIME",
+		Default:     "0",
+		Description: "how long the host has to be up before it reboots again",
+		Part:        PartGates,
+		parse:       duration(func(c *Config) *time.Duration { return &c.MinUptime }, 0, "0 or more, such as 1h"),
+	},
+	{
+		Name:        "reboot-jitter",
+		Variable:    "LOCKSMITHD_REBOOT_JITTER",
+		Default:     "0",
+		Description: "bounds a random time that the host waits before it begins, inside the window",
+		Part:        PartGates,
+		parse:       duration(func(c *Config) *time.Duration { return &c.RebootJitter }, 0, "0 or more, such as 30m"),
+	},
+	{
+		Name:        namePrometheusURL,
+		Variable:    "LOCKSMITHD_PROMETHEUS_URL",
+		Description: "URL of a Prometheus whose alerts hold reboots back",
+		URL:         true,
+		Part:        PartGates,
+		parse:       alertURL(func(a *Alerts) *string { return &a.PrometheusURL }),
+	},
+	{
+		Name:        nameQuery,
+		Variable:    "LOCKSMITHD_PROMETHEUS_QUERY",
+		Default:     `ALERTS{alertstate="firing"}`,
+		Description: "what Prometheus is asked; an answer that is not empty holds reboots back",
+		Part:        PartGates,
+		parse:       alertText(func(a *Alerts) *string { return &a.Query }),
+	},
+	{
+		Name:        nameAlertmanagerURL,
+		Variable:    "LOCKSMITHD_ALERTMANAGER_URL",
+		Description: "URL of an Alertmanager whose active alerts hold reboots back, unless they are silenced",
+		URL:         true,
+		Part:        PartGates,
+		parse:       alertURL(func(a *Alerts) *string { return &a.AlertmanagerURL }),
+	},
+	{
+		Name:        nameAlertIgnore,
+		Variable:    "LOCKSMITHD_ALERT_IGNORE",
+		Description: "regular expression for the names of alerts that do not hold reboots back",
+		Part:        PartGates,
+		parse:       parseAlertIgnore,
+	},
+	{
+		Name:        nameAlertCAFile,
+		Variable:    "LOCKSMITHD_ALERT_CAFILE",
+		Description: "file with the certificate authorities for Prometheus and Alertmanager",
+		Part:        PartGates,
+		parse:       alertText(func(a *Alerts) *string { return &a.CAFile }),
+	},
+	{
+		Name:        nameAlertTokenFile,
+		Variable:    "LOCKSMITHD_ALERT_TOKEN_FILE",
+		Description: "file with the bearer token for Prometheus and Alertmanager",
+		Part:        PartGates,
+		parse:       alertText(func(a *Alerts) *string { return &a.TokenFile }),
 	},
 	{
 		Name:        "debug",

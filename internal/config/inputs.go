@@ -173,8 +173,7 @@ func shorten(text string, most int) string {
 
 // shown returns the value as it may be shown.
 func (in input) shown() string {
-	// What stands before an "@" in a URL may be a password. No right endpoint has one.
-	if in.value != "" && (in.Secret || in.Name == etcd.OptionEndpoint.String() && strings.Contains(in.value, "@")) {
+	if in.value != "" && (in.Secret || in.URL && strings.Contains(in.value, "@")) {
 		return hidden
 	}
 	return in.value

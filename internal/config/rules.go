@@ -19,8 +19,9 @@ var rules = []struct {
 	{PartWindow, parseWindow},
 	{PartEtcd, checkEtcd},
 	{PartEtcd, warnOfFiles},
-	{PartLogin, warnOfShortWindow},
+	{PartLogin | PartHooks, warnOfShortWindow},
 	{PartLock, warnOfShortTTL},
+	{PartGates, warnOfAlerts},
 }
 
 // preferPassword ignores a credential with a password where somebody has set a password.
@@ -94,15 +95,22 @@ func warnOfFiles(p *parser) error {
 		if in.Secret {
 			file = in.origin.File
 		}
-		switch info, err := os.Stat(file); {
+		switch {
 		case in.value == "":
 		case in.Secret && in.origin.Kind == FromFlag && p.options.Program == Daemon: // locksmithctl warns by itself
 			p.warn("%s: every user of this host can see it with ps: write it into a file and set %s", in.subject(), p.inputs.of(etcd.OptionPasswordFile).Variable)
-		case err == nil && info.Mode().Perm()&0o077 != 0:
-			p.warn("%s: other users than its owner may read %s (mode %04o): run chmod 600 %[2]s", in.subject(), file, info.Mode().Perm())
+		default:
+			p.warnOfReaders(in, file)
 		}
 	}
 	return nil
+}
+
+// warnOfReaders warns if other users can read a file with a secret of the setting.
+func (p *parser) warnOfReaders(in input, file string) {
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 != 0 {
+		p.warn("%s: other users than its owner may read %s (mode %04o): run chmod 600 %[2]s", in.subject(), file, info.Mode().Perm())
+	}
 }
 
 const (
@@ -112,20 +120,52 @@ const (
 	shortLockTTL = 30 * time.Minute
 )
 
+// counted returns a time-out for hooks, or 0 if it was not set: it does not matter where nothing is hooked.
+func (p *parser) counted(name string, d time.Duration) time.Duration {
+	if p.inputs[name].origin.Kind == FromDefault {
+		return 0
+	}
+	return d
+}
+
+// warnOfShortWindow counts no hooks and no delay where their part is not checked, because their times are zero then.
 func warnOfShortWindow(p *parser) error {
 	length := p.inputs[nameWindowLength]
-	if d, err := time.ParseDuration(length.value); p.Window != nil && err == nil && p.LoginDelay > 0 && d < p.LoginDelay+time.Minute {
+	d, err := time.ParseDuration(length.value)
+	hooks := p.counted(nameBeforeRebootTimeout, p.BeforeRebootTimeout)
+	least := hooks + p.LoginDelay + time.Minute
+	switch {
+	case p.Window == nil || err != nil || d >= least:
+	case hooks > 0:
+		p.warn("%s: it is too short for the hooks before a reboot, which may take %v, and for logged-in users, who have %v: write %v or more, or a shorter %s",
+			length.subject(), hooks, p.LoginDelay, least, p.inputs[nameBeforeRebootTimeout].Variable)
+	case p.LoginDelay > 0:
 		p.warn("%s: it is too short for a reboot while users are logged in, who are told %v before: write at least a minute more, or a shorter %s",
 			length.subject(), p.LoginDelay, p.inputs[nameLoginDelay].Variable)
 	}
 	return nil
 }
 
-// warnOfShortTTL counts no delay where PartLogin is not checked, because no user is told then.
+// warnOfShortTTL counts no delay where PartLogin is not checked, because no user is told then, and no hooks where
+// PartHooks is not.
 func warnOfShortTTL(p *parser) error {
-	if least := max(shortLockTTL, p.LoginDelay+rebootTime); p.LockTTL > 0 && p.LockTTL < least {
-		p.warn("%s: it is short: a reboot that takes longer, the %v of logged-in users included, loses its slot to another host, and both are down at once: write %v or more",
-			p.inputs[nameLockTTL].subject(), p.LoginDelay, least)
+	least := p.LoginDelay + rebootTime
+	included := fmt.Sprintf("the %v of logged-in users", p.LoginDelay)
+	for _, t := range []struct {
+		name string
+		time.Duration
+	}{
+		{nameBeforeRebootTimeout, p.counted(nameBeforeRebootTimeout, p.BeforeRebootTimeout)},
+		{nameHealthTimeout, p.counted(nameHealthTimeout, p.HealthTimeout)},
+		{nameReleaseDelay, p.ReleaseDelay},
+	} {
+		if least += t.Duration; t.Duration > 0 {
+			included += fmt.Sprintf(", the %v of %s", t.Duration, p.inputs[t.name].Variable)
+		}
+	}
+	if least = max(shortLockTTL, least); p.LockTTL > 0 && p.LockTTL < least {
+		p.warn("%s: it is short: a reboot that takes longer, %s included, loses its slot to another host, and both are down at once: write %v or more",
+			p.inputs[nameLockTTL].subject(), included, least)
 	}
 	return nil
 }

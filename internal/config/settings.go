@@ -35,6 +35,7 @@ type parser struct {
 	inputs     inputs
 	options    Options
 	windowZone *zone.Zone
+	blackout   []days
 }
 
 // parse sets the fields of c from the settings that are checked, and says what is wrong with them.
@@ -74,10 +75,8 @@ func parseStrategy(p *parser, in input) error {
 }
 
 func parseDebug(p *parser, in input) (err error) {
-	if p.Debug, err = strconv.ParseBool(in.value); err != nil {
-		return in.refuse("it is not a boolean: write true or false")
-	}
-	return nil
+	p.Debug, err = in.boolean()
+	return err
 }
 
 func parseGroup(p *parser, in input) error {
@@ -139,6 +138,38 @@ func duration(to func(*Config) *time.Duration, least time.Duration, right string
 		*to(p.Config) = d
 		return nil
 	}
+}
+
+func parseBootComplete(p *parser, in input) (err error) {
+	p.BootComplete, err = in.boolean()
+	return err
+}
+
+// boolean parses the value of a setting that is true or false.
+func (in input) boolean() (bool, error) {
+	b, err := strconv.ParseBool(in.value)
+	if err != nil {
+		return false, in.refuse("it is not a boolean: write true or false")
+	}
+	return b, nil
+}
+
+func parseHealthFailure(p *parser, in input) error {
+	switch h := HealthFailure(in.value); h {
+	case HealthPause, HealthHold, HealthRelease:
+		p.HealthFailure = h
+		return nil
+	}
+	return in.refuse("it does not say what to do: write %s, %s or %s", HealthPause, HealthHold, HealthRelease)
+}
+
+func parseMaxAttempts(p *parser, in input) error {
+	n, err := strconv.ParseUint(in.value, 10, 31) // takes no sign
+	if err != nil || n == 0 {
+		return in.refuse("it is not a number of attempts: write a whole number from 1 to 2147483647")
+	}
+	p.MaxAttempts = int(n)
+	return nil
 }
 
 // groupName matches the names that useradd(8) and similar programs accept, in any case.

@@ -83,10 +83,15 @@ func (v vocabulary) intended(name string) string {
 		func(w word) bool { return strings.HasSuffix(w.rest, "_"+rest) && 3*len(rest) >= len(w.rest) },
 	}
 	for i, is := range similar {
+		var found word
 		for _, w := range v.words {
-			if (prefixed || !w.ours || i == 1) && is(w) {
-				return w.name
+			// Where only the end of a variable is written, the shortest one resembles it most.
+			if (prefixed || !w.ours || i == 1) && is(w) && (found.name == "" || i == 3 && len(w.rest) < len(found.rest)) {
+				found = w
 			}
+		}
+		if found.name != "" {
+			return found.name
 		}
 	}
 	best, bestDistance := "", 5

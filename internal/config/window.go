@@ -5,24 +5,86 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/window"
 )
 
-// Window is a reboot window in its time zone. Each call uses the zone of that moment, because the host's zone, or
-// the rules of a named one, may change while a program runs. It is safe for concurrent use.
+// Window is when reboots may happen: the openings of a reboot window, or without one all the time, but for the days
+// of a blackout. Each call uses the time zone of that moment, because the host's zone, or the rules of a named one,
+// may change while a program runs. It is safe for concurrent use.
 type Window struct {
-	window *window.Window
-	zone   *zone.Zone
+	openings *window.Window // nil: it is always open, but for the blackout
+	blackout []days         // in order and apart from each other
+	zone     *zone.Zone
 }
 
-func (w *Window) now() *window.Window { return w.window.In(w.zone.Location()) }
+// Next returns the opening that contains t, or else the next one, as times in the window's zone. A zero start means
+// that nothing was before the opening, and a zero end that nothing shuts it.
+func (w *Window) Next(t time.Time) (start, end time.Time) {
+	start, end, _ = w.next(t)
+	return start, end
+}
 
-// Next returns the opening that contains t, or else the next one, as times in the window's zone.
-func (w *Window) Next(t time.Time) (start, end time.Time) { return w.now().Next(t) }
+// ShutBy names the blackout that keeps the window shut at t, and until it opens: "a blackout from 2026-12-23 to
+// 2027-01-02". It is empty if the window is open, or would not open earlier without the blackout.
+func (w *Window) ShutBy(t time.Time) string {
+	_, _, by := w.next(t)
+	var texts []string
+	for _, d := range by {
+		texts = append(texts, d.blackout())
+	}
+	return safetext.List(texts)
+}
 
-// String returns the window's start and length as one text.
-func (w *Window) String() string { return w.window.String() }
+// next is Next, and returns as well which days of the blackout make the opening later than it would be.
+func (w *Window) next(t time.Time) (start, end time.Time, by []days) {
+	loc := w.zone.Location()
+	start, end = w.opening(t, loc)
+	for _, d := range w.blackout {
+		from, to := d.in(loc)
+		switch {
+		case !to.After(start) || !from.Before(to): // it is over, or these days do not exist here
+		case !end.IsZero() && !from.Before(end):
+			return start, end, by
+		case from.After(start) && from.After(t):
+			return start, from, by
+		default: // what of the opening is before the blackout, if anything, is over
+			if to.After(t) {
+				by = append(by, d)
+			}
+			start = to
+			if !end.IsZero() && !end.After(to) {
+				if start, end = w.opening(to, loc); start.Before(to) {
+					start = to
+				}
+			}
+		}
+	}
+	return start, end, by
+}
+
+// opening is Next without the blackout.
+func (w *Window) opening(t time.Time, loc *time.Location) (start, end time.Time) {
+	if w.openings == nil {
+		return start, end
+	}
+	return w.openings.In(loc).Next(t)
+}
+
+// String returns the window's start and length, and the days of the blackout, as one text.
+func (w *Window) String() string {
+	text := "always"
+	if w.openings != nil {
+		text = w.openings.String()
+	}
+	separator := ", except "
+	for _, d := range w.blackout {
+		text += separator + d.String()
+		separator = "; "
+	}
+	return text
+}
 
 // hostZone returns the time zone that the daemon takes for the host's, and a warning if it cannot be used. TZ is not a
 // setting, but systemd gives the daemon the TZ of update.conf, and Go follows it. The TZ of the shell that runs
@@ -55,11 +117,29 @@ func parseWindowZone(p *parser, name input) (err error) {
 	return nil
 }
 
-// parseWindow parses the start and the length of the window together.
+func parseBlackout(p *parser, in input) (err error) {
+	if in.value == "" {
+		return nil
+	}
+	if p.blackout, err = parseDays(in.value); err != nil {
+		return in.refuse("%w", err)
+	}
+	for _, d := range p.blackout {
+		if d.last.Sub(d.first) > 366*day {
+			p.warn("%s: %s is longer than a year: correct it if it is a mistake", in.subject(), d)
+		}
+	}
+	return nil
+}
+
+// parseWindow parses the start and the length of the window together, and adds the blackout.
 func parseWindow(p *parser) error {
 	start, length := p.inputs[nameWindowStart], p.inputs[nameWindowLength]
 	switch {
+	case start.value == "" && length.value == "" && p.blackout == nil:
+		return nil
 	case start.value == "" && length.value == "":
+		p.Window = &Window{blackout: p.blackout, zone: p.windowZone}
 		return nil
 	case length.value == "":
 		return start.without(length)
@@ -79,6 +159,6 @@ func parseWindow(p *parser) error {
 			return start.refuse("%w", err)
 		}
 	}
-	p.Window = &Window{w, clock}
+	p.Window = &Window{w, p.blackout, clock}
 	return nil
 }

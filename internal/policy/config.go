@@ -4,8 +4,11 @@ import "time"
 
 // A Window is when the host may reboot: a series of openings, which include their start and exclude their end.
 type Window interface {
-	// Next returns the opening that contains t, or the next one.
+	// Next returns the opening that contains t, or the next one. A zero end means that nothing shuts it.
 	Next(t time.Time) (start, end time.Time)
+	// ShutBy says what keeps the window shut at t longer than it would be otherwise, such as "a blackout on
+	// 2026-12-24"; "" for nothing.
+	ShutBy(t time.Time) string
 }
 
 // Config is the part of the configuration that the machine needs.
@@ -71,6 +74,9 @@ func (c Config) begin(now time.Time, share float64) time.Time {
 		return time.Time{}
 	}
 	start, end := c.opening(now)
+	if end.IsZero() {
+		return start.Add(time.Duration(share * float64(c.Spread)))
+	}
 	length := end.Sub(start)
 	most := min(c.Spread, length/10, length-c.LoginDelay-2*Backstop)
 	return start.Add(time.Duration(share * float64(max(0, most))))

@@ -5,7 +5,12 @@ import (
 )
 
 // door is a Window that tests open and shut as they like.
-type door struct{ open bool }
+type door struct {
+	open bool
+	by   string // what shuts it
+}
+
+func (g *door) ShutBy(time.Time) string { return g.by }
 
 func (g *door) Next(t time.Time) (start, end time.Time) {
 	if g.open {
@@ -14,20 +19,22 @@ func (g *door) Next(t time.Time) (start, end time.Time) {
 	return t.Add(6 * time.Hour), t.Add(7 * time.Hour)
 }
 
-// span is an opening, and spans is a Window made of them, in order.
+// span is an opening, which nothing shuts if its end is zero. spans is a Window made of them, in order.
 type span struct{ start, end time.Time }
 
 type spans []span
 
 func (g *spans) Next(t time.Time) (start, end time.Time) {
 	for _, s := range *g {
-		if t.Before(s.end) {
+		if s.end.IsZero() || t.Before(s.end) {
 			return s.start, s.end
 		}
 	}
 	far := t.AddDate(100, 0, 0)
 	return far, far.Add(time.Hour)
 }
+
+func (g *spans) ShutBy(time.Time) string { return "" }
 
 // skewed is a Window on a wall clock that is ahead of elapsed time.
 type skewed struct {

@@ -40,7 +40,7 @@ const (
 // gates that need I/O.
 func Obstacles(now time.Time, c Config, local Local, clock func(time.Time) string) (all []Obstacle) {
 	if opens, _ := c.opening(now); opens.After(now) {
-		all = append(all, windowShut(opens, clock))
+		all = append(all, windowShut(opens, c.Window.ShutBy(now), clock))
 	}
 	if now.Before(c.Earliest) {
 		all = append(all, tooEarly(c.Earliest, clock))
@@ -74,8 +74,13 @@ func (l Local) obstacles(now time.Time, clock func(time.Time) string) (all []Obs
 	return all
 }
 
-func windowShut(opens time.Time, clock func(time.Time) string) Obstacle {
-	return Obstacle{WindowShut, "the reboot window, which opens " + clock(opens)}
+// windowShut says when the window opens, and what makes it open so late, if anything.
+func windowShut(opens time.Time, by string, clock func(time.Time) string) Obstacle {
+	text := "the reboot window, which opens " + clock(opens)
+	if by != "" {
+		text += ", after " + by
+	}
+	return Obstacle{WindowShut, text}
 }
 
 func tooEarly(earliest time.Time, clock func(time.Time) string) Obstacle {

@@ -22,6 +22,8 @@ func TestObstacles(t *testing.T) {
 		{"nothing", nil, time.Time{}, Local{}, nil},
 		{"an open window", &door{open: true}, time.Time{}, Local{}, nil},
 		{"a shut window", &door{}, time.Time{}, Local{}, []Obstacle{{WindowShut, "the reboot window, which opens Mon 2026-03-02 10:00:00 UTC"}}},
+		{"a blackout", &door{by: "a blackout on 2026-03-02"}, time.Time{}, Local{},
+			[]Obstacle{{WindowShut, "the reboot window, which opens Mon 2026-03-02 10:00:00 UTC, after a blackout on 2026-03-02"}}},
 		{"a shutdown", nil, time.Time{}, Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour), Message: "disks are swapped"}},
 			[]Obstacle{{OtherShutdown, "a poweroff that is scheduled for Mon 2026-03-02 05:00:00 UTC (disks are swapped)"}}},
 		{"a reboot under way", nil, time.Time{}, Local{Shutdown: Shutdown{Type: "reboot"}}, []Obstacle{{OtherShutdown, "a reboot that is under way"}}},

@@ -17,6 +17,7 @@ type Snapshot struct {
 
 	// What is waited for.
 	Opens       time.Time `json:"opens,omitzero"`        // the reboot window
+	ShutBy      string    `json:"shut_by,omitempty"`     // what makes it open so late, such as a blackout
 	Shuts       time.Time `json:"shuts,omitzero"`        // until then a slot is waited for
 	Begins      time.Time `json:"begins,omitzero"`       // this host, at random, later than the window
 	HeldBack    *Obstacle `json:"held_back,omitempty"`   // by whom on this host
@@ -86,7 +87,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		s.Undo = m.undoing(now)
 	case Waiting:
 		if start.After(now) {
-			s.Opens = start
+			s.Opens, s.ShutBy = start, m.config.Window.ShutBy(now)
 		}
 		if begin := m.config.begin(now, m.share); begin.After(now) && begin.After(start) {
 			s.Begins = begin

@@ -82,7 +82,7 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 
 func (s Snapshot) waiting(clock func(time.Time) string) (text string) {
 	if !s.Opens.IsZero() {
-		text += " for " + windowShut(s.Opens, clock).Text
+		text += " for " + windowShut(s.Opens, s.ShutBy, clock).Text
 	}
 	if !s.Begins.IsZero() {
 		text += "; this host begins " + clock(s.Begins) + ", since hosts without a lock do not all begin when the window opens"

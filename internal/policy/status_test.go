@@ -34,6 +34,8 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			"idle: no reboot is needed since Mon 2026-03-02 04:00:01 UTC"},
 		{"waiting", []any{1 * second, notHeld, need},
 			needed + "waiting since Mon 2026-03-02 04:00:01 UTC for the reboot window, which opens Tue 2026-03-03 04:00:00 UTC"},
+		{"waiting after a blackout", []any{Reconfigure{Config{Lock: true, Window: &door{by: "a blackout on 2026-03-02"}}}, 1 * second, notHeld, need},
+			needed + "waiting since Mon 2026-03-02 04:00:01 UTC for the reboot window, which opens Mon 2026-03-02 10:00:01 UTC, after a blackout on 2026-03-02"},
 		{"waiting after a failure", []any{opens, 1 * second, notHeld, need, noSlot},
 			needed + "waiting since Mon 2026-03-02 04:00:01 UTC; trying again Mon 2026-03-02 04:00:05 UTC, the last attempt failed: etcd is down"},
 		{"locking", []any{opens, 1 * second, notHeld, need, Blocked{By: "held by a, b"}, time.Minute},

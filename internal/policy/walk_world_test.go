@@ -456,3 +456,5 @@ func (g *periodic) Next(t time.Time) (start, end time.Time) {
 	}
 	return start, start.Add(g.length)
 }
+
+func (g *periodic) ShutBy(time.Time) string { return "" }

@@ -86,8 +86,13 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		{10 * second, 0, time.Minute, 0},                   // to leave time for the reboot
 		{6 * time.Minute, 5 * time.Minute, time.Minute, 0}, // users' time just fits
 		{4 * time.Hour, 5 * time.Minute, 0, 0},
+		{0, 5 * time.Minute, time.Minute, time.Minute}, // nothing shuts it
 	} {
-		policy := Config{Window: &spans{{open, open.Add(c.length)}}, LoginDelay: c.delay, Spread: c.spread}
+		window := spans{{start: open}}
+		if c.length > 0 {
+			window[0].end = open.Add(c.length)
+		}
+		policy := Config{Window: &window, LoginDelay: c.delay, Spread: c.spread}
 		begun := map[time.Duration]bool{}
 		const hosts = 20
 		for seed := range uint64(hosts) {

@@ -134,21 +134,33 @@ func (t *Table) String() string {
 // Openings is a reboot window.
 type Openings interface {
 	fmt.Stringer
-	policy.Window
+	// Next returns the opening that contains t, or else the one after it. A zero end means that nothing shuts it.
+	Next(t time.Time) (start, end time.Time)
+	// ShutBy says what keeps the window shut at t longer than it would be otherwise, or "".
+	ShutBy(t time.Time) string
 }
 
 // Window shows whether a reboot window is open, and its next openings.
 func Window(w Openings, now time.Time) string {
 	text := fmt.Sprintf("Window: %s\n", w)
 	start, end := w.Next(now)
-	if start.After(now) {
+	switch by := w.ShutBy(now); {
+	case start.After(now) && by != "":
+		text += fmt.Sprintf("Open: no, until %s, after %s\n", dateTime(start), by)
+	case start.After(now):
 		text += fmt.Sprintf("Open: no, until %s\n", dateTime(start))
-	} else {
+	case end.IsZero():
+		return text + "Open: yes, and nothing shuts it\n"
+	default:
 		text += fmt.Sprintf("Open: yes, until %s\n", dateTime(end))
 		start, end = w.Next(end)
 	}
 	table := NewTable("OPENS", "SHUTS")
 	for range 5 {
+		if end.IsZero() {
+			table.Row(dateTime(start), "never")
+			break
+		}
 		table.Row(dateTime(start), dateTime(end))
 		start, end = w.Next(end)
 	}
