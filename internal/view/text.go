@@ -134,10 +134,7 @@ func (t *Table) String() string {
 // Openings is a reboot window.
 type Openings interface {
 	fmt.Stringer
-	// Next returns the opening that contains t, or else the one after it. A zero end means that nothing shuts it.
-	Next(t time.Time) (start, end time.Time)
-	// ShutBy says what keeps the window shut at t longer than it would be otherwise, or "".
-	ShutBy(t time.Time) string
+	policy.Window
 }
 
 // Window shows whether a reboot window is open, and its next openings.

@@ -194,3 +194,21 @@ func TestEveryStrategyWaitsForItsWindow(t *testing.T) {
 		})
 	}
 }
+
+func TestBlackoutHoldsTheRebootBackUntilItIsTakenOut(t *testing.T) {
+	t.Parallel()
+	for _, window := range []string{"", updateconf.OpenWindow()} {
+		t.Run(window, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := startHost(t, g.conf(window, updateconf.Blackout()))
+			h.awaitIdle()
+			h.announce()
+			h.awaitStatus("for the reboot window, which opens", ", after a blackout from ")
+			h.wantNoReboot()
+			g.wantNever("a slot was taken", holds(h.id))
+			h.reload(g.conf(window))
+			h.awaitReboot()
+		})
+	}
+}

@@ -1,4 +1,4 @@
-// Package updateconf writes reboot windows as lines of update.conf for tests.
+// Package updateconf writes reboot windows, and days without one, as lines of update.conf for tests.
 package updateconf
 
 import (
@@ -20,6 +20,13 @@ func Window(start, length time.Duration) string { return window(time.Now().Add(s
 func WindowUntil(shuts time.Time) string {
 	start := shuts.UTC().Add(-time.Hour).Truncate(time.Minute)
 	return window(start, shuts.Sub(start))
+}
+
+// Blackout has no reboots from yesterday to tomorrow.
+func Blackout() string {
+	now := time.Now().UTC()
+	return fmt.Sprintf("LOCKSMITHD_BLACKOUT=%s/%s\nLOCKSMITHD_REBOOT_WINDOW_TIMEZONE=UTC\n",
+		now.AddDate(0, 0, -1).Format(time.DateOnly), now.AddDate(0, 0, 1).Format(time.DateOnly))
 }
 
 func window(start time.Time, length time.Duration) string {
