@@ -11,9 +11,10 @@ import (
 	"strings"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
-// Units starts and stops units of systemd. An error that matches ErrNoUnit means that there is no such unit.
+// Units starts and stops units of systemd. An error that matches systemd.ErrNoUnit means that there is no such unit.
 type Units interface {
 	// Start starts a unit, with what it pulls in, and waits for the end of its job. At the end of ctx it stops
 	// what is still starting.
@@ -23,9 +24,6 @@ type Units interface {
 	// PullsIn returns the units that a unit pulls in.
 	PullsIn(ctx context.Context, unit string) ([]string, error)
 }
-
-// ErrNoUnit means that systemd has no unit of the name.
-var ErrNoUnit = errors.New("there is no such unit")
 
 // EnvironmentPath is the file that tells hooks why they run. Units name it in EnvironmentFile=.
 const EnvironmentPath = "/run/locksmith/hooks.env"
@@ -68,7 +66,7 @@ func (h *Hooks) PulledIn(ctx context.Context, p Phase) ([]string, error) {
 		return nil, nil
 	}
 	units, err := h.Units.PullsIn(ctx, p.Target())
-	if errors.Is(err, ErrNoUnit) {
+	if errors.Is(err, systemd.ErrNoUnit) {
 		return nil, nil
 	}
 	if err != nil {
@@ -81,7 +79,7 @@ func (h *Hooks) PulledIn(ctx context.Context, p Phase) ([]string, error) {
 // of BeforeReboot, and is tried also where that, or telling the facts, fails: a host must not stay drained.
 func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
 	if p == RebootCancelled {
-		if err := h.Units.Stop(ctx, BeforeReboot.unit()); err != nil && !errors.Is(err, ErrNoUnit) {
+		if err := h.Units.Stop(ctx, BeforeReboot.unit()); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
 			h.Log.Warn(fmt.Sprintf("hooks of %s may still run while they are undone: %v", BeforeReboot, err))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -40,7 +41,7 @@ func (m *manager) PullsIn(_ context.Context, unit string) ([]string, error) {
 	case m.pullsInEr != nil:
 		return nil, m.pullsInEr
 	case !found:
-		return nil, ErrNoUnit
+		return nil, systemd.ErrNoUnit
 	}
 	return units, nil
 }
@@ -117,7 +118,7 @@ LOCKSMITH_MACHINE_ID="9e8d"
 
 func TestUndoFirstStopsWhatItUndoes(t *testing.T) {
 	h := newHost(t)
-	for _, m := range []*manager{{}, {stopErr: ErrNoUnit}} {
+	for _, m := range []*manager{{}, {stopErr: systemd.ErrNoUnit}} {
 		hooks, log := h.hooks(m)
 		must.Do(t, hooks.Run(t.Context(), RebootCancelled, Facts{}))
 		if want := []string{"stop locksmith-before-reboot.target", "start locksmith-reboot-cancelled.target"}; !slices.Equal(m.calls, want) || log.Len() > 0 {

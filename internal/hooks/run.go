@@ -25,8 +25,8 @@ const (
 	maxOutput = 1 << 20
 	// maxFailure bounds the text of a failure, in bytes, so that it fits into a status line.
 	maxFailure = 200
-	// stopGrace is how long a script may take to clean up after SIGTERM.
-	stopGrace = 10 * time.Second
+	// stopGrace is how long a script may take to clean up after SIGTERM, less than the TimeoutStopSec= of the units.
+	stopGrace = 3 * time.Second
 	// outputGrace is how long the output of a script is read after its end, if others hold it open.
 	outputGrace = time.Second
 )
