@@ -105,11 +105,17 @@ func (r runner) run(ctx context.Context, s Script) (failure string) {
 		fmt.Fprintf(r.stderr, "locksmithctl: %s has ended, and has left processes that hold its output: they are not waited for\n", safetext.Clean(s.Name))
 		err = nil
 	}
-	if stopped {
+	switch {
+	case err == errSurvives:
+		return err.Error()
+	case stopped:
 		return "it was stopped: " + context.Cause(ctx).Error()
 	}
 	return describe(err, line)
 }
+
+// errSurvives means that a script hangs in the kernel, for example on a file system that does not answer.
+var errSurvives = errors.New("it was stopped, but has not ended even by SIGKILL")
 
 // await waits for the end of a script, and stops it at the end of ctx: by SIGTERM, and after a while by SIGKILL.
 func (r runner) await(ctx context.Context, pid int, ended <-chan error) (err error, stopped bool) {
@@ -129,7 +135,7 @@ func (r runner) await(ctx context.Context, pid int, ended <-chan error) (err err
 		case <-time.After(step.wait):
 		}
 	}
-	return errors.New("it does not even end by SIGKILL"), true
+	return errSurvives, true
 }
 
 // describe says how a script failed; line is the first that it printed.
