@@ -18,6 +18,7 @@ OPS     ?= 100000
 DURATION ?= 30m
 ARCHES  ?= amd64 arm64
 PACKERS := dpkg squashfs-tools mandoc bash-completion zsh fish # make packages, and check their content
+EXAMPLES := curl etcd-client haproxy socat # what the examples of hooks are tried with
 
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -94,7 +95,7 @@ demo: all bin/demo bin/etcd
 # One package at a time, because they start many processes and have deadlines.
 .PHONY: test
 test: all bin/demo $(ETCDS) $(ALERTS)
-	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS)
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS) $(EXAMPLES)
 	$(REQUIRE_ALL) $(GO) test -p 1 $$($(GO) list ./... | grep -v test/hosts)
 
 # Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
@@ -136,7 +137,7 @@ lint: bin/staticcheck
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
-	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p*
+	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p* packaging/examples/*
 
 # Missing parts that cannot be installed are named, and the benchmarks that need them are
 # skipped.
@@ -180,6 +181,8 @@ install: all bin/share
 	@set -e; for file in $$(cd bin/share && find * -type f); do \
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
 	done
+	install -d $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
+	install -m 0755 packaging/examples/* $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
 
 # The content of the packages. Their scripts run make install, and build nothing.
 PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share

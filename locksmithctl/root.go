@@ -86,6 +86,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 		a.sendNeedRebootCommand(),
 		a.configCommand(),
 		a.windowCommand(),
+		a.hooksCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

@@ -39,6 +39,18 @@ func required() files {
 	return all
 }
 
+// examples returns the ready examples of hooks, which are copied to where they run.
+func examples(t *testing.T) files {
+	t.Helper()
+	entries, err := os.ReadDir("examples")
+	must.Do(t, err)
+	found := files{}
+	for _, entry := range entries {
+		found["/usr/share/doc/locksmith/examples/"+entry.Name()] = "-rwxr-xr-x"
+	}
+	return found
+}
+
 // shared returns the files below /usr/share. The names of manual pages end in suffix.
 func shared(suffix string) files {
 	const mode = "-rw-r--r--"
@@ -167,7 +179,7 @@ func TestMakeInstallPutsEverythingWhereHostsLookForIt(t *testing.T) {
 		install := fmt.Sprintf("umask 0077; make --old-file=all --old-file=bin/share install ARCH=%s DESTDIR=%s PREFIX=%s", machine.arch, root, prefix)
 		must.Do(t, b.run(nil, "sh", "-c", install))
 		want := files{}
-		for name, mode := range required().with(shared("")) {
+		for name, mode := range required().with(shared(""), examples(t)) {
 			want[strings.Replace(name, "/usr", prefix, 1)] = mode
 		}
 		walk(t, root).compare(t, want)
@@ -180,7 +192,7 @@ func TestDebianPackageHasEverything(t *testing.T) {
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		deb := b.path("locksmith_" + versionOf(t) + "_" + arch + ".deb")
 		const mode = "-rw-r--r--"
-		listing(t, output(t, "dpkg-deb", "--contents", deb), ".").compare(t, required().with(shared(".gz"), files{
+		listing(t, output(t, "dpkg-deb", "--contents", deb), ".").compare(t, required().with(shared(".gz"), examples(t), files{
 			"/usr/share/doc/locksmith/copyright":     mode,
 			"/usr/share/doc/locksmith/changelog.gz":  mode,
 			"/usr/share/doc/locksmith/NEWS.gz":       mode,
@@ -202,7 +214,7 @@ func TestSystemExtensionHasEverything(t *testing.T) {
 	for architecture, machine := range map[string]elf.Machine{"x86-64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		tree := b.path("locksmith-" + versionOf(t) + "-" + architecture)
 		const mode = "-rw-r--r--"
-		want := required().with(files{
+		want := required().with(examples(t), files{
 			"/usr/lib/extension-release.d/extension-release.locksmith": mode,
 			"/usr/share/doc/locksmith/LICENSE":                         mode,
 			"/usr/share/doc/locksmith/NOTICES":                         mode,

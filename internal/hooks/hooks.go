@@ -1,0 +1,128 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+// Units starts and stops units of systemd. An error that matches systemd.ErrNoUnit means that there is no such unit.
+type Units interface {
+	// Start starts a unit, with what it pulls in, and waits for the end of its job. At the end of ctx it stops
+	// what is still starting.
+	Start(ctx context.Context, unit string) error
+	// Stop stops what is still starting of a unit and of what it pulls in.
+	Stop(ctx context.Context, unit string) error
+	// PullsIn returns the units that a unit pulls in.
+	PullsIn(ctx context.Context, unit string) ([]string, error)
+}
+
+// EnvironmentPath is the file that tells hooks why they run. Units name it in EnvironmentFile=.
+const EnvironmentPath = "/run/locksmith/hooks.env"
+
+// Facts is what hooks are told besides their phase.
+type Facts struct {
+	Group     string // of hosts that share a lock
+	Version   string // that the host is to boot, or has booted, "" if it is not known
+	Reason    string // why it reboots
+	MachineID string
+}
+
+// variable returns the name of a variable of hooks.
+func variable(name string) string { return "LOCKSMITH_" + name }
+
+// Hooks runs the hooks of this host. It is safe for concurrent use, but the facts of the latest Run count for all.
+type Hooks struct {
+	Root  string // directory that stands for "/"
+	Units Units
+	Log   *slog.Logger
+}
+
+// Hooked reports whether there is anything to run in a phase: a script that is not masked, or a unit besides our own
+// service. A script that cannot run counts, because it fails.
+func (h *Hooks) Hooked(ctx context.Context, p Phase) (bool, error) {
+	scripts, err := Scripts(h.Root, p)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(scripts, func(s Script) bool { return !s.Masked }) {
+		return true, nil
+	}
+	units, err := h.PulledIn(ctx, p)
+	return len(units) > 0, err
+}
+
+// PulledIn returns the units that are hooked into a phase, besides our own service.
+func (h *Hooks) PulledIn(ctx context.Context, p Phase) ([]string, error) {
+	if p.Target() == "" {
+		return nil, nil
+	}
+	units, err := h.Units.PullsIn(ctx, p.Target())
+	if errors.Is(err, systemd.ErrNoUnit) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the units that are hooked into %s: %w", p.Target(), err)
+	}
+	return slices.DeleteFunc(slices.Clone(units), func(unit string) bool { return unit == p.Service() }), nil
+}
+
+// Run runs the hooks of a phase and waits for their end, or for that of ctx. RebootCancelled first stops what is left
+// of BeforeReboot, and is tried also where that, or telling the facts, fails: a host must not stay drained.
+func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
+	if p == RebootCancelled {
+		if err := h.Units.Stop(ctx, BeforeReboot.unit()); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
+			h.Log.Warn(fmt.Sprintf("hooks of %s may still run while they are undone: %v", BeforeReboot, err))
+		}
+	}
+	if err := h.tell(p, f); err != nil {
+		if p != RebootCancelled {
+			return err
+		}
+		h.Log.Warn(fmt.Sprintf("%v: %s goes on without that", err, p))
+	}
+	return h.Units.Start(ctx, p.unit())
+}
+
+// tell writes the facts to the file that the units read. A reader sees the old content or the new.
+func (h *Hooks) tell(p Phase, f Facts) error {
+	path := filepath.Join(h.Root, EnvironmentPath)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	// The name is fixed, so that what a killed process left is removed at the next run.
+	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err == nil {
+		_ = os.Remove(temporary) // if that fails, so does what follows
+		err = os.WriteFile(temporary, []byte(f.environment(p)), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		_ = os.Remove(temporary)
+		return fmt.Errorf("tell hooks why they run: %w", err)
+	}
+	return nil
+}
+
+// maxFact bounds the value of a variable, in bytes.
+const maxFact = 1000
+
+// environment returns the facts as lines of an EnvironmentFile=, which a POSIX shell reads in the same way.
+func (f Facts) environment(p Phase) string {
+	var b strings.Builder
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
+	for _, v := range []struct{ name, value string }{
+		{"PHASE", string(p)}, {"GROUP", f.Group}, {"VERSION", f.Version}, {"REASON", f.Reason}, {"MACHINE_ID", f.MachineID},
+	} {
+		fmt.Fprintf(&b, "%s=\"%s\"\n", variable(v.name), escape.Replace(safetext.Cut(v.value, maxFact)))
+	}
+	return b.String()
+}

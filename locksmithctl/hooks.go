@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/hooks"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/internal/view"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+func (a *app) hooksCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hooks",
+		Short: "Show what runs around a reboot of this host, or run it",
+		Long: `hooks lists the scripts and units that locksmithd has run around a reboot of this host,
+in the order in which they run, with the place that each comes from. A note says that a
+script is masked, hides others of its name, or cannot run.
+
+The phases are may-reboot, which can refuse a reboot; before-reboot, with the slot held;
+reboot-cancelled, which undoes that where no reboot follows; and after-reboot, which has
+to succeed before the slot is given back.
+
+Scripts are in /etc/locksmith/PHASE.d, /run/locksmith/PHASE.d and
+/usr/lib/locksmith/PHASE.d. They run by name, one after another. Of several with one name
+that in the first of these folders counts; a link to /dev/null masks it. Units are those
+that locksmith-PHASE.target pulls in, and for after-reboot, before everything else, those
+that boot-complete.target pulls in. They are in no order but their own.
+
+"locksmithctl hooks run PHASE" runs one phase now and shows the result. An interrupt, or
+the end of its -timeout (10m), stops what still runs.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf(`unknown command "hooks %.50s": write "hooks", "hooks run PHASE" or "hooks scripts PHASE"`, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.listHooks(cmd.Context()) },
+	}
+	cmd.AddCommand(a.hooksRunCommand(), a.hooksScriptsCommand())
+	return cmd
+}
+
+// hooks returns the hooks of this host.
+func (a *app) hooks() *hooks.Hooks {
+	return &hooks.Hooks{
+		Root:  a.root,
+		Units: systemd.Units{Connect: systemd.ConnectSystemBus},
+		Log:   slog.New(slog.NewTextHandler(a.stderr, nil)),
+	}
+}
+
+// bootComplete is systemd's own extension point for what has to succeed after a boot, see systemd.special(7).
+const bootComplete = "boot-complete.target"
+
+// unitsTimeout limits the questions to systemd about what is hooked in.
+const unitsTimeout = 10 * time.Second
+
+func (a *app) listHooks(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, unitsTimeout)
+	defer cancel()
+	h := a.hooks()
+	table := view.NewTable("PHASE", "ORDER", "HOOK", "FROM", "NOTE")
+	rows, complete := 0, true
+	row := func(p hooks.Phase, cells ...string) {
+		rows++
+		table.Row(append([]string{string(p)}, cells...)...)
+	}
+	incomplete := func(err error) {
+		complete = false
+		a.note("%v", err)
+	}
+	asks := a.root == "" // systemd, until it does not answer
+	units := func(p hooks.Phase, order, target string, find func() ([]string, error)) {
+		if !asks {
+			return
+		}
+		names, err := find()
+		if err != nil && !errors.Is(err, systemd.ErrNoUnit) {
+			asks = false
+			incomplete(err)
+		}
+		for _, name := range names {
+			row(p, order, safetext.Clean(name), target, "")
+		}
+	}
+	for _, p := range hooks.Phases() {
+		if p == hooks.AfterReboot {
+			units(p, "first", bootComplete, func() ([]string, error) { return h.Units.PullsIn(ctx, bootComplete) })
+		}
+		units(p, "", p.Target(), func() ([]string, error) { return h.PulledIn(ctx, p) })
+		scripts, err := hooks.Scripts(a.root, p)
+		if err != nil {
+			incomplete(err)
+		}
+		order := 0
+		for _, s := range scripts {
+			place := ""
+			if !s.Masked {
+				order++
+				place = strconv.Itoa(order)
+			}
+			row(p, place, safetext.Clean(s.Name), safetext.Clean(s.Path), noteOf(s))
+		}
+	}
+	if a.root != "" {
+		a.note("only scripts are shown, because systemd knows no units below -root")
+	}
+	text := "Nothing runs around a reboot of this host.\n"
+	if rows > 0 {
+		text = table.String()
+	}
+	if rows > 0 || complete {
+		if err := a.print(text); err != nil {
+			return err
+		}
+	}
+	if !complete {
+		return errors.New("there may be hooks that are not shown")
+	}
+	return nil
+}
+
+// noteOf says what is unusual about a script.
+func noteOf(s hooks.Script) string {
+	text := s.Problem
+	if s.Masked {
+		text = "masked"
+	}
+	if len(s.Hides) > 0 {
+		if text != "" {
+			text += "; "
+		}
+		text += "hides " + safetext.List(s.Hides)
+	}
+	return safetext.Clean(text)
+}
+
+// takesPhase checks the argument of a command that is about a phase.
+func takesPhase(cmd *cobra.Command, args []string) error {
+	if err := takes(1, 1, "one argument, a phase")(cmd, args); err != nil {
+		return err
+	}
+	_, err := hooks.ParsePhase(args[0])
+	return err
+}
+
+func completePhase(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var names []cobra.Completion
+	if len(args) == 0 {
+		for _, p := range hooks.Phases() {
+			names = append(names, cobra.Completion(p))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// hooksTimeout limits a phase that is run by hand, if no other limit is given.
+const hooksTimeout = 10 * time.Minute
+
+func (a *app) hooksRunCommand() *cobra.Command {
+	timeout := timeFlag(hooksTimeout)
+	cmd := &cobra.Command{
+		Use:   "run PHASE [-timeout TIME]",
+		Short: "Run the hooks of a phase now, and show the result",
+		Long: `run starts the scripts and units of a phase, as locksmithd does, waits for their end and
+shows the result. Nothing is asked before: no window, no lock, nobody who is logged in.
+"hooks run before-reboot" takes this host out of service; "hooks run reboot-cancelled"
+undoes that.
+
+An interrupt, or the end of -timeout, stops what still runs.`,
+		Args:              takesPhase,
+		ValidArgsFunction: completePhase,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.euid != 0 {
+				return errors.New("only root may run hooks: run it with sudo")
+			}
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), time.Duration(timeout), fmt.Errorf("it took longer than %s", timeout.String()))
+			defer cancel()
+			return a.runHooks(ctx, hooks.Phase(args[0]))
+		},
+	}
+	timeout.register(cmd, "timeout", timeoutUsage)
+	return cmd
+}
+
+func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
+	h := a.hooks()
+	hooked, err := h.Hooked(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !hooked {
+		return a.print(fmt.Sprintf("%s: nothing to run\n", p))
+	}
+	facts := hooks.Facts{Reason: "locksmithctl hooks run"}
+	if facts.MachineID, err = host.MachineID(a.root); err != nil {
+		return err
+	}
+	cfg, err := a.settings(config.PartStrategy)
+	if err != nil {
+		a.note("hooks are not told the group of this host: %v", err)
+	} else if i := slices.IndexFunc(cfg.Settings, func(s config.Setting) bool { return s.Name == "group" }); i >= 0 {
+		facts.Group = cfg.Settings[i].Value
+	}
+	if err := h.Run(ctx, p, facts); err != nil {
+		return fmt.Errorf(`%s failed: %w; "journalctl -b -u %s" shows what its scripts printed`, p, err, p.Service())
+	}
+	if err := a.print(fmt.Sprintf("%s: succeeded\n", p)); err != nil {
+		return err
+	}
+	if p == hooks.BeforeReboot {
+		a.note(`"locksmithctl hooks run %s" undoes it`, hooks.RebootCancelled)
+	}
+	return nil
+}
+
+func (a *app) hooksScriptsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "scripts PHASE",
+		Hidden: true, // it is for our units
+		Short:  "Run the scripts of a phase in this process",
+		Long: `scripts runs the scripts of a phase in this process, one after another. The units
+locksmith-PHASE.service consist of it: "locksmithctl hooks run PHASE" starts them, with
+what else belongs to the phase.
+
+The first script that fails ends it; only of reboot-cancelled all scripts run, and it
+fails at the end. A megabyte of each script's output is passed on. The failure is also
+the unit's status, so that systemctl status shows it.`,
+		Args:              takesPhase,
+		ValidArgsFunction: completePhase,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return hooks.RunScripts(cmd.Context(), a.root, hooks.Phase(args[0]), a.stdout, a.stderr, func(status string) {
+				if err := systemd.NotifyStatus(status); err != nil {
+					a.note("tell systemd what runs: %v", err)
+				}
+			})
+		},
+	}
+}
