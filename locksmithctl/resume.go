@@ -30,7 +30,8 @@ with -all-groups, the latter without. resume says so if the other one stays.`,
 }
 
 func (a *app) resume(ctx context.Context, s session, all bool) error {
-	was, err := s.pauser(all).Resume(ctx)
+	resumed, err := s.pauser(all).Resume(ctx)
+	was := resumed.Pause
 	if err != nil {
 		return explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
 	}
