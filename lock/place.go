@@ -199,7 +199,7 @@ func (a *acquisition) waitBehind(ctx context.Context, snap Snapshot, ahead strin
 	return false, err
 }
 
-// watches are those of a key, the own entry and the pauses, for changes after a revision.
+// watches are those of a key, the own entry, the pauses and the unwell hosts, for changes after a revision.
 func (a *acquisition) watches(key string, after int64) []Watch {
 	unwell := a.unwellRange()
 	return []Watch{

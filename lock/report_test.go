@@ -66,6 +66,7 @@ func TestUnwellHostPausesItsVersionAndNoOther(t *testing.T) {
 		must.Do(t, err)
 		bad := []*waitingHost{enter(t, s, "b", lock.Record{Version: "1"}), enter(t, s, "c", lock.Record{Version: "1"}), enter(t, s, "d", lock.Record{})}
 		fix := enter(t, s, "e", lock.Record{Version: "2"})
+		bad = append(bad, enter(t, s, "behind the fix", lock.Record{Version: "1"}))
 		a := booted(t, s, "a", "2")
 		must.Do(t, a.Report(t.Context(), "a", unwell))
 		bad = append(bad, enter(t, s, "f", lock.Record{Version: "1"}))
@@ -262,6 +263,13 @@ func TestReportSaysSinceWhenAndWhy(t *testing.T) {
 			}
 		}
 		must.Do(t, a.Report(t.Context(), "a", unwell))
+		time.Sleep(time.Minute)
+		worse := lock.Report{Phase: lock.Unwell, Why: "worse", Pause: true}
+		must.Do(t, a.Report(t.Context(), "a", worse))
+		if u := unwellHosts(t, s); len(u) != 1 || !u[0].Since.Equal(began.Add(2*time.Minute)) || u[0].Why != "worse" {
+			t.Errorf("unwell are %+v", u)
+		}
+		must.Do(t, a.Report(t.Context(), "a", unwell))
 		if got := record(t, s, "a"); !got.PhaseSince.Equal(began.Add(2*time.Minute)) || got.PhaseWhy != `after-reboot: 20-etcd: no quorum\x1b` {
 			t.Errorf("the record is %+v", got)
 		}
@@ -324,12 +332,12 @@ func TestHostThatIsAliveAndUnwellIsNotRobbedOfItsSlot(t *testing.T) {
 			if reported {
 				must.Do(t, booted(t, s, "a", "2").Report(t.Context(), "a", lock.Report{Phase: lock.Checking}))
 			}
+			if k := keysIn(t, s, "alive/"); (len(k) == 0) != reported {
+				t.Errorf("there is %v", k)
+			}
 			time.Sleep(24 * time.Hour)
 			if b.got(t) == reported {
 				t.Errorf("a has said that it is alive: %v, and b has its slot: %v", reported, b.got(t))
-			}
-			if k := keysIn(t, s, "alive/"); len(k) > 0 {
-				t.Errorf("there is %v", k)
 			}
 			if !reported {
 				return
@@ -532,4 +540,16 @@ func TestOverviewShowsUnwellHosts(t *testing.T) {
 			t.Errorf("after b is well the overview is %+v", last)
 		}
 	})
+}
+
+// A report that is overtaken leaves no lease behind.
+func TestReportThatIsOvertakenLeavesNoLease(t *testing.T) {
+	s := withSlots(t, 1)
+	sick(t, s, "1", "a")
+	hooked := storetest.Before(s, storetest.Writes(prefix+"holders/a"), func() { must.Do(t, newLock(t, s, "").Release(t.Context(), "a")) })
+	again := &lock.Record{BootID: "2", Version: "2", TTL: time.Hour}
+	var notHeld *lock.NotHeldError
+	if err := booted(t, hooked, "a", "2").Report(t.Context(), "a", lock.Report{Phase: lock.Draining, Again: again}); !errors.As(err, &notHeld) || s.Leases() != 0 {
+		t.Errorf("the report says %v, and there are %d leases", err, s.Leases())
+	}
 }
