@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
@@ -20,6 +21,24 @@ type Overview struct {
 	Pause *Pause
 	// Unwell are the hosts that pause a version, or did until Resume, in the order of their reports.
 	Unwell []UnwellHost
+}
+
+// VersionPauses returns the pauses that unwell hosts cause, one for each version.
+func (o Overview) VersionPauses() (pauses []*Pause) {
+	for _, u := range o.Unwell {
+		p := u.Pause()
+		same := func(other *Pause) bool {
+			return other.Version == p.Version && other.Left == p.Left && other.Broken == p.Broken
+		}
+		switch i := slices.IndexFunc(pauses, same); {
+		case u.Resumed:
+		case i >= 0:
+			pauses[i].Others++
+		default:
+			pauses = append(pauses, p)
+		}
+	}
+	return pauses
 }
 
 // HolderInfo is a holder of a slot. The Record is the zero Record if there is none, as when the slot
