@@ -15,7 +15,11 @@ import (
 // the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
-var errQueue = errors.New("others wait for a slot")
+var (
+	errQueue = errors.New("others wait for a slot")
+	// errOutside means that the version is paused: the host must not hold up others in the queue.
+	errOutside = errors.New("the version is paused")
+)
 
 // WaitStatus is what a host in [Lock.Acquire] waits for.
 type WaitStatus struct {
@@ -24,6 +28,9 @@ type WaitStatus struct {
 	Ahead     string            // the id right before this host; "" at the head, and beside another process
 	Beside    bool              // another process has this id's place in the queue, and this one waits for its outcome
 	Pause     *Pause            // not nil during a pause
+	// Outside says that this host has no place in the queue, where others wait for versions that are not paused. It
+	// enters the queue, at the end, after the pause.
+	Outside bool
 }
 
 // String says in one sentence what the host waits for. Only the head of the queue knows the holders, so only it
@@ -34,6 +41,8 @@ func (w WaitStatus) String() string {
 		slots = "; " + (&FullError{Semaphore: w.Semaphore}).Error()
 	}
 	switch {
+	case w.Outside && w.Pause != nil:
+		return w.Pause.String()
 	case w.Beside:
 		place, slots = "another process is in the queue for this machine, and this one waits beside it", ""
 	case w.Ahead != "":
@@ -97,6 +106,8 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(Wai
 			return nil
 		case errors.Is(err, errLostPlace):
 			a.evicted = a.evicted || a.place.revision != 0
+			a.leave(ctx)
+		case errors.Is(err, errOutside):
 			a.leave(ctx)
 		case ctx.Err() != nil || permanent(err):
 			if context.Cause(ctx) == ErrKeepPlace {
@@ -166,7 +177,7 @@ func (a *acquisition) try(ctx context.Context) error {
 }
 
 // arrive takes a free slot if nobody waits. Otherwise it enters the queue, or, where another process is in it
-// for the same id, waits until that changes.
+// for the same id, or the version is paused, waits until that changes.
 func (a *acquisition) arrive(ctx context.Context) (got bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -189,9 +200,25 @@ func (a *acquisition) arrive(ctx context.Context) (got bool, err error) {
 	if !errors.Is(err, errQueue) && !errors.As(err, &full) && !errors.As(err, &paused) {
 		return err == nil, err
 	}
+	if p := a.versionPause(a.record.Version, snap); p != nil {
+		return false, a.waitOutside(ctx, snap, p)
+	}
 	entry := snap.Values[a.queueKey(a.id)]
 	if a.ofAnother(entry) {
 		return a.waitBehind(ctx, snap, a.queueKey(a.id))
 	}
 	return false, a.enqueue(ctx, entry)
+}
+
+// waitOutside waits, without a place in the queue, until the pause of a version may have ended, or another process
+// may have taken a slot for this host.
+func (a *acquisition) waitOutside(ctx context.Context, snap Snapshot, p *Pause) error {
+	s, _, err := a.parse(snap)
+	if err != nil {
+		return err
+	}
+	a.waitFor(WaitStatus{Semaphore: s, Pause: p, Outside: true})
+	r := a.unwellRange()
+	_, err = a.watch(ctx, rereadPlaceAfter, Watch{Key: r.Key, End: r.End, After: snap.Revision}, Watch{Key: a.recordKey(a.id), After: snap.Revision})
+	return err
 }

@@ -45,11 +45,13 @@ type view struct {
 }
 
 // change is the next document, with what else the transaction compares and does. The transaction compares all
-// that the decision depends on: if it fails, only those keys are known afterwards.
+// that the decision depends on: if it fails, only those keys, and reads, are known afterwards.
 type change struct {
 	next  Semaphore
 	conds []Cond
 	ops   []Op
+	// reads are done again by the transaction, so that they are known afterwards as well.
+	reads []Read
 }
 
 // decision says what to change; nil for nothing.
@@ -97,7 +99,7 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 		// same revision: one of them can happen, at most.
 		ok, now, err := l.store.Commit(ctx,
 			append([]Cond{{Key: l.semaphoreKey(), ModRevision: revision}}, next.conds...),
-			append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()}))
+			append(next.ops, Op{Key: l.semaphoreKey(), Value: next.next.Encode()}), next.reads...)
 		switch {
 		case err == nil && ok:
 			l.unresolved = noRevision

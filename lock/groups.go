@@ -16,7 +16,7 @@ type Groups struct {
 
 // NewGroups returns the groups in a store. max is shown for a group that has no document, as for [New].
 func NewGroups(store Store, max int) Groups {
-	return Groups{Pauser{store, pauseAllKey}, max}
+	return Groups{Pauser{store: store, key: pauseAllKey}, max}
 }
 
 // GroupOverview is the Overview of a group.

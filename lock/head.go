@@ -103,12 +103,17 @@ func (l *Lock) validHolders(snap Snapshot) []string {
 // waitForSlot waits at the head for a slot, given a snapshot of the state, and takes it. It returns
 // false when the state has to be read again.
 func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool, err error) {
+	unwell := a.unwellRange()
 	watches := a.watches(a.semaphoreKey(), snap.Revision)
 	if r := a.aliveRange(); len(a.withTTL(snap)) > 0 {
 		watches = append(watches, Watch{Key: r.Key, End: r.End, After: snap.Revision})
 	}
 	holders := a.holdersIn(snap)
+	pausing := len(keysIn(snap, unwell)) > 0 // then events are not enough, as take says
 	for fresh := true; ; fresh = false {
+		if !fresh && pausing {
+			return false, nil
+		}
 		if !fresh && slices.Contains(a.holdersIn(snap), a.id) {
 			return false, nil // the event of the record, which names the host, may still be on its way
 		}
@@ -124,6 +129,8 @@ func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool,
 				return false, err
 			}
 			a.waitFor(WaitStatus{Semaphore: full.Semaphore, Records: a.recordsIn(snap)})
+		case errors.As(err, &paused) && a.versionPause(a.record.Version, now) != nil:
+			return false, errOutside
 		case errors.As(err, &paused):
 			s, _, _ := a.parse(now) // it was understood before the pause was found
 			a.waitFor(WaitStatus{Semaphore: s, Records: a.recordsIn(snap), Pause: &paused.Pause})
@@ -142,6 +149,9 @@ func (a *acquisition) waitForSlot(ctx context.Context, snap Snapshot) (got bool,
 				delete(snap.Values, key)
 			} else {
 				snap.Values[key] = v
+			}
+			if unwell.Key <= key && key < unwell.End {
+				return false, nil // the others of the range are to be read with it
 			}
 			for i, watch := range watches {
 				// Only these watches: events of the others may still be on their way.

@@ -40,6 +40,7 @@ func (l *Lock) semaphoreKey() string       { return l.prefix + "/semaphore" }
 func (l *Lock) recordKey(id string) string { return l.prefix + "/holders/" + url.QueryEscape(id) }
 func (l *Lock) aliveKey(id string) string  { return l.prefix + "/alive/" + url.QueryEscape(id) }
 func (l *Lock) queueKey(id string) string  { return l.prefix + "/queue/" + url.QueryEscape(id) }
+func (l *Lock) unwellKey(id string) string { return l.prefix + "/unwell/" + url.QueryEscape(id) }
 func (l *Lock) pauseKey() string           { return l.prefix + "/pause" }
 
 // orderKey is the key in the index of the queue of an entry that was created at a revision.
@@ -50,6 +51,7 @@ func (l *Lock) orderKey(id string, created int64) string {
 func (l *Lock) queueRange() Read   { return below(l.prefix + "/queue/") }
 func (l *Lock) orderRange() Read   { return below(l.prefix + "/order/") }
 func (l *Lock) holdersRange() Read { return below(l.prefix + "/holders/") }
+func (l *Lock) unwellRange() Read  { return below(l.prefix + "/unwell/") }
 
 func (l *Lock) aliveRange() Read {
 	r := below(l.prefix + "/alive/")

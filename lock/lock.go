@@ -35,7 +35,7 @@ func New(store Store, group string, max int) (*Lock, error) {
 		return nil, err
 	}
 	l := &Lock{store: store, prefix: prefix(group), unresolved: noRevision}
-	l.Pauser = Pauser{store, l.pauseKey()}
+	l.Pauser = Pauser{store, l.pauseKey(), l.unwellRange()}
 	return l, l.Declare(max)
 }
 
@@ -93,18 +93,37 @@ func (l *Lock) SetMax(ctx context.Context, n int) (before, after Semaphore, err 
 // Release gives the slot of id back and deletes its record. The error is a [*NotHeldError] when id held
 // none, unless the outcome of an earlier call was unknown: then holding none is success, and Release has
 // made sure that it stays so.
-func (l *Lock) Release(ctx context.Context, id string) (err error) {
+func (l *Lock) Release(ctx context.Context, id string) error {
+	return l.release(ctx, id, false)
+}
+
+// ReleaseWell is like Release, for the host that Identify named, once it is well after the reboot that the slot was for:
+// it ends the pause that this host has caused.
+func (l *Lock) ReleaseWell(ctx context.Context, id string) error {
+	return l.release(ctx, id, true)
+}
+
+func (l *Lock) release(ctx context.Context, id string, well bool) (err error) {
 	defer func() { err = l.outcome("release the slot of "+id, err) }()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reads := keys(l.semaphoreKey(), l.recordKey(id))
+	reads := keys(l.semaphoreKey(), l.recordKey(id), l.unwellKey(id))
 	snap := l.found
 	if s, revision, err := l.parse(snap); err != nil || revision == 0 || !s.Holds(id) || l.unresolved != noRevision {
 		if snap, err = l.store.Get(ctx, reads...); err != nil {
 			return err
 		}
 	}
-	_, err = l.change(ctx, snap, reads, l.releasing(id, func(record Value) error { return l.cloneOf(id, l.self, record) }))
+	releasing := l.releasing(id, func(record Value) error { return l.cloneOf(id, l.self, record) })
+	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
+		c, err := releasing(v)
+		record, _ := parseRecord(v.Values[l.recordKey(id)].Data)
+		if entry := v.Values[l.unwellKey(id)]; c != nil && well && (record.BootID != l.self.BootID || record.Phase.booted()) {
+			c.conds = append(c.conds, Cond{Key: l.unwellKey(id), ModRevision: entry.ModRevision})
+			c.ops = append(c.ops, l.well(id, record, entry)...)
+		}
+		return c, err
+	})
 	return err
 }
 
@@ -160,7 +179,7 @@ func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err 
 	}()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id))...)
+	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id), l.unwellKey(id))...)
 	if err != nil {
 		return false, Record{}, err
 	}

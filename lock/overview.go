@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
@@ -18,6 +19,26 @@ type Overview struct {
 	Queue     []QueueEntry // in order: the first one is next
 	// Pause is not nil during a pause. If both the group and all groups are paused, it is the pause of all groups.
 	Pause *Pause
+	// Unwell are the hosts that pause a version, or did until Resume, in the order of their reports.
+	Unwell []UnwellHost
+}
+
+// VersionPauses returns the pauses that unwell hosts cause, one for each version.
+func (o Overview) VersionPauses() (pauses []*Pause) {
+	for _, u := range o.Unwell {
+		p := u.Pause()
+		same := func(other *Pause) bool {
+			return other.Version == p.Version && other.Left == p.Left && other.Broken == p.Broken
+		}
+		switch i := slices.IndexFunc(pauses, same); {
+		case u.Resumed:
+		case i >= 0:
+			pauses[i].Others++
+		default:
+			pauses = append(pauses, p)
+		}
+	}
+	return pauses
 }
 
 // HolderInfo is a holder of a slot. The Record is the zero Record if there is none, as when the slot
@@ -50,7 +71,7 @@ func (l *Lock) Overview(ctx context.Context) (Overview, error) {
 }
 
 func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
-	reads := append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), l.aliveRange(), l.queueRange())
+	reads := append(keys(l.semaphoreKey(), l.pauseKey(), pauseAllKey), l.holdersRange(), l.aliveRange(), l.queueRange(), l.unwellRange())
 	snap, err := l.store.Get(ctx, reads...)
 	if err != nil {
 		return Overview{}, snap, err
@@ -59,7 +80,7 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 	if err != nil {
 		return Overview{}, snap, err
 	}
-	o := Overview{Semaphore: s, Exists: revision != 0, Pause: l.pauseIn(snap)}
+	o := Overview{Semaphore: s, Exists: revision != 0, Pause: l.pauseIn(snap), Unwell: unwellIn(snap, l.unwellRange())}
 	for _, id := range s.Holders {
 		v := snap.Values[l.recordKey(id)]
 		r, ok := parseRecord(v.Data)
@@ -106,11 +127,11 @@ func (l *Lock) follow(ctx context.Context, changed func(Overview)) error {
 			return err
 		}
 		changed(o)
-		// The first range has, in the order of keys: holders, order, pause, queue and semaphore. (In the default
-		// group pause-all as well.)
+		// The first range has, in the order of keys: holders, order, pause, queue, semaphore and unwell. (In the
+		// default group pause-all as well.)
 		limited, cancel := context.WithTimeout(ctx, rereadAfter)
 		_, err = l.store.Wait(limited,
-			Watch{Key: l.holdersRange().Key, End: l.semaphoreKey() + "\x00", After: snap.Revision},
+			Watch{Key: l.holdersRange().Key, End: l.unwellRange().End, After: snap.Revision},
 			Watch{Key: alive.Key, End: alive.End, After: snap.Revision},
 			Watch{Key: pauseAllKey, After: snap.Revision})
 		timedOut := limited.Err() != nil

@@ -25,6 +25,16 @@ type Pause struct {
 	Until  time.Time `json:"until,omitzero"` // the same; zero for a pause that does not end by itself
 	All    bool      `json:"-"`              // it pauses every group
 	Broken bool      `json:"-"`              // its document in etcd cannot be understood; it is in force nevertheless
+
+	// Host is not "" for a pause that a host has caused by being unwell: it names the host, "web-1 (ID)", the first of
+	// several. Only hosts that reboot for Version are paused, and those that do not say for which version.
+	Host    string `json:"-"`
+	Others  int    `json:"-"` // how many more hosts cause it
+	Version string `json:"-"` // "" if the host does not know its own
+	Why     string `json:"-"` // what is wrong with the host
+	// Left says that the host has taken another version since. Then only hosts that reboot for this very Version
+	// are paused.
+	Left bool `json:"-"`
 }
 
 func parsePause(data []byte, all bool) *Pause {
@@ -42,6 +52,9 @@ const timeLayout = time.DateTime + " MST"
 
 // String says in one sentence who paused what, since when, and why.
 func (p *Pause) String() string {
+	if p.Host != "" {
+		return p.unwell()
+	}
 	text := "paused"
 	if p.All {
 		text = "all groups are paused"
@@ -64,6 +77,29 @@ func (p *Pause) String() string {
 	return text
 }
 
+// unwell says in one sentence which host causes the pause, and what is wrong with it.
+func (p *Pause) unwell() string {
+	text := "paused"
+	if p.Version != "" {
+		text += " for version " + p.Version
+	}
+	switch {
+	case p.Broken:
+		return text + "; the record of the unwell host " + p.Host + " in etcd cannot be understood"
+	case p.Left:
+		text += ", since host " + p.Host + " was unwell with it"
+	default:
+		text += ", since host " + p.Host + " is unwell"
+	}
+	if p.Others > 0 {
+		text += fmt.Sprintf(", and %d more", p.Others)
+	}
+	if p.Why != "" {
+		text += ": " + p.Why
+	}
+	return text
+}
+
 // PausedError says that no slot can be taken now.
 type PausedError struct {
 	Pause Pause
@@ -71,7 +107,7 @@ type PausedError struct {
 
 func (e *PausedError) Error() string { return e.Pause.String() }
 
-// pauseIn returns the pause in a snapshot of the gates; nil for none.
+// pauseIn returns the pause of all versions in a snapshot of the gates; nil for none.
 func (l *Lock) pauseIn(snap Snapshot) *Pause {
 	if v := snap.Values[pauseAllKey]; v.ModRevision != 0 {
 		return parsePause(v.Data, true)
@@ -84,8 +120,9 @@ func (l *Lock) pauseIn(snap Snapshot) *Pause {
 
 // Pauser pauses one group, or all groups.
 type Pauser struct {
-	store Store
-	key   string
+	store  Store
+	key    string
+	unwell Read // of a group: its unwell hosts
 }
 
 // Pause stops new acquisitions until Resume, or for d if d > 0. It replaces a pause that is in
@@ -122,16 +159,28 @@ func (p Pauser) Pause(ctx context.Context, info PauseInfo, d time.Duration) (*Pa
 	return was, nil
 }
 
-// Resume ends the pause, and returns it; nil if there was none. The pause of a group and that of all groups are
-// ended separately.
-func (p Pauser) Resume(ctx context.Context) (*Pause, error) {
+// Resumed is what a Resume has ended.
+type Resumed struct {
+	Pause *Pause // nil if there was none
+	// Unwell are the hosts that paused their version until then.
+	Unwell []UnwellHost
+}
+
+// Resume ends the pause, and returns it. The pause of a group and that of all groups are ended separately. That of
+// a group includes those that unwell hosts have caused; a host causes another one only if it is unwell after another
+// boot.
+func (p Pauser) Resume(ctx context.Context) (Resumed, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	was, err := p.replace(ctx, Op{Key: p.key, Delete: true}, func(v Value) bool { return v.ModRevision == 0 })
-	if err != nil {
-		return nil, fmt.Errorf("resume: %w", err)
+	r := Resumed{Pause: was}
+	if err == nil && p.unwell.Key != "" {
+		r.Unwell, err = p.resumeVersions(ctx)
 	}
-	return was, nil
+	if err != nil {
+		return r, fmt.Errorf("resume: %w", err)
+	}
+	return r, nil
 }
 
 // replace applies op to the key of the pause, and returns the pause that was there before, whose lease it

@@ -59,7 +59,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 			},
 			func(ctx context.Context, _ *storetest.Memory, l *lock.Lock) error {
 				was, err := l.Resume(ctx)
-				if was == nil || was.Reason != info.Reason {
+				if was.Pause == nil || was.Pause.Reason != info.Reason {
 					return fmt.Errorf("resume returned %v, %w", was, err)
 				}
 				return err
@@ -72,7 +72,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 			},
 			func(ctx context.Context, s *storetest.Memory, _ *lock.Lock) error {
 				was, err := lock.NewGroups(s, 1).Resume(ctx)
-				if was == nil || !was.All {
+				if was.Pause == nil || !was.Pause.All {
 					return fmt.Errorf("resume returned %v, %w", was, err)
 				}
 				return err
@@ -131,7 +131,7 @@ func TestPauseStopsAndResumeGoesOn(t *testing.T) {
 					t.Error("c has no slot after the pause")
 				}
 				c.mustRelease(t)
-				if was, err := admin.Resume(ctx); was != nil || err != nil {
+				if was, err := admin.Resume(ctx); was.Pause != nil || err != nil {
 					t.Errorf("a second resume returned %v, %v", was, err)
 				}
 			})
@@ -178,7 +178,7 @@ func TestPauseOfUnknownOutcome(t *testing.T) {
 				t.Errorf("fault %d: %+v, %v", fault, o.Pause, err)
 			}
 			s.FailCommits(fault)
-			if was, err := l.Resume(t.Context()); err != nil || was == nil || was.By != "me" {
+			if was, err := l.Resume(t.Context()); err != nil || was.Pause == nil || was.Pause.By != "me" {
 				t.Errorf("fault %d: resume returned %+v, %v", fault, was, err)
 			}
 			s.FailCommits(storetest.CutOff)

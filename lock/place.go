@@ -159,7 +159,7 @@ func (a *acquisition) findAhead(ctx context.Context) (Snapshot, string, error) {
 	}
 }
 
-// waitBehind waits, behind another host, until the key ahead, the own entry or a pause has changed. If ahead is
+// waitBehind waits, behind another host, until the key ahead, the own entry, a pause or an unwell host has changed. If ahead is
 // the key of this id's own entry, another process has it, and a change of the document also ends the wait. It
 // returns true if the id has a slot already: the other process has taken it, or an administrator, and the host
 // ahead may wait for that very slot.
@@ -171,6 +171,9 @@ func (a *acquisition) waitBehind(ctx context.Context, snap Snapshot, ahead strin
 	if s.Holds(a.id) {
 		err := a.cloneOf(a.id, a.record, snap.Values[a.recordKey(a.id)])
 		return err == nil, err
+	}
+	if a.versionPause(a.record.Version, snap) != nil {
+		return false, errOutside
 	}
 	now := WaitStatus{Semaphore: s, Ahead: idOf(ahead), Pause: a.pauseIn(snap)}
 	atMost := rereadPlaceAfter
@@ -196,11 +199,13 @@ func (a *acquisition) waitBehind(ctx context.Context, snap Snapshot, ahead strin
 	return false, err
 }
 
-// watches are those of a key, the own entry and the pauses, for changes after a revision.
+// watches are those of a key, the own entry, the pauses and the unwell hosts, for changes after a revision.
 func (a *acquisition) watches(key string, after int64) []Watch {
+	unwell := a.unwellRange()
 	return []Watch{
 		{Key: key, After: after}, {Key: a.queueKey(a.id), After: after},
 		{Key: a.pauseKey(), After: after}, {Key: pauseAllKey, After: after},
+		{Key: unwell.Key, End: unwell.End, After: after},
 	}
 }
 

@@ -30,6 +30,12 @@ type Record struct {
 	// TTL is how long after it was taken the slot may be taken away from a host that has not
 	// come back; 0 is never. Hosts that wait take it away, so it stays as long as nobody waits.
 	TTL time.Duration `json:"-"`
+	// OSVersion is the version of the operating system that ran when the slot was taken; "" where it is unknown.
+	OSVersion string `json:"os_version,omitempty"`
+	// Phase is what the holder does with its slot, as it has reported, since when, and why; "" where it has not.
+	Phase      Phase     `json:"phase,omitempty"`
+	PhaseSince time.Time `json:"phase_since,omitzero"`
+	PhaseWhy   string    `json:"phase_why,omitempty"`
 }
 
 // MinTTL is the least that a Record may ask for: less than a reboot takes.
@@ -115,10 +121,10 @@ func parseEntry(data []byte) (Record, bool) {
 
 // cleaned returns the record that another client has written as it may be shown.
 func (r Record) cleaned() Record {
-	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version} {
+	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version, &r.OSVersion, (*string)(&r.Phase), &r.PhaseWhy} {
 		*text = safetext.Clean(*text)
 	}
-	r.Since = moment(r.Since)
+	r.Since, r.PhaseSince = moment(r.Since), moment(r.PhaseSince)
 	return r
 }
 

@@ -49,18 +49,14 @@ func (l *Lock) TryAcquire(ctx context.Context, id string, r Record) (already boo
 
 // gates is what must be read before id may take a slot.
 func (l *Lock) gates(id string) []Read {
-	return keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey)
+	return append(keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id), l.pauseKey(), pauseAllKey), l.unwellRange())
 }
 
 // take takes a slot, given a snapshot of reads, which include the gates, and deletes the candidate's place in the
 // queue with the same transaction. depends says what else the slot depends on. now is the last snapshot seen.
 func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candidate, depends func(Snapshot) ([]Cond, error)) (already bool, now Snapshot, err error) {
-	alive := int64(0)
-	defer func() {
-		if alive != 0 && l.unresolved == noRevision { // else it may be in use
-			revoke(ctx, l.store, alive)
-		}
-	}()
+	alive := aliveLease{lock: l}
+	defer func() { alive.end(ctx, err == nil && !already) }()
 	now, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
 		if v.semaphore.Holds(c.id) {
 			already = !v.undecided
@@ -70,7 +66,7 @@ func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candida
 		if err := l.cloneOf(c.id, c.record, entry); err != nil && isPlace(entry) {
 			return nil, err
 		}
-		if p := l.pauseIn(v.Snapshot); p != nil {
+		if p := l.pauseOf(c.record.Version, v.Snapshot); p != nil {
 			return nil, &PausedError{Pause: *p}
 		}
 		conds, err := depends(v.Snapshot)
@@ -86,25 +82,21 @@ func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candida
 			conds: append(conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
 				Cond{Key: l.recordKey(c.id), ModRevision: v.Values[l.recordKey(c.id)].ModRevision},
 				Cond{Key: l.queueKey(c.id), ModRevision: entry.ModRevision}),
-			ops: []Op{{Key: l.recordKey(c.id), Value: c.holderDoc}},
+			ops:   []Op{{Key: l.recordKey(c.id), Value: c.holderDoc}},
+			reads: []Read{l.unwellRange()},
+		}
+		// A snapshot that events have changed may lack the first entry. (Where it has one, all were read, and each
+		// later entry comes with a write of the document.)
+		if r := l.unwellRange(); len(keysIn(v.Snapshot, r)) == 0 {
+			ch.conds = append(ch.conds, Cond{Key: r.Key, End: r.End})
 		}
 		if entry.ModRevision != 0 {
 			ch.ops = append(ch.ops, l.unqueue(c.id, entry)...)
 		}
-		if c.record.TTL == 0 {
-			return ch, nil
-		}
-		if alive == 0 {
-			if alive, err = l.store.Grant(ctx, c.record.TTL); err != nil {
-				return nil, err
-			}
-		}
-		ch.ops = append(ch.ops, Op{Key: l.aliveKey(c.id), Lease: alive})
-		return ch, nil
+		keep, err := alive.ops(ctx, c.id, c.record.TTL, Value{})
+		ch.ops = append(ch.ops, keep...)
+		return ch, err
 	})
-	if err == nil && !already {
-		alive = 0 // in use
-	}
 	return already, now, err
 }
 

@@ -17,7 +17,9 @@ func (a *app) resumeCommand() *cobra.Command {
 		Use:   "resume [-all-groups]",
 		Short: "End a pause",
 		Long: `resume ends what "locksmithctl pause" began: the first in the queue goes on at once. It
-fails if there is no such pause.
+also ends the pauses that hosts have caused by being unwell after a reboot; such a host
+causes another one only if it is unwell after another boot. It fails if there is no such
+pause.
 
 A pause of all groups and the pause of a single group are ended separately: the former
 with -all-groups, the latter without. resume says so if the other one stays.`,
@@ -30,23 +32,30 @@ with -all-groups, the latter without. resume says so if the other one stays.`,
 }
 
 func (a *app) resume(ctx context.Context, s session, all bool) error {
-	was, err := s.pauser(all).Resume(ctx)
+	resumed, err := s.pauser(all).Resume(ctx)
 	if err != nil {
 		return explain(err, `it may still be paused: "locksmithctl status -o wide" shows it`)
 	}
-	if was != nil {
-		if err := a.print("Was paused: " + view.Pause(was, a.now()) + "\n"); err != nil {
+	was := resumed.Unwell != nil
+	if resumed.Pause != nil {
+		was = true
+		if err := a.print("Was paused: " + view.Pause(resumed.Pause, a.now()) + "\n"); err != nil {
+			return err
+		}
+	}
+	for _, u := range resumed.Unwell {
+		if err := a.print("Was paused: " + view.Pause(u.Pause(), a.now()) + "\n"); err != nil {
 			return err
 		}
 	}
 	left, err := s.pauses(ctx, all)
 	switch {
-	case was != nil && err != nil:
+	case was && err != nil:
 		a.note("it is unknown whether another pause is in force: %v", err)
 		return nil
 	case err != nil:
 		return err
-	case was != nil:
+	case was:
 		for _, text := range left {
 			a.note("%s", text)
 		}
@@ -79,6 +88,9 @@ func (s session) pauses(ctx context.Context, groups bool) ([]string, error) {
 		}
 		if g.Pause != nil && !g.Pause.All {
 			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(g.Group), g.Pause, shellWord(g.Group)))
+		}
+		for _, p := range g.VersionPauses() {
+			texts = append(texts, fmt.Sprintf(`the group %s is %s; "locksmithctl resume -group=%s" ends that`, view.GroupName(g.Group), p, shellWord(g.Group)))
 		}
 	}
 	return texts, err

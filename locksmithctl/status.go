@@ -19,8 +19,9 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show who holds the lock, and who waits",
 		Long: `status shows how many slots the lock has and how many are free, and the machine ids
 of those who hold one. With -o wide it also shows whether the lock is paused, the names
-of the holders, since when and for which version they hold a slot, and the queue in its
-order. The lock is created if it does not exist.
+of the holders, since when and for which version they hold a slot, what they do with it,
+which hosts are unwell after their reboot, and the queue in its order. The lock is created
+if it does not exist.
 
 With -all-groups it shows every group that has a lock. With -watch it goes on until it is
 interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
@@ -52,12 +53,27 @@ The fields of -o json and -o yaml, to which later versions may add others:
     version     the version to be rebooted into; "" if unknown
     expired     true if the time-to-live is over
     unreadable  true if there is a record that cannot be understood
+    os_version  what ran when the slot was taken, to be compared after the reboot; left out if unknown
+    phase       what the holder has reported: draining, rebooting, checking, unwell or
+                delaying; left out, with the next two, if it has not
+    phase_since  since when, by that host's clock
+    phase_why   why
   queue         who waits for a slot, the next one first; [] for nobody
     id          machine id
     hostname    "" if unknown
     since       since when it waits, by that host's clock; null if unknown
     version     the version to be rebooted into; "" if unknown
     place       1 for the next one
+  unwell        hosts that pause the version that they rebooted for; left out for none
+    id          machine id
+    hostname    "" if unknown
+    boot_id     the boot in which it is unwell
+    version     the version that is paused; "" for every one
+    since       since when, by that host's clock; null if unknown
+    why         what is wrong with it
+    resumed     true if "locksmithctl resume" has ended that pause
+    left        true if the host reboots for another version since
+    unreadable  true if it cannot be understood; it pauses every version nevertheless
   progress      how the reboots proceed, only with -watch
     since       when the watch began
     reboots     number of slots given back since then
@@ -101,6 +117,11 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	}
 	if format == view.Text && o.Pause != nil {
 		a.note("%s", o.Pause)
+	}
+	if format == view.Text {
+		for _, p := range o.VersionPauses() {
+			a.note("%s", p)
+		}
 	}
 	a.noteDrift(s, o)
 	return nil

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -91,3 +92,38 @@ func readKernelFile(root, file string) (string, error) {
 	}
 	return strings.TrimSpace(string(data)), err
 }
+
+// OSVersion returns the version of the operating system, as os-release(5) says it; "" where it does not.
+func OSVersion(root string) string {
+	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		data, err := readfile.Read(filepath.Join(root, file), maxOSRelease)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return versionID(string(data))
+	}
+	return ""
+}
+
+// maxOSRelease is more than any os-release has, in bytes.
+const maxOSRelease = 64 << 10
+
+// versionID returns the last VERSION_ID that is set in an os-release file, unquoted as a shell does.
+func versionID(file string) (version string) {
+	for line := range strings.Lines(file) {
+		value, found := strings.CutPrefix(strings.TrimSpace(line), "VERSION_ID=")
+		if !found {
+			continue
+		}
+		if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+			quote := value[0]
+			if value = value[1 : n-1]; quote == '"' {
+				value = unescape.Replace(value)
+			}
+		}
+		version = safetext.Clean(value)
+	}
+	return version
+}
+
+var unescape = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\$`, `$`, "\\`", "`")

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/must"
@@ -39,6 +40,39 @@ func TestHostnameIsRead(t *testing.T) {
 	must.Do(t, err)
 	if self, _, err = Self(root); err != nil || self.Hostname != name {
 		t.Errorf("without a file of its own it is %q, %v, want %q", self.Hostname, err, name)
+	}
+}
+
+func TestOSVersionIsThatOfOSRelease(t *testing.T) {
+	for _, test := range []struct {
+		etc, usr string // "-" for no file
+		want     string
+	}{
+		{"-", "-", ""},
+		{"VERSION_ID=4230.2.1\n", "VERSION_ID=1\n", "4230.2.1"},
+		{"-", "NAME=\"Flatcar\"\nVERSION_ID=\"4152.2.0\"\nVERSION=x\n", "4152.2.0"},
+		{"NAME=Debian\n", "VERSION_ID=1\n", ""}, // sid has none, and the first file counts alone
+		{"VERSION_ID='a\\b'\n", "-", `a\b`},
+		{"VERSION_ID=\"a\\\"\\$b\"\n", "-", `a"$b`},
+		{"VERSION_ID=1\n  VERSION_ID=2\n#VERSION_ID=3\nX_VERSION_ID=4\n", "-", "2"},
+		{"VERSION_ID=\x1b[2J\n", "-", `\x1b[2J`},
+		{"VERSION_ID=\"", "-", `"`},
+		{strings.Repeat("#", 1<<20) + "\nVERSION_ID=1\n", "-", ""},
+	} {
+		files := map[string]string{}
+		for path, content := range map[string]string{"/etc/os-release": test.etc, "/usr/lib/os-release": test.usr} {
+			if content != "-" {
+				files[path] = content
+			}
+		}
+		if got := OSVersion(newRoot(t, files)); got != test.want {
+			t.Errorf("with %.40q and %.40q it is %q, want %q", test.etc, test.usr, got, test.want)
+		}
+	}
+	root := newRoot(t, nil)
+	must.Do(t, os.MkdirAll(filepath.Join(root, "/etc/os-release"), 0o755))
+	if got := OSVersion(root); got != "" {
+		t.Errorf("of a folder it is %q", got)
 	}
 }
 

@@ -38,7 +38,8 @@ type Slot struct {
 	id     string // of this machine
 	bootID string
 	log    *slog.Logger
-	fenced bool // nothing that an earlier process on this host has sent to the store can happen any more
+	taken  lock.Record // of the slot that Inspect has found
+	fenced bool        // nothing that an earlier process on this host has sent to the store can happen any more
 
 	mu      sync.Mutex
 	ttl     time.Duration
@@ -113,6 +114,7 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
 		s.fenced = true
 		held, record, err = s.holder(ctx)
 	}
+	s.taken = record
 	switch {
 	case err != nil || !held:
 		return policy.NotHeld, err
@@ -124,6 +126,10 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
 	return policy.HeldSinceBefore, nil
 }
 
+// Taken says what the slot that Inspect has found was taken for: the version to reboot for, and the version of the
+// operating system that ran then. Each is "" where it is not known, and the latter if it was to stay.
+func (s *Slot) Taken() (version, osVersion string) { return s.taken.Version, s.taken.OSVersion }
+
 func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	defer s.store.Close()
 	held, _, err := s.holder(ctx)
@@ -132,22 +138,26 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 
 func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
 	defer s.store.Close()
-	record, err := s.identify()
+	record, err := s.record(version, version != "")
 	if err != nil {
 		return err
 	}
-	if record.Token, err = host.NewToken(s.root); err != nil {
-		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
-	}
-	record.Since, record.By, record.Version, record.Owner = time.Now().UTC(), "locksmithd", version, s.Owner
-	logged := "" // holders
+	record.Since, record.Owner = time.Now().UTC(), s.Owner
+	logged, paused := "", "" // holders, and the pause of the version
 	waiting := func(w lock.WaitStatus, err error) {
 		if err != nil {
 			s.log.Warn("still waiting for a slot", "error", err)
 			blocked(err.Error())
 			return
 		}
-		if holders := w.Holders(); holders != logged {
+		was := paused
+		if paused = ""; w.Outside && w.Pause != nil {
+			paused = w.Pause.String()
+		}
+		switch holders := w.Holders(); {
+		case paused != was && paused != "":
+			s.log.Warn("waiting outside the queue", "version", version, "because", paused)
+		case paused == "" && (holders != logged || was != ""):
 			logged = holders
 			s.log.Info("waiting for a slot", "holders", holders, "behind", w.Ahead)
 		}
@@ -189,7 +199,7 @@ func (s *Slot) Release(ctx context.Context) error {
 	if _, err := s.identify(); err != nil {
 		return err
 	}
-	err := s.lock.Release(ctx, s.id)
+	err := s.lock.ReleaseWell(ctx, s.id)
 	if err == nil {
 		s.fenced = true
 	}
@@ -197,4 +207,42 @@ func (s *Slot) Release(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// record returns the record of a slot for a reboot of this host for a version, which newOS says is one of the operating
+// system.
+func (s *Slot) record(version string, newOS bool) (lock.Record, error) {
+	record, err := s.identify()
+	if err != nil {
+		return lock.Record{}, err
+	}
+	if record.Token, err = host.NewToken(s.root); err != nil {
+		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
+	}
+	record.By, record.Version = "locksmithd", version
+	if newOS {
+		record.OSVersion = host.OSVersion(s.root)
+	}
+	return record, nil
+}
+
+// Report tells the fleet what this host does with its slot.
+func (s *Slot) Report(ctx context.Context, r policy.Report) error {
+	defer s.store.Close()
+	report := lock.Report{Phase: lock.Phase(r.Phase), Why: r.Why, Pause: r.Pause}
+	if !r.Again {
+		if _, err := s.identify(); err != nil {
+			return err
+		}
+		return s.lock.Report(ctx, s.id, report)
+	}
+	record, err := s.record(r.Version, r.NewOS)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	record.TTL = s.ttl
+	s.mu.Unlock()
+	report.Again = &record
+	return s.lock.Report(ctx, s.id, report)
 }

@@ -15,6 +15,7 @@ type Document struct {
 	Paused    *pauseDocument    `json:"paused" yaml:"paused"`
 	Holders   []holderDocument  `json:"holders" yaml:"holders"`
 	Queue     []queueDocument   `json:"queue" yaml:"queue"`
+	Unwell    []unwellDocument  `json:"unwell,omitempty" yaml:"unwell,omitempty"`
 	Progress  *progressDocument `json:"progress,omitempty" yaml:"progress,omitempty"`
 }
 
@@ -36,6 +37,10 @@ type holderDocument struct {
 	Version    string     `json:"version" yaml:"version"`
 	Expired    bool       `json:"expired" yaml:"expired"`
 	Unreadable bool       `json:"unreadable" yaml:"unreadable"`
+	OSVersion  string     `json:"os_version,omitempty" yaml:"os_version,omitempty"`
+	Phase      string     `json:"phase,omitempty" yaml:"phase,omitempty"`
+	PhaseSince *time.Time `json:"phase_since,omitempty" yaml:"phase_since,omitempty"`
+	PhaseWhy   string     `json:"phase_why,omitempty" yaml:"phase_why,omitempty"`
 }
 
 type queueDocument struct {
@@ -44,6 +49,18 @@ type queueDocument struct {
 	Since    *time.Time `json:"since" yaml:"since"`
 	Version  string     `json:"version" yaml:"version"`
 	Place    int        `json:"place" yaml:"place"`
+}
+
+type unwellDocument struct {
+	ID         string     `json:"id" yaml:"id"`
+	Hostname   string     `json:"hostname" yaml:"hostname"`
+	BootID     string     `json:"boot_id" yaml:"boot_id"`
+	Version    string     `json:"version" yaml:"version"`
+	Since      *time.Time `json:"since" yaml:"since"`
+	Why        string     `json:"why" yaml:"why"`
+	Resumed    bool       `json:"resumed" yaml:"resumed"`
+	Left       bool       `json:"left" yaml:"left"`
+	Unreadable bool       `json:"unreadable" yaml:"unreadable"`
 }
 
 type progressDocument struct {
@@ -62,11 +79,18 @@ func newDocument(g lock.GroupOverview) Document {
 		d.Holders = append(d.Holders, holderDocument{
 			ID: h.ID, Hostname: h.Record.Hostname, BootID: h.Record.BootID, Since: timeOrNil(h.Record.Since),
 			By: h.Record.By, Version: h.Record.Version, Expired: h.Expired, Unreadable: h.Broken,
+			OSVersion: h.Record.OSVersion, Phase: string(h.Record.Phase), PhaseSince: timeOrNil(h.Record.PhaseSince), PhaseWhy: h.Record.PhaseWhy,
 		})
 	}
 	for i, w := range g.Queue {
 		d.Queue = append(d.Queue, queueDocument{
 			ID: w.ID, Hostname: w.Hostname, Since: timeOrNil(w.Since), Version: w.Version, Place: i + 1,
+		})
+	}
+	for _, u := range g.Unwell {
+		d.Unwell = append(d.Unwell, unwellDocument{
+			ID: u.ID, Hostname: u.Hostname, BootID: u.BootID, Version: u.Version, Since: timeOrNil(u.Since), Why: u.Why,
+			Resumed: u.Resumed, Left: u.Left, Unreadable: u.Broken,
 		})
 	}
 	return d

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,8 +20,15 @@ func (w *Watch) Line(now time.Time) string {
 	if len(w.change.taken) > 0 {
 		parts = append(parts, "taken by "+HolderNames(w.change.taken))
 	}
+	for _, h := range w.change.phases {
+		part := fmt.Sprintf("%s is %s", hostName(h.ID, h.Record.Hostname), cmp.Or(safetext.Cut(string(h.Record.Phase), maxName), "in no phase"))
+		if h.Record.PhaseWhy != "" {
+			part += ": " + safetext.Cut(h.Record.PhaseWhy, MaxReason)
+		}
+		parts = append(parts, part)
+	}
 	if w.change.pause {
-		parts = append(parts, "paused: "+Pause(o.Pause, now))
+		parts = append(parts, "paused: "+pauses(*o, now))
 	}
 	parts = append(parts,
 		fmt.Sprintf("%d of %d available", o.Semaphore.Free, o.Semaphore.Max),
@@ -51,12 +59,15 @@ func (w *Watch) Screen(now time.Time, width, height int) []string {
 	o := w.last
 	lines = append(lines,
 		fmt.Sprintf("slots:   %d of %d available, %d held, %d waiting", o.Semaphore.Free, o.Semaphore.Max, len(o.Holders), len(o.Queue)),
-		"paused:  "+Pause(o.Pause, now),
+		"paused:  "+pauses(*o, now),
 		"reboots: "+w.rateText(now),
 		"end:     "+w.endText(now))
 	var holders, queue []string
 	if len(o.Holders) > 0 {
 		holders = paragraph(holderTable(o.Holders, maxScreenID, now))
+	}
+	if len(o.Unwell) > 0 {
+		holders = append(holders, paragraph(unwellTable(o.Unwell, maxScreenID, "FOR", elapsed, now))...)
 	}
 	if len(o.Queue) > 0 {
 		queue = paragraph(queueTable(o.Queue, maxScreenID, "WAITS", elapsed, now))

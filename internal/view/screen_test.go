@@ -61,6 +61,14 @@ func TestViewOnATerminal(t *testing.T) {
 			w.Observe(paused, noon)
 			return w.Screen(noon.Add(time.Minute), 100, 24)
 		},
+		"unwell": func() []string {
+			a, unwell := sick("a", noon, "after-reboot: 20-etcd: no quorum")
+			o := overview(2, []lock.HolderInfo{a, holding("b", noon)}, queue[:1]...)
+			o.Unwell = []lock.UnwellHost{unwell}
+			w := NewWatch("")
+			w.Observe(o, noon)
+			return w.Screen(noon.Add(time.Minute), 130, 24)
+		},
 		"done": func() []string {
 			w := NewWatch("")
 			w.Observe(overview(1, holders[:1]), noon)
@@ -105,6 +113,7 @@ func TestLinesTellWhatHasChanged(t *testing.T) {
 		}
 	}
 	const stamp = "Sat 2027-01-02 12:00:00 UTC  "
+	expectPhases(t)
 	expect(overview(1, nil), noon, stamp+"1 of 1 available; 0 waiting; reboots: 0 since 12:00:00; end: nobody waits")
 	o := overview(1, []lock.HolderInfo{holding("a", noon)}, waiting("b", noon))
 	expect(o, noon, stamp+"taken by web-a (a); 0 of 1 available; 1 waiting; reboots: 0 since 12:00:00; end: to be estimated after the first reboot")
@@ -115,4 +124,31 @@ func TestLinesTellWhatHasChanged(t *testing.T) {
 	expect(o, noon.Add(time.Minute), "Sat 2027-01-02 12:01:00 UTC  given back by web-a (a); taken by web-b (b); paused: no; 0 of 1 available; 0 waiting; reboots: 1 since 12:00:00, 60.0 an hour; end: in about 1m, Sat 2027-01-02 12:02:00 UTC")
 	many := []lock.HolderInfo{holding("b", noon), {ID: "c\x1b[2J"}, {ID: "d"}, {ID: "e"}, {ID: "f"}, {ID: "g"}, {ID: "h"}}
 	expect(overview(9, many), noon.Add(time.Minute), `Sat 2027-01-02 12:01:00 UTC  taken by c\x1b[2J, d, e, f, g, and 1 more; 2 of 9 available; 0 waiting; reboots: 1 since 12:00:00, 60.0 an hour; end: in about 7m, Sat 2027-01-02 12:08:00 UTC`)
+}
+
+func expectPhases(t *testing.T) {
+	t.Helper()
+	w := NewWatch("")
+	a, unwell := sick("a", noon, "20-etcd: no\x1b quorum")
+	b := holding("b", noon)
+	observe := func(want string, unwell []lock.UnwellHost, holders ...lock.HolderInfo) {
+		t.Helper()
+		o := overview(2, holders)
+		o.Unwell = unwell
+		w.Observe(o, noon)
+		if got, _, _ := strings.Cut(strings.TrimPrefix(w.Line(noon), "Sat 2027-01-02 12:00:00 UTC  "), "; 0 of 2 available"); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+	checking := a
+	checking.Record.Phase, checking.Record.PhaseWhy = lock.Checking, ""
+	observe("0 of 2 available; 0 waiting; reboots: 0 since 12:00:00; end: to be estimated after the first reboot\n", nil, checking, b)
+	observe(`web-a (a) is unwell: 20-etcd: no\x1b quorum; paused: version 4230.2.1, since host web-a (a) is unwell: 20-etcd: no\x1b quorum`, []lock.UnwellHost{unwell}, a, b)
+	resumed := unwell
+	resumed.Resumed = true
+	observe("paused: no", []lock.UnwellHost{resumed}, a, b)
+	b.Record.Phase = "dancing"
+	again := a
+	again.Record.Phase, again.Record.PhaseWhy = "", ""
+	observe("web-a (a) is in no phase; web-b (b) is dancing", []lock.UnwellHost{resumed}, again, b)
 }

@@ -8,6 +8,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,9 +60,12 @@ func statusText(s lock.Semaphore) string {
 }
 
 func wideText(o lock.Overview, now time.Time) string {
-	text := fmt.Sprintf("Available: %d\nMax: %d\nPaused: %s\n", o.Semaphore.Free, o.Semaphore.Max, Pause(o.Pause, now))
+	text := fmt.Sprintf("Available: %d\nMax: %d\nPaused: %s\n", o.Semaphore.Free, o.Semaphore.Max, pauses(o, now))
 	if len(o.Holders) > 0 {
 		text += "\n" + Holders(o.Holders, now)
+	}
+	if len(o.Unwell) > 0 {
+		text += "\n" + unwellTable(o.Unwell, maxID, "SINCE", timestamp, now)
 	}
 	if len(o.Queue) > 0 {
 		text += "\n" + queueTable(o.Queue, maxID, "SINCE", timestamp, now)
@@ -80,6 +84,8 @@ func groupTable(groups []lock.GroupOverview) string {
 			paused = "yes, all groups are"
 		} else if p != nil {
 			paused = "yes"
+		} else if len(g.VersionPauses()) > 0 {
+			paused = "for a version"
 		}
 		table.Row(GroupName(g.Group), fmt.Sprint(g.Semaphore.Free), fmt.Sprint(g.Semaphore.Max), fmt.Sprint(len(g.Holders)), fmt.Sprint(len(g.Queue)), paused)
 	}
@@ -92,7 +98,12 @@ func Holders(holders []lock.HolderInfo, now time.Time) string {
 }
 
 func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
-	table := NewTable("MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY")
+	columns := []string{"MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY"}
+	phases := slices.ContainsFunc(holders, func(h lock.HolderInfo) bool { return h.Record.Phase != "" })
+	if phases { // which most holders do not report
+		columns = append(columns, "PHASE", "WHY")
+	}
+	table := NewTable(columns...)
 	for _, h := range holders {
 		hostname := safetext.Cut(h.Record.Hostname, maxName)
 		if h.Broken {
@@ -105,7 +116,33 @@ func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
 		if h.Expired {
 			held = append(held, "expired")
 		}
-		table.Row(safetext.Cut(h.ID, idBytes), hostname, safetext.Cut(h.Record.Version, maxName), strings.Join(held, ", "), safetext.Cut(h.Record.By, maxName))
+		row := []string{safetext.Cut(h.ID, idBytes), hostname, safetext.Cut(h.Record.Version, maxName), strings.Join(held, ", "), safetext.Cut(h.Record.By, maxName)}
+		if phases {
+			row = append(row, phase(h.Record, now), safetext.Cut(h.Record.PhaseWhy, MaxReason))
+		}
+		table.Row(row...)
+	}
+	return table.String()
+}
+
+// unwellTable shows the hosts that pause a version, or did; format formats the time since when they are unwell.
+func unwellTable(hosts []lock.UnwellHost, idBytes int, since string, format func(since, now time.Time) string, now time.Time) string {
+	table := NewTable("UNWELL", "HOSTNAME", "VERSION", since, "PAUSES", "WHY")
+	for _, u := range hosts {
+		pauses := "its version"
+		switch {
+		case u.Resumed:
+			pauses = "nothing, resumed"
+		case u.Broken:
+			pauses = "every version"
+		case u.Left:
+			pauses = "the version it left"
+		}
+		hostname := safetext.Cut(u.Hostname, maxName)
+		if u.Broken {
+			hostname = "(unreadable record)"
+		}
+		table.Row(safetext.Cut(u.ID, idBytes), hostname, safetext.Cut(u.Version, maxName), format(u.Since, now), pauses, safetext.Cut(u.Why, MaxReason))
 	}
 	return table.String()
 }

@@ -39,6 +39,32 @@ func TestStatusInEveryFormat(t *testing.T) {
 	}
 }
 
+func TestStatusOfAnUnwellHostInEveryFormat(t *testing.T) {
+	a, unwell := sick("a", noon, "after-reboot: 20-etcd: no\x1b quorum")
+	checking := holding("b", noon)
+	checking.Record.Phase, checking.Record.PhaseSince = lock.Checking, noon.Add(time.Hour)
+	_, other := sick("c", noon, "after-reboot: 20-etcd: slow")
+	_, left := sick("d", noon, "")
+	left.Version, left.Left = "4230.2.0", true
+	_, resumed := sick("e", time.Time{}, "")
+	resumed.Resumed = true
+	o := overview(3, []lock.HolderInfo{a, checking, holding("c", noon)}, waiting("f", noon))
+	o.Unwell = []lock.UnwellHost{unwell, other, left, resumed, {ID: "g", Broken: true}}
+	groups := []lock.GroupOverview{{Overview: o}}
+	for _, f := range Formats() {
+		text, err := Format(f).Status(groups[0], noon.Add(2*time.Hour))
+		must.Do(t, err)
+		golden(t, "unwell-"+f+".txt", text)
+		text, err = Format(f).StatusOfAll(groups, noon.Add(2*time.Hour))
+		must.Do(t, err)
+		golden(t, "unwell-groups-"+f+".txt", text)
+	}
+	o.Pause = &lock.Pause{By: "ann"}
+	if text := pauses(o, noon); text != "by ann" {
+		t.Errorf("during a pause of everything it is %q", text)
+	}
+}
+
 // Whatever others have written, a document has no character that a terminal acts upon, and programs read it as it was.
 func TestDocumentsEscapeWhatTerminalsActUpon(t *testing.T) {
 	for _, written := range []string{

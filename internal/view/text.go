@@ -54,6 +54,9 @@ func Pause(p *lock.Pause, now time.Time) string {
 	if p == nil {
 		return "no"
 	}
+	if p.Host != "" {
+		return versionPause(p, now)
+	}
 	var parts []string
 	add := func(known bool, format string, args ...any) {
 		if known {
@@ -68,6 +71,52 @@ func Pause(p *lock.Pause, now time.Time) string {
 	text := strings.Join(parts, ", ")
 	if p.Reason != "" {
 		text += ": " + safetext.Cut(p.Reason, MaxReason)
+	}
+	return text
+}
+
+// versionPause names the version, and the host that pauses it.
+func versionPause(p *lock.Pause, now time.Time) string {
+	text := "every version"
+	if p.Version != "" {
+		text = "version " + safetext.Cut(p.Version, maxName)
+	}
+	host := safetext.Cut(p.Host, maxID+maxName)
+	if p.Broken {
+		return text + ": the record of the unwell host " + host + " in etcd cannot be understood"
+	}
+	is := " is unwell"
+	if p.Left {
+		is = " was unwell with it"
+	}
+	text += ", since host " + host + is
+	if p.Others > 0 {
+		text += fmt.Sprintf(" (and %d more)", p.Others)
+	}
+	if p.Why != "" {
+		text += ": " + safetext.Cut(p.Why, MaxReason)
+	}
+	return text
+}
+
+// pauses says what is paused: "no", everything, or versions.
+func pauses(o lock.Overview, now time.Time) string {
+	all := o.VersionPauses()
+	if o.Pause != nil || len(all) == 0 {
+		return Pause(o.Pause, now)
+	}
+	var texts []string
+	for _, p := range all {
+		texts = append(texts, Pause(p, now))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// phase says what a holder does, since when.
+func phase(r lock.Record, now time.Time) string {
+	text := safetext.Cut(string(r.Phase), maxName)
+	if text != "" && !r.PhaseSince.IsZero() {
+		text += ", " + elapsed(r.PhaseSince, now)
 	}
 	return text
 }

@@ -23,7 +23,8 @@ type Watch struct {
 // change is what the last overview changed.
 type change struct {
 	taken, released []lock.HolderInfo
-	pause           bool // began, ended, or became another
+	phases          []lock.HolderInfo // that have another phase
+	pause           bool              // began, ended, or became another
 }
 
 // maxRecent is how many released slots the rate is made of.
@@ -44,7 +45,8 @@ func (w *Watch) Observe(o lock.Overview, now time.Time) (changed bool) {
 		w.change = change{
 			taken:    without(o.Holders, w.last.Holders),
 			released: without(w.last.Holders, o.Holders),
-			pause:    !reflect.DeepEqual(w.last.Pause, o.Pause),
+			phases:   phases(o.Holders, w.last.Holders),
+			pause:    !reflect.DeepEqual(w.last.Pause, o.Pause) || !reflect.DeepEqual(w.last.VersionPauses(), o.VersionPauses()),
 		}
 	}
 	n := len(w.change.released)
@@ -66,6 +68,17 @@ func (w *Watch) Fail(err error) (changed bool) {
 func without(holders, others []lock.HolderInfo) []lock.HolderInfo {
 	return slices.DeleteFunc(slices.Clone(holders), func(h lock.HolderInfo) bool {
 		return slices.ContainsFunc(others, func(o lock.HolderInfo) bool { return o.ID == h.ID })
+	})
+}
+
+// phases returns the holders that have reported another phase, or another reason for it, than before.
+func phases(holders, before []lock.HolderInfo) []lock.HolderInfo {
+	return slices.DeleteFunc(slices.Clone(holders), func(h lock.HolderInfo) bool {
+		i := slices.IndexFunc(before, func(o lock.HolderInfo) bool { return o.ID == h.ID })
+		if i < 0 {
+			return h.Record.Phase == ""
+		}
+		return h.Record.Phase == before[i].Record.Phase && h.Record.PhaseWhy == before[i].Record.PhaseWhy
 	})
 }
 
@@ -102,6 +115,8 @@ func (w *Watch) end(now time.Time) (end time.Time, why string) {
 		why = "nobody waits"
 	case w.last.Pause != nil:
 		why = "not in sight while paused"
+	case len(w.last.VersionPauses()) > 0:
+		why = "not in sight while a version is paused"
 	case w.last.Semaphore.Max == 0 && len(w.last.Queue) > 0:
 		why = "not in sight while max is 0"
 	case each == 0:

@@ -58,6 +58,7 @@ func TestPaceAndEstimatedEnd(t *testing.T) {
 		"to be estimated after the first reboot": overview(1, nil, queue(1)...),
 		"not in sight while max is 0":            overview(0, nil, queue(1)...),
 		"not in sight while paused":              {Pause: &lock.Pause{}, Queue: queue(1)},
+		"not in sight while a version is paused": {Unwell: []lock.UnwellHost{{Version: "1"}}, Queue: queue(1)},
 	} {
 		w := NewWatch("")
 		w.Observe(o, noon)

@@ -213,7 +213,8 @@ func TestQueueGoesOnAfterEtcdWasRestoredFromABackup(t *testing.T) {
 				}
 				mustPause(t)(a.Pause(ctx, lock.PauseInfo{}, 0))
 				see(true)
-				mustPause(t)(a.Resume(ctx))
+				_, err := a.Resume(ctx)
+				must.Do(t, err)
 				see(false)
 				must.Do(t, p.BlackHole()) // for as short as one attempt
 				s.Kill()

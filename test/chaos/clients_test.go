@@ -438,13 +438,13 @@ func (o *operator) pausing(in input, call func(context.Context) (output, error))
 
 func (o *operator) resume(which kind) output {
 	return o.pausing(input{kind: which}, func(ctx context.Context) (output, error) {
-		was, err := (*lock.Pause)(nil), error(nil)
+		was, err := lock.Resumed{}, error(nil)
 		if which == resumeAll {
 			was, err = lock.NewGroups(o.tap, 1).Resume(ctx)
 		} else {
 			was, err = o.lock.Resume(ctx)
 		}
-		if was == nil {
+		if was.Pause == nil {
 			return output{result: nothing}, err
 		}
 		return output{result: done}, err

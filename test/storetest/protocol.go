@@ -199,7 +199,7 @@ func pauses(t *testing.T, s lock.Store) {
 		t.Errorf("lock during the pause returned %v", err)
 	}
 	got := begin(ctx, t, b, "b")
-	if was, err := a.Resume(ctx); err != nil || was == nil || was.Reason != "why" {
+	if was, err := a.Resume(ctx); err != nil || was.Pause == nil || was.Pause.Reason != "why" {
 		t.Errorf("resume returned %+v, %v", was, err)
 	}
 	if err := <-got; err != nil {

@@ -1,0 +1,114 @@
+package slot_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/slot"
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/storetest"
+)
+
+// A host takes a bad update, says that it is unwell, takes the fix with the slot that it has, and is well.
+func TestReportsOfAHostThatTakesABadUpdate(t *testing.T) {
+	eachStore(t, func(t *testing.T, store slot.Store) {
+		h, f := newHost(t, "a", "web-1"), newFleet(t, store)
+		h.write("/etc/os-release", "VERSION_ID=1.0")
+		s := h.start(store)
+		must.Do(t, s.Set(1, time.Hour))
+		must.Do(t, s.Acquire(t.Context(), "2.0", quiet))
+		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Draining}))
+		if r := f.record("a"); r.Phase != lock.Draining || r.OSVersion != "1.0" || r.TTL != time.Hour {
+			t.Errorf("the record is %+v", r)
+		}
+
+		h.boot("boot 2")
+		h.write("/etc/os-release", "VERSION_ID=2.0")
+		s = h.start(store)
+		must.Do(t, s.Set(1, time.Hour))
+		expectInspect(t, s, policy.HeldSinceBefore)
+		if version, osVersion := s.Taken(); version != "2.0" || osVersion != "1.0" {
+			t.Errorf("the slot was taken for %q, with %q", version, osVersion)
+		}
+		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Unwell, Why: "20-etcd: no quorum", Pause: true}))
+		o, err := f.Overview(t.Context())
+		must.Do(t, err)
+		if len(o.Unwell) != 1 || o.Unwell[0].Version != "2.0" || o.Unwell[0].Hostname != "web-1" || o.Holders[0].Record.PhaseWhy != "20-etcd: no quorum" || o.Holders[0].Record.TTL != 0 {
+			t.Errorf("the overview is %+v", o)
+		}
+
+		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Leaving, Again: true, Version: "2.1", NewOS: true}))
+		r := f.record("a")
+		if r.Version != "2.1" || r.OSVersion != "2.0" || r.TTL != time.Hour || r.BootID != "boot 2" || r.Token == "" || r.By != "locksmithd" || r.Phase != lock.Rebooting {
+			t.Errorf("the record is %+v", r)
+		}
+		expectInspect(t, h.start(store), policy.HeldThisBoot)
+
+		h.boot("boot 3")
+		s = h.start(store)
+		expectInspect(t, s, policy.HeldSinceBefore)
+		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Delaying}))
+		must.Do(t, s.Release(t.Context()))
+		f.expectHolders()
+		var notHeld *lock.NotHeldError
+		if err := s.Report(t.Context(), policy.Report{Phase: policy.Checking}); !errors.As(err, &notHeld) {
+			t.Errorf("without a slot the report says %v", err)
+		}
+	})
+}
+
+// Without a new version of the operating system there is nothing to compare after the reboot.
+func TestRecordHasTheOSVersionOnlyWhereItIsToChange(t *testing.T) {
+	store := storetest.NewMemory()
+	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
+	h.write("/etc/os-release", "VERSION_ID=1.0")
+	s := h.start(store)
+	must.Do(t, s.Acquire(t.Context(), "", quiet))
+	if r := f.record("a"); r.OSVersion != "" {
+		t.Errorf("the record is %+v", r)
+	}
+	must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Draining, Again: true, Version: "linux 6.1"}))
+	if r := f.record("a"); r.OSVersion != "" || r.Version != "linux 6.1" {
+		t.Errorf("the record is %+v", r)
+	}
+}
+
+func TestReleaseOfAWellHostEndsItsPause(t *testing.T) {
+	store := storetest.NewMemory()
+	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
+	must.Do(t, h.start(store).Acquire(t.Context(), "2.0", quiet))
+	h.boot("boot 2")
+	s := h.start(store)
+	must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Unwell, Pause: true}))
+	must.Do(t, s.Release(t.Context()))
+	_, err := f.TryAcquire(t.Context(), "b", lock.Record{Version: "2.0"})
+	must.Do(t, err)
+}
+
+func TestWaitForAPausedVersionSaysWhichHostIsUnwell(t *testing.T) {
+	store := storetest.NewMemory()
+	sick := newHost(t, "a", "web-1")
+	must.Do(t, sick.start(store).Acquire(t.Context(), "1.2.3", quiet))
+	sick.boot("boot 2")
+	must.Do(t, sick.start(store).Report(t.Context(), policy.Report{Phase: policy.Unwell, Why: "20-etcd: no quorum", Pause: true}))
+
+	var log bytes.Buffer
+	s, err := slot.New(store, "", newHost(t, "b", "web-2").root, slog.New(slog.NewTextHandler(&log, nil)))
+	must.Do(t, err)
+	w := wait(t, s)
+	const says = "paused for version 1.2.3, since host web-1 (a) is unwell: 20-etcd: no quorum"
+	if got := <-w.says; got != says {
+		t.Errorf("it waits: %s", got)
+	}
+	w.stop(nil)
+	<-w.ended
+	if n := strings.Count(log.String(), says); n != 1 || strings.Contains(log.String(), "waiting for a slot") {
+		t.Errorf("the log says it %d times:\n%s", n, log.String())
+	}
+}
