@@ -23,6 +23,8 @@ const (
 	Inhibited     ObstacleKind = "inhibitors" // programs block a shutdown
 	LoggedIn      ObstacleKind = "users"      // people are logged in
 	Cancelled     ObstacleKind = "cancelled"  // a user has cancelled the reboot for the time being
+	TooEarly      ObstacleKind = "uptime"     // the host has not been up for long enough
+	NoRoom        ObstacleKind = "room"       // the window shuts before what runs before a reboot would be over
 )
 
 // Obstacles answers whether a host may reboot now, and why not: with everything that keeps it from doing so, in
