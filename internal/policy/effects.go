@@ -38,8 +38,9 @@ type (
 
 	// Verify checks whether the host is well after a reboot. It ends with Verified.
 	Verify struct {
-		Facts   Facts
-		Recheck bool // somebody may have freed the slot meanwhile
+		Facts Facts
+		Bad   error // why the host counts as unwell by now; nil: it does not
+		Wrong bool  // it stays so whatever the checks say, since it runs the wrong version
 	}
 
 	// Schedule schedules the reboot with logind, which tells users. It ends with Scheduled.
@@ -58,7 +59,9 @@ type (
 
 	// Reboot asks logind for the reboot. It ends with Rebooted.
 	Reboot struct {
-		Force bool // inhibitors do not count
+		Force   bool   // inhibitors do not count
+		Version string // of the update
+		NewOS   bool   // see Lock
 	}
 )
 

@@ -148,7 +148,7 @@ func (m *Machine) verify(now time.Time) Effect {
 		return Tell{r}
 	}
 	if h.wellAt.IsZero() && !now.Before(h.retry.at) {
-		return Verify{Facts{h.from.Version, "the host has booted"}, h.bad != nil}
+		return Verify{Facts{h.from.Version, "the host has booted"}, h.bad, h.mismatch() != nil}
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ type Decision struct {
 	Moved  []Move        // transitions made by this step, in order
 	Start  Effect        // start this now; nil: nothing
 	Cancel bool          // cancel the running effect; its Result is still expected
-	Ask    bool          // ask the gates, beside the running effect as well; it ends with Asked
+	Ask    *Need         // ask the gates about this, beside the running effect as well; it ends with Asked; nil: do not
 	Look   bool          // start a look at who is at work, beside the running effect; it ends with Looked
 	Nap    time.Duration // send a Tick after this long; 0: no timer is needed
 
@@ -144,6 +144,9 @@ func (m *Machine) Restart(config Config, now time.Time) *Machine {
 // MayHold reports whether this host holds a slot or may do so.
 func (m *Machine) MayHold() bool { return m.slot.mayHold || m.Queues() }
 
+// Drained reports whether what runs before a reboot has begun, and was not undone.
+func (m *Machine) Drained() bool { return m.drain.begun }
+
 // Queues reports whether this host waits for a slot.
 func (m *Machine) Queues() bool { return is(m.running, Lock{}.Kind()) }
 
@@ -180,7 +183,8 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 		d.Cancel, d.KeepPlace = true, m.leave != nil && m.leave.KeepPlace
 	}
 	if m.wantAsk(now) {
-		m.gates.asking, d.Ask = true, true
+		need := m.need()
+		m.gates.asking, d.Ask = true, &need
 		m.attempt.asking = m.state == Preparing
 	}
 	if m.wantLook(now) {
@@ -233,7 +237,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return m.verify(now)
 		}
 	case Locking:
-		return Lock{Version: m.triggers.version, NewOS: m.triggers.find(Engine.Name).pending}
+		return Lock{Version: m.triggers.version, NewOS: m.newOS()}
 	case Preparing:
 		switch r := m.report(); {
 		case !m.attempt.asked:
@@ -247,7 +251,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Check{}
 		}
 	case Rebooting:
-		return Reboot{Force: m.overdue(now)}
+		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS()}
 	}
 	return nil
 }
@@ -292,7 +296,7 @@ func (m *Machine) report() Report {
 	case m.mustDrain():
 		return Report{Phase: Draining, Why: m.needed()}
 	case m.drain.done || m.health.pending:
-		return Report{Phase: Leaving, Why: m.needed(), Again: m.health.pending, Version: m.triggers.version}
+		return Report{Phase: Leaving, Why: m.needed(), Again: m.health.pending, Version: m.triggers.version, NewOS: m.newOS()}
 	}
 	return Report{Phase: m.attempt.told}
 }

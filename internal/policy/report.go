@@ -7,6 +7,7 @@ type Report struct {
 	Pause   bool   // with Unwell: hosts that wait for the version of the slot wait until this host is well
 	Again   bool   // the host reboots once more with the slot that it has held since before this boot
 	Version string // with Again: that it reboots for
+	NewOS   bool   // with Again: see Lock
 }
 
 // Phases of a slot.

@@ -186,7 +186,7 @@ func (r *rig) end(result Result) Result {
 // step steps the machine, and answers the look that it may start.
 func (r *rig) step(ev Event) {
 	r.one(ev)
-	if r.last.Ask {
+	if r.last.Ask != nil {
 		r.answerAsk()
 	}
 	first := r.last
@@ -207,7 +207,7 @@ func (r *rig) step(ev Event) {
 		r.last.Start = first.Start
 	}
 	r.last.Cancel = r.last.Cancel || first.Cancel
-	if r.last.Ask {
+	if r.last.Ask != nil {
 		r.answerAsk()
 	}
 }
@@ -216,7 +216,7 @@ func (r *rig) step(ev Event) {
 func (r *rig) answerAsk() {
 	first := r.last
 	r.one(r.gates)
-	if first.Start != nil && r.last.Start != nil || first.Cancel && r.last.Cancel || r.last.Ask {
+	if first.Start != nil && r.last.Start != nil || first.Cancel && r.last.Cancel || r.last.Ask != nil {
 		r.t.Fatalf("%+v, and after the gates were asked %+v", first, r.last)
 	}
 	if r.last.Start == nil {
@@ -378,7 +378,7 @@ func orderOf(e Effect) order {
 	case Reboot:
 		return order{force: e.Force}
 	case Verify:
-		return order{recheck: e.Recheck}
+		return order{recheck: e.Bad != nil}
 	case Tell:
 		return order{report: e.Report}
 	}

@@ -62,6 +62,14 @@ type Undo struct {
 	Advice  string    `json:"advice,omitempty"`
 }
 
+func (m *Machine) need() Need {
+	t := &m.triggers
+	if !t.pending() {
+		return Need{}
+	}
+	return Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending })}
+}
+
 // Health is whether the host is well after a reboot.
 type Health struct {
 	Version  string    `json:"version,omitempty"` // for which it rebooted
@@ -105,9 +113,7 @@ func (m *Machine) facts(now time.Time) *Health {
 // Snapshot returns the facts about the machine's state.
 func (m *Machine) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
-	if t := &m.triggers; t.pending() {
-		s.Need = Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending })}
-	}
+	s.Need = m.need()
 	if m.attempt.err != nil {
 		s.Error = m.attempt.err.Error()
 	}

@@ -95,7 +95,7 @@ func (w *world) tell(ev Event) {
 	if d.Cancel {
 		w.cancelled = true
 	}
-	if d.Ask {
+	if d.Ask != nil {
 		w.asking = true
 	}
 	if d.Look {
@@ -221,7 +221,7 @@ func (w *world) decided(before State, d decision) {
 	if d.Look && (w.looking || d.State != Waiting && d.State != Locking && !(d.State == Settling && w.m.health.bad != nil) || !w.open() || !w.pending() || w.leave != nil) {
 		w.fail("a look in state %v, looking %v", d.State, w.looking)
 	}
-	if d.Ask && (w.asking || !w.open() || !w.pending() || w.leave != nil) {
+	if d.Ask != nil && (w.asking || !w.open() || !w.pending() || w.leave != nil) {
 		w.fail("the gates are asked in state %v, asking %v", d.State, w.asking)
 	}
 	if d.Start == unlocks && w.drained && w.sinceBoot {
