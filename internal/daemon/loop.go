@@ -169,8 +169,7 @@ func (l *loop) step(work context.Context, event policy.Event) policy.State {
 		l.running, l.cancel = d.Start.Kind(), l.start(work, d.Start)
 	}
 	if need := d.Ask; need != nil {
-		t := l.settings
-		l.beside(work, policy.AskLimit, func(ctx context.Context) policy.Event { return l.ask(ctx, t, *need) })
+		l.beside(work, policy.AskLimit, func(ctx context.Context) policy.Event { return l.ask(ctx, *need) })
 	}
 	if d.Look {
 		l.beside(work, policy.LookLimit, func(ctx context.Context) policy.Event { return l.look(ctx) })

@@ -79,9 +79,6 @@ type Settings struct {
 	// Lock is nil unless Policy.Lock. With the same one as before a held slot
 	// is kept; with another it is given back first.
 	Lock Locker
-	// Gate returns what holds back a reboot that is needed, nil for nothing. A gate that cannot be asked is shut.
-	Gate  func(ctx context.Context, need policy.Need) *policy.Obstacle
-	Hooks Hooks
 }
 
 // Parts are the real things that Run connects.
@@ -92,6 +89,9 @@ type Parts struct {
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
 	AskEngine func(ctx context.Context) *policy.Update
 	Host      Host
+	// Gate returns what holds back a reboot that is needed, nil for nothing. A gate that cannot be asked is shut.
+	Gate  func(ctx context.Context, need policy.Need) *policy.Obstacle
+	Hooks Hooks
 	// Announce shows a message to everybody who is logged in, without waiting for a terminal.
 	Announce func(message string)
 	Found    policy.Found

@@ -74,29 +74,29 @@ func (l *loop) tell(ctx context.Context, t task, e policy.Tell) policy.Told {
 }
 
 // ask asks the gates that need I/O, besides who is at work. Whether something is hooked in matters only if they are open.
-func (l *loop) ask(ctx context.Context, t Settings, need policy.Need) (a policy.Asked) {
-	if a.Obstacle = t.Gate(ctx, need); a.Obstacle != nil {
+func (l *loop) ask(ctx context.Context, need policy.Need) (a policy.Asked) {
+	if a.Obstacle = l.parts.Gate(ctx, need); a.Obstacle != nil {
 		return a
 	}
 	var err error
-	if a.Hooked, err = t.Hooks.Hooked(ctx); err != nil {
+	if a.Hooked, err = l.parts.Hooks.Hooked(ctx); err != nil {
 		a.Obstacle = &policy.Obstacle{Kind: policy.Unclear, Text: fmt.Sprintf("what may be hooked in before a reboot: %v", err)}
 	}
 	return a
 }
 
 func (l *loop) drain(ctx context.Context, t task, e policy.Drain) policy.Drained {
-	return policy.Drained{Err: within(ctx, t.Policy.BeforeTimeout, func(ctx context.Context) error { return t.Hooks.Before(ctx, e.Facts) })}
+	return policy.Drained{Err: within(ctx, t.Policy.BeforeTimeout, func(ctx context.Context) error { return l.parts.Hooks.Before(ctx, e.Facts) })}
 }
 
 func (l *loop) undrain(ctx context.Context, t task, e policy.Undrain) policy.Undrained {
-	return policy.Undrained{Err: within(ctx, t.Policy.BeforeTimeout, func(ctx context.Context) error { return t.Hooks.Undo(ctx, e.Facts) })}
+	return policy.Undrained{Err: within(ctx, t.Policy.BeforeTimeout, func(ctx context.Context) error { return l.parts.Hooks.Undo(ctx, e.Facts) })}
 }
 
 // verify checks whether the host is well, and records what has come of the reboot. It asks for the slot of a host that
 // is unwell: somebody may have freed it.
 func (l *loop) verify(ctx context.Context, t task, e policy.Verify) (r policy.Verified) {
-	r.Err = within(ctx, t.Policy.HealthTimeout, func(ctx context.Context) error { return t.Hooks.After(ctx, e.Facts) })
+	r.Err = within(ctx, t.Policy.HealthTimeout, func(ctx context.Context) error { return l.parts.Hooks.After(ctx, e.Facts) })
 	result := r.Err
 	if e.Wrong || result != nil {
 		result = e.Bad
