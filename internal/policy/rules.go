@@ -69,12 +69,15 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 			return Left, end + "; logind has not answered a call and may carry it out yet, and a slot that is held is kept for that"
 		}
 	}
+	unknown := m.config.Lock && !m.slot.inspected
 	switch {
+	case unknown && m.state == Starting && (m.leave.Reload || !m.drain.begun): // the next process asks as well
+		return Left, end + " before etcd said whether a slot is held"
 	case m.owes() && (m.state == Settling || m.state == Releasing):
 		return m.state, ""
 	case m.owes():
 		return Releasing, "asked to undo everything before the end"
-	case m.config.Lock && !m.slot.inspected:
+	case unknown:
 		return Left, end + " before etcd said whether a slot is held"
 	case m.health.keeps && m.slot.mayHold:
 		return Left, end + "; the slot is kept until this host is found well"
@@ -113,7 +116,7 @@ func (m *Machine) resume(why string) (State, string) {
 	case o != nil:
 		return Settling, why + "; " + o.name + " may be left from before the start"
 	case m.health.pending:
-		return Settling, why + "; it is not known yet whether this host is well after its reboot"
+		return Settling, why + "; this host was not found well yet"
 	case m.triggers.pending():
 		return Waiting, why + "; a reboot is needed"
 	}

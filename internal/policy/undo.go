@@ -128,6 +128,11 @@ func (m *Machine) due(now time.Time) *obligation {
 
 // undone says what the effect that has ended has undone.
 func (m *Machine) undone() string {
+	if r, ok := m.ended.result.(Verified); ok && r.Taken {
+		return "somebody has freed the slot of this host, which is not well"
+	} else if ok {
+		return "this host is well after its reboot"
+	}
 	for _, o := range m.obligations {
 		if is(o.undo(m), m.ended.kind) {
 			return o.undone
