@@ -168,9 +168,10 @@ func (r Verified) fold(m *Machine, now time.Time) {
 }
 
 func (r Told) fold(m *Machine, now time.Time) {
-	if m.state == Preparing {
-		m.attempt.told = r.Report.Phase
-	} else if m.health.tell.note(now, r.Err, m.rand) {
+	if m.health.tell.note(now, r.Err, m.rand) {
 		m.health.told = r.Report.Phase
+	}
+	if m.state == Preparing { // it goes on, told or not
+		m.attempt.told = r.Report.Phase
 	}
 }

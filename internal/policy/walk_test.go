@@ -61,6 +61,8 @@ func (c coverage) missing() (rare []string) {
 		"move starting left", "move settling left", "move idle left", "move waiting left", "move locking left",
 		"move preparing left", "move rebooting left", "move releasing left",
 		"end inspect", "end lock", "end unlock", "end look", "end check", "end schedule", "end unschedule", "end reboot",
+		"end tell", "end drain", "end undrain", "end verify", "failed tell", "failed drain", "failed undrain", "failed verify",
+		"drained", "gate shut", "takes the fix", "freed while unwell", "came back with the old version", "started drained",
 		"failed inspect", "failed lock", "failed unlock", "failed look", "failed check", "failed schedule", "failed unschedule", "failed reboot",
 		"unknown lock", "unknown reboot", "lost reply of lock", "lost reply of unlock", "failed lock while held",
 		"taken away", "host rebooted", "process killed", "clock stepped", "policy changed",
@@ -213,6 +215,9 @@ func (w *world) boot() {
 	w.m.remember(w.kept, w.now)
 	if w.bootedFor != nil {
 		w.m.health.begin(*w.bootedFor)
+	}
+	if w.drained {
+		w.seen["started drained"]++
 	}
 	if w.planned {
 		w.seen["started with a schedule"]++
