@@ -84,7 +84,7 @@ func TestHooksAndChecks(t *testing.T) {
 		{"which is recorded", toFix, []any{got}, Preparing, tells, false, "got the slot"},
 		{"or it does not reboot", toFix, []any{got, Told{Report: Report{Phase: Leaving, Again: true}, Err: errDown}}, Settling, nothing, false, "could not record"},
 		{"the fix is booted", toFix, []any{got, toldLeave, clear}, Rebooting, reboots, false, "every gate is open"},
-		{"a reboot for the fix that is refused", toFix, []any{got, toldLeave, clear, refused}, Settling, nothing, false, "not found well yet"},
+		{"a reboot for the fix that is refused", toFix, []any{got, toldLeave, clear, refused}, Settling, tells, false, "not found well yet"},
 		{"the fix waits for its window", toUnwell, []any{shuts, fix}, Settling, nothing, false, "before this boot"},
 		{"it came back with the old version", []any{rolledBack}, nil, Settling, tells, false, "before this boot"},
 		{"whatever the checks say", []any{rolledBack}, []any{toldSick, well}, Settling, nothing, false, "before this boot"},
