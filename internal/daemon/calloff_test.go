@@ -39,15 +39,15 @@ func TestCallOffOfWhatADaemonHasLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				s.left(s.began.Add(time.Hour))
-				s.parts.Kept.Cancelled = s.began
-				s.kept = *s.parts.Kept
+				s.parts.Found.Kept.Cancelled = s.began
+				s.kept = *s.parts.Found.Kept
 				c.set(s)
 				before := s.scheduled
 				done, err := CallOff(t.Context(), s.parts.Host, s.kept, s.parts.Keep)
 				if done != (c.want == gone) || (err != nil) != c.fails {
 					t.Errorf("done %v, %v", done, err)
 				}
-				kept := *s.parts.Kept
+				kept := *s.parts.Found.Kept
 				switch c.want {
 				case untold:
 					kept.Scheduled.Announced = false

@@ -93,14 +93,18 @@ func (m member) mine() (bool, <-chan struct{}) {
 	return len(m.names) > 0 && m.names[0] == m.name, m.turn
 }
 
-func (m member) Inspect(context.Context) (policy.Holding, error) { return policy.NotHeld, nil }
+func (m member) Inspect(context.Context) (policy.Holding, policy.Purpose, error) {
+	return policy.NotHeld, policy.Purpose{}, nil
+}
+
+func (m member) Report(context.Context, policy.Report) error { return nil }
 
 func (m member) StillHeld(context.Context) (bool, error) {
 	mine, _ := m.mine()
 	return mine, nil
 }
 
-func (m member) Acquire(ctx context.Context, _ string, blocked func(string)) error {
+func (m member) Acquire(ctx context.Context, _ policy.Lock, blocked func(string)) error {
 	for {
 		mine, turn := m.mine()
 		if mine {

@@ -24,8 +24,9 @@ import (
 )
 
 const (
-	leaveTimeout = 5 * time.Second // from being asked to leave to the end of Run
-	askTimeout   = time.Second     // for logind to say whether the host is going down
+	leaveTimeout = 5 * time.Second  // from being asked to leave to the end of Run
+	undoTimeout  = 90 * time.Second // the same, if what ran before a reboot has to be undone; see TimeoutStopSec= of the unit
+	askTimeout   = time.Second      // for logind to say whether the host is going down
 )
 
 // Run is the daemon's loop. It returns nil when ctx ended, and ErrBusGone when the bus went away. On the way out it
@@ -34,7 +35,7 @@ func Run(ctx context.Context, s Settings, p Parts) error {
 	l := &loop{
 		parts:      p,
 		settings:   s,
-		machine:    policy.New(s.Policy, p.Kept, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
+		machine:    policy.New(s.Policy, p.Found, time.Now(), rand.New(rand.NewPCG(p.Seed, 0))),
 		performers: performers(),
 		events:     make(chan policy.Event),
 		updates:    p.Updates,
@@ -133,6 +134,9 @@ func (l *loop) wait(ctx, work context.Context) policy.Event {
 			return policy.Leave{Reload: true}
 		case <-l.stopped:
 			l.timeUp = time.After(leaveTimeout)
+			if l.machine.Drained() {
+				l.timeUp = time.After(undoTimeout)
+			}
 			l.stopped, l.reload, l.next = nil, nil, nil
 			return policy.Leave{
 				KeepLock:  l.machine.MayHold() && l.mayGoDown(work),
@@ -163,6 +167,9 @@ func (l *loop) step(work context.Context, event policy.Event) policy.State {
 	}
 	if d.Start != nil {
 		l.running, l.cancel = d.Start.Kind(), l.start(work, d.Start)
+	}
+	if need := d.Ask; need != nil {
+		l.beside(work, policy.AskLimit, func(ctx context.Context) policy.Event { return l.ask(ctx, *need) })
 	}
 	if d.Look {
 		l.beside(work, policy.LookLimit, func(ctx context.Context) policy.Event { return l.look(ctx) })

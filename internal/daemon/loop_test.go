@@ -249,8 +249,8 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 		k.set(func() { k.fail = nil })
 		s.sleep(time.Minute)
 		s.expectState(policy.Rebooting)
-		tail := s.called()[len(s.called())-8:]
-		for i, want := range []string{"A inspect", "A release", "local", "A acquire 4081.2.0", "local", "A still held", "local", "reboot"} {
+		tail := s.called()[len(s.called())-9:]
+		for i, want := range []string{"A inspect", "after", "A release", "local", "A acquire 4081.2.0", "local", "A still held", "local", "reboot"} {
 			if !strings.HasSuffix(tail[i], " "+want) {
 				t.Errorf("call %q, want %s", tail[i], want)
 			}

@@ -12,14 +12,17 @@ import (
 // A Locker is the lock, as this host sees it. Except from Acquire, an error leaves everything open.
 type Locker interface {
 	// Inspect asks whether this host holds a slot, and in which boot it was taken.
-	Inspect(ctx context.Context) (policy.Holding, error)
+	// It also says what that was for, as far as it is recorded.
+	Inspect(ctx context.Context) (policy.Holding, policy.Purpose, error)
 	// StillHeld asks, right before the reboot, whether the slot is still this host's.
 	StillHeld(ctx context.Context) (bool, error)
 	// Acquire waits for a slot and takes it; holding one already is success. It calls blocked with what it waits for,
 	// and ends soon after ctx does. An error that matches ErrUnknown leaves open whether the slot was taken; any
 	// other says that this call took none. It gives up its place in the queue, unless ctx was cancelled with the
 	// cause ErrKeepPlace.
-	Acquire(ctx context.Context, version string, blocked func(by string)) error
+	Acquire(ctx context.Context, purpose policy.Lock, blocked func(by string)) error
+	// Report tells the fleet what this host does with its slot. An error leaves open whether it was told.
+	Report(ctx context.Context, r policy.Report) error
 	// Release gives the slot back; having none is success.
 	Release(ctx context.Context) error
 }
@@ -43,6 +46,20 @@ type Host interface {
 	Cancel(ctx context.Context) error
 	// Instance names the logind that keeps the schedule: a restarted one has another name, and may have lost it.
 	Instance(ctx context.Context) (string, error)
+}
+
+// Hooks is what the operator has hooked in around a reboot. An error says what failed. What runs ends soon after the
+// context does.
+type Hooks interface {
+	// Hooked reports whether anything is to run before a reboot.
+	Hooked(ctx context.Context) (bool, error)
+	// Before runs what is hooked in before a reboot. It keeps for the next process, before anything runs, that it
+	// must be undone.
+	Before(ctx context.Context, f policy.Facts) error
+	// Undo runs what undoes that, after it has stopped what still runs of it.
+	Undo(ctx context.Context, f policy.Facts) error
+	// After checks whether the host is well after a reboot.
+	After(ctx context.Context, f policy.Facts) error
 }
 
 // ErrUnknown marks errors that leave open whether the thing was done.
@@ -72,12 +89,18 @@ type Parts struct {
 	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
 	AskEngine func(ctx context.Context) *policy.Update
 	Host      Host
+	// Gate returns what holds back a reboot that is needed, nil for nothing. A gate that cannot be asked is shut.
+	Gate  func(ctx context.Context, need policy.Need) *policy.Obstacle
+	Hooks Hooks
 	// Announce shows a message to everybody who is logged in, without waiting for a terminal.
 	Announce func(message string)
-	// Kept is what the process before this one has kept of this boot; nil when that is not known.
-	Kept *policy.Kept
+	Found    policy.Found
 	// Keep replaces it. The loop calls Keep before it begins what Keep describes.
 	Keep func(policy.Kept) error
+	// Begin records that the host is about to reboot, and what for, so that the next boot is checked.
+	Begin func(version string, newOS bool) error
+	// Ended records what the reboot before this boot came to: nil when the host is well.
+	Ended func(failure error) error
 	// Restarting reports whether this process is ended for another to be started at once.
 	Restarting func(ctx context.Context) (bool, error)
 	// Reload delivers new settings, already checked.

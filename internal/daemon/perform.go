@@ -25,6 +25,10 @@ func performers() map[policy.Kind]performer {
 	add(all, (*loop).acquire)
 	add(all, (*loop).release)
 	add(all, (*loop).check)
+	add(all, (*loop).tell)
+	add(all, (*loop).drain)
+	add(all, (*loop).undrain)
+	add(all, (*loop).verify)
 	add(all, (*loop).schedule)
 	add(all, (*loop).unschedule)
 	add(all, (*loop).reboot)
@@ -40,12 +44,12 @@ func add[E policy.Effect, R policy.Result](all map[policy.Kind]performer, perfor
 }
 
 func (l *loop) inspect(ctx context.Context, t task, _ policy.Inspect) (r policy.Inspected) {
-	r.Holding, r.Err = t.Lock.Inspect(ctx)
+	r.Holding, r.Purpose, r.Err = t.Lock.Inspect(ctx)
 	return r
 }
 
 func (l *loop) acquire(ctx context.Context, t task, e policy.Lock) policy.Locked {
-	err := t.Lock.Acquire(ctx, e.Version, func(by string) {
+	err := t.Lock.Acquire(ctx, e, func(by string) {
 		select {
 		case l.events <- policy.Blocked{By: by}:
 		case <-ctx.Done():
@@ -64,7 +68,67 @@ func (l *loop) release(ctx context.Context, t task, _ policy.Unlock) policy.Unlo
 	return policy.Unlocked{Err: t.Lock.Release(ctx)}
 }
 
+// tell tells the fleet what this host does with its slot.
+func (l *loop) tell(ctx context.Context, t task, e policy.Tell) policy.Told {
+	return policy.Told{Report: e.Report, Err: t.Lock.Report(ctx, e.Report)}
+}
+
+// ask asks the gates that need I/O, besides who is at work. Whether something is hooked in matters only if they are open.
+func (l *loop) ask(ctx context.Context, need policy.Need) (a policy.Asked) {
+	if a.Obstacle = l.parts.Gate(ctx, need); a.Obstacle != nil {
+		return a
+	}
+	var err error
+	if a.Hooked, err = l.parts.Hooks.Hooked(ctx); err != nil {
+		a.Obstacle = &policy.Obstacle{Kind: policy.Unclear, Text: fmt.Sprintf("what may be hooked in before a reboot: %v", err)}
+	}
+	return a
+}
+
+func (l *loop) drain(ctx context.Context, t task, e policy.Drain) policy.Drained {
+	return policy.Drained{Err: within(ctx, t.Policy.BeforeTimeout, func(ctx context.Context) error { return l.parts.Hooks.Before(ctx, e.Facts) })}
+}
+
+func (l *loop) undrain(ctx context.Context, t task, e policy.Undrain) policy.Undrained {
+	return policy.Undrained{Err: within(ctx, t.Policy.BeforeTimeout, func(ctx context.Context) error { return l.parts.Hooks.Undo(ctx, e.Facts) })}
+}
+
+// verify checks whether the host is well, and records what has come of the reboot. It asks for the slot of a host that
+// is unwell: somebody may have freed it.
+func (l *loop) verify(ctx context.Context, t task, e policy.Verify) (r policy.Verified) {
+	r.Err = within(ctx, t.Policy.HealthTimeout, func(ctx context.Context) error { return l.parts.Hooks.After(ctx, e.Facts) })
+	result := r.Err
+	if e.Wrong || result != nil {
+		result = e.Bad
+	}
+	if errors.Is(r.Err, context.Canceled) {
+		return r
+	}
+	if result != nil || r.Err == nil {
+		if err := l.parts.Ended(result); err != nil {
+			l.parts.Log.Warn("what the reboot came to is not recorded", "error", err)
+		}
+	}
+	if e.Bad != nil && t.Policy.Lock {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		held, err := t.Lock.StillHeld(ctx)
+		r.Taken = err == nil && !held
+	}
+	return r
+}
+
+// within bounds what is hooked in, and says so if it took too long.
+func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it was not over within %v", limit))
+	defer cancel()
+	return do(ctx)
+}
+
 func (l *loop) reboot(ctx context.Context, _ task, e policy.Reboot) policy.Rebooted {
+	if err := l.parts.Begin(e.Version, e.NewOS); err != nil {
+		l.parts.Log.Warn("it will not be known after the boot what this reboot was for", "error", err)
+	}
 	err := l.parts.Host.Reboot(ctx, e.Force)
 	return policy.Rebooted{Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }

@@ -21,7 +21,7 @@ func TestNextProcessKeepsTheSlotAfterARebootRequest(t *testing.T) {
 		s.expectEnd(nil)
 
 		again := newSite(t)
-		again.parts.Kept, k.s = &s.kept, again
+		again.parts.Found.Kept, k.s = &s.kept, again
 		again.goingDown = func(context.Context) (bool, error) { return false, errDown }
 		again.run(locked(k))
 		again.tell(idle)
@@ -51,7 +51,7 @@ func TestRestartDuringTheUsersDelayBeginsItAgain(t *testing.T) {
 			t.Error("without a bus nothing can be called off")
 		}
 		again := newSite(t)
-		again.local, again.scheduled, again.parts.Kept = people, s.scheduled, &s.kept
+		again.local, again.scheduled, again.parts.Found.Kept = people, s.scheduled, &s.kept
 		k.s = again
 		again.sleep(10 * time.Second)
 		again.run(locked(k))
@@ -106,7 +106,7 @@ func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 			in(t, func(t *testing.T, s *site) {
 				k := newSlot(s, "A", held)
 				stands := policy.Shutdown{Type: "reboot", At: s.began.Add(3 * time.Hour)}
-				s.parts.Kept, s.scheduled = nil, stands
+				s.parts.Found.Kept, s.scheduled = nil, stands
 				s.run(locked(k))
 				s.tell(idle)
 				s.sleep(2 * time.Hour)
@@ -120,7 +120,7 @@ func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 				// The next process does not know either, although the file is there by now.
 				s.expectEnd(nil)
 				again := newSite(t)
-				again.parts.Kept, again.scheduled, k.s = &s.kept, stands, again
+				again.parts.Found.Kept, again.scheduled, k.s = &s.kept, stands, again
 				again.run(locked(k))
 				again.sleep(20 * time.Minute)
 				if again.expectState(policy.Settling); (k.is() != policy.NotHeld) != kept {
@@ -138,7 +138,7 @@ func TestRebootThatMayBeOursKeepsTheSlotAndIsLeftAlone(t *testing.T) {
 	// A shutdown that is not a reboot is not ours.
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.HeldThisBoot)
-		s.parts.Kept, s.scheduled = nil, policy.Shutdown{Type: "poweroff", At: s.began.Add(3 * time.Hour)}
+		s.parts.Found.Kept, s.scheduled = nil, policy.Shutdown{Type: "poweroff", At: s.began.Add(3 * time.Hour)}
 		s.run(locked(k))
 		s.tell(idle)
 		if s.expectState(policy.Idle); k.is() != policy.NotHeld || s.scheduled.Type == "" {

@@ -132,7 +132,7 @@ func TestNobodyElsesShutdownIsTouched(t *testing.T) {
 func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.HeldThisBoot)
-		s.parts.Kept, s.scheduled = nil, policy.Shutdown{Type: "reboot"}
+		s.parts.Found.Kept, s.scheduled = nil, policy.Shutdown{Type: "reboot"}
 		s.goingDown = func(context.Context) (bool, error) { return true, nil }
 		s.run(locked(k))
 		s.tell(idle)
@@ -147,7 +147,7 @@ func TestRebootUnderWayIsNotCalledOff(t *testing.T) {
 // Without a lock the status does not mention a slot.
 func TestRebootUnderWayIsNotCalledOffWithoutALock(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
-		s.parts.Kept, s.scheduled = nil, policy.Shutdown{Type: "reboot"}
+		s.parts.Found.Kept, s.scheduled = nil, policy.Shutdown{Type: "reboot"}
 		s.goingDown = func(context.Context) (bool, error) { return true, nil }
 		s.run(Settings{Policy: people5m})
 		s.tell(idle)

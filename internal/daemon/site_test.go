@@ -44,6 +44,9 @@ type site struct {
 	restarting bool
 	goingDown  func(context.Context) (bool, error)
 	engine     func() *policy.Update // what update_engine answers
+	gate       func() *policy.Obstacle
+	hooks      hooks
+	results    []error // of the reboot before this boot, as recorded
 }
 
 func newSite(t *testing.T) *site {
@@ -56,13 +59,19 @@ func newSite(t *testing.T) *site {
 		logind:    ":1.1",
 		goingDown: func(context.Context) (bool, error) { return false, nil },
 		engine:    func() *policy.Update { return nil },
+		gate:      func() *policy.Obstacle { return nil },
 	}
+	s.hooks.site = s
 	s.parts = Parts{
 		Updates:   s.updates,
 		AskEngine: func(context.Context) *policy.Update { return s.engine() },
 		Host:      s,
 		Announce:  func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
-		Kept:      &policy.Kept{},
+		Found:     policy.Found{Kept: &policy.Kept{}},
+		Gate:      func(context.Context, policy.Need) *policy.Obstacle { return s.gate() },
+		Hooks:     &s.hooks,
+		Begin:     func(string, bool) error { return nil },
+		Ended:     func(failure error) error { s.set(func() { s.results = append(s.results, failure) }); return nil },
 		Restarting: func(context.Context) (bool, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -253,7 +262,9 @@ func in(t *testing.T, test func(*testing.T, *site)) {
 }
 
 func locked(k *slot) Settings {
-	return Settings{Policy: policy.Config{Lock: true, LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}, Lock: k}
+	p := people5m
+	p.Lock = true
+	return Settings{Policy: p, Lock: k}
 }
 
 func (s *site) find(msg string) (lines []map[string]string) {
@@ -322,7 +333,7 @@ func (s *site) warned(k *slot) {
 // left has a process before the loop leave a reboot that it has scheduled.
 func (s *site) left(at time.Time) {
 	s.scheduled = policy.Shutdown{Type: "reboot", At: at}
-	s.parts.Kept = &policy.Kept{Scheduled: policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro(), Announced: true, Logind: s.logind}}
+	s.parts.Found.Kept = &policy.Kept{Scheduled: policy.KeptSchedule{Type: "reboot", Usec: at.UnixMicro(), Announced: true, Logind: s.logind}}
 }
 
 func TestMain(m *testing.M) {
@@ -349,7 +360,7 @@ var (
 	backup = policy.Local{Inhibitors: []policy.Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
 )
 
-var people5m = policy.Config{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}
+var people5m = policy.Config{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour, BeforeTimeout: 10 * time.Minute, HealthTimeout: 10 * time.Minute}
 
 var clock = policy.Config{}.Clock
 

@@ -10,8 +10,9 @@ import (
 
 // slot is a Locker whose lock has one slot.
 type slot struct {
-	s    *site
-	name string
+	purpose policy.Purpose // that it was taken for
+	s       *site
+	name    string
 
 	mu       sync.Mutex
 	held     policy.Holding
@@ -55,8 +56,12 @@ func (k *slot) begin(ctx context.Context, call string) error {
 	return fail
 }
 
-func (k *slot) Inspect(ctx context.Context) (policy.Holding, error) {
-	return k.is(), k.begin(ctx, "inspect")
+func (k *slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, error) {
+	return k.is(), k.purpose, k.begin(ctx, "inspect")
+}
+
+func (k *slot) Report(ctx context.Context, r policy.Report) error {
+	return k.begin(ctx, "report "+r.Phase)
 }
 
 func (k *slot) StillHeld(ctx context.Context) (bool, error) {
@@ -69,8 +74,8 @@ func (k *slot) StillHeld(ctx context.Context) (bool, error) {
 	return k.is() != policy.NotHeld, nil
 }
 
-func (k *slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
-	if err := k.begin(ctx, "acquire "+version); err != nil {
+func (k *slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(string)) error {
+	if err := k.begin(ctx, "acquire "+purpose.Version); err != nil {
 		return err
 	}
 	k.mu.Lock()

@@ -13,6 +13,11 @@ import (
 type attempt struct {
 	blockedBy string // Locking: what Lock waits for
 
+	asking bool   // Preparing: the gates were asked
+	asked  bool   // Preparing: and have answered
+	passed bool   // Preparing: a check lets the host reboot, and the drain comes next
+	told   string // Preparing: the phase that the fleet was told of, if it could be
+
 	checkAt  time.Time // Preparing: ask the gates again
 	warnedAt time.Time // Preparing: the start of the users' delay; zero when there was nobody to tell
 	rebootAt time.Time // Preparing: its end

@@ -27,6 +27,11 @@ type Config struct {
 	MaxPostpone time.Duration // bounds what users and inhibitors can postpone; 0: nothing does
 
 	Earliest time.Time // the host reboots no earlier, since it has not been up for long; zero: at any time
+
+	BeforeTimeout time.Duration // bounds what is hooked in before a reboot
+	HealthTimeout time.Duration // a host that is not found well for this long after its boot is unwell
+	HealthFailure HealthFailure // what comes of its slot then
+	ReleaseDelay  time.Duration // how long a host that is well keeps its slot yet
 }
 
 const (

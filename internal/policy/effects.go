@@ -18,13 +18,30 @@ type (
 	// Lock waits for a slot and takes it. It ends with Locked: with the slot, a lasting error, or when cancelled.
 	Lock struct {
 		Version string // of the update
+		NewOS   bool   // it is the version of the operating system that comes with it
 	}
+
+	// Tell tells the fleet what this host does with its slot. It ends with Told.
+	Tell struct{ Report Report }
 
 	// Unlock gives the slot back. It ends with Unlocked.
 	Unlock struct{}
 
 	// Check asks every gate that needs I/O: update_engine, who is at work, the lock. It ends with Checked.
 	Check struct{}
+
+	// Drain runs what is hooked in before a reboot. It ends with Drained.
+	Drain struct{ Facts Facts }
+
+	// Undrain undoes that, also if it has ended halfway. It ends with Undrained.
+	Undrain struct{ Facts Facts }
+
+	// Verify checks whether the host is well after a reboot. It ends with Verified.
+	Verify struct {
+		Facts Facts
+		Bad   error // why the host counts as unwell by now; nil: it does not
+		Wrong bool  // it stays so whatever the checks say, since it runs the wrong version
+	}
 
 	// Schedule schedules the reboot with logind, which tells users. It ends with Scheduled.
 	Schedule struct {
@@ -42,13 +59,17 @@ type (
 
 	// Reboot asks logind for the reboot. It ends with Rebooted.
 	Reboot struct {
-		Force bool // inhibitors do not count
+		Force   bool   // inhibitors do not count
+		Version string // of the update
+		NewOS   bool   // see Lock
 	}
 )
 
 const (
 	// LookLimit bounds a look at who is at work, which is no effect: it may run beside one.
 	LookLimit = 30 * time.Second
+	// AskLimit bounds a question to the gates, which is no effect either.
+	AskLimit = 45 * time.Second
 
 	effectLimit = 30 * time.Second
 	// A Check that begins when the users' delay ends, and hangs, leaves nearly
@@ -58,8 +79,12 @@ const (
 
 func (Inspect) Kind() Kind    { return Kind{"inspect", effectLimit} }
 func (Lock) Kind() Kind       { return Kind{"lock", 0} }
+func (Tell) Kind() Kind       { return Kind{"tell", effectLimit} }
 func (Unlock) Kind() Kind     { return Kind{"unlock", effectLimit} }
 func (Check) Kind() Kind      { return Kind{"check", checkLimit} }
+func (Drain) Kind() Kind      { return Kind{"drain", 0} } // what is hooked in has limits of its own, which are settings
+func (Undrain) Kind() Kind    { return Kind{"undrain", 0} }
+func (Verify) Kind() Kind     { return Kind{"verify", 0} }
 func (Schedule) Kind() Kind   { return Kind{"schedule", effectLimit} }
 func (Unschedule) Kind() Kind { return Kind{"unschedule", effectLimit} }
 func (Reboot) Kind() Kind     { return Kind{"reboot", effectLimit} }

@@ -53,12 +53,18 @@ type (
 type (
 	Inspected struct {
 		Holding Holding
+		Purpose Purpose // for which the slot was taken, as far as it is recorded
 		Err     error
 	}
 
 	Locked struct {
 		Err     error
 		Unknown bool
+	}
+
+	Told struct {
+		Report Report
+		Err    error
 	}
 
 	Unlocked struct{ Err error }
@@ -69,6 +75,15 @@ type (
 		Logind string  // which logind that was, see Scheduled
 		Held   bool    // the slot is still ours, where a lock is wanted
 		Err    error
+	}
+
+	Drained struct{ Err error }
+
+	Undrained struct{ Err error }
+
+	Verified struct {
+		Taken bool // the slot is not this host's any more
+		Err   error
 	}
 
 	Scheduled struct {
@@ -91,8 +106,12 @@ type (
 
 func (r Inspected) Failure() error   { return r.Err }
 func (r Locked) Failure() error      { return r.Err }
+func (r Told) Failure() error        { return r.Err }
 func (r Unlocked) Failure() error    { return r.Err }
 func (r Checked) Failure() error     { return r.Err }
+func (r Drained) Failure() error     { return r.Err }
+func (r Undrained) Failure() error   { return r.Err }
+func (r Verified) Failure() error    { return r.Err }
 func (r Scheduled) Failure() error   { return r.Err }
 func (r Unscheduled) Failure() error { return r.Err }
 func (r Rebooted) Failure() error    { return r.Err }

@@ -16,6 +16,8 @@ type Kept struct {
 	// Cancelled is when a user was seen to have cancelled the reboot.
 	Cancelled time.Time     `json:"cancelled,omitzero"`
 	Postponed KeptPostponed `json:"postponed,omitzero"`
+	// Checks are those after a reboot, while they are not over.
+	Checks KeptChecks `json:"checks,omitzero"`
 }
 
 // KeptSchedule is a reboot that the daemon has scheduled with logind, or was about to; the zero one is none.
@@ -41,6 +43,12 @@ type KeptPostponed struct {
 	Version string        `json:"version,omitempty"`
 }
 
+// KeptChecks are checks after a reboot; the zero ones are none.
+type KeptChecks struct {
+	Pending bool `json:"pending"`
+	Purpose
+}
+
 // Kept returns what the process after this one has to know.
 func (m *Machine) Kept(now time.Time) Kept {
 	k := Kept{
@@ -56,6 +64,9 @@ func (m *Machine) Kept(now time.Time) Kept {
 	}
 	if held := m.people.postponedUntil(now).Truncate(keptPrecision); held > 0 {
 		k.Postponed = KeptPostponed{For: held, Version: m.people.version}
+	}
+	if h := m.health; h.pending {
+		k.Checks = KeptChecks{true, h.from}
 	}
 	return k
 }
@@ -80,6 +91,9 @@ func (m *Machine) remember(k *Kept, now time.Time) {
 	}
 	if s.stands && !s.announced {
 		s.settlesAt = now.Add(callGrace)
+	}
+	if k.Checks.Pending {
+		m.health.begin(k.Checks.Purpose)
 	}
 	m.triggers.remember(k.Request, m.unstamp(k.Request.Since, now))
 	m.people.cancelledAt = m.unstamp(k.Cancelled, now)

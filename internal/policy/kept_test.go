@@ -39,7 +39,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 		r := newRig(t, lock)
 		p := people5m
 		p.Lock = lock
-		r.m = New(p, nil, r.now, r.m.rand)
+		r.m = New(p, Found{}, r.now, r.m.rand)
 		r.started = nil
 		return r.do(need, Tick{})
 	}
@@ -71,7 +71,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	// outlive a boot. A slot of this boot is not.
 	r = start(true).do(standing)
 	r.expect(Starting, inspects, false)
-	r.do(fromAgo)
+	r.do(fromAgo, well)
 	r.expect(Settling, unlocks, false)
 	r.do(given, second)
 	r.expect(Settling, unschedules, false)
@@ -105,7 +105,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	start(true).do(stop).expect(Starting, nothing, true)
 	r = start(true).do(stop, Unscheduled{Err: context.Canceled})
 	r.expect(Left, nothing, false)
-	r = start(true).do(standing, fromAgo, stop, given)
+	r = start(true).do(standing, fromAgo, well, stop, given)
 	r.expect(Left, nothing, false)
 	if r.m.slot.mayHold {
 		t.Error("the slot from before is kept")
@@ -244,7 +244,7 @@ func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
 	if s := r.m.Status(r.now); !strings.HasPrefix(s, "starting: asking logind whether a reboot is scheduled since") {
 		t.Errorf("the status is %q", s)
 	}
-	r.do(standing).expect(Settling, unlocks, false)
+	r.do(standing, well).expect(Settling, unlocks, false)
 
 	r = newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
 	if r.expect(Left, nothing, false); !r.m.MayHold() {

@@ -33,6 +33,7 @@ type Decision struct {
 	Moved  []Move        // transitions made by this step, in order
 	Start  Effect        // start this now; nil: nothing
 	Cancel bool          // cancel the running effect; its Result is still expected
+	Ask    *Need         // ask the gates about this, beside the running effect as well; it ends with Asked; nil: do not
 	Look   bool          // start a look at who is at work, beside the running effect; it ends with Looked
 	Nap    time.Duration // send a Tick after this long; 0: no timer is needed
 
@@ -67,6 +68,9 @@ type Machine struct {
 	schedule schedule
 	tries    tries
 	attempt  attempt
+	gates    gates
+	drain    drain
+	health   health
 	leave    *Leave
 
 	// The effect in flight, and the look that may be.
@@ -83,11 +87,26 @@ type ended struct {
 	result Result
 }
 
-// New returns a machine in state Starting. kept is what the process before this one has
-// left, nil when that is not known. now is the time of the start; rand spreads retries over time.
-func New(config Config, kept *Kept, now time.Time, rand *rand.Rand) *Machine {
+// Found is what a process finds when it starts.
+type Found struct {
+	// Kept is what the process before this one has left; nil when that is not known.
+	Kept *Kept
+	// Drained says that what ran before a reboot that did not come was not undone.
+	Drained bool
+	// Reboot is what this boot was for, if it was our doing and was not found well yet; else nil.
+	Reboot *Purpose
+	// OSVersion is the version of the operating system that runs; "" when that is not known.
+	OSVersion string
+}
+
+// New returns a machine in state Starting. now is the time of the start; rand spreads retries over time.
+func New(config Config, found Found, now time.Time, rand *rand.Rand) *Machine {
 	m := newMachine(config, now, rand)
-	m.remember(kept, now)
+	m.drain.begun, m.health.runs = found.Drained, found.OSVersion
+	m.remember(found.Kept, now)
+	if found.Reboot != nil {
+		m.health.begin(*found.Reboot)
+	}
 	return m
 }
 
@@ -100,6 +119,8 @@ func newMachine(config Config, now time.Time, rand *rand.Rand) *Machine {
 		// The process before this one may have taken a slot, or somebody by hand.
 		slot:     slot{mayHold: config.Lock, retry: retry{first: time.Second, limit: time.Minute}},
 		schedule: schedule{retry: retry{first: time.Second, limit: time.Minute}},
+		drain:    drain{retry: retry{first: 5 * time.Second, limit: time.Minute}},
+		health:   newHealth(),
 		tries: tries{
 			slot:   retry{first: 5 * time.Second, limit: time.Minute},
 			reboot: retry{first: 5 * time.Second, limit: 15 * time.Minute},
@@ -112,14 +133,19 @@ func newMachine(config Config, now time.Time, rand *rand.Rand) *Machine {
 func (m *Machine) Restart(config Config, now time.Time) *Machine {
 	n := newMachine(config, now, m.rand)
 	n.wall, n.share, n.obligations, n.looking = m.wall, m.share, m.obligations, m.looking
-	n.triggers, n.people, n.schedule = m.triggers, m.people, m.schedule
-	n.people.look = look{}
-	n.schedule.retry.reset()
+	n.triggers, n.people, n.schedule, n.drain, n.health = m.triggers, m.people, m.schedule, m.drain, m.health
+	n.people.look, n.gates.asking = look{}, m.gates.asking
+	for _, r := range []*retry{&n.schedule.retry, &n.drain.retry, &n.health.retry, &n.health.tell} {
+		r.reset()
+	}
 	return n
 }
 
 // MayHold reports whether this host holds a slot or may do so.
 func (m *Machine) MayHold() bool { return m.slot.mayHold || m.Queues() }
+
+// Drained reports whether what runs before a reboot has begun, and was not undone.
+func (m *Machine) Drained() bool { return m.drain.begun }
 
 // Queues reports whether this host waits for a slot.
 func (m *Machine) Queues() bool { return is(m.running, Lock{}.Kind()) }
@@ -136,6 +162,7 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	}
 	ev.fold(m, now)
 	for range stateNames { // a step goes through no state twice
+		m.judge(now)
 		to, why := m.next(now)
 		if to == m.state {
 			break
@@ -149,10 +176,16 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	switch {
 	case m.running == nil && want != nil:
 		m.running, m.began, m.stopped = want, now, false
+		m.drain.begun = m.drain.begun || is(want, Drain{}.Kind())
 		d.Start = want
 	case m.running != nil && want == nil && !m.stopped:
 		m.stopped = true
 		d.Cancel, d.KeepPlace = true, m.leave != nil && m.leave.KeepPlace
+	}
+	if m.wantAsk(now) {
+		need := m.need()
+		m.gates.asking, d.Ask = true, &need
+		m.attempt.asking = m.state == Preparing
 	}
 	if m.wantLook(now) {
 		m.looking, d.Look = true, true
@@ -171,6 +204,10 @@ func (m *Machine) enter(now time.Time, to State, why string) {
 	m.moved = append(m.moved, Move{From: m.state, To: to, Why: why})
 	m.state, m.entered, m.why = to, now, why
 	m.ended, m.attempt = ended{}, attempt{}
+	m.attempt.asked = !m.config.Lock && m.gates.fresh(now) // nothing has come between
+	if h := &m.health; to == Settling && h.pending && h.since.IsZero() {
+		h.since = now
+	}
 	if to == Idle {
 		m.tries.reset()
 	}
@@ -196,17 +233,25 @@ func (m *Machine) want(now time.Time) Effect {
 		if o := m.due(now); o != nil {
 			return o.undo(m)
 		}
+		if m.state == Settling && m.leave == nil && !m.fixDue(now) {
+			return m.verify(now)
+		}
 	case Locking:
-		return Lock{Version: m.triggers.version}
+		return Lock{Version: m.triggers.version, NewOS: m.newOS()}
 	case Preparing:
-		switch {
+		switch r := m.report(); {
+		case !m.attempt.asked:
+		case r.Phase != m.attempt.told:
+			return Tell{r}
+		case m.mustDrain():
+			return Drain{Facts{m.triggers.version, m.needed()}}
 		case !m.attempt.rebootAt.IsZero() && !m.attempt.warned:
 			return Schedule{At: m.schedule.at, Message: m.message(), Final: m.attempt.final}
 		case !now.Before(m.attempt.checkAt):
 			return Check{}
 		}
 	case Rebooting:
-		return Reboot{Force: m.overdue(now)}
+		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS()}
 	}
 	return nil
 }
@@ -216,7 +261,10 @@ func (m *Machine) mayWork(now time.Time) bool {
 	switch m.state {
 	case Starting:
 		return m.leave == nil
-	case Settling, Releasing:
+	case Settling:
+		checks := is(m.running, Verify{}.Kind()) || is(m.running, Tell{}.Kind())
+		return !checks || m.leave == nil && !m.fixDue(now)
+	case Releasing:
 		return true
 	case Locking:
 		return m.mayGo(now) && m.obstacle(now) == nil
@@ -233,7 +281,24 @@ func (m *Machine) wantLook(now time.Time) bool {
 	if m.looking || m.people.fresh(now) || !m.mayGo(now) {
 		return false
 	}
-	return m.state == Locking || m.state == Waiting && m.ready(now)
+	return m.state == Locking || m.seeks(now)
+}
+
+// seeks reports whether the host looks for an occasion to reboot: one that is unwell does so while it settles.
+func (m *Machine) seeks(now time.Time) bool {
+	return (m.state == Waiting || m.state == Settling && m.takesFix() && !m.owes()) && m.ready(now)
+}
+
+// report is what the fleet is to know of the slot during an attempt; zero: nothing new.
+func (m *Machine) report() Report {
+	switch {
+	case !m.config.Lock:
+	case m.mustDrain():
+		return Report{Phase: Draining, Why: m.needed()}
+	case m.drain.done || m.health.pending:
+		return Report{Phase: Leaving, Why: m.needed(), Again: m.health.pending, Version: m.triggers.version, NewOS: m.newOS()}
+	}
+	return Report{Phase: m.attempt.told}
 }
 
 // nap returns how long nothing needs to be asked again; 0 is forever.
@@ -256,6 +321,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	start, end := m.config.opening(now)
 	for _, t := range []time.Time{
 		m.startedAt.Add(sourceGrace), m.tries.slot.at, m.tries.reboot.at, m.people.until, m.attempt.checkAt, m.attempt.graceEnd,
+		m.gates.until, m.config.Earliest, m.health.retry.at, m.health.tell.at, m.health.wellAt.Add(m.config.ReleaseDelay), m.health.since.Add(m.config.HealthTimeout),
 		m.deadline(), start, m.config.begin(now, m.share), end, end.Add(-m.delay(now) - Backstop),
 	} {
 		until(t)

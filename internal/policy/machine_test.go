@@ -10,12 +10,12 @@ import (
 func TestLockFromBeforeThisBootIsReleasedFirstWhateverElseIsPending(t *testing.T) {
 	for _, window := range []windowIs{opens, shuts} {
 		for _, pending := range []Event{need, asked, idle, gone} {
-			r := newRig(t, true).do(window, pending, fromAgo)
+			r := newRig(t, true).do(window, pending, fromAgo, well)
 			r.expect(Settling, unlocks, false)
 			for range 50 { // etcd is down for long: nothing else is begun
 				r.do(notGiven, MaxNap, pending)
 			}
-			if n := r.count(unlocks); n != 51 || len(r.started) != 2+n {
+			if n := r.count(unlocks); n != 51 || len(r.started) != 3+n {
 				t.Errorf("window %v, %+v: started %v", window, pending, r.started)
 			}
 		}
@@ -171,7 +171,7 @@ func TestEtcdDownAtBootKeepsTrying(t *testing.T) {
 func TestRetriesAreSpread(t *testing.T) {
 	seen := map[time.Time]bool{}
 	for seed := range uint64(20) {
-		m := New(Config{Lock: true}, nil, t0, rand.New(rand.NewPCG(seed, 0)))
+		m := New(Config{Lock: true}, Found{}, t0, rand.New(rand.NewPCG(seed, 0)))
 		for _, ev := range []Event{Tick{}, calledOff, noAnswer} {
 			m.Step(t0, ev)
 		}

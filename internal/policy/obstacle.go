@@ -25,6 +25,7 @@ const (
 	Inhibited     ObstacleKind = "inhibitors" // programs block a shutdown
 	LoggedIn      ObstacleKind = "users"      // people are logged in
 	Cancelled     ObstacleKind = "cancelled"  // a user has cancelled the reboot for the time being
+	NoRoom        ObstacleKind = "room"       // the window shuts before what runs before a reboot would be over
 
 	// What package gates asks.
 	Attempts  ObstacleKind = "attempts"   // reboots did not bring the version up

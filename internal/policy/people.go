@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -166,10 +167,14 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 		}
 		return &o
 	}
-	if m.schedule.stands && m.state != Preparing {
+	switch {
+	case m.schedule.stands && m.state != Preparing:
 		return &Obstacle{OtherShutdown, "a reboot that was scheduled earlier and called off"}
+	case now.Before(m.config.Earliest):
+		o := tooEarly(m.config.Earliest, clock)
+		return &o
 	}
-	return nil
+	return cmp.Or(m.gates.shut(now), m.noRoom(now))
 }
 
 func (e Looked) fold(m *Machine, now time.Time) {

@@ -38,6 +38,7 @@ var (
 	noSlot    = Locked{Err: errDown}
 	maybe     = Locked{Err: errDown, Unknown: true}
 	lockEnded = Locked{Err: context.Canceled}
+	well      = Verified{}
 	given     = Unlocked{}
 	notGiven  = Unlocked{Err: errDown}
 	clear     = Checked{Held: true}
@@ -76,6 +77,8 @@ type scheduledIs Shutdown
 
 type stepped time.Duration // of the wall clock
 
+type gatesSay Asked
+
 var (
 	cancels  = scheduledIs{}
 	replaces = scheduledIs(foreign.Shutdown)
@@ -95,6 +98,7 @@ type rig struct {
 	door      *door
 	local     Local
 	lookErr   error
+	gates     Asked
 	scheduled Shutdown
 	ahead     time.Duration // of the wall clock
 	order     order         // of the running effect
@@ -103,7 +107,7 @@ type rig struct {
 	moves     []Move
 }
 
-var people5m = Config{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour}
+var people5m = Config{LoginDelay: 5 * time.Minute, LoginRetry: time.Hour, BeforeTimeout: 10 * time.Minute, HealthTimeout: 10 * time.Minute}
 
 func newRig(t *testing.T, lock bool) *rig {
 	r := &rig{t: t, now: t0, door: &door{open: true}}
@@ -114,7 +118,7 @@ func newRig(t *testing.T, lock bool) *rig {
 
 // restart replaces the machine by a new one that knows that nothing is scheduled.
 func (r *rig) restart(p Config) *rig {
-	r.m = New(p, nil, r.now, rand.New(rand.NewPCG(1, 2)))
+	r.m = New(p, Found{}, r.now, rand.New(rand.NewPCG(1, 2)))
 	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
 	return r.do(Tick{}, calledOff)
 }
@@ -136,6 +140,8 @@ func (r *rig) do(script ...any) *rig {
 			r.ahead += time.Duration(s)
 		case error:
 			r.lookErr = s
+		case gatesSay:
+			r.gates = Asked(s)
 		case time.Duration:
 			r.now = r.now.Add(s)
 			r.step(Tick{})
@@ -180,6 +186,9 @@ func (r *rig) end(result Result) Result {
 // step steps the machine, and answers the look that it may start.
 func (r *rig) step(ev Event) {
 	r.one(ev)
+	if r.last.Ask != nil {
+		r.answerAsk()
+	}
 	first := r.last
 	if !first.Look {
 		return
@@ -198,6 +207,22 @@ func (r *rig) step(ev Event) {
 		r.last.Start = first.Start
 	}
 	r.last.Cancel = r.last.Cancel || first.Cancel
+	if r.last.Ask != nil {
+		r.answerAsk()
+	}
+}
+
+// answerAsk answers for the gates.
+func (r *rig) answerAsk() {
+	first := r.last
+	r.one(r.gates)
+	if first.Start != nil && r.last.Start != nil || first.Cancel && r.last.Cancel || r.last.Ask != nil {
+		r.t.Fatalf("%+v, and after the gates were asked %+v", first, r.last)
+	}
+	if r.last.Start == nil {
+		r.last.Start = first.Start
+	}
+	r.last.Cancel, r.last.Look = r.last.Cancel || first.Cancel, r.last.Look || first.Look
 }
 
 func (r *rig) one(ev Event) {
@@ -236,8 +261,8 @@ func (r *rig) count(e Kind) (n int) {
 // The ways to the states, for strategy etcd-lock. newRig has got to Inspect.
 var (
 	toStarting  = []any{}
-	toAwaiting  = []any{fromNow} // Starting, waiting for update_engine
-	toSettling  = []any{fromAgo}
+	toAwaiting  = []any{fromNow}       // Starting, waiting for update_engine
+	toSettling  = []any{fromAgo, well} // giving the slot back
 	toIdle      = []any{notHeld}
 	toWaiting   = []any{shuts, notHeld, need}
 	toMaybe     = []any{notHeld, need, maybe} // Waiting, and may hold a slot
@@ -262,6 +287,10 @@ var (
 	schedules   = Schedule{}.Kind()
 	unschedules = Unschedule{}.Kind()
 	reboots     = Reboot{}.Kind()
+	tells       = Tell{}.Kind()
+	drains      = Drain{}.Kind()
+	undrains    = Undrain{}.Kind()
+	verifies    = Verify{}.Kind()
 )
 
 // kindOf returns the kind of an effect, nothing for none.
@@ -289,6 +318,14 @@ func resultOf(r Result) Kind {
 		return unschedules
 	case Rebooted:
 		return reboots
+	case Told:
+		return tells
+	case Drained:
+		return drains
+	case Undrained:
+		return undrains
+	case Verified:
+		return verifies
 	}
 	panic(fmt.Sprintf("no effect ends with %T", r))
 }
@@ -308,6 +345,14 @@ func ends(k Kind, err error) Result {
 		return Scheduled{Err: err}
 	case unschedules:
 		return Unscheduled{Err: err}
+	case tells:
+		return Told{Err: err}
+	case drains:
+		return Drained{Err: err}
+	case undrains:
+		return Undrained{Err: err}
+	case verifies:
+		return Verified{Err: err}
 	}
 	return Rebooted{Err: err}
 }
@@ -320,6 +365,8 @@ type order struct {
 	asked   bool
 	final   bool
 	force   bool
+	report  Report
+	recheck bool
 }
 
 func orderOf(e Effect) order {
@@ -330,6 +377,10 @@ func orderOf(e Effect) order {
 		return order{at: e.At, stands: e.Stands, asked: e.Asked}
 	case Reboot:
 		return order{force: e.Force}
+	case Verify:
+		return order{recheck: e.Bad != nil}
+	case Tell:
+		return order{report: e.Report}
 	}
 	return order{}
 }

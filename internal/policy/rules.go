@@ -15,7 +15,11 @@ func (m *Machine) next(now time.Time) (State, string) {
 	case Starting:
 		return m.starting(now)
 	case Settling, Releasing:
-		if !m.owes() {
+		switch {
+		case m.owes():
+		case m.state == Settling && m.health.pending:
+			return m.settling(now)
+		default:
 			return m.resume(m.undone())
 		}
 	case Idle:
@@ -65,15 +69,20 @@ func (m *Machine) leaving(now time.Time) (State, string) {
 			return Left, end + "; logind has not answered a call and may carry it out yet, and a slot that is held is kept for that"
 		}
 	}
+	unknown := m.config.Lock && !m.slot.inspected
 	switch {
-	case m.state == Starting && m.config.Lock && !m.slot.inspected:
+	case unknown && m.state == Starting && (m.leave.Reload || !m.drain.begun): // the next process asks as well
 		return Left, end + " before etcd said whether a slot is held"
-	case !m.owes():
-		return Left, end + "; no slot is held"
-	case m.state == Settling || m.state == Releasing:
+	case m.owes() && (m.state == Settling || m.state == Releasing):
 		return m.state, ""
+	case m.owes():
+		return Releasing, "asked to undo everything before the end"
+	case unknown:
+		return Left, end + " before etcd said whether a slot is held"
+	case m.health.keeps && m.slot.mayHold:
+		return Left, end + "; the slot is kept until this host is found well"
 	}
-	return Releasing, "asked to undo everything before the end"
+	return Left, end + "; no slot is held"
 }
 
 func (m *Machine) starting(now time.Time) (State, string) {
@@ -89,6 +98,8 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return m.resume("no slot is held")
 	case s.found == HeldSinceBefore:
 		return Settling, "a slot is held from before this boot"
+	case m.health.pending:
+		return Settling, "a slot is held, and this host was not found well yet"
 	case s.found == HeldUnrecorded:
 		return Settling, "a slot is held, and not recorded since which boot"
 	case m.mayGo(now) && first == nil:
@@ -104,10 +115,24 @@ func (m *Machine) resume(why string) (State, string) {
 	switch o := m.mustUndo(); {
 	case o != nil:
 		return Settling, why + "; " + o.name + " may be left from before the start"
+	case m.health.pending:
+		return Settling, why + "; this host was not found well yet"
 	case m.triggers.pending():
 		return Waiting, why + "; a reboot is needed"
 	}
 	return Idle, why
+}
+
+// settling goes on to another reboot where that may be what makes this host well.
+func (m *Machine) settling(now time.Time) (State, string) {
+	if m.running != nil || !m.fixDue(now) {
+		return Settling, ""
+	}
+	why := "this host is unwell, and may reboot for " + m.triggers.version
+	if m.config.Lock {
+		return Locking, why
+	}
+	return Preparing, why
 }
 
 // backOut leaves a state in which there may be something to undo.
@@ -143,6 +168,8 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 		return Waiting, ""
 	}
 	switch by := m.obstacle(now); {
+	case by == nil && !m.gates.fresh(now):
+		return Waiting, ""
 	case by != nil && m.slot.mayHold:
 		return m.backOut("held back by " + by.Text)
 	case by != nil:
@@ -185,7 +212,22 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
 	}
+	if by := m.gates.shut(now); by != nil {
+		return m.giveUp(now, errors.New("held back by "+by.Text))
+	}
+	if by := m.noRoom(now); by != nil {
+		return m.giveUp(now, errors.New("held back by "+by.Text))
+	}
 	switch r := m.ended.result.(type) {
+	case Told:
+		if r.Err != nil && r.Report.Again { // what comes of the next boot is judged by the record
+			return m.giveUp(now, fmt.Errorf("could not record that this host reboots once more: %w", r.Err))
+		}
+	case Drained:
+		if r.Err != nil {
+			return m.giveUp(now, fmt.Errorf("what runs before a reboot has failed: %w", r.Err))
+		}
+		m.attempt.passed, m.attempt.checkAt = false, now
 	case Scheduled:
 		if r.Err != nil && (!m.attempt.final || m.stopped) {
 			return m.giveUp(now, fmt.Errorf("could not tell the users who are logged in: %w", r.Err))
@@ -212,10 +254,14 @@ func (m *Machine) checked(now time.Time) (State, string) {
 		return m.backOut("a user has cancelled the reboot")
 	}
 	if a := m.attempt; a.warned && !m.schedule.stands && !(a.final && m.overdue(now)) {
-		m.attempt = attempt{} // users are told again: that it cannot be cancelled, or that it can
+		m.attempt = attempt{asking: a.asking, asked: a.asked, told: a.told} // users are told again: that it cannot be cancelled, or that it can
 	}
 	if by := m.obstacle(now); by != nil {
 		return m.giveUp(now, errors.New("held back by "+by.Text))
+	}
+	if m.gates.hooked && !m.drain.begun {
+		m.attempt.passed = true
+		return Preparing, ""
 	}
 	warned := m.attempt.warned
 	if len(m.people.local.Users) == 0 || !warned && m.delay(now) == 0 || warned && !now.Before(m.attempt.rebootAt) {

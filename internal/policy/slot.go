@@ -23,6 +23,9 @@ type slot struct {
 func (r Inspected) fold(m *Machine, now time.Time) {
 	if m.slot.retry.note(now, r.Err, m.rand) {
 		m.slot.inspected, m.slot.found, m.slot.mayHold = true, r.Holding, r.Holding != NotHeld
+		if r.Holding == HeldSinceBefore {
+			m.health.begin(r.Purpose)
+		}
 	}
 }
 
@@ -35,12 +38,13 @@ func (e Blocked) fold(m *Machine, _ time.Time) {
 // fold: an error says that no slot was taken this time; one may be held from before.
 func (r Locked) fold(m *Machine, _ time.Time) {
 	if r.Err == nil || r.Unknown {
-		m.slot.mayHold = true
+		m.slot.mayHold, m.slot.found = true, HeldThisBoot // what is done from now on is done with this slot
 	}
 }
 
 func (r Unlocked) fold(m *Machine, now time.Time) {
 	if m.slot.retry.note(now, r.Err, m.rand) {
 		m.slot.mayHold, m.slot.found = false, NotHeld
+		m.health.end()
 	}
 }

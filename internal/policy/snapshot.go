@@ -28,6 +28,10 @@ type Snapshot struct {
 	Retries     []Retry   `json:"retries,omitempty"`     // what failed and is tried again
 	Undo        []Undo    `json:"undo,omitempty"`        // what is undone, the next one first
 
+	// What runs before the reboot, and after the boot.
+	DrainUntil time.Time `json:"drain_until,omitzero"` // it has until then
+	Health     *Health   `json:"health,omitempty"`
+
 	// The reboot.
 	Users    []string  `json:"users,omitempty"`    // who are logged in, and delay it
 	WarnedAt time.Time `json:"warned_at,omitzero"` // zero while they are being warned
@@ -59,12 +63,58 @@ type Undo struct {
 	Advice  string    `json:"advice,omitempty"`
 }
 
+func (m *Machine) need() Need {
+	t := &m.triggers
+	if !t.pending() {
+		return Need{}
+	}
+	return Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending })}
+}
+
+// Health is whether the host is well after a reboot.
+type Health struct {
+	Version  string    `json:"version,omitempty"` // for which it rebooted
+	Since    time.Time `json:"since"`             // of the checks
+	Until    time.Time `json:"until,omitzero"`    // from then on it is unwell if they have not succeeded
+	Unwell   bool      `json:"unwell,omitempty"`  // it is
+	Pauses   bool      `json:"pauses,omitempty"`  // and no host goes on that waits for this version
+	Retry    Retry     `json:"retry,omitzero"`    // what is wrong
+	Releases time.Time `json:"releases,omitzero"` // it is well, and keeps its slot until then
+	Untold   Retry     `json:"untold,omitzero"`   // the fleet could not be told
+}
+
+// facts returns what is known of the host's health, nil if nothing has to be.
+func (m *Machine) facts(now time.Time) *Health {
+	h := &m.health
+	if !h.pending {
+		return nil
+	}
+	f := &Health{Version: h.from.Version, Since: h.since, Unwell: h.bad != nil}
+	switch {
+	case !h.wellAt.IsZero():
+		f.Releases = h.wellAt.Add(m.config.ReleaseDelay)
+	case h.bad == nil:
+		f.Until = h.since.Add(m.config.HealthTimeout)
+	default:
+		f.Pauses = m.slot.mayHold && m.config.HealthFailure == PauseVersion
+		f.Retry.Error = h.bad.Error()
+	}
+	if h.retry.err != nil {
+		f.Retry = h.retry.fact(now)
+	}
+	if err := h.mismatch(); err != nil {
+		f.Retry.Error = err.Error()
+	}
+	if h.tell.err != nil {
+		f.Untold = h.tell.fact(now)
+	}
+	return f
+}
+
 // Snapshot returns the facts about the machine's state.
 func (m *Machine) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
-	if t := &m.triggers; t.pending() {
-		s.Need = Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending })}
-	}
+	s.Need = m.need()
 	if m.attempt.err != nil {
 		s.Error = m.attempt.err.Error()
 	}
@@ -85,6 +135,9 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		}
 	case Settling, Releasing:
 		s.Undo = m.undoing(now)
+		if m.state == Settling {
+			s.Health = m.facts(now)
+		}
 	case Waiting:
 		if start.After(now) {
 			s.Opens, s.ShutBy = start, m.config.Window.ShutBy(now)
@@ -99,6 +152,9 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 	case Locking:
 		s.Shuts, s.BlockedBy = end, m.attempt.blockedBy
 	case Preparing:
+		if is(m.running, Drain{}.Kind()) {
+			s.DrainUntil = m.began.Add(m.config.BeforeTimeout)
+		}
 		if a := m.attempt; !a.rebootAt.IsZero() {
 			s.Users, s.RebootAt, s.Final = m.people.local.Users, a.rebootAt, a.final
 			if a.warned {

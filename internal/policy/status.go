@@ -45,6 +45,9 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		}
 		return "a slot is held" + s.Undo[0].line(clock)
 	case Settling:
+		if s.Undo == nil {
+			return s.Health.line(clock)
+		}
 		return s.Undo[0].Doing + since + s.Undo[0].line(clock)
 	case Idle:
 		return "idle: no reboot is needed" + since
@@ -60,6 +63,9 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		}
 		return text
 	case Preparing:
+		if !s.DrainUntil.IsZero() {
+			return "running what is hooked in before the reboot" + since + ", which has until " + clock(s.DrainUntil)
+		}
 		if s.RebootAt.IsZero() {
 			return "checking again whether the host may reboot" + since
 		}
@@ -78,6 +84,25 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		return text
 	}
 	return ""
+}
+
+// line says what the checks after a reboot have come to. What is wrong comes last, since the status may be cut short.
+func (h *Health) line(clock func(time.Time) string) (text string) {
+	switch {
+	case h == nil:
+		return "settling"
+	case !h.Releases.IsZero():
+		return "this host is well, and gives the slot back " + clock(h.Releases)
+	case h.Unwell:
+		text = "this host is unwell after its reboot"
+		if h.Pauses {
+			text += "; hosts that wait for the same version wait, until it is well or locksmithctl resume lets them go on"
+		}
+		text += h.Untold.line(clock)
+	default:
+		text = "checking whether this host is well after its reboot since " + clock(h.Since) + ", until " + clock(h.Until)
+	}
+	return text + h.Retry.line(clock)
 }
 
 func (s Snapshot) waiting(clock func(time.Time) string) (text string) {

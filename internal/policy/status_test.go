@@ -26,9 +26,9 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			needed + "starting: asking etcd whether this host holds a slot since Mon 2026-03-02 04:00:00 UTC"},
 		{"starting, update_engine silent", []any{opens, 1 * second, fromNow},
 			"a slot is held; waiting for update_engine until Mon 2026-03-02 04:00:10 UTC"},
-		{"settling", []any{1 * second, fromAgo},
+		{"settling", []any{1 * second, fromAgo, well},
 			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC"},
-		{"settling, etcd down", []any{1 * second, fromAgo, notGiven},
+		{"settling, etcd down", []any{1 * second, fromAgo, well, notGiven},
 			"giving back the slot that was held at start since Mon 2026-03-02 04:00:01 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"idle", []any{1 * second, notHeld},
 			"idle: no reboot is needed since Mon 2026-03-02 04:00:01 UTC"},
@@ -121,7 +121,7 @@ func TestDaylightSavingChangesOnlyWhatPeopleRead(t *testing.T) {
 func TestTimesForPeopleAreInTheTimeZoneOfTheMoment(t *testing.T) {
 	zone := time.FixedZone("CET", 3600)
 	policy := Config{Zone: func() *time.Location { return zone }}
-	m := New(policy, nil, t0, rand.New(rand.NewPCG(1, 0)))
+	m := New(policy, Found{}, t0, rand.New(rand.NewPCG(1, 0)))
 	for _, name := range []string{"CET", "JST"} {
 		zone = time.FixedZone(name, 3600)
 		if s := m.Status(t0); !strings.Contains(s, " "+name) || strings.Contains(s, "UTC") {

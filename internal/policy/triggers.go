@@ -54,6 +54,9 @@ func (t *triggers) find(name string) *trigger {
 	return nil
 }
 
+// newOS reports whether the version for which a reboot is needed is that of the operating system.
+func (m *Machine) newOS() bool { return m.triggers.find(Engine.Name).pending }
+
 func (t *triggers) pending() bool {
 	return slices.ContainsFunc(t.sources, func(e trigger) bool { return e.pending })
 }

@@ -59,8 +59,18 @@ var obligations = []*obligation{
 		left:   "a reboot that logind was asked for may still come, and a slot that is held is kept for it",
 	},
 	{
+		name:   "a drain",
+		owed:   func(m *Machine) bool { return m.drain.begun },
+		undo:   func(m *Machine) Effect { return Undrain{Facts{m.triggers.version, m.why}} },
+		retry:  func(m *Machine) *retry { return &m.drain.retry },
+		doing:  func(*Machine) string { return "undoing what ran before the reboot" },
+		advice: "a slot that is held is kept until that succeeds: see systemctl status locksmith-reboot-cancelled.target",
+		undone: "what ran before the reboot is undone",
+		left:   "what ran before the reboot is not undone",
+	},
+	{
 		name: "a slot",
-		owed: func(m *Machine) bool { return m.slot.inspected && m.slot.mayHold },
+		owed: func(m *Machine) bool { return m.slot.inspected && m.slot.mayHold && !m.health.keeps },
 		// A slot from before this boot: no schedule outlives a boot. Starting does not give it back.
 		apart: func(m *Machine) bool { return m.state == Settling && m.slot.found == HeldSinceBefore },
 		stays: true,
@@ -118,6 +128,11 @@ func (m *Machine) due(now time.Time) *obligation {
 
 // undone says what the effect that has ended has undone.
 func (m *Machine) undone() string {
+	if r, ok := m.ended.result.(Verified); ok && r.Taken {
+		return "somebody has freed the slot of this host, which is not well"
+	} else if ok {
+		return "this host is well after its reboot"
+	}
 	for _, o := range m.obligations {
 		if is(o.undo(m), m.ended.kind) {
 			return o.undone

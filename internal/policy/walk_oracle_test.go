@@ -95,6 +95,9 @@ func (w *world) tell(ev Event) {
 	if d.Cancel {
 		w.cancelled = true
 	}
+	if d.Ask != nil {
+		w.asking = true
+	}
 	if d.Look {
 		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.3, 0.3, 0.3, 0.05)
 	}
@@ -201,10 +204,12 @@ func (w *world) decided(before State, d decision) {
 	if d.Cancel && (w.running == nothing || w.cancelled || d.Start != nothing) {
 		w.fail("nothing is there to be cancelled: running %v, cancelled %v, start %v", w.running, w.cancelled, d.Start)
 	}
-	if d.Cancel && (w.running == unlocks || w.running == unschedules && before != Starting) && d.State != Left {
+	if d.Cancel && (w.running == unlocks || (w.running == unschedules || w.running == undrains) && before != Starting) && d.State != Left {
 		w.fail("giving the slot back is cut short")
 	}
-	if d.Start == locks && w.held && !w.sinceBoot {
+	if d.Start == locks && w.held && !w.sinceBoot && w.m.health.bad != nil {
+		w.seen["takes the fix"]++
+	} else if d.Start == locks && w.held && !w.sinceBoot {
 		w.fail("a slot from before this boot is kept")
 	}
 	if d.Start != nothing && d.Start == w.failed {
@@ -213,8 +218,36 @@ func (w *world) decided(before State, d decision) {
 	if d.Start == locks && w.checked != nil {
 		w.fail("a slot that was taken away is taken again at once")
 	}
-	if d.Look && (w.looking || d.State != Waiting && d.State != Locking || !w.open() || !w.pending() || w.leave != nil) {
+	if d.Look && (w.looking || d.State != Waiting && d.State != Locking && !(d.State == Settling && w.m.health.bad != nil) || !w.open() || !w.pending() || w.leave != nil) {
 		w.fail("a look in state %v, looking %v", d.State, w.looking)
+	}
+	if d.Ask != nil && (w.asking || !w.open() || !w.pending() || w.leave != nil) {
+		w.fail("the gates are asked in state %v, asking %v", d.State, w.asking)
+	}
+	if d.Start == unlocks && w.drained && w.sinceBoot {
+		w.fail("the slot is given back and the host is drained")
+	}
+	if d.Start == unlocks && w.held && w.recorded && !w.sinceBoot && !w.wellSince && !(w.m.config.HealthFailure == ReleaseSlot && w.m.health.bad != nil) {
+		w.fail("the slot of before the boot is given back, and the host was not found well")
+	}
+	if d.Start == locks && w.drained {
+		w.fail("a slot is waited for and the host is drained")
+	}
+	if d.Start == drains {
+		w.drained, w.drainDone = true, false
+		w.seen["drained"]++
+		if lock && !w.m.slot.mayHold {
+			w.fail("a drain without a slot")
+		}
+		if _, end := w.m.config.opening(w.now); !end.IsZero() && !end.After(w.now.Add(w.m.config.BeforeTimeout)) {
+			w.fail("a drain that the window has no room for")
+		}
+	}
+	if d.Start == reboots && w.m.gates.hooked && !w.drainDone {
+		w.fail("reboot without the drain")
+	}
+	if d.State == Left && !w.left && w.drained && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[undrains] && !w.undoFailed[unschedules] && !w.m.schedule.settlesAt.After(w.now) {
+		w.fail("left and the host is drained")
 	}
 	if d.Start == unlocks && w.planned {
 		w.fail("the slot is given back and our reboot stands")
@@ -241,7 +274,7 @@ func (w *world) decided(before State, d decision) {
 	if d.Start != nothing && (w.left || d.State == Left) {
 		w.fail("%v is started after the end", d.Start)
 	}
-	if w.leave != nil && d.Start != nothing && d.Start != unlocks && d.Start != unschedules {
+	if w.leave != nil && d.Start != nothing && d.Start != unlocks && d.Start != unschedules && d.Start != undrains {
 		w.fail("%v is started after it was asked to leave", d.Start)
 	}
 	switch d.Start {
@@ -249,7 +282,7 @@ func (w *world) decided(before State, d decision) {
 		if !lock {
 			w.fail("%v is started under strategy reboot", d.Start)
 		}
-	case locks, checks, schedules, reboots:
+	case locks, checks, schedules, reboots, drains:
 		if d.Start == locks && !lock {
 			w.fail("lock is started under strategy reboot")
 		}
@@ -286,7 +319,7 @@ func (w *world) decided(before State, d decision) {
 			w.fail("reboot without the slot")
 		}
 		if d.order.force != w.overdue() {
-			w.fail("force is %v, overdue %v", d.order.force, w.overdue())
+			w.fail("force is %v, overdue %v: %v since %v, and %v since %v", d.order.force, w.overdue(), w.postponed, w.heldSince, w.m.people.postponed, w.m.people.heldSince)
 		}
 		local := w.checked.Local
 		if blocks(*local) {
@@ -321,10 +354,10 @@ func (w *world) decided(before State, d decision) {
 		}
 		w.seen["called off, the clock was stepped"]++
 	}
-	if d.State == Left && !w.left && w.planned && !w.m.schedule.settlesAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[unlocks] && !w.undoFailed[unschedules] && w.m.schedule.stands && w.inspectOK {
+	if d.State == Left && !w.left && w.planned && !w.m.schedule.settlesAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[unlocks] && !w.undoFailed[unschedules] && !w.undoFailed[undrains] && w.m.schedule.stands && w.inspectOK {
 		w.fail("left with a reboot scheduled, without need")
 	}
-	if d.State == Left && !w.left && w.held && lock && !w.m.schedule.settlesAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[unlocks] && !w.undoFailed[unschedules] && w.inspectOK {
+	if d.State == Left && !w.left && w.held && lock && !w.m.schedule.settlesAt.After(w.now) && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[unlocks] && !w.undoFailed[unschedules] && !w.undoFailed[undrains] && w.inspectOK && !w.m.health.pending {
 		w.fail("left with the slot, without need")
 	}
 }
@@ -351,7 +384,7 @@ func (w *world) holds(d decision) {
 	if w.m.looking != w.looking {
 		w.fail("the machine says %v about a look, and it is %v", w.m.looking, w.looking)
 	}
-	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && !w.m.schedule.settlesAt.After(w.now) && w.running != unlocks && w.running != unschedules {
+	if w.leave != nil && d.State != Left && d.State != Rebooting && !w.cancelled && !w.m.schedule.settlesAt.After(w.now) && w.running != unlocks && w.running != unschedules && w.running != undrains {
 		w.fail("asked to leave, it goes on with %v", w.running)
 	}
 	if w.m.config.Lock && w.held && !w.m.MayHold() {
@@ -390,7 +423,9 @@ func (w *world) holds(d decision) {
 			w.fail("queues without looking")
 		}
 	case Settling, Releasing:
-		if idling && w.leave == nil && !w.m.slot.retry.at.After(w.now) && !w.m.schedule.retry.at.After(w.now) && !w.m.schedule.settlesAt.After(w.now) {
+		h := w.m.health
+		checking := d.State == Settling && h.pending && (w.running != nothing || h.retry.at.After(w.now) || h.wellAt.Add(w.m.config.ReleaseDelay).After(w.now))
+		if idling && w.leave == nil && !checking && !w.m.slot.retry.at.After(w.now) && !w.m.schedule.retry.at.After(w.now) && !w.m.drain.retry.at.After(w.now) && !w.m.schedule.settlesAt.After(w.now) {
 			w.fail("%v waits for nothing", d.State)
 		}
 	}
@@ -420,6 +455,10 @@ func (w *world) live() error {
 		c.local.Shutdown, c.planned = Shutdown{}, false
 	}
 	c.late = order{}
+	c.gateOpen, c.sick = true, false
+	if m.health.mismatch() != nil { // nothing on this host makes it well: somebody frees the slot
+		c.held = false
+	}
 	c.answerReboot()
 	c.note("the world turns kind")
 
@@ -440,6 +479,8 @@ func (w *world) live() error {
 			return nil
 		case c.down, c.planned && !c.local.Shutdown.At.After(c.clock()):
 			return nil // logind reboots the host
+		case c.asking && c.chance(0.5):
+			c.endAsk()
 		case c.looking && c.chance(0.5):
 			local := c.local
 			c.looking = false
@@ -474,12 +515,20 @@ func (w *world) smoothEnd() Result {
 	}
 	switch w.running {
 	case inspects:
-		return Inspected{Holding: w.holding()}
+		return w.inspected()
 	case locks:
 		return w.locked(nil)
 	case unlocks:
 		w.held = false
 		return Unlocked{}
+	case tells:
+		return Told{Report: w.order.report}
+	case drains:
+		return Drained{}
+	case undrains:
+		return Undrained{}
+	case verifies:
+		return w.verified(nil)
 	case checks:
 		return Checked{Local: &local, Logind: logind, Held: w.held}
 	case schedules:

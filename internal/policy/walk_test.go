@@ -61,6 +61,8 @@ func (c coverage) missing() (rare []string) {
 		"move starting left", "move settling left", "move idle left", "move waiting left", "move locking left",
 		"move preparing left", "move rebooting left", "move releasing left",
 		"end inspect", "end lock", "end unlock", "end look", "end check", "end schedule", "end unschedule", "end reboot",
+		"end tell", "end drain", "end undrain", "end verify", "failed tell", "failed drain", "failed undrain", "failed verify",
+		"drained", "gate shut", "takes the fix", "freed while unwell", "came back with the old version", "started drained",
 		"failed inspect", "failed lock", "failed unlock", "failed look", "failed check", "failed schedule", "failed unschedule", "failed reboot",
 		"unknown lock", "unknown reboot", "lost reply of lock", "lost reply of unlock", "failed lock while held",
 		"taken away", "host rebooted", "process killed", "clock stepped", "policy changed",
@@ -101,12 +103,21 @@ type world struct {
 	planned   bool  // what is scheduled, we did schedule
 	late      order // of an unanswered call to schedule; logind may carry it out before lateEnd
 	lateEnd   time.Time
-	queued    bool  // logind has a call to reboot
-	force     bool  // of that call
-	down      bool  // it was accepted: the host goes down, unless something intervenes
-	instance  int   // how often logind was started
-	needsSlot bool  // what logind was asked for needs the slot, which was not taken away since
-	kept      *Kept // what the next process will know; nil: nothing
+	queued    bool     // logind has a call to reboot
+	force     bool     // of that call
+	down      bool     // it was accepted: the host goes down, unless something intervenes
+	instance  int      // how often logind was started
+	gateOpen  bool     // as the gates would answer
+	hooked    bool     // something is hooked in before a reboot
+	drained   bool     // it has begun, and was not undone
+	drainDone bool     // it has succeeded
+	sick      bool     // the host is not well
+	went      bool     // the host goes down because we asked for it
+	wellSince bool     // checks have found it well since the boot
+	bootedFor *Purpose // what the host went down for; nil: it was not our doing, or is over
+	runs      string   // the version of the operating system
+	needsSlot bool     // what logind was asked for needs the slot, which was not taken away since
+	kept      *Kept    // what the next process will know; nil: nothing
 
 	// What the machine has been told about the update.
 	engineSaid, requested bool
@@ -118,6 +129,7 @@ type world struct {
 	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; the machine does not know it yet
 	undone    bool    // Unlock has given it back, or Unschedule cancelled; the machine does not know it yet
 	looking   bool    // a Look is running as well
+	asking    bool    // the gates are asked as well
 	look      answer  // what it has heard
 	pace      float64 // how soon it ends
 	check     answer  // what the running Check has heard
@@ -151,7 +163,7 @@ type world struct {
 }
 
 func newWorld(r *rand.Rand, seen coverage) *world {
-	w := &world{rand: r, seen: seen, now: t0, etcdUp: true, logindUp: true, calm: r.IntN(2) == 0}
+	w := &world{rand: r, seen: seen, now: t0, etcdUp: true, logindUp: true, gateOpen: true, calm: r.IntN(2) == 0, hooked: r.IntN(3) == 0, runs: "1.2.2"}
 	w.boot()
 	return w
 }
@@ -176,10 +188,14 @@ func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
 // policy draws a configuration.
 func (w *world) policy() Config {
 	p := Config{
-		Lock:        w.chance(0.8),
-		LoginDelay:  pick(w, 0, 20*time.Second, 2*time.Minute, 10*time.Minute),
-		LoginRetry:  pick(w, time.Minute, 10*time.Minute, time.Hour),
-		MaxPostpone: pick(w, 0, time.Minute, 10*time.Minute, 20*time.Minute, 6*time.Hour),
+		Lock:          w.chance(0.8),
+		LoginDelay:    pick(w, 0, 20*time.Second, 2*time.Minute, 10*time.Minute),
+		LoginRetry:    pick(w, time.Minute, 10*time.Minute, time.Hour),
+		MaxPostpone:   pick(w, 0, time.Minute, 10*time.Minute, 20*time.Minute, 6*time.Hour),
+		BeforeTimeout: pick(w, 10*time.Second, 10*time.Minute),
+		HealthTimeout: pick(w, 10*time.Second, 10*time.Minute),
+		HealthFailure: pick(w, PauseVersion, HoldSlot, ReleaseSlot),
+		ReleaseDelay:  pick(w, 0, 0, time.Minute),
 	}
 	w.wall = nil
 	if w.chance(0.8) {
@@ -195,7 +211,14 @@ func (w *world) policy() Config {
 func (w *world) boot() {
 	w.m = newMachine(w.policy(), w.now, rand.New(rand.NewPCG(w.rand.Uint64(), 0)))
 	w.m.wall = func(t time.Time) time.Time { return t.Add(w.ahead) }
+	w.m.drain.begun, w.m.health.runs = w.drained, w.runs
 	w.m.remember(w.kept, w.now)
+	if w.bootedFor != nil {
+		w.m.health.begin(*w.bootedFor)
+	}
+	if w.drained {
+		w.seen["started drained"]++
+	}
 	if w.planned {
 		w.seen["started with a schedule"]++
 	}
@@ -211,7 +234,7 @@ func (w *world) boot() {
 		w.fail("a user has cancelled at %v, and the new process says %v", w.cancelledAt, cancelled)
 	}
 	w.cancelledAt = w.m.people.cancelledAt
-	w.engineSaid, w.requested, w.looking = false, !w.kept.Request.Since.IsZero(), false
+	w.engineSaid, w.requested, w.looking, w.asking = false, !w.kept.Request.Since.IsZero(), false, false
 	w.version = w.kept.Request.Version
 	w.postponed, w.heldSince, w.postponedFor = w.kept.Postponed.For, time.Time{}, cmp.Or(w.version, w.kept.Postponed.Version)
 	w.fresh()
@@ -248,6 +271,10 @@ func (w *world) step() {
 	}
 	if w.looking && w.chance(w.pace) {
 		w.endLook()
+		return
+	}
+	if w.asking && w.chance(0.5) {
+		w.endAsk()
 		return
 	}
 	switch p := w.rand.Float64(); {
@@ -319,6 +346,7 @@ func (w *world) kill(host bool) {
 	if host {
 		w.seen["host rebooted"]++
 		w.sinceBoot = false
+		w.bootsNext()
 		w.local, w.planned, w.late = Local{}, false, order{}
 		w.queued, w.down = false, false
 	} else {

@@ -41,6 +41,12 @@ func (w *world) meanwhile() {
 	if w.fault(0.02) || w.chance(0.01) && w.local.Unclear != nil {
 		w.local.Unclear = pick(w, nil, nil, errNonsense)
 	}
+	if w.gateOpen && w.fault(0.03) || !w.gateOpen && w.chance(0.05) {
+		w.gateOpen = !w.gateOpen
+	}
+	if w.sick && w.chance(0.005) {
+		w.sick = false
+	}
 	w.others()
 	if w.fault(0.01) || w.planned && w.chance(0.02) {
 		w.seen["clock stepped"]++
@@ -167,6 +173,7 @@ func (w *world) fires() bool {
 
 // goesDown is when logind does what we have asked it for, for which the host has its slot.
 func (w *world) goesDown() {
+	w.went = true
 	if w.needsSlot && !w.held {
 		w.fail("the host goes down because we asked for it, and has no slot")
 	}
@@ -238,7 +245,7 @@ func (w *world) result() Result {
 		if err != nil {
 			return Inspected{Err: err}
 		}
-		return Inspected{Holding: w.holding()}
+		return w.inspected()
 	case locks:
 		return w.locked(err)
 	case unlocks:
@@ -248,6 +255,14 @@ func (w *world) result() Result {
 			w.seen["lost reply of unlock"]++
 		}
 		return Unlocked{err}
+	case tells:
+		return Told{Report: w.order.report, Err: err}
+	case drains:
+		return Drained{err}
+	case undrains:
+		return Undrained{err}
+	case verifies:
+		return w.verified(err)
 	case checks:
 		return Checked{w.check.update, w.check.local, w.logind(), w.check.held, err}
 	case schedules:
@@ -268,6 +283,10 @@ func (w *world) failure() error {
 		failed = w.undecided() || w.fault(0.2)
 	case unlocks:
 		failed = failed || w.down && w.logindUp
+	case drains, undrains:
+		failed = w.fault(0.3)
+	case verifies:
+		failed = w.sick || w.fault(0.1)
 	case checks:
 		for failed = w.fault(0.2); !failed && !w.cancelled && w.check.step < 3; {
 			before := w.check.step
@@ -278,7 +297,7 @@ func (w *world) failure() error {
 		failed = failed || w.check.failed
 	}
 	switch {
-	case w.cancelled && (failed || w.running == checks || w.chance(0.8)):
+	case w.cancelled && (failed || w.running == checks || w.running == verifies || w.chance(0.8)):
 		return context.Canceled
 	case failed:
 		return pick(w, errDown, errRefused)
@@ -403,6 +422,17 @@ func (w *world) end(r Result) {
 		if err == nil && !cancelled {
 			w.checked = &r
 		}
+	case Drained:
+		w.drainDone = err == nil
+	case Undrained:
+		w.undoFailed[kind] = err != nil
+		if err == nil {
+			w.drained, w.drainDone = false, false
+		}
+	case Verified:
+		if err == nil {
+			w.wellSince, w.bootedFor = true, nil
+		}
 	case Rebooted:
 		unknown = r.Unknown
 	}
@@ -414,6 +444,51 @@ func (w *world) end(r Result) {
 	}
 	w.tell(r)
 	w.checked, w.failed = nil, nothing
+}
+
+func (w *world) inspected() Inspected {
+	r := Inspected{Holding: w.holding()}
+	if w.bootedFor != nil {
+		r.Purpose = *w.bootedFor
+	}
+	return r
+}
+
+func (w *world) verified(err error) Verified {
+	taken := w.order.recheck && !errors.Is(err, context.Canceled) && w.m.config.Lock && w.etcdUp && !w.held
+	if taken {
+		w.seen["freed while unwell"]++
+	}
+	return Verified{Taken: taken, Err: err}
+}
+
+// bootsNext is what the host is after it has gone down.
+func (w *world) bootsNext() {
+	w.drained, w.drainDone, w.wellSince, w.bootedFor = false, false, false, nil
+	w.sick = w.chance(0.2)
+	if !w.went {
+		return
+	}
+	w.went, w.bootedFor = false, &Purpose{Version: w.version}
+	if w.version != "" && w.engineSaid {
+		w.bootedFor.OSVersion = w.runs
+		if w.chance(0.8) {
+			w.runs = w.version
+		} else {
+			w.seen["came back with the old version"]++
+		}
+	}
+}
+
+// endAsk reports what the gates say.
+func (w *world) endAsk() {
+	w.asking = false
+	e := Asked{Hooked: w.hooked}
+	if !w.gateOpen {
+		w.seen["gate shut"]++
+		e.Obstacle = &Obstacle{"gate", "a gate"}
+	}
+	w.tell(e)
 }
 
 // endLook reports the end of the running Look.

@@ -97,7 +97,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		const hosts = 20
 		for seed := range uint64(hosts) {
 			r := &rig{t: t, now: t0}
-			r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(seed, 0)))
+			r.m = New(policy, Found{}, r.now, rand.New(rand.NewPCG(seed, 0)))
 			r.do(Tick{}, calledOff, need)
 			begins := r.m.config.begin(t0, r.m.share)
 			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.Clock(begins)) != (c.most > 0) {
@@ -122,7 +122,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 		}
 		// Once the spread is over no host waits.
 		r := &rig{t: t, now: open.Add(c.most)}
-		r.m = New(policy, nil, r.now, rand.New(rand.NewPCG(1, 0)))
+		r.m = New(policy, Found{}, r.now, rand.New(rand.NewPCG(1, 0)))
 		r.do(Tick{}, calledOff, need).expect(Preparing, checks, false)
 	}
 }
