@@ -20,7 +20,7 @@ func (s *server) accept(cfg *config.Config) {
 	if cfg.Debug {
 		s.level.Set(slog.LevelDebug)
 	}
-	s.zone.Store(cfg.Zone)
+	s.config.Store(cfg)
 	for _, w := range cfg.Warnings {
 		s.log.Warn(w)
 	}

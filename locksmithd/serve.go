@@ -20,7 +20,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/internal/state"
-	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -42,13 +41,13 @@ type server struct {
 	owner    string // of the place in the queue; "" until it is known
 
 	status status
-	zone   atomic.Pointer[zone.Zone] // of the host; nil until there is a configuration
+	config atomic.Pointer[config.Config] // in force; nil until there is one
 }
 
 // location returns the host's time zone as it is now.
 func (s *server) location() *time.Location {
-	if z := s.zone.Load(); z != nil {
-		return z.Location()
+	if cfg := s.config.Load(); cfg != nil && cfg.Zone != nil {
+		return cfg.Zone.Location()
 	}
 	return time.Local
 }
@@ -71,7 +70,8 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer file.Close()
-	memory, kept := s.remember()
+	memory, kept, boot := s.remember()
+	around := s.around(boot)
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -108,7 +108,11 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		AskEngine:  askEngine(engine, s.log),
 		Host:       self,
 		Announce:   func(message string) { s.warn(s.stderr.Announce(message)) },
-		Kept:       kept,
+		Found:      around.found(kept),
+		Gate:       around.gate,
+		Hooks:      around,
+		Begin:      around.begin,
+		Ended:      around.ended,
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
@@ -126,13 +130,14 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 }
 
 // remember returns the file in which the daemon keeps what the next one in this boot has to know, and what the
-// previous one has kept there, nil when that is not known. A place in the queue that it has left becomes this daemon's.
-func (s *server) remember() (memory *state.File, kept *policy.Kept) {
-	id, err := host.BootID(s.root)
+// previous one has kept there, nil when that is not known, and the id of the boot. A place in the queue that it has left
+// becomes this daemon's.
+func (s *server) remember() (memory *state.File, kept *policy.Kept, boot string) {
+	boot, err := host.BootID(s.root)
 	if err != nil {
 		s.log.Warn("the next locksmithd on this host will not know what this one has begun", "error", err)
 	}
-	memory = state.New(s.root, id)
+	memory = state.New(s.root, boot)
 	content, err := memory.Read()
 	s.owner = cmp.Or(content.Owner, s.owner, crand.Text())
 	if s.slot != nil {
@@ -144,7 +149,7 @@ func (s *server) remember() (memory *state.File, kept *policy.Kept) {
 	case !errors.Is(err, state.ErrNone):
 		s.log.Warn("it is not known what an earlier locksmithd of this boot has begun: a reboot that is scheduled may be its own, and keeps its slot", "error", err)
 	}
-	return memory, kept
+	return memory, kept, boot
 }
 
 // off reports that this daemon does nothing, and returns as systemd expects of a
@@ -166,9 +171,24 @@ func (s *server) off(file *coordinator.File) error {
 // down in the same millisecond, and is short because the window is the operator's.
 const spread = time.Minute
 
+var healthFailures = map[config.HealthFailure]policy.HealthFailure{
+	config.HealthPause: policy.PauseVersion, config.HealthHold: policy.HoldSlot, config.HealthRelease: policy.ReleaseSlot,
+}
+
 // settings returns the daemon's settings for a configuration.
 func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
-	d := daemon.Settings{Policy: policy.Config{Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone}}
+	d := daemon.Settings{Policy: policy.Config{
+		Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone,
+		Jitter: cfg.RebootJitter, BeforeTimeout: cfg.BeforeRebootTimeout, HealthTimeout: cfg.HealthTimeout,
+		HealthFailure: healthFailures[cfg.HealthFailure], ReleaseDelay: cfg.ReleaseDelay,
+	}}
+	if cfg.MinUptime > 0 {
+		booted, err := host.BootedAt(s.root, time.Now())
+		if err != nil {
+			return d, err
+		}
+		d.Policy.Earliest = booted.Add(cfg.MinUptime)
+	}
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
 		d.Policy.Window = cfg.Window
 	}

@@ -32,6 +32,13 @@ func (quiet) Cancel(context.Context) error                       { return nil }
 func (quiet) Restarting(context.Context) (bool, error)           { return false, nil }
 func (quiet) AskEngine(context.Context) *policy.Update           { return nil }
 func (quiet) Keep(policy.Kept) error                             { return nil }
+func (quiet) Gate(context.Context, policy.Need) *policy.Obstacle { return nil }
+func (quiet) Hooked(context.Context) (bool, error)               { return false, nil }
+func (quiet) Before(context.Context, policy.Facts) error         { return nil }
+func (quiet) Undo(context.Context, policy.Facts) error           { return nil }
+func (quiet) After(context.Context, policy.Facts) error          { return nil }
+func (quiet) Begin(string, bool) error                           { return nil }
+func (quiet) Ended(error) error                                  { return nil }
 
 // idle closes its channel when the daemon has nothing to do.
 type idle struct{ reached chan struct{} }
@@ -69,7 +76,8 @@ func (n node) boot(id string, needed bool) {
 	must.Do(n.t, err)
 	host, updates, reached := quiet{make(chan struct{})}, make(chan policy.Event), idle{make(chan struct{})}
 	parts := daemon.Parts{
-		Updates: updates, AskEngine: host.AskEngine, Host: host, Kept: &policy.Kept{}, Keep: host.Keep,
+		Updates: updates, AskEngine: host.AskEngine, Host: host, Found: policy.Found{Kept: &policy.Kept{}}, Keep: host.Keep,
+		Gate: host.Gate, Hooks: host, Begin: host.Begin, Ended: host.Ended,
 		Restarting: host.Restarting, Log: slog.New(slog.DiscardHandler),
 	}
 	until := host.rebooting

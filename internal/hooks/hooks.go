@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -83,13 +84,47 @@ func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
 			h.Log.Warn(fmt.Sprintf("hooks of %s may still run while they are undone: %v", BeforeReboot, err))
 		}
 	}
+	if p == BeforeReboot {
+		if err := h.mark(); err != nil {
+			return err
+		}
+	}
 	if err := h.tell(p, f); err != nil {
 		if p != RebootCancelled {
 			return err
 		}
 		h.Log.Warn(fmt.Sprintf("%v: %s goes on without that", err, p))
 	}
-	return h.Units.Start(ctx, p.unit())
+	err := h.Units.Start(ctx, p.unit())
+	if p == RebootCancelled && err == nil {
+		err = h.unmark()
+	}
+	return err
+}
+
+// DrainedPath is a file that is there from the begin of BeforeReboot until RebootCancelled has succeeded, or the host has
+// rebooted.
+const DrainedPath = "/run/locksmith/drained"
+
+// Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone.
+func (h *Hooks) Drained() bool {
+	_, err := os.Lstat(filepath.Join(h.Root, DrainedPath))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (h *Hooks) mark() error {
+	path := filepath.Join(h.Root, DrainedPath)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, nil, 0o600)
+}
+
+func (h *Hooks) unmark() error {
+	if err := os.Remove(filepath.Join(h.Root, DrainedPath)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // tell writes the facts to the file that the units read. A reader sees the old content or the new.

@@ -76,7 +76,7 @@ func (t *tries) reset() {
 }
 
 func (m *Machine) ready(now time.Time) bool {
-	return !now.Before(m.tries.slot.at) && !now.Before(m.tries.reboot.at) && !now.Before(m.config.begin(now, m.share))
+	return !now.Before(m.tries.slot.at) && !now.Before(m.tries.reboot.at) && !now.Before(m.config.begin(now, m.triggers.since, m.share))
 }
 
 // warn begins the users' delay.

@@ -19,6 +19,9 @@ type Config struct {
 	// Spread bounds how long after the opening of the window this host begins, at random, so that hosts without a
 	// lock do not all begin at once; less in a short window. 0: it begins when the window opens.
 	Spread time.Duration
+	// Jitter is how long after the opening of the window, or without one after a reboot is needed, this host begins at
+	// most, at random. The window must have room for it. It counts instead of Spread.
+	Jitter time.Duration
 	// Zone returns the time zone of the times that people read; nil: as it was at the start.
 	Zone func() *time.Location
 
@@ -73,17 +76,24 @@ func (c Config) opening(now time.Time) (start, end time.Time) {
 }
 
 // begin returns when a host with this share of the spread, from 0 to 1, may begin in the opening that contains now
-// or comes next; zero: at any time. Users' time, and a try or two, must fit after it.
-func (c Config) begin(now time.Time, share float64) time.Time {
-	if c.Window == nil || c.Spread == 0 {
+// or comes next, to reboot as is needed since then; zero: at any time. Users' time, and a try or two, must fit after it.
+func (c Config) begin(now, since time.Time, share float64) time.Time {
+	if c.Jitter == 0 && (c.Window == nil || c.Spread == 0) {
 		return time.Time{}
 	}
 	start, end := c.opening(now)
-	if end.IsZero() {
-		return start.Add(time.Duration(share * float64(c.Spread)))
+	most := min(c.Spread, end.Sub(start)/10)
+	switch {
+	case c.Jitter == 0 && end.IsZero():
+		most = c.Spread
+	case c.Jitter > 0 && since.After(start):
+		most, start = c.Jitter, since
+	case c.Jitter > 0:
+		most = c.Jitter
 	}
-	length := end.Sub(start)
-	most := min(c.Spread, length/10, length-c.LoginDelay-2*Backstop)
+	if !end.IsZero() {
+		most = min(most, end.Sub(start)-c.LoginDelay-2*Backstop)
+	}
 	return start.Add(time.Duration(share * float64(max(0, most))))
 }
 

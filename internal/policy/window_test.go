@@ -99,7 +99,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 			r := &rig{t: t, now: t0}
 			r.m = New(policy, Found{}, r.now, rand.New(rand.NewPCG(seed, 0)))
 			r.do(Tick{}, calledOff, need)
-			begins := r.m.config.begin(t0, r.m.share)
+			begins := r.m.config.begin(t0, time.Time{}, r.m.share)
 			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.Clock(begins)) != (c.most > 0) {
 				t.Errorf("the status says %s", status)
 			}

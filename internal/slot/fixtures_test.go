@@ -104,7 +104,7 @@ func quiet(string) {}
 
 func expectInspect(t testing.TB, s *slot.Slot, want policy.Holding) {
 	t.Helper()
-	if got, err := s.Inspect(t.Context()); got != want || err != nil {
+	if got, _, err := s.Inspect(t.Context()); got != want || err != nil {
 		t.Errorf("Inspect says %v, %v, want %v", got, err, want)
 	}
 }
@@ -126,7 +126,9 @@ type waiting struct {
 func wait(t testing.TB, s *slot.Slot) waiting {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	w := waiting{cancel, make(chan string, 100), make(chan error, 1)}
-	go func() { w.ended <- s.Acquire(ctx, "1.2.3", func(by string) { w.says <- by }) }()
+	go func() {
+		w.ended <- s.Acquire(ctx, policy.Lock{Version: "1.2.3", NewOS: true}, func(by string) { w.says <- by })
+	}()
 	return w
 }
 

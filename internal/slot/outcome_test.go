@@ -24,7 +24,7 @@ func TestWhatAnEarlierProcessSentCannotHappenAfterInspect(t *testing.T) {
 		store.FailCommits(storetest.HoldRequest) // for the entry in the queue, or the slot
 		ctx, kill := context.WithTimeout(t.Context(), time.Millisecond)
 		defer kill()
-		if err := h.start(store).Acquire(ctx, "", quiet); err == nil {
+		if err := h.start(store).Acquire(ctx, policy.Lock{}, quiet); err == nil {
 			t.Fatal("it has the slot")
 		}
 		next := h.start(store)
@@ -44,7 +44,7 @@ func TestWhatAnEarlierProcessSentCannotHappenAfterRelease(t *testing.T) {
 		store.FailCommits(storetest.HoldRequest)
 		ctx, kill := context.WithTimeout(t.Context(), time.Millisecond)
 		defer kill()
-		if err := h.start(store).Acquire(ctx, "", quiet); err == nil {
+		if err := h.start(store).Acquire(ctx, policy.Lock{}, quiet); err == nil {
 			t.Fatal("it has the slot")
 		}
 		_, err := f.TryAcquire(t.Context(), "a", lock.Record{BootID: "boot 0"})
@@ -68,8 +68,8 @@ func TestWhatAnEarlierProcessSentCannotHappenAfterRelease(t *testing.T) {
 func TestOutcomeThatIsUnknownIsMarkedForTheDaemon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for what, call := range map[string]func(context.Context, *slot.Slot) error{
-			"Inspect": func(ctx context.Context, s *slot.Slot) error { _, err := s.Inspect(ctx); return err },
-			"Acquire": func(ctx context.Context, s *slot.Slot) error { return s.Acquire(ctx, "", quiet) },
+			"Inspect": func(ctx context.Context, s *slot.Slot) error { _, _, err := s.Inspect(ctx); return err },
+			"Acquire": func(ctx context.Context, s *slot.Slot) error { return s.Acquire(ctx, policy.Lock{}, quiet) },
 			"Release": func(ctx context.Context, s *slot.Slot) error { return s.Release(ctx) },
 		} {
 			store := storetest.NewMemory()
@@ -77,7 +77,7 @@ func TestOutcomeThatIsUnknownIsMarkedForTheDaemon(t *testing.T) {
 			f.expectHolders()
 			s := h.start(store)
 			if what == "Release" {
-				must.Do(t, s.Acquire(t.Context(), "", quiet))
+				must.Do(t, s.Acquire(t.Context(), policy.Lock{}, quiet))
 			}
 			store.FailCommits(storetest.CutOff)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -99,7 +99,7 @@ func TestRefusalIsNotAnUnknownOutcome(t *testing.T) {
 	store := storetest.NewMemory()
 	newFleet(t, store).expectHolders()
 	store.FailCommits(storetest.Refuse)
-	err := newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet)
+	err := newHost(t, "a", "web-1").start(store).Acquire(t.Context(), policy.Lock{}, quiet)
 	if !errors.Is(err, lock.ErrRefused) || errors.Is(err, daemon.ErrUnknown) {
 		t.Errorf("refused, it ends with %v", err)
 	}

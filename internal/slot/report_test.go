@@ -22,7 +22,7 @@ func TestReportsOfAHostThatTakesABadUpdate(t *testing.T) {
 		h.write("/etc/os-release", "VERSION_ID=1.0")
 		s := h.start(store)
 		must.Do(t, s.Set(1, time.Hour))
-		must.Do(t, s.Acquire(t.Context(), "2.0", quiet))
+		must.Do(t, s.Acquire(t.Context(), policy.Lock{Version: "2.0", NewOS: true}, quiet))
 		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Draining}))
 		if r := f.record("a"); r.Phase != lock.Draining || r.OSVersion != "1.0" || r.TTL != time.Hour {
 			t.Errorf("the record is %+v", r)
@@ -32,9 +32,8 @@ func TestReportsOfAHostThatTakesABadUpdate(t *testing.T) {
 		h.write("/etc/os-release", "VERSION_ID=2.0")
 		s = h.start(store)
 		must.Do(t, s.Set(1, time.Hour))
-		expectInspect(t, s, policy.HeldSinceBefore)
-		if version, osVersion := s.Taken(); version != "2.0" || osVersion != "1.0" {
-			t.Errorf("the slot was taken for %q, with %q", version, osVersion)
+		if found, purpose, err := s.Inspect(t.Context()); found != policy.HeldSinceBefore || purpose != (policy.Purpose{Version: "2.0", OSVersion: "1.0"}) || err != nil {
+			t.Errorf("Inspect says %v, %+v, %v", found, purpose, err)
 		}
 		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Unwell, Why: "20-etcd: no quorum", Pause: true}))
 		o, err := f.Overview(t.Context())
@@ -69,7 +68,7 @@ func TestRecordHasTheOSVersionOnlyWhereItIsToChange(t *testing.T) {
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	h.write("/etc/os-release", "VERSION_ID=1.0")
 	s := h.start(store)
-	must.Do(t, s.Acquire(t.Context(), "", quiet))
+	must.Do(t, s.Acquire(t.Context(), policy.Lock{}, quiet))
 	if r := f.record("a"); r.OSVersion != "" {
 		t.Errorf("the record is %+v", r)
 	}
@@ -82,7 +81,7 @@ func TestRecordHasTheOSVersionOnlyWhereItIsToChange(t *testing.T) {
 func TestReleaseOfAWellHostEndsItsPause(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
-	must.Do(t, h.start(store).Acquire(t.Context(), "2.0", quiet))
+	must.Do(t, h.start(store).Acquire(t.Context(), policy.Lock{Version: "2.0", NewOS: true}, quiet))
 	h.boot("boot 2")
 	s := h.start(store)
 	must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Unwell, Pause: true}))
@@ -94,7 +93,7 @@ func TestReleaseOfAWellHostEndsItsPause(t *testing.T) {
 func TestWaitForAPausedVersionSaysWhichHostIsUnwell(t *testing.T) {
 	store := storetest.NewMemory()
 	sick := newHost(t, "a", "web-1")
-	must.Do(t, sick.start(store).Acquire(t.Context(), "1.2.3", quiet))
+	must.Do(t, sick.start(store).Acquire(t.Context(), policy.Lock{Version: "1.2.3", NewOS: true}, quiet))
 	sick.boot("boot 2")
 	must.Do(t, sick.start(store).Report(t.Context(), policy.Report{Phase: policy.Unwell, Why: "20-etcd: no quorum", Pause: true}))
 

@@ -38,8 +38,7 @@ type Slot struct {
 	id     string // of this machine
 	bootID string
 	log    *slog.Logger
-	taken  lock.Record // of the slot that Inspect has found
-	fenced bool        // nothing that an earlier process on this host has sent to the store can happen any more
+	fenced bool // nothing that an earlier process on this host has sent to the store can happen any more
 
 	mu      sync.Mutex
 	ttl     time.Duration
@@ -103,32 +102,28 @@ func (s *Slot) holder(ctx context.Context) (bool, lock.Record, error) {
 	return s.lock.Holder(ctx, s.id)
 }
 
-func (s *Slot) Inspect(ctx context.Context) (policy.Holding, error) {
+func (s *Slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, error) {
 	defer s.store.Close()
 	held, record, err := s.holder(ctx)
 	// A slot that is not of this boot is released next, which is a fence as well.
 	if err == nil && !s.fenced && (!held || record.BootID == s.bootID) {
 		if err := s.lock.Fence(ctx); err != nil {
-			return policy.NotHeld, err
+			return policy.NotHeld, policy.Purpose{}, err
 		}
 		s.fenced = true
 		held, record, err = s.holder(ctx)
 	}
-	s.taken = record
+	purpose := policy.Purpose{Version: record.Version, OSVersion: record.OSVersion}
 	switch {
 	case err != nil || !held:
-		return policy.NotHeld, err
+		return policy.NotHeld, policy.Purpose{}, err
 	case record.BootID == s.bootID:
-		return policy.HeldThisBoot, nil
+		return policy.HeldThisBoot, purpose, nil
 	case record.BootID == "":
-		return policy.HeldUnrecorded, nil
+		return policy.HeldUnrecorded, purpose, nil
 	}
-	return policy.HeldSinceBefore, nil
+	return policy.HeldSinceBefore, purpose, nil
 }
-
-// Taken says what the slot that Inspect has found was taken for: the version to reboot for, and the version of the
-// operating system that ran then. Each is "" where it is not known, and the latter if it was to stay.
-func (s *Slot) Taken() (version, osVersion string) { return s.taken.Version, s.taken.OSVersion }
 
 func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	defer s.store.Close()
@@ -136,9 +131,9 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	return held, err
 }
 
-func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)) error {
+func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(string)) error {
 	defer s.store.Close()
-	record, err := s.record(version, version != "")
+	record, err := s.record(purpose.Version, purpose.NewOS)
 	if err != nil {
 		return err
 	}
@@ -156,7 +151,7 @@ func (s *Slot) Acquire(ctx context.Context, version string, blocked func(string)
 		}
 		switch holders := w.Holders(); {
 		case paused != was && paused != "":
-			s.log.Warn("waiting outside the queue", "version", version, "because", paused)
+			s.log.Warn("waiting outside the queue", "version", purpose.Version, "because", paused)
 		case paused == "" && (holders != logged || was != ""):
 			logged = holders
 			s.log.Info("waiting for a slot", "holders", holders, "behind", w.Ahead)

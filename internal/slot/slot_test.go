@@ -23,7 +23,7 @@ func TestInspectSaysInWhichBootTheSlotWasTaken(t *testing.T) {
 		h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 		s := h.start(store)
 		expectInspect(t, s, policy.NotHeld)
-		must.Do(t, s.Acquire(t.Context(), "", quiet))
+		must.Do(t, s.Acquire(t.Context(), policy.Lock{}, quiet))
 		expectInspect(t, s, policy.HeldThisBoot)
 		expectInspect(t, h.start(store), policy.HeldThisBoot)
 		h.boot("boot 2")
@@ -69,7 +69,7 @@ func TestRecordSaysWhoHasTakenTheSlot(t *testing.T) {
 		must.Do(t, s.Set(1, time.Hour))
 		h.rename("web-1") // as the network says it only now
 		begin := time.Now().Truncate(time.Second)
-		must.Do(t, s.Acquire(t.Context(), "1.2.3", quiet))
+		must.Do(t, s.Acquire(t.Context(), policy.Lock{Version: "1.2.3", NewOS: true}, quiet))
 		r := f.record("a")
 		token, err := os.ReadFile(filepath.Join(h.root, "/var/lib/locksmith/token"))
 		must.Do(t, err)
@@ -89,7 +89,7 @@ func TestRecordSaysWhoHasTakenTheSlot(t *testing.T) {
 func TestGroupsHaveSlotsOfTheirOwn(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
-	must.Do(t, h.startIn("db", store).Acquire(t.Context(), "", quiet))
+	must.Do(t, h.startIn("db", store).Acquire(t.Context(), policy.Lock{}, quiet))
 	f.expectHolders()
 	db, err := lock.New(store, "db", 1)
 	must.Do(t, err)
@@ -103,7 +103,7 @@ func TestNewMaxCountsForALockThatIsCreatedLater(t *testing.T) {
 		t.Error("max -1 is accepted")
 	}
 	must.Do(t, s.Set(3, 0))
-	must.Do(t, s.Acquire(t.Context(), "", quiet))
+	must.Do(t, s.Acquire(t.Context(), policy.Lock{}, quiet))
 	o, err := newFleet(t, store).Status(t.Context())
 	if must.Do(t, err); o.Max != 3 {
 		t.Errorf("the lock has max %d", o.Max)
@@ -114,12 +114,12 @@ func TestSlotOfACloneIsLeftAlone(t *testing.T) {
 	eachStore(t, func(t *testing.T, store slot.Store) {
 		f := newFleet(t, store)
 		original, clone := newHost(t, "a", "web-1"), newHost(t, "a", "web-2")
-		must.Do(t, original.start(store).Acquire(t.Context(), "", quiet))
+		must.Do(t, original.start(store).Acquire(t.Context(), policy.Lock{}, quiet))
 		s := clone.start(store)
 		for what, call := range map[string]func() error{
-			"Inspect":   func() error { _, err := s.Inspect(t.Context()); return err },
+			"Inspect":   func() error { _, _, err := s.Inspect(t.Context()); return err },
 			"StillHeld": func() error { _, err := s.StillHeld(t.Context()); return err },
-			"Acquire":   func() error { return s.Acquire(t.Context(), "", quiet) },
+			"Acquire":   func() error { return s.Acquire(t.Context(), policy.Lock{}, quiet) },
 			"Release":   func() error { return s.Release(t.Context()) },
 		} {
 			var clone *lock.CloneError
@@ -135,7 +135,7 @@ func TestSlotOfACloneIsLeftAlone(t *testing.T) {
 func TestHostRenamedByItsRebootKeepsItsSlot(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
-	must.Do(t, h.start(store).Acquire(t.Context(), "", quiet))
+	must.Do(t, h.start(store).Acquire(t.Context(), policy.Lock{}, quiet))
 	h.boot("boot 2")
 	s := h.start(store)
 	h.rename("web-9") // while the process runs
@@ -148,7 +148,7 @@ func TestReadOnlyDiskCostsOnlyTheToken(t *testing.T) {
 	store := storetest.NewMemory()
 	h, f := newHost(t, "a", "web-1"), newFleet(t, store)
 	h.write("/var/lib/locksmith", "a file in the place of the folder")
-	must.Do(t, h.start(store).Acquire(t.Context(), "", quiet))
+	must.Do(t, h.start(store).Acquire(t.Context(), policy.Lock{}, quiet))
 	if r := f.record("a"); r.Token != "" {
 		t.Errorf("the record has the token %q", r.Token)
 	}
@@ -173,9 +173,9 @@ func TestConnectionLastsAsLongAsACall(t *testing.T) {
 	store := newEtcd(t, p.Endpoint())
 	s := newHost(t, "a", "web-1").start(store)
 	for what, call := range map[string]func() error{
-		"Inspect":   func() error { _, err := s.Inspect(t.Context()); return err },
+		"Inspect":   func() error { _, _, err := s.Inspect(t.Context()); return err },
 		"StillHeld": func() error { _, err := s.StillHeld(t.Context()); return err },
-		"Acquire":   func() error { return s.Acquire(t.Context(), "", quiet) },
+		"Acquire":   func() error { return s.Acquire(t.Context(), policy.Lock{}, quiet) },
 		"Release":   func() error { return s.Release(t.Context()) },
 	} {
 		before := p.Accepted()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/storetest"
@@ -18,7 +19,7 @@ func TestWaitSaysWhatItWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := storetest.NewMemory()
 		f := newFleet(t, store)
-		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet))
+		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), policy.Lock{}, quiet))
 		w := wait(t, newHost(t, "b", "web-2").start(store))
 		synctest.Wait()
 		if by := <-w.says; !strings.Contains(by, "held by a (web-1)") {
@@ -44,7 +45,7 @@ func TestPlaceInTheQueueIsKeptForTheNextProcessOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := storetest.NewMemory()
 		f := newFleet(t, store)
-		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet))
+		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), policy.Lock{}, quiet))
 		hostB, hostC := newHost(t, "b", "web-2"), newHost(t, "c", "web-3")
 		b := wait(t, hostB.start(store))
 		synctest.Wait()
@@ -74,7 +75,7 @@ func TestPlaceInTheQueueIsKeptForTheNextProcessOnly(t *testing.T) {
 func TestNewTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
 	eachStore(t, func(t *testing.T, store slot.Store) {
 		f := newFleet(t, store)
-		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), "", quiet))
+		must.Do(t, newHost(t, "a", "web-1").start(store).Acquire(t.Context(), policy.Lock{}, quiet))
 		s := newHost(t, "b", "web-2").start(store)
 		must.Do(t, s.Set(1, time.Hour))
 		b := wait(t, s)

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/locksmithd/locksmith/internal/gates"
+	"github.com/locksmithd/locksmith/internal/history"
+	"github.com/locksmithd/locksmith/internal/hooks"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+// around is what happens around a reboot: the gates that need I/O, the hooks, the checks after the boot, and what is
+// recorded of it. It uses the settings that are in force.
+type around struct {
+	*server
+	hooks   *hooks.Hooks
+	history *history.File
+	boot    string // the id of this boot
+}
+
+func (s *server) around(boot string) around {
+	units := systemd.Units{Connect: systemd.ConnectSystemBus}
+	return around{s, &hooks.Hooks{Root: s.root, Units: units, Log: s.log}, history.New(s.root), boot}
+}
+
+// found returns what the process finds besides what the one before it has kept.
+func (a around) found(kept *policy.Kept) policy.Found {
+	f := policy.Found{Kept: kept, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root)}
+	last, err := a.history.Pending(a.boot)
+	if err != nil {
+		a.log.Warn("it is not known what the last reboot was for", "error", err)
+	}
+	if last != nil {
+		f.Reboot = &policy.Purpose{Version: last.Version, OSVersion: last.OSVersion}
+	}
+	return f
+}
+
+// gate is asked before a reboot.
+func (a around) gate(ctx context.Context, need policy.Need) *policy.Obstacle {
+	cfg := a.config.Load()
+	g := gates.Gates{Root: a.root, MaxAttempts: cfg.MaxAttempts, Units: a.hooks.Units, Alerts: gates.Alerts(cfg.Alerts)}
+	return g.Ask(ctx, need)
+}
+
+func (a around) Hooked(ctx context.Context) (bool, error) {
+	return a.hooks.Hooked(ctx, hooks.BeforeReboot)
+}
+
+func (a around) Before(ctx context.Context, f policy.Facts) error {
+	return a.run(ctx, hooks.BeforeReboot, f)
+}
+
+func (a around) Undo(ctx context.Context, f policy.Facts) error {
+	return a.run(ctx, hooks.RebootCancelled, f)
+}
+
+// bootComplete is reached once what the host's vendor and administrator require of a boot is there: see
+// systemd.special(7).
+const bootComplete = "boot-complete.target"
+
+func (a around) After(ctx context.Context, f policy.Facts) error {
+	if a.config.Load().BootComplete {
+		if err := a.hooks.Units.Start(ctx, bootComplete); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
+			return err
+		}
+	}
+	return a.run(ctx, hooks.AfterReboot, f)
+}
+
+func (a around) run(ctx context.Context, p hooks.Phase, f policy.Facts) error {
+	id, err := host.MachineID(a.root)
+	if err != nil {
+		a.log.Warn("hooks are not told the machine id", "error", err)
+	}
+	return a.hooks.Run(ctx, p, hooks.Facts{Group: a.config.Load().Group, Version: f.Version, Reason: f.Reason, MachineID: id})
+}
+
+// begin records that the host is about to reboot.
+func (a around) begin(version string, newOS bool) error {
+	running := ""
+	if newOS {
+		running = host.OSVersion(a.root)
+	}
+	return a.history.Begin(version, running, a.boot)
+}
+
+// ended records what the last reboot came to.
+func (a around) ended(failure error) error {
+	result := ""
+	if failure != nil {
+		result = failure.Error()
+	}
+	return a.history.Ended(a.boot, result)
+}
