@@ -129,7 +129,15 @@ func (m *Machine) Boot(ctx context.Context, unit string) (status int, console st
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", `
 		mkdir -p /run/systemd/nspawn
 		mount -t tmpfs tmpfs /run/systemd/nspawn
-		exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe "$@"`, "sh",
+		# One hierarchy, whatever the machine has: systemd 258 and newer need it. A killed test leaves an empty group.
+		mount -t cgroup2 cgroup2 /sys/fs/cgroup
+		group=$(mktemp -d /sys/fs/cgroup/locksmith-nspawn-XXXXXX)
+		echo 0 > "$group/cgroup.procs"
+		status=0
+		SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --register=no --keep-unit --console=pipe "$@" || status=$?
+		echo 0 > /sys/fs/cgroup/cgroup.procs
+		find "$group" -depth -type d -exec rmdir {} +
+		exit $status`, "sh",
 		usr, fmt.Sprintf("--machine=test-%d", os.Getpid()), "--directory="+m.root, "--boot", "systemd.unit="+unit)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // the death signal comes when the thread that started the container ends
