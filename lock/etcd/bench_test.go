@@ -127,8 +127,9 @@ func (p *pair) handover(ctx context.Context, b *testing.B, awaitWaiting func()) 
 	return end.Sub(start)
 }
 
-// headWatches is how many keys the head of the queue watches: the semaphore, its own entry and the two pauses.
-const headWatches = 4
+// headWatches is how many keys and ranges the head of the queue watches: the semaphore, its own entry, the two pauses and
+// the unwell hosts.
+const headWatches = 5
 
 // watchers is how many watches etcd counts.
 func watchers(ctx context.Context, t testing.TB, endpoint string) int {
