@@ -1,9 +1,14 @@
 package config
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestHooksAndGates(t *testing.T) {
@@ -105,6 +110,86 @@ func TestWarningsOfTimesThatAreTooShortForHooks(t *testing.T) {
 		c := mustLoad(t, Options{Program: Daemon, Root: newRoot(t, map[string]string{etc: conf})})
 		if got := strings.Join(c.Warnings, "\n"); (warning == "") != (got == "") || !strings.Contains(got, warning) {
 			t.Errorf("%s: the warnings are %q, want %q", conf, got, warning)
+		}
+	}
+}
+
+func TestScriptsThatCannotRunAreWarnedAbout(t *testing.T) {
+	const before, after, undo, may = "/etc/locksmith/before-reboot.d/", "/usr/lib/locksmith/after-reboot.d/", "/run/locksmith/reboot-cancelled.d/", "/etc/locksmith/may-reboot.d/"
+	script := func(root, path string, mode os.FileMode) {
+		t.Helper()
+		writeFile(t, filepath.Join(root, path), "#!/bin/sh\n")
+		must.Do(t, os.Chmod(filepath.Join(root, path), mode))
+	}
+	for _, c := range []struct {
+		name  string
+		setUp func(root string)
+		want  []string // a warning each: what it begins with, and what it contains
+	}{
+		{"all are right", func(root string) { script(root, before+"10-drain", 0o755); script(root, after+"10-etcd", 0o755) }, nil},
+		{"not executable", func(root string) { script(root, before+"10-drain", 0o644) },
+			[]string{"ROOT" + before + "10-drain: it is not executable: chmod +x |, this host does not reboot"}},
+		{"of each phase", func(root string) {
+			for _, folder := range []string{before, after, undo, may} {
+				must.Do(t, os.MkdirAll(filepath.Join(root, folder, "10-x"), 0o755))
+			}
+		}, []string{
+			"ROOT" + may + "10-x: it is a directory|, this host does not reboot", "ROOT" + before + "10-x: it is a directory|, this host does not reboot",
+			"ROOT" + undo + "10-x: it is a directory|is not undone", "ROOT" + after + "10-x: it is a directory|does not count as well",
+		}},
+		{"masked", func(root string) {
+			script(root, after+"10-etcd", 0o644)
+			must.Do(t, os.MkdirAll(filepath.Join(root, "/etc/locksmith/after-reboot.d"), 0o755))
+			must.Do(t, os.Symlink("/dev/null", filepath.Join(root, "/etc/locksmith/after-reboot.d/10-etcd")))
+		}, nil},
+		{"many", func(root string) {
+			for i := range 8 {
+				script(root, fmt.Sprintf("%s1%d", before, i), 0o644)
+			}
+		}, []string{"ROOT" + before + "10: |", "ROOT" + before + "11: |", "ROOT" + before + "12: |", "ROOT" + before + "13: |", "ROOT" + before + "14: |",
+			"3 more scripts of before-reboot cannot run|locksmithctl hooks"}},
+		{"a folder that is a file", func(root string) { writeFile(t, filepath.Join(root, "/etc/locksmith/before-reboot.d"), "") },
+			[]string{"list scripts: |not a directory"}},
+		{"a name to confuse with", func(root string) { script(root, before+"1\x1b[2J\n", 0o644) }, []string{"ROOT" + before + "1|not executable"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root := newRoot(t, nil)
+			c.setUp(root)
+			for _, program := range []Program{Daemon, CLI} {
+				warnings := mustLoad(t, Options{Program: program, Root: root}).Warnings
+				if len(warnings) != len(c.want) {
+					t.Fatalf("the warnings are %q, want %d", warnings, len(c.want))
+				}
+				for i, w := range warnings {
+					begin, then, _ := strings.Cut(c.want[i], "|")
+					if w = strings.ReplaceAll(w, root, "ROOT"); !strings.HasPrefix(w, begin) || !strings.Contains(w, then) || strings.ContainsAny(w, "\n\x1b") {
+						t.Errorf("the warning is %q, want %q and then %q", w, begin, then)
+					}
+				}
+				if w := mustLoad(t, Options{Program: program, Root: root, Check: PartEtcd | PartWindow}).Warnings; len(w) > 0 {
+					t.Errorf("a command that runs no hooks warns: %q", w)
+				}
+			}
+		})
+	}
+}
+
+// Where there are scripts, the default of their time-out counts.
+func TestTimesAreTooShortForScripts(t *testing.T) {
+	const conf = "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_LOCK_TTL=30m\nREBOOT_WINDOW_START=04:00\nREBOOT_WINDOW_LENGTH=15m\n"
+	for folder, want := range map[string]string{
+		"before-reboot.d":    "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT included|write 16m0s or more",
+		"after-reboot.d":     "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT included|",
+		"reboot-cancelled.d": "|",
+	} {
+		root := newRoot(t, map[string]string{etc: conf})
+		path := filepath.Join(root, "etc/locksmith", folder, "10-x")
+		writeFile(t, path, "#!/bin/sh\n")
+		must.Do(t, os.Chmod(path, 0o755))
+		ttl, window, _ := strings.Cut(want, "|")
+		got := strings.Join(mustLoad(t, Options{Program: Daemon, Root: root}).Warnings, "\n")
+		if !strings.Contains(got, ttl) || !strings.Contains(got, window) || (got == "") != (want == "|") {
+			t.Errorf("%s: the warnings are %q, want %q", folder, got, want)
 		}
 	}
 }

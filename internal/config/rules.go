@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
@@ -19,6 +20,7 @@ var rules = []struct {
 	{PartWindow, parseWindow},
 	{PartEtcd, checkEtcd},
 	{PartEtcd, warnOfFiles},
+	{PartHooks, warnOfHooks},
 	{PartLogin | PartHooks, warnOfShortWindow},
 	{PartLock, warnOfShortTTL},
 	{PartGates, warnOfAlerts},
@@ -120,25 +122,17 @@ const (
 	shortLockTTL = 30 * time.Minute
 )
 
-// counted returns a time-out for hooks, or 0 if it was not set: it does not matter where nothing is hooked.
-func (p *parser) counted(name string, d time.Duration) time.Duration {
-	if p.inputs[name].origin.Kind == FromDefault {
-		return 0
-	}
-	return d
-}
-
 // warnOfShortWindow counts no hooks and no delay where their part is not checked, because their times are zero then.
 func warnOfShortWindow(p *parser) error {
 	length := p.inputs[nameWindowLength]
 	d, err := time.ParseDuration(length.value)
-	hooks := p.counted(nameBeforeRebootTimeout, p.BeforeRebootTimeout)
-	least := hooks + p.LoginDelay + time.Minute
+	drain := p.counted(nameBeforeRebootTimeout, hooks.BeforeReboot, p.BeforeRebootTimeout)
+	least := drain + p.LoginDelay + time.Minute
 	switch {
 	case p.Window == nil || err != nil || d >= least:
-	case hooks > 0:
+	case drain > 0:
 		p.warn("%s: it is too short for the hooks before a reboot, which may take %v, and for logged-in users, who have %v: write %v or more, or a shorter %s",
-			length.subject(), hooks, p.LoginDelay, least, p.inputs[nameBeforeRebootTimeout].Variable)
+			length.subject(), drain, p.LoginDelay, least, p.inputs[nameBeforeRebootTimeout].Variable)
 	case p.LoginDelay > 0:
 		p.warn("%s: it is too short for a reboot while users are logged in, who are told %v before: write at least a minute more, or a shorter %s",
 			length.subject(), p.LoginDelay, p.inputs[nameLoginDelay].Variable)
@@ -155,8 +149,8 @@ func warnOfShortTTL(p *parser) error {
 		name string
 		time.Duration
 	}{
-		{nameBeforeRebootTimeout, p.counted(nameBeforeRebootTimeout, p.BeforeRebootTimeout)},
-		{nameHealthTimeout, p.counted(nameHealthTimeout, p.HealthTimeout)},
+		{nameBeforeRebootTimeout, p.counted(nameBeforeRebootTimeout, hooks.BeforeReboot, p.BeforeRebootTimeout)},
+		{nameHealthTimeout, p.counted(nameHealthTimeout, hooks.AfterReboot, p.HealthTimeout)},
 		{nameReleaseDelay, p.ReleaseDelay},
 	} {
 		if least += t.Duration; t.Duration > 0 {

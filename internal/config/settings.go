@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
@@ -36,6 +37,7 @@ type parser struct {
 	options    Options
 	windowZone *zone.Zone
 	blackout   []days
+	hooked     map[hooks.Phase]bool // there are scripts; nil without PartHooks
 }
 
 // parse sets the fields of c from the settings that are checked, and says what is wrong with them.
