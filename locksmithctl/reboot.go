@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -11,10 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/gates"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/updateengine"
 )
 
 func (a *app) rebootCommand() *cobra.Command {
@@ -29,6 +32,11 @@ systemd-inhibit), no shutdown is scheduled, and nobody is logged in except in th
 that runs reboot, also through sudo or run0. Otherwise it fails, and says what is in the
 way. It checks that before it takes the slot, and again right before the reboot; if there
 is no reboot then, it gives the slot back. After the reboot locksmithd gives it back.
+
+It also fails while the host is held (see "locksmithctl help hold"), has not been up for
+LOCKSMITHD_MIN_UPTIME, was rebooted LOCKSMITHD_MAX_ATTEMPTS times for the version that
+update_engine announces without coming up with it, while a script in may-reboot.d says no,
+and while alerts are firing in Prometheus or Alertmanager.
 
 With -force it checks none of that. The lock and its pauses count even then. If logind
 does not let anybody override an inhibitor, as since systemd 257, it asks systemd itself
@@ -50,7 +58,7 @@ use etcd; if the strategy is not set, it takes the lock.`,
 			return a.reboot(cmd.Context(), force, queue)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "ignore the window, inhibitors, scheduled shutdowns and users")
+	cmd.Flags().BoolVar(&force, "force", false, "ignore all that holds the reboot back, except the lock")
 	queue.register(cmd)
 	return cmd
 }
@@ -58,15 +66,17 @@ use etcd; if the strategy is not set, it takes the lock.`,
 func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	parts := config.PartStrategy
 	if !force {
-		parts |= config.PartWindow
+		parts |= config.PartWindow | config.PartGates
 	}
 	cfg, err := a.settings(parts)
 	if err != nil {
 		return err
 	}
-	m := machine{root: a.root, now: a.now, force: force}
-	if cfg.Window != nil { // a nil pointer in the interface would not be nil
-		m.policy.Window = cfg.Window
+	m := machine{root: a.root, now: a.now, force: force, log: a.log}
+	if !force {
+		if err := m.configure(cfg); err != nil {
+			return err
+		}
 	}
 	// If no strategy is set here, the daemon may have one from elsewhere: the lock is the safe choice.
 	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
@@ -139,9 +149,32 @@ type machine struct {
 	policy policy.Config // what of it counts for policy.Obstacles
 	now    func() time.Time
 	force  bool // nothing holds it back
+	gates  gates.Gates
+	log    *slog.Logger
 
 	conn   *dbus.Conn
 	logind *systemd.Logind
+}
+
+// configure says what holds the reboot back.
+func (m *machine) configure(cfg *config.Config) error {
+	if cfg.Window != nil { // a nil pointer in the interface would not be nil
+		m.policy.Window = cfg.Window
+	}
+	if cfg.MinUptime > 0 {
+		booted, err := host.BootedAt(m.root, m.now())
+		if err != nil {
+			return fmt.Errorf("LOCKSMITHD_MIN_UPTIME is set, but this host's uptime is unknown: %w; -force overrides that", err)
+		}
+		m.policy.Earliest = booted.Add(cfg.MinUptime)
+	}
+	m.gates = gates.Gates{
+		Root:        m.root,
+		MaxAttempts: cfg.MaxAttempts,
+		Units:       systemd.Units{Connect: systemd.ConnectSystemBus},
+		Alerts:      gates.Alerts(cfg.Alerts),
+	}
+	return nil
 }
 
 // open connects to the bus, and fails unless the host is ready. The caller closes the connection.
@@ -168,28 +201,55 @@ func (m machine) reboot(ctx context.Context) error {
 // readyTimeout limits the questions to logind before a reboot.
 const readyTimeout = 10 * time.Second
 
-// ready returns an error that says everything that holds the reboot back.
+// ready returns an error that says what holds the reboot back. The gates that need I/O are asked only if nothing else
+// does, and the others once more after them, because they may take a while.
 func (m machine) ready(ctx context.Context) error {
 	if m.force {
 		return nil
 	}
-	asking, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	local, err := host.OthersAtWork(asking, m.root, m.logind)
+	obstacles := m.obstacles(ctx)
+	if len(obstacles) == 0 {
+		if o := m.gates.Ask(ctx, policy.Need{Version: m.announced(ctx)}); o != nil {
+			obstacles = []policy.Obstacle{*o}
+		} else {
+			obstacles = m.obstacles(ctx)
+		}
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("this host does not reboot: %w", ctx.Err())
 	}
-	if err != nil {
-		local.Unclear = err
-	}
 	var texts []string
-	for _, o := range policy.Obstacles(m.now(), m.policy, local, func(t time.Time) string { return t.Format(policy.TimeLayout) }) {
+	for _, o := range obstacles {
 		texts = append(texts, o.Text)
 	}
 	if len(texts) > 0 {
 		return fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", strings.Join(texts, "; "))
 	}
 	return nil
+}
+
+// obstacles returns what holds the reboot back and can be answered at once.
+func (m machine) obstacles(ctx context.Context) []policy.Obstacle {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	local, err := host.OthersAtWork(ctx, m.root, m.logind)
+	if err != nil {
+		local.Unclear = err
+	}
+	return policy.Obstacles(m.now(), m.policy, local, func(t time.Time) string { return t.Format(policy.TimeLayout) })
+}
+
+// announced returns the version that update_engine has installed and wants to reboot into; "" for none, and if it does not
+// say.
+func (m machine) announced(ctx context.Context) string {
+	status, err := updateengine.New(m.conn, m.log, updateengine.Trust{}).Status(ctx)
+	switch {
+	case err != nil:
+		m.log.Debug("update_engine announces no version", "error", err)
+	case status.NeedReboot():
+		return status.NewVersion
+	}
+	return ""
 }
 
 // goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after

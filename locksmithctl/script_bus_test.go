@@ -1,13 +1,18 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/locksmithd/locksmith/internal/gates"
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -17,12 +22,20 @@ import (
 //	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
 //	logind WHAT...    change it, see logindCmd
 //	reboots N         it has been asked for a reboot N times since the last time this command ran
+//	engine VERSION    update_engine is on the bus, and announces that version
+//	may-reboot TEXT   the scripts in may-reboot.d say no with this text, or yes for ""
+//	alerts NAME...    start a Prometheus in which these alerts are firing, and set LOCKSMITHD_PROMETHEUS_URL to it
+//	fires NAME...     these alerts are firing in it from now on
 //	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
 var busCommands = commands{
-	"bus":       busCmd,
-	"logind":    logindCmd,
-	"reboots":   rebootsCmd,
-	"announced": announcedCmd,
+	"bus":        busCmd,
+	"logind":     logindCmd,
+	"reboots":    rebootsCmd,
+	"engine":     engineCmd,
+	"may-reboot": mayRebootCmd,
+	"alerts":     alertsCmd,
+	"fires":      firesCmd,
+	"announced":  announcedCmd,
 }
 
 func busCmd(s *stage, ts *testscript.TestScript, _ []string) {
@@ -118,6 +131,37 @@ func rebootsCmd(s *stage, ts *testscript.TestScript, args []string) {
 	if got != want {
 		ts.Fatalf("logind was asked for %d reboots, want %d", got, want)
 	}
+}
+
+func engineCmd(s *stage, ts *testscript.TestScript, args []string) {
+	engine := bustest.For(s).Engine(s.bus)
+	engine.Set(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: args[0]})
+}
+
+func mayRebootCmd(s *stage, _ *testscript.TestScript, args []string) {
+	exit := 0
+	if args[0] != "" {
+		exit = 1
+	}
+	s.logind.SetUnit(gates.MayRebootUnit, bustest.Unit{Run: bustest.Exits(exit, args[0])})
+}
+
+func alertsCmd(s *stage, ts *testscript.TestScript, names []string) {
+	firesCmd(s, ts, names)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[%s]}}`, *s.alerts.Load())
+	}))
+	s.Cleanup(server.Close)
+	ts.Setenv("LOCKSMITHD_PROMETHEUS_URL", server.URL)
+}
+
+func firesCmd(s *stage, _ *testscript.TestScript, names []string) {
+	var series []string
+	for _, name := range names {
+		series = append(series, fmt.Sprintf(`{"metric":{"alertname":%q},"value":[0,"1"]}`, name))
+	}
+	all := strings.Join(series, ",")
+	s.alerts.Store(&all)
 }
 
 func announcedCmd(s *stage, ts *testscript.TestScript, _ []string) {

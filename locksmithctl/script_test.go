@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -75,6 +76,8 @@ type stage struct {
 	bus     *bustest.Bus
 	logind  *bustest.Logind
 	signals chan *dbus.Signal
+
+	alerts atomic.Pointer[string] // that Prometheus has
 }
 
 type stageKey struct{}

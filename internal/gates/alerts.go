@@ -106,10 +106,14 @@ func (a Alerts) fetch(ctx context.Context, s source) ([]string, error) {
 	}
 	u.RawQuery = query.Encode()
 	answer, err := a.get(ctx, u)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown(u), err)
+	var names []string
+	if err == nil {
+		names, err = s.read(answer)
 	}
-	names, err := s.read(answer)
+	var other notHTTP
+	if errors.As(err, &other) {
+		err = fmt.Errorf("no answer of HTTP (%w); %s has to be the address of %s", other.error, s.setting, s.name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", shown(u), err)
 	}

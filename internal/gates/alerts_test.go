@@ -304,12 +304,38 @@ func TestSilentServersAreNo(t *testing.T) {
 	for address, want := range map[string]string{
 		"http://" + gone.Addr().String():   "dial tcp " + gone.Addr().String() + ": connect: connection refused",
 		"http://" + silent.Addr().String(): "context deadline exceeded",
-		slow.URL:                           "read the answer: context deadline exceeded",
+		slow.URL:                           "context deadline exceeded",
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		g := Gates{Root: t.TempDir(), Alerts: Alerts{PrometheusURL: address}}
 		expect(t, g.Ask(ctx, policy.Need{}), policy.Alerts, "Prometheus, which does not say whether alerts are firing: "+address+"/api/v1/query: "+want)
 		cancel()
+	}
+}
+
+// What listens is not a web server.
+func TestOtherProtocolsAreNo(t *testing.T) {
+	for said, wrong := range map[string]string{
+		"":                              "unexpected EOF",
+		"SSH-2.0-OpenSSH_9.2\r\n":       `malformed HTTP response "SSH-2.0-OpenSSH_9.2"`,
+		"HTTP/1.1 200 OK\r\nX: ":        "unexpected EOF",
+		"HTTP/1.1 100 Continue\r\n\r\n": "unexpected EOF",
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		must.Do(t, err)
+		t.Cleanup(func() { listener.Close() })
+		go func() {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			_, _ = conn.Read(make([]byte, 4096)) // else the client gets a reset
+			_, _ = io.WriteString(conn, said)
+		}()
+		address := "http://" + listener.Addr().String()
+		expect(t, ask(t, Alerts{PrometheusURL: address}), policy.Alerts,
+			"Prometheus, which does not say whether alerts are firing: "+address+"/api/v1/query: no answer of HTTP ("+wrong+")"+noPrometheus)
 	}
 }
 

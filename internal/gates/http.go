@@ -1,6 +1,7 @@
 package gates
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -53,72 +55,119 @@ func (a answer) content() string {
 	return " of type " + safetext.Cut(kind, maxSaid)
 }
 
-// get asks for u, with a connection that is closed afterwards. Errors do not name u.
+// get asks for u, and follows redirects to the same host. Errors do not name u.
+//
+// It does without http.Client, which would make the daemon on every host larger by more than half a megabyte.
 func (a Alerts) get(ctx context.Context, u *url.URL) (answer, error) {
+	for range maxRedirects + 1 {
+		got, location, err := a.getOnce(ctx, u)
+		if err != nil || location == "" {
+			return got, plain(ctx, err)
+		}
+		next, err := u.Parse(location)
+		if err != nil {
+			return answer{}, errors.New("a redirect to something that is not an address")
+		}
+		if !sameHost(u, next) {
+			return answer{}, fmt.Errorf("a redirect to %s, which is not followed; set that address if it is the right one", shown(&url.URL{Scheme: next.Scheme, Host: next.Host}))
+		}
+		u = next
+	}
+	return answer{}, fmt.Errorf("more than %d redirects", maxRedirects)
+}
+
+// notHTTP is the error of an answer that does not begin as one of HTTP does.
+type notHTTP struct{ error }
+
+// sameHost reports whether a redirect leads to the same server, and not to one without TLS.
+func sameHost(from, to *url.URL) bool {
+	if from.Scheme == "http" && to.Scheme == "https" { // on another port
+		return from.Hostname() == to.Hostname()
+	}
+	return from.Scheme == to.Scheme && from.Host == to.Host
+}
+
+// getOnce asks for u on a connection of its own. location is not empty if the answer is a redirect.
+func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return answer{}, errors.New("not a valid address")
+		return answer{}, "", errors.New("not a valid address")
 	}
+	request.Close = true // the server closes the connection, too
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "locksmith")
 	if a.TokenFile != "" {
 		token, err := a.token()
 		if err != nil {
-			return answer{}, err
+			return answer{}, "", err
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	// Proxy is left out: what is in the environment is not for servers of the fleet.
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader}
-	if a.CAFile != "" {
-		roots, err := a.authorities()
-		if err != nil {
-			return answer{}, err
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
-	}
-	client := http.Client{Transport: transport, CheckRedirect: sameHost}
-	response, err := client.Do(request)
+	conn, err := a.connect(ctx, u)
 	if err != nil {
-		return answer{}, plain(ctx, err)
+		return answer{}, "", err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := request.Write(conn); err != nil {
+		return answer{}, "", fmt.Errorf("ask: %w", err)
+	}
+	reader := bufio.NewReader(io.LimitReader(conn, maxHeader+2*maxBody)) // chunks need some bytes more than they carry
+	response, err := http.ReadResponse(reader, request)
+	for err == nil && response.StatusCode < 200 && response.StatusCode != http.StatusSwitchingProtocols {
+		response, err = http.ReadResponse(reader, request)
+	}
+	if err != nil {
+		return answer{}, "", notHTTP{err}
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return answer{}, fmt.Errorf("read the answer: %w", plain(ctx, err))
+		return answer{}, "", fmt.Errorf("read the answer: %w", err)
 	case len(body) > maxBody:
-		return answer{}, fmt.Errorf("an answer of more than %d bytes", maxBody)
+		return answer{}, "", fmt.Errorf("an answer of more than %d bytes", maxBody)
 	}
-	return answer{response.StatusCode, safetext.Clean(response.Status), response.Header.Get("Content-Type"), body}, nil
+	if response.StatusCode/100 == 3 {
+		location = response.Header.Get("Location")
+	}
+	return answer{response.StatusCode, safetext.Clean(response.Status), response.Header.Get("Content-Type"), body}, location, nil
 }
 
-// sameHost lets a server redirect to itself only, and not to one without TLS.
-func sameHost(next *http.Request, before []*http.Request) error {
-	from := before[len(before)-1].URL
-	switch {
-	case next.URL.Scheme == "https" && from.Scheme == "http" && next.URL.Hostname() == from.Hostname(): // on another port
-	case next.URL.Host != from.Host || next.URL.Scheme != from.Scheme:
-		return fmt.Errorf("a redirect to %s, which is not followed; set that address if it is the right one", shown(&url.URL{Scheme: next.URL.Scheme, Host: next.URL.Host}))
+// connect connects to the server of u.
+func (a Alerts) connect(ctx context.Context, u *url.URL) (net.Conn, error) {
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // which has the port's name
 	}
-	if len(before) > maxRedirects {
-		return fmt.Errorf("more than %d redirects", maxRedirects)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil || u.Scheme != "https" {
+		return conn, err
 	}
-	return nil
+	secure := &tls.Config{ServerName: u.Hostname()}
+	if a.CAFile != "" {
+		secure.RootCAs, err = a.authorities()
+	}
+	session := tls.Client(conn, secure)
+	if err == nil {
+		err = session.HandshakeContext(ctx)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return session, nil
 }
 
-// plain returns err without the address, which may have secrets in it, and with the reason why ctx has ended.
+// plain returns err with what to do about it, or the reason why ctx has ended.
 func plain(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var failed *url.Error
-	if errors.As(err, &failed) {
-		err = failed.Err
-	}
+	var record tls.RecordHeaderError
 	var unknown x509.UnknownAuthorityError
 	switch {
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &record):
 		return errors.New("the server does not speak TLS: write http:// instead of https://")
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%w; LOCKSMITHD_ALERT_CAFILE names the file of a certificate authority", err)
