@@ -35,7 +35,9 @@ func AddFlags(flags *flag.FlagSet, given *[]Flag) {
 }
 
 // updateConf are the configuration files, strongest first. A host may set variables in either.
-var updateConf = [...]string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
+func updateConf() []string {
+	return []string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
+}
 
 // fragments are the sources of one program's settings, each as it was found.
 type fragments struct {
@@ -135,7 +137,7 @@ type confFiles []environmentFile
 func readFiles(root string) (confFiles, error) {
 	var files confFiles
 	var errs []error
-	for _, path := range updateConf {
+	for _, path := range updateConf() {
 		f, err := readEnvironmentFile(filepath.Join(root, path))
 		files, errs = append(files, f), append(errs, err)
 	}

@@ -58,7 +58,7 @@ func (v vocabulary) lookalikes(f environmentFile) []string {
 	}
 	for _, a := range f.assignments {
 		variable, meant := v.has(a.name), v.intended(a.name)
-		switch glued := variables(v.assignment, a.value); {
+		switch glued := v.in(a.value, "="); {
 		case len(glued) > 0 && a.name == "Environment":
 			warn(a.line, "Environment= belongs into a unit, and does not set %s here: write %s=VALUE", strings.Join(glued, ", "), glued[0])
 		case len(glued) > 0:
@@ -77,7 +77,7 @@ func (v vocabulary) lookalikes(f environmentFile) []string {
 	for _, i := range f.ignored {
 		key := yamlKey(i.text)
 		inSection = inSection || key == "LOCKSMITH"
-		found := variables(v.mention, normal(i.text))
+		found := v.in(normal(i.text), "")
 		if len(found) == 0 && (inSection || strings.Contains(key, "_")) { // "group:" alone is another program's
 			if meant := v.intended("LOCKSMITHD_" + key); meant != "" {
 				found = []string{meant}
@@ -151,7 +151,7 @@ func (v vocabulary) lookalike(f *fragments, name string) string {
 	for _, d := range definitions {
 		switch right := d.inEnvironment(program, d.Variable); {
 		case name == right, name == d.Fallback:
-			if glued := variables(v.assignment, f.environ[name].value); len(glued) > 0 {
+			if glued := v.in(f.environ[name].value, "="); len(glued) > 0 {
 				return fmt.Sprintf("%s (%s): %s has become part of its value: write one assignment in each pair of quotes", name, place, strings.Join(glued, ", "))
 			}
 			return ""

@@ -1,9 +1,10 @@
 package config
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // word is a variable of update.conf.
@@ -13,55 +14,73 @@ type word struct {
 	rest string // what follows the prefix
 }
 
-// vocabulary are the variables of update.conf.
-type vocabulary struct {
-	words []word
-	// mention and assignment find a variable at the end of a word, and one with "=" behind it: first what is glued
-	// to its front, if anything, then its name.
-	mention, assignment *regexp.Regexp
-}
+// vocabulary are the variables of update.conf, longer ones before those that they end with.
+type vocabulary []word
 
-func newVocabulary() (v vocabulary) {
+func newVocabulary() vocabulary {
+	var v vocabulary
 	for _, d := range definitions {
 		for _, name := range d.variables() {
 			ours, rest := cutPrefix(name)
-			v.words = append(v.words, word{name, ours, rest})
+			v = append(v, word{name, ours, rest})
 		}
 	}
-	// Longer ones before those that they end with.
-	slices.SortStableFunc(v.words, func(a, b word) int { return len(b.name) - len(a.name) })
-	var names []string
-	for _, w := range v.words {
-		names = append(names, w.name)
-	}
-	pattern := `(\w?)(` + strings.Join(names, "|") + `)`
-	v.mention, v.assignment = regexp.MustCompile(pattern+`\b`), regexp.MustCompile(pattern+`=`)
+	slices.SortStableFunc(v, func(a, b word) int { return len(b.name) - len(a.name) })
 	return v
 }
 
 func (v vocabulary) has(name string) bool {
-	return slices.ContainsFunc(v.words, func(w word) bool { return w.name == name })
+	return slices.ContainsFunc(v, func(w word) bool { return w.name == name })
 }
 
-// variables returns the variables that are found in a text, each once and in order.
-func variables(find *regexp.Regexp, text string) []string {
+// in returns the variables in a text that end a word, with end behind them, each once and in order.
+func (v vocabulary) in(text, end string) []string {
 	var names []string
-	for _, found := range find.FindAllStringSubmatch(clip(text), -1) {
-		if name := found[2]; !slices.Contains(names, name) {
+	for rest := clip(text); ; {
+		_, name, after := v.cut(rest, end)
+		if name == "" {
+			return names
+		}
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
+		rest = after
 	}
-	return names
 }
 
 // glued returns a variable that is set directly behind another word, or "".
 func (v vocabulary) glued(text string) string {
-	for _, found := range v.assignment.FindAllStringSubmatch(clip(text), -1) {
-		if found[1] != "" {
-			return found[2]
+	for rest := clip(text); ; {
+		before, name, after := v.cut(rest, "=")
+		if name == "" || before != "" && systemd.VariableName("_"+before[len(before)-1:]) {
+			return name
+		}
+		rest = after
+	}
+}
+
+// cut returns the first variable in a text that ends a word, with end behind it, and what is before and after the
+// variable. The name is empty if there is none.
+func (v vocabulary) cut(text, end string) (before, name, after string) {
+	at := len(text)
+	for _, w := range v {
+		for from := 0; ; {
+			i := strings.Index(text[from:], w.name+end)
+			if i < 0 {
+				break
+			}
+			i += from
+			from = i + len(w.name)
+			if end == "" && from < len(text) && systemd.VariableName("_"+text[from:from+1]) {
+				continue // a longer word
+			}
+			if i < at { // if a name ends with another one, the longer one begins first
+				at, name = i, w.name
+			}
+			break
 		}
 	}
-	return ""
+	return text[:at], name, text[at+len(name):]
 }
 
 // intended returns the variable that a wrong name probably means, or "". Other versions and configuration formats
@@ -84,7 +103,7 @@ func (v vocabulary) intended(name string) string {
 	}
 	for i, is := range similar {
 		var found word
-		for _, w := range v.words {
+		for _, w := range v {
 			// Where only the end of a variable is written, the shortest one resembles it most.
 			if (prefixed || !w.ours || i == 1) && is(w) && (found.name == "" || i == 3 && len(w.rest) < len(found.rest)) {
 				found = w
@@ -95,7 +114,7 @@ func (v vocabulary) intended(name string) string {
 		}
 	}
 	best, bestDistance := "", 5
-	for _, w := range v.words {
+	for _, w := range v {
 		if prefixed || !w.ours {
 			d := editDistance(rest, w.rest)
 			nearer := d < bestDistance || d == bestDistance && w.ours == ours
