@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/locksmithd/locksmith/internal/gates"
 	"github.com/locksmithd/locksmith/internal/history"
@@ -42,8 +43,19 @@ func (a around) found(kept *policy.Kept) policy.Found {
 // gate is asked before a reboot.
 func (a around) gate(ctx context.Context, need policy.Need) *policy.Obstacle {
 	cfg := a.config.Load()
-	g := gates.Gates{Root: a.root, MaxAttempts: cfg.MaxAttempts, Units: a.hooks.Units, Alerts: gates.Alerts(cfg.Alerts)}
+	g := gates.Gates{Root: a.root, MaxAttempts: cfg.MaxAttempts, Units: scripts{a, need}, Alerts: gates.Alerts(cfg.Alerts)}
 	return g.Ask(ctx, need)
+}
+
+// scripts starts the unit that asks the host's scripts, and tells them what is needed.
+type scripts struct {
+	around
+	need policy.Need
+}
+
+func (s scripts) Start(ctx context.Context, _ string) error {
+	reason := "a reboot is needed: " + strings.Join(s.need.Sources, ", ")
+	return s.run(ctx, hooks.MayReboot, policy.Facts{Version: s.need.Version, Reason: reason})
 }
 
 func (a around) Hooked(ctx context.Context) (bool, error) {

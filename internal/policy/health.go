@@ -68,14 +68,6 @@ func (h *health) mismatch() error {
 	return fmt.Errorf("the host came back with %s instead of %s", h.runs, h.from.Version)
 }
 
-// failure is what is wrong with the host so far, nil for nothing.
-func (h *health) failure() error {
-	if err := h.mismatch(); err != nil {
-		return err
-	}
-	return h.retry.err
-}
-
 // judge says what the checks have come to by now.
 func (m *Machine) judge(now time.Time) {
 	h := &m.health
