@@ -339,12 +339,19 @@ func TestOtherProtocolsAreNo(t *testing.T) {
 	}
 }
 
-// Nothing of a question stays: no goroutine, and with it no connection.
+// Nothing of a question stays: no goroutine, and no connection.
 func TestNothingStaysAfterAQuestion(t *testing.T) {
+	open := func() int {
+		files, err := os.ReadDir("/proc/self/fd")
+		must.Do(t, err)
+		return len(files)
+	}
 	s := serve(t, says(200, "", quiet))
-	before := runtime.NumGoroutine()
-	for range 10 {
+	routines, files := runtime.NumGoroutine(), open()
+	for range 20 {
 		expect(t, ask(t, Alerts{PrometheusURL: s.URL}), "", "")
 	}
-	must.Eventually(t, time.Minute, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
+	must.Eventually(t, time.Minute, "the end of all goroutines and connections", func() bool {
+		return runtime.NumGoroutine() <= routines && open() <= files
+	})
 }
