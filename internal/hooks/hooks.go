@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/systemd"
@@ -109,7 +110,7 @@ const DrainedPath = "/run/locksmith/drained"
 // Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone.
 func (h *Hooks) Drained() bool {
 	_, err := os.Lstat(filepath.Join(h.Root, DrainedPath))
-	return !errors.Is(err, fs.ErrNotExist)
+	return !absent(err)
 }
 
 func (h *Hooks) mark() error {
@@ -121,11 +122,14 @@ func (h *Hooks) mark() error {
 }
 
 func (h *Hooks) unmark() error {
-	if err := os.Remove(filepath.Join(h.Root, DrainedPath)); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(h.Root, DrainedPath)); !absent(err) {
 		return err
 	}
 	return nil
 }
+
+// absent reports whether there cannot be such a file.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
 // tell writes the facts to the file that the units read. A reader sees the old content or the new.
 func (h *Hooks) tell(p Phase, f Facts) error {

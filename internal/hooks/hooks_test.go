@@ -163,7 +163,7 @@ func TestFactsAreReplacedWhole(t *testing.T) {
 	h.write("/run/locksmith/.hooks.env.new", "left", 0o400)
 	h.write(EnvironmentPath, "LOCKSMITH_GROUP=old\n", 0o644)
 	hooks, _ := h.hooks(&manager{})
-	must.Do(t, hooks.Run(t.Context(), BeforeReboot, Facts{Group: "lb"}))
+	must.Do(t, hooks.Run(t.Context(), AfterReboot, Facts{Group: "lb"}))
 	entries, err := os.ReadDir(h.path("/run/locksmith"))
 	must.Do(t, err)
 	if len(entries) != 1 || strings.Contains(h.read(EnvironmentPath), "old") {
@@ -182,4 +182,29 @@ func TestFactsCannotBreakOutOfTheirVariable(t *testing.T) {
 	if string(out) != want {
 		t.Errorf("a shell reads\n%q\nwant\n%q", out, want)
 	}
+}
+
+func TestHostIsDrainedUntilThatIsUndone(t *testing.T) {
+	h := newHost(t)
+	m := &manager{}
+	hooks, _ := h.hooks(m)
+	expect := func(want bool) {
+		t.Helper()
+		if got := hooks.Drained(); got != want {
+			t.Errorf("drained is %v, want %v", got, want)
+		}
+	}
+	expect(false)
+	must.Do(t, hooks.Run(t.Context(), AfterReboot, Facts{}))
+	expect(false)
+	must.Do(t, hooks.Run(t.Context(), BeforeReboot, Facts{}))
+	expect(true)
+	m.startErr = errors.New("it fails")
+	if err := hooks.Run(t.Context(), RebootCancelled, Facts{}); err == nil {
+		t.Error("the undo succeeds")
+	}
+	expect(true)
+	m.startErr = nil
+	must.Do(t, hooks.Run(t.Context(), RebootCancelled, Facts{}))
+	expect(false)
 }
