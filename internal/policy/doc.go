@@ -9,6 +9,10 @@
 //   - users who are logged in are told, through what logind shows as scheduled, have their delay, and can cancel the
 //     reboot, until people have postponed it for as long as they may. Waiting for a slot does not count. A cancel
 //     counts up to the last answer of the last check, whatever else happens;
+//   - what is hooked in before a reboot runs only with the slot, where one is wanted, and
+//     is undone before the slot is given back, unless the host reboots;
+//   - a slot of before the boot is not given back by a host that was not found well
+//     since, unless the configuration says so;
 //   - a slot is not given back while a reboot that was scheduled for it may
 //     stand, or one that logind was asked for may come, whichever process of this boot
 //     did that. What others have scheduled is neither replaced nor cancelled;
