@@ -12,15 +12,20 @@
 // hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment, hosts that come up with
 // another name, and disks that are copied to another host with the same id.
 //
+// The version that a host waits for may be bad: then the host is unwell after its reboot, reports that, and takes the fix
+// on the slot that it has, or recovers. Hosts that wait for the bad version leave the queue until they get the fix, or
+// until it is resumed.
+//
 // # What is checked
 //
 // In every state: a host that acts on a slot has it in the document, unless somebody took it away, and then the
 // host does not pass the check before the reboot; no two hosts act on one slot. In every step: no slot is taken
 // beyond max, during a pause, or past a host that queued earlier; no holder is removed before its time-to-live has
-// expired. And from every state, once faults and interference end, there is only one kind of end: every host that
-// may reboot has done so, and no host holds a slot or waits, except for a pause to end or for max to be raised. As
-// the steps that are not faults form no cycle, every order of them leads there. A slot whose holder does not know
-// of it would show as an end of another kind.
+// expired, or once it has reported that it is unwell; no slot is taken for a version that was reported and not resumed;
+// and no host that is unwell gives its slot back. And from every state, once faults and interference end, there is
+// only one kind of end: every host that may reboot has done so, and no host holds a slot or waits, except for a
+// pause to end or for max to be raised, or where a fix never comes. As the steps that are not faults form no cycle,
+// every order of them leads there. A slot whose holder does not know of it would show as an end of another kind.
 //
 // # Abstractions
 //

@@ -112,6 +112,9 @@ func (m *model) end(s *state) string {
 		if m.TTL && s.hosts[i].pc == dead {
 			holders &^= 1 << m.IDs[i] // the next host that waits removes it
 		}
+		if m.NoFix && s.hosts[i].pc == sick {
+			holders &^= 1 << m.IDs[i]
+		}
 	}
 	if holders != 0 {
 		return "a slot stays held by " + m.set(s.holders) + " forever"
@@ -122,6 +125,7 @@ func (m *model) end(s *state) string {
 		switch {
 		case h.pc == dead, h.pc == idle && h.mode != ready:
 		case waits && (s.paused || s.max == 0):
+		case m.NoFix && (h.pc == sick || waits && !s.free() || h.pc == outside && s.unwell != 0):
 		default:
 			return "host " + hostNames[i] + " never gets its turn"
 		}

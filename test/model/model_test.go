@@ -9,6 +9,9 @@ import (
 var (
 	distinct = [nHosts]uint8{0, 1, 2}
 	cloned   = [nHosts]uint8{0, 1, 0}
+
+	twoBad = [nHosts]bool{true, true, false}
+	allBad = [nHosts]bool{true, true, true}
 )
 
 // states bounds memory, at about 300 bytes each.
@@ -43,6 +46,14 @@ var worlds = []Config{
 	{Name: "renamed, cloned id without a disk", Max: 1, IDs: cloned, NoDisk: true, Budget: Budget{Crashes: 1, Renames: 1}},
 	{Name: "renamed, cloned id without known hardware", Max: 1, IDs: cloned, NoHardware: true, Budget: Budget{Crashes: 1, Renames: 1}},
 	{Name: "cloned id without a name", Max: 1, IDs: cloned, NoName: true, Budget: Budget{Crashes: 1}},
+	{Name: "bad version", Max: 1, Bad: twoBad, Budget: Budget{Lost: 1}},
+	{Name: "bad version, max 2", Max: 2, Bad: twoBad, Budget: Budget{Lost: 1}},
+	{Name: "bad version for all", Max: 2, Bad: allBad, Budget: Budget{Resumes: 1}},
+	{Name: "bad version, killed daemons", Max: 1, Bad: twoBad, Budget: Budget{Kills: 1, Resumes: 1}},
+	{Name: "bad version, crashes", Max: 1, Bad: twoBad, Budget: Budget{Crashes: 1, Resumes: 1}},
+	{Name: "bad version, recovered", Max: 1, Bad: twoBad, Budget: Budget{Recovers: 1, Unlocks: 1}},
+	{Name: "bad version, time-to-live", Max: 1, TTL: true, Bad: twoBad, Budget: Budget{Resumes: 1}},
+	{Name: "bad version without a fix", Max: 2, Bad: twoBad, NoFix: true, Budget: Budget{Lost: 1, Resumes: 1}},
 }
 
 // largeWorlds take minutes.
@@ -64,6 +75,11 @@ var largeWorlds = []Config{
 	{Name: "time-to-live, old tool locks", Max: 1, TTL: true, Budget: Budget{Lost: 1, Leaves: 1, OldLock: 1}},
 	{Name: "time-to-live, dead hosts, max 2", Max: 2, TTL: true, Dead: true, Budget: Budget{Lost: 2, Crashes: 2, Pauses: 1}},
 	{Name: "cloned id, crashes", Max: 1, IDs: cloned, Budget: Budget{Lost: 1, Crashes: 1, Unlocks: 1}},
+	{Name: "bad version, lost replies and killed daemons", Max: 2, Bad: twoBad, Budget: Budget{Lost: 1, Kills: 1}},
+	{Name: "bad version, leaving", Max: 2, Bad: twoBad, Budget: Budget{Leaves: 1, Lost: 1}},
+	{Name: "bad version, time-to-live, lost replies", Max: 1, TTL: true, Bad: twoBad, Budget: Budget{Lost: 1}},
+	{Name: "bad version, administrator", Max: 2, Bad: twoBad, Budget: Budget{Locks: 1, Pauses: 1, Resumes: 1}},
+	{Name: "bad version, old client", Max: 2, Bad: twoBad, Budget: Budget{OldTakes: 1, OldLock: 1}},
 	{Name: "cloned id, crashes, max 2", Max: 2, IDs: cloned, Budget: Budget{Lost: 1, Crashes: 1, Kills: 1, Leaves: 1}},
 }
 
@@ -164,6 +180,24 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			"never gets its turn", 11},
 		{"the head does not watch the semaphore", HeadNoSemaphore, Config{Max: 1},
 			"never gets its turn", 14},
+		{"taking a slot does not look for unwell hosts", TakeNoUnwell, Config{Max: 2, Bad: twoBad},
+			"for a version that is paused", 10},
+		{"a report does not write the document", ReportNoSemaphore, Config{Max: 2, Bad: allBad, Budget: Budget{Resumes: 1, Unlocks: 1}},
+			"for a version that is paused", 20},
+		{"the head does not compare that nobody is unwell", HeadNoUnwell, Config{Max: 2, Bad: twoBad, Budget: Budget{OldTakes: 1}},
+			"for a version that is paused", 15},
+		{"the head trusts an event though somebody was unwell before", HeadBlind, Config{Max: 2, Bad: allBad, Budget: Budget{Resumes: 1, OldTakes: 1}},
+			"for a version that is paused", 30},
+		{"a host whose version is paused stays in the queue", QueuePaused, Config{Max: 2, Bad: twoBad, NoFix: true},
+			"never gets its turn", 14},
+		{"a host outside the queue does not watch", OutsideDeaf, Config{Max: 2, Bad: twoBad, NoFix: true, Budget: Budget{Resumes: 1}},
+			"never gets its turn", 18},
+		{"a report keeps the time-to-live", ReportKeepsTTL, Config{Max: 1, TTL: true, Bad: twoBad},
+			"was robbed of its slot", 13},
+		{"an unwell host gives its slot back", UnwellGivesBack, Config{Max: 1, Bad: twoBad},
+			"is unwell has given its slot back", 8},
+		{"a host that is well with the fix ends the pause", FixEndsPause, Config{Max: 1, Bad: twoBad},
+			"for a version that is paused", 18},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if r := explore(t, test.in); r.Bad != "" {
@@ -188,6 +222,7 @@ func TestRenamingHostsChangesNothing(t *testing.T) {
 		{Max: 1, IDs: cloned, Budget: Budget{Lost: 1}},
 		{Max: 1, Budget: Budget{OldLock: 1}},
 		{Max: 1, IDs: cloned, Budget: Budget{Copies: 1, Renames: 1}},
+		{Max: 2, Bad: twoBad, Budget: Budget{Resumes: 1}},
 		{Max: 1, Bug: EnqueueNoLease, Budget: Budget{Leaves: 1}},
 		{Max: 1, Bug: TakeNoOwnEntry, Budget: Budget{Leases: 1, OldTakes: 1}},
 		{Max: 1, Bug: ReleaseNoCloneCheck, IDs: cloned, Budget: Budget{Crashes: 1}},

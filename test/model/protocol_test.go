@@ -8,6 +8,8 @@ type Budget struct {
 	Leases    uint8 // leases that end although the daemon runs: it hung
 	Leaves    uint8 // hosts that may no longer reboot, and perhaps may again later
 	Pauses    uint8
+	Resumes   uint8 // of the bad version
+	Recovers  uint8 // unwell hosts that become well with the bad version
 	SetMax    uint8 // to 0, 1 or 2
 	Unlocks   uint8 // by hand, of any id
 	Locks     uint8 // by hand, of a host's id, on that host
@@ -29,6 +31,9 @@ type Config struct {
 	Queue bool // there is no fast path: every host queues
 	// What is unknown about hosts with the same id.
 	NoHardware, NoDisk, NoName bool
+	// Bad are the hosts whose version is bad: they are unwell after their reboot, until they have rebooted for the fix.
+	Bad   [nHosts]bool
+	NoFix bool // it never comes
 	// Replaced: a host may come up with a copy even while a key of its own is in etcd.
 	Replaced bool
 	Budget   Budget
@@ -102,6 +107,24 @@ const (
 	UnqueueNoRevision
 	// LeaveKeepsEntry: leaving does not revoke the lease.
 	LeaveKeepsEntry
+	// TakeNoUnwell: taking a slot does not look for unwell hosts.
+	TakeNoUnwell
+	// ReportNoSemaphore: a report does not write the document.
+	ReportNoSemaphore
+	// HeadNoUnwell: the head takes a slot on an event of the document alone, without comparing that nobody is unwell.
+	HeadNoUnwell
+	// HeadBlind: the head does so only if somebody else was unwell before.
+	HeadBlind
+	// QueuePaused: a host whose version is paused keeps its place in the queue.
+	QueuePaused
+	// OutsideDeaf: a host outside the queue does not watch unwell hosts.
+	OutsideDeaf
+	// ReportKeepsTTL: a report leaves the time-to-live as it is.
+	ReportKeepsTTL
+	// UnwellGivesBack: an unwell host gives its slot back.
+	UnwellGivesBack
+	// FixEndsPause: a host that has become well with the fix ends the pause of the bad version.
+	FixEndsPause
 )
 
 type model struct {
@@ -122,7 +145,7 @@ func newModel(c Config) *model {
 func (m *model) initial() state {
 	s := state{max: m.Max, left: m.Budget}
 	for i := range m.Hosts {
-		s.hosts[i] = host{pc: read, mode: ready}
+		s.hosts[i] = host{pc: read, mode: ready, wants: m.Bad[i]}
 	}
 	return s
 }
@@ -157,7 +180,7 @@ func (m *model) compares(k kind) (keys uint8) {
 		keys = semKey | recKey
 	case unqueue:
 		keys = entryKey
-	case give, fence, adopt:
+	case give, fence, adopt, report, again:
 		keys = semKey
 	}
 	switch {
@@ -243,6 +266,11 @@ func (m *model) remove(s *state, id uint8) {
 
 func (m *model) putRecord(s *state, id uint8, e entry) {
 	s.rec[id] = e
+	for i := range s.hosts {
+		if h := &s.hosts[i]; h.pc == outside && m.IDs[i] == id {
+			h.changed = true
+		}
+	}
 	s.lose(func(t txn) bool { return m.compares(t.kind)&recKey != 0 && !t.lost && t.target == id })
 	for i := range s.hosts {
 		s.hosts[i].recFresh &^= 1 << id
@@ -311,6 +339,20 @@ func (m *model) setPause(s *state, on bool) {
 	}
 }
 
+// setUnwell changes the entries of unwell hosts.
+func (m *model) setUnwell(s *state, unwell, resumed uint8) {
+	if s.unwell == unwell && s.resumed == resumed {
+		return
+	}
+	s.unwell, s.resumed, s.condemned = unwell, resumed, unwell != 0
+	for i := range s.hosts {
+		h := &s.hosts[i]
+		if h.pc == follow || h.pc == head || h.pc == outside && !m.bug(OutsideDeaf) {
+			h.changed = true
+		}
+	}
+}
+
 // endLease ends the lease of host i: what has the lease is deleted, or is no longer kept alive.
 func (m *model) endLease(s *state, i uint8, revoked bool) {
 	if !s.hosts[i].lease {
@@ -350,6 +392,7 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 	case t.blind:
 	case t.kind == fast && (s.paused && !m.bug(TakeNoPause) || s.queued() && !m.bug(FastNoQueue)),
 		t.kind == take && s.paused && !m.bug(TakeNoPause),
+		t.none && s.entries(),
 		t.kind == enqueue && s.place(id) >= 0,
 		t.kind == expire && has(s.alive, t.target) && !m.bug(ExpireNoAlive, ExpireOnlySemaphore):
 		return false, ""
@@ -358,7 +401,11 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 	case fast, take:
 		if !has(s.holders, id) { // otherwise it was checked when it was added
 			bad = m.mayTake(s, id)
+			if t.bad && s.condemned {
+				bad = "a slot was taken for a version that is paused"
+			}
 		}
+		e.bad = t.bad
 		m.write(s, t.holders|1<<id, t.max)
 		if count(s.holders) > int(s.max) && bad == "" {
 			bad = "more holders than slots when a slot was taken"
@@ -376,12 +423,48 @@ func (m *model) commit(s *state, t txn) (ok bool, bad string) {
 		if !has(s.asked, t.target) || has(s.alive, t.target) {
 			bad = "a holder was removed although its time-to-live had not run out"
 		}
+		for i := range s.hosts {
+			if m.IDs[i] == t.target && s.hosts[i].pc == sick {
+				bad = "a host that is alive and unwell was robbed of its slot"
+			}
+		}
 		m.write(s, t.holders, t.max) // the document as it was read; a bug shows here
 		m.remove(s, t.target)
 		m.putRecord(s, t.target, entry{})
 	case unqueue:
 		m.deleteEntry(s, t.target)
+	case report:
+		if !m.bug(ReportNoSemaphore) {
+			m.write(s, t.holders, t.max)
+		}
+		if s.rec[id].exist && !m.bug(ReportKeepsTTL) {
+			e := s.rec[id]
+			e.noTTL = true
+			m.putRecord(s, id, e)
+			s.asked &^= 1 << id
+			m.dropAlive(s, id)
+		}
+		if !has(s.resumed, id) {
+			m.setUnwell(s, s.unwell|1<<id, s.resumed)
+		}
+	case again:
+		m.write(s, t.holders, t.max)
+		m.putRecord(s, id, e)
+		if m.TTL {
+			s.alive |= 1 << id
+			s.asked |= 1 << id
+		}
 	case give:
+		if s.hosts[t.host].runs && s.rec[id].bad {
+			bad = "a host that is unwell has given its slot back"
+		}
+		if s.rec[id].bad {
+			m.setUnwell(s, s.unwell&^(1<<id), s.resumed&^(1<<id))
+		} else if m.bug(FixEndsPause) {
+			known := s.condemned
+			m.setUnwell(s, s.unwell&^(1<<id), s.resumed&^(1<<id))
+			s.condemned = known
+		}
 		m.write(s, t.holders&^(1<<id), t.max)
 		m.putRecord(s, id, entry{})
 		m.dropAlive(s, id)
@@ -411,8 +494,9 @@ func (m *model) send(s *state, i uint8, k kind) *txn {
 		h.lease = true
 		h.tx.kept, h.tx.boot, h.tx.disks = true, true, 1<<i
 	case unqueue:
-	case fast, take:
-		h.tx.boot, h.tx.disks = true, 1<<i
+	case fast, take, again:
+		h.tx.boot, h.tx.disks, h.tx.bad = true, 1<<i, h.wants
+		h.tx.none = k != again && !s.entries()
 		fallthrough
 	default:
 		h.tx.holders, h.tx.max = s.holders, s.max
@@ -425,7 +509,7 @@ func (m *model) send(s *state, i uint8, k kind) *txn {
 // look is what every read does, also for a host that remembers a transaction of unknown outcome.
 func (h *host) look() {
 	h.changed, h.semEvent, h.ownFresh, h.wasPaused = false, false, false, false
-	h.before, h.recFresh, h.gone = 0, 0, 0
+	h.before, h.recFresh, h.gone, h.entries = 0, 0, 0, false
 	h.tx = txn{}
 	if h.unsure && !h.unmoved {
 		h.unsure = false
@@ -444,7 +528,10 @@ func (m *model) acquire(s *state, i uint8) {
 		m.send(s, i, adopt)
 	case has(s.holders, id):
 		m.hold(s, i)
-	case !m.Queue && !s.queued() && !s.paused && s.free():
+	case h.wants && s.unwell != 0 && !m.bug(TakeNoUnwell, QueuePaused):
+		m.endLease(s, i, true)
+		h.pc = outside
+	case !m.Queue && !s.queued() && !s.paused && s.free() && !(h.wants && s.unwell != 0 && m.bug(QueuePaused)):
 		m.send(s, i, fast)
 	case place < 0:
 		m.send(s, i, enqueue)
@@ -478,7 +565,7 @@ func (m *model) lead(s *state, i uint8) {
 		}
 	}
 	switch {
-	case s.paused:
+	case s.paused, h.wants && s.unwell != 0 && m.bug(QueuePaused):
 		h.pc, h.wasPaused = head, true
 		return
 	case s.free():
@@ -486,14 +573,14 @@ func (m *model) lead(s *state, i uint8) {
 		return
 	}
 	for id := range uint8(nHosts) {
-		if m.TTL && has(s.holders, id) && s.rec[id].exist && !has(s.alive, id) {
+		if m.TTL && has(s.holders, id) && s.rec[id].exist && !s.rec[id].noTTL && !has(s.alive, id) {
 			m.send(s, i, expire).target = id
 			return
 		}
 	}
-	h.pc, h.ownFresh = head, true
+	h.pc, h.ownFresh, h.entries = head, true, s.entries()
 	for id := range uint8(nHosts) {
-		if m.TTL && s.rec[id].exist {
+		if m.TTL && s.rec[id].exist && !s.rec[id].noTTL {
 			h.recFresh |= 1 << id
 		}
 	}
@@ -542,9 +629,33 @@ func (m *model) begin(s *state, i uint8) {
 	mine := has(s.holders, id) && (!m.another(s.rec[id], i) || m.bug(ReleaseNoCloneCheck))
 	fromNow := s.rec[id].exist && s.rec[id].host == i && s.rec[id].boot
 	h.pc = release
-	if h.mode == ready && (!mine || fromNow) {
+	switch {
+	case h.mode == ready && (!mine || fromNow):
 		h.pc = read
+	case mine && h.runs && !m.bug(UnwellGivesBack):
+		h.pc = ill
 	}
+}
+
+// tell reads, and sends a report, unless that would change nothing.
+func (m *model) tell(s *state, i uint8) {
+	h, id := &s.hosts[i], m.IDs[i]
+	h.look()
+	told := has(s.unwell|s.resumed, id) && (!s.rec[id].exist || s.rec[id].noTTL)
+	switch {
+	case !m.holds(s, i):
+		h.pc = release
+	case told && !h.unsure:
+		h.pc = sick
+	default:
+		m.send(s, i, report)
+	}
+}
+
+// holds reports whether host i has a slot, as far as the keys show.
+func (m *model) holds(s *state, i uint8) bool {
+	id := m.IDs[i]
+	return has(s.holders, id) && !m.another(s.rec[id], i)
 }
 
 // check is the last check before the reboot.
@@ -567,6 +678,13 @@ func (m *model) replied(s *state, i uint8, ok bool) {
 	k := h.tx.kind
 	h.tx = txn{}
 	switch {
+	case ok && k == again:
+		h.mode = ready
+		m.hold(s, i)
+	case ok && k == report:
+		h.pc, h.unsure, h.unmoved = sick, false, false
+	case k == report, k == again:
+		h.pc = ill
 	case ok && (k == fast || k == take || k == adopt):
 		m.hold(s, i)
 	case ok && (k == give || k == fence):
@@ -603,11 +721,13 @@ func (m *model) abandon(s *state, i uint8) {
 func (m *model) forget(s *state, i uint8) {
 	m.abandon(s, i)
 	m.endLease(s, i, false)
-	s.hosts[i] = host{pc: start, mode: s.hosts[i].mode}
+	h := s.hosts[i]
+	s.hosts[i] = host{pc: start, mode: h.mode, wants: h.wants, runs: h.runs}
 }
 
 // boot marks what host i has written as from an earlier boot, and from an earlier name if it is renamed.
 func (m *model) boot(s *state, i uint8, renamed bool) {
+	m.setUnwell(s, s.unwell, s.resumed&^(1<<m.IDs[i]))
 	for n := range s.rec {
 		for _, e := range []*entry{&s.rec[n], &s.queue[n]} {
 			if e.exist && e.host == i {

@@ -33,6 +33,9 @@ const (
 	refused           // has found another host with its id
 	release           // will read, and release the slot
 	dead              // has crashed, and never comes back
+	outside           // its version is paused: has no place in the queue, and watches the unwell hosts
+	ill               // has booted the bad version: will read, and report that
+	sick              // has reported that, and waits for the fix
 )
 
 // A mode is what a host wants.
@@ -58,6 +61,8 @@ const (
 	fence         // write the document unchanged, before believing that nothing is held
 	adopt         // write the document unchanged, before believing in a slot that an earlier process took
 	unqueue       // as the head, delete the queue entry of a holder that has no record
+	report        // of an unwell host: pause its version, and write the document unchanged
+	again         // make the slot one for the fix, and write the document unchanged
 )
 
 // A txn is a transaction under way, or a straggler: one whose client no longer waits for the reply.
@@ -73,6 +78,8 @@ type txn struct {
 	kept    bool  // its host keeps the lease of the entry alive
 	blind   bool  // compares nothing (a deliberate bug)
 	lost    bool  // it can no longer happen: what it compares has moved, or its lease is gone
+	bad     bool  // take: for the bad version
+	none    bool  // take: compares that there is no entry of an unwell host
 	facts
 }
 
@@ -83,6 +90,8 @@ type entry struct {
 	boot  bool // written in the current boot of its host
 	kept  bool // entry: the lease is kept alive
 	exist bool
+	bad   bool // record: of a slot that was taken for the bad version
+	noTTL bool // record: of a host that has reported that it is up
 	facts
 }
 
@@ -106,6 +115,9 @@ type host struct {
 	semEvent  bool // head: the semaphore was among the changed keys
 	ownFresh  bool // head: its queue entry has not changed since it was read
 	wasPaused bool // head: it waits for the end of the pause
+	wants     bool // the version that it waits for is bad
+	runs      bool // the version that it has booted is bad
+	entries   bool // head: there were entries of unwell hosts when it read
 	before    uint8
 	recFresh  uint8 // head: records that have not changed since they were read
 	gone      uint8 // head: ids whose alive key was deleted since
@@ -115,6 +127,9 @@ type host struct {
 type state struct {
 	holders, max uint8 // the document; free is their difference
 	paused       bool
+	condemned    bool  // ghost: the bad version is known to be bad, and nobody has resumed it
+	unwell       uint8 // ids of hosts that pause the bad version
+	resumed      uint8 // ids of hosts of which that was resumed, in this boot of theirs
 	alive        uint8
 	asked        uint8 // ghost: ids in holders that asked for a time-to-live with the slot that they have
 	byHand       uint8 // ghost: ids in holders that were put there by hand
@@ -146,6 +161,9 @@ func (s *state) place(id uint8) int {
 }
 
 func (s *state) queued() bool { return s.queue[0].exist }
+
+// entries reports whether there are any of unwell hosts.
+func (s *state) entries() bool { return s.unwell|s.resumed != 0 }
 
 func (h *host) believes() bool { return h.pc == held || h.pc == checked || h.pc == down }
 
@@ -185,6 +203,7 @@ func (s *state) permuted(p [nHosts]uint8, q [nIDs]uint8) state {
 	}
 	r := *s
 	r.holders, r.alive, r.asked, r.byHand = set(s.holders), set(s.alive), set(s.asked), set(s.byHand)
+	r.unwell, r.resumed = set(s.unwell), set(s.resumed)
 	for i := range s.rec {
 		r.rec[q[i]] = one(s.rec[i])
 		r.queue[i] = one(s.queue[i])
@@ -226,11 +245,11 @@ func (t txn) encode(b []byte) []byte {
 	if t.kind == none {
 		return append(b, 0xff, 0, 0, 0)
 	}
-	return append(b, uint8(t.kind)<<4|t.host, t.holders|t.max<<4, t.target, bit(t.boot, t.kept, t.blind, t.lost, t.old)|t.disks<<5)
+	return append(b, uint8(t.kind)<<4|t.host|bit(t.bad, t.none)<<2, t.holders|t.max<<4, t.target, bit(t.boot, t.kept, t.blind, t.lost, t.old)|t.disks<<5)
 }
 
 func (e entry) encode(b []byte) []byte {
-	return append(b, e.id|e.host<<2|bit(e.boot, e.kept, e.exist, e.old)<<4, e.disks)
+	return append(b, e.id|e.host<<2|bit(e.boot, e.kept, e.exist, e.old)<<4, e.disks|bit(e.bad, e.noTTL)<<3)
 }
 
 // local is the state of a host without its identity, as a number that orders hosts partially.
@@ -245,12 +264,12 @@ func (s *state) local(i int, id uint8) uint64 {
 
 // encode is only for comparisons.
 func (s *state) encode(b []byte) []byte {
-	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, bit(s.paused, s.oldHolds))
+	b = append(b, s.holders, s.max, s.alive, s.asked, s.byHand, s.unwell|s.resumed<<4, bit(s.paused, s.oldHolds, s.condemned))
 	for i := range nHosts {
 		h := &s.hosts[i]
 		b = s.queue[i].encode(s.rec[i].encode(b))
 		b = append(b, uint8(h.pc)<<4|uint8(h.mode), h.before, h.recFresh|h.gone<<4,
-			bit(h.lease, h.unsure, h.unmoved, h.removed, h.changed, h.semEvent, h.ownFresh, h.wasPaused))
+			bit(h.lease, h.unsure, h.unmoved, h.removed, h.changed, h.semEvent, h.ownFresh, h.wasPaused), bit(h.wants, h.runs, h.entries))
 		b = h.tx.encode(b)
 	}
 	for _, t := range s.net {
@@ -332,9 +351,9 @@ func (m *model) ordered(n [nHosts]uint64) bool {
 }
 
 var (
-	pcNames   = [...]string{"idle", "starting", "about to read", "", "waiting behind", "waiting as head", "HOLDS", "HOLDS and checked", "REBOOTING", "refused", "about to release", "dead"}
+	pcNames   = [...]string{"idle", "starting", "about to read", "", "waiting behind", "waiting as head", "HOLDS", "HOLDS and checked", "REBOOTING", "refused", "about to release", "dead", "waiting outside", "UNWELL", "UNWELL and waiting for the fix"}
 	modeNames = [...]string{"done", "ready", "away"}
-	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt", "unqueue"}
+	kindNames = [...]string{"", "fast take", "enqueue", "takeover", "take", "expire", "release", "fence", "adopt", "unqueue", "report", "take of the fix"}
 	hostNames = [...]string{"A", "B", "C"}
 )
 
@@ -389,6 +408,9 @@ func (m *model) describe(s *state) string {
 	if s.paused {
 		b.WriteString(" PAUSED")
 	}
+	if s.entries() {
+		fmt.Fprintf(&b, " unwell %s resumed %s", m.set(s.unwell), m.set(s.resumed))
+	}
 	for i, h := range s.hosts {
 		fmt.Fprintf(&b, "; %s %s, ", hostNames[i], modeNames[h.mode])
 		switch h.pc {
@@ -398,6 +420,9 @@ func (m *model) describe(s *state) string {
 			b.WriteString(pcNames[h.pc] + " " + m.idName(h.before))
 		default:
 			b.WriteString(pcNames[h.pc])
+		}
+		if h.wants {
+			b.WriteString(" (for the bad version)")
 		}
 		if h.unsure {
 			b.WriteString(" (outcome unknown)")

@@ -19,6 +19,7 @@ const (
 	aliveExpires               // a time-to-live runs out
 	oldRelease                 // the old client releases its slot
 	handRelease                // a slot that was locked by hand is unlocked by hand, once: see fault
+	getFix                     // a host outside the queue gets the fix
 
 	// The rest is bounded by the budget.
 	loseReply      // the client gives up waiting for the reply
@@ -34,6 +35,8 @@ const (
 	comeBack
 	pause
 	resume
+	resumeVersion
+	getWell
 	setMax
 	unlock
 	lock
@@ -122,6 +125,30 @@ func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
 		} else {
 			m.acquire(&next, i)
 		}
+	case outside:
+		if !m.NoFix {
+			fixed := *s
+			fixed.hosts[i].wants = false
+			fixed.hosts[i].look()
+			fixed.hosts[i].pc = read
+			emit(step{action: getFix, host: i}, fixed, "")
+		}
+		if !h.changed {
+			return
+		}
+		m.acquire(&next, i)
+	case ill:
+		m.tell(&next, i)
+	case sick:
+		switch {
+		case !m.holds(&next, i):
+			h.pc = release
+		case m.NoFix:
+			return
+		default:
+			h.wants = false
+			m.send(&next, i, again)
+		}
 	case head:
 		if !h.changed {
 			return
@@ -137,11 +164,11 @@ func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
 			renamed := *s
 			renamed.left.Renames--
 			m.boot(&renamed, i, true)
-			renamed.hosts[i] = host{pc: start, mode: done}
+			renamed.hosts[i] = h.up()
 			emit(step{action: rename, host: i}, renamed, "")
 		}
 		m.boot(&next, i, false)
-		next.hosts[i] = host{pc: start, mode: done}
+		next.hosts[i] = h.up()
 	case refused:
 		if m.conflict(s, i) {
 			return
@@ -155,13 +182,16 @@ func (m *model) hostSteps(s *state, i uint8, emit func(step, state, string)) {
 	emit(step{action: goOn, host: i}, next, bad)
 }
 
+// up is the host after its reboot.
+func (h *host) up() host { return host{pc: start, mode: done, wants: h.wants, runs: h.wants} }
+
 // events emits the steps of the head on an event, with what it read earlier.
 func (m *model) events(s *state, i uint8, emit func(step, state, string)) {
 	h := s.hosts[i]
-	if h.semEvent && s.free() && (h.ownFresh || m.bug(TakeNoOwnEntry)) {
+	if h.semEvent && s.free() && (h.ownFresh || m.bug(TakeNoOwnEntry)) && (!h.entries || m.bug(HeadBlind)) {
 		next := *s
 		next.hosts[i].look()
-		m.send(&next, i, take)
+		m.send(&next, i, take).none = !h.entries && !m.bug(HeadNoUnwell) // whatever is there by now
 		emit(step{action: event, host: i, arg: nobody}, next, "")
 	}
 	for id := range uint8(nHosts) {
@@ -237,6 +267,15 @@ func (m *model) hostFaults(s *state, i uint8, emit func(step, state, string)) {
 			emit(step{action: leaveQuietly, host: i}, quiet, "")
 		}
 	}
+	if s.left.Recovers > 0 && h.runs && h.pc != dead {
+		next := *s
+		next.left.Recovers--
+		next.hosts[i].runs = false
+		if h.pc == sick || h.pc == ill {
+			next.hosts[i].pc = release
+		}
+		emit(step{action: getWell, host: i}, next, "")
+	}
 	if h.mode == away && (h.pc == idle || h.pc == start) {
 		next := *s
 		if h.pc == idle {
@@ -259,10 +298,13 @@ func (m *model) loseReply(s *state, i uint8) {
 		h.tx.blind = true
 		return
 	case m.bug(TimeoutIsNo) && (t.kind == fast || t.kind == take):
-	case writes || t.kind == fence || t.kind == adopt:
+	case writes || t.kind == fence || t.kind == adopt || t.kind == report || t.kind == again:
 		h.unsure, h.unmoved = true, true
 	}
 	h.pc = read
+	if t.kind == report || t.kind == again {
+		h.pc = ill
+	}
 	if t.kind == give || t.kind == fence {
 		h.pc = release
 	}
@@ -282,10 +324,12 @@ func (m *model) leave(s *state, i uint8, revoked bool) {
 	} else {
 		m.endLease(s, i, false)
 	}
-	unsure, unmoved := h.unsure, h.unmoved
-	*h = host{pc: idle, mode: away, unsure: unsure, unmoved: unmoved}
-	if holds || unsure {
+	*h = host{pc: idle, mode: away, unsure: h.unsure, unmoved: h.unmoved, wants: h.wants, runs: h.runs}
+	if holds || h.unsure {
 		h.pc = release
+		if h.runs {
+			h.pc = ill
+		}
 	}
 }
 
@@ -319,7 +363,7 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 			emit(step{action: oldUnlock, host: id}, next, "")
 		}
 		if !has(s.holders, id) && s.free() {
-			if s.left.Locks > 0 && !s.paused {
+			if s.left.Locks > 0 && !s.paused && s.unwell == 0 {
 				next := *s
 				next.left.Locks--
 				m.lockByHand(&next, id)
@@ -368,6 +412,12 @@ func (m *model) others(s *state, emit func(step, state, string)) {
 		next.left.Pauses--
 		m.setPause(&next, true)
 		emit(step{action: pause}, next, "")
+	}
+	if s.left.Resumes > 0 && s.unwell != 0 {
+		next := *s
+		next.left.Resumes--
+		m.setUnwell(&next, 0, s.resumed|s.unwell)
+		emit(step{action: resumeVersion}, next, "")
 	}
 	for n := range uint8(3) {
 		if s.left.SetMax > 0 && n != s.max {
@@ -421,6 +471,8 @@ func (m *model) label(st step, s *state) string {
 		return "the administrator pauses"
 	case resume:
 		return "the pause ends"
+	case resumeVersion:
+		return "the administrator resumes the bad version"
 	case setMax:
 		return fmt.Sprintf("the administrator sets max to %d", st.arg)
 	case unlock:
@@ -463,6 +515,10 @@ func (m *model) label(st step, s *state) string {
 		return name + " comes up with the disk of " + hostNames[st.arg]
 	case hang:
 		return name + " hangs until its lease ends"
+	case getFix:
+		return name + " gets the fix"
+	case getWell:
+		return name + " becomes well with the bad version"
 	case leave:
 		return name + " leaves"
 	case leaveQuietly:
@@ -481,6 +537,10 @@ func (m *model) label(st step, s *state) string {
 		return name + " is up again"
 	case release:
 		return name + " reads, in order to release"
+	case ill:
+		return name + " reads, in order to report that it is unwell"
+	case sick:
+		return name + " takes the fix with its slot"
 	case follow, head:
 		return name + " is woken and reads"
 	}
