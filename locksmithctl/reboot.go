@@ -13,6 +13,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/gates"
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/lock"
@@ -38,7 +39,11 @@ LOCKSMITHD_MIN_UPTIME, was rebooted LOCKSMITHD_MAX_ATTEMPTS times for the versio
 update_engine announces without coming up with it, while a script in may-reboot.d says no,
 and while alerts are firing in Prometheus or Alertmanager.
 
-With -force it checks none of that. The lock and its pauses count even then. If logind
+With the slot it runs what is hooked in before a reboot (see "locksmithctl help hooks"), and
+undoes that if there is no reboot, also when it is interrupted. It does not begin that if the
+window would shut before LOCKSMITHD_BEFORE_REBOOT_TIMEOUT is over.
+
+With -force it checks none of that, and reboots also if a hook fails. The lock and its pauses count even then. If logind
 does not let anybody override an inhibitor, as since systemd 257, it asks systemd itself
 for the reboot.
 
@@ -64,7 +69,7 @@ use etcd; if the strategy is not set, it takes the lock.`,
 }
 
 func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
-	parts := config.PartStrategy
+	parts := config.PartStrategy | config.PartHooks
 	if !force {
 		parts |= config.PartWindow | config.PartGates
 	}
@@ -72,7 +77,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if err != nil {
 		return err
 	}
-	m := machine{root: a.root, now: a.now, force: force, log: a.log}
+	m := machine{root: a.root, now: a.now, force: force, log: a.log, hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, group: cfg.Group}
 	if !force {
 		if err := m.configure(cfg); err != nil {
 			return err
@@ -84,7 +89,8 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 			return err
 		}
 		defer m.conn.Close()
-		return m.reboot(ctx)
+		_, err := m.goDown(ctx)
+		return err
 	}
 	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, m, queue) })
 }
@@ -113,12 +119,11 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 	}
 	err = m.ready(ctx)
 	if err == nil {
-		err = m.reboot(ctx)
-		switch {
-		case err == nil:
+		var keep bool
+		if keep, err = m.goDown(ctx); err == nil {
 			return nil
-		case !errors.Is(err, systemd.ErrRefused):
-			return fmt.Errorf(`%w; this host may still go down, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
+		} else if keep {
+			return fmt.Errorf(`%w; so this host keeps its slot: "locksmithctl unlock" gives it back`, err)
 		}
 	}
 	// From here on an interrupt must not leave the slot behind.
@@ -150,6 +155,9 @@ type machine struct {
 	now    func() time.Time
 	force  bool // nothing holds it back
 	gates  gates.Gates
+	hooks  *hooks.Hooks
+	limit  time.Duration // of what is hooked in
+	group  string
 	log    *slog.Logger
 
 	conn   *dbus.Conn
@@ -187,6 +195,61 @@ func (m *machine) open(ctx context.Context) (err error) {
 		m.conn.Close()
 	}
 	return err
+}
+
+// goDown runs what is hooked in before a reboot, and reboots. With an error it reports whether the host needs its slot
+// nevertheless: it may go down yet, or what has run is not undone.
+func (m machine) goDown(ctx context.Context) (keep bool, err error) {
+	facts := hooks.Facts{Group: m.group, Reason: "locksmithctl reboot"}
+	drained, err := m.drain(ctx, &facts)
+	if err == nil {
+		if err = m.reboot(ctx); err == nil {
+			return false, nil
+		} else if !errors.Is(err, systemd.ErrRefused) {
+			return true, fmt.Errorf("%w; this host may still go down", err)
+		}
+	}
+	if !drained {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.limit)
+	defer cancel()
+	facts.Reason = err.Error()
+	if undone := m.hooks.Run(ctx, hooks.RebootCancelled, facts); undone != nil {
+		return true, fmt.Errorf(`%w; and what ran before the reboot is not undone: %w; "locksmithctl hooks run reboot-cancelled" tries again`, err, undone)
+	}
+	return false, err
+}
+
+// drain runs what is hooked in, and reports whether it has begun. It completes the facts.
+func (m machine) drain(ctx context.Context, facts *hooks.Facts) (begun bool, err error) {
+	hooked, err := m.hooks.Hooked(ctx, hooks.BeforeReboot)
+	if err != nil && !m.force {
+		return false, fmt.Errorf("this host does not reboot: %w; -force overrides that", err)
+	}
+	if !hooked {
+		return false, nil
+	}
+	if o := m.policy.NoRoom(m.now(), m.limit, m.clock); o != nil {
+		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
+	}
+	facts.Version = m.announced(ctx)
+	if facts.MachineID, err = host.MachineID(m.root); err != nil {
+		m.log.Warn("hooks are not told the machine id", "error", err)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("it was not over within %v", m.limit))
+	defer cancel()
+	switch err := m.hooks.Run(limited, hooks.BeforeReboot, *facts); {
+	case ctx.Err() != nil:
+		return true, ctx.Err()
+	case err == nil:
+		return true, m.ready(ctx)
+	case !m.force:
+		return true, fmt.Errorf("what runs before a reboot has failed: %w; -force overrides that", err)
+	default:
+		m.log.Warn("what runs before a reboot has failed", "error", err)
+		return true, nil
+	}
 }
 
 // reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
@@ -236,8 +299,10 @@ func (m machine) obstacles(ctx context.Context) []policy.Obstacle {
 	if err != nil {
 		local.Unclear = err
 	}
-	return policy.Obstacles(m.now(), m.policy, local, func(t time.Time) string { return t.Format(policy.TimeLayout) })
+	return policy.Obstacles(m.now(), m.policy, local, m.clock)
 }
+
+func (machine) clock(t time.Time) string { return t.Format(policy.TimeLayout) }
 
 // announced returns the version that update_engine has installed and wants to reboot into; "" for none, and if it does not
 // say.

@@ -24,6 +24,8 @@ import (
 //	reboots N         it has been asked for a reboot N times since the last time this command ran
 //	engine VERSION    update_engine is on the bus, and announces that version
 //	may-reboot TEXT   the scripts in may-reboot.d say no with this text, or yes for ""
+//	hooked PHASE EXIT TEXT  a unit that is hooked into a phase ends with this exit status and STATUS=
+//	ran PHASE...      the units of these phases have run since the last time this command ran, in this order
 //	alerts NAME...    start a Prometheus in which these alerts are firing, and set LOCKSMITHD_PROMETHEUS_URL to it
 //	fires NAME...     these alerts are firing in it from now on
 //	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
@@ -33,6 +35,8 @@ var busCommands = commands{
 	"reboots":    rebootsCmd,
 	"engine":     engineCmd,
 	"may-reboot": mayRebootCmd,
+	"hooked":     hookedCmd,
+	"ran":        ranCmd,
 	"alerts":     alertsCmd,
 	"fires":      firesCmd,
 	"announced":  announcedCmd,
@@ -144,6 +148,24 @@ func mayRebootCmd(s *stage, _ *testscript.TestScript, args []string) {
 		exit = 1
 	}
 	s.logind.SetUnit(gates.MayRebootUnit, bustest.Unit{Run: bustest.Exits(exit, args[0])})
+}
+
+func hookedCmd(s *stage, ts *testscript.TestScript, args []string) {
+	exit, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	s.logind.SetUnit(args[0]+".service", bustest.Unit{Run: bustest.Exits(exit, args[2])})
+	s.logind.SetUnit("locksmith-"+args[0]+".target", bustest.Unit{Requires: []string{args[0] + ".service"}})
+}
+
+func ranCmd(s *stage, ts *testscript.TestScript, phases []string) {
+	var ran []string
+	for _, unit := range s.logind.Started()[s.ran:] {
+		ran = append(ran, strings.TrimSuffix(unit, ".service"))
+	}
+	s.ran += len(ran)
+	if !slices.Equal(ran, phases) {
+		ts.Fatalf("%q have run, want %q", ran, phases)
+	}
 }
 
 func alertsCmd(s *stage, ts *testscript.TestScript, names []string) {

@@ -49,12 +49,20 @@ func (m *Machine) wantAsk(now time.Time) bool {
 	return m.seeks(now) && m.people.fresh(now) && !m.gates.fresh(now) && m.obstacle(now) == nil
 }
 
-// room reports what the window has no room for, nil if it is long enough for what runs before a reboot.
+// noRoom says that the window has no room for what is hooked in before a reboot, nil if it has.
 func (m *Machine) noRoom(now time.Time) *Obstacle {
-	_, end := m.config.opening(now)
-	if !m.gates.hooked || m.drain.begun || end.IsZero() || now.Add(m.config.BeforeTimeout+Backstop).Before(end) {
+	if !m.gates.hooked || m.drain.begun {
 		return nil
 	}
-	return &Obstacle{NoRoom, fmt.Sprintf("the reboot window, which shuts %s, before the %v are over that what runs before a reboot may take",
-		m.config.Clock(end), m.config.BeforeTimeout)}
+	return m.config.NoRoom(now, m.config.BeforeTimeout, m.config.Clock)
+}
+
+// NoRoom says that the window shuts before what runs before a reboot, and may take that long, would be over if it began
+// now; nil if it does not. Of the Config only Window counts; clock writes times for people.
+func (c Config) NoRoom(now time.Time, takes time.Duration, clock func(time.Time) string) *Obstacle {
+	_, end := c.opening(now)
+	if end.IsZero() || now.Add(takes+Backstop).Before(end) {
+		return nil
+	}
+	return &Obstacle{NoRoom, fmt.Sprintf("the reboot window, which shuts %s, before the %v are over that what runs before a reboot may take", clock(end), takes)}
 }
