@@ -97,6 +97,11 @@ func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
 		h.Log.Warn(fmt.Sprintf("%v: %s goes on without that", err, p))
 	}
 	err := h.Units.Start(ctx, p.unit())
+	if errors.Is(err, systemd.ErrNoUnit) { // our units are not installed: that matters only to scripts
+		if hooked, listErr := h.Hooked(ctx, p); listErr == nil && !hooked {
+			err = nil
+		}
+	}
 	if p == RebootCancelled && err == nil {
 		err = h.unmark()
 	}

@@ -208,3 +208,15 @@ func TestHostIsDrainedUntilThatIsUndone(t *testing.T) {
 	must.Do(t, hooks.Run(t.Context(), RebootCancelled, Facts{}))
 	expect(false)
 }
+
+func TestUnitsThatAreNotInstalledMatterOnlyToScripts(t *testing.T) {
+	for _, p := range []Phase{BeforeReboot, RebootCancelled, AfterReboot} {
+		h := newHost(t)
+		hooks, _ := h.hooks(&manager{startErr: systemd.ErrNoUnit})
+		must.Do(t, hooks.Run(t.Context(), p, Facts{}))
+		h.write("/etc/locksmith/"+string(p)+".d/10-a", "#!/bin/sh\n", 0o755)
+		if err := hooks.Run(t.Context(), p, Facts{}); !errors.Is(err, systemd.ErrNoUnit) {
+			t.Errorf("%s: the run ends with %v", p, err)
+		}
+	}
+}
