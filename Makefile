@@ -64,7 +64,7 @@ bin/prometheus: scripts/fetch-debian
 	scripts/fetch-debian trixie prometheus usr/bin/prometheus $@
 bin/prometheus-alertmanager: scripts/fetch-debian
 	@scripts/need dpkg
-	scripts/fetch-debian trixie prometheus-alertmanager usr/share $@.share usr/bin/prometheus-alertmanager $@
+	scripts/fetch-debian trixie prometheus-alertmanager usr/share/prometheus $@.share/prometheus usr/bin/prometheus-alertmanager $@
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
 
