@@ -122,8 +122,10 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		var keep bool
 		if keep, err = m.goDown(ctx); err == nil {
 			return nil
+		} else if errors.Is(err, errNotUndone) {
+			return fmt.Errorf(`%w; the slot is kept for that, and "locksmithctl unlock" gives it back`, err)
 		} else if keep {
-			return fmt.Errorf(`%w; so this host keeps its slot: "locksmithctl unlock" gives it back`, err)
+			return fmt.Errorf(`%w; this host may still go down, so it keeps its slot: if it does not, "locksmithctl unlock" gives it back`, err)
 		}
 	}
 	// From here on an interrupt must not leave the slot behind.
@@ -197,6 +199,9 @@ func (m *machine) open(ctx context.Context) (err error) {
 	return err
 }
 
+// errNotUndone marks the error of a host that stays up and is drained.
+var errNotUndone = errors.New("what ran before the reboot is not undone")
+
 // goDown runs what is hooked in before a reboot, and reboots. With an error it reports whether the host needs its slot
 // nevertheless: it may go down yet, or what has run is not undone.
 func (m machine) goDown(ctx context.Context) (keep bool, err error) {
@@ -206,7 +211,7 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 		if err = m.reboot(ctx); err == nil {
 			return false, nil
 		} else if !errors.Is(err, systemd.ErrRefused) {
-			return true, fmt.Errorf("%w; this host may still go down", err)
+			return true, err
 		}
 	}
 	if !drained {
@@ -216,7 +221,7 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 	defer cancel()
 	facts.Reason = err.Error()
 	if undone := m.hooks.Run(ctx, hooks.RebootCancelled, facts); undone != nil {
-		return true, fmt.Errorf(`%w; and what ran before the reboot is not undone: %w; "locksmithctl hooks run reboot-cancelled" tries again`, err, undone)
+		return true, fmt.Errorf(`%w; and %w: %w; "locksmithctl hooks run reboot-cancelled" tries again`, err, errNotUndone, undone)
 	}
 	return false, err
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/godbus/dbus/v5"
 	"strings"
 
 	"github.com/locksmithd/locksmith/internal/gates"
@@ -22,8 +24,9 @@ type around struct {
 	boot    string // the id of this boot
 }
 
-func (s *server) around(boot string) around {
-	units := systemd.Units{Connect: systemd.ConnectSystemBus}
+// around returns what is around a reboot in the boot with that id. calls is a connection to the system bus.
+func (s *server) around(boot string, calls *dbus.Conn) around {
+	units := systemd.Units{Connect: systemd.ConnectSystemBus, Calls: calls}
 	return around{s, &hooks.Hooks{Root: s.root, Units: units, Log: s.log}, history.New(s.root), boot}
 }
 

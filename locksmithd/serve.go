@@ -71,7 +71,6 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	defer file.Close()
 	memory, kept, boot := s.remember()
-	around := s.around(boot)
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -102,6 +101,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 
 	reload := make(chan daemon.Settings)
 	go s.reload(ctx, stop, engine, reload)
+	around := s.around(boot, calls)
 	self := machine{systemd.NewLogind(calls), s.root}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:    updates(events, s.log),

@@ -31,6 +31,8 @@ var ErrNoUnit = errors.New("there is no such unit")
 type Units struct {
 	// Connect makes a connection, which the call closes: ConnectSystemBus.
 	Connect func(context.Context) (*dbus.Conn, error)
+	// Calls is the connection of a call that needs no signals; nil: it has one of its own.
+	Calls *dbus.Conn
 
 	poll time.Duration // 0: pollInterval
 }
@@ -118,9 +120,13 @@ func (u Units) Stop(ctx context.Context, unit string) error {
 // Upholds=, without slices, mounts and the targets that nearly every service requires. The error matches ErrNoUnit
 // if the unit does not exist or is masked.
 func (u Units) PullsIn(ctx context.Context, unit string) ([]string, error) {
-	m, err := u.manager(ctx)
+	m, err := &manager{conn: u.Calls}, error(nil)
+	if m.conn == nil {
+		if m, err = u.manager(ctx); err == nil {
+			defer m.close()
+		}
+	}
 	if err == nil {
-		defer m.close()
 		var path dbus.ObjectPath
 		if path, err = m.load(ctx, unit); err == nil {
 			var names []string

@@ -64,7 +64,7 @@ func New(root string) *File { return &File{filepath.Join(root, DefaultPath), tim
 // Read returns the content. A missing file is the zero Kept.
 func (f *File) Read() (Kept, error) {
 	data, err := readfile.Read(f.path, maxSize)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return Kept{}, nil
 	}
 	var k Kept
