@@ -224,7 +224,7 @@ func (w *world) decided(before State, d decision) {
 	if d.Ask != nil && (w.asking || !w.open() || !w.pending() || w.leave != nil) {
 		w.fail("the gates are asked in state %v, asking %v", d.State, w.asking)
 	}
-	if d.Start == unlocks && w.drained && w.sinceBoot {
+	if d.Start == unlocks && w.drained && (w.sinceBoot || w.again) {
 		w.fail("the slot is given back and the host is drained")
 	}
 	if d.Start == unlocks && w.held && w.recorded && !w.sinceBoot && !w.wellSince && !(w.m.config.HealthFailure == ReleaseSlot && w.m.health.bad != nil) {

@@ -96,6 +96,7 @@ type world struct {
 	held      bool // this host holds a slot
 	sinceBoot bool // and took it after it last booted
 	recorded  bool // and that is on record
+	again     bool // what is on record is this boot, since the host was to reboot once more with it
 	etcdUp    bool
 	engine    bool // update_engine needs a reboot
 	logindUp  bool

@@ -57,7 +57,7 @@ func (w *world) meanwhile() {
 	}
 	if w.fault(0.01) && w.held {
 		w.seen["taken away"]++
-		w.held, w.needsSlot = false, false // unlocked by hand; an undecided transaction fails then
+		w.held, w.needsSlot, w.again = false, false, false // unlocked by hand; an undecided transaction fails then
 	}
 	if (w.planned || w.queued) && w.chance(0.01) {
 		w.restartLogind()
@@ -376,7 +376,7 @@ func (w *world) holding() Holding {
 	case !w.recorded:
 		w.seen["no record of the slot"]++
 		return HeldUnrecorded
-	case w.sinceBoot:
+	case w.sinceBoot, w.again:
 		return HeldThisBoot
 	}
 	return HeldSinceBefore
@@ -422,6 +422,8 @@ func (w *world) end(r Result) {
 		if err == nil && !cancelled {
 			w.checked = &r
 		}
+	case Told:
+		w.again = w.again || err == nil && r.Report.Again && w.held
 	case Drained:
 		w.drainDone = err == nil
 	case Undrained:
@@ -464,7 +466,7 @@ func (w *world) verified(err error) Verified {
 
 // bootsNext is what the host is after it has gone down.
 func (w *world) bootsNext() {
-	w.drained, w.drainDone, w.wellSince, w.bootedFor = false, false, false, nil
+	w.drained, w.drainDone, w.wellSince, w.again, w.bootedFor = false, false, false, false, nil
 	w.sick = w.chance(0.2)
 	if !w.went {
 		return
