@@ -209,7 +209,7 @@ func (w *world) decided(before State, d decision) {
 	}
 	if d.Start == locks && w.held && !w.sinceBoot && w.m.health.bad != nil {
 		w.seen["takes the fix"]++
-	} else if d.Start == locks && w.held && !w.sinceBoot {
+	} else if d.Start == locks && w.held && !w.sinceBoot && !w.again {
 		w.fail("a slot from before this boot is kept")
 	}
 	if d.Start != nothing && d.Start == w.failed {
@@ -246,7 +246,7 @@ func (w *world) decided(before State, d decision) {
 	if d.Start == reboots && w.m.gates.hooked && !w.drainDone {
 		w.fail("reboot without the drain")
 	}
-	if d.State == Left && !w.left && w.drained && before != Rebooting && !w.leave.KeepLock && !w.undoFailed[undrains] && !w.undoFailed[unschedules] && !w.m.schedule.settlesAt.After(w.now) {
+	if d.State == Left && !w.left && w.drained && before != Rebooting && !w.leave.KeepLock && !(before == Starting && w.leave.Reload) && !w.undoFailed[undrains] && !w.undoFailed[unschedules] && !w.m.schedule.settlesAt.After(w.now) {
 		w.fail("left and the host is drained")
 	}
 	if d.Start == unlocks && w.planned {
