@@ -84,6 +84,8 @@ func newHost(t testing.TB, conf string) *host {
 		must.Do(t, os.RemoveAll(h.dir))
 	})
 	h.write("/etc/machine-id", h.id+"\n")
+	// The updates that are announced do not come: without a version in os-release nobody can tell.
+	h.write("/etc/os-release", "ID=debian\n")
 	h.write("/etc/hostname", h.name+"\n")
 	h.write("/etc/network-address", "ADDRESS="+h.address+"/16\n")
 	h.write("/etc/flatcar/update.conf", conf)
