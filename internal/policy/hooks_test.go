@@ -171,3 +171,10 @@ func TestNextProcessKnowsThatTheHostIsNotWellYet(t *testing.T) {
 		t.Errorf("it has booted for %q", r.m.health.from.Version)
 	}
 }
+
+func TestStatusSaysThatTheFleetCouldNotBeTold(t *testing.T) {
+	r := newRig(t, true).do(bad, sick, toldChecks, 10*time.Minute, Told{Err: errDown})
+	if s := r.m.Status(r.now); !strings.Contains(s, "; etcd could not be told; trying again") || !strings.HasSuffix(s, "the last attempt failed: access denied") {
+		t.Errorf("the status is %q", s)
+	}
+}

@@ -98,7 +98,9 @@ func (h *Health) line(clock func(time.Time) string) (text string) {
 		if h.Pauses {
 			text += "; hosts that wait for the same version wait, until it is well or locksmithctl resume lets them go on"
 		}
-		text += h.Untold.line(clock)
+		if h.Untold.Error != "" {
+			text += "; etcd could not be told" + h.Untold.line(clock)
+		}
 	default:
 		text = "checking whether this host is well after its reboot since " + clock(h.Since) + ", until " + clock(h.Until)
 	}
