@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,19 +33,19 @@ func units(t *testing.T) (Units, *bustest.Bus, *bustest.Logind) {
 
 func TestStartWaitsForTheEndOfTheJob(t *testing.T) {
 	u, _, systemd := units(t)
-	ended := false
+	var ended atomic.Bool
 	systemd.SetUnit(testService, bustest.Unit{Run: func(context.Context) (int, string) {
 		time.Sleep(10 * time.Millisecond)
-		ended = true
+		ended.Store(true)
 		return 0, ""
 	}})
 	systemd.SetUnit(testTarget, bustest.Unit{Requires: []string{testService}})
 	systemd.SetUnit("skipped.service", bustest.Unit{Skipped: true})
 	systemd.SetUnit("network.target", bustest.Unit{Stays: true})
 	for range 2 {
-		ended = false
+		ended.Store(false)
 		must.Do(t, u.Start(t.Context(), testTarget))
-		if !ended {
+		if !ended.Load() {
 			t.Error("Start returns before the service has ended")
 		}
 		must.Do(t, u.Start(t.Context(), "network.target"))
