@@ -13,6 +13,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/gates"
+	"github.com/locksmithd/locksmith/internal/history"
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
@@ -41,7 +42,8 @@ and while alerts are firing in Prometheus or Alertmanager.
 
 With the slot it runs what is hooked in before a reboot (see "locksmithctl help hooks"), and
 undoes that if there is no reboot, also when it is interrupted. It does not begin that if the
-window would shut before LOCKSMITHD_BEFORE_REBOOT_TIMEOUT is over.
+window would shut before LOCKSMITHD_BEFORE_REBOOT_TIMEOUT is over. A start of locksmithd
+meanwhile gives the slot back and undoes what has run, and then there is no reboot.
 
 With -force it checks none of that, and reboots also if a hook fails. The lock and its pauses count even then. If logind
 does not let anybody override an inhibitor, as since systemd 257, it asks systemd itself
@@ -77,7 +79,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if err != nil {
 		return err
 	}
-	m := machine{root: a.root, now: a.now, force: force, log: a.log, hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, group: cfg.Group}
+	m := machine{root: a.root, now: a.now, force: force, log: a.log, note: a.note, hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, group: cfg.Group, history: history.New(a.root)}
 	if !force {
 		if err := m.configure(cfg); err != nil {
 			return err
@@ -113,10 +115,15 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		return err
 	}
 	defer m.conn.Close()
-	if _, err := a.acquire(ctx, s, id, record, queue,
-		`this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`); err != nil {
+	if record.Version = m.announced(ctx); record.Version != "" {
+		record.OSVersion = host.OSVersion(a.root)
+	}
+	already, err := a.acquire(ctx, s, id, record, queue,
+		`this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
+	if err != nil {
 		return err
 	}
+	m.slot = &heldSlot{s, id, record, already}
 	err = m.ready(ctx)
 	if err == nil {
 		var keep bool
@@ -161,6 +168,10 @@ type machine struct {
 	limit  time.Duration // of what is hooked in
 	group  string
 	log    *slog.Logger
+	note   func(format string, args ...any)
+
+	history *history.File
+	slot    *heldSlot // nil without the lock
 
 	conn   *dbus.Conn
 	logind *systemd.Logind
@@ -187,6 +198,34 @@ func (m *machine) configure(cfg *config.Config) error {
 	return nil
 }
 
+// heldSlot is the slot that a reboot by hand has.
+type heldSlot struct {
+	session
+	id      string
+	record  lock.Record // of this reboot
+	already bool        // the host held the slot before, maybe for another reboot
+}
+
+// report tells the fleet what this host does with its slot.
+func (h *heldSlot) report(ctx context.Context, phase lock.Phase, why string) error {
+	r := lock.Report{Phase: phase, Why: why}
+	if h.already {
+		r.Again = &h.record
+	}
+	return h.Report(ctx, h.id, r)
+}
+
+// stillHeld returns an error unless this host has a slot: somebody may have freed it since.
+func (h *heldSlot) stillHeld(ctx context.Context) error {
+	switch held, _, err := h.Holder(ctx, h.id); {
+	case err != nil:
+		return fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
+	case !held:
+		return errors.New("this host does not reboot: it no longer holds its slot")
+	}
+	return nil
+}
+
 // open connects to the bus, and fails unless the host is ready. The caller closes the connection.
 func (m *machine) open(ctx context.Context) (err error) {
 	if m.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
@@ -205,9 +244,15 @@ var errNotUndone = errors.New("what ran before the reboot is not undone")
 // goDown runs what is hooked in before a reboot, and reboots. With an error it reports whether the host needs its slot
 // nevertheless: it may go down yet, or what has run is not undone.
 func (m machine) goDown(ctx context.Context) (keep bool, err error) {
-	facts := hooks.Facts{Group: m.group, Reason: "locksmithctl reboot"}
+	facts := hooks.Facts{Group: m.group, Version: m.announced(ctx), Reason: "locksmithctl reboot"}
 	drained, err := m.drain(ctx, &facts)
+	if err == nil && m.slot != nil {
+		if err = m.slot.stillHeld(ctx); err == nil && (drained || m.slot.already) {
+			m.tell(ctx, lock.Rebooting, facts.Reason)
+		}
+	}
 	if err == nil {
+		m.begin(facts.Version)
 		if err = m.reboot(ctx); err == nil {
 			return false, nil
 		} else if !errors.Is(err, systemd.ErrRefused) {
@@ -238,9 +283,11 @@ func (m machine) drain(ctx context.Context, facts *hooks.Facts) (begun bool, err
 	if o := m.policy.NoRoom(m.now(), m.limit, m.clock); o != nil {
 		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
 	}
-	facts.Version = m.announced(ctx)
 	if facts.MachineID, err = host.MachineID(m.root); err != nil {
-		m.log.Warn("hooks are not told the machine id", "error", err)
+		m.note("hooks are not told the machine id: %v", err)
+	}
+	if m.slot != nil {
+		m.tell(ctx, lock.Draining, facts.Reason)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("it was not over within %v", m.limit))
 	defer cancel()
@@ -252,8 +299,30 @@ func (m machine) drain(ctx context.Context, facts *hooks.Facts) (begun bool, err
 	case !m.force:
 		return true, fmt.Errorf("what runs before a reboot has failed: %w; -force overrides that", err)
 	default:
-		m.log.Warn("what runs before a reboot has failed", "error", err)
+		m.note("what runs before a reboot has failed: %v", err)
 		return true, nil
+	}
+}
+
+// tell tells the fleet what this host does with its slot. It reboots, told or not.
+func (m machine) tell(ctx context.Context, phase lock.Phase, why string) {
+	if err := m.slot.report(ctx, phase, why); err != nil {
+		m.note("others do not see that this host is %s: %v", phase, err)
+	}
+}
+
+// begin records what the reboot is for, so that locksmithd checks after the boot what has come of it.
+func (m machine) begin(version string) {
+	boot, err := host.BootID(m.root)
+	if err == nil {
+		running := ""
+		if version != "" {
+			running = host.OSVersion(m.root)
+		}
+		err = m.history.Begin(version, running, boot)
+	}
+	if err != nil {
+		m.note("locksmithd will not know after the boot what this reboot was for: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,8 @@ import (
 //	engine VERSION    update_engine is on the bus, and announces that version
 //	may-reboot TEXT   the scripts in may-reboot.d say no with this text, or yes for ""
 //	hooked PHASE EXIT TEXT  a unit that is hooked into a phase ends with this exit status and STATUS=
+//	hook-hangs PHASE  a unit that is hooked into a phase does not end until "hook-ends"; see "caught"
+//	hook-ends         it ends, with success
 //	ran PHASE...      the units of these phases have run since the last time this command ran, in this order
 //	alerts NAME...    start a Prometheus in which these alerts are firing, and set LOCKSMITHD_PROMETHEUS_URL to it
 //	fires NAME...     these alerts are firing in it from now on
@@ -36,6 +39,8 @@ var busCommands = commands{
 	"engine":     engineCmd,
 	"may-reboot": mayRebootCmd,
 	"hooked":     hookedCmd,
+	"hook-hangs": hookHangsCmd,
+	"hook-ends":  func(s *stage, _ *testscript.TestScript, _ []string) { close(s.hook) },
 	"ran":        ranCmd,
 	"alerts":     alertsCmd,
 	"fires":      firesCmd,
@@ -153,8 +158,26 @@ func mayRebootCmd(s *stage, _ *testscript.TestScript, args []string) {
 func hookedCmd(s *stage, ts *testscript.TestScript, args []string) {
 	exit, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	s.logind.SetUnit(args[0]+".service", bustest.Unit{Run: bustest.Exits(exit, args[2])})
-	s.logind.SetUnit("locksmith-"+args[0]+".target", bustest.Unit{Requires: []string{args[0] + ".service"}})
+	s.hookIn(args[0], bustest.Exits(exit, args[2]))
+}
+
+func hookHangsCmd(s *stage, _ *testscript.TestScript, args []string) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	s.caught, s.hook = begun, end
+	s.hookIn(args[0], func(ctx context.Context) (int, string) {
+		close(begun)
+		select {
+		case <-end:
+		case <-ctx.Done():
+		}
+		return 0, ""
+	})
+}
+
+// hookIn hooks a service into a phase.
+func (s *stage) hookIn(phase string, run func(context.Context) (int, string)) {
+	s.logind.SetUnit(phase+".service", bustest.Unit{Run: run})
+	s.logind.SetUnit("locksmith-"+phase+".target", bustest.Unit{Requires: []string{phase + ".service"}})
 }
 
 func ranCmd(s *stage, ts *testscript.TestScript, phases []string) {

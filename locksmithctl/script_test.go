@@ -71,6 +71,7 @@ type stage struct {
 	server   *etcdtest.Server
 	proxy    *etcdtest.Proxy
 	caught   <-chan struct{} // closed when a call hangs
+	hook     chan struct{}   // closed when the hook that hangs is to end
 	revision int64
 
 	bus     *bustest.Bus
@@ -108,7 +109,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 //	prints LINE...    the standard output of the last run was exactly this
 //	says LINE...      the standard error of the last run was exactly this
 //	interrupt ARG...  run, and interrupt it as soon as a call hangs; it must exit with 1
-//	caught            wait until a call hangs
+//	caught            wait until a call, or a hook, hangs
 //	huge FILE         make a file of 100 MB
 var runCommands = commands{
 	"run":       runCmd,

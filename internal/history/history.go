@@ -29,7 +29,8 @@ const maxSize = 64 << 10
 
 // Kept is the content of the file. The zero one is that of a host which has not rebooted.
 type Kept struct {
-	// Version is what the host rebooted for last; "" if that was not known.
+	// Version is what the host rebooted for last, as far as that was known. A reboot for what is not known does not
+	// replace a version that did not come up.
 	Version string `json:"version"`
 	// Failed is how many reboots in succession did not bring it up.
 	Failed int `json:"failed"`
@@ -46,6 +47,9 @@ type Reboot struct {
 	Verified  bool      `json:"verified"`         // the host came up, and was well
 	Result    string    `json:"result,omitempty"` // why it is not Verified; "" while that is open
 }
+
+// counts reports whether the last reboot was for the version whose failures are counted.
+func (k *Kept) counts() bool { return k.Last != nil && k.Last.Version == k.Version }
 
 // open reports whether it is not known what the reboot came to, although it took place if the host is in this boot.
 func (r *Reboot) open(boot string) bool {
@@ -99,7 +103,7 @@ func (f *File) Failed(version string) (n int, why string, err error) {
 	if err != nil || k.Version != safetext.Clean(version) {
 		return 0, "", err
 	}
-	if k.Last != nil {
+	if k.counts() {
 		why = k.Last.Result
 	}
 	return k.Failed, why, nil
@@ -111,10 +115,12 @@ func (f *File) Begin(version, osVersion, boot string) error {
 	version = safetext.Clean(version)
 	return f.change(func(k *Kept) bool {
 		switch {
-		case k.Version != version:
+		case k.Version == version:
+			if k.counts() && k.Last.open(boot) {
+				k.Failed++
+			}
+		case version != "" || k.Failed == 0:
 			k.Version, k.Failed = version, 0
-		case k.Last.open(boot):
-			k.Failed++
 		}
 		k.Last = &Reboot{BootID: boot, Version: version, OSVersion: safetext.Clean(osVersion), At: f.now().UTC().Truncate(time.Second)}
 		return true
@@ -131,9 +137,11 @@ func (f *File) Ended(boot, result string) error {
 		case l == nil, l.BootID == boot, l.Verified, l.Result == result && result != "":
 			return false
 		case result == "":
-			k.Failed, l.Verified, l.Result = 0, true, ""
+			if l.Verified, l.Result = true, ""; k.counts() {
+				k.Failed = 0
+			}
 			return true
-		case l.Result == "":
+		case l.Result == "" && k.counts():
 			k.Failed++
 		}
 		l.Result = result

@@ -85,6 +85,31 @@ func TestRebootsThatDoNotBringAVersionUpCount(t *testing.T) {
 	h.failed("1", 1)
 }
 
+// A reboot for something else, such as one by hand, says nothing about a version that did not come up.
+func TestRebootForAnUnknownVersionKeepsTheCount(t *testing.T) {
+	h := newHost(t)
+	h.begin("a", "1")
+	h.ended("b", bad)
+	for _, result := range []string{bad, good} {
+		h.begin("b", "")
+		h.ended("c", result)
+		h.failed("1", 1)
+		h.failed("", 0)
+	}
+	h.begin("c", "1")
+	h.ended("d", bad)
+	h.failed("1", 2)
+
+	h = newHost(t)
+	h.begin("a", "1")
+	h.ended("b", good)
+	h.begin("b", "")
+	h.ended("c", bad)
+	h.begin("c", "")
+	h.ended("d", bad)
+	h.failed("", 2)
+}
+
 func TestHostThatBecomesWellHasNotFailed(t *testing.T) {
 	h := newHost(t)
 	h.begin("a", "1")
