@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
-	"strings"
 
 	"github.com/locksmithd/locksmith/internal/gates"
 	"github.com/locksmithd/locksmith/internal/history"
