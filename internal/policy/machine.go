@@ -177,10 +177,13 @@ func (m *Machine) Step(now time.Time, ev Event) Decision {
 	case m.running == nil && want != nil:
 		m.running, m.began, m.stopped = want, now, false
 		m.drain.begun = m.drain.begun || is(want, Drain{}.Kind())
+		if l, ok := want.(Lock); ok {
+			m.slot.version = l.Version
+		}
 		d.Start = want
 	case m.running != nil && want == nil && !m.stopped:
 		m.stopped = true
-		d.Cancel, d.KeepPlace = true, m.leave != nil && m.leave.KeepPlace
+		d.Cancel, d.KeepPlace = true, m.leave != nil && m.leave.KeepPlace || m.mayQueue(now)
 	}
 	if m.wantAsk(now) {
 		need := m.need()
@@ -256,6 +259,11 @@ func (m *Machine) want(now time.Time) Effect {
 	return nil
 }
 
+// mayQueue reports whether the host may wait for a slot.
+func (m *Machine) mayQueue(now time.Time) bool {
+	return m.state == Locking && m.mayGo(now) && m.obstacle(now) == nil
+}
+
 // mayWork reports whether the state's effects may run.
 func (m *Machine) mayWork(now time.Time) bool {
 	switch m.state {
@@ -267,9 +275,9 @@ func (m *Machine) mayWork(now time.Time) bool {
 	case Releasing:
 		return true
 	case Locking:
-		return m.mayGo(now) && m.obstacle(now) == nil
+		return m.mayQueue(now) && !m.outdated()
 	case Preparing:
-		return m.mayGo(now)
+		return m.mayGo(now) && !m.outdated()
 	case Rebooting:
 		return m.attempt.graceEnd.IsZero()
 	}

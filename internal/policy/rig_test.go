@@ -26,6 +26,7 @@ var (
 // Events by the names that scripts use.
 var (
 	need      = Update{Source: Engine, Pending: true, Version: "4081.2.0"}
+	newer     = Update{Source: Engine, Pending: true, Version: "4081.2.1"}
 	idle      = Update{Source: Engine}
 	asked     = Update{Source: Requester, Pending: true}
 	gone      = Absent{Engine}
@@ -367,6 +368,7 @@ type order struct {
 	force   bool
 	report  Report
 	recheck bool
+	version string // of Lock
 }
 
 func orderOf(e Effect) order {
@@ -381,6 +383,8 @@ func orderOf(e Effect) order {
 		return order{recheck: e.Bad != nil}
 	case Tell:
 		return order{report: e.Report}
+	case Lock:
+		return order{version: e.Version}
 	}
 	return order{}
 }

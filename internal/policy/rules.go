@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -157,6 +158,12 @@ func (m *Machine) shut() string {
 	return "the reboot window has shut"
 }
 
+// replaced says that the slot is outdated.
+func (m *Machine) replaced() string {
+	known := func(version string) string { return cmp.Or(version, "unknown") }
+	return fmt.Sprintf("the slot was taken for version %s, and a reboot is needed for %s now", known(m.slot.version), known(m.triggers.version))
+}
+
 // waiting goes on to take a slot once every gate that needs none is open.
 func (m *Machine) waiting(now time.Time) (State, string) {
 	switch o := m.mustUndo(); {
@@ -196,6 +203,8 @@ func (m *Machine) locking(now time.Time) (State, string) {
 		return m.backOut("held back by " + by.Text)
 	}
 	switch {
+	case ended && locked.Err == nil && m.slot.version != m.triggers.version:
+		return m.backOut(m.replaced())
 	case ended && locked.Err == nil:
 		m.tries.slot.reset()
 		return Preparing, "got the slot"
@@ -211,6 +220,8 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 		return Preparing, ""
 	case !m.mayGo(now):
 		return m.backOut(m.shut())
+	case m.outdated():
+		return m.backOut(m.replaced())
 	}
 	if by := m.gates.shut(now); by != nil {
 		return m.giveUp(now, errors.New("held back by "+by.Text))

@@ -18,6 +18,13 @@ type slot struct {
 	found     Holding // what it said
 	mayHold   bool    // one is held, or that cannot be ruled out; besides what a running Lock may do
 	retry     retry   // of Inspect and Unlock: these must succeed before anything else
+	version   string  // for which this process has asked for one last
+}
+
+// outdated reports whether the slot that is held, or waited for, is for another version than is needed by now. Whether a
+// version is paused counts for the slot's, and an unwell host pauses that one.
+func (m *Machine) outdated() bool {
+	return (m.state == Preparing && m.config.Lock || m.Queues()) && m.slot.version != m.triggers.version
 }
 
 func (r Inspected) fold(m *Machine, now time.Time) {

@@ -96,3 +96,19 @@ func TestRequestKeptWithoutSourcesIsARequest(t *testing.T) {
 		t.Errorf("needed is %+v", got)
 	}
 }
+
+// A host that waits for a slot waits for the version that is needed now: of two, one may be paused.
+func TestAnotherVersionKeepsThePlaceInTheQueue(t *testing.T) {
+	r := newRig(t, true).do(toLocking...).do(newer)
+	if !r.last.Cancel || !r.last.KeepPlace {
+		t.Errorf("cancelled %v, keeps the place %v", r.last.Cancel, r.last.KeepPlace)
+	}
+	r.do(lockEnded)
+	if l, ok := r.last.Start.(Lock); !ok || l.Version != newer.Version {
+		t.Errorf("started %+v", r.last.Start)
+	}
+	r = newRig(t, true).do(toLocking...).do(idle)
+	if !r.last.Cancel || r.last.KeepPlace {
+		t.Errorf("withdrawn: cancelled %v, keeps the place %v", r.last.Cancel, r.last.KeepPlace)
+	}
+}

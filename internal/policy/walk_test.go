@@ -131,6 +131,7 @@ type world struct {
 	running   Kind
 	cancelled bool
 	order     order
+	takenFor  string  // the version for which this process has asked for a slot
 	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; the machine does not know it yet
 	undone    bool    // Unlock has given it back, or Unschedule cancelled; the machine does not know it yet
 	looking   bool    // a Look is running as well
