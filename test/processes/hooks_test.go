@@ -6,8 +6,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/test/bustest"
+	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/simhost"
 )
 
 // Scripts that may refuse a reboot are told what it is for, as all others.
@@ -38,4 +41,31 @@ LOCKSMITH_MACHINE_ID="` + h.id + `"
 	}
 	h.awaitStatus("may-reboot.d", "10-backup: a backup runs")
 	h.wantNoReboot()
+}
+
+// The scripts of the host's folders really run, told what the reboot was for, and the status shows the first line of one
+// that fails.
+func TestHostWhoseScriptFailsAfterTheRebootIsUnwellUntilTheFix(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := newHost(t, g.conf()+"LOCKSMITHD_HEALTH_TIMEOUT=1s\n", func(o *simhost.Options) { o.Locksmithctl = locksmithctl() })
+	must.Do(t, h.AddScript(hooks.AfterReboot, "10-smoke", `#!/bin/sh
+. "${0%/*}/../../os-release"
+[ "$VERSION_ID" = 4081.2.1 ] || { echo "$LOCKSMITH_PHASE of $LOCKSMITH_VERSION: the service answers 503"; exit 1; }
+`))
+	must.Do(t, h.SetOSVersion("4081.1.0"))
+	h.startPending()
+	h.awaitReboot()
+	must.Do(t, h.Halt())
+	must.Do(t, h.SetOSVersion("4081.2.0"))
+	must.Do(t, h.Boot())
+	h.awaitStatus("unwell", "locksmith-after-reboot.service failed with exit status 1: 10-smoke: after-reboot of 4081.2.0: the service answers 503")
+	g.awaitHolders(h.id)
+	must.Do(t, h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "4081.2.1"}))
+	h.awaitReboot()
+	must.Do(t, h.Halt())
+	must.Do(t, h.SetOSVersion("4081.2.1"))
+	must.Do(t, h.Boot())
+	g.awaitHolders()
+	h.awaitIdle()
 }

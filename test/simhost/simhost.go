@@ -19,18 +19,20 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
 // Options describe a host.
 type Options struct {
-	Locksmithd string // path of the binary
-	Dir        string // takes the place of /; made if it is missing
-	MachineID  string
-	UpdateConf string   // content of /etc/flatcar/update.conf
-	Args       []string // more arguments for locksmithd
-	Env        []string // more environment for locksmithd
+	Locksmithd   string // path of the binary
+	Locksmithctl string // the same, for the units that run scripts around a reboot; "": the host has no such units
+	Dir          string // takes the place of /; made if it is missing
+	MachineID    string
+	UpdateConf   string   // content of /etc/flatcar/update.conf
+	Args         []string // more arguments for locksmithd
+	Env          []string // more environment for locksmithd
 }
 
 // Host is a simulated host. Its methods are safe for concurrent use.
@@ -78,6 +80,9 @@ func New(o Options) (_ *Host, err error) {
 	if err := errors.Join(h.Engine.Appear(), h.Logind.Appear()); err != nil {
 		return nil, err
 	}
+	if o.Locksmithctl != "" {
+		h.addHookUnits()
+	}
 	// The path of a socket has at most 108 bytes, so the socket is beside that of the bus.
 	socket := filepath.Join(filepath.Dir(strings.TrimPrefix(h.Bus.Address(), "unix:path=")), "notify")
 	if h.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
@@ -101,6 +106,20 @@ func (h *Host) Configure(updateConf string) error {
 // Rename changes the host's name, which is this machine's at first.
 func (h *Host) Rename(hostname string) error {
 	return os.WriteFile(h.Path("proc/sys/kernel/hostname"), []byte(hostname+"\n"), 0o644)
+}
+
+// SetOSVersion replaces the version of the operating system, which is not known at first.
+func (h *Host) SetOSVersion(version string) error {
+	return os.WriteFile(h.Path("etc/os-release"), []byte("ID=flatcar\nVERSION_ID="+version+"\n"), 0o644)
+}
+
+// AddScript puts a script into the folder of a phase, such as after-reboot. They run only with Options.Locksmithctl.
+func (h *Host) AddScript(phase hooks.Phase, name, script string) error {
+	folder := h.Path("etc/locksmith/" + string(phase) + ".d")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, name), []byte(script), 0o755)
 }
 
 // Start starts locksmithd, as systemd does at boot or after a failure.
@@ -178,7 +197,7 @@ func (h *Host) Daemon() *proc.Process {
 	return h.daemon
 }
 
-// Log returns the output of locksmithd so far.
+// Log returns the output of locksmithd so far, and of the scripts that ran around reboots.
 func (h *Host) Log() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
