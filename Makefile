@@ -1,5 +1,6 @@
 # make          builds bin/locksmithd and bin/locksmithctl
-# make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1)
+# make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1), or stops
+#               at a version that does not become well, and takes the fix (UPDATE=bad)
 # make test     every test but the real hosts; installs what it needs when run as root
 # make e2e      hosts with a real systemd in containers; needs root (SUITE="bookworm trixie trixie-polkit", or sid)
 # make scale    the load that a rollout over many hosts puts on etcd (HOSTS=10,100,1000,10000 MAX=1)
@@ -13,6 +14,7 @@ PREFIX  ?= /usr
 DESTDIR ?=
 HOSTS   ?= 3
 MAX     ?= 1
+UPDATE  ?=
 FUZZTIME ?= 20s
 OPS     ?= 100000
 DURATION ?= 30m
@@ -90,7 +92,7 @@ tools: $(ETCDS) $(ALERTS) bin/staticcheck
 .PHONY: demo
 demo: all bin/demo bin/etcd
 	@scripts/need dbus-daemon
-	@bin/demo -hosts $(HOSTS) -max $(MAX)
+	@bin/demo -hosts $(HOSTS) -max $(MAX) -update '$(UPDATE)'
 
 # One package at a time, because they start many processes and have deadlines.
 .PHONY: test

@@ -182,14 +182,7 @@ func TestStrangerWithASlotFailsTheDemo(t *testing.T) {
 
 func TestDaemonThatRebootsUnaskedFailsTheDemo(t *testing.T) {
 	t.Parallel()
-	folder, err := os.MkdirTemp(bin, "cheat-")
-	must.Do(t, err)
-	must.Do(t, os.Chmod(folder, 0o755)) // for nobody
-	for _, name := range []string{"etcd", "locksmithctl"} {
-		must.Do(t, os.Symlink(filepath.Join(bin, name), filepath.Join(folder, name)))
-	}
-	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s/demo \"$@\"\n", asCheat, bin)
-	must.Do(t, os.WriteFile(filepath.Join(folder, "locksmithd"), []byte(script), 0o755))
+	folder := withPrograms(t, "locksmithd", fmt.Sprintf(`%s=1 exec %s/demo "$@"`, asCheat, bin))
 	d := start(t, "-bin", folder, "-hosts", "1")
 	d.wantFailure(`^demo: host-1 rebooted without an update\n$`)
 }

@@ -11,19 +11,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/simhost"
 )
-
-// semaphoreKey is the key of the document of the default group.
-const semaphoreKey = "coreos.com/updateengine/rebootlock/semaphore"
 
 // newVersion is the version of the update.
 const newVersion = "4081.2.0"
@@ -48,6 +43,7 @@ type director struct {
 type simulated struct {
 	*simhost.Host
 	name string
+	next atomic.Pointer[string] // the version that update_engine has announced
 }
 
 // hostNames returns the names of n hosts.
@@ -159,110 +155,34 @@ func (d *director) start(ctx context.Context) {
 	})
 }
 
-// watch reports every change of the semaphore in etcd.
-func (d *director) watch(ctx context.Context) error {
-	client, err := d.etcd.Client()
-	if err != nil {
-		return err
-	}
-	var last lock.Semaphore
-	for r := range client.Watch(clientv3.WithRequireLeader(ctx), semaphoreKey, clientv3.WithRev(1)) {
-		if err := r.Err(); err != nil {
-			return fmt.Errorf("watch the semaphore: %w", err)
-		}
-		for _, change := range r.Events {
-			if change.Type != clientv3.EventTypePut {
-				return errors.New("the semaphore was deleted")
-			}
-			now, err := lock.ParseSemaphore(change.Kv.Value)
-			if err != nil {
-				return fmt.Errorf("the semaphore became %q: %w", change.Kv.Value, err)
-			}
-			for _, e := range changes(last, now, d.nameOf) {
-				d.report(ctx, e)
-			}
-			last = now
-			d.mu.Lock()
-			d.reported = change.Kv.ModRevision
-			close(d.changed)
-			d.changed = make(chan struct{})
-			d.mu.Unlock()
-		}
-	}
-	if ctx.Err() == nil {
-		return errors.New("watch the semaphore: etcd ended the watch")
-	}
-	return nil
-}
-
-// awaitReported waits until the changes of the semaphore up to a revision are reported.
-func (d *director) awaitReported(ctx context.Context, revision int64) error {
-	for {
-		d.mu.Lock()
-		reported, changed := d.reported, d.changed
-		d.mu.Unlock()
-		if reported >= revision {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// semaphore reads the current semaphore and its revision from etcd; both are zero as long as nobody has used it.
-func (d *director) semaphore(ctx context.Context) (lock.Semaphore, int64, error) {
-	client, err := d.etcd.Client()
-	if err != nil {
-		return lock.Semaphore{}, 0, err
-	}
-	got, err := client.Get(ctx, semaphoreKey)
-	if err != nil {
-		return lock.Semaphore{}, 0, fmt.Errorf("read the semaphore: %w", err)
-	}
-	if len(got.Kvs) == 0 {
-		return lock.Semaphore{}, 0, nil
-	}
-	s, err := lock.ParseSemaphore(got.Kvs[0].Value)
-	if err != nil {
-		return lock.Semaphore{}, 0, fmt.Errorf("the semaphore is %q: %w", got.Kvs[0].Value, err)
-	}
-	return s, got.Kvs[0].ModRevision, nil
-}
-
-// reportChange reports that a host goes down or boots, after all changes of the semaphore so far.
-func (d *director) reportChange(ctx context.Context, k kind, h *simulated) error {
-	_, revision, err := d.semaphore(ctx)
-	if err != nil {
-		return err
-	}
-	if err := d.awaitReported(ctx, revision); err != nil {
-		return err
-	}
-	d.report(ctx, event{Kind: k, Host: h.name})
-	return nil
-}
-
 // startHost makes and starts a host. If ctx has ended it returns nil instead.
 func (d *director) startHost(ctx context.Context, i int, name string) (*simulated, error) {
 	if ctx.Err() != nil {
 		return nil, nil
 	}
-	sim, err := simhost.New(simhost.Options{
+	o := simhost.Options{
 		Locksmithd: d.o.program("locksmithd"),
 		Dir:        filepath.Join(d.dir, name),
 		MachineID:  machineID(i),
 		UpdateConf: "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=" + d.etcd.Endpoint() + "\n",
-	})
+	}
+	if d.o.bad() {
+		o.Locksmithctl = d.o.program("locksmithctl")
+		o.UpdateConf += "LOCKSMITHD_HEALTH_TIMEOUT=" + d.o.healthTimeout().String() + "\n"
+	}
+	sim, err := simhost.New(o)
 	if err != nil {
 		return nil, err
 	}
-	h := &simulated{sim, name}
+	h := &simulated{Host: sim, name: name}
 	d.mu.Lock()
 	d.hosts = append(d.hosts, h)
 	d.mu.Unlock()
+	if d.o.bad() {
+		if err := h.prepareBad(); err != nil {
+			return nil, err
+		}
+	}
 	d.report(ctx, event{Kind: started, Host: name})
 	return h, h.Start()
 }
@@ -293,7 +213,7 @@ func (d *director) drive(ctx context.Context, h *simulated) error {
 
 // reboot takes a host down and lets it boot.
 func (d *director) reboot(ctx context.Context, h *simulated) error {
-	if err := d.reportChange(ctx, down, h); err != nil {
+	if err := d.reportAfter(ctx, event{Kind: down, Host: h.name}); err != nil {
 		return err
 	}
 	if err := h.Halt(); err != nil {
@@ -304,8 +224,17 @@ func (d *director) reboot(ctx context.Context, h *simulated) error {
 	case <-ctx.Done():
 		return nil
 	}
-	if err := d.reportChange(ctx, up, h); err != nil {
+	e := event{Kind: up, Host: h.name}
+	if next := h.next.Load(); next != nil { // none, if it rebooted unasked
+		e.Text = *next
+	}
+	if err := d.reportAfter(ctx, e); err != nil {
 		return err
+	}
+	if d.o.bad() {
+		if err := h.SetOSVersion(e.Text); err != nil {
+			return err
+		}
 	}
 	return h.Boot()
 }
@@ -314,39 +243,46 @@ func (d *director) reboot(ctx context.Context, h *simulated) error {
 // update_engine announce an update.
 func (d *director) begin(ctx context.Context) {
 	d.do(ctx, "", func() error {
-		text, err := d.setMax(ctx)
+		text, out, err := d.ctl(ctx, "set-max", fmt.Sprint(d.o.max))
 		if err != nil {
 			return err
 		}
-		d.report(ctx, event{Kind: maxSet, Text: text})
-		d.report(ctx, event{Kind: announced, Text: newVersion})
-		for _, h := range d.hosts {
-			err := h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: newVersion, NewSize: 400 << 20})
-			if err != nil {
-				return fmt.Errorf("announce the update on %s: %w", h.name, err)
-			}
-		}
-		return nil
+		d.report(ctx, event{Kind: maxSet, Text: text + " prints " + strings.Join(strings.Split(strings.TrimSpace(out), "\n"), ", ")})
+		return d.announce(ctx, newVersion)
 	})
 }
 
-// setMax runs locksmithctl set-max, and returns the command with its output.
-func (d *director) setMax(ctx context.Context) (string, error) {
-	args := []string{"set-max", fmt.Sprint(d.o.max)}
+// announce makes every update_engine announce an update.
+func (d *director) announce(ctx context.Context, version string) error {
+	if err := d.reportAfter(ctx, event{Kind: announced, Text: version}); err != nil {
+		return err
+	}
+	for _, h := range d.hosts {
+		h.next.Store(&version)
+		err := h.Engine.Announce(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: version, NewSize: 400 << 20})
+		if err != nil {
+			return fmt.Errorf("announce the update on %s: %w", h.name, err)
+		}
+	}
+	return nil
+}
+
+// ctl runs locksmithctl on a host, and returns the command and its output.
+func (d *director) ctl(ctx context.Context, args ...string) (text, out string, err error) {
 	cmd := exec.Command(d.o.program("locksmithctl"), append([]string{"--root=" + d.hosts[0].Path("")}, args...)...)
 	cmd.Env = []string{} // no settings from this environment
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	text = "locksmithctl " + strings.Join(args, " ")
 	ctl, err := proc.Start(cmd)
 	if err != nil {
-		return "", fmt.Errorf("start locksmithctl: %w", err)
+		return "", "", fmt.Errorf("start %s: %w", text, err)
 	}
 	defer context.AfterFunc(ctx, ctl.Kill)()
-	text := "locksmithctl " + strings.Join(args, " ")
 	if err := ctl.Err(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", text, err, strings.TrimSpace(stderr.String()))
+		return "", "", fmt.Errorf("%s: %w: %s", text, err, strings.TrimSpace(stderr.String()))
 	}
-	return text + " prints " + strings.Join(strings.Split(strings.TrimSpace(stdout.String()), "\n"), ", "), nil
+	return text, stdout.String(), nil
 }
 
 // stopAll stops every locksmithd as systemd does. The context of start has ended.

@@ -19,7 +19,9 @@ const (
 	took                  // the host has become a holder
 	released              // the host is no longer a holder
 	down                  // the host goes down because logind was asked to reboot it
-	up                    // the host boots; its locksmithd starts right after it
+	up                    // Text: the version that the host boots; its locksmithd starts right after it
+	unwell                // the host has said in etcd that it is unwell, or changed that: Unwell
+	shown                 // Text: what locksmithctl status prints, once the rollout has stopped
 	broke                 // Err: something failed that must not
 )
 
@@ -32,7 +34,8 @@ type event struct {
 	Text string
 	Err  error
 
-	Semaphore lock.Semaphore // after the event, for slots, took and released
+	Semaphore lock.Semaphore   // after the event, for slots, took and released
+	Unwell    *lock.UnwellHost // nil: the host says it no more
 }
 
 // changes returns the events for one change of the semaphore. The function name returns the host name of a holder.

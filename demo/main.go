@@ -8,6 +8,10 @@
 // only if no more hosts than allowed were ever down, or held a slot, at once, every host took the update, no
 // process died, and no slot is held at the end. It is 1 otherwise and after an interrupt, and 2 on wrong usage.
 //
+// With -update bad the hosts do not become well with the new version: a script in after-reboot.d fails. Then the exit
+// status is 0 only if, besides, no more hosts than may be down at once booted that version, and kept their slots; the
+// others waited, and locksmithctl status said which host was unwell and why; and all took the version after it, the fix.
+//
 // The demo leaves nothing running however it ends, and no file unless it is killed. It is not a measurement,
 // because all hosts share the processors of this machine.
 package main
@@ -35,7 +39,13 @@ type options struct {
 	down       time.Duration // how long a reboot takes
 	timeout    time.Duration // for the whole run
 	bin        string        // folder of the programs
+	update     string        // "" or badUpdate
 }
+
+// badUpdate is the update whose hosts do not become well.
+const badUpdate = "bad"
+
+func (o options) bad() bool { return o.update == badUpdate }
 
 func (o options) program(name string) string { return filepath.Join(o.bin, name) }
 
@@ -69,6 +79,7 @@ func flags(o *options) *flag.FlagSet {
 	f.IntVar(&o.max, "max", 1, "how many of them may be down at once")
 	f.DurationVar(&o.down, "down", time.Second, "how long a host is down for its reboot")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long the run may take (default depends on the size of the fleet)")
+	f.StringVar(&o.update, "update", "", "`bad` for a new version that does not become well, and a fix after it")
 	f.StringVar(&o.bin, "bin", "", "`folder` of locksmithd, locksmithctl and etcd (default that of this program)")
 	return f
 }
@@ -103,10 +114,16 @@ func parse(args []string) (options, error) {
 	case o.timeout < 0:
 		return o, fmt.Errorf("-timeout is %v: it must be more than 0", o.timeout)
 	}
+	if o.update != "" && !o.bad() {
+		return o, fmt.Errorf("-update is %q: make demo UPDATE=bad shows a new version that does not become well, and without UPDATE all goes well", o.update)
+	}
 	if o.timeout == 0 {
 		// Far more than a slow machine takes.
 		rounds := time.Duration((o.hosts + o.max - 1) / o.max)
 		o.timeout = time.Minute + time.Duration(o.hosts)*2*time.Second + rounds*(o.down+5*time.Second)
+		if o.bad() {
+			o.timeout += o.down + 4*o.healthTimeout() + stands
+		}
 	}
 	if o.bin == "" {
 		self, err := os.Executable()
@@ -136,6 +153,9 @@ func play(ctx context.Context, o options, stdout *os.File) error {
 		return err
 	}
 	r := newReferee(hostNames(o.hosts), o.max, time.Now())
+	if o.bad() {
+		r.expectStop(newVersion, fixVersion)
+	}
 	s, err := newScreen(stdout, os.Getenv)
 	if err == nil {
 		err = errors.Join(follow(ctx, d, r, s), s.close())
@@ -166,7 +186,7 @@ func follow(ctx context.Context, d *director, r *referee, s screen) error {
 	if err := s.tick(r); err != nil {
 		return err
 	}
-	begun := false
+	begun, mending := false, false
 	for !r.done() {
 		select {
 		case e := <-d.events:
@@ -177,6 +197,10 @@ func follow(ctx context.Context, d *director, r *referee, s screen) error {
 			if !begun && r.all(idle) {
 				begun = true
 				d.begin(running)
+			}
+			if !mending && r.stopped() {
+				mending = true
+				d.mend(running)
 			}
 		case <-tick.C:
 			if err := s.tick(r); err != nil {

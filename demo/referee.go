@@ -20,11 +20,12 @@ const (
 	rebooting // holds a slot and is still up
 	isDown
 	booting // until it has released its slot
+	sick    // it has said that it is unwell
 	updated
 )
 
 func (s state) String() string {
-	return [...]string{"starting", "idle", "waiting", "rebooting", "down", "booting", "updated"}[s]
+	return [...]string{"starting", "idle", "waiting", "rebooting", "down", "booting", "unwell", "updated"}[s]
 }
 
 // host is the referee's knowledge of one host.
@@ -36,10 +37,22 @@ type host struct {
 
 	idle     bool // by the status
 	holds    bool
+	kept     bool          // what it holds is from before its last reboot
 	queued   time.Time     // when its status first said that no slot is free
-	wentDown time.Time     // zero before its reboot
-	wentUp   time.Time     // zero before the end of its reboot
+	paused   time.Time     // when it first said that it waits because others are unwell
+	last     *reboot       // nil before its first
 	handover time.Duration // from another host's release to its own slot; 0 if a slot was free
+}
+
+// reboot is one reboot of a host.
+type reboot struct {
+	host     *host
+	wanted   string // the version that was announced when it went down
+	version  string // that it booted
+	down     time.Time
+	up       time.Time     // zero before the end
+	handover time.Duration // that of the host, if it took a slot for this reboot
+	kept     bool          // it had its slot from the reboot before
 }
 
 // referee follows a fleet through one update by its events alone, and finds violations. It does no I/O and has no
@@ -49,10 +62,11 @@ type referee struct {
 	max       int // hosts that may be down at once
 	hosts     []*host
 	byName    map[string]*host
-	announced bool
+	version   string // that is announced; "" before
 	semaphore lock.Semaphore
+	halt      *halt // nil: no rollout has to stop
 
-	reboots   []*host         // in the order in which they went down
+	reboots   []*reboot       // in the order in which they went down
 	mostDown  int             // hosts down at once
 	mostHeld  int             // slots held at once
 	freed     []time.Time     // releases of slots that no other host has taken yet
@@ -72,6 +86,9 @@ func newReferee(names []string, max int, now time.Time) *referee {
 // observe processes the next event. The error is a sentence that describes a violation.
 func (r *referee) observe(e event) error {
 	err := r.apply(e)
+	if r.halt != nil && err == nil {
+		err = r.halt.observe(r, e)
+	}
 	for _, h := range r.hosts {
 		if now := r.stateOf(h); now != h.state {
 			h.state, h.since = now, e.At
@@ -90,7 +107,7 @@ func (r *referee) apply(e event) error {
 			h.queued = e.At
 		}
 	case announced:
-		r.announced = true
+		r.version = e.Text
 	case slots:
 		r.semaphore = e.Semaphore
 	case took:
@@ -110,7 +127,8 @@ func (r *referee) apply(e event) error {
 	case down:
 		return r.down(h, e)
 	case up:
-		h.wentUp = e.At
+		h.last.up, h.last.version = e.At, e.Text
+		h.kept = h.holds
 	case broke:
 		if h != nil {
 			return fmt.Errorf("%s: %w", h.name, e.Err)
@@ -127,7 +145,7 @@ func (r *referee) took(h *host, e event) error {
 	if h == nil {
 		return fmt.Errorf("%q took a slot and is not one of the hosts", e.Host)
 	}
-	h.holds = true
+	h.holds, h.kept = true, false
 	if e.Semaphore.Free < len(r.freed) {
 		h.handover = e.At.Sub(r.freed[0])
 		r.freed = r.freed[1:]
@@ -140,15 +158,16 @@ func (r *referee) took(h *host, e event) error {
 }
 
 func (r *referee) down(h *host, e event) error {
-	again := !h.wentDown.IsZero()
-	h.wentDown, h.wentUp, h.status, h.idle = e.At, time.Time{}, "", false
-	r.reboots = append(r.reboots, h)
+	again := h.last != nil && h.last.wanted == r.version
+	h.last = &reboot{host: h, wanted: r.version, down: e.At, handover: h.handover, kept: h.kept}
+	h.status, h.idle, h.handover = "", false, 0
+	r.reboots = append(r.reboots, h.last)
 	now := r.count(isDownNow)
 	r.mostDown = max(r.mostDown, now)
 	switch {
 	case now > r.max:
 		return fmt.Errorf("%d hosts were down at once, %s, but only %d may be", now, r.names(isDownNow), r.max)
-	case !r.announced:
+	case r.version == "":
 		return fmt.Errorf("%s rebooted without an update", h.name)
 	case again:
 		return fmt.Errorf("%s rebooted twice for one update", h.name)
@@ -158,19 +177,26 @@ func (r *referee) down(h *host, e event) error {
 	return nil
 }
 
-func isDownNow(h *host) bool { return !h.wentDown.IsZero() && h.wentUp.IsZero() }
+func isDownNow(h *host) bool { return h.last != nil && h.last.up.IsZero() }
+
+// runs reports whether a host is up, and has booted a version.
+func runs(h *host, version string) bool {
+	return h.last != nil && !h.last.up.IsZero() && h.last.version == version
+}
 
 func (r *referee) stateOf(h *host) state {
 	switch {
 	case isDownNow(h):
 		return isDown
-	case !h.wentUp.IsZero() && (h.holds || !h.idle):
+	case r.halt != nil && r.halt.pausing(h):
+		return sick
+	case runs(h, r.version) && (h.holds || !h.idle):
 		return booting
-	case !h.wentUp.IsZero():
+	case runs(h, r.version):
 		return updated
 	case h.holds:
 		return rebooting
-	case r.announced:
+	case r.version != "":
 		return waiting
 	case h.idle:
 		return idle
@@ -213,13 +239,15 @@ func join(names []string) string {
 }
 
 // done reports whether the update is complete.
-func (r *referee) done() bool { return r.all(updated) && len(r.semaphore.Holders) == 0 }
+func (r *referee) done() bool {
+	return r.all(updated) && len(r.semaphore.Holders) == 0 && (r.halt == nil || r.halt.missing(r) == nil)
+}
 
 // verdict returns an error with what is missing at the end: a sentence for hosts that were left behind and one for
-// slots that are still held.
+// slots that are still held, and what a rollout that had to stop lacks.
 func (r *referee) verdict() error {
 	var missing []string
-	behind := slices.DeleteFunc(slices.Clone(r.hosts), func(h *host) bool { return !h.wentUp.IsZero() && h.idle })
+	behind := slices.DeleteFunc(slices.Clone(r.hosts), func(h *host) bool { return runs(h, r.version) && h.idle })
 	if len(behind) > 0 {
 		var hosts []string
 		for _, h := range behind {
@@ -233,6 +261,9 @@ func (r *referee) verdict() error {
 			holders = join(r.semaphore.Holders)
 		}
 		missing = append(missing, fmt.Sprintf("%d of %d slots were left held by %s", held, r.semaphore.Max, holders))
+	}
+	if r.halt != nil {
+		missing = append(missing, r.halt.missing(r)...)
 	}
 	if len(missing) == 0 {
 		return nil

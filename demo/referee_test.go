@@ -49,7 +49,7 @@ func beginning(max int, hosts ...string) []event {
 func takes(h string, s lock.Semaphore) event { return event{Kind: took, Host: h, Semaphore: s} }
 func gives(h string, s lock.Semaphore) event { return event{Kind: released, Host: h, Semaphore: s} }
 func goesDown(h string) event                { return event{Kind: down, Host: h} }
-func boots(h string) event                   { return event{Kind: up, Host: h} }
+func boots(h string) event                   { return event{Kind: up, Host: h, Text: newVersion} }
 
 // good is a correct history of two hosts with one slot.
 func good() []event {

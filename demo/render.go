@@ -37,6 +37,8 @@ func describe(r *referee, e event) string {
 			return printable(e.Text)
 		case h.queued.Equal(e.At):
 			return "waits: no slot is free"
+		case r.halt != nil:
+			return r.halt.describeStatus(h, e)
 		}
 	case maxSet:
 		return e.Text
@@ -51,9 +53,21 @@ func describe(r *referee, e event) string {
 	case released:
 		return "releases its slot, " + free(e)
 	case down:
-		return fmt.Sprintf("goes down for its reboot, %d of %d hosts down", r.count(isDownNow), len(r.hosts))
+		text := fmt.Sprintf("goes down for its reboot, %d of %d hosts down", r.count(isDownNow), len(r.hosts))
+		if h.last.kept {
+			text += ", with the slot that it has"
+		}
+		return text
 	case up:
-		return "boots after " + short(h.wentUp.Sub(h.wentDown))
+		text := "boots "
+		if r.halt != nil {
+			text += "version " + h.last.version + " "
+		}
+		return text + "after " + short(h.last.up.Sub(h.last.down))
+	case unwell:
+		return describeUnwell(r, e.Unwell)
+	case shown:
+		return "the rollout has stopped; " + strings.Join(stopText(e), "\n")
 	}
 	return ""
 }
@@ -66,7 +80,7 @@ func free(e event) string {
 // first.
 func table(r *referee, now time.Time, width, height int) []string {
 	lines := []string{
-		fmt.Sprintf("locksmith: %d hosts take an update, at most %d of them down at once   %.1fs", len(r.hosts), r.max, now.Sub(r.start).Seconds()),
+		fmt.Sprintf("locksmith: %d hosts take %s, at most %d of them down at once   %.1fs", len(r.hosts), updateOf(r), r.max, now.Sub(r.start).Seconds()),
 		"slots: " + slotsOf(r),
 		"hosts: " + strings.Join(census(r), ", "),
 		"",
@@ -89,6 +103,13 @@ func table(r *referee, now time.Time, width, height int) []string {
 		lines = append(lines, fmt.Sprintf("and %d more", len(r.hosts)-room))
 	}
 	return view.Fit(lines, width, height)
+}
+
+func updateOf(r *referee) string {
+	if r.halt != nil {
+		return "a bad update"
+	}
+	return "an update"
 }
 
 func slotsOf(r *referee) string {
@@ -115,7 +136,7 @@ func census(r *referee) []string {
 
 // chosen returns n of the hosts, in their order.
 func chosen(r *referee, n int) []*host {
-	urgency := []state{isDown, booting, rebooting, starting, waiting, updated, idle}
+	urgency := []state{isDown, sick, booting, rebooting, starting, waiting, updated, idle}
 	hosts := slices.Clone(r.hosts)
 	slices.SortStableFunc(hosts, func(a, b *host) int {
 		return slices.Index(urgency, a.state) - slices.Index(urgency, b.state)
@@ -152,15 +173,24 @@ func printable(text string) string {
 // summary returns a summary of the run.
 func summary(r *referee, now time.Time) []string {
 	lines := []string{"", fmt.Sprintf("%d of %d hosts rebooted in %.1f s, in this order:", r.count(rebooted), len(r.hosts), now.Sub(r.start).Seconds())}
-	for i, h := range r.reboots {
-		text := fmt.Sprintf("%5d. %-*s  down at %.2f s", i+1, nameWidth(r), h.name, h.wentDown.Sub(r.start).Seconds())
-		if !h.wentUp.IsZero() {
-			text += " for " + short(h.wentUp.Sub(h.wentDown))
+	for i, b := range r.reboots {
+		text := fmt.Sprintf("%5d. %-*s  down at %.2f s", i+1, nameWidth(r), b.host.name, b.down.Sub(r.start).Seconds())
+		if !b.up.IsZero() {
+			text += " for " + short(b.up.Sub(b.down))
+			if r.halt != nil {
+				text += ", booted version " + b.version
+			}
 		}
-		if h.handover > 0 {
-			text += ", had the slot of another host within " + short(h.handover)
+		switch {
+		case b.kept:
+			text += ", with the slot that it had"
+		case b.handover > 0:
+			text += ", had the slot of another host within " + short(b.handover)
 		}
 		lines = append(lines, text)
+	}
+	if r.halt != nil {
+		lines = append(lines, r.halt.summary(r)...)
 	}
 	lines = append(lines,
 		fmt.Sprintf("hosts down at once: at most %d, %d allowed", r.mostDown, r.max),
@@ -173,7 +203,7 @@ func summary(r *referee, now time.Time) []string {
 	return lines
 }
 
-func rebooted(h *host) bool { return !h.wentUp.IsZero() }
+func rebooted(h *host) bool { return h.last != nil && !h.last.up.IsZero() }
 
 func nameWidth(r *referee) int {
 	width := 0

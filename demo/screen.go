@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,7 @@ func newScreen(out *os.File, getenv func(string) string) (screen, error) {
 		return &plain{out}, nil
 	}
 	s, err := terminal.Open(out)
-	return &live{s}, err
+	return &live{Screen: s, out: out}, err
 }
 
 // plain prints a line for each event.
@@ -48,13 +49,25 @@ func (p *plain) close() error        { return nil }
 // live redraws a table in place.
 type live struct {
 	*terminal.Screen
+	out  io.Writer
+	stay string // what is shown once the table is gone
 }
 
-func (l *live) show(*referee, event) error { return nil } // the next tick shows it
+// show leaves most events to the next tick, which shows what they have changed.
+func (l *live) show(r *referee, e event) error {
+	if e.Kind == shown {
+		l.stay += line(r, e) + "\n"
+	}
+	return nil
+}
 
 func (l *live) tick(r *referee) error {
 	width, height := l.Size()
 	return l.Draw(table(r, time.Now(), width, height))
 }
 
-func (l *live) close() error { return l.Close() }
+func (l *live) close() error {
+	err := l.Close()
+	_, failed := io.WriteString(l.out, l.stay)
+	return errors.Join(err, failed)
+}

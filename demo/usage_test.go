@@ -17,6 +17,7 @@ func TestWrongUsageIsOneSentence(t *testing.T) {
 		{"-max -1", "-max is -1: it must be 1 or more, or no host could ever reboot"},
 		{"-down -1s", "-down is -1s: it must be 0 or more"},
 		{"-timeout -1s", "-timeout is -1s: it must be more than 0"},
+		{"-update good", `-update is "good": make demo UPDATE=bad shows a new version that does not become well, and without UPDATE all goes well`},
 		{"-max 1 3", `unexpected argument "3": only flags are taken, and -help shows them`},
 		{"-bin /nonexistent", "find locksmithd: stat /nonexistent/locksmithd: no such file or directory; run `make demo`, which builds it, or name its folder with -bin"},
 	} {
