@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/realpart"
 )
 
 func page(t *testing.T, name string) string {
@@ -53,6 +54,7 @@ func TestBadDemoPrintsWhatTheDocumentsShow(t *testing.T) {
 
 // The commands that the documents show are what the demo takes.
 func TestMakeRunsTheDemoAsTheDocumentsShow(t *testing.T) {
+	realpart.Must(t, realpart.Tool("make", "make"))
 	want := map[string]string{
 		"":                "-hosts 3 -max 1 -update ''",
 		" UPDATE=bad":     "-hosts 3 -max 1 -update 'bad'",

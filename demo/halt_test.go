@@ -99,6 +99,16 @@ func TestRolloutHasStoppedOnlyWhenEveryHostIsUnwellOrWaitsForThat(t *testing.T) 
 	if r, _ := judgeBad(t, 1, []string{"a", "b", "c"}, isSick()); r.stopped() {
 		t.Error("stopped although a host does not wait")
 	}
+	both := append(beginning(2, "a", "b"),
+		takes("a", semaphore(2, "a")), takes("b", semaphore(2, "a", "b")), goesDown("a"), goesDown("b"),
+		bootsVersion("a", newVersion), bootsVersion("b", newVersion), isUnwell("a", newVersion, saysWhy), says("a", saysUnwell), says("b", saysUnwell))
+	if r, _ := judgeBad(t, 2, []string{"a", "b"}, both); r.stopped() {
+		t.Error("stopped although an unwell host has not said so in etcd")
+	}
+	both = append(both, isUnwell("b", newVersion, saysWhy))
+	if r, _ := judgeBad(t, 2, []string{"a", "b"}, both); !r.stopped() {
+		t.Error("not stopped although both hosts are unwell")
+	}
 }
 
 func TestRefereeFindsEachWayOfNotStopping(t *testing.T) {

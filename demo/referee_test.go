@@ -174,6 +174,10 @@ func TestRefereeFindsEachViolation(t *testing.T) {
 			append(good(), says("a", saysWaiting)),
 			"1 of 2 hosts were left behind: a (booting: " + saysWaiting + ")",
 		},
+		"host boots another version": {
+			append(good()[:len(good())-3], event{Kind: up, Host: "b", Text: "4081.1.0"}, gives("b", semaphore(1)), says("b", saysIdle)),
+			"1 of 2 hosts were left behind: b (waiting: " + saysIdle + ")",
+		},
 		"lock left held by a host": {
 			slices.DeleteFunc(good(), func(e event) bool { return e.Kind == released && e.Host == "b" }),
 			"1 of 1 slots were left held by b",

@@ -98,3 +98,19 @@ func TestTerminalShowsPlainLinesIfTheEnvironmentAsksForThem(t *testing.T) {
 		})
 	}
 }
+
+func TestTerminalKeepsWhatLocksmithctlShowsOfABadUpdate(t *testing.T) {
+	t.Parallel()
+	got := onTerminal(t, "A=B", "", "-update", "bad", "-hosts", "2", "-down", "100ms")
+	table, after, _ := strings.Cut(got, leavesTable)
+	for _, want := range []string{"2 hosts take a bad update", "1 waiting, 1 unwell"} {
+		if !strings.Contains(table, want) {
+			t.Errorf("%q is not in the table: %q", want, table)
+		}
+	}
+	for _, want := range []string{"the rollout has stopped; locksmithctl status -o wide prints\r\n", "10-smoke: the service answers 503\r\n", "all is well\r\n"} {
+		if !strings.Contains(after, want) {
+			t.Errorf("%q does not come after the table, but %q", want, after)
+		}
+	}
+}
