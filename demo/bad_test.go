@@ -12,7 +12,7 @@ import (
 )
 
 func TestBadUpdateStopsAndTheFixGoesOn(t *testing.T) {
-	for _, c := range []struct{ hosts, max int }{{3, 1}, {6, 2}, {2, 5}} {
+	for _, c := range []struct{ hosts, max int }{{5, 2}, {2, 5}} { // 3 hosts, max 1: TestBadDemoPrintsWhatTheDocumentsShow
 		t.Run(fmt.Sprintf("%d hosts, max %d", c.hosts, c.max), func(t *testing.T) {
 			t.Parallel()
 			d := start(t, "-update", "bad", "-hosts", fmt.Sprint(c.hosts), "-max", fmt.Sprint(c.max), "-down", "200ms")
@@ -94,8 +94,8 @@ func TestBadUpdateThatDoesNotStopAndGoOnFailsTheDemo(t *testing.T) {
 			`^demo: host-\d gave its slot back, and is not well with version 4081\.2\.0\n$`,
 		},
 		"unwell hosts do not pause their version": {
-			"locksmithd", `LOCKSMITHD_HEALTH_FAILURE=hold exec $REAL "$@"`, "20s",
-			`^demo: gave up after 20s: 3 of 3 hosts were left behind: .*; the rollout of version 4081\.2\.0 has not stopped: 1 hosts booted it; `,
+			"locksmithd", `LOCKSMITHD_HEALTH_FAILURE=hold exec $REAL "$@"`, "12s",
+			`^demo: gave up after 12s: 3 of 3 hosts were left behind: .*; the rollout of version 4081\.2\.0 has not stopped: booted by \d of the hosts; `,
 		},
 		"no host is well with the fix either": {
 			"locksmithctl", `case "$*" in *scripts*) $REAL "$@"; exit 1;; esac; exec $REAL "$@"`, "1m",

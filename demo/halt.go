@@ -137,7 +137,7 @@ func (h *halt) names() string {
 // missing returns what did not happen, a sentence each.
 func (h *halt) missing(r *referee) (missing []string) {
 	if h.stopped.IsZero() {
-		missing = append(missing, fmt.Sprintf("the rollout of version %s has not stopped: %d hosts booted it", h.bad, len(h.booted)))
+		missing = append(missing, fmt.Sprintf("the rollout of version %s has not stopped: booted by %d of the hosts", h.bad, len(h.booted)))
 	} else if h.shown == "" {
 		missing = append(missing, "nobody was shown why the rollout has stopped")
 	}

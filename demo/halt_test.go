@@ -159,7 +159,7 @@ func TestRefereeFindsEachWayOfNotStopping(t *testing.T) {
 			"nobody was shown why the rollout has stopped"},
 		"the others do not say why they wait": {1,
 			without(stopsAndGoesOn(), func(e event) bool { return e.Text == saysPaused }),
-			"the rollout of version 4081.2.0 has not stopped: 1 hosts booted it"},
+			"the rollout of version 4081.2.0 has not stopped: booted by 1 of the hosts"},
 		"the fix is booted by nobody but the unwell host": {1,
 			isMended(),
 			"1 of 2 hosts were left behind: b (waiting: " + saysPaused + "); version 4081.2.1 does not run on b"},
