@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -240,6 +243,10 @@ the unit's status, so that systemctl status shows it.`,
 		Args:              takesPhase,
 		ValidArgsFunction: completePhase,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// What scripts return counts, whether the journal takes what they print or has gone. The signal is caught
+			// and not ignored, since scripts would inherit that.
+			a.stdout, a.stderr = unchecked(a.stdout), unchecked(a.stderr)
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			return hooks.RunScripts(cmd.Context(), a.root, hooks.Phase(args[0]), a.stdout, a.stderr, func(status string) {
 				if err := systemd.NotifyStatus(status); err != nil {
 					a.note("tell systemd what runs: %v", err)

@@ -27,11 +27,16 @@ func (o *output) Write(data []byte) (int, error) {
 
 // file returns the file that w writes to, if it is one.
 func file(w io.Writer) (*os.File, bool) {
-	if o, ok := w.(*output); ok {
-		w = o.Writer
-	}
-	f, ok := w.(*os.File)
+	f, ok := unchecked(w).(*os.File)
 	return f, ok
+}
+
+// unchecked returns what w writes to: a write that fails there does not fail the command.
+func unchecked(w io.Writer) io.Writer {
+	if o, ok := w.(*output); ok {
+		return o.Writer
+	}
+	return w
 }
 
 // print writes a command's result to standard output.
