@@ -45,8 +45,6 @@ type Units struct {
 // the call. But the units of a target with StopWhenUnneeded=yes, which exists only to be started, are stopped
 // whoever started them.
 //
-// The failed state of a service that was started itself, not through a target, is reset: the caller has the result.
-//
 // After an error that is neither of these the unit may have been started, unless it matches ErrRefused.
 func (u Units) Start(ctx context.Context, unit string) error {
 	m, err := u.manager(ctx)
@@ -89,9 +87,6 @@ func (u Units) Start(ctx context.Context, unit string) error {
 	if len(failed) == 0 { // the job is older than this call
 		failed = before
 	}
-	if strings.HasSuffix(unit, ".service") {
-		_ = m.call(cleaning, "ResetFailedUnit", []any{unit}) // it only changes what systemctl shows
-	}
 	return &JobError{Unit: unit, Result: result, Failed: failed}
 }
 
@@ -120,13 +115,9 @@ func (u Units) Stop(ctx context.Context, unit string) error {
 // Upholds=, without slices, mounts and the targets that nearly every service requires. The error matches ErrNoUnit
 // if the unit does not exist or is masked.
 func (u Units) PullsIn(ctx context.Context, unit string) ([]string, error) {
-	m, err := &manager{conn: u.Calls}, error(nil)
-	if m.conn == nil {
-		if m, err = u.manager(ctx); err == nil {
-			defer m.close()
-		}
-	}
+	m, done, err := u.caller(ctx)
 	if err == nil {
+		defer done()
 		var path dbus.ObjectPath
 		if path, err = m.load(ctx, unit); err == nil {
 			var names []string
@@ -136,6 +127,20 @@ func (u Units) PullsIn(ctx context.Context, unit string) ([]string, error) {
 		}
 	}
 	return nil, fmt.Errorf("read what %s pulls in: %w", unit, err)
+}
+
+// ResetFailed makes a unit that has failed inactive, which only changes what systemctl shows. One that has not failed,
+// or does not exist, is left alone.
+func (u Units) ResetFailed(ctx context.Context, unit string) error {
+	m, done, err := u.caller(ctx)
+	if err == nil {
+		defer done()
+		err = m.call(ctx, "ResetFailedUnit", []any{unit})
+	}
+	if err != nil && !answered(err, errNoSuchUnit) {
+		return fmt.Errorf("reset the failed state of %s: %w", unit, err)
+	}
+	return nil
 }
 
 // manager is the service manager during one call of Units.
@@ -156,6 +161,17 @@ func (u Units) manager(ctx context.Context) (*manager, error) {
 		m.poll = pollInterval
 	}
 	return m, m.dial(ctx)
+}
+
+// caller returns the service manager for calls that need no signals. done ends that.
+func (u Units) caller(ctx context.Context) (m *manager, done func(), err error) {
+	if u.Calls != nil {
+		return &manager{conn: u.Calls}, func() {}, nil
+	}
+	if m, err = u.manager(ctx); err != nil {
+		return nil, nil, err
+	}
+	return m, m.close, nil
 }
 
 // dial connects, and asks for the signals about the ends of jobs.

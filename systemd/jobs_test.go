@@ -88,12 +88,30 @@ func TestFailureNamesWhatFailed(t *testing.T) {
 			t.Errorf("got %#v, %v\nwant %q, %+v", err, err, test.want, test.list)
 		}
 	}
-	// Started itself, it is no longer shown as failed.
 	if err := u.Start(t.Context(), testService); err == nil || err.Error() != testService+" failed with exit status 3: 10-drain: cannot reach the balancer" {
 		t.Errorf("the service: %v", err)
 	}
-	if state := systemd.UnitState(testService); state != "inactive" {
-		t.Errorf("it is %s", state)
+}
+
+func TestFailedStateIsReset(t *testing.T) {
+	u, bus, systemd := units(t)
+	systemd.SetUnit(testService, bustest.Unit{Run: bustest.Exits(1, "")})
+	calls, err := connect(t.Context(), bus.Address())
+	must.Do(t, err)
+	defer calls.Close()
+	for _, u := range []Units{u, {Connect: u.Connect, Calls: calls}} {
+		if err := u.Start(t.Context(), testService); err == nil || systemd.UnitState(testService) != "failed" {
+			t.Fatalf("after %v the unit is %s", err, systemd.UnitState(testService))
+		}
+		must.Do(t, u.ResetFailed(t.Context(), testService))
+		if state := systemd.UnitState(testService); state != "inactive" {
+			t.Errorf("the unit is %s", state)
+		}
+		must.Do(t, u.ResetFailed(t.Context(), "missing.service"))
+	}
+	systemd.Refuse("ResetFailedUnit", errAccessDenied, "not today")
+	if err := u.ResetFailed(t.Context(), testService); err == nil || !strings.Contains(err.Error(), testService+": ") {
+		t.Errorf("the error is %v", err)
 	}
 }
 

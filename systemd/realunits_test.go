@@ -234,10 +234,12 @@ func startRealUnits(t *testing.T) {
 	run("systemctl", "daemon-reload")
 	must.Do(t, u.Start(ctx, testTarget))
 
-	step("A no is an answer, and no failed unit.")
+	step("A failed state is reset.")
 	script("may-reboot", "echo a backup runs; exit 1")
 	fails("locksmith-may-reboot.service", "locksmith-may-reboot.service failed with exit status 3: 10-drain: a backup runs",
 		FailedUnit{"locksmith-may-reboot.service", "exit-code", 3, "10-drain: a backup runs"})
+	must.Do(t, u.ResetFailed(ctx, "locksmith-may-reboot.service"))
+	must.Do(t, u.ResetFailed(ctx, "missing.service"))
 	if failed := run("systemctl", "--failed", "--no-legend", "--plain", "--no-pager"); strings.Contains(failed, "may-reboot") {
 		t.Errorf("failed units: %s", failed)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/systemd"
@@ -25,6 +26,8 @@ type Units interface {
 	Stop(ctx context.Context, unit string) error
 	// PullsIn returns the units that a unit pulls in.
 	PullsIn(ctx context.Context, unit string) ([]string, error)
+	// ResetFailed makes a unit that has failed inactive.
+	ResetFailed(ctx context.Context, unit string) error
 }
 
 // EnvironmentPath is the file that tells hooks why they run. Units name it in EnvironmentFile=.
@@ -84,6 +87,7 @@ func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
 		if err := h.Units.Stop(ctx, BeforeReboot.unit()); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
 			h.Log.Warn(fmt.Sprintf("hooks of %s may still run while they are undone: %v", BeforeReboot, err))
 		}
+		h.resetFailed(ctx, BeforeReboot)
 	}
 	if p == BeforeReboot {
 		if err := h.mark(); err != nil {
@@ -101,11 +105,26 @@ func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
 		if hooked, listErr := h.Hooked(ctx, p); listErr == nil && !hooked {
 			err = nil
 		}
+	} else if err != nil {
+		h.resetFailed(ctx, p)
 	}
 	if p == RebootCancelled && err == nil {
 		err = h.unmark()
 	}
 	return err
+}
+
+// resetTimeout bounds what only changes what systemctl shows.
+const resetTimeout = 10 * time.Second
+
+// resetFailed ends the failed state of our own service. The caller of Run is told of a failure; in systemd it would stay
+// until the next run, which an alert about failed units could hold back for ever.
+func (h *Hooks) resetFailed(ctx context.Context, p Phase) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetTimeout)
+	defer cancel()
+	if err := h.Units.ResetFailed(ctx, p.Service()); err != nil {
+		h.Log.Warn(fmt.Sprintf("%s may stay a failed unit: %v", p.Service(), err))
+	}
 }
 
 // DrainedPath is a file that is there from the begin of BeforeReboot until RebootCancelled has succeeded, or the host has

@@ -19,6 +19,7 @@ type manager struct {
 	calls                        []string
 	units                        map[string][]string // what targets pull in; others do not exist
 	startErr, stopErr, pullsInEr error
+	resetErr                     error
 	onStart                      func()
 }
 
@@ -33,6 +34,11 @@ func (m *manager) Start(_ context.Context, unit string) error {
 func (m *manager) Stop(_ context.Context, unit string) error {
 	m.calls = append(m.calls, "stop "+unit)
 	return m.stopErr
+}
+
+func (m *manager) ResetFailed(ctx context.Context, unit string) error {
+	m.calls = append(m.calls, "reset "+unit)
+	return errors.Join(m.resetErr, ctx.Err())
 }
 
 func (m *manager) PullsIn(_ context.Context, unit string) ([]string, error) {
@@ -102,7 +108,7 @@ func TestRunStartsTheUnitOfThePhaseWithItsFacts(t *testing.T) {
 		if err := hooks.Run(t.Context(), p, Facts{"lb", "4230.2.1", "an update", "9e8d"}); err != m.startErr {
 			t.Errorf("the run ends with %v, want %v", err, m.startErr)
 		}
-		if want := []string{"start " + unit}; !slices.Equal(m.calls, want) {
+		if want := []string{"start " + unit, "reset " + p.Service()}; !slices.Equal(m.calls, want) {
 			t.Errorf("%s: the calls are %q, want %q", p, m.calls, want)
 		}
 		if want := `LOCKSMITH_PHASE="` + string(p) + `"
@@ -121,7 +127,8 @@ func TestUndoFirstStopsWhatItUndoes(t *testing.T) {
 	for _, m := range []*manager{{}, {stopErr: systemd.ErrNoUnit}} {
 		hooks, log := h.hooks(m)
 		must.Do(t, hooks.Run(t.Context(), RebootCancelled, Facts{}))
-		if want := []string{"stop locksmith-before-reboot.target", "start locksmith-reboot-cancelled.target"}; !slices.Equal(m.calls, want) || log.Len() > 0 {
+		want := []string{"stop locksmith-before-reboot.target", "reset locksmith-before-reboot.service", "start locksmith-reboot-cancelled.target"}
+		if !slices.Equal(m.calls, want) || log.Len() > 0 {
 			t.Errorf("the calls are %q, want %q; the log is %q", m.calls, want, log)
 		}
 	}
@@ -131,13 +138,13 @@ func TestUndoFirstStopsWhatItUndoes(t *testing.T) {
 func TestUndoIsTriedWhateverElseFails(t *testing.T) {
 	h := newHost(t)
 	h.write("/run/locksmith", "a file where a folder has to be", 0o644)
-	m := &manager{stopErr: errors.New("it does not stop")}
+	m := &manager{stopErr: errors.New("it does not stop"), resetErr: errors.New("it stays failed")}
 	hooks, log := h.hooks(m)
 	must.Do(t, hooks.Run(t.Context(), RebootCancelled, Facts{}))
 	if m.calls[len(m.calls)-1] != "start locksmith-reboot-cancelled.target" {
 		t.Errorf("the calls are %q", m.calls)
 	}
-	for _, want := range []string{"it does not stop", "tell hooks why they run", "not a directory"} {
+	for _, want := range []string{"it does not stop", "it stays failed", "tell hooks why they run", "not a directory"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log is %q, without %q", log, want)
 		}
@@ -181,6 +188,27 @@ func TestFactsCannotBreakOutOfTheirVariable(t *testing.T) {
 	want := "a\"b\\c`echo d`$(echo e)$HOME'" + `\nLD_PRELOAD=/x\x00\xff` + "\n1003\nläuft\n\n"
 	if string(out) != want {
 		t.Errorf("a shell reads\n%q\nwant\n%q", out, want)
+	}
+}
+
+// A failed unit of ours could trip an alert that holds the next run back. It is no failed unit, also after a run whose
+// time was over.
+func TestFailureLeavesNoFailedUnitOfOurs(t *testing.T) {
+	h := newHost(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, test := range []struct {
+		err  error
+		want []string
+	}{
+		{nil, []string{"start locksmith-after-reboot.target"}},
+		{context.Canceled, []string{"start locksmith-after-reboot.target", "reset locksmith-after-reboot.service"}},
+	} {
+		m := &manager{startErr: test.err}
+		hooks, log := h.hooks(m)
+		if err := hooks.Run(ctx, AfterReboot, Facts{}); err != test.err || !slices.Equal(m.calls, test.want) || log.Len() > 0 {
+			t.Errorf("the run ends with %v after the calls %q; the log is %q", err, m.calls, log)
+		}
 	}
 }
 

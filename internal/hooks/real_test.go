@@ -158,6 +158,9 @@ func (h realHost) fails(p Phase, want string) {
 	if err := h.run(p); err == nil || !strings.Contains(err.Error(), want) {
 		h.Errorf("%s ends with %v, want %q", p, err, want)
 	}
+	if failed, _ := h.command("systemctl", "--failed", "--no-legend", "--plain", "--no-pager", "list-units", "locksmith-*"); failed != "" {
+		h.Errorf("failed units of ours: %s", failed)
+	}
 }
 
 func (h realHost) succeeds(p Phase) {

@@ -378,7 +378,11 @@ func (l *Logind) resetFailedUnit(name string) *dbus.Error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if u := l.units[name]; u != nil && u.state == "failed" {
+	u := l.units[name]
+	if u == nil {
+		return dbus.NewError(systemdName+".NoSuchUnit", []any{"Unit " + name + " not loaded."})
+	}
+	if u.state == "failed" {
 		u.exit = 0
 		l.set(u, "inactive")
 	}
