@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -213,8 +212,8 @@ func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 	cfg, err := a.settings(config.PartStrategy)
 	if err != nil {
 		a.note("hooks are not told the group of this host: %v", err)
-	} else if i := slices.IndexFunc(cfg.Settings, func(s config.Setting) bool { return s.Name == "group" }); i >= 0 {
-		facts.Group = cfg.Settings[i].Value
+	} else {
+		facts.Group = groupOf(cfg)
 	}
 	if err := h.Run(ctx, p, facts); err != nil {
 		return fmt.Errorf(`%s failed: %w; "journalctl -b -u %s" shows what its scripts printed`, p, err, p.Service())
@@ -226,6 +225,16 @@ func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 		a.note(`"locksmithctl hooks run %s" undoes it`, hooks.RebootCancelled)
 	}
 	return nil
+}
+
+// groupOf returns the group as it is set, whether the settings of the lock are parsed or not.
+func groupOf(cfg *config.Config) string {
+	for _, s := range cfg.Settings {
+		if s.Name == "group" {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 func (a *app) hooksScriptsCommand() *cobra.Command {

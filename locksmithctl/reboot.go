@@ -79,7 +79,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if err != nil {
 		return err
 	}
-	m := machine{root: a.root, now: a.now, force: force, log: a.log, note: a.note, hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, group: cfg.Group, history: history.New(a.root)}
+	m := machine{root: a.root, now: a.now, force: force, log: a.log, note: a.note, hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, group: groupOf(cfg), history: history.New(a.root)}
 	if !force {
 		if err := m.configure(cfg); err != nil {
 			return err
@@ -192,7 +192,7 @@ func (m *machine) configure(cfg *config.Config) error {
 	m.gates = gates.Gates{
 		Root:        m.root,
 		MaxAttempts: cfg.MaxAttempts,
-		Units:       systemd.Units{Connect: systemd.ConnectSystemBus},
+		Hooks:       m.hooks,
 		Alerts:      gates.Alerts(cfg.Alerts),
 	}
 	return nil
@@ -244,8 +244,9 @@ var errNotUndone = errors.New("what ran before the reboot is not undone")
 // goDown runs what is hooked in before a reboot, and reboots. With an error it reports whether the host needs its slot
 // nevertheless: it may go down yet, or what has run is not undone.
 func (m machine) goDown(ctx context.Context) (keep bool, err error) {
-	facts := hooks.Facts{Group: m.group, Version: m.announced(ctx), Reason: "locksmithctl reboot"}
-	drained, err := m.drain(ctx, &facts)
+	facts := m.facts()
+	facts.Version = m.announced(ctx)
+	drained, err := m.drain(ctx, facts)
 	if err == nil && m.slot != nil {
 		if err = m.slot.stillHeld(ctx); err == nil && (drained || m.slot.already) {
 			m.tell(ctx, lock.Rebooting, facts.Reason)
@@ -271,8 +272,8 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 	return false, err
 }
 
-// drain runs what is hooked in, and reports whether it has begun. It completes the facts.
-func (m machine) drain(ctx context.Context, facts *hooks.Facts) (begun bool, err error) {
+// drain runs what is hooked in, and reports whether it has begun.
+func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err error) {
 	hooked, err := m.hooks.Hooked(ctx, hooks.BeforeReboot)
 	if err != nil && !m.force {
 		return false, fmt.Errorf("this host does not reboot: %w; -force overrides that", err)
@@ -283,15 +284,12 @@ func (m machine) drain(ctx context.Context, facts *hooks.Facts) (begun bool, err
 	if o := m.policy.NoRoom(m.now(), m.limit, m.clock); o != nil {
 		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
 	}
-	if facts.MachineID, err = host.MachineID(m.root); err != nil {
-		m.note("hooks are not told the machine id: %v", err)
-	}
 	if m.slot != nil {
 		m.tell(ctx, lock.Draining, facts.Reason)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("it was not over within %v", m.limit))
 	defer cancel()
-	switch err := m.hooks.Run(limited, hooks.BeforeReboot, *facts); {
+	switch err := m.hooks.Run(limited, hooks.BeforeReboot, facts); {
 	case ctx.Err() != nil:
 		return true, ctx.Err()
 	case err == nil:
@@ -326,6 +324,12 @@ func (m machine) begin(version string) {
 	}
 }
 
+// facts returns what hooks are told besides the version.
+func (m machine) facts() hooks.Facts {
+	id, _ := host.MachineID(m.root) // without a lock nothing else needs it
+	return hooks.Facts{Group: m.group, Reason: "locksmithctl reboot", MachineID: id}
+}
+
 // reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
 func (m machine) reboot(ctx context.Context) error {
 	err := m.logind.Reboot(ctx, m.force)
@@ -346,6 +350,7 @@ func (m machine) ready(ctx context.Context) error {
 	}
 	obstacles := m.obstacles(ctx)
 	if len(obstacles) == 0 {
+		m.gates.Facts = m.facts()
 		if o := m.gates.Ask(ctx, policy.Need{Version: m.announced(ctx)}); o != nil {
 			obstacles = []policy.Obstacle{*o}
 		} else {

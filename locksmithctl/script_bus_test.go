@@ -13,7 +13,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/locksmithd/locksmith/internal/gates"
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -152,7 +152,7 @@ func mayRebootCmd(s *stage, _ *testscript.TestScript, args []string) {
 	if args[0] != "" {
 		exit = 1
 	}
-	s.logind.SetUnit(gates.MayRebootUnit, bustest.Unit{Run: bustest.Exits(exit, args[0])})
+	s.logind.SetUnit(hooks.MayReboot.Service(), bustest.Unit{Run: bustest.Exits(exit, args[0])})
 }
 
 func hookedCmd(s *stage, ts *testscript.TestScript, args []string) {

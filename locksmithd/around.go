@@ -46,19 +46,9 @@ func (a around) found(kept *policy.Kept) policy.Found {
 // gate is asked before a reboot.
 func (a around) gate(ctx context.Context, need policy.Need) *policy.Obstacle {
 	cfg := a.config.Load()
-	g := gates.Gates{Root: a.root, MaxAttempts: cfg.MaxAttempts, Units: scripts{a, need}, Alerts: gates.Alerts(cfg.Alerts)}
+	facts := a.facts(policy.Facts{Reason: "a reboot is needed: " + strings.Join(need.Sources, ", ")})
+	g := gates.Gates{Root: a.root, MaxAttempts: cfg.MaxAttempts, Hooks: a.hooks, Facts: facts, Alerts: gates.Alerts(cfg.Alerts)}
 	return g.Ask(ctx, need)
-}
-
-// scripts starts the unit that asks the host's scripts, and tells them what is needed.
-type scripts struct {
-	around
-	need policy.Need
-}
-
-func (s scripts) Start(ctx context.Context, _ string) error {
-	reason := "a reboot is needed: " + strings.Join(s.need.Sources, ", ")
-	return s.run(ctx, hooks.MayReboot, policy.Facts{Version: s.need.Version, Reason: reason})
 }
 
 func (a around) Hooked(ctx context.Context) (bool, error) {
@@ -87,11 +77,16 @@ func (a around) After(ctx context.Context, f policy.Facts) error {
 }
 
 func (a around) run(ctx context.Context, p hooks.Phase, f policy.Facts) error {
+	return a.hooks.Run(ctx, p, a.facts(f))
+}
+
+// facts returns what hooks are told.
+func (a around) facts(f policy.Facts) hooks.Facts {
 	id, err := host.MachineID(a.root)
 	if err != nil {
 		a.log.Warn("hooks are not told the machine id", "error", err)
 	}
-	return a.hooks.Run(ctx, p, hooks.Facts{Group: a.config.Load().Group, Version: f.Version, Reason: f.Reason, MachineID: id})
+	return hooks.Facts{Group: a.config.Load().Group, Version: f.Version, Reason: f.Reason, MachineID: id}
 }
 
 // begin records that the host is about to reboot.

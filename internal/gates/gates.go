@@ -7,14 +7,11 @@ package gates
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/history"
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
@@ -28,20 +25,12 @@ const (
 	Timeout = scriptsTimeout + alertsTimeout
 )
 
-// MayRebootUnit runs the scripts in the folders may-reboot.d.
-const MayRebootUnit = "locksmith-may-reboot.service"
-
-// Units starts units of systemd.
-type Units interface {
-	// Start starts a unit and waits for its end, or that of ctx. The text of the error says why it failed.
-	Start(ctx context.Context, unit string) error
-}
-
 // Gates are those of one host. Nothing set: none.
 type Gates struct {
 	Root        string // directory that stands for "/"
 	MaxAttempts int    // reboots that may fail to bring up a version; 0: any number
-	Units       Units
+	Hooks       *hooks.Hooks
+	Facts       hooks.Facts // what scripts are told besides the version
 	Alerts      Alerts
 }
 
@@ -50,7 +39,7 @@ func (g *Gates) Ask(ctx context.Context, need policy.Need) *policy.Obstacle {
 	if o := g.attempts(need.Version); o != nil {
 		return o
 	}
-	if o := g.mayReboot(ctx); o != nil {
+	if o := g.mayReboot(ctx, need.Version); o != nil {
 		return o
 	}
 	return g.Alerts.ask(ctx)
@@ -79,20 +68,26 @@ func (g *Gates) attempts(version string) *policy.Obstacle {
 }
 
 // mayReboot asks the host's scripts, if there are any.
-func (g *Gates) mayReboot(ctx context.Context) *policy.Obstacle {
+func (g *Gates) mayReboot(ctx context.Context, version string) *policy.Obstacle {
+	if g.Hooks == nil {
+		return nil
+	}
 	no := func(err error) *policy.Obstacle {
 		return &policy.Obstacle{Kind: policy.MayReboot, Text: "may-reboot.d: " + safetext.Cut(err.Error(), maxText)}
 	}
-	scripts, err := g.scripts()
+	hooked, err := g.Hooks.Hooked(ctx, hooks.MayReboot)
 	if err != nil {
 		return no(err)
 	}
-	if !scripts {
+	if !hooked {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, scriptsTimeout, fmt.Errorf("no answer within %v", scriptsTimeout))
 	defer cancel()
-	if err := g.Units.Start(ctx, MayRebootUnit); err != nil {
+	facts := g.Facts
+	facts.Version = version
+
+	if err := g.Hooks.Run(ctx, hooks.MayReboot, facts); err != nil {
 		return no(err)
 	}
 	return nil
@@ -100,20 +95,3 @@ func (g *Gates) mayReboot(ctx context.Context) *policy.Obstacle {
 
 // maxText bounds a text of others, in bytes.
 const maxText = 512
-
-// scripts reports whether a folder of scripts has anything in it. What of it counts is up to the unit.
-func (g *Gates) scripts() (bool, error) {
-	for _, dir := range []string{"/etc", "/run", "/usr/lib"} {
-		path := filepath.Join(g.Root, dir, "locksmith/may-reboot.d")
-		entries, err := os.ReadDir(path)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return false, err
-		}
-		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), ".") {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
-}

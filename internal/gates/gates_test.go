@@ -11,15 +11,21 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/history"
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
 // systemd is a service manager that starts units as a test wants it to.
 type systemd struct {
-	start   func(ctx context.Context) error
-	started []string
+	hooks.Units // answers nothing else
+	start       func(ctx context.Context) error
+	started     []string
 }
+
+func (s *systemd) ResetFailed(context.Context, string) error { return nil }
+
+func (s *systemd) hooks(root string) *hooks.Hooks { return &hooks.Hooks{Root: root, Units: s} }
 
 func (s *systemd) Start(ctx context.Context, unit string) error {
 	s.started = append(s.started, unit)
@@ -93,14 +99,16 @@ func TestAttemptsThatFailedEndWithAnotherVersion(t *testing.T) {
 func TestScriptsSayNo(t *testing.T) {
 	for _, dir := range []string{"/etc", "/run", "/usr/lib"} {
 		s := &systemd{start: ok}
-		g := Gates{Root: t.TempDir(), Units: s}
+		root := t.TempDir()
+		g := Gates{Root: root, Hooks: s.hooks(root), Facts: hooks.Facts{Group: "lb", Reason: "an update"}}
 		ask := func(want string) {
 			t.Helper()
-			expect(t, g.Ask(t.Context(), policy.Need{}), policy.MayReboot, want)
+			expect(t, g.Ask(t.Context(), policy.Need{Version: "4230.2.1"}), policy.MayReboot, want)
 		}
 		folder := filepath.Join(g.Root, dir, "locksmith/may-reboot.d")
 		must.Do(t, os.MkdirAll(folder, 0o755))
 		must.Do(t, os.WriteFile(filepath.Join(folder, ".keep"), nil, 0o644))
+		must.Do(t, os.Symlink("/dev/null", filepath.Join(folder, "20-masked")))
 		ask("")
 		if s.started != nil {
 			t.Errorf("started %v although there are no scripts", s.started)
@@ -109,6 +117,11 @@ func TestScriptsSayNo(t *testing.T) {
 		ask("")
 		if len(s.started) != 1 || s.started[0] != "locksmith-may-reboot.service" {
 			t.Errorf("started %v", s.started)
+		}
+		told, err := os.ReadFile(filepath.Join(root, hooks.EnvironmentPath))
+		const want = "LOCKSMITH_PHASE=\"may-reboot\"\nLOCKSMITH_GROUP=\"lb\"\nLOCKSMITH_VERSION=\"4230.2.1\"\nLOCKSMITH_REASON=\"an update\"\n"
+		if must.Do(t, err); !strings.HasPrefix(string(told), want) {
+			t.Errorf("the scripts are told\n%s", told)
 		}
 		s.start = func(context.Context) error { return errors.New("10-backup: a backup is running\x1b[2J") }
 		ask(`may-reboot.d: 10-backup: a backup is running\x1b[2J`)
@@ -128,10 +141,11 @@ func TestScriptsHaveHalfAMinuteToAnswer(t *testing.T) {
 	must.Do(t, os.MkdirAll(folder, 0o755))
 	must.Do(t, os.WriteFile(filepath.Join(folder, "10-slow"), nil, 0o755))
 	synctest.Test(t, func(t *testing.T) {
-		g := Gates{Root: root, Units: &systemd{start: func(ctx context.Context) error {
+		s := &systemd{start: func(ctx context.Context) error {
 			<-ctx.Done()
 			return context.Cause(ctx)
-		}}}
+		}}
+		g := Gates{Root: root, Hooks: s.hooks(root)}
 		began := time.Now()
 		expect(t, g.Ask(t.Context(), policy.Need{}), policy.MayReboot, "may-reboot.d: no answer within 30s")
 		if took := time.Since(began); took != 30*time.Second {
