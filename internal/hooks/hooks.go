@@ -123,7 +123,7 @@ func (h *Hooks) resetFailed(ctx context.Context, p Phase) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetTimeout)
 	defer cancel()
 	if err := h.Units.ResetFailed(ctx, p.Service()); err != nil {
-		h.Log.Warn(fmt.Sprintf("%s may stay a failed unit: %v", p.Service(), err))
+		h.Log.Debug(fmt.Sprintf("%s may stay a failed unit: %v", p.Service(), err))
 	}
 }
 
