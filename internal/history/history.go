@@ -67,6 +67,15 @@ func New(root string) *File { return &File{filepath.Join(root, DefaultPath), tim
 
 // Read returns the content. A missing file is the zero Kept.
 func (f *File) Read() (Kept, error) {
+	k, err := f.read()
+	if err != nil {
+		err = fmt.Errorf(`%w; "locksmithctl unhold" begins a new one`, err)
+	}
+	return k, err
+}
+
+// read is Read, with an error that says only what is wrong.
+func (f *File) read() (Kept, error) {
 	data, err := readfile.Read(f.path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return Kept{}, nil
@@ -78,7 +87,7 @@ func (f *File) Read() (Kept, error) {
 		}
 	}
 	if err != nil {
-		return Kept{}, fmt.Errorf(`%w; "locksmithctl unhold" begins a new one`, err)
+		return Kept{}, err
 	}
 	k.Version, k.Failed = safetext.Clean(k.Version), max(0, k.Failed)
 	if l := k.Last; l != nil {
@@ -160,7 +169,7 @@ func (f *File) Reset() (was Kept, moved string, err error) {
 		return Kept{}, "", err
 	}
 	defer unlock()
-	was, wrong := f.Read()
+	was, wrong := f.read()
 	if wrong != nil {
 		moved = f.path + ".broken"
 		if err := os.Rename(f.path, moved); err != nil {

@@ -2,6 +2,7 @@ package history
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,6 +234,18 @@ func TestBrokenFileIsNamedAndKept(t *testing.T) {
 			h.begin("a", "1")
 			h.failed("1", 0)
 		})
+	}
+}
+
+// Whoever is told so has run what begins a new file.
+func TestFileThatCannotBeMovedAwayIsNamed(t *testing.T) {
+	h := newHost(t)
+	must.Do(t, os.MkdirAll(h.path, 0o700))
+	must.Do(t, os.MkdirAll(filepath.Join(h.path+".broken", "a"), 0o700))
+	_, _, err := h.Reset()
+	want := fmt.Sprintf("read %s: it is a directory, not a file; and it cannot be moved away: rename %s %s.broken: file exists", h.path, h.path, h.path)
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

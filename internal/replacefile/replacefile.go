@@ -40,6 +40,9 @@ func write(path string, content []byte, mode, folderMode fs.FileMode) error {
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
+		if info, lookErr := os.Lstat(path); err != nil && lookErr == nil && info.IsDir() {
+			err = errDirectory
+		}
 	}
 	if err != nil {
 		_ = os.Remove(file.Name())
@@ -52,6 +55,8 @@ func write(path string, content []byte, mode, folderMode fs.FileMode) error {
 	defer folder.Close()
 	return folder.Sync()
 }
+
+var errDirectory = errors.New("it is a directory, not a file")
 
 // cause returns err without the name of the temporary file, which tells nobody anything.
 func cause(err error) error {
