@@ -102,7 +102,7 @@ func (f *File) replace(data []byte) error {
 		err = os.Rename(temporary, f.path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temporary))
+		_ = os.Remove(temporary) // or the next write does
 	}
-	return nil
+	return err
 }
