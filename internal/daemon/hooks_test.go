@@ -172,6 +172,30 @@ func TestSlotIsGivenBackOnceTheHostIsWell(t *testing.T) {
 	})
 }
 
+// A host that gives its slot back without being well goes on with its checks, and says so, until it is.
+func TestChecksGoOnWithoutTheSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, k := newDrainedSite(t)
+		k.held, k.purpose, s.hooks.after = policy.HeldSinceBefore, policy.Purpose{Version: "2"}, errRefused
+		settings := locked(k)
+		settings.Policy.HealthFailure = policy.ReleaseSlot
+		s.run(settings)
+		s.sleep(20 * time.Minute)
+		s.expectState(policy.Settling)
+		s.order("after", "A release", "after", "after")
+		if line := s.reported()[len(s.reported())-1].Status; !strings.Contains(line, "this host is unwell") {
+			t.Errorf("the status is %q", line)
+		}
+		s.set(func() { s.hooks.after = nil })
+		s.sleep(2 * time.Minute)
+		s.expectState(policy.Idle)
+		if n := len(s.results); n < 2 || s.results[0] == nil || s.results[n-1] != nil {
+			t.Errorf("recorded %v", s.results)
+		}
+		s.end()
+	})
+}
+
 func TestFreedSlotOfAnUnwellHostIsADecision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, k := newDrainedSite(t)

@@ -109,7 +109,7 @@ func (l *loop) verify(ctx context.Context, t task, e policy.Verify) (r policy.Ve
 			l.parts.Log.Warn("what the reboot came to is not recorded", "error", err)
 		}
 	}
-	if e.Bad != nil && t.Policy.Lock {
+	if e.Bad != nil && e.Slot {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		held, err := t.Lock.StillHeld(ctx)

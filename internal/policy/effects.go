@@ -41,6 +41,7 @@ type (
 		Facts Facts
 		Bad   error // why the host counts as unwell by now; nil: it does not
 		Wrong bool  // it stays so whatever the checks say, since it runs the wrong version
+		Slot  bool  // it holds a slot, which somebody may free
 	}
 
 	// Schedule schedules the reboot with logind, which tells users. It ends with Scheduled.

@@ -40,6 +40,7 @@ type health struct {
 	retry   retry     // of Verify
 	told    string    // the phase that the fleet knows
 	tell    retry     // of Tell
+	failed  error     // why the host is not well, though the checks are over
 }
 
 func newHealth() health {
@@ -53,11 +54,11 @@ func (h *health) begin(from Purpose) {
 	}
 }
 
-// end ends the checks.
+// end ends the checks. What has come of them stays.
 func (h *health) end() {
-	runs := h.runs
+	runs, failed := h.runs, h.failed
 	*h = newHealth()
-	h.runs = runs
+	h.runs, h.failed = runs, failed
 }
 
 // mismatch says that the host runs what it ran before the reboot, nil if it does not.
@@ -140,7 +141,7 @@ func (m *Machine) verify(now time.Time) Effect {
 		return Tell{r}
 	}
 	if h.wellAt.IsZero() && !now.Before(h.retry.at) {
-		return Verify{Facts{h.from.Version, "the host has booted"}, h.bad, h.mismatch() != nil}
+		return Verify{Facts{h.from.Version, "the host has booted"}, h.bad, h.mismatch() != nil, m.slot.mayHold}
 	}
 	return nil
 }
@@ -151,9 +152,10 @@ func (r Verified) fold(m *Machine, now time.Time) {
 	switch {
 	case r.Taken: // somebody has freed the slot of a host that is not well, and so decided
 		m.slot.mayHold, m.slot.found = false, NotHeld
+		h.failed = h.bad
 		h.end()
 	case h.passed && (h.mismatch() == nil || !m.slot.mayHold): // without a slot nobody waits for the right version
-		h.wellAt = now
+		h.wellAt, h.failed = now, h.mismatch()
 	case h.passed:
 		h.retry.at = now.Add(time.Minute) // the slot may be taken away meanwhile
 	}

@@ -121,6 +121,43 @@ func TestUnwellHostDoesWithItsSlotAsItIsTold(t *testing.T) {
 	}
 }
 
+// A host that gives its slot back without being well is checked as one without a lock: it may recover, its drain has to
+// be ended, and the reboot counts.
+func TestChecksGoOnWithoutTheSlot(t *testing.T) {
+	for name, c := range map[string]struct {
+		script []any
+		before string // in the status, before the checks succeed
+		after  string // and then
+	}{
+		"unwell":            {[]any{bad, sick, toldChecks, 10 * time.Minute, given, sick, time.Minute}, "this host is unwell after its reboot; the last attempt failed: access denied", ""},
+		"the wrong version": {[]any{rolledBack, given}, "this host is unwell after its reboot; the last attempt failed: the host came back with 4000.0.0 instead of 4081.2.0", "; the last reboot failed: the host came back with 4000.0.0 instead of 4081.2.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, true)
+			r.m.config.HealthFailure, r.m.health.runs = ReleaseSlot, "4000.0.0"
+			r.do(c.script...).expect(Settling, verifies, false)
+			if v, ok := r.last.Start.(Verify); !ok || v.Bad == nil || v.Slot {
+				t.Errorf("started %+v", r.last.Start)
+			}
+			if s := r.m.Status(r.now); s != c.before {
+				t.Errorf("the status is %q, want %q", s, c.before)
+			}
+			r.do(well).expect(Idle, nothing, false)
+			if s := r.m.Status(r.now); !strings.HasSuffix(s, " UTC"+c.after) || strings.Contains(r.m.why, "is well") != (c.after == "") {
+				t.Errorf("the status is %q, because %s", s, r.m.why)
+			}
+			r.do(fix).expect(Locking, locks, false)
+		})
+	}
+}
+
+func TestStatusSaysThatAHostIsNotWellThoughItsSlotWasFreed(t *testing.T) {
+	r := newRig(t, true).do(toUnwell...).do(time.Minute, freed)
+	if s := r.m.Status(r.now); !strings.HasPrefix(s, "idle: ") || !strings.HasSuffix(s, "; the last reboot failed: access denied") {
+		t.Errorf("the status is %q", s)
+	}
+}
+
 func TestReleaseDelayBeginsWhenTheHostIsWell(t *testing.T) {
 	r := newRig(t, true)
 	r.m.config.ReleaseDelay = 3 * time.Minute

@@ -380,7 +380,7 @@ func orderOf(e Effect) order {
 	case Reboot:
 		return order{force: e.Force}
 	case Verify:
-		return order{recheck: e.Bad != nil}
+		return order{recheck: e.Bad != nil && e.Slot}
 	case Tell:
 		return order{report: e.Report}
 	case Lock:

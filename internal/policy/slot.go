@@ -51,7 +51,6 @@ func (r Locked) fold(m *Machine, _ time.Time) {
 
 func (r Unlocked) fold(m *Machine, now time.Time) {
 	if m.slot.retry.note(now, r.Err, m.rand) {
-		m.slot.mayHold, m.slot.found = false, NotHeld
-		m.health.end()
+		m.slot.mayHold, m.slot.found = false, NotHeld // a host that is not well goes on with its checks
 	}
 }

@@ -31,6 +31,7 @@ type Snapshot struct {
 	// What runs before the reboot, and after the boot.
 	DrainUntil time.Time `json:"drain_until,omitzero"` // it has until then
 	Health     *Health   `json:"health,omitempty"`
+	Failed     string    `json:"failed,omitempty"` // why the host is not well, though the checks are over
 
 	// The reboot.
 	Users    []string  `json:"users,omitempty"`    // who are logged in, and delay it
@@ -137,6 +138,10 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		s.Undo = m.undoing(now)
 		if m.state == Settling {
 			s.Health = m.facts(now)
+		}
+	case Idle:
+		if m.health.failed != nil {
+			s.Failed = m.health.failed.Error()
 		}
 	case Waiting:
 		if start.After(now) {

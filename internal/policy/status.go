@@ -50,7 +50,11 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		}
 		return s.Undo[0].Doing + since + s.Undo[0].line(clock)
 	case Idle:
-		return "idle: no reboot is needed" + since
+		text := "idle: no reboot is needed" + since
+		if s.Failed != "" {
+			text += "; the last reboot failed: " + s.Failed
+		}
+		return text
 	case Waiting:
 		return "waiting" + since + s.waiting(clock) + lines(s.Retries, clock)
 	case Locking:

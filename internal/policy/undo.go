@@ -128,9 +128,13 @@ func (m *Machine) due(now time.Time) *obligation {
 
 // undone says what the effect that has ended has undone.
 func (m *Machine) undone() string {
-	if r, ok := m.ended.result.(Verified); ok && r.Taken {
-		return "somebody has freed the slot of this host, which is not well"
-	} else if ok {
+	if r, ok := m.ended.result.(Verified); ok {
+		switch failed := m.health.failed; {
+		case r.Taken:
+			return "somebody has freed the slot of this host, which is not well"
+		case failed != nil:
+			return failed.Error()
+		}
 		return "this host is well after its reboot"
 	}
 	for _, o := range m.obligations {

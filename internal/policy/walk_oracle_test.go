@@ -230,6 +230,9 @@ func (w *world) decided(before State, d decision) {
 	if d.Start == unlocks && w.held && w.recorded && !w.sinceBoot && !w.wellSince && !(w.m.config.HealthFailure == ReleaseSlot && w.m.health.bad != nil) {
 		w.fail("the slot of before the boot is given back, and the host was not found well")
 	}
+	if d.State == Idle && w.bootedFor != nil {
+		w.fail("the checks after the reboot are forgotten")
+	}
 	if d.Start == locks && w.drained {
 		w.fail("a slot is waited for and the host is drained")
 	}

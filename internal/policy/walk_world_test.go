@@ -457,8 +457,9 @@ func (w *world) inspected() Inspected {
 }
 
 func (w *world) verified(err error) Verified {
-	taken := w.order.recheck && !errors.Is(err, context.Canceled) && w.m.config.Lock && w.etcdUp && !w.held
+	taken := w.order.recheck && !errors.Is(err, context.Canceled) && w.etcdUp && !w.held
 	if taken {
+		w.bootedFor = nil
 		w.seen["freed while unwell"]++
 	}
 	return Verified{Taken: taken, Err: err}
