@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -49,6 +50,8 @@ type Hooks struct {
 	Root  string // directory that stands for "/"
 	Units Units
 	Log   *slog.Logger
+
+	telling sync.Mutex // held while the file of the facts is replaced
 }
 
 // Hooked reports whether there is anything to run in a phase: a script that is not masked, or a unit besides our own
@@ -157,6 +160,8 @@ func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is
 
 // tell writes the facts to the file that the units read. A reader sees the old content or the new.
 func (h *Hooks) tell(p Phase, f Facts) error {
+	h.telling.Lock()
+	defer h.telling.Unlock()
 	path := filepath.Join(h.Root, EnvironmentPath)
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	// The name is fixed, so that what a killed process left is removed at the next run.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/locksmithd/locksmith/systemd"
@@ -177,6 +178,28 @@ func TestFactsAreReplacedWhole(t *testing.T) {
 		t.Errorf("there are %v, and the facts are\n%s", entries, h.read(EnvironmentPath))
 	}
 }
+
+// The daemon asks whether a host that is unwell may reboot for the fix, and goes on with its checks meanwhile.
+func TestRunsAtTheSameTimeDoNotDisturbEachOther(t *testing.T) {
+	h := newHost(t)
+	hooks := &Hooks{Root: h.root, Units: anything{}}
+	var done sync.WaitGroup
+	for range 8 {
+		done.Go(func() {
+			for range 50 {
+				if err := hooks.Run(t.Context(), AfterReboot, Facts{}); err != nil {
+					t.Errorf("the run ends with %v", err)
+				}
+			}
+		})
+	}
+	done.Wait()
+}
+
+// anything is a systemd that starts any unit.
+type anything struct{ Units }
+
+func (anything) Start(context.Context, string) error { return nil }
 
 func TestFactsCannotBreakOutOfTheirVariable(t *testing.T) {
 	h := newHost(t)
