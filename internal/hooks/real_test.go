@@ -158,6 +158,11 @@ func (h realHost) fails(p Phase, want string) {
 	if err := h.run(p); err == nil || !strings.Contains(err.Error(), want) {
 		h.Errorf("%s ends with %v, want %q", p, err, want)
 	}
+	h.noFailedUnits()
+}
+
+func (h realHost) noFailedUnits() {
+	h.Helper()
 	if failed, _ := h.command("systemctl", "--failed", "--no-legend", "--plain", "--no-pager", "list-units", "locksmith-*"); failed != "" {
 		h.Errorf("failed units of ours: %s", failed)
 	}
@@ -168,6 +173,7 @@ func (h realHost) succeeds(p Phase) {
 	if err := h.run(p); err != nil {
 		h.Errorf("%s fails: %v", p, err)
 	}
+	h.noFailedUnits()
 }
 
 // prints checks what locksmithctl prints.

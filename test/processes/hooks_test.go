@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/hooks"
@@ -66,6 +67,48 @@ func TestHostWhoseScriptFailsAfterTheRebootIsUnwellUntilTheFix(t *testing.T) {
 	must.Do(t, h.Halt())
 	must.Do(t, h.SetOSVersion("4081.2.1"))
 	must.Do(t, h.Boot())
+	g.awaitHolders()
+	h.awaitIdle()
+}
+
+// A daemon that is killed while the host is drained leaves that to the next one, which undoes it before anything else,
+// with the slot.
+func TestDrainOfADaemonThatWasKilledIsUndone(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := newHost(t, g.conf())
+	ran := make(chan string, 10)
+	var hangs atomic.Bool
+	hangs.Store(true)
+	for _, phase := range []string{"before-reboot", "reboot-cancelled"} {
+		service := "locksmith-" + phase + ".service"
+		h.Logind.SetUnit(service, bustest.Unit{Run: func(ctx context.Context) (int, string) {
+			ran <- phase
+			if hangs.Load() {
+				<-ctx.Done()
+				return 1, "10-drain: it was stopped"
+			}
+			return 0, ""
+		}})
+		h.Logind.SetUnit("drain.service", bustest.Unit{})
+		h.Logind.SetUnit("locksmith-"+phase+".target", bustest.Unit{Requires: []string{service, "drain.service"}})
+	}
+	h.startPending()
+	next := func(want string) {
+		t.Helper()
+		if got := must.Receive(t, patience, want, ran); got != want {
+			t.Fatalf("%s runs, want %s", got, want)
+		}
+	}
+	next("before-reboot")
+	h.Daemon().Kill()
+	hangs.Store(false)
+	h.start()
+	next("reboot-cancelled")
+	next("before-reboot")
+	h.awaitReboot()
+	g.wantHeldThroughout(h.id)
+	h.reboot()
 	g.awaitHolders()
 	h.awaitIdle()
 }
