@@ -76,8 +76,9 @@ func (c Config) opening(now time.Time) (start, end time.Time) {
 }
 
 // begin returns when a host with this share of the spread, from 0 to 1, may begin in the opening that contains now
-// or comes next, to reboot as is needed since then; zero: at any time. Users' time, and a try or two, must fit after it.
-func (c Config) begin(now, since time.Time, share float64) time.Time {
+// or comes next, to reboot as is needed since then; zero: at any time. What comes before the reboot and takes that long,
+// users' time, and a try or two, must fit after it.
+func (c Config) begin(now, since time.Time, share float64, before time.Duration) time.Time {
 	if c.Jitter == 0 && (c.Window == nil || c.Spread == 0) {
 		return time.Time{}
 	}
@@ -92,7 +93,7 @@ func (c Config) begin(now, since time.Time, share float64) time.Time {
 		most = c.Jitter
 	}
 	if !end.IsZero() {
-		most = min(most, end.Sub(start)-c.LoginDelay-2*Backstop)
+		most = min(most, end.Sub(start)-before-c.LoginDelay-2*Backstop)
 	}
 	return start.Add(time.Duration(share * float64(max(0, most))))
 }

@@ -330,7 +330,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	for _, t := range []time.Time{
 		m.startedAt.Add(sourceGrace), m.tries.slot.at, m.tries.reboot.at, m.people.until, m.attempt.checkAt, m.attempt.graceEnd,
 		m.gates.until, m.config.Earliest, m.health.retry.at, m.health.tell.at, m.health.wellAt.Add(m.config.ReleaseDelay), m.health.since.Add(m.config.HealthTimeout),
-		m.deadline(), start, m.config.begin(now, m.triggers.since, m.share), end, end.Add(-m.delay(now) - Backstop),
+		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - Backstop),
 	} {
 		until(t)
 	}

@@ -147,7 +147,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		if start.After(now) {
 			s.Opens, s.ShutBy = start, m.config.Window.ShutBy(now)
 		}
-		if begin := m.config.begin(now, m.triggers.since, m.share); begin.After(now) && begin.After(start) {
+		if begin := m.begin(now); begin.After(now) && begin.After(start) {
 			s.Begins = begin
 		}
 		if m.mayGo(now) && (!m.people.outdated(now) || m.cancelled(now)) {

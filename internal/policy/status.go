@@ -116,7 +116,7 @@ func (s Snapshot) waiting(clock func(time.Time) string) (text string) {
 		text += " for " + windowShut(s.Opens, s.ShutBy, clock).Text
 	}
 	if !s.Begins.IsZero() {
-		text += "; this host begins " + clock(s.Begins) + ", since hosts without a lock do not all begin when the window opens"
+		text += "; this host begins " + clock(s.Begins) + ", since hosts do not all begin at once"
 	}
 	if s.HeldBack != nil {
 		text += "; held back by " + s.HeldBack.Text + s.until(clock)

@@ -2,7 +2,9 @@ package policy
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +101,7 @@ func TestHostsWithoutALockDoNotAllBeginWhenTheWindowOpens(t *testing.T) {
 			r := &rig{t: t, now: t0}
 			r.m = New(policy, Found{}, r.now, rand.New(rand.NewPCG(seed, 0)))
 			r.do(Tick{}, calledOff, need)
-			begins := r.m.config.begin(t0, time.Time{}, r.m.share)
+			begins := r.m.begin(t0)
 			if status := r.m.Status(r.now); strings.Contains(status, "; this host begins "+policy.Clock(begins)) != (c.most > 0) {
 				t.Errorf("the status says %s", status)
 			}
@@ -209,4 +211,54 @@ func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 	policy.Lock, policy.Window = true, &spans{{t0, t0.Add(5*time.Minute + Backstop + second)}}
 	r.restart(policy).do(notHeld, twoUsers, need, got, crowded, warned)
 	r.await(Rebooting, 5*time.Minute)
+}
+
+// LOCKSMITHD_REBOOT_JITTER spreads hosts over the window, and leaves time for what runs before the reboot, if anything does.
+func TestJitterIsWaitedOnceInsideTheWindow(t *testing.T) {
+	const before, login = 10 * time.Minute, 5 * time.Minute
+	open := t0.Add(time.Hour)
+	for _, c := range []struct {
+		name                  string
+		length, jitter, since time.Duration // since: when the reboot is needed, after t0
+		gates                 gatesSay
+		earliest, latest      time.Duration // after t0
+	}{
+		{"no window", 0, 30 * time.Minute, 0, openGate, 0, 30 * time.Minute},
+		{"a long window", 4 * time.Hour, 30 * time.Minute, 0, openGate, time.Hour, 90 * time.Minute},
+		{"needed in the window", 4 * time.Hour, 30 * time.Minute, 2 * time.Hour, openGate, 2 * time.Hour, 150 * time.Minute},
+		{"longer than the window", time.Hour, 3 * time.Hour, 0, openGate, time.Hour, 2*time.Hour - login - 2*Backstop},
+		{"with hooks", time.Hour, 3 * time.Hour, 0, hookedIn, time.Hour, 2*time.Hour - login - before - 2*Backstop},
+		{"the window has room for nothing else", 16 * time.Minute, time.Hour, 0, hookedIn, time.Hour, time.Hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			policy := Config{Lock: true, LoginDelay: login, BeforeTimeout: before, Jitter: c.jitter}
+			if c.length > 0 {
+				policy.Window = &spans{{open, open.Add(c.length)}}
+			}
+			begun := map[time.Duration]bool{}
+			const hosts = 40
+			for seed := range uint64(hosts) {
+				r := &rig{t: t, now: t0.Add(c.since)}
+				r.m = New(policy, Found{}, r.now, rand.New(rand.NewPCG(seed, 0)))
+				r.do(c.gates, Tick{}, calledOff, notHeld, need)
+				for r.last.State == Waiting && r.now.Before(t0.Add(24*time.Hour)) {
+					r.do(r.last.Nap)
+				}
+				r.expect(Locking, locks, false)
+				at := r.now.Sub(t0)
+				begun[at] = true
+				if at < c.earliest || at > c.latest {
+					t.Errorf("it begins after %v, want %v to %v", at, c.earliest, c.latest)
+				}
+				// A try that fails is not put off again.
+				r.do(noSlot, 6*second).expect(Locking, locks, false)
+			}
+			if want := map[bool]int{true: hosts, false: 1}[c.latest > c.earliest]; len(begun) != want {
+				t.Errorf("%d hosts begin at %d times, want %d", hosts, len(begun), want)
+			}
+			if last := slices.Max(slices.Collect(maps.Keys(begun))); last < c.latest-(c.latest-c.earliest)/10 {
+				t.Errorf("the last one begins after %v, and could after %v", last, c.latest)
+			}
+		})
+	}
 }
