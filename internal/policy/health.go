@@ -124,26 +124,30 @@ func (m *Machine) phase() string {
 	return ""
 }
 
-// verify returns what the checks after the boot need now, nil for nothing.
-func (m *Machine) verify(now time.Time) Effect {
+// tell returns what tells the fleet of the host's health, nil if it knows.
+func (m *Machine) tell(now time.Time) Effect {
 	h := &m.health
-	if !h.pending {
+	p := m.phase()
+	if !h.pending || p == "" || p == h.told || !m.slot.mayHold || now.Before(h.tell.at) {
 		return nil
 	}
-	if p := m.phase(); p != "" && p != h.told && m.slot.mayHold && !now.Before(h.tell.at) {
-		r := Report{Phase: p, Pause: p == Unwell && m.config.HealthFailure == PauseVersion}
-		switch {
-		case h.bad != nil:
-			r.Why = h.bad.Error()
-		case h.retry.err != nil:
-			r.Why = h.retry.err.Error()
-		}
-		return Tell{r}
+	r := Report{Phase: p, Pause: p == Unwell && m.config.HealthFailure == PauseVersion}
+	switch {
+	case h.bad != nil:
+		r.Why = h.bad.Error()
+	case h.retry.err != nil:
+		r.Why = h.retry.err.Error()
 	}
-	if h.wellAt.IsZero() && !now.Before(h.retry.at) {
-		return Verify{Facts{h.from.Version, "the host has booted"}, h.bad, h.mismatch() != nil, m.slot.mayHold}
+	return Tell{r}
+}
+
+// verify returns the next check after the boot, nil if none is due.
+func (m *Machine) verify(now time.Time) Effect {
+	h := &m.health
+	if !h.pending || !h.wellAt.IsZero() || now.Before(h.retry.at) {
+		return nil
 	}
-	return nil
+	return Verify{Facts{h.from.Version, "the host has booted"}, h.bad, h.mismatch() != nil, m.slot.mayHold}
 }
 
 func (r Verified) fold(m *Machine, now time.Time) {

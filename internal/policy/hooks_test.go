@@ -158,6 +158,24 @@ func TestStatusSaysThatAHostIsNotWellThoughItsSlotWasFreed(t *testing.T) {
 	}
 }
 
+// The end of a drain is among the checks: a host must not stay drained because etcd is down.
+func TestChecksDoNotWaitForEtcd(t *testing.T) {
+	r := newRig(t, true)
+	found := Found{Kept: &Kept{}, Reboot: &Purpose{Version: "4081.2.0"}}
+	r.m = New(r.m.config, found, r.now, r.m.rand)
+	r.do(Tick{}).expect(Starting, inspects, false)
+	r.do(noAnswer).expect(Starting, verifies, false)
+	r.do(2*time.Second, sick).expect(Starting, inspects, false)
+	r.do(noAnswer, 5*time.Second, noAnswer).expect(Starting, verifies, false)
+	r.do(well, time.Minute).expect(Starting, inspects, false)
+	r.do(noAnswer).expect(Starting, nothing, false) // it is well
+	r.do(time.Minute, fromAgo).expect(Settling, unlocks, false)
+
+	// It is told that the host is unwell once etcd answers.
+	r.m = New(r.m.config, found, r.now, r.m.rand)
+	r.do(Tick{}, noAnswer, 2*time.Second, sick, fromAgo).expect(Settling, tells, false)
+}
+
 func TestReleaseDelayBeginsWhenTheHostIsWell(t *testing.T) {
 	r := newRig(t, true)
 	r.m.config.ReleaseDelay = 3 * time.Minute

@@ -232,11 +232,17 @@ func (m *Machine) want(now time.Time) Effect {
 		if m.config.Lock && !m.slot.inspected && !now.Before(m.slot.retry.at) {
 			return Inspect{}
 		}
+		if m.slot.retry.err != nil { // the end of a drain does not wait for etcd
+			return m.verify(now)
+		}
 	case Settling, Releasing:
 		if o := m.due(now); o != nil {
 			return o.undo(m)
 		}
 		if m.state == Settling && m.leave == nil && !m.fixDue(now) {
+			if tell := m.tell(now); tell != nil {
+				return tell
+			}
 			return m.verify(now)
 		}
 	case Locking:
