@@ -40,6 +40,15 @@ func (quiet) After(context.Context, policy.Facts) error          { return nil }
 func (quiet) Begin(string, bool) error                           { return nil }
 func (quiet) Ended(error) error                                  { return nil }
 
+// parts are those of a daemon on the host, with what update_engine says.
+func (q quiet) parts(updates <-chan policy.Event) daemon.Parts {
+	return daemon.Parts{
+		Updates: updates, AskEngine: q.AskEngine, Host: q, Found: policy.Found{Kept: &policy.Kept{}}, Keep: q.Keep,
+		Gate: q.Gate, Hooks: q, Begin: q.Begin, Ended: q.Ended,
+		Restarting: q.Restarting, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
 // idle closes its channel when the daemon has nothing to do.
 type idle struct{ reached chan struct{} }
 
@@ -75,11 +84,7 @@ func (n node) boot(id string, needed bool) {
 	held, err := slot.New(n.store, "", n.root, slog.New(slog.DiscardHandler))
 	must.Do(n.t, err)
 	host, updates, reached := quiet{make(chan struct{})}, make(chan policy.Event), idle{make(chan struct{})}
-	parts := daemon.Parts{
-		Updates: updates, AskEngine: host.AskEngine, Host: host, Found: policy.Found{Kept: &policy.Kept{}}, Keep: host.Keep,
-		Gate: host.Gate, Hooks: host, Begin: host.Begin, Ended: host.Ended,
-		Restarting: host.Restarting, Log: slog.New(slog.DiscardHandler),
-	}
+	parts := host.parts(updates)
 	until := host.rebooting
 	if !needed {
 		parts.Observers, until = []daemon.Observer{reached}, reached.reached
