@@ -52,6 +52,7 @@ type change struct {
 	ops   []Op
 	// reads are done again by the transaction, so that they are known afterwards as well.
 	reads []Read
+	keep  bool // reads are what Holder finds, for a call that follows
 }
 
 // decision says what to change; nil for nothing.
@@ -103,7 +104,9 @@ func (l *Lock) change(ctx context.Context, snap Snapshot, reads []Read, decide d
 		switch {
 		case err == nil && ok:
 			l.unresolved = noRevision
-			l.found = Snapshot{}
+			if l.found = (Snapshot{}); next.keep {
+				l.found = now
+			}
 			return snap, decided
 		case err == nil:
 			snap = now

@@ -21,7 +21,7 @@ type Lock struct {
 	max    atomic.Int64 // of a document that is created
 	self   Record       // the host that Identify named
 	disk   []string
-	found  Snapshot // what Holder has read, for a Release that follows
+	found  Snapshot // what Holder or Report has found last, for a Report or Release that follows
 
 	// unresolved is the revision of the document that a transaction of unknown outcome compared,
 	// or noRevision. As long as the document stays at it, the transaction may still happen.
@@ -179,7 +179,7 @@ func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err 
 	}()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id), l.unwellKey(id))...)
+	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))...)
 	if err != nil {
 		return false, Record{}, err
 	}

@@ -71,7 +71,7 @@ func (l *Lock) Report(ctx context.Context, id string, r Report) (err error) {
 	defer func() { alive.end(ctx, err == nil) }()
 	now := time.Now().UTC().Truncate(time.Second)
 	reads := keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))
-	return l.readAndChange(ctx, reads, func(v view) (*change, error) {
+	decide := func(v view) (*change, error) {
 		if !v.semaphore.Holds(id) {
 			return nil, &NotHeldError{ID: id, Semaphore: v.semaphore}
 		}
@@ -107,8 +107,18 @@ func (l *Lock) Report(ctx context.Context, id string, r Report) (err error) {
 			conds = append(conds, Cond{Key: read.Key, ModRevision: v.Values[read.Key].ModRevision})
 		}
 		// The document is written as it is: a take that has not seen this fails, and the head of the queue looks again.
-		return &change{next: v.semaphore, conds: conds, ops: append(ops, Op{Key: l.recordKey(id), Value: document})}, nil
-	})
+		ops = append(ops, Op{Key: l.recordKey(id), Value: document})
+		return &change{next: v.semaphore, conds: conds, ops: ops, reads: reads, keep: true}, nil
+	}
+	if snap := l.found; l.unresolved == noRevision {
+		// What has been found before may be outdated: then the transaction fails, and shows what there is.
+		s, _, err := l.parse(snap)
+		if next, _ := decide(view{Snapshot: snap, semaphore: s}); err == nil && next != nil {
+			_, err = l.change(ctx, snap, reads, decide)
+			return err
+		}
+	}
+	return l.readAndChange(ctx, reads, decide)
 }
 
 // record returns the record of a holder after the report.

@@ -71,7 +71,7 @@ func TestRebootCostsTheSameInFleetsOfEverySize(t *testing.T) {
 					t.Fatal(held, r, err)
 				}
 				must.Do(t, again.Release(ctx, "me"))
-				costs = append(costs, requests(p))
+				costs = append(costs, p.Requests())
 			}
 			t.Logf("time-to-live %v: %v requests", test.ttl, costs)
 			if costs[0] > test.limit || costs[1] != costs[0] || costs[2] != costs[0] {

@@ -162,16 +162,6 @@ func leases(ctx context.Context, t testing.TB, s *etcdtest.Server) int {
 	return len(resp.Leases)
 }
 
-// requests are the calls that a reboot may make, keep-alives of leases aside.
-func requests(p *etcdtest.RPCProxy) int {
-	n := 0
-	for _, method := range []string{etcdtest.Range, etcdtest.Put, etcdtest.DeleteRange, etcdtest.Txn, etcdtest.Watch,
-		etcdtest.LeaseGrant, etcdtest.LeaseRevoke, etcdtest.Authenticate} {
-		n += p.Calls(method)
-	}
-	return n
-}
-
 func mustPause(t *testing.T) func(*lock.Pause, error) {
 	return func(_ *lock.Pause, err error) {
 		t.Helper()

@@ -133,6 +133,14 @@ func (p *RPCProxy) Calls(method string) int {
 }
 
 // spring counts a call and returns the fault for it, the first one armed, or nil.
+// Requests is the number of calls so far of every method that a lock uses, keep-alives of leases aside.
+func (p *RPCProxy) Requests() (n int) {
+	for _, method := range []string{Range, Put, DeleteRange, Txn, Watch, LeaseGrant, LeaseRevoke, Authenticate} {
+		n += p.Calls(method)
+	}
+	return n
+}
+
 func (p *RPCProxy) spring(method string, request []byte) *trap {
 	p.mu.Lock()
 	defer p.mu.Unlock()
