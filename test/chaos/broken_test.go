@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -22,7 +23,7 @@ func TestBugIsFound(t *testing.T) {
 	history := func(r *Report) []string { return r.History }
 	revisions := func(r *Report) []string { return r.Revisions }
 	liveness := func(r *Report) []string { return r.Liveness }
-	const normal, short = time.Minute, 5 * time.Second
+	const normal, short = 15 * time.Second, 5 * time.Second // a bug that leaves hosts without their turn costs no more
 	for _, test := range []struct {
 		name     string
 		bug      func(lock.Store) lock.Store
@@ -37,6 +38,10 @@ func TestBugIsFound(t *testing.T) {
 		{"overlooking earlier hosts in the queue", jumpsTheQueue, revisions, normal},
 		{"leaving the lease of a pause behind", keepsLeases, liveness, normal},
 		{"not writing what identifies a renamed host", forgetsFacts, revisions, normal},
+		{"overlooking unwell hosts", overlooksUnwell, revisions, normal},
+		{"reporting without writing the document", reportsBeside, revisions, normal},
+		{"forgetting that a pause was resumed", forgetsResume, revisions, normal},
+		{"ending the pause of a host with any release", endsPauses, history, normal},
 		{"watching without receiving changes", deaf, liveness, short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -186,5 +191,58 @@ func deaf(s lock.Store) lock.Store {
 	return before(s, storetest.Wait, func(c *storetest.Call) error {
 		<-c.Ctx.Done()
 		return c.Ctx.Err()
+	})
+}
+
+// overlooksUnwell finds no unwell host where it is about to take a slot.
+func overlooksUnwell(s lock.Store) lock.Store {
+	isUnwell := func(key string) bool { return strings.Contains(key, "/unwell/") }
+	isRange := func(r lock.Read) bool { return r.End != "" && isUnwell(r.Key) }
+	return &storetest.Hooked{Store: s, Before: func(c *storetest.Call) error {
+		if c.Method == storetest.Commit || len(c.Reads) > 1 { // and not Resume
+			c.Reads = slices.DeleteFunc(slices.Clone(c.Reads), isRange)
+			c.Conds = slices.DeleteFunc(slices.Clone(c.Conds), func(cond lock.Cond) bool { return cond.End != "" && isUnwell(cond.Key) })
+		}
+		return nil
+	}}
+}
+
+// isReport reports whether a transaction has a host say that it is unwell.
+func isReport(op lock.Op) bool { return strings.Contains(op.Key, "/unwell/") && !op.Delete }
+
+func reportsBeside(s lock.Store) lock.Store {
+	return before(s, storetest.Commit, func(c *storetest.Call) error {
+		if slices.ContainsFunc(c.Ops, isReport) {
+			c.Ops = slices.DeleteFunc(slices.Clone(c.Ops), func(op lock.Op) bool { return strings.HasSuffix(op.Key, "/semaphore") })
+		}
+		return nil
+	})
+}
+
+// forgetsResume reads entries as if nobody had resumed, where it is about to report.
+func forgetsResume(s lock.Store) lock.Store {
+	return &storetest.Hooked{Store: s, After: func(c *storetest.Call) {
+		if c.Method != storetest.Get || !slices.ContainsFunc(c.Reads, func(r lock.Read) bool { return r.End == "" && strings.Contains(r.Key, "/alive/") }) {
+			return
+		}
+		for key, v := range c.Snapshot.Values {
+			if strings.Contains(key, "/unwell/") {
+				v.Data = bytes.Replace(v.Data, []byte(`,"resumed":true`), nil, 1)
+				c.Snapshot.Values[key] = v
+			}
+		}
+	}}
+}
+
+// endsPauses deletes the entry of a host whenever its slot is released.
+func endsPauses(s lock.Store) lock.Store {
+	return before(s, storetest.Commit, func(c *storetest.Call) error {
+		for _, op := range c.Ops {
+			entry := lock.Op{Key: strings.Replace(op.Key, "/holders/", "/unwell/", 1), Delete: true}
+			if op.Delete && entry.Key != op.Key && !slices.ContainsFunc(c.Ops, func(o lock.Op) bool { return o.Key == entry.Key }) {
+				c.Ops = append(slices.Clone(c.Ops), entry)
+			}
+		}
+		return nil
 	})
 }

@@ -61,6 +61,9 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	if report.Elections == 0 || report.Unknown == 0 {
 		t.Error("the clients met no faults, so this run shows nothing")
 	}
+	if s := report; want >= 20_000 && (s.Outcomes[lostReport] == 0 || s.Faults[goneWhileUnwell] == 0) {
+		t.Error("no report of an unwell host was lost, or etcd was never gone while one was unwell")
+	}
 	if report.Ops < want && !report.wrong() {
 		t.Errorf("there were %d operations in %v, want %d", report.Ops, report.Elapsed, want)
 	}

@@ -43,6 +43,7 @@ type lockClient struct {
 	tokens []string
 	// undecided means that the Lock remembers a transaction of unknown outcome.
 	undecided bool
+	version   uint8                  // that it reboots for
 	waitsFor  atomic.Pointer[string] // the last status of a wait, which may have ended
 }
 
@@ -95,7 +96,7 @@ func (c *lockClient) die() {
 // record returns a record of a host whose hardware, disk, or both are known, and whose name changes with every
 // second crash.
 func (c *lockClient) record(by kind) lock.Record {
-	r := lock.Record{Hostname: fmt.Sprintf("%s-%d.example.com", c.name(), c.boot/2), BootID: fmt.Sprintf("boot-%d", c.boot), Since: time.Now(), By: string(by), Owner: c.name()}
+	r := lock.Record{Hostname: fmt.Sprintf("%s-%d.example.com", c.name(), c.boot/2), BootID: bootID(c.boot), Since: time.Now(), By: string(by), Version: versions[c.version], Owner: c.name()}
 	if c.id%3 != 0 {
 		r.Hardware = "hardware of " + c.name()
 	}
@@ -119,7 +120,7 @@ func (c *lockClient) do(in input, call func(context.Context) (output, error)) ou
 const callTimeout = 6 * time.Second
 
 func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.Context) (output, error)) output {
-	in.group = c.group
+	in.group, in.boot = c.group, uint16(c.boot)
 	ctx, cancel := context.WithTimeout(c.tap.life, limit)
 	defer cancel()
 	before := c.tap.unanswered.Load()
@@ -138,6 +139,8 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 		out = output{result: unknown}
 	case errors.As(err, &isFull):
 		out.result, out.seen = full, c.run.look(isFull.Semaphore)
+	case errors.As(err, &isPaused) && isPaused.Pause.Host != "":
+		out.result = waits
 	case errors.As(err, &isPaused):
 		out.result = paused
 	case errors.As(err, &isNotHeld):
@@ -152,7 +155,7 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 	// answered.
 	tries := c.run.history.again(o, unanswered)
 	c.run.history.end(o, out, err)
-	c.run.count(in, out)
+	c.run.count(in, out, unanswered)
 	switch {
 	case in.kind.pauses(), in.kind == overview: // they close nothing
 	case out.result != unknown:
@@ -169,7 +172,7 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 }
 
 func (c *lockClient) tryAcquire() output {
-	return c.do(input{kind: acquire, id: c.id}, func(ctx context.Context) (output, error) {
+	return c.do(input{kind: acquire, id: c.id, version: c.version}, func(ctx context.Context) (output, error) {
 		held, err := c.lock.TryAcquire(ctx, c.name(), c.record(acquire))
 		if held {
 			return output{result: already}, err
@@ -179,7 +182,7 @@ func (c *lockClient) tryAcquire() output {
 }
 
 func (c *lockClient) queue(limit time.Duration) output {
-	return c.doWithin(limit, input{kind: queue, id: c.id}, func(ctx context.Context) (output, error) {
+	return c.doWithin(limit, input{kind: queue, id: c.id, version: c.version}, func(ctx context.Context) (output, error) {
 		return output{result: done}, c.lock.Acquire(ctx, c.name(), c.record(queue), func(w lock.WaitStatus, err error) {
 			status := fmt.Sprintf("boot %d since %.1f ms: %v, %v", c.boot, float64(c.run.history.now())/1e6, w, err)
 			c.waitsFor.Store(&status)
@@ -210,7 +213,7 @@ func (c *lockClient) status() output {
 func (c *lockClient) overview() output {
 	return c.do(input{kind: overview}, func(ctx context.Context) (output, error) {
 		o, err := c.lock.Overview(ctx)
-		return output{result: done, seen: c.run.look(o.Semaphore), paused: o.Pause != nil}, err
+		return output{result: done, seen: c.run.look(o.Semaphore), paused: o.Pause != nil, hosts: c.run.lookAt(o)}, err
 	})
 }
 
@@ -228,6 +231,7 @@ func (c *lockClient) setMax(n int) output {
 type host struct {
 	lockClient
 	holding bool        // as far as the host knows
+	unwell  bool        // it has said last that it is
 	through atomic.Bool // has had its turn at the end of the window
 }
 
@@ -235,7 +239,7 @@ func (h *host) start(ctx context.Context) {
 	h.lockClient.start(ctx)
 	disk := slices.Clone(h.tokens)
 	h.lock.Identify(h.record(holder), disk)
-	h.holding = false
+	h.holding, h.unwell = false, false
 }
 
 // learn updates what the host knows about holding a slot.
@@ -243,7 +247,7 @@ func (h *host) learn(out output, held bool) {
 	switch out.result {
 	case done, already:
 		h.holding = held
-	case notHeld, full, paused:
+	case notHeld, full, paused, waits:
 		h.holding = false
 	}
 }
@@ -274,13 +278,17 @@ func (h *host) call() {
 	case n < 28:
 		h.learn(h.tryAcquire(), true)
 	case h.holding:
-		h.learn(h.release(h.id), false)
+		h.hold()
+	case n < 29:
+		h.learn(h.tell(h.anything()), true)
 	case n < 60:
+		h.chooses()
 		if h.rng.IntN(3) == 0 {
 			h.second()
 		}
 		h.learn(h.queue(time.Duration(20+h.rng.IntN(2500))*time.Millisecond), true)
 	default:
+		h.chooses()
 		h.learn(h.tryAcquire(), true)
 	}
 }
@@ -337,7 +345,7 @@ func onlyWaits(s lock.Store) lock.Store {
 	})
 }
 
-// crash kills the process somewhere in a call, and starts another one, which releases the slot that it holds.
+// crash kills the process somewhere in a call, and starts another one in another boot.
 func (h *host) crash(ctx context.Context) {
 	timer := time.AfterFunc(time.Duration(h.rng.IntN(15000))*time.Microsecond, h.die)
 	h.call()
@@ -346,7 +354,7 @@ func (h *host) crash(ctx context.Context) {
 	}
 	pace(ctx, time.Duration(h.rng.IntN(300))*time.Millisecond)
 	h.start(h.run.ctx)
-	h.learn(h.release(h.id), false)
+	h.boots()
 }
 
 // drain waits for the host's turn, and releases the slot.
@@ -355,7 +363,7 @@ func (h *host) drain(ctx context.Context) error {
 	if !until(ctx, func() output { return h.queue(time.Hour) }, done) {
 		return fmt.Errorf("%s in group %d never got its turn", h.name(), h.group)
 	}
-	if !until(ctx, func() output { return h.release(h.id) }, done, notHeld) {
+	if !until(ctx, h.releaseWell, done, notHeld) {
 		return fmt.Errorf("%s in group %d cannot release its slot", h.name(), h.group)
 	}
 	return nil
@@ -420,7 +428,7 @@ func (o *operator) stopAndGo(ctx context.Context) {
 		return output{result: done}, err
 	})
 	pace(ctx, time.Duration(o.rng.IntN(20))*time.Millisecond)
-	if resumed := o.resume(goOn); stopped.result == done && !stopped.undecided && (resumed.result == done || resumed.result == nothing) {
+	if resumed, _ := o.resume(goOn); stopped.result == done && !stopped.undecided && (resumed.result == done || resumed.result == nothing) {
 		o.run.history.close(lapsing) // no pause is left to end
 	}
 }
@@ -436,26 +444,41 @@ func (o *operator) pausing(in input, call func(context.Context) (output, error))
 	return out
 }
 
-func (o *operator) resume(which kind) output {
-	return o.pausing(input{kind: which}, func(ctx context.Context) (output, error) {
-		was, err := lock.Resumed{}, error(nil)
+// resume ends pauses. all is false if unwell hosts may still pause their versions.
+func (o *operator) resume(which kind) (out output, all bool) {
+	before, was := o.tap.resumes, lock.Resumed{}
+	call := o.run.history.now()
+	out = o.pausing(input{kind: which}, func(ctx context.Context) (output, error) {
+		var err error
 		if which == resumeAll {
 			was, err = lock.NewGroups(o.tap, 1).Resume(ctx)
 		} else {
 			was, err = o.lock.Resume(ctx)
 		}
-		if was.Pause == nil {
-			return output{result: nothing}, err
+		all = err == nil
+		if was.Pause != nil { // even if the versions could not be resumed
+			return output{result: done}, nil
 		}
-		return output{result: done}, err
+		return output{result: nothing}, err
 	})
+	o.resumed(call, was.Unwell, before, all)
+	return out, all
 }
 
 // mend ends whatever keeps hosts from their turn.
 func (o *operator) mend(ctx context.Context) error {
 	n := 1 + o.rng.IntN(2)
-	if until(ctx, func() output { return o.resume(resumeAll) }, done, nothing) &&
-		until(ctx, func() output { return o.resume(resume) }, done, nothing) &&
+	mended := func(which kind) func() output {
+		return func() output {
+			out, all := o.resume(which)
+			if !all {
+				out.result = unknown
+			}
+			return out
+		}
+	}
+	if until(ctx, mended(resumeAll), done, nothing) &&
+		until(ctx, mended(resume), done, nothing) &&
 		until(ctx, func() output { return o.setMax(n) }, done) {
 		return nil
 	}
@@ -469,11 +492,14 @@ type tap struct {
 	life       context.Context
 	kill       context.CancelFunc
 	unanswered atomic.Int64
-	long       []int64 // used only by operators, which make one call at a time
+	// Used only by operators, which make one call at a time.
+	long    []int64
+	resumes resumes
 }
 
 func (t *tap) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
 	ok, now, err := t.Store.Commit(ctx, conds, ops, reads...)
+	t.resumes.note(ops, ok, err)
 	if unanswered(err) && slices.ContainsFunc(ops, counts) {
 		t.unanswered.Add(1)
 	}
@@ -547,7 +573,7 @@ func (c *oldClient) swap(ctx context.Context, in input, change func(*oldDocument
 		}
 	}
 	c.run.history.end(o, out, nil)
-	c.run.count(in, out)
+	c.run.count(in, out, 0)
 	if out.result != unknown {
 		return out
 	}

@@ -5,7 +5,8 @@
 // arrive long after their client has given up.
 //
 // Hosts take slots by hand and through the queue, release them, die in the middle of a call and come back as a new
-// process. Operators set the number of slots, unlock slots of others, pause and resume. Old clients know only the
+// process. They report what they do with a slot, and that they are unwell, which pauses the version that they have
+// booted. Operators set the number of slots, unlock slots of others, pause and resume. Old clients know only the
 // document of the semaphore, and change it by compare-and-swap.
 //
 // # What is checked
@@ -13,12 +14,13 @@
 //   - Every operation, with its answer and times, is part of a history, and the history must have a
 //     linearization: an order of operations, each at one moment between its call and its return, in which a
 //     simple model of a semaphore gives the same answers. So no client acquires a slot while max hosts hold one
-//     or during a pause, no release is lost, no client holds a slot that it did not ask for, and every document
+//     or during a pause, also one of its version, no release is lost, no client holds a slot that it did not ask for, and every document
 //     that a caller was shown was the true one.
 //   - Every revision of every key, from etcd's watch, past all clients: a document is consistent, changes by
 //     one holder or by its maximum at a time, is never above its maximum after a slot was taken, and is never
-//     deleted; a client that knows of pauses takes no slot during one; no host in the queue is overtaken by
-//     another one in the queue.
+//     deleted; a client that knows of pauses takes no slot during one, and none for a version that an unwell host
+//     pauses; only a holder reports, and writes the document with it; a pause of a version ends only by an operator, or
+//     with the slot of a host that is well; no host in the queue is overtaken by another one in the queue.
 //   - Once the faults end, every host that waits gets its turn soon. Then no host holds a slot, the queue is
 //     empty, and no lease is left of a long pause that was known to be in force and to end. After a long run no
 //     lease is left at all, except those of long pauses that no client knows of.
@@ -35,6 +37,9 @@
 // A call whose transaction got no answer tries again before it returns. The first try may have happened
 // nevertheless, and may have been undone by an operator in between. So for each such try there is one more
 // operation that may have happened by the time the call returns.
+//
+// Resume ends the pauses of versions in a transaction of its own, or in several. In the history that is an operation
+// of its own, for the hosts that Resume has named.
 //
 // Pause makes no such promise: an unanswered try compares that there is no pause, and so may still happen after a
 // later pause was resumed. It stays open for one more window.

@@ -200,7 +200,7 @@ func streams(method string) bool { return method == etcdtest.Watch || method == 
 
 // torment makes one fault after another until ctx ends, and mends each. It returns an error of mending. The first
 // fault kills the leader, so that even a short run meets a fault.
-func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64) error {
+func (c *cluster) torment(ctx context.Context, rng *rand.Rand, w *witness) error {
 	for first := true; ctx.Err() == nil; first = false {
 		pace(ctx, time.Duration(50+rng.IntN(350))*time.Millisecond)
 		if ctx.Err() != nil {
@@ -210,11 +210,14 @@ func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64
 		if first {
 			kind, leader = 0, true
 		}
-		name, mend, err := c.harm(ctx, rng, kind, leader, seen)
+		name, mend, err := c.harm(ctx, rng, kind, leader, w.seen)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		c.count(name)
+		if name == noQuorum && w.unwellHost() {
+			c.count(goneWhileUnwell)
+		}
 		pace(ctx, time.Duration(100+rng.IntN(1900))*time.Millisecond)
 		mending, cancel := context.WithTimeout(context.WithoutCancel(ctx), mendTimeout)
 		err = mend(mending)
@@ -225,6 +228,12 @@ func (c *cluster) torment(ctx context.Context, rng *rand.Rand, seen func() int64
 	}
 	return nil
 }
+
+// Faults that are counted by name.
+const (
+	noQuorum        = "majority killed"
+	goneWhileUnwell = "of them while a host was unwell"
+)
 
 // mendTimeout bounds the time until a cluster is healthy again on a busy machine.
 const mendTimeout = 3 * time.Minute
@@ -249,7 +258,7 @@ func (c *cluster) harm(ctx context.Context, rng *rand.Rand, kind int, leader boo
 	case 2:
 		victim.Kill()
 		other.Kill()
-		return "majority killed", func(ctx context.Context) error {
+		return noQuorum, func(ctx context.Context) error {
 			result := make(chan error)
 			go func() { result <- other.Restart(ctx) }()
 			return errors.Join(victim.Restart(ctx), <-result)

@@ -73,6 +73,17 @@ func (h *history) again(o *op, n int) (added []*op) {
 	return added
 }
 
+// add adds an operation that began at a time. It has ended unless its outcome stays open.
+func (h *history) add(client int, in input, out output, call int64, open bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := &op{client: client, in: in, out: out, call: call}
+	if !open {
+		o.ret = h.now()
+	}
+	h.ops = append(h.ops, o)
+}
+
 // drop removes an operation.
 func (h *history) drop(o *op) {
 	h.mu.Lock()

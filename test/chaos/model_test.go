@@ -14,14 +14,27 @@ type state struct {
 	holders uint64 // a bit for each client
 	pause   int    // which pause of the group is in force, 0 for none
 	all     int    // the same of all groups
+	hosts   [maxClients]about
 }
 
 func (s state) holds(id int) bool { return s.holders&(1<<id) != 0 }
 func (s state) full() bool        { return bits.OnesCount64(s.holders) >= s.max }
 func (s state) paused() bool      { return s.pause != 0 || s.all != 0 }
 
-func (s state) with(id int) state    { s.holders |= 1 << id; return s }
-func (s state) without(id int) state { s.holders &^= 1 << id; return s }
+// with is the state with another holder, whose record a client that knows only the document does not write.
+func (s state) with(in input) state {
+	s.holders |= 1 << in.id
+	if !in.old {
+		s.hosts[in.id].record = record{version: in.version, boot: in.boot}
+	}
+	return s
+}
+
+func (s state) without(id int) state {
+	s.holders &^= 1 << id
+	s.hosts[id].record = record{}
+	return s
+}
 
 // document is the part of a state that a client is shown.
 type document struct {
@@ -36,20 +49,23 @@ func (s state) shows(d *document) bool {
 type kind string
 
 const (
-	begin     kind = "begin"   // of a window, in a known state
-	acquire   kind = "acquire" // at once or not at all
-	queue     kind = "queue"   // wait for a slot
-	release   kind = "release"
-	setMax    kind = "set-max"
-	pause     kind = "pause"
-	resume    kind = "resume"
-	pauseAll  kind = "pause-all"
-	resumeAll kind = "resume-all"
-	lapse     kind = "lapse" // the end of a pause by itself
-	lapseAll  kind = "lapse-all"
-	status    kind = "status"
-	overview  kind = "overview"
-	holder    kind = "holder"
+	begin       kind = "begin"   // of a window, in a known state
+	acquire     kind = "acquire" // at once or not at all
+	queue       kind = "queue"   // wait for a slot
+	release     kind = "release"
+	releaseWell kind = "release-well" // the host is well
+	report      kind = "report"
+	setMax      kind = "set-max"
+	pause       kind = "pause"
+	resume      kind = "resume"
+	pauseAll    kind = "pause-all"
+	resumeAll   kind = "resume-all"
+	resumeFor   kind = "resume-versions" // the part of resume that is about unwell hosts
+	lapse       kind = "lapse"           // the end of a pause by itself
+	lapseAll    kind = "lapse-all"
+	status      kind = "status"
+	overview    kind = "overview"
+	holder      kind = "holder"
 )
 
 // reads reports whether the operation never changes anything.
@@ -58,7 +74,7 @@ func (k kind) reads() bool { return k == status || k == overview || k == holder 
 // pauses reports whether the operation is about a pause; the Lock remembers nothing of one.
 func (k kind) pauses() bool {
 	switch k {
-	case pause, resume, pauseAll, resumeAll, lapse, lapseAll:
+	case pause, resume, pauseAll, resumeAll, resumeFor, lapse, lapseAll:
 		return true
 	}
 	return false
@@ -74,6 +90,11 @@ type input struct {
 	n     int  // the number of slots, or which pause
 	old   bool // by a client that knows only the document
 	from  state
+
+	version uint8  // of a slot that is taken
+	boot    uint16 // of the host that acts
+	report  told
+	hosts   uint64 // that are resumed
 }
 
 type result string
@@ -83,6 +104,7 @@ const (
 	already result = "already"
 	full    result = "full"
 	paused  result = "paused"
+	waits   result = "version paused"
 	notHeld result = "not held"
 	nothing result = "nothing" // no pause was in force
 	unknown result = "unknown"
@@ -93,7 +115,8 @@ type output struct {
 	result result
 	seen   *document // in the answer
 	paused bool      // in an overview
-	held   bool      // in an answer about a holder
+	hosts  *[maxClients]about
+	held   bool // in an answer about a holder
 	// undecided means that a transaction of this operation, or of an earlier one by the same Lock, got no
 	// answer. That transaction may have done already what the operation is for.
 	undecided bool
@@ -108,10 +131,17 @@ func step(s state, in input, out output) []state {
 	case begin:
 		return []state{in.from}
 	case acquire, queue:
-		after = s.with(in.id)
-		possible = !s.holds(in.id) && !s.full() && (in.old || !s.paused())
+		after = s.with(in)
+		possible = !s.holds(in.id) && !s.full() && (in.old || !s.paused() && !s.pausedFor(in.version))
 	case release:
 		after = s.without(in.id)
+		possible = s.holds(in.id)
+	case releaseWell:
+		after = s.released(in)
+		possible = s.holds(in.id)
+	case report:
+		after = s
+		after.hosts[in.id] = s.hosts[in.id].reported(in.report, in.boot)
 		possible = s.holds(in.id)
 	case setMax:
 		after = s
@@ -128,6 +158,8 @@ func step(s state, in input, out output) []state {
 	case resumeAll:
 		after = s
 		after.all = 0
+	case resumeFor:
+		after, possible = s.resumed(in.hosts)
 	case lapse:
 		after = s
 		after.pause = 0
@@ -154,14 +186,14 @@ func step(s state, in input, out output) []state {
 		case status:
 			possible = s.shows(out.seen)
 		case overview:
-			possible = s.shows(out.seen) && out.paused == s.paused()
+			possible = s.shows(out.seen) && out.paused == s.paused() && *out.hosts == s.hosts
 		case holder:
 			possible = out.held == s.holds(in.id)
 		case queue:
 			fits = s.holds(in.id)
 		case acquire:
 			fits = out.undecided && s.holds(in.id)
-		case release:
+		case release, releaseWell:
 			fits = out.undecided && !s.holds(in.id)
 		}
 		if possible {
@@ -170,9 +202,11 @@ func step(s state, in input, out output) []state {
 	case already:
 		fits = s.holds(in.id)
 	case full:
-		fits = !s.holds(in.id) && s.full() && (in.old || !s.paused()) && s.shows(out.seen)
+		fits = !s.holds(in.id) && s.full() && (in.old || !s.paused() && !s.pausedFor(in.version)) && s.shows(out.seen)
 	case paused:
 		fits = !s.holds(in.id) && s.paused()
+	case waits:
+		fits = !s.holds(in.id) && !s.paused() && s.pausedFor(in.version)
 	case notHeld:
 		fits = !s.holds(in.id) && s.shows(out.seen)
 	case nothing:
@@ -196,7 +230,11 @@ var model = (&porcupine.NondeterministicModel{
 	},
 	Hash: func(s any) uint64 {
 		st := s.(state)
-		return st.holders*0x9e3779b97f4a7c15 ^ uint64(st.max)<<48 ^ uint64(st.pause)<<24 ^ uint64(st.all)
+		hosts := uint64(0)
+		for _, a := range st.hosts {
+			hosts = hosts*31 + uint64(a.record.boot)<<2 + uint64(a.record.version) + uint64(a.unwell.boot)<<18 + uint64(a.unwell.version)<<16
+		}
+		return hosts ^ st.holders*0x9e3779b97f4a7c15 ^ uint64(st.max)<<48 ^ uint64(st.pause)<<24 ^ uint64(st.all)
 	},
 	DescribeOperation: func(in, out any) string { return describe(in.(input), out.(output)) },
 }).ToModel()
@@ -206,8 +244,14 @@ func describe(in input, out output) string {
 	switch in.kind {
 	case begin:
 		return fmt.Sprintf("begin %+v", in.from)
-	case acquire, queue, release, holder:
+	case acquire, queue:
+		s += fmt.Sprintf(" %d for %q", in.id, versions[in.version])
+	case release, releaseWell, holder:
 		s += fmt.Sprintf(" %d", in.id)
+	case report:
+		s += fmt.Sprintf(" %d %v", in.id, in.report)
+	case resumeFor:
+		s += " " + members(in.hosts)
 	case setMax, pause, pauseAll, lapse, lapseAll:
 		s += fmt.Sprintf(" %d", in.n)
 	}
@@ -224,6 +268,9 @@ func describe(in input, out output) string {
 	switch in.kind {
 	case overview:
 		s += fmt.Sprintf(" paused %v", out.paused)
+		if out.hosts != nil {
+			s += describeHosts(*out.hosts)
+		}
 	case holder:
 		s += fmt.Sprintf(" held %v", out.held)
 	}

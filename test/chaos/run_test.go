@@ -212,7 +212,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	defer giveUp()
 	mended := make(chan struct{}) // closed once all faults are mended mended
 
-	var clients, faults sync.WaitGroup
+	var clients, hosts, faults sync.WaitGroup // hosts are those that still work
 	var mu sync.Mutex
 	drained := func(err error) {
 		mu.Lock()
@@ -229,9 +229,11 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 		}
 	}
 	for _, h := range r.hosts { // they wait for their turn while faults still happen
+		hosts.Add(1)
 		clients.Go(func() {
 			h.through.Store(false)
 			work(h.act)
+			hosts.Done()
 			drained(h.drain(draining))
 			h.through.Store(true)
 		})
@@ -247,13 +249,14 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 		clients.Go(func() {
 			work(o.act)
 			<-mended
+			hosts.Wait() // from now on none reports that it is unwell
 			drained(o.mend(draining))
 		})
 	}
 
 	r.cluster.faulty.Store(true)
 	var faultErr error
-	faults.Go(func() { faultErr = r.cluster.torment(working, rng, r.witness.seen) })
+	faults.Go(func() { faultErr = r.cluster.torment(working, rng, r.witness) })
 	<-working.Done()
 	faults.Wait()
 	r.cluster.faulty.Store(false)
@@ -286,11 +289,11 @@ func (r *run) judge(report *Report) error {
 	r.history.settle()
 	var states []state
 	for g, o := range r.operators {
-		var s output
-		if !until(ctx, func() output { s = o.status(); return s }, done) || !until(ctx, o.overview, done) {
+		var s, all output
+		if !until(ctx, func() output { s = o.status(); return s }, done) || !until(ctx, func() output { all = o.overview(); return all }, done) {
 			return fmt.Errorf("group %d cannot be read: %s", g, s.result)
 		}
-		states = append(states, state{max: s.seen.max, holders: s.seen.holders})
+		states = append(states, state{max: s.seen.max, holders: s.seen.holders, hosts: *all.hosts})
 		if s.seen.holders != 0 && len(report.Liveness) == 0 {
 			report.Liveness = append(report.Liveness, fmt.Sprintf("group %d still has the holders %s, though all slots were released", g, members(s.seen.holders)))
 		}
@@ -430,12 +433,19 @@ func (r *run) full() bool {
 	return r.window >= r.WindowOps
 }
 
-func (r *run) count(in input, out output) {
+// count counts an operation, some of whose transactions may have been unanswered.
+func (r *run) count(in input, out output, unanswered int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.window++
 	r.outcomes[string(in.kind)+" "+string(out.result)]++
+	if in.report.pause && unanswered > 0 {
+		r.outcomes[lostReport]++
+	}
 }
+
+// lostReport counts reports of unwell hosts of which a reply was lost.
+const lostReport = "report of an unwell host unanswered"
 
 // maxProblems is how many problems are worth reading.
 const maxProblems = 20

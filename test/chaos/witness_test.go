@@ -39,6 +39,8 @@ type group struct {
 	paused   bool
 	queue    map[string]entry // the entries with a lease
 	index    map[string]int64 // the lease of each key in the index of the queue
+	hosts    [maxClients]about
+	phases   [maxClients]lock.Phase // in the records
 }
 
 // entry is an entry of the queue.
@@ -123,6 +125,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 		before[g].queue = maps.Clone(w.groups[g].queue)
 	}
 	took := map[string]kind{} // by ids whose record was put
+	var reports uint64        // hosts whose record was put by a report
 	for _, e := range events {
 		g, key := w.run.split(string(e.Kv.Key))
 		put := e.Type == clientv3.EventTypePut
@@ -136,8 +139,15 @@ func (w *witness) revise(events []*clientv3.Event) {
 			w.groups[g].document = w.read(e.Kv, put)
 		case keyKind == "pause":
 			w.groups[g].paused = put
-		case keyKind == "holders" && put:
-			took[id] = w.taken(e.Kv)
+		case keyKind == "holders":
+			switch by, n := w.recorded(g, id, e.Kv, put); by {
+			case acquire, queue:
+				took[id] = by
+			case report:
+				reports |= 1 << n
+			}
+		case keyKind == "unwell":
+			w.unwell(g, id, e.Kv, put)
 		case keyKind == "queue" && put && e.Kv.Lease != 0:
 			w.enters(g, id, e.Kv)
 		case keyKind == "queue":
@@ -155,6 +165,9 @@ func (w *witness) revise(events []*clientv3.Event) {
 		w.orphaned(events[0].Kv.ModRevision, g)
 		if w.groups[g].document != before[g].document {
 			w.compare(events[0].Kv.ModRevision, g, before[g], all, took)
+		}
+		if w.groups[g].hosts != before[g].hosts || w.groups[g].phases != before[g].phases {
+			w.reported(events[0].Kv.ModRevision, g, before[g], reports)
 		}
 	}
 }
@@ -197,15 +210,6 @@ func (w *witness) read(kv *mvccpb.KeyValue, put bool) *document {
 	return w.run.look(s)
 }
 
-// taken returns how a slot was taken, by its record.
-func (w *witness) taken(kv *mvccpb.KeyValue) kind {
-	var record struct{ By kind }
-	if err := json.Unmarshal(kv.Value, &record); err != nil || record.By != acquire && record.By != queue {
-		w.run.problem("revision %d makes %s a record that no client writes: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
-	}
-	return record.By
-}
-
 // compare checks how one revision has changed the document of a group.
 func (w *witness) compare(revision int64, g int, before group, all bool, took map[string]kind) {
 	now, was := w.groups[g].document, before.document
@@ -240,6 +244,12 @@ func (w *witness) compare(revision int64, g int, before group, all bool, took ma
 	if before.paused || all {
 		wrong("a slot was taken during a pause")
 	}
+	version := w.groups[g].hosts[bits.TrailingZeros64(added)].record.version
+	for other, a := range before.hosts {
+		if a.unwell.pauses(version) {
+			wrong("a slot was taken for version %q, which %s pauses: %+v", versions[version], idName(other), a.unwell)
+		}
+	}
 	place, queued := before.queue[id]
 	for other, entry := range before.queue {
 		if took[id] == queue && other != id && (!queued || entry.created < place.created) {
@@ -265,7 +275,7 @@ func (r *run) waiting() string {
 		if group.document == nil || len(group.queue) == 0 {
 			continue
 		}
-		s = append(s, fmt.Sprintf("group %d has max %d, holders %s, paused %v, and this queue:", g, group.document.max, members(group.document.holders), group.paused || w.all))
+		s = append(s, fmt.Sprintf("group %d has max %d, holders %s, paused %v, hosts%s, and this queue:", g, group.document.max, members(group.document.holders), group.paused || w.all, describeHosts(group.hosts)))
 		for _, id := range slices.SortedFunc(maps.Keys(group.queue), func(a, b string) int { return cmp.Compare(group.queue[a].created, group.queue[b].created) }) {
 			status := "does not wait"
 			for _, h := range r.hosts {
@@ -286,6 +296,14 @@ func (w *witness) agrees(g int, s state) error {
 	d := w.groups[g].document
 	if d == nil || !s.shows(d) {
 		return fmt.Errorf("group %d was shown with max %d holders %s, but its document says %+v", g, s.max, members(s.holders), d)
+	}
+	if w.groups[g].hosts != s.hosts {
+		return fmt.Errorf("group %d was shown with hosts%s, but in etcd it has%s", g, describeHosts(s.hosts), describeHosts(w.groups[g].hosts))
+	}
+	for id, a := range s.hosts {
+		if a.unwell.force() {
+			return fmt.Errorf("group %d has %s among its unwell hosts, though all pauses were resumed: %+v", g, idName(id), a.unwell)
+		}
 	}
 	if n := len(w.groups[g].queue); n > 0 {
 		return fmt.Errorf("group %d has %d entries in its queue, though no host waits: %v", g, n, w.groups[g].queue)
