@@ -203,12 +203,13 @@ func (f *fleet) boot(i, reboots int) (*host, error) {
 		return nil, err
 	}
 	r := lock.Record{
-		Hostname: fmt.Sprintf("node-%05d.fleet.example.com", i+1),
-		BootID:   fmt.Sprintf("%08x-0000-4000-8000-%012x", reboots, i+1),
-		Hardware: fmt.Sprintf("%016x", i+1),
-		Token:    fmt.Sprintf("%016x%016x", i+1, reboots),
-		By:       "locksmithd",
-		Version:  "4230.2.1",
+		Hostname:  fmt.Sprintf("node-%05d.fleet.example.com", i+1),
+		BootID:    fmt.Sprintf("%08x-0000-4000-8000-%012x", reboots, i+1),
+		Hardware:  fmt.Sprintf("%016x", i+1),
+		Token:     fmt.Sprintf("%016x%016x", i+1, reboots),
+		By:        "locksmithd",
+		Version:   "4230.2.1",
+		OSVersion: "4230.2.0",
 	}
 	l.Identify(r, nil)
 	return &host{fleet: f, id: fmt.Sprintf("%032x", i+1), record: r, store: store, lock: l}, nil
@@ -250,7 +251,7 @@ func (h *host) acquire(ctx context.Context, waits func()) error {
 
 func (h *host) release(ctx context.Context) error {
 	at := time.Now()
-	if err := h.lock.Release(ctx, h.id); err != nil {
+	if err := h.lock.ReleaseWell(ctx, h.id); err != nil {
 		return err
 	}
 	h.fleet.note(func() { h.fleet.released = append(h.fleet.released, at) })
