@@ -124,6 +124,7 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 	ctx, cancel := context.WithTimeout(c.tap.life, limit)
 	defer cancel()
 	before := c.tap.unanswered.Load()
+	c.tap.compared = nil
 	o := c.run.history.call(c.number, in)
 	out, err := call(ctx)
 	unanswered := int(c.tap.unanswered.Load() - before)
@@ -152,8 +153,12 @@ func (c *lockClient) doWithin(limit time.Duration, in input, call func(context.C
 		out.result = failed
 	}
 	// Each unanswered transaction may have happened, and may have been undone by an operator, before a later one was
-	// answered.
-	tries := c.run.history.again(o, unanswered)
+	// answered. An operation of unknown outcome is one of them.
+	others := unanswered
+	if out.result == unknown {
+		others = max(0, unanswered-1)
+	}
+	tries := c.run.history.again(o, others)
 	c.run.history.end(o, out, err)
 	c.run.count(in, out, unanswered)
 	switch {
@@ -485,13 +490,14 @@ func (o *operator) mend(ctx context.Context) error {
 	return fmt.Errorf("the operator of group %d can neither resume nor set the number of slots", o.group)
 }
 
-// tap is the store of one process. It counts unanswered transactions, and records the leases of long pauses, which
-// must be gone once the pauses are.
+// tap is the store of one process. It counts unanswered transactions, of which several in a call count as one if at most one
+// of them can happen; and records the leases of long pauses, which must be gone once the pauses are.
 type tap struct {
 	lock.Store
 	life       context.Context
 	kill       context.CancelFunc
 	unanswered atomic.Int64
+	compared   []int64 // the revisions of the document that unanswered transactions of this call compare
 	// Used only by operators, which make one call at a time.
 	long    []int64
 	resumes resumes
@@ -500,10 +506,23 @@ type tap struct {
 func (t *tap) Commit(ctx context.Context, conds []lock.Cond, ops []lock.Op, reads ...lock.Read) (bool, lock.Snapshot, error) {
 	ok, now, err := t.Store.Commit(ctx, conds, ops, reads...)
 	t.resumes.note(ops, ok, err)
-	if unanswered(err) && slices.ContainsFunc(ops, counts) {
+	if unanswered(err) && slices.ContainsFunc(ops, counts) && !t.excluded(conds) {
 		t.unanswered.Add(1)
 	}
 	return ok, now, err
+}
+
+// excluded reports whether an unanswered transaction of this call compares the same revision of the document.
+func (t *tap) excluded(conds []lock.Cond) bool {
+	i := slices.IndexFunc(conds, isSemaphore)
+	if i < 0 {
+		return false
+	}
+	if slices.Contains(t.compared, conds[i].ModRevision) {
+		return true
+	}
+	t.compared = append(t.compared, conds[i].ModRevision)
+	return false
 }
 
 // unanswered reports whether a transaction with this error may have happened.

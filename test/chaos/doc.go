@@ -36,7 +36,8 @@
 //
 // A call whose transaction got no answer tries again before it returns. The first try may have happened
 // nevertheless, and may have been undone by an operator in between. So for each such try there is one more
-// operation that may have happened by the time the call returns.
+// operation that may have happened by the time the call returns. Of tries that compare the same revision of the document
+// one can happen, at most: they are one operation.
 //
 // Resume ends the pauses of versions in a transaction of its own, or in several. In the history that is an operation
 // of its own, for the hosts that Resume has named.
