@@ -124,8 +124,8 @@ func (w *witness) revise(events []*clientv3.Event) {
 		before[g] = w.groups[g]
 		before[g].queue = maps.Clone(w.groups[g].queue)
 	}
-	took := map[string]kind{} // by ids whose record was put
-	var reports uint64        // hosts whose record was put by a report
+	took := map[string]kind{}                // by ids whose record was put
+	reports := make([]uint64, len(w.groups)) // of each group, hosts whose record was put by a report
 	for _, e := range events {
 		g, key := w.run.split(string(e.Kv.Key))
 		put := e.Type == clientv3.EventTypePut
@@ -144,7 +144,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 			case acquire, queue:
 				took[id] = by
 			case report:
-				reports |= 1 << n
+				reports[g] |= 1 << n
 			}
 		case keyKind == "unwell":
 			w.unwell(g, id, e.Kv, put)
@@ -166,8 +166,8 @@ func (w *witness) revise(events []*clientv3.Event) {
 		if w.groups[g].document != before[g].document {
 			w.compare(events[0].Kv.ModRevision, g, before[g], all, took)
 		}
-		if w.groups[g].hosts != before[g].hosts || w.groups[g].phases != before[g].phases {
-			w.reported(events[0].Kv.ModRevision, g, before[g], reports)
+		if w.groups[g].hosts != before[g].hosts || reports[g] != 0 {
+			w.reported(events[0].Kv.ModRevision, g, before[g], reports[g])
 		}
 	}
 }
