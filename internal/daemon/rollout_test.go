@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/daemon"
@@ -251,17 +249,17 @@ func (h *updating) live(ctx context.Context, rng *rand.Rand) {
 
 // boot runs a daemon until it reboots, and returns the version that comes then.
 func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
-	record, id := history.New(h.root), h.name
+	record := history.New(h.root)
 	boot, err := host.BootID(h.root)
 	must.Do(h.t, err)
 	held, err := slot.New(h.store, "", h.root, slog.New(slog.DiscardHandler))
 	must.Do(h.t, err)
 	must.Do(h.t, held.Set(h.max, 0))
-	held.Owner = id + boot
-	sick := healthy{quiet{make(chan struct{})}, h.runs}
+	held.Owner = boot
+	checked := healthy{quiet{make(chan struct{})}, h.runs}
 	updates := make(chan policy.Event)
-	parts := sick.parts(updates)
-	parts.Hooks, parts.Observers, parts.Seed = sick, []daemon.Observer{h}, rng.Uint64()
+	parts := checked.parts(updates)
+	parts.Hooks, parts.Observers, parts.Seed = checked, []daemon.Observer{h}, rng.Uint64()
 	parts.Found.OSVersion = host.OSVersion(h.root)
 	last, err := record.Pending(boot)
 	must.Do(h.t, err)
@@ -270,7 +268,10 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	}
 	parts.Begin = func(version string, newOS bool) error {
 		next = version
-		return record.Begin(version, h.runs, boot)
+		if newOS {
+			return record.Begin(version, h.runs, boot)
+		}
+		return record.Begin(version, "", boot)
 	}
 	parts.Ended = func(failure error) error {
 		if failure != nil {
@@ -284,7 +285,7 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Settings{Policy: h.rollout.config, Lock: held}, parts)
 	}()
-	h.announces(ctx, updates, sick.rebooting)
+	h.announces(ctx, updates, checked.rebooting)
 	stop()
 	must.Do(h.t, <-ended)
 	return next
@@ -328,124 +329,3 @@ func (h healthy) After(context.Context, policy.Facts) error {
 	}
 	return nil
 }
-
-// A version that never becomes well stops by itself.
-func TestBadVersionStopsByItself(t *testing.T) {
-	const hosts, slots = 100, 5
-	for name, c := range map[string]struct {
-		failure     policy.HealthFailure
-		spread, fix time.Duration // within which all hosts learn of the bad version, and of the fix
-		least, most int           // hosts that get the bad version
-		takes       int           // slots taken in the end
-	}{
-		// Hosts learn of it so slowly that slots are free when the first one turns out to be sick.
-		"pause": {policy.PauseVersion, 2 * time.Hour, time.Hour, 1, slots, hosts},
-		// All hosts know of the fix before the first slot is free.
-		"hold":    {policy.HoldSlot, 30 * time.Minute, time.Minute, slots, slots, hosts},
-		"release": {policy.ReleaseSlot, 30 * time.Minute, 30 * time.Minute, hosts, hosts, 2 * hosts},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRollout(t, hosts, slots, c.failure)
-				r.announce(badVersion, c.spread)
-				if c.failure == policy.ReleaseSlot {
-					r.await(12*time.Hour, "all hosts to have the bad version", func() bool { return r.finished(badVersion) })
-				} else {
-					time.Sleep(c.spread + 30*time.Minute)
-				}
-				sick := r.booted(badVersion)
-				t.Logf("%d hosts have booted the bad version", len(sick))
-				if n := len(sick); n < c.least || n > c.most {
-					t.Errorf("%d hosts have booted the bad version, want %d to %d:\n%s", n, c.least, c.most, r)
-				}
-				if c.failure != policy.ReleaseSlot {
-					r.expectHeld(sick, c.failure == policy.PauseVersion)
-				}
-
-				r.announce(fixVersion, c.fix)
-				r.await(12*time.Hour, "all hosts to have the fix", func() bool { return r.finished(fixVersion) })
-				if now := r.booted(badVersion); len(now) != len(sick) {
-					t.Errorf("%d hosts have booted the bad version after the fix was there", len(now)-len(sick))
-				}
-				if n := r.takes(); n != c.takes { // a sick host takes the fix on the slot that it has
-					t.Errorf("%d slots were taken, want %d", n, c.takes)
-				}
-				r.expectFree(sick, c.failure == policy.PauseVersion)
-			})
-		})
-	}
-}
-
-// expectHeld checks that the sick hosts hold their slots, and that everybody says why the others wait.
-func (r *rollout) expectHeld(sick []*updating, paused bool) {
-	r.t.Helper()
-	o := r.overview()
-	names := map[string]bool{}
-	for _, h := range sick {
-		names[h.name] = true
-	}
-	for _, h := range o.Holders {
-		if !names[h.Record.Hostname] || h.Record.Phase != lock.Unwell || h.Record.PhaseWhy != errSick.Error() || h.Record.Version != badVersion {
-			r.t.Errorf("a slot is held by %+v", h.Record)
-		}
-	}
-	if len(o.Holders) != len(sick) {
-		r.t.Errorf("%d sick hosts hold %d slots", len(sick), len(o.Holders))
-	}
-	pauses := o.VersionPauses()
-	if !paused {
-		if len(pauses) != 0 || o.Pause != nil {
-			r.t.Errorf("paused: %v, %v", pauses, o.Pause)
-		}
-		return
-	}
-	if len(pauses) != 1 || pauses[0].Version != badVersion || pauses[0].Why != errSick.Error() || pauses[0].Others != len(sick)-1 ||
-		!slices.ContainsFunc(slices.Collect(maps.Keys(names)), func(name string) bool { return strings.HasPrefix(pauses[0].Host, name+" (") }) {
-		r.t.Errorf("the pauses are %v", pauses)
-		return
-	}
-	for _, h := range r.hosts {
-		s, line, _ := h.shown()
-		if names[h.name] {
-			if s.Health == nil || !s.Health.Unwell || !s.Health.Pauses || !strings.Contains(line, errSick.Error()) {
-				r.t.Errorf("%s is sick, and says %q", h.name, line)
-			}
-			continue
-		}
-		for _, want := range []string{"paused for version " + badVersion, pauses[0].Host, errSick.Error()} {
-			if s.State != policy.Locking || !strings.Contains(line, want) {
-				r.t.Errorf("%s waits, and says %q, without %q", h.name, line, want)
-			}
-		}
-	}
-}
-
-// expectFree checks that nothing is left in etcd, but that the bad version stays paused until somebody resumes it.
-func (r *rollout) expectFree(sick []*updating, paused bool) {
-	r.t.Helper()
-	o := r.overview()
-	if len(o.Holders) != 0 || len(o.Queue) != 0 || o.Pause != nil {
-		r.t.Errorf("in the end there are holders %v, queue %v, pause %v", o.Holders, o.Queue, o.Pause)
-	}
-	left := 0
-	for _, u := range o.Unwell {
-		if left++; !u.Left || u.Pauses(fixVersion) || u.Pauses("") || !u.Pauses(badVersion) {
-			r.t.Errorf("in the end there is %+v", u)
-		}
-	}
-	if paused && left != len(sick) || !paused && left != 0 {
-		r.t.Errorf("%d hosts were sick, and %d have left their version", len(sick), left)
-	}
-	_, err := r.lock.Resume(r.t.Context())
-	must.Do(r.t, err)
-	if o := r.overview(); len(o.Unwell) != 0 {
-		r.t.Errorf("resumed, and there is %+v", o.Unwell)
-	}
-	time.Sleep(lockLease)
-	if n := r.memory.Leases(); n != 0 {
-		r.t.Errorf("%d leases are left", n)
-	}
-}
-
-// lockLease is longer than any lease that the lock uses.
-const lockLease = 2 * time.Minute
