@@ -400,6 +400,8 @@ func (o *operator) act(ctx context.Context) {
 		o.overview()
 	case n < 85:
 		o.release(o.rng.IntN(o.run.Hosts + o.run.Old))
+	case n < 90:
+		o.resume(resume)
 	default:
 		o.stopAndGo(ctx)
 	}

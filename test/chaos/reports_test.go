@@ -76,7 +76,7 @@ func (h *host) hold() {
 }
 
 // boots does what a host does that comes up, perhaps with a slot: it is well, or unwell, and may take another version
-// with the slot then.
+// with the slot then, which makes it well.
 func (h *host) boots() {
 	switch n := h.rng.IntN(6); {
 	case n < 2:
@@ -87,6 +87,9 @@ func (h *host) boots() {
 		h.learn(h.tell(told{phase: lock.Unwell, pause: true}), true)
 		if h.holding && h.rng.IntN(2) == 0 {
 			h.learn(h.tell(told{phase: lock.Rebooting, again: true, version: uint8(1 + h.rng.IntN(2))}), true)
+			h.die()
+			h.start(h.run.ctx)
+			h.learn(h.releaseWell(), false)
 		}
 	}
 }
