@@ -33,7 +33,9 @@ func TestBadVersionStopsByItself(t *testing.T) {
 				r := newRollout(t, hosts, slots, c.failure)
 				r.announce(badVersion, c.spread)
 				if c.failure == policy.ReleaseSlot {
-					r.await(12*time.Hour, "all hosts to have the bad version", func() bool { return r.finished(badVersion) })
+					r.await(12*time.Hour, "all hosts to have the bad version, and no slot", func() bool {
+						return len(r.booted(badVersion)) == hosts && len(r.overview().Holders) == 0
+					})
 				} else {
 					time.Sleep(c.spread + 30*time.Minute)
 				}
