@@ -11,8 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// ErrKeepPlace is the cause with which to cancel the context of Acquire so that another process can take over
-// the place in the queue.
+// ErrKeepPlace is the cause with which to cancel the context of Acquire so that another process, or the next call, can
+// take over the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
 var (

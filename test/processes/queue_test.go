@@ -2,6 +2,7 @@ package processes
 
 import (
 	"bytes"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +59,26 @@ func TestHostsRebootInTheOrderInWhichTheyQueued(t *testing.T) {
 		}
 		g.wantOrder(want...)
 	})
+}
+
+// What a host waits for may be paused, and the next version not: its place and its slot are for that one.
+func TestHostQueuesInItsPlaceForTheVersionThatIsAnnouncedMeanwhile(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	fleet := enqueueBehindOther(t, g, 2)
+	first, second := fleet[0], fleet[1]
+	next := needReboot
+	next.NewVersion = "4081.2.1"
+	must.Do(t, first.Engine.Announce(next))
+	first.await("an entry for the next version", func() bool { return strings.Contains(g.get(g.queueKey(first.id)), `"version":"4081.2.1"`) })
+	first.awaitStatus("for version 4081.2.1", "first in the queue", "held by other")
+	second.awaitStatus("in the queue behind " + first.id)
+	g.unlock("other")
+	first.awaitReboot()
+	second.wantNoReboot()
+	if record := g.get(g.prefix + "/holders/" + first.id); !strings.Contains(record, `"version":"4081.2.1"`) {
+		t.Errorf("the slot is for %s", record)
+	}
 }
 
 // A host that hangs delays the others for a minute at most. When it continues, it has lost its place and queues
