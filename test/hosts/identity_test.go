@@ -17,21 +17,12 @@ func (h *host) holdAtTheEnd() {
 	h.write("/etc/systemd/system/delay.service", "[Service]\nExecStart=systemd-inhibit --what=shutdown --mode=delay sleep infinity\n")
 }
 
-// seesItsBoot lets locksmithd read the boot id that nspawn gave the container. The /proc of the unit shows the
-// machine's boot id, which is the same on all hosts and after their reboots.
-func (h *host) seesItsBoot() {
-	h.t.Helper()
-	h.write("/etc/systemd/system/locksmithd.service.d/boot-id.conf",
-		"[Service]\nProtectProc=default\nProtectKernelTunables=no\nProtectControlGroups=no\n")
-}
-
 // These hosts can be recognized only by their disk, since containers share the hardware.
 func TestAHostRenamedByItsRebootReleasesItsSlot(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)
 	h := f.hosts[0]
-	h.seesItsBoot()
 	f.start()
 	before := h.awaitUp()
 	h.write("/etc/hostname", h.name+".example.com\n")
@@ -54,8 +45,6 @@ func TestACloneLeavesTheSlotAlone(t *testing.T) {
 	f := newFleet(t)
 	f.add(2)
 	h, clone := f.hosts[0], f.hosts[1]
-	h.seesItsBoot()
-	clone.seesItsBoot()
 	h.holdAtTheEnd()
 	h.powerOn()
 	before := h.awaitUp()
