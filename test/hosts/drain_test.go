@@ -60,7 +60,7 @@ func TestAHostIsDrainedWithItsSlotAndGivesItBackAfterTheHooksOfTheNextBoot(t *te
 			reason = "the host has booted"
 		}
 		if want := (hookRun{r.Boot, r.Hook, r.Phase, f.group, "4081.2.0", reason, h.id}); r != want {
-			t.Errorf("a hook was told %+v, want %+v", r, want)
+			t.Errorf("a hook was told %#v, want %#v", r, want)
 		}
 	}
 }

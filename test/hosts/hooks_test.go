@@ -84,7 +84,7 @@ func (h *host) hookRuns() (runs []hookRun) {
 func (h *host) awaitHook(phase, hook string, n int) hookRun {
 	h.t.Helper()
 	var found []hookRun
-	must.Eventually(h.t, patience, fmt.Sprintf("%s of %s to run for the %d. time on %s", hook, phase, n, h.name), func() bool {
+	must.Eventually(h.t, patience, fmt.Sprintf("%d runs of %s of %s on %s", n, hook, phase, h.name), func() bool {
 		found = slices.DeleteFunc(h.hookRuns(), func(r hookRun) bool { return r.Phase != phase || r.Hook != hook })
 		return len(found) >= n
 	})
