@@ -151,6 +151,19 @@ func TestChecksGoOnWithoutTheSlot(t *testing.T) {
 	}
 }
 
+// A host that is unwell does not take the version that it has, also while it waits for another one.
+func TestUnwellHostThatWaitsForTheFixDoesNotTakeItsOwnVersionAgain(t *testing.T) {
+	r := newRig(t, true)
+	r.m.config.HealthFailure = ReleaseSlot
+	r.do(bad, sick, toldChecks, 10*time.Minute, given, sick, fix).expect(Locking, locks, false)
+	r.do(noSlot).expect(Waiting, nothing, false)
+	r.do(need).expect(Settling, nothing, false)
+	if !strings.Contains(r.m.why, "not well with the version that is wanted") {
+		t.Errorf("why is %q", r.m.why)
+	}
+	r.do(time.Minute).expect(Settling, verifies, false)
+}
+
 func TestStatusSaysThatAHostIsNotWellThoughItsSlotWasFreed(t *testing.T) {
 	r := newRig(t, true).do(toUnwell...).do(time.Minute, freed)
 	if s := r.m.Status(r.now); !strings.HasPrefix(s, "idle: ") || !strings.HasSuffix(s, "; the last reboot failed: access denied") {

@@ -171,6 +171,8 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 		return m.backOut(m.shut())
 	case o != nil:
 		return m.backOut(o.name + " has to be undone")
+	case m.health.pending && !m.takesFix():
+		return m.backOut("this host is not well with the version that is wanted")
 	case !m.config.open(now) || !m.ready(now) || !m.people.fresh(now):
 		return Waiting, ""
 	}
