@@ -32,7 +32,7 @@ var (
 	gone      = Absent{Engine}
 	notHeld   = Inspected{}
 	fromAgo   = Inspected{Holding: HeldSinceBefore}
-	fromNow   = Inspected{Holding: HeldThisBoot}
+	fromNow   = Inspected{Holding: HeldThisBoot, Purpose: Purpose{Version: need.Version}}
 	from      = Inspected{Holding: HeldUnrecorded}
 	noAnswer  = Inspected{Err: errDown}
 	got       = Locked{}

@@ -103,10 +103,12 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return Settling, "a slot is held, and this host was not found well yet"
 	case s.found == HeldUnrecorded:
 		return Settling, "a slot is held, and not recorded since which boot"
-	case m.mayGo(now) && first == nil:
+	case m.mayGo(now) && first == nil && !m.outdated():
 		return Waiting, "a slot taken during this boot is still held, and the reboot may go ahead"
 	case m.config.open(now) && len(m.triggers.unheard()) > 0 && now.Before(m.startedAt.Add(sourceGrace)):
 		return Starting, ""
+	case m.mayGo(now) && m.outdated():
+		return Settling, m.replaced()
 	}
 	return Settling, "a slot is held, but no reboot may go ahead now"
 }
@@ -171,6 +173,8 @@ func (m *Machine) waiting(now time.Time) (State, string) {
 		return m.backOut(m.shut())
 	case o != nil:
 		return m.backOut(o.name + " has to be undone")
+	case m.outdated(): // it was found at the start, or etcd has not said whether it was taken
+		return m.backOut(m.replaced())
 	case m.health.pending && !m.takesFix():
 		return m.backOut("this host is not well with the version that is wanted")
 	case !m.config.open(now) || !m.ready(now) || !m.people.fresh(now):

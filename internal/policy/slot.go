@@ -18,18 +18,21 @@ type slot struct {
 	found     Holding // what it said
 	mayHold   bool    // one is held, or that cannot be ruled out; besides what a running Lock may do
 	retry     retry   // of Inspect and Unlock: these must succeed before anything else
-	version   string  // for which this process has asked for one last
+	version   string  // that it was taken for, or is waited for
 }
 
 // outdated reports whether the slot that is held, or waited for, is for another version than is needed by now. Whether a
-// version is paused counts for the slot's, and an unwell host pauses that one.
+// version is paused counts for the slot's, and an unwell host pauses that one. A slot that is there before a Lock begins
+// is the one that an unwell host reboots into the fix with.
 func (m *Machine) outdated() bool {
-	return (m.state == Preparing && m.config.Lock || m.Queues()) && m.slot.version != m.triggers.version
+	held := m.slot.mayHold && m.state != Locking
+	return (held || m.Queues()) && m.slot.version != m.triggers.version
 }
 
 func (r Inspected) fold(m *Machine, now time.Time) {
 	if m.slot.retry.note(now, r.Err, m.rand) {
 		m.slot.inspected, m.slot.found, m.slot.mayHold = true, r.Holding, r.Holding != NotHeld
+		m.slot.version = r.Purpose.Version
 		if r.Holding == HeldSinceBefore {
 			m.health.begin(r.Purpose)
 		}

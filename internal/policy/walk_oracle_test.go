@@ -246,9 +246,6 @@ func (w *world) decided(before State, d decision) {
 			w.fail("a drain that the window has no room for")
 		}
 	}
-	if d.Start == locks {
-		w.takenFor = d.order.version
-	}
 	if d.Start == reboots && lock && w.takenFor != w.version {
 		w.fail("reboot for version %q with a slot for %q", w.version, w.takenFor)
 	}

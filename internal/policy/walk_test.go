@@ -131,7 +131,7 @@ type world struct {
 	running   Kind
 	cancelled bool
 	order     order
-	takenFor  string  // the version for which this process has asked for a slot
+	takenFor  string  // the version in the record of the slot
 	granted   bool    // Lock has taken the slot in this call, or Schedule has scheduled; the machine does not know it yet
 	undone    bool    // Unlock has given it back, or Unschedule cancelled; the machine does not know it yet
 	looking   bool    // a Look is running as well
@@ -324,8 +324,8 @@ func (w *world) step() {
 
 // kill ends the process without warning, or the host with it.
 func (w *world) kill(host bool) {
-	if w.running == locks && w.etcdUp && w.chance(0.5) {
-		w.held, w.sinceBoot, w.recorded = true, true, true
+	if w.running == locks && !w.held && w.etcdUp && w.chance(0.5) {
+		w.take()
 	}
 	if w.running == schedules && !w.granted && !w.planned {
 		w.late, w.lateEnd = w.order, w.now.Add(callGrace/2)

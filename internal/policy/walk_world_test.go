@@ -214,10 +214,16 @@ func (w *world) commit() {
 		}
 	case !w.etcdUp || !w.chance(0.3):
 	case w.running == locks && !w.held && !w.granted:
-		w.held, w.sinceBoot, w.recorded, w.granted = true, true, true, true
+		w.take()
+		w.granted = true
 	case w.running == unlocks && w.held && !(w.down && w.logindUp):
 		w.held, w.undone = false, true
 	}
+}
+
+// take is what the running Lock does when a slot is free.
+func (w *world) take() {
+	w.held, w.sinceBoot, w.recorded, w.takenFor = true, true, true, w.order.version
 }
 
 func (w *world) schedule(o order) {
@@ -311,7 +317,7 @@ func (w *world) logind() string { return fmt.Sprint(w.instance) }
 func (w *world) locked(err error) Locked {
 	if err == nil {
 		if !w.held {
-			w.held, w.sinceBoot, w.recorded = true, true, true
+			w.take()
 		}
 		return Locked{}
 	}
@@ -423,7 +429,9 @@ func (w *world) end(r Result) {
 			w.checked = &r
 		}
 	case Told:
-		w.again = w.again || err == nil && r.Report.Again && w.held
+		if err == nil && r.Report.Again && w.held {
+			w.again, w.takenFor = true, r.Report.Version
+		}
 	case Drained:
 		w.drainDone = err == nil
 	case Undrained:
@@ -452,6 +460,9 @@ func (w *world) inspected() Inspected {
 	r := Inspected{Holding: w.holding()}
 	if w.bootedFor != nil {
 		r.Purpose = *w.bootedFor
+	}
+	if r.Holding == HeldThisBoot {
+		r.Purpose = Purpose{Version: w.takenFor}
 	}
 	return r
 }
