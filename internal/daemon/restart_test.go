@@ -61,6 +61,9 @@ func TestRestartDuringTheUsersDelayBeginsItAgain(t *testing.T) {
 		again.tell(need)
 		again.expectState(policy.Preparing)
 		again.expectOrder("cancel", "A acquire 4081.2.0")
+		if again.did("A release") {
+			t.Error("the slot is not kept")
+		}
 		again.expectEnd(nil)
 	})
 }

@@ -10,19 +10,19 @@ import (
 
 // slot is a Locker whose lock has one slot.
 type slot struct {
-	purpose policy.Purpose // that it was taken for
-	s       *site
-	name    string
+	s    *site
+	name string
 
 	mu       sync.Mutex
 	held     policy.Holding
-	free     chan struct{} // closed when Acquire may take the slot
-	fail     error         // of every call
-	keep     error         // of Release
-	lostOnce bool          // the next Acquire takes the slot and fails with ErrUnknown
-	deaf     bool          // no call ends before its context
-	ended    error         // why Acquire ended before its time
-	during   func()        // what happens while StillHeld is asked
+	purpose  policy.Purpose // that it was taken for
+	free     chan struct{}  // closed when Acquire may take the slot
+	fail     error          // of every call
+	keep     error          // of Release
+	lostOnce bool           // the next Acquire takes the slot and fails with ErrUnknown
+	deaf     bool           // no call ends before its context
+	ended    error          // why Acquire ended before its time
+	during   func()         // what happens while StillHeld is asked
 }
 
 func newSlot(s *site, name string, held policy.Holding) *slot {
@@ -57,7 +57,10 @@ func (k *slot) begin(ctx context.Context, call string) error {
 }
 
 func (k *slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, error) {
-	return k.is(), k.purpose, k.begin(ctx, "inspect")
+	err := k.begin(ctx, "inspect")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held, k.purpose, err
 }
 
 func (k *slot) Report(ctx context.Context, r policy.Report) error {
@@ -93,7 +96,7 @@ func (k *slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(st
 			return ctx.Err()
 		}
 	}
-	k.set(func() { k.held = policy.HeldThisBoot })
+	k.set(func() { k.held, k.purpose = policy.HeldThisBoot, policy.Purpose{Version: purpose.Version} })
 	if lost {
 		return fmt.Errorf("%w: the reply was lost", ErrUnknown)
 	}

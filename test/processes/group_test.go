@@ -261,8 +261,8 @@ func (g *group) record(id, bootID string) {
 	g.recordOf(id, hostname, bootID)
 }
 
-// recordOf writes the record of a holder on any machine.
+// recordOf writes the record of a holder on any machine, for the version that tests announce.
 func (g *group) recordOf(id, hostname, bootID string) {
 	g.t.Helper()
-	g.putKey(g.prefix+"/holders/"+id, fmt.Sprintf(`{"hostname":%q,"boot_id":%q,"since":"2024-05-06T07:08:09Z","by":"locksmithd"}`, hostname, bootID))
+	g.putKey(g.prefix+"/holders/"+id, fmt.Sprintf(`{"hostname":%q,"boot_id":%q,"since":"2024-05-06T07:08:09Z","by":"locksmithd","version":%q}`, hostname, bootID, needReboot.NewVersion))
 }
