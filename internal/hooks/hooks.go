@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/replacefile"
 	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -50,8 +50,6 @@ type Hooks struct {
 	Root  string // directory that stands for "/"
 	Units Units
 	Log   *slog.Logger
-
-	telling sync.Mutex // held while the file of the facts is replaced
 }
 
 // Hooked reports whether there is anything to run in a phase: a script that is not masked, or a unit besides our own
@@ -158,23 +156,9 @@ func (h *Hooks) unmark() error {
 // absent reports whether there cannot be such a file.
 func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
-// tell writes the facts to the file that the units read. A reader sees the old content or the new.
+// tell writes the facts to the file that the units read.
 func (h *Hooks) tell(p Phase, f Facts) error {
-	h.telling.Lock()
-	defer h.telling.Unlock()
-	path := filepath.Join(h.Root, EnvironmentPath)
-	err := os.MkdirAll(filepath.Dir(path), 0o755)
-	// The name is fixed, so that what a killed process left is removed at the next run.
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err == nil {
-		_ = os.Remove(temporary) // if that fails, so does what follows
-		err = os.WriteFile(temporary, []byte(f.environment(p)), 0o600)
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		_ = os.Remove(temporary)
+	if err := replacefile.Write(filepath.Join(h.Root, EnvironmentPath), []byte(f.environment(p)), 0o600, 0o755); err != nil {
 		return fmt.Errorf("tell hooks why they run: %w", err)
 	}
 	return nil

@@ -165,10 +165,8 @@ func TestNothingStartsWithoutItsFacts(t *testing.T) {
 	}
 }
 
-// What a killed process has left is not in the way, and nothing is left by this one.
 func TestFactsAreReplacedWhole(t *testing.T) {
 	h := newHost(t)
-	h.write("/run/locksmith/.hooks.env.new", "left", 0o400)
 	h.write(EnvironmentPath, "LOCKSMITH_GROUP=old\n", 0o644)
 	hooks, _ := h.hooks(&manager{})
 	must.Do(t, hooks.Run(t.Context(), AfterReboot, Facts{Group: "lb"}))
