@@ -52,7 +52,7 @@ type change struct {
 	ops   []Op
 	// reads are done again by the transaction, so that they are known afterwards as well.
 	reads []Read
-	keep  bool // reads are what Holder finds, for a call that follows
+	keep  bool // reads are those of a holder: what they find is kept for a call that follows
 }
 
 // decision says what to change; nil for nothing.
@@ -65,6 +65,18 @@ func (l *Lock) readAndChange(ctx context.Context, reads []Read, decide decision)
 	}
 	_, err = l.change(ctx, snap, reads, decide)
 	return err
+}
+
+// changeFound is readAndChange that goes on from what was found last, if decide would change that. Where it is outdated, the
+// transaction fails, and shows what there is.
+func (l *Lock) changeFound(ctx context.Context, reads []Read, decide decision) error {
+	if s, _, err := l.parse(l.found); err == nil && l.unresolved == noRevision {
+		if next, _ := decide(view{Snapshot: l.found, semaphore: s}); next != nil {
+			_, err := l.change(ctx, l.found, reads, decide)
+			return err
+		}
+	}
+	return l.readAndChange(ctx, reads, decide)
 }
 
 // change applies decide to the document, given a snapshot of reads, and asks decide again whenever another

@@ -108,14 +108,8 @@ func (l *Lock) release(ctx context.Context, id string, well bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reads := keys(l.semaphoreKey(), l.recordKey(id), l.unwellKey(id))
-	snap := l.found
-	if s, revision, err := l.parse(snap); err != nil || revision == 0 || !s.Holds(id) || l.unresolved != noRevision {
-		if snap, err = l.store.Get(ctx, reads...); err != nil {
-			return err
-		}
-	}
 	releasing := l.releasing(id, func(record Value) error { return l.cloneOf(id, l.self, record) })
-	_, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
+	return l.changeFound(ctx, reads, func(v view) (*change, error) {
 		c, err := releasing(v)
 		record, _ := parseRecord(v.Values[l.recordKey(id)].Data)
 		if entry := v.Values[l.unwellKey(id)]; c != nil && well && (record.BootID != l.self.BootID || record.Phase.booted()) {
@@ -124,7 +118,6 @@ func (l *Lock) release(ctx context.Context, id string, well bool) (err error) {
 		}
 		return c, err
 	})
-	return err
 }
 
 // ChangedError says that a slot has changed since it was looked at.
@@ -170,6 +163,11 @@ func (l *Lock) releasing(id string, check func(record Value) error) decision {
 	}
 }
 
+// holderReads reads what is known of a holder, the document first.
+func (l *Lock) holderReads(id string) []Read {
+	return keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))
+}
+
 // Holder reports whether id holds a slot, and its record: the zero Record where none can be read. It only reads.
 func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err error) {
 	defer func() {
@@ -179,7 +177,7 @@ func (l *Lock) Holder(ctx context.Context, id string) (held bool, r Record, err 
 	}()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	snap, err := l.store.Get(ctx, keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))...)
+	snap, err := l.store.Get(ctx, l.holderReads(id)...)
 	if err != nil {
 		return false, Record{}, err
 	}

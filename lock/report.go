@@ -69,9 +69,14 @@ func (l *Lock) Report(ctx context.Context, id string, r Report) (err error) {
 	defer cancel()
 	alive := aliveLease{lock: l}
 	defer func() { alive.end(ctx, err == nil) }()
+	reads := l.holderReads(id)
+	return l.changeFound(ctx, reads, l.reporting(ctx, id, r, reads, &alive))
+}
+
+// reporting writes a report about the slot of id.
+func (l *Lock) reporting(ctx context.Context, id string, r Report, reads []Read, alive *aliveLease) decision {
 	now := time.Now().UTC().Truncate(time.Second)
-	reads := keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))
-	decide := func(v view) (*change, error) {
+	return func(v view) (*change, error) {
 		if !v.semaphore.Holds(id) {
 			return nil, &NotHeldError{ID: id, Semaphore: v.semaphore}
 		}
@@ -110,15 +115,6 @@ func (l *Lock) Report(ctx context.Context, id string, r Report) (err error) {
 		ops = append(ops, Op{Key: l.recordKey(id), Value: document})
 		return &change{next: v.semaphore, conds: conds, ops: ops, reads: reads, keep: true}, nil
 	}
-	if snap := l.found; l.unresolved == noRevision {
-		// What has been found before may be outdated: then the transaction fails, and shows what there is.
-		s, _, err := l.parse(snap)
-		if next, _ := decide(view{Snapshot: snap, semaphore: s}); err == nil && next != nil {
-			_, err = l.change(ctx, snap, reads, decide)
-			return err
-		}
-	}
-	return l.readAndChange(ctx, reads, decide)
 }
 
 // record returns the record of a holder after the report.
