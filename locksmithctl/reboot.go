@@ -45,9 +45,9 @@ undoes that if there is no reboot, also when it is interrupted. It does not begi
 window would shut before LOCKSMITHD_BEFORE_REBOOT_TIMEOUT is over. A start of locksmithd
 meanwhile gives the slot back and undoes what has run, and then there is no reboot.
 
-With -force it checks none of that, and reboots also if a hook fails. The lock and its pauses count even then. If logind
-does not let anybody override an inhibitor, as since systemd 257, it asks systemd itself
-for the reboot.
+With -force it checks none of that, and reboots also if a hook fails. The lock and its pauses
+count even then. If logind does not let anybody override an inhibitor, as since systemd 257,
+it asks systemd itself for the reboot.
 
 It fails if no slot is free or the lock is paused. With -wait it waits in the queue for
 its turn, as hosts do, and for the end of a pause; when it is interrupted, or after
@@ -109,7 +109,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		return err
 	}
 	record.TTL = s.settings.LockTTL
-	record.Since = a.now().UTC() // to the nanosecond, so that giveBack recognizes it
+	record.Since = a.now().UTC() // to the nanosecond, so that taken recognizes it
 	// An obstacle, or a bus that is down, must not cost a slot.
 	if err := m.open(ctx); err != nil {
 		return err
@@ -118,12 +118,12 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 	if record.Version = m.announced(ctx); record.Version != "" {
 		record.OSVersion = host.OSVersion(a.root)
 	}
-	already, err := a.acquire(ctx, s, id, record, queue,
+	_, err = a.acquire(ctx, s, id, record, queue,
 		`this host does not reboot, but may hold a slot: "locksmithctl status" shows it, and "locksmithctl unlock" gives it back`)
 	if err != nil {
 		return err
 	}
-	m.slot = &heldSlot{s, id, record, already}
+	m.slot = &heldSlot{s, id, record}
 	err = m.ready(ctx)
 	if err == nil {
 		var keep bool
@@ -136,20 +136,20 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		}
 	}
 	// From here on an interrupt must not leave the slot behind.
-	return a.giveBack(context.WithoutCancel(ctx), s, m, id, record, err)
+	return m.giveBack(context.WithoutCancel(ctx), err)
 }
 
-// giveBack gives a slot back after a reboot was refused, and returns why it was.
-func (a *app) giveBack(ctx context.Context, s session, m machine, id string, taken lock.Record, refused error) error {
+// giveBack gives the slot back after a reboot was refused, and returns why it was.
+func (m machine) giveBack(ctx context.Context, refused error) error {
 	if down, err := m.logind.GoingDown(ctx); err == nil && down {
 		return fmt.Errorf(`%w; this host is already going down, and keeps the slot for that`, refused)
 	}
-	held, record, err := s.Holder(ctx, id)
-	if err == nil && held && !(record.By == taken.By && record.Since.Equal(taken.Since)) {
+	held, found, err := m.slot.Holder(ctx, m.slot.id)
+	if err == nil && held && !m.slot.taken(found) {
 		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, refused)
 	}
 	if err == nil && held {
-		err = s.Release(ctx, id)
+		err = m.slot.Release(ctx, m.slot.id)
 	}
 	if err != nil {
 		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, refused, err)
@@ -201,29 +201,26 @@ func (m *machine) configure(cfg *config.Config) error {
 // heldSlot is the slot that a reboot by hand has.
 type heldSlot struct {
 	session
-	id      string
-	record  lock.Record // of this reboot
-	already bool        // the host held the slot before, maybe for another reboot
+	id     string
+	record lock.Record // of this reboot
 }
 
-// report tells the fleet what this host does with its slot.
-func (h *heldSlot) report(ctx context.Context, phase lock.Phase, why string) error {
-	r := lock.Report{Phase: phase, Why: why}
-	if h.already {
-		r.Again = &h.record
-	}
-	return h.Report(ctx, h.id, r)
+// taken reports whether this is the record with which this reboot took the slot. Otherwise the host held it before, maybe
+// for another reboot.
+func (h *heldSlot) taken(found lock.Record) bool {
+	return found.By == h.record.By && found.Since.Equal(h.record.Since)
 }
 
-// stillHeld returns an error unless this host has a slot: somebody may have freed it since.
-func (h *heldSlot) stillHeld(ctx context.Context) error {
-	switch held, _, err := h.Holder(ctx, h.id); {
+// stillHeld returns the record of the slot, or an error unless this host has one: somebody may have freed it since.
+func (h *heldSlot) stillHeld(ctx context.Context) (lock.Record, error) {
+	held, found, err := h.Holder(ctx, h.id)
+	switch {
 	case err != nil:
-		return fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
+		err = fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
 	case !held:
-		return errors.New("this host does not reboot: it no longer holds its slot")
+		err = errors.New("this host does not reboot: it no longer holds its slot")
 	}
-	return nil
+	return found, err
 }
 
 // open connects to the bus, and fails unless the host is ready. The caller closes the connection.
@@ -248,8 +245,9 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 	facts.Version = m.announced(ctx)
 	drained, err := m.drain(ctx, facts)
 	if err == nil && m.slot != nil {
-		if err = m.slot.stillHeld(ctx); err == nil && (drained || m.slot.already) {
-			m.tell(ctx, lock.Rebooting, facts.Reason)
+		var found lock.Record
+		if found, err = m.slot.stillHeld(ctx); err == nil && (drained || !m.slot.taken(found)) {
+			m.tell(ctx, found, lock.Rebooting, facts.Reason)
 		}
 	}
 	if err == nil {
@@ -285,7 +283,11 @@ func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err 
 		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
 	}
 	if m.slot != nil {
-		m.tell(ctx, lock.Draining, facts.Reason)
+		found, err := m.slot.stillHeld(ctx)
+		if err != nil {
+			return false, err
+		}
+		m.tell(ctx, found, lock.Draining, facts.Reason)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("it was not over within %v", m.limit))
 	defer cancel()
@@ -302,9 +304,13 @@ func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err 
 	}
 }
 
-// tell tells the fleet what this host does with its slot. It reboots, told or not.
-func (m machine) tell(ctx context.Context, phase lock.Phase, why string) {
-	if err := m.slot.report(ctx, phase, why); err != nil {
+// tell tells the fleet what this host does with its slot, of which found is the record. It reboots, told or not.
+func (m machine) tell(ctx context.Context, found lock.Record, phase lock.Phase, why string) {
+	r := lock.Report{Phase: phase, Why: why}
+	if !m.slot.taken(found) {
+		r.Again = &m.slot.record
+	}
+	if err := m.slot.Report(ctx, m.slot.id, r); err != nil {
 		m.note("others do not see that this host is %s: %v", phase, err)
 	}
 }
