@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/gates"
+	"github.com/locksmithd/locksmith/internal/history"
+	"github.com/locksmithd/locksmith/internal/hooks"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/updateengine"
+)
+
+// machine is this host, and what may hold its reboot back.
+type machine struct {
+	root   string
+	policy policy.Config // what of it counts for policy.Obstacles
+	now    func() time.Time
+	force  bool // nothing holds it back
+	gates  gates.Gates
+	hooks  *hooks.Hooks
+	limit  time.Duration // of what is hooked in
+	group  string
+	log    *slog.Logger
+	note   func(format string, args ...any)
+
+	history *history.File
+	slot    *heldSlot // nil without the lock
+
+	conn   *dbus.Conn
+	logind *systemd.Logind
+}
+
+// configure says what holds the reboot back.
+func (m *machine) configure(cfg *config.Config) error {
+	if cfg.Window != nil { // a nil pointer in the interface would not be nil
+		m.policy.Window = cfg.Window
+	}
+	if cfg.MinUptime > 0 {
+		booted, err := host.BootedAt(m.root, m.now())
+		if err != nil {
+			return fmt.Errorf("LOCKSMITHD_MIN_UPTIME is set, but this host's uptime is unknown: %w; -force overrides that", err)
+		}
+		m.policy.Earliest = booted.Add(cfg.MinUptime)
+	}
+	m.gates = gates.Gates{
+		Root:        m.root,
+		MaxAttempts: cfg.MaxAttempts,
+		Hooks:       m.hooks,
+		Alerts:      gates.Alerts(cfg.Alerts),
+	}
+	return nil
+}
+
+// heldSlot is the slot that a reboot by hand has.
+type heldSlot struct {
+	session
+	id     string
+	record lock.Record // of this reboot
+}
+
+// taken reports whether this is the record with which this reboot took the slot. Otherwise the host held it before, maybe
+// for another reboot.
+func (h *heldSlot) taken(found lock.Record) bool {
+	return found.By == h.record.By && found.Since.Equal(h.record.Since)
+}
+
+// stillHeld returns the record of the slot, or an error unless this host has one: somebody may have freed it since.
+func (h *heldSlot) stillHeld(ctx context.Context) (lock.Record, error) {
+	held, found, err := h.Holder(ctx, h.id)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
+	case !held:
+		err = errors.New("this host does not reboot: it no longer holds its slot")
+	}
+	return found, err
+}
+
+// giveBack gives the slot back after a reboot was refused, and returns why it was.
+func (m machine) giveBack(ctx context.Context, refused error) error {
+	if down, err := m.logind.GoingDown(ctx); err == nil && down {
+		return fmt.Errorf(`%w; this host is already going down, and keeps the slot for that`, refused)
+	}
+	held, found, err := m.slot.Holder(ctx, m.slot.id)
+	if err == nil && held && !m.slot.taken(found) {
+		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, refused)
+	}
+	if err == nil && held {
+		err = m.slot.Release(ctx, m.slot.id)
+	}
+	if err != nil {
+		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, refused, err)
+	}
+	return refused
+}
+
+// open connects to the bus, and fails unless the host is ready. The caller closes the connection.
+func (m *machine) open(ctx context.Context) (err error) {
+	if m.conn, err = systemd.ConnectSystemBus(ctx); err != nil {
+		return err
+	}
+	m.logind = systemd.NewLogind(m.conn)
+	if err = m.ready(ctx); err != nil {
+		m.conn.Close()
+	}
+	return err
+}
+
+// errNotUndone marks the error of a host that stays up and is drained.
+var errNotUndone = errors.New("what ran before the reboot is not undone")
+
+// goDown runs what is hooked in before a reboot, and reboots. With an error it reports whether the host needs its slot
+// nevertheless: it may go down yet, or what has run is not undone.
+func (m machine) goDown(ctx context.Context) (keep bool, err error) {
+	facts := m.facts()
+	facts.Version = m.announced(ctx)
+	drained, err := m.drain(ctx, facts)
+	if err == nil && m.slot != nil {
+		var found lock.Record
+		if found, err = m.slot.stillHeld(ctx); err == nil && (drained || !m.slot.taken(found)) {
+			m.tell(ctx, found, lock.Rebooting, facts.Reason)
+		}
+	}
+	if err == nil {
+		m.begin(facts.Version)
+		if err = m.reboot(ctx); err == nil {
+			return false, nil
+		} else if !errors.Is(err, systemd.ErrRefused) {
+			return true, err
+		}
+	}
+	if !drained {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.limit)
+	defer cancel()
+	facts.Reason = err.Error()
+	if undone := m.hooks.Run(ctx, hooks.RebootCancelled, facts); undone != nil {
+		return true, fmt.Errorf(`%w; and %w: %w; "locksmithctl hooks run reboot-cancelled" tries again`, err, errNotUndone, undone)
+	}
+	return false, err
+}
+
+// drain runs what is hooked in, and reports whether it has begun.
+func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err error) {
+	hooked, err := m.hooks.Hooked(ctx, hooks.BeforeReboot)
+	if err != nil && !m.force {
+		return false, fmt.Errorf("this host does not reboot: %w; -force overrides that", err)
+	}
+	if !hooked {
+		return false, nil
+	}
+	if o := m.policy.NoRoom(m.now(), m.limit, m.clock); o != nil {
+		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
+	}
+	if m.slot != nil {
+		found, err := m.slot.stillHeld(ctx)
+		if err != nil {
+			return false, err
+		}
+		m.tell(ctx, found, lock.Draining, facts.Reason)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("it was not over within %v", m.limit))
+	defer cancel()
+	switch err := m.hooks.Run(limited, hooks.BeforeReboot, facts); {
+	case ctx.Err() != nil:
+		return true, ctx.Err()
+	case err == nil:
+		return true, m.ready(ctx)
+	case !m.force:
+		return true, fmt.Errorf("what runs before a reboot has failed: %w; -force overrides that", err)
+	default:
+		m.note("what runs before a reboot has failed: %v", err)
+		return true, nil
+	}
+}
+
+// tell tells the fleet what this host does with its slot, of which found is the record. It reboots, told or not.
+func (m machine) tell(ctx context.Context, found lock.Record, phase lock.Phase, why string) {
+	r := lock.Report{Phase: phase, Why: why}
+	if !m.slot.taken(found) {
+		r.Again = &m.slot.record
+	}
+	if err := m.slot.Report(ctx, m.slot.id, r); err != nil {
+		m.note("others do not see that this host is %s: %v", phase, err)
+	}
+}
+
+// begin records what the reboot is for, so that locksmithd checks after the boot what has come of it.
+func (m machine) begin(version string) {
+	boot, err := host.BootID(m.root)
+	if err == nil {
+		running := ""
+		if version != "" {
+			running = host.OSVersion(m.root)
+		}
+		err = m.history.Begin(version, running, boot)
+	}
+	if err != nil {
+		m.note("locksmithd will not know after the boot what this reboot was for: %v", err)
+	}
+}
+
+// facts returns what hooks are told besides the version.
+func (m machine) facts() hooks.Facts {
+	id, _ := host.MachineID(m.root) // without a lock nothing else needs it
+	return hooks.Facts{Group: m.group, Reason: "locksmithctl reboot", MachineID: id}
+}
+
+// reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
+func (m machine) reboot(ctx context.Context) error {
+	err := m.logind.Reboot(ctx, m.force)
+	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.logind) {
+		return nil
+	}
+	return err
+}
+
+// readyTimeout limits the questions to logind before a reboot.
+const readyTimeout = 10 * time.Second
+
+// ready returns an error that says what holds the reboot back. The gates that need I/O are asked only if nothing else
+// does, and the others once more after them, because they may take a while.
+func (m machine) ready(ctx context.Context) error {
+	if m.force {
+		return nil
+	}
+	obstacles := m.obstacles(ctx)
+	if len(obstacles) == 0 {
+		m.gates.Facts = m.facts()
+		if o := m.gates.Ask(ctx, policy.Need{Version: m.announced(ctx)}); o != nil {
+			obstacles = []policy.Obstacle{*o}
+		} else {
+			obstacles = m.obstacles(ctx)
+		}
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("this host does not reboot: %w", ctx.Err())
+	}
+	var texts []string
+	for _, o := range obstacles {
+		texts = append(texts, o.Text)
+	}
+	if len(texts) > 0 {
+		return fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", strings.Join(texts, "; "))
+	}
+	return nil
+}
+
+// obstacles returns what holds the reboot back and can be answered at once.
+func (m machine) obstacles(ctx context.Context) []policy.Obstacle {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	local, err := host.OthersAtWork(ctx, m.root, m.logind)
+	if err != nil {
+		local.Unclear = err
+	}
+	return policy.Obstacles(m.now(), m.policy, local, m.clock)
+}
+
+func (machine) clock(t time.Time) string { return t.Format(policy.TimeLayout) }
+
+// announced returns the version that update_engine has installed and wants to reboot into; "" for none, and if it does not
+// say.
+func (m machine) announced(ctx context.Context) string {
+	status, err := updateengine.New(m.conn, m.log, updateengine.Trust{}).Status(ctx)
+	switch {
+	case err != nil:
+		m.log.Debug("update_engine announces no version", "error", err)
+	case status.NeedReboot():
+		return status.NewVersion
+	}
+	return ""
+}
+
+// goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after
+// the end of ctx.
+func goingDown(ctx context.Context, logind *systemd.Logind) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	down, err := logind.GoingDown(ctx)
+	return err == nil && down
+}
