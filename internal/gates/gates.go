@@ -86,7 +86,6 @@ func (g *Gates) mayReboot(ctx context.Context, version string) *policy.Obstacle 
 	defer cancel()
 	facts := g.Facts
 	facts.Version = version
-
 	if err := g.Hooks.Run(ctx, hooks.MayReboot, facts); err != nil {
 		return no(err)
 	}

@@ -132,7 +132,6 @@ func (p *RPCProxy) Calls(method string) int {
 	return p.calls[method]
 }
 
-// spring counts a call and returns the fault for it, the first one armed, or nil.
 // Requests is the number of calls so far of every method that a lock uses, keep-alives of leases aside.
 func (p *RPCProxy) Requests() (n int) {
 	for _, method := range []string{Range, Put, DeleteRange, Txn, Watch, LeaseGrant, LeaseRevoke, Authenticate} {
@@ -141,6 +140,7 @@ func (p *RPCProxy) Requests() (n int) {
 	return n
 }
 
+// spring counts a call and returns the fault for it, the first one armed, or nil.
 func (p *RPCProxy) spring(method string, request []byte) *trap {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,7 +3,6 @@ package processes
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -18,9 +17,7 @@ import (
 func TestScriptsOfMayRebootAreToldWhatTheRebootIsFor(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, "REBOOT_STRATEGY=reboot\n")
-	folder := h.Path("/etc/locksmith/may-reboot.d")
-	must.Do(t, os.MkdirAll(folder, 0o755))
-	must.Do(t, os.WriteFile(filepath.Join(folder, "10-backup"), []byte("#!/bin/sh\n"), 0o755))
+	must.Do(t, h.AddScript(hooks.MayReboot, "10-backup", "#!/bin/sh\n"))
 	told := make(chan string, 100)
 	h.Logind.SetUnit("locksmith-may-reboot.service", bustest.Unit{Run: func(context.Context) (int, string) {
 		data, err := os.ReadFile(h.Path("/run/locksmith/hooks.env"))
