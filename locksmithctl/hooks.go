@@ -62,9 +62,6 @@ func (a *app) hooks() *hooks.Hooks {
 	}
 }
 
-// bootComplete is systemd's own extension point for what has to succeed after a boot, see systemd.special(7).
-const bootComplete = "boot-complete.target"
-
 // unitsTimeout limits the questions to systemd about what is hooked in.
 const unitsTimeout = 10 * time.Second
 
@@ -98,7 +95,7 @@ func (a *app) listHooks(ctx context.Context) error {
 	}
 	for _, p := range hooks.Phases() {
 		if p == hooks.AfterReboot {
-			units(p, "first", bootComplete, func() ([]string, error) { return h.Units.PullsIn(ctx, bootComplete) })
+			units(p, "first", hooks.BootComplete, func() ([]string, error) { return h.Units.PullsIn(ctx, hooks.BootComplete) })
 		}
 		units(p, "", p.Target(), func() ([]string, error) { return h.PulledIn(ctx, p) })
 		scripts, err := hooks.Scripts(a.root, p)

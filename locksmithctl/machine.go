@@ -57,6 +57,7 @@ func (m *machine) configure(cfg *config.Config) error {
 		Root:        m.root,
 		MaxAttempts: cfg.MaxAttempts,
 		Hooks:       m.hooks,
+		Facts:       m.facts(),
 		Alerts:      gates.Alerts(cfg.Alerts),
 	}
 	return nil
@@ -214,7 +215,7 @@ func (m machine) begin(version string) {
 
 // facts returns what hooks are told besides the version.
 func (m machine) facts() hooks.Facts {
-	id, _ := host.MachineID(m.root) // without a lock nothing else needs it
+	id, _ := host.MachineID(m.root) // a host that needs it for the lock has failed without it
 	return hooks.Facts{Group: m.group, Reason: "locksmithctl reboot", MachineID: id}
 }
 
@@ -238,7 +239,6 @@ func (m machine) ready(ctx context.Context) error {
 	}
 	obstacles := m.obstacles(ctx)
 	if len(obstacles) == 0 {
-		m.gates.Facts = m.facts()
 		if o := m.gates.Ask(ctx, policy.Need{Version: m.announced(ctx)}); o != nil {
 			obstacles = []policy.Obstacle{*o}
 		} else {

@@ -63,13 +63,9 @@ func (a around) Undo(ctx context.Context, f policy.Facts) error {
 	return a.run(ctx, hooks.RebootCancelled, f)
 }
 
-// bootComplete is reached once what the host's vendor and administrator require of a boot is there: see
-// systemd.special(7).
-const bootComplete = "boot-complete.target"
-
 func (a around) After(ctx context.Context, f policy.Facts) error {
 	if a.config.Load().BootComplete {
-		if err := a.hooks.Units.Start(ctx, bootComplete); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
+		if err := a.hooks.Units.Start(ctx, hooks.BootComplete); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
 			return err
 		}
 	}

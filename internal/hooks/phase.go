@@ -23,6 +23,10 @@ const (
 	AfterReboot     Phase = "after-reboot"     // health checks, and the end of what BeforeReboot began
 )
 
+// BootComplete is systemd's own extension point for what has to succeed after a boot, see systemd.special(7). It comes
+// before AfterReboot.
+const BootComplete = "boot-complete.target"
+
 // Phases returns all phases, in the order in which a host goes through them.
 func Phases() []Phase { return []Phase{MayReboot, BeforeReboot, RebootCancelled, AfterReboot} }
 

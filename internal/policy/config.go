@@ -76,8 +76,8 @@ func (c Config) opening(now time.Time) (start, end time.Time) {
 }
 
 // begin returns when a host with this share of the spread, from 0 to 1, may begin in the opening that contains now
-// or comes next, to reboot as is needed since then; zero: at any time. What comes before the reboot and takes that long,
-// users' time, and a try or two, must fit after it.
+// or comes next, to reboot as is needed since then; zero: at any time. There is time after it for what runs before the
+// reboot, users' delay, and a try or two.
 func (c Config) begin(now, since time.Time, share float64, before time.Duration) time.Time {
 	if c.Jitter == 0 && (c.Window == nil || c.Spread == 0) {
 		return time.Time{}

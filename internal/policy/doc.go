@@ -3,7 +3,8 @@
 //
 // Guaranteed, and checked by tests that walk the machine at random:
 //   - a reboot is asked for only when an update is pending, the reboot window is open and, where a lock is wanted,
-//     the slot was confirmed to be this host's after everything else had been waited for;
+//     the slot was confirmed to be this host's after everything else had been waited for, and is recorded to be for
+//     the version of this reboot;
 //   - no host waits for a reboot window while it holds the lock, or for a slot
 //     while somebody is known to be at work on it, or that is unknown;
 //   - users who are logged in are told, through what logind shows as scheduled, have their delay, and can cancel the

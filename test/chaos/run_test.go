@@ -210,7 +210,7 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	defer stop()
 	draining, giveUp := context.WithCancel(r.ctx)
 	defer giveUp()
-	mended := make(chan struct{}) // closed once all faults are mended mended
+	mended := make(chan struct{}) // closed once all faults are mended
 
 	var clients, hosts, faults sync.WaitGroup // hosts are those that still work
 	var mu sync.Mutex
