@@ -151,6 +151,14 @@ func TestChecksGoOnWithoutTheSlot(t *testing.T) {
 	}
 }
 
+// The slot that an unwell host has is not outdated while it waits for the fix.
+func TestUnwellHostKeepsItsSlotWhenItCouldNotTakeTheFix(t *testing.T) {
+	r := newRig(t, true).do(toFix...).do(noSlot)
+	r.expect(Waiting, nothing, false)
+	r.do(Update{Source: Engine, Pending: true, Version: "4081.2.2"}).expect(Waiting, nothing, false)
+	r.do(time.Minute).expect(Locking, locks, false)
+}
+
 // A host that is unwell does not take the version that it has, also while it waits for another one.
 func TestUnwellHostThatWaitsForTheFixDoesNotTakeItsOwnVersionAgain(t *testing.T) {
 	r := newRig(t, true)

@@ -22,10 +22,10 @@ type slot struct {
 }
 
 // outdated reports whether the slot that is held, or waited for, is for another version than is needed by now. Whether a
-// version is paused counts for the slot's, and an unwell host pauses that one. A slot that is there before a Lock begins
-// is the one that an unwell host reboots into the fix with.
+// version is paused counts for the slot's, and an unwell host pauses that one. Until such a host prepares its next reboot,
+// its slot may be for any version: it records that one then.
 func (m *Machine) outdated() bool {
-	held := m.slot.mayHold && m.state != Locking
+	held := m.slot.mayHold && (m.state == Preparing || !m.health.pending)
 	return (held || m.Queues()) && m.slot.version != m.triggers.version
 }
 
