@@ -48,8 +48,8 @@ type Reboot struct {
 	Result    string    `json:"result,omitempty"` // why it is not Verified; "" while that is open
 }
 
-// counts reports whether the last reboot was for the version whose failures are counted.
-func (k *Kept) counts() bool { return k.Last != nil && k.Last.Version == k.Version }
+// lastCounts reports whether the last reboot was for the version whose failures are counted.
+func (k *Kept) lastCounts() bool { return k.Last != nil && k.Last.Version == k.Version }
 
 // open reports whether it is not known what the reboot came to, although it took place if the host is in this boot.
 func (r *Reboot) open(boot string) bool {
@@ -112,7 +112,7 @@ func (f *File) Failed(version string) (n int, why string, err error) {
 	if err != nil || k.Version != safetext.Clean(version) {
 		return 0, "", err
 	}
-	if k.counts() {
+	if k.lastCounts() {
 		why = k.Last.Result
 	}
 	return k.Failed, why, nil
@@ -125,7 +125,7 @@ func (f *File) Begin(version, osVersion, boot string) error {
 	return f.change(func(k *Kept) bool {
 		switch {
 		case k.Version == version:
-			if k.counts() && k.Last.open(boot) {
+			if k.lastCounts() && k.Last.open(boot) {
 				k.Failed++
 			}
 		case version != "" || k.Failed == 0:
@@ -146,11 +146,12 @@ func (f *File) Ended(boot, result string) error {
 		case l == nil, l.BootID == boot, l.Verified, l.Result == result && result != "":
 			return false
 		case result == "":
-			if l.Verified, l.Result = true, ""; k.counts() {
+			l.Verified, l.Result = true, ""
+			if k.lastCounts() {
 				k.Failed = 0
 			}
 			return true
-		case l.Result == "" && k.counts():
+		case l.Result == "" && k.lastCounts():
 			k.Failed++
 		}
 		l.Result = result
