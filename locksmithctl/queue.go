@@ -30,8 +30,8 @@ func (f *queueFlags) check() error {
 	return nil
 }
 
-// acquire takes a slot, with -wait in its turn. already reports that id held one before. An error says what to do,
-// by unknown, if it is not known whether id has a slot now.
+// acquire takes a slot, with -wait in its turn. already reports that id held one before; with -wait that is not known.
+// An error says what to do, by unknown, if it is not known whether id has a slot now.
 func (a *app) acquire(ctx context.Context, s session, id string, record lock.Record, f queueFlags, unknown string) (already bool, err error) {
 	if f.wait {
 		err = a.acquireInTurn(ctx, s, id, record, time.Duration(f.timeout))
