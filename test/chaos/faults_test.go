@@ -78,8 +78,13 @@ func startCluster(ctx context.Context, dir string) (_ *cluster, err error) {
 	return c, nil
 }
 
+// setUpTimeout bounds the set-up of a cluster, which takes a second or two.
+const setUpTimeout = 2 * time.Minute
+
 // connect makes members reach each other through the network's proxies.
 func (c *cluster) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, setUpTimeout)
+	defer cancel()
 	list, err := c.admin.MemberList(ctx)
 	if err != nil {
 		return err
@@ -98,7 +103,7 @@ func (c *cluster) connect(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if _, err := c.admin.MemberUpdate(ctx, m.id, []string{"http://" + proxy}); err != nil {
+			if err := c.move(ctx, m.id, "http://"+proxy); err != nil {
 				return err
 			}
 		}
@@ -109,6 +114,20 @@ func (c *cluster) connect(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// move gives a member another URL for its peers. etcd may drop such a change while it has no leader, and does not answer
+// then: it is asked again.
+func (c *cluster) move(ctx context.Context, member uint64, to string) error {
+	for {
+		call, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := c.admin.MemberUpdate(call, member, []string{to})
+		late := call.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 func (c *cluster) close() {
