@@ -1,0 +1,124 @@
+// Package sentinel follows the file by which packages say that the host needs a reboot: /run/reboot-required on Debian
+// and Ubuntu (Debian Policy, section 9.12), /run/reboot-needed on SUSE.
+//
+// It guarantees that what it reports last is what the file says, whoever creates, deletes or replaces it, or mounts
+// something over its folder; that it reports a need only once the file has been left alone for a while, because the file
+// appears in the middle of an installation; and that nothing wakes an idle program but a change in the file's folder, or
+// of the mounts of the host.
+package sentinel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// Settle is how long the file must have been left alone. Debian's packages create it one after another, each at the end
+// of its own installation.
+const Settle = 30 * time.Second
+
+const (
+	// maxText bounds what is read of each file, in bytes, and maxReason the reason that is made of it.
+	maxText   = 64 << 10
+	maxReason = 300
+)
+
+// State is what the file says.
+type State struct {
+	Needed bool   // the host needs a reboot
+	Reason string // why, with the file's name
+	Err    error  // why it is not known; then Needed is false
+}
+
+// A File is the file at Path. The names of the packages that need the reboot are in a file beside it, whose name ends in
+// ".pkgs", a line each.
+type File struct {
+	Path string
+	// Settle is how long both files must have been left alone; see [Settle].
+	Settle time.Duration
+}
+
+// Read returns what the file says now, whether it has been left alone or not.
+func (f File) Read() State {
+	s, _ := f.read()
+	return s
+}
+
+// read returns what the file says, and when it was last changed. That it is there is enough: its text is for people.
+func (f File) read() (s State, changed time.Time) {
+	info, err := os.Stat(f.Path)
+	switch {
+	case absent(err):
+		return State{}, time.Time{}
+	case err != nil:
+		return State{Err: err}, time.Time{}
+	case !info.Mode().IsRegular():
+		return State{Err: fmt.Errorf("%s is not a regular file: it does not say that the host needs a reboot", f.Path)}, time.Time{}
+	}
+	s, changed = State{Needed: true, Reason: f.Path}, info.ModTime()
+	if text := oneLine(start(f.Path)); text != "" {
+		s.Reason += ": " + text
+	}
+	list := packages(f.Path)
+	if info, err := os.Stat(list); err == nil && info.ModTime().After(changed) {
+		changed = info.ModTime()
+	}
+	if names := unique(start(list)); names != "" {
+		s.Reason += " (" + names + ")"
+	}
+	s.Reason = safetext.Cut(s.Reason, maxReason)
+	return s, changed
+}
+
+// packages returns the path of the file with the names of the packages.
+func packages(path string) string { return path + ".pkgs" }
+
+// start returns the start of a file, "" if it cannot be read.
+func start(path string) string {
+	file, err := readfile.Open(path, 0)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	text, _ := readfile.Start(file, maxText)
+	return string(text)
+}
+
+// oneLine returns a text for people in one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// unique returns the lines of a text, each once: Ubuntu's packages add theirs without a look at those before.
+func unique(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = oneLine(line); line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, ", ")
+}
+
+// absent reports whether there cannot be such a file.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+
+// settled returns what is to be reported at a time, and how long until that may change by itself; 0 for never. A need that
+// was reported stands as long as the file does.
+func (f File) settled(now time.Time, reported bool) (State, time.Duration) {
+	s, changed := f.read()
+	if !s.Needed || reported {
+		return s, 0
+	}
+	// A clock that is set back must not make it wait longer.
+	if wait := min(f.Settle, changed.Add(f.Settle).Sub(now)); wait > 0 {
+		return State{}, wait
+	}
+	return s, 0
+}
