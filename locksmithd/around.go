@@ -46,7 +46,7 @@ func (a around) found(kept *policy.Kept) policy.Found {
 // gate is asked before a reboot.
 func (a around) gate(ctx context.Context, need policy.Need) *policy.Obstacle {
 	cfg := a.config.Load()
-	facts := a.facts(policy.Facts{Reason: "a reboot is needed: " + strings.Join(need.Sources, ", ")})
+	facts := a.facts(policy.Facts{Reason: "a reboot is needed: " + strings.Join(need.Reasons, ", ")})
 	g := gates.Gates{Root: a.root, MaxAttempts: cfg.MaxAttempts, Hooks: a.hooks, Facts: facts, Alerts: gates.Alerts(cfg.Alerts)}
 	return g.Ask(ctx, need)
 }

@@ -30,7 +30,7 @@ func (quiet) Instance(context.Context) (string, error)           { return "", ni
 func (quiet) Schedule(context.Context, time.Time, string) error  { return nil }
 func (quiet) Cancel(context.Context) error                       { return nil }
 func (quiet) Restarting(context.Context) (bool, error)           { return false, nil }
-func (quiet) AskEngine(context.Context) *policy.Update           { return nil }
+func (quiet) AskSources(context.Context) []policy.Update         { return nil }
 func (quiet) Keep(policy.Kept) error                             { return nil }
 func (quiet) Gate(context.Context, policy.Need) *policy.Obstacle { return nil }
 func (quiet) Hooked(context.Context) (bool, error)               { return false, nil }
@@ -43,7 +43,7 @@ func (quiet) Ended(error) error                                  { return nil }
 // parts are those of a daemon on the host, with what update_engine says.
 func (q quiet) parts(updates <-chan policy.Event) daemon.Parts {
 	return daemon.Parts{
-		Updates: updates, AskEngine: q.AskEngine, Host: q, Found: policy.Found{Kept: &policy.Kept{}}, Keep: q.Keep,
+		Updates: updates, AskSources: q.AskSources, Host: q, Found: policy.Found{Kept: &policy.Kept{}}, Keep: q.Keep,
 		Gate: q.Gate, Hooks: q, Begin: q.Begin, Ended: q.Ended,
 		Restarting: q.Restarting, Log: slog.New(slog.DiscardHandler),
 	}

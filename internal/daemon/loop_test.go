@@ -263,7 +263,7 @@ func TestEtcdDownAtBootIsWaitedFor(t *testing.T) {
 func TestSlotThatIsTakenAwayAgainAndAgainIsRequestedWithPauses(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		k := newSlot(s, "A", policy.NotHeld)
-		s.engine = func() *policy.Update { k.set(func() { k.held = policy.NotHeld }); return nil }
+		s.engine = func() []policy.Update { k.set(func() { k.held = policy.NotHeld }); return nil }
 		s.run(locked(k))
 		s.tell(need)
 		s.sleep(time.Hour)

@@ -86,9 +86,9 @@ type Parts struct {
 	// Updates delivers what the sources say, as events Update and Absent. Closed before the context
 	// of Run has ended, it says that the bus is gone.
 	Updates <-chan policy.Event
-	// AskEngine asks update_engine whether it needs a reboot; nil when it does not say.
-	AskEngine func(ctx context.Context) *policy.Update
-	Host      Host
+	// AskSources asks the sources that can be asked whether they need a reboot, and returns what they answer.
+	AskSources func(ctx context.Context) []policy.Update
+	Host       Host
 	// Gate returns what holds back a reboot that is needed, nil for nothing. A gate that cannot be asked is shut.
 	Gate  func(ctx context.Context, need policy.Need) *policy.Obstacle
 	Hooks Hooks

@@ -147,7 +147,7 @@ func (l *loop) look(ctx context.Context) policy.Looked {
 // the lock does not answer at all.
 func (l *loop) check(ctx context.Context, t task, _ policy.Check) (r policy.Checked) {
 	defer func() { r.Logind = l.instance(ctx) }()
-	r.Update = l.parts.AskEngine(ctx)
+	r.Updates = l.parts.AskSources(ctx)
 	first := l.look(ctx)
 	if r.Local, r.Err = first.Local, first.Err; r.Err != nil || !t.Policy.Lock {
 		return r

@@ -43,7 +43,7 @@ type site struct {
 	logind     string // the name of the logind that answers
 	restarting bool
 	goingDown  func(context.Context) (bool, error)
-	engine     func() *policy.Update // what update_engine answers
+	engine     func() []policy.Update // what update_engine answers
 	gate       func() *policy.Obstacle
 	hooks      hooks
 	results    []error // of the reboot before this boot, as recorded
@@ -58,20 +58,20 @@ func newSite(t *testing.T) *site {
 		ended:     make(chan error, 1),
 		logind:    ":1.1",
 		goingDown: func(context.Context) (bool, error) { return false, nil },
-		engine:    func() *policy.Update { return nil },
+		engine:    func() []policy.Update { return nil },
 		gate:      func() *policy.Obstacle { return nil },
 	}
 	s.hooks.site = s
 	s.parts = Parts{
-		Updates:   s.updates,
-		AskEngine: func(context.Context) *policy.Update { return s.engine() },
-		Host:      s,
-		Announce:  func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
-		Found:     policy.Found{Kept: &policy.Kept{}},
-		Gate:      func(context.Context, policy.Need) *policy.Obstacle { return s.gate() },
-		Hooks:     &s.hooks,
-		Begin:     func(string, bool) error { return nil },
-		Ended:     func(failure error) error { s.set(func() { s.results = append(s.results, failure) }); return nil },
+		Updates:    s.updates,
+		AskSources: func(context.Context) []policy.Update { return s.engine() },
+		Host:       s,
+		Announce:   func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
+		Found:      policy.Found{Kept: &policy.Kept{}},
+		Gate:       func(context.Context, policy.Need) *policy.Obstacle { return s.gate() },
+		Hooks:      &s.hooks,
+		Begin:      func(string, bool) error { return nil },
+		Ended:      func(failure error) error { s.set(func() { s.results = append(s.results, failure) }); return nil },
 		Restarting: func(context.Context) (bool, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

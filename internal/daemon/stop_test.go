@@ -101,7 +101,7 @@ func TestEffectThatEndsAfterTheLoop(t *testing.T) {
 		k := newSlot(s, "A", policy.NotHeld)
 		s.run(locked(k))
 		slow := make(chan struct{})
-		s.engine = func() *policy.Update { <-slow; return nil }
+		s.engine = func() []policy.Update { <-slow; return nil }
 		s.tell(need)
 		s.expectState(policy.Preparing)
 		if took, err := s.end(); err != nil || took != leaveTimeout {
@@ -134,7 +134,7 @@ func TestStopDuringAReloadThatEndsInTime(t *testing.T) {
 		a := newSlot(s, "A", policy.NotHeld)
 		s.run(locked(a))
 		slow := make(chan struct{})
-		s.engine = func() *policy.Update { <-slow; return nil }
+		s.engine = func() []policy.Update { <-slow; return nil }
 		s.tell(need)
 		s.reload <- locked(newSlot(s, "B", policy.NotHeld))
 		synctest.Wait()

@@ -23,7 +23,7 @@ func (m *Machine) mustDrain() bool { return m.attempt.passed && !m.drain.done }
 
 // needed says why the host reboots.
 func (m *Machine) needed() string {
-	return "a reboot is needed: " + strings.Join(m.triggers.names(func(e trigger) bool { return e.pending }), ", ")
+	return "a reboot is needed: " + strings.Join(m.triggers.reasons(), ", ")
 }
 
 func (r Drained) fold(m *Machine, _ time.Time) {

@@ -23,10 +23,14 @@ type (
 		Source  Source
 		Pending bool   // a reboot is needed
 		Version string // of the update, if known
+		Reason  string // why, in the source's words, if it has any
 	}
 
-	// Absent: a source cannot say anything; what it said last still counts.
-	Absent struct{ Source Source }
+	// Absent: a source cannot say anything; what it said last still counts. Err says why, if somebody has to see to it.
+	Absent struct {
+		Source Source
+		Err    error
+	}
 
 	// Blocked: the running Lock says what it waits for.
 	Blocked struct{ By string }
@@ -70,11 +74,11 @@ type (
 	Unlocked struct{ Err error }
 
 	Checked struct {
-		Update *Update // what update_engine answered; nil when it did not
-		Local  *Local  // what logind answered, whatever else failed; nil when it did not
-		Logind string  // which logind that was, see Scheduled
-		Held   bool    // the slot is still ours, where a lock is wanted
-		Err    error
+		Updates []Update // what the sources that can be asked have answered
+		Local   *Local   // what logind answered, whatever else failed; nil when it did not
+		Logind  string   // which logind that was, see Scheduled
+		Held    bool     // the slot is still ours, where a lock is wanted
+		Err     error
 	}
 
 	Drained struct{ Err error }
@@ -127,8 +131,8 @@ func (e Leave) fold(m *Machine, now time.Time) { m.leave = &e }
 
 // fold records all that a check has learned, also if it failed later.
 func (r Checked) fold(m *Machine, now time.Time) {
-	if r.Update != nil {
-		r.Update.fold(m, now)
+	for _, u := range r.Updates {
+		u.fold(m, now)
 	}
 	if r.Local != nil {
 		m.people.saw(now, r.Local, nil)

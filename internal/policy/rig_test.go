@@ -29,7 +29,7 @@ var (
 	newer     = Update{Source: Engine, Pending: true, Version: "4081.2.1"}
 	idle      = Update{Source: Engine}
 	asked     = Update{Source: Requester, Pending: true}
-	gone      = Absent{Engine}
+	gone      = Absent{Source: Engine}
 	notHeld   = Inspected{}
 	fromAgo   = Inspected{Holding: HeldSinceBefore}
 	fromNow   = Inspected{Holding: HeldThisBoot, Purpose: Purpose{Version: need.Version}}
@@ -46,7 +46,7 @@ var (
 	crowded   = Checked{Held: true, Local: &twoUsers}
 	blockaded = Checked{Held: true, Local: &backup}
 	slotless  = Checked{Held: false}
-	retracted = Checked{Held: true, Update: &Update{Source: Engine}}
+	retracted = Checked{Held: true, Updates: []Update{{Source: Engine}}}
 	unchecked = Checked{Err: errDown}
 	lockDown  = Checked{Err: errDown, Local: &twoUsers} // logind answered, and etcd did not
 	checkDead = Checked{Err: context.Canceled}

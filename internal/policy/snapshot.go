@@ -13,7 +13,8 @@ type Snapshot struct {
 	Why   string    `json:"why"`  // the reason for this state
 	Lock  bool      `json:"lock"` // a slot is needed for a reboot
 
-	Need Need `json:"need,omitzero"`
+	Need     Need     `json:"need,omitzero"`
+	Troubles []string `json:"troubles,omitempty"` // why sources do not say whether they need a reboot
 
 	// What is waited for.
 	Opens       time.Time `json:"opens,omitzero"`        // the reboot window
@@ -47,6 +48,7 @@ type Need struct {
 	Since   time.Time `json:"since"`
 	Version string    `json:"version,omitempty"`
 	Sources []string  `json:"sources"`
+	Reasons []string  `json:"reasons"` // in the words of the sources, or else their names
 }
 
 // A Retry is something that failed; the zero one is that nothing did.
@@ -69,7 +71,7 @@ func (m *Machine) need() Need {
 	if !t.pending() {
 		return Need{}
 	}
-	return Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending })}
+	return Need{t.since, t.version, t.names(func(e trigger) bool { return e.pending }), t.reasons()}
 }
 
 // Health is whether the host is well after a reboot.
@@ -115,7 +117,7 @@ func (m *Machine) facts(now time.Time) *Health {
 // Snapshot returns the facts about the machine's state.
 func (m *Machine) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
-	s.Need = m.need()
+	s.Need, s.Troubles = m.need(), m.triggers.troubles()
 	if m.attempt.err != nil {
 		s.Error = m.attempt.err.Error()
 	}

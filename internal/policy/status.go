@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ func (s Snapshot) Line(clock func(time.Time) string) string {
 		if s.Need.Version != "" {
 			text += " for version " + s.Need.Version
 		}
+		if !slices.Equal(s.Need.Reasons, s.Need.Sources) {
+			text += " (" + strings.Join(s.Need.Reasons, ", ") + ")"
+		}
 		text += "; "
 	case s.State != Starting && s.State != Settling && s.State != Idle:
 		text = "the reboot is not needed any more; "
@@ -27,6 +31,9 @@ func (s Snapshot) Line(clock func(time.Time) string) string {
 	text += s.doing(clock)
 	if s.Error != "" {
 		text += " (" + s.Error + ")"
+	}
+	for _, trouble := range s.Troubles {
+		text += "; " + trouble
 	}
 	return text
 }

@@ -20,22 +20,30 @@ type Source struct {
 var (
 	// Engine is update_engine: what it says last is true. It reports progress all day long.
 	Engine = Source{Name: "update_engine"}
+	// Sentinel is the file by which packages say that a reboot is needed, such as /run/reboot-required.
+	Sentinel = Source{Name: "sentinel"}
 	// Requester is a person or a script (locksmithctl send-need-reboot).
 	Requester = Source{Name: "request", Follows: Engine.Name, Outlives: true}
 )
 
 // triggers is what the sources said.
 type triggers struct {
-	sources []trigger
+	sources []trigger // others are added once they speak
 	since   time.Time // since when a reboot is needed; zero: it is not
 	version string    // for which, if known
+	from    string    // the source that named it; "" for an earlier process
 }
 
 type trigger struct {
 	Source
-	pending bool // it needs a reboot
-	heard   bool // it has said something since the start, or cannot
+	pending bool   // it needs a reboot
+	reason  string // why, in its words; "" if it has none
+	err     error  // why it does not say whether it does
+	heard   bool   // it has said something since the start, or cannot
 }
+
+// said returns why the source needs a reboot.
+func (e trigger) said() string { return cmp.Or(e.reason, e.Name) }
 
 func newTriggers(sources ...Source) (t triggers) {
 	for _, s := range sources {
@@ -52,6 +60,15 @@ func (t *triggers) find(name string) *trigger {
 		}
 	}
 	return nil
+}
+
+// of returns a source's entry, until another source is added.
+func (t *triggers) of(s Source) *trigger {
+	if e := t.find(s.Name); e != nil {
+		return e
+	}
+	t.sources = append(t.sources, trigger{Source: s})
+	return &t.sources[len(t.sources)-1]
 }
 
 // newOS reports whether the version for which a reboot is needed is that of the operating system.
@@ -75,9 +92,29 @@ func (t *triggers) names(which func(trigger) bool) (names []string) {
 	return names
 }
 
+// reasons says why a reboot is needed, a text for each source that needs one.
+func (t *triggers) reasons() (reasons []string) {
+	for _, e := range t.sources {
+		if e.pending {
+			reasons = append(reasons, e.said())
+		}
+	}
+	return reasons
+}
+
+// troubles names the sources that do not say whether a reboot is needed, and why.
+func (t *triggers) troubles() (texts []string) {
+	for _, e := range t.sources {
+		if e.err != nil {
+			texts = append(texts, e.err.Error())
+		}
+	}
+	return texts
+}
+
 func (u Update) fold(m *Machine, now time.Time) {
 	t := &m.triggers
-	was, e, leader := t.pending(), t.find(u.Source.Name), t.find(u.Source.Follows)
+	was, e, leader := t.pending(), t.of(u.Source), t.find(u.Source.Follows)
 	if e.pending && !u.Pending {
 		for i := range t.sources {
 			if t.sources[i].Follows == e.Name {
@@ -85,9 +122,9 @@ func (u Update) fold(m *Machine, now time.Time) {
 			}
 		}
 	}
-	e.pending, e.heard = u.Pending, true
+	e.pending, e.reason, e.err, e.heard = u.Pending, u.Reason, nil, true
 	if !t.pending() {
-		t.since, t.version = time.Time{}, ""
+		t.since, t.version, t.from = time.Time{}, "", ""
 		if was || !u.Source.Outlives && len(t.unheard()) == 0 {
 			m.people.forget("")
 		}
@@ -96,13 +133,19 @@ func (u Update) fold(m *Machine, now time.Time) {
 	if !was {
 		t.since = now
 	}
-	if u.Pending && u.Version != "" && (leader == nil || !leader.pending || t.version == "") {
-		t.version = u.Version
+	switch {
+	case u.Pending && u.Version != "" && (leader == nil || !leader.pending || t.version == ""):
+		t.version, t.from = u.Version, e.Name
+	case !u.Pending && t.from == e.Name: // the others need a reboot for something else
+		t.version, t.from = "", ""
 	}
 	m.people.holdBack(t.version)
 }
 
-func (e Absent) fold(m *Machine, now time.Time) { m.triggers.find(e.Source.Name).heard = true }
+func (e Absent) fold(m *Machine, now time.Time) {
+	t := m.triggers.of(e.Source)
+	t.err, t.heard = e.Err, true
+}
 
 // kept is what the next process has to know.
 func (t *triggers) kept(stamp func(time.Time) time.Time) (r KeptRequest) {

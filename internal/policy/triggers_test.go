@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// sentinel is a stand-in for one more source.
-var sentinel = Source{Name: "reboot-required", Outlives: true}
+// another is a stand-in for one more source.
+var another = Source{Name: "reboot-required", Outlives: true}
 
-func sentinelSays(pending bool) Update {
-	return Update{Source: sentinel, Pending: pending, Version: "6.12"}
+func otherSays(pending bool) Update {
+	return Update{Source: another, Pending: pending, Version: "6.12"}
 }
 
-func withSentinel(t *testing.T) *rig {
+func withAnother(t *testing.T) *rig {
 	r := newRig(t, true)
-	r.m.triggers = newTriggers(Engine, Requester, sentinel)
+	r.m.triggers = newTriggers(Engine, Requester, another)
 	return r.do(shuts, notHeld)
 }
 
@@ -28,7 +28,7 @@ func TestOneMoreSourceNeedsOneValue(t *testing.T) {
 		}
 	}
 
-	r := withSentinel(t).do(sentinelSays(true))
+	r := withAnother(t).do(otherSays(true))
 	r.expect(Waiting, nothing, false)
 	if s := r.m.Status(r.now); !strings.Contains(s, "reboot needed since "+clock(t0)+" for version 6.12; ") {
 		t.Errorf("the status is %q", s)
@@ -47,13 +47,13 @@ func TestOneMoreSourceNeedsOneValue(t *testing.T) {
 	// The next process is told of it.
 	kept := r.m.Kept(r.now)
 	r.m = newMachine(r.m.config, r.now, r.m.rand)
-	r.m.triggers = newTriggers(Engine, Requester, sentinel)
+	r.m.triggers = newTriggers(Engine, Requester, another)
 	r.m.remember(&kept, r.now)
 	r.do(Tick{}, notHeld)
 	expect(r, "reboot-required")
 
 	// It withdraws only itself.
-	r.do(asked, sentinelSays(false))
+	r.do(asked, otherSays(false))
 	expect(r, "request")
 	r.do(Update{Source: Requester})
 	r.expect(Idle, nothing, false)
@@ -69,7 +69,7 @@ func TestRequestFollowsUpdateEngine(t *testing.T) {
 		"it takes its update back":            {[]any{asked, need, idle}, false},
 		"the request ends":                    {[]any{need, asked, Update{Source: Requester}}, true},
 	} {
-		if r := withSentinel(t).do(c.script...); r.m.triggers.pending() != c.pending {
+		if r := withAnother(t).do(c.script...); r.m.triggers.pending() != c.pending {
 			t.Errorf("%s: pending %v", name, !c.pending)
 		}
 	}
@@ -81,9 +81,10 @@ func TestVersionIsThatOfTheLeadingSource(t *testing.T) {
 	for want, script := range map[string][]any{
 		"4081.2.0": {other, need, other},
 		"5":        {Update{Source: Engine, Pending: true}, other},
-		"6.12":     {need, sentinelSays(true)},
+		"6.12":     {need, otherSays(true)},
+		"":         {otherSays(true), need, idle}, // the other one has not named its version again
 	} {
-		if r := withSentinel(t).do(script...); r.m.triggers.version != want {
+		if r := withAnother(t).do(script...); r.m.triggers.version != want {
 			t.Errorf("after %v the version is %q", script, r.m.triggers.version)
 		}
 	}

@@ -73,8 +73,8 @@ func (w *world) tell(ev Event) {
 	case Update:
 		w.hear(ev)
 	case Checked:
-		if ev.Update != nil {
-			w.hear(*ev.Update)
+		for _, u := range ev.Updates {
+			w.hear(u)
 		}
 	case Leave:
 		w.leave = &ev

@@ -302,7 +302,7 @@ func (w *world) step() {
 	case p < 0.90:
 		w.tell(Update{Source: Requester, Pending: w.chance(0.8)})
 	case p < 0.91:
-		w.tell(Absent{Engine})
+		w.tell(Absent{Source: Engine})
 	case p < 0.97:
 		w.tell(Blocked{By: "held by somebody"})
 	case p < 0.985:

@@ -15,7 +15,7 @@ type answer struct {
 	local  *Local // the last that logind said
 	at     time.Time
 	held   bool // by this host
-	update *Update
+	update []Update
 }
 
 // clock is the clock that logind uses.
@@ -112,7 +112,7 @@ func (w *world) ask(a *answer) {
 		a.failed = true
 	}
 	if a.step == 1 && a == &w.check && w.chance(0.7) {
-		a.update = &Update{Source: Engine, Pending: w.engine}
+		a.update = []Update{{Source: Engine, Pending: w.engine}}
 	}
 }
 
