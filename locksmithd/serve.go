@@ -99,13 +99,15 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 
+	files := newSentinels(ctx)
+	files.follow(s.sentinel(cfg))
 	reload := make(chan daemon.Settings)
-	go s.reload(ctx, stop, engine, reload)
+	go s.reload(ctx, stop, engine, files, reload)
 	around := s.around(boot, calls)
 	self := machine{systemd.NewLogind(calls), s.root}
 	err = daemon.Run(ctx, settings, daemon.Parts{
-		Updates:    updates(events, s.log),
-		AskEngine:  askEngine(engine, s.log),
+		Updates:    updates(events, files.states, s.log),
+		AskSources: s.askSources(engine),
 		Host:       self,
 		Announce:   func(message string) { s.warn(s.stderr.Announce(message)) },
 		Found:      around.found(kept),

@@ -65,19 +65,20 @@ type Alerts struct {
 
 // Part is a set of parts of the programs, which need different settings. A command that needs some settings does
 // not fail because of others: a slot can be unlocked although the window is wrong.
-type Part uint8
+type Part uint16
 
 const (
 	PartStrategy Part = 1 << iota
 	PartWindow
-	PartEtcd    // which lock it is, and how to reach it
-	PartLock    // creating a lock, and taking a slot
-	PartTrigger // believing who announces a reboot
-	PartLogin   // letting users and inhibitors postpone a reboot
-	PartHooks   // running the host's hooks, and what has to be true after a reboot
-	PartGates   // what else may hold a reboot back
+	PartEtcd     // which lock it is, and how to reach it
+	PartLock     // creating a lock, and taking a slot
+	PartTrigger  // believing who announces a reboot
+	PartLogin    // letting users and inhibitors postpone a reboot
+	PartHooks    // running the host's hooks, and what has to be true after a reboot
+	PartGates    // what else may hold a reboot back
+	PartSentinel // noticing that packages need a reboot
 
-	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates
+	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel
 )
 
 // Options say what to load.
@@ -115,6 +116,7 @@ type Config struct {
 	LockTTL       time.Duration // how long a slot may be kept, 0 for as long as it takes
 	Debug         bool
 	TriggerGroups []string
+	Sentinel      string        // file by which packages say that a reboot is needed, "" for none
 	LoginDelay    time.Duration // from telling users to the reboot
 	LoginRetry    time.Duration // from a user's cancellation of a reboot to the next attempt
 	MaxPostpone   time.Duration // how long users and inhibitors can postpone it, 0 for as long as they like

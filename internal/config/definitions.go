@@ -331,4 +331,11 @@ var definitions = []Definition{
 		Part:        PartTrigger,
 		parse:       parseTriggerGroups,
 	},
+	{
+		Name:        "reboot-sentinel",
+		Variable:    "LOCKSMITHD_REBOOT_SENTINEL",
+		Description: "file by which packages say that a reboot is needed, such as /run/reboot-required",
+		Part:        PartSentinel,
+		parse:       parseSentinel,
+	},
 }

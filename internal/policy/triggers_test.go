@@ -90,6 +90,22 @@ func TestVersionIsThatOfTheLeadingSource(t *testing.T) {
 	}
 }
 
+func TestStatusSaysWhyAndWhoDoesNotSay(t *testing.T) {
+	r := newRig(t, true).do(notHeld, Update{Source: Sentinel, Pending: true, Reason: "/run/reboot-required (libc6)"}, need)
+	r.do(Absent{Source: Sentinel, Err: errRefused})
+	got := r.m.Status(r.now)
+	if !strings.Contains(got, " for version 4081.2.0 (update_engine, /run/reboot-required (libc6)); ") || !strings.HasSuffix(got, "; access denied") {
+		t.Errorf("the status is %q", got)
+	}
+	if need := r.m.needed(); need != "a reboot is needed: update_engine, /run/reboot-required (libc6)" {
+		t.Errorf("hooks are told %q", need)
+	}
+	r.do(Update{Source: Sentinel})
+	if got := r.m.Status(r.now); strings.Contains(got, "access denied") || strings.Contains(got, "libc6") {
+		t.Errorf("once it says no, the status is %q", got)
+	}
+}
+
 // The state file of an earlier version does not name sources.
 func TestRequestKeptWithoutSourcesIsARequest(t *testing.T) {
 	r := newRig(t, true).start(&Kept{Request: KeptRequest{Since: t0, Version: "5"}})
