@@ -37,8 +37,9 @@ one after another.
 
 Settings come from, strongest first: flags, the environment, and the settings of
 locksmithd on this host: flags, environment and EnvironmentFile= of its unit and drop-ins,
-/etc/flatcar/update.conf, /usr/share/flatcar/update.conf. So without flags it uses
-the lock that locksmithd on this host uses.
+/etc/locksmith/locksmith.conf, /etc/flatcar/update.conf, /usr/share/flatcar/update.conf,
+/usr/lib/locksmith/locksmith.conf. So without flags it uses the lock that locksmithd on
+this host uses.
 
 Exit status: 0 success, 1 failure, 2 wrong usage.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -69,7 +70,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 			f.NoOptDefVal = "true"
 		}
 	}
-	root.PersistentFlags().StringVar(&a.root, "root", "", "`DIR` below which machine-id, update.conf and locksmithd's unit are")
+	root.PersistentFlags().StringVar(&a.root, "root", "", "`DIR` below which machine-id, locksmith.conf, update.conf and locksmithd's unit are")
 	root.PersistentFlags().Bool("version", false, "print the version and exit")
 
 	root.AddCommand(

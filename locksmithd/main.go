@@ -87,14 +87,14 @@ func parseFlags(args []string) (o config.Options, answer string, callsOff bool, 
 	flags := flag.NewFlagSet("locksmithd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // it would add the usage to every mistake
 	config.AddFlags(flags, &o.Flags)
-	flags.StringVar(&o.Root, "root", "", "`directory` below which machine-id, update.conf and the coordinator file are")
+	flags.StringVar(&o.Root, "root", "", "`directory` below which machine-id, locksmith.conf, update.conf and the coordinator file are")
 	flags.BoolVar(&showVersion, "version", false, "print the version and exit")
 	flags.BoolVar(&callsOff, "call-off", false, "call off a reboot that a locksmithd which has ended left scheduled, and exit: for ExecStopPost= of its unit")
 	err = flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		var b strings.Builder
-		b.WriteString("usage: locksmithd [flags]\n\nThe settings are read from flags, the environment and update.conf, in this order.\n\n")
+		b.WriteString("usage: locksmithd [flags]\n\nThe settings are read from flags, the environment, locksmith.conf and update.conf, in this order.\n\n")
 		flags.SetOutput(&b)
 		flags.PrintDefaults()
 		return o, b.String(), false, nil

@@ -64,6 +64,9 @@ func TestEverySettingIsInThePages(t *testing.T) {
 	}
 	for _, d := range config.Definitions() {
 		where := d.Name + " " + d.Variable
+		if d.Prefixed != "" {
+			where += " or " + d.Prefixed
+		}
 		if d.Fallback != "" {
 			where += ", else " + d.Fallback
 		}

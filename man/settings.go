@@ -77,6 +77,9 @@ func (g generator) settings() (string, error) {
 // places says where a setting may come from.
 func places(d config.Definition) string {
 	text := "`" + d.Variable + "`"
+	if d.Prefixed != "" {
+		text += " or `" + d.Prefixed + "`"
+	}
 	if d.Fallback != "" {
 		text += ", else `" + d.Fallback + "`"
 	}

@@ -31,8 +31,10 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 		{Section: "Service", Name: "MemoryHigh", Value: "32M"},
 		{Section: "Service", Name: "Environment", Value: "GOMAXPROCS=1"},
 		// A later file overrides an earlier one, and a missing one is not an error.
+		{Section: "Service", Name: "EnvironmentFile", Value: "-/usr/lib/locksmith/locksmith.conf"},
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/usr/share/flatcar/update.conf"},
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/etc/flatcar/update.conf"},
+		{Section: "Service", Name: "EnvironmentFile", Value: "-/etc/locksmith/locksmith.conf"},
 		// The daemon also starts if the folder cannot be made, as on a read-only disk.
 		{Section: "Service", Name: "ExecStartPre", Value: "-+/bin/mkdir -p -m 700 /var/lib/locksmith"},
 		{Section: "Service", Name: "ExecStart", Value: "/usr/lib/locksmith/locksmithd"},

@@ -1,8 +1,8 @@
 // Package config finds the settings of locksmithd and locksmithctl, in three stages: it reads fragments (flags,
-// environments, the two update.conf files, credentials of systemd), merges them to inputs, each a text that knows
+// environments, the configuration files, credentials of systemd), merges them to inputs, each a text that knows
 // where it comes from, and parses and checks these to settings.
 //
-// It guarantees that update.conf is read as systemd reads it (the files are EnvironmentFile= of the unit), that
+// It guarantees that the configuration files are read as systemd reads them (they are EnvironmentFile= of the unit), that
 // each error says in one sentence which setting is wrong, where it is and what would be right, and that no password
 // is in an error, a warning or a Setting.
 //
@@ -146,7 +146,7 @@ func Load(o Options) (*Config, error) { return NewLoader(o).Load() }
 // Loader loads the settings again and again from the same flags and environment, as the files change. It is for
 // one caller at a time.
 //
-// systemd puts what update.conf holds when the daemon starts into the daemon's environment, where it stays
+// systemd puts what the files hold when the daemon starts into the daemon's environment, where it stays
 // whatever happens to the file. So if a variable has the same value in both at the first load, a Loader of the
 // daemon takes it for the file's, and ignores the environment from then on. Variables that differ, or are not in a
 // file, were set in another way, and keep winning over the files.

@@ -13,6 +13,7 @@ type Definition struct {
 	Name        string // among the effective settings, and of the flag, without a dash
 	Flag        bool   // a flag can set it
 	Variable    string // in update.conf and in the daemon's environment
+	Prefixed    string // the same with our prefix, which counts first, for a Variable without it
 	Fallback    string // an older name that counts where Variable is unset or empty
 	Credential  string // the systemd credential whose file counts where nothing else is set, or empty
 	Default     string // the value of a setting that is unset or empty
@@ -27,12 +28,9 @@ type Definition struct {
 	parse func(*parser, input) error
 }
 
-// variables returns the names in update.conf, the stronger one first.
+// variables returns the names in the files, the stronger ones first.
 func (d Definition) variables() []string {
-	if d.Fallback == "" {
-		return []string{d.Variable}
-	}
-	return []string{d.Variable, d.Fallback}
+	return slices.DeleteFunc([]string{d.Prefixed, d.Variable, d.Fallback}, func(name string) bool { return name == "" })
 }
 
 // CLIVariable returns what locksmithctl reads in its environment: a variable of its own for a setting with a flag.
@@ -85,6 +83,7 @@ var definitions = []Definition{
 	{
 		Name:        nameStrategy,
 		Variable:    "REBOOT_STRATEGY",
+		Prefixed:    "LOCKSMITHD_REBOOT_STRATEGY",
 		Default:     string(StrategyReboot),
 		Description: "how to reboot after an update: etcd-lock, reboot or off",
 		Part:        PartStrategy,

@@ -30,6 +30,9 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		heading, _, _ := strings.Cut(strings.TrimPrefix(section[0], "### "), "\n")
 
 		variables, flag, cli, value := "`"+d.Variable+"`", "", "the same", "none"
+		if d.Prefixed != "" {
+			variables += " or `" + d.Prefixed + "`"
+		}
 		if d.Fallback != "" {
 			variables += ", else `" + d.Fallback + "`"
 		}

@@ -34,9 +34,13 @@ func AddFlags(flags *flag.FlagSet, given *[]Flag) {
 	}
 }
 
-// updateConf are the configuration files, strongest first. A host may set variables in either.
-func updateConf() []string {
-	return []string{"/etc/flatcar/update.conf", "/usr/share/flatcar/update.conf"}
+// settingsFiles returns the paths of the configuration files, strongest first. A host may set variables in each: those in
+// /etc are its administrator's, the others come with the operating system and with the package.
+func settingsFiles() []string {
+	return []string{
+		"/etc/locksmith/locksmith.conf", "/etc/flatcar/update.conf",
+		"/usr/share/flatcar/update.conf", "/usr/lib/locksmith/locksmith.conf",
+	}
 }
 
 // fragments are the sources of one program's settings, each as it was found.
@@ -131,13 +135,13 @@ func (f *fragments) credential(d Definition) (input, bool) {
 	return d.input(path, Origin{Kind: FromCredential, Name: d.Credential}), !errors.Is(err, fs.ErrNotExist)
 }
 
-// confFiles are the update.conf files, strongest first.
+// confFiles are the configuration files, strongest first.
 type confFiles []environmentFile
 
 func readFiles(root string) (confFiles, error) {
 	var files confFiles
 	var errs []error
-	for _, path := range updateConf() {
+	for _, path := range settingsFiles() {
 		f, err := readEnvironmentFile(filepath.Join(root, path))
 		files, errs = append(files, f), append(errs, err)
 	}

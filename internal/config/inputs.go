@@ -184,7 +184,7 @@ func (in input) shown() string {
 func (in input) called() string {
 	switch o := in.origin; {
 	case o.Kind == FromDefault:
-		return in.Variable + " in " + updateConf()[0]
+		return in.Variable + " in " + settingsFiles()[0]
 	case o.Kind == FromFlag:
 		return o.Name
 	case o.Kind == FromFile:

@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 		}
 		names := c.Etcd.Names
 		c.Etcd.Names = etcd.Names{}
-		if program == CLI && (c.Etcd != etcd.Config{Endpoints: "http://127.0.0.1:2379", DefaultEndpoint: true} || names[etcd.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf") {
+		if program == CLI && (c.Etcd != etcd.Config{Endpoints: "http://127.0.0.1:2379", DefaultEndpoint: true} || names[etcd.OptionEndpoint] != "LOCKSMITHD_ENDPOINT in /etc/locksmith/locksmith.conf") {
 			t.Errorf("default etcd settings are %+v", c.Etcd)
 		}
 		if len(c.Settings) != len(Definitions()) || len(c.Warnings) != 0 {
@@ -184,5 +184,23 @@ func TestEnvironmentOfTheCLICountsThoughTheFileHasTheSameValue(t *testing.T) {
 	c := mustLoad(t, Options{Program: CLI, Root: root, Environ: []string{"REBOOT_STRATEGY=off"}})
 	if got := c.setting(t, nameStrategy).Origin.String(); got != "environment REBOOT_STRATEGY" {
 		t.Errorf("strategy comes from %q", got)
+	}
+}
+
+func TestFilesOverrideEachOther(t *testing.T) {
+	root := t.TempDir()
+	files := settingsFiles()
+	for i, path := range slices.Backward(files) {
+		group := fmt.Sprintf("of-file-%d", i)
+		writeFile(t, filepath.Join(root, path), "\nLOCKSMITHD_GROUP="+group+"\nREBOOT_STRATEGY=reboot\n")
+		c := mustLoad(t, Options{Program: Daemon, Root: root})
+		if at := slices.IndexFunc(c.Settings, func(s Setting) bool { return s.Name == "group" }); c.Settings[at].Value != group || c.Settings[at].Origin.place() != filepath.Join(root, path)+":2" {
+			t.Errorf("with %s, group is %+v", path, c.Settings[at])
+		}
+	}
+	// The name with the prefix counts first, wherever it is.
+	writeFile(t, filepath.Join(root, files[len(files)-1]), "LOCKSMITHD_REBOOT_STRATEGY=off\n")
+	if c := mustLoad(t, Options{Program: Daemon, Root: root}); c.Strategy != StrategyOff {
+		t.Errorf("the strategy is %q", c.Strategy)
 	}
 }

@@ -150,7 +150,7 @@ func (v vocabulary) lookalike(f *fragments, name string) string {
 	}
 	for _, d := range definitions {
 		switch right := d.inEnvironment(program, d.Variable); {
-		case name == right, name == d.Fallback:
+		case name == right, slices.Contains([]string{d.Prefixed, d.Fallback}, name):
 			if glued := v.in(f.environ[name].value, "="); len(glued) > 0 {
 				return fmt.Sprintf("%s (%s): %s has become part of its value: write one assignment in each pair of quotes", name, place, strings.Join(glued, ", "))
 			}

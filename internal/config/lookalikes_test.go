@@ -15,7 +15,7 @@ func warningsOf(t testing.TB, root string, o Options) string {
 	o.Root = root
 	c, err := Load(o)
 	must.Do(t, err)
-	return strings.ReplaceAll(strings.Join(c.Warnings, "\n"), filepath.Join(root, etc), "ETC")
+	return strings.NewReplacer(filepath.Join(root, etc), "ETC", filepath.Join(root, settingsFiles()[0]), "CONF").Replace(strings.Join(c.Warnings, "\n"))
 }
 
 func TestWhatLooksLikeASettingIsWarnedAboutAndDoesNotCount(t *testing.T) {
@@ -144,7 +144,7 @@ func TestOldUpdateConfThatIsNotReadIsWarnedAbout(t *testing.T) {
 	const old = "etc/coreos/update.conf"
 	const conf = "GROUP=stable\nREBOOT_STRATEGY=off\nLOCKSMITHD_GROUP=lb\n"
 	root := newRoot(t, map[string]string{old: conf})
-	warning := filepath.Join(root, old) + ":2: this file is not read, and does not set REBOOT_STRATEGY, LOCKSMITHD_GROUP: write it into ETC"
+	warning := filepath.Join(root, old) + ":2: this file is not read, and does not set REBOOT_STRATEGY, LOCKSMITHD_GROUP: write it into CONF"
 	if got := warningsOf(t, root, Options{Program: Daemon}); got != warning {
 		t.Errorf("got\n%s\nwant\n%s", got, warning)
 	}

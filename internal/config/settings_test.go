@@ -159,7 +159,7 @@ func TestEtcdOptionsAreCalledAsTheyWereGiven(t *testing.T) {
 		etcd.OptionEndpoint: "LOCKSMITHD_ENDPOINT in " + filepath.Join(root, etc),
 		etcd.OptionUsername: "-etcd-username",
 		etcd.OptionPassword: "environment LOCKSMITHCTL_ETCD_PASSWORD",
-		etcd.OptionCAFile:   "LOCKSMITHD_ETCD_CAFILE in /etc/flatcar/update.conf",
+		etcd.OptionCAFile:   "LOCKSMITHD_ETCD_CAFILE in /etc/locksmith/locksmith.conf",
 	} {
 		if got := c.Etcd.Names[option]; got != want {
 			t.Errorf("option %s is called %q, want %q", option, got, want)

@@ -9,9 +9,10 @@ import (
 
 // word is a variable of update.conf.
 type word struct {
-	name string
-	ours bool   // it has our prefix
-	rest string // what follows the prefix
+	name  string
+	ours  bool   // it has our prefix
+	rest  string // what follows the prefix
+	again bool   // with the prefix of a variable that has none
 }
 
 // vocabulary are the variables of update.conf, longer ones before those that they end with.
@@ -22,7 +23,7 @@ func newVocabulary() vocabulary {
 	for _, d := range definitions {
 		for _, name := range d.variables() {
 			ours, rest := cutPrefix(name)
-			v = append(v, word{name, ours, rest})
+			v = append(v, word{name, ours, rest, name == d.Prefixed})
 		}
 	}
 	slices.SortStableFunc(v, func(a, b word) int { return len(b.name) - len(a.name) })
@@ -95,6 +96,7 @@ func (v vocabulary) intended(name string) string {
 	ours, rest := cutPrefix(name)
 	prefixed := ours || strings.HasPrefix(rest, "REBOOT_")
 	one := strings.TrimSuffix(rest, "S")
+	v = slices.DeleteFunc(slices.Clone(v), func(w word) bool { return w.again })
 	similar := []func(word) bool{
 		func(w word) bool { return one == strings.TrimSuffix(w.rest, "S") },
 		func(w word) bool { return strings.HasSuffix(name, w.name) }, // behind another word

@@ -39,7 +39,7 @@ type Config struct {
 	DefaultEndpoint bool
 }
 
-// Names are what messages call the options, such as "LOCKSMITHD_ENDPOINT in /etc/flatcar/update.conf" for
+// Names are what messages call the options, such as "LOCKSMITHD_ENDPOINT in /etc/locksmith/locksmith.conf" for
 // OptionEndpoint. An option without a name is called as on the command line.
 type Names [options]string
 
