@@ -20,7 +20,8 @@ func (a *app) configCommand() *cobra.Command {
 a file, a drop-in of locksmithd's unit, the environment, a flag, or the default. It
 fails, and says why, if one of them is wrong; settings for etcd are checked under every
 strategy. Under etcd-lock, if LOCKSMITHD_MAX is set, it also says whether the lock has
-another number of slots.
+another number of slots. What can say that a reboot is needed comes last. Warnings name, among
+others, what else reboots this host, and a sentinel file that nothing creates.
 
 Without flags and without variables of locksmithctl's own, these are the settings of
 locksmithd on this host, once it has been restarted after a change of its unit. A password
@@ -40,7 +41,15 @@ in the unit is not read.`,
 			for _, s := range cfg.Settings {
 				table.Row(s.Name, cmp.Or(safetext.Clean(s.Value), "(none)"), safetext.Clean(s.Origin.String()))
 			}
-			if printing := a.print(table.String()); printing != nil {
+			text := table.String()
+			if err == nil {
+				triggers := view.NewTable("TRIGGER", "WHEN IT COUNTS")
+				for _, t := range cfg.Triggers() {
+					triggers.Row(safetext.Clean(t.Name), safetext.Clean(t.From))
+				}
+				text += "\n" + triggers.String()
+			}
+			if printing := a.print(text); printing != nil {
 				return printing
 			}
 			if cfg.MaxOrigin != nil && err == nil && cfg.Strategy == config.StrategyEtcdLock {

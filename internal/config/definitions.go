@@ -61,6 +61,7 @@ const (
 	nameAlertIgnore         = "alert-ignore"
 	nameAlertCAFile         = "alert-cafile"
 	nameAlertTokenFile      = "alert-token-file"
+	nameSentinel            = "reboot-sentinel"
 )
 
 // localTime is the time zone that stands for the host's own.
@@ -331,7 +332,7 @@ var definitions = []Definition{
 		parse:       parseTriggerGroups,
 	},
 	{
-		Name:        "reboot-sentinel",
+		Name:        nameSentinel,
 		Variable:    "LOCKSMITHD_REBOOT_SENTINEL",
 		Description: "file by which packages say that a reboot is needed, such as /run/reboot-required",
 		Part:        PartSentinel,

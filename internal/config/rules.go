@@ -24,6 +24,8 @@ var rules = []struct {
 	{PartLogin | PartHooks, warnOfShortWindow},
 	{PartLock, warnOfShortTTL},
 	{PartGates, warnOfAlerts},
+	{PartSentinel, warnOfSentinel},
+	{PartStrategy, warnOfRivals},
 }
 
 // preferPassword ignores a credential with a password where somebody has set a password.

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -189,16 +188,5 @@ func parseTriggerGroups(p *parser, in input) error {
 		return in.refuse("it names no group: write at least one, such as root for nobody else")
 	}
 	p.TriggerGroups = groups
-	return nil
-}
-
-func parseSentinel(p *parser, in input) error {
-	if in.value == "" {
-		return nil
-	}
-	if !filepath.IsAbs(in.value) || strings.HasSuffix(in.value, "/") {
-		return in.refuse("it is not the path of a file: write one that begins with a slash, such as /run/reboot-required, or nothing for none")
-	}
-	p.Sentinel = filepath.Clean(in.value)
 	return nil
 }

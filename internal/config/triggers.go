@@ -1,0 +1,56 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/locksmithd/locksmith/internal/rivals"
+	"github.com/locksmithd/locksmith/internal/sentinel"
+)
+
+func parseSentinel(p *parser, in input) error {
+	if in.value == "" {
+		return nil
+	}
+	if !filepath.IsAbs(in.value) || strings.HasSuffix(in.value, "/") {
+		return in.refuse("it is not the path of a file: write one that begins with a slash, such as /run/reboot-required, or nothing for none")
+	}
+	p.Sentinel = filepath.Clean(in.value)
+	return nil
+}
+
+// warnOfSentinel warns of a file that nobody will ever create.
+func warnOfSentinel(p *parser) error {
+	if p.Sentinel != "" && !sentinel.Written(p.options.Root, p.Sentinel) {
+		p.warn("%s: as far as is known nothing on this host creates this file, and packages never need a reboot: "+
+			"install unattended-upgrades, on Ubuntu also update-notifier-common, or name another file", p.inputs[nameSentinel].subject())
+	}
+	return nil
+}
+
+// warnOfRivals warns of what else reboots the host.
+func warnOfRivals(p *parser) error {
+	if p.Strategy == StrategyOff {
+		return nil
+	}
+	for _, rival := range rivals.Find(p.options.Root) {
+		p.warn("%s", rival)
+	}
+	return nil
+}
+
+// Trigger is who or what can say that a reboot is needed.
+type Trigger struct {
+	Name string
+	From string // what makes it one
+}
+
+// Triggers returns what is in force.
+func (c *Config) Triggers() []Trigger {
+	all := []Trigger{{"update_engine", "where it is on the system bus"}}
+	if c.Sentinel != "" {
+		all = append(all, Trigger{c.Sentinel, "while the file is there"})
+	}
+	return append(all, Trigger{"locksmithctl send-need-reboot", fmt.Sprintf("by root, and members of %s", strings.Join(c.TriggerGroups, ", "))})
+}

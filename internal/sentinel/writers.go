@@ -1,0 +1,30 @@
+package sentinel
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// writers are what creates the files that are known, as paths below "/" or patterns for them.
+var writers = map[string][]string{
+	"/run/reboot-required": {
+		"/etc/kernel/postinst.d/unattended-upgrades",        // Debian, Ubuntu
+		"/usr/share/update-notifier/notify-reboot-required", // Ubuntu: update-notifier-common
+		"/etc/kernel/postinst.d/reboot-notifier",            // Debian
+		"/usr/bin/bootc",                                    // Fedora and RHEL as an image
+		"/usr/sbin/update_engine",                           // Flatcar
+	},
+	"/run/reboot-needed": {"/usr/lib/zypp/plugins/commit/*boot*", "/usr/sbin/transactional-update"}, // SUSE
+}
+
+// Written reports whether anything on the host below root creates the file at a path. Of a path that is not known it is
+// taken for granted.
+func Written(root, path string) bool {
+	patterns, known := writers[strings.TrimPrefix(path, "/var")] // /var/run leads to /run
+	for _, pattern := range patterns {
+		if found, _ := filepath.Glob(filepath.Join(root, pattern)); len(found) > 0 { // the pattern is right
+			return true
+		}
+	}
+	return !known
+}
