@@ -57,6 +57,7 @@ type QueueEntry struct {
 	Hostname string
 	Since    time.Time
 	Version  string
+	Reason   string // see Record
 }
 
 // Overview returns the state of the group. It only reads, and does not create the document.
@@ -91,7 +92,7 @@ func (l *Lock) overview(ctx context.Context) (Overview, Snapshot, error) {
 	}
 	for _, key := range byCreation(snap, l.queueRange()) {
 		if r, _ := parseEntry(snap.Values[key].Data); isPlace(snap.Values[key]) {
-			o.Queue = append(o.Queue, QueueEntry{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version})
+			o.Queue = append(o.Queue, QueueEntry{ID: idOf(key), Hostname: r.Hostname, Since: r.Since, Version: r.Version, Reason: r.Reason})
 		}
 	}
 	return o, snap, nil

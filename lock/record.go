@@ -23,6 +23,7 @@ type Record struct {
 	Since    time.Time `json:"since"`
 	By       string    `json:"by"` // what took the slot, such as the name of the program
 	Version  string    `json:"version,omitempty"`
+	Reason   string    `json:"reason,omitempty"` // why the host reboots, where its version does not say so
 	// Owner is a random token that identifies the owner of a place in the queue: a wait with the same
 	// Owner takes the place over, any other waits beside it. Where it is empty, each wait has its own.
 	// It is not written into the record of a slot.
@@ -121,7 +122,7 @@ func parseEntry(data []byte) (Record, bool) {
 
 // cleaned returns the record that another client has written as it may be shown.
 func (r Record) cleaned() Record {
-	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version, &r.OSVersion, (*string)(&r.Phase), &r.PhaseWhy} {
+	for _, text := range []*string{&r.Hostname, &r.BootID, &r.Hardware, &r.Token, &r.By, &r.Version, &r.Reason, &r.OSVersion, (*string)(&r.Phase), &r.PhaseWhy} {
 		*text = safetext.Clean(*text)
 	}
 	r.Since, r.PhaseSince = moment(r.Since), moment(r.PhaseSince)

@@ -19,6 +19,7 @@ type (
 	Lock struct {
 		Version string // of the update
 		NewOS   bool   // it is the version of the operating system that comes with it
+		Reason  string // why a reboot is needed, in the words of the sources that have any
 	}
 
 	// Tell tells the fleet what this host does with its slot. It ends with Told.

@@ -246,7 +246,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return m.verify(now)
 		}
 	case Locking:
-		return Lock{Version: m.triggers.version, NewOS: m.newOS()}
+		return Lock{Version: m.triggers.version, NewOS: m.newOS(), Reason: m.triggers.words()}
 	case Preparing:
 		switch r := m.report(); {
 		case !m.attempt.asked:
@@ -310,7 +310,7 @@ func (m *Machine) report() Report {
 	case m.mustDrain():
 		return Report{Phase: Draining, Why: m.needed()}
 	case m.drain.done || m.health.pending:
-		return Report{Phase: Leaving, Why: m.needed(), Again: m.health.pending, Version: m.triggers.version, NewOS: m.newOS()}
+		return Report{Phase: Leaving, Why: m.needed(), Again: m.health.pending, Version: m.triggers.version, NewOS: m.newOS(), Reason: m.triggers.words()}
 	}
 	return Report{Phase: m.attempt.told}
 }

@@ -8,6 +8,7 @@ type Report struct {
 	Again   bool   // the host reboots once more with the slot that it has held since before this boot
 	Version string // with Again: that it reboots for
 	NewOS   bool   // with Again: see Lock
+	Reason  string // with Again: see Lock
 }
 
 // Phases of a slot.

@@ -102,6 +102,17 @@ func (t *triggers) reasons() (reasons []string) {
 	return reasons
 }
 
+// words returns the reasons of the sources that have words for them.
+func (t *triggers) words() string {
+	var texts []string
+	for _, e := range t.sources {
+		if e.pending && e.reason != "" {
+			texts = append(texts, e.reason)
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
 // troubles names the sources that do not say whether a reboot is needed, and why.
 func (t *triggers) troubles() (texts []string) {
 	for _, e := range t.sources {

@@ -100,6 +100,9 @@ func TestStatusSaysWhyAndWhoDoesNotSay(t *testing.T) {
 	if need := r.m.needed(); need != "a reboot is needed: update_engine, /run/reboot-required (libc6)" {
 		t.Errorf("hooks are told %q", need)
 	}
+	if l, ok := r.m.running.(Lock); !ok || l.Reason != "/run/reboot-required (libc6)" {
+		t.Errorf("others are told %+v", r.m.running)
+	}
 	r.do(Update{Source: Sentinel})
 	if got := r.m.Status(r.now); strings.Contains(got, "access denied") || strings.Contains(got, "libc6") {
 		t.Errorf("once it says no, the status is %q", got)

@@ -133,7 +133,7 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 
 func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(string)) error {
 	defer s.store.Close()
-	record, err := s.record(purpose.Version, purpose.NewOS)
+	record, err := s.record(purpose.Version, purpose.Reason, purpose.NewOS)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (s *Slot) Release(ctx context.Context) error {
 
 // record returns the record of a slot for a reboot of this host for a version, which newOS says is one of the operating
 // system.
-func (s *Slot) record(version string, newOS bool) (lock.Record, error) {
+func (s *Slot) record(version, reason string, newOS bool) (lock.Record, error) {
 	record, err := s.identify()
 	if err != nil {
 		return lock.Record{}, err
@@ -214,7 +214,7 @@ func (s *Slot) record(version string, newOS bool) (lock.Record, error) {
 	if record.Token, err = host.NewToken(s.root); err != nil {
 		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
 	}
-	record.By, record.Version = "locksmithd", version
+	record.By, record.Version, record.Reason = "locksmithd", version, reason
 	if newOS {
 		record.OSVersion = host.OSVersion(s.root)
 	}
@@ -231,7 +231,7 @@ func (s *Slot) Report(ctx context.Context, r policy.Report) error {
 		}
 		return s.lock.Report(ctx, s.id, report)
 	}
-	record, err := s.record(r.Version, r.NewOS)
+	record, err := s.record(r.Version, r.Reason, r.NewOS)
 	if err != nil {
 		return err
 	}

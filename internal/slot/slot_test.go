@@ -69,7 +69,7 @@ func TestRecordSaysWhoHasTakenTheSlot(t *testing.T) {
 		must.Do(t, s.Set(1, time.Hour))
 		h.rename("web-1") // as the network says it only now
 		begin := time.Now().Truncate(time.Second)
-		must.Do(t, s.Acquire(t.Context(), policy.Lock{Version: "1.2.3", NewOS: true}, quiet))
+		must.Do(t, s.Acquire(t.Context(), policy.Lock{Version: "1.2.3", NewOS: true, Reason: "libc6"}, quiet))
 		r := f.record("a")
 		token, err := os.ReadFile(filepath.Join(h.root, "/var/lib/locksmith/token"))
 		must.Do(t, err)
@@ -77,7 +77,7 @@ func TestRecordSaysWhoHasTakenTheSlot(t *testing.T) {
 			t.Errorf("the record is %+v with the tokens %q on the disk, begun at %v", r, token, begin)
 		}
 		r.Token, r.Since = "", time.Time{}
-		if want := (lock.Record{Hostname: "web-1", BootID: "boot 1 of localhost", By: "locksmithd", Version: "1.2.3", TTL: time.Hour}); r != want {
+		if want := (lock.Record{Hostname: "web-1", BootID: "boot 1 of localhost", By: "locksmithd", Version: "1.2.3", Reason: "libc6", TTL: time.Hour}); r != want {
 			t.Errorf("the record is %+v, want %+v", r, want)
 		}
 		must.Do(t, s.Release(t.Context()))

@@ -35,6 +35,7 @@ type holderDocument struct {
 	Since      *time.Time `json:"since" yaml:"since"`
 	By         string     `json:"by" yaml:"by"`
 	Version    string     `json:"version" yaml:"version"`
+	Reason     string     `json:"reason,omitempty" yaml:"reason,omitempty"`
 	Expired    bool       `json:"expired" yaml:"expired"`
 	Unreadable bool       `json:"unreadable" yaml:"unreadable"`
 	OSVersion  string     `json:"os_version,omitempty" yaml:"os_version,omitempty"`
@@ -48,6 +49,7 @@ type queueDocument struct {
 	Hostname string     `json:"hostname" yaml:"hostname"`
 	Since    *time.Time `json:"since" yaml:"since"`
 	Version  string     `json:"version" yaml:"version"`
+	Reason   string     `json:"reason,omitempty" yaml:"reason,omitempty"`
 	Place    int        `json:"place" yaml:"place"`
 }
 
@@ -78,13 +80,13 @@ func newDocument(g lock.GroupOverview) Document {
 	for _, h := range g.Holders {
 		d.Holders = append(d.Holders, holderDocument{
 			ID: h.ID, Hostname: h.Record.Hostname, BootID: h.Record.BootID, Since: timeOrNil(h.Record.Since),
-			By: h.Record.By, Version: h.Record.Version, Expired: h.Expired, Unreadable: h.Broken,
+			By: h.Record.By, Version: h.Record.Version, Reason: h.Record.Reason, Expired: h.Expired, Unreadable: h.Broken,
 			OSVersion: h.Record.OSVersion, Phase: string(h.Record.Phase), PhaseSince: timeOrNil(h.Record.PhaseSince), PhaseWhy: h.Record.PhaseWhy,
 		})
 	}
 	for i, w := range g.Queue {
 		d.Queue = append(d.Queue, queueDocument{
-			ID: w.ID, Hostname: w.Hostname, Since: timeOrNil(w.Since), Version: w.Version, Place: i + 1,
+			ID: w.ID, Hostname: w.Hostname, Since: timeOrNil(w.Since), Version: w.Version, Reason: w.Reason, Place: i + 1,
 		})
 	}
 	for _, u := range g.Unwell {

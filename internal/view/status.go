@@ -7,6 +7,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -100,8 +101,12 @@ func Holders(holders []lock.HolderInfo, now time.Time) string {
 func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
 	columns := []string{"MACHINE ID", "HOSTNAME", "VERSION", "AGE", "BY"}
 	phases := slices.ContainsFunc(holders, func(h lock.HolderInfo) bool { return h.Record.Phase != "" })
+	why := phases || slices.ContainsFunc(holders, func(h lock.HolderInfo) bool { return h.Record.Reason != "" })
 	if phases { // which most holders do not report
-		columns = append(columns, "PHASE", "WHY")
+		columns = append(columns, "PHASE")
+	}
+	if why {
+		columns = append(columns, "WHY")
 	}
 	table := NewTable(columns...)
 	for _, h := range holders {
@@ -118,7 +123,10 @@ func holderTable(holders []lock.HolderInfo, idBytes int, now time.Time) string {
 		}
 		row := []string{safetext.Cut(h.ID, idBytes), hostname, safetext.Cut(h.Record.Version, maxName), strings.Join(held, ", "), safetext.Cut(h.Record.By, maxName)}
 		if phases {
-			row = append(row, phase(h.Record, now), safetext.Cut(h.Record.PhaseWhy, MaxReason))
+			row = append(row, phase(h.Record, now))
+		}
+		if why {
+			row = append(row, safetext.Cut(cmp.Or(h.Record.PhaseWhy, h.Record.Reason), MaxReason))
 		}
 		table.Row(row...)
 	}
@@ -149,9 +157,18 @@ func unwellTable(hosts []lock.UnwellHost, idBytes int, since string, format func
 
 // queueTable shows a queue in a table; format formats the time of the last column, since when somebody waits.
 func queueTable(queue []lock.QueueEntry, idBytes int, lastColumn string, format func(since, now time.Time) string, now time.Time) string {
-	table := NewTable("PLACE", "MACHINE ID", "HOSTNAME", "VERSION", lastColumn)
+	columns := []string{"PLACE", "MACHINE ID", "HOSTNAME", "VERSION", lastColumn}
+	why := slices.ContainsFunc(queue, func(w lock.QueueEntry) bool { return w.Reason != "" })
+	if why {
+		columns = append(columns, "WHY")
+	}
+	table := NewTable(columns...)
 	for i, w := range queue {
-		table.Row(fmt.Sprint(i+1), safetext.Cut(w.ID, idBytes), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), format(w.Since, now))
+		row := []string{fmt.Sprint(i + 1), safetext.Cut(w.ID, idBytes), safetext.Cut(w.Hostname, maxName), safetext.Cut(w.Version, maxName), format(w.Since, now)}
+		if why {
+			row = append(row, safetext.Cut(w.Reason, MaxReason))
+		}
+		table.Row(row...)
 	}
 	return table.String()
 }

@@ -65,6 +65,18 @@ func TestStatusOfAnUnwellHostInEveryFormat(t *testing.T) {
 	}
 }
 
+func TestStatusSaysWhyHostsWithoutAVersionReboot(t *testing.T) {
+	holder := holding("a", noon)
+	holder.Record.Version, holder.Record.Reason = "", "/run/reboot-required (libc6)"
+	o := overview(1, []lock.HolderInfo{holder}, waiting("b", noon), waiting("c", noon))
+	o.Queue[0].Version, o.Queue[0].Reason = "", "/run/reboot-required (linux-\x1b[2Jimage)"
+	for _, f := range Formats() {
+		text, err := Format(f).Status(lock.GroupOverview{Overview: o}, noon.Add(time.Hour))
+		must.Do(t, err)
+		golden(t, "reasons-"+f+".txt", text)
+	}
+}
+
 // Whatever others have written, a document has no character that a terminal acts upon, and programs read it as it was.
 func TestDocumentsEscapeWhatTerminalsActUpon(t *testing.T) {
 	for _, written := range []string{
