@@ -51,6 +51,7 @@ The fields of -o json and -o yaml, to which later versions may add others:
     since       when the slot was taken, by that host's clock; null if unknown
     by          which program took it; "" if unknown
     version     the version to be rebooted into; "" if unknown
+    reason      why the host reboots, such as its packages; left out if only the version says so
     expired     true if the time-to-live is over
     unreadable  true if there is a record that cannot be understood
     os_version  what ran when the slot was taken, to be compared after the reboot; left out if unknown
@@ -63,6 +64,7 @@ The fields of -o json and -o yaml, to which later versions may add others:
     hostname    "" if unknown
     since       since when it waits, by that host's clock; null if unknown
     version     the version to be rebooted into; "" if unknown
+    reason      as above
     place       1 for the next one
   unwell        hosts that pause the version that they rebooted for; left out for none
     id          machine id

@@ -226,7 +226,8 @@ func (c unitCase) run(t *testing.T) {
 			continue
 		}
 		values, places := "", ""
-		for line := range strings.Lines(string(out)) {
+		settings, _, _ := strings.Cut(string(out), "\n\n") // then come the triggers
+		for line := range strings.Lines(settings) {
 			cells := strings.Fields(strings.TrimSpace(line))
 			if cells[0] == "SETTING" {
 				continue
