@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/program"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -171,7 +171,7 @@ func TestScriptThatPrints100MegabytesIsCutAndSucceeds(t *testing.T) {
 	h.script(d+"10-a", "head -c 104857600 /dev/zero | tr '\\0' x; echo end >&2")
 	o := h.run(t.Context(), BeforeReboot)
 	o.succeeds(t)
-	if want := maxOutput + len("\n"); len(o.stdout) != want {
+	if want := program.MaxOutput + len("\n"); len(o.stdout) != want {
 		t.Errorf("%d bytes of the output are passed on, want %d", len(o.stdout), want)
 	}
 	if want := "locksmithctl: 10-a has printed more than 1024 KiB: the rest is dropped\n"; o.stderr != want {
@@ -264,29 +264,6 @@ func TestStoppedUndoStartsNoOtherScript(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	h.run(ctx, RebootCancelled).fails(t, "10-a: it was not started: context canceled")
-}
-
-func TestFirstLineIsKeptWhateverItsPieces(t *testing.T) {
-	for _, test := range []struct {
-		pieces []string
-		want   string
-	}{
-		{[]string{"", "\n", " \n", "a", "b\nc", "\n"}, "ab"},
-		{[]string{"\n\n\na\n"}, "a"},
-		{[]string{strings.Repeat("x", 3*maxLine), "y\nz"}, strings.Repeat("x", maxLine)},
-		{[]string{"  "}, ""},
-	} {
-		var b bytes.Buffer
-		o := &output{to: &b, left: maxOutput}
-		for _, piece := range test.pieces {
-			if n, err := o.Write([]byte(piece)); n != len(piece) || err != nil {
-				t.Errorf("Write returns %d, %v", n, err)
-			}
-		}
-		if line, _ := o.close(); line != test.want || b.String() != strings.Join(test.pieces, "") {
-			t.Errorf("the first line of %q is %q, want %q", test.pieces, line, test.want)
-		}
-	}
 }
 
 func TestNameOfAScriptCannotHarmATerminal(t *testing.T) {
