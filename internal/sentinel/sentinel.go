@@ -1,10 +1,13 @@
-// Package sentinel follows the file by which packages say that the host needs a reboot: /run/reboot-required on Debian
-// and Ubuntu (Debian Policy, section 9.12), /run/reboot-needed on SUSE.
+// Package sentinel asks the host itself whether it needs a reboot.
 //
-// It guarantees that what it reports last is what the file says, whoever creates, deletes or replaces it, or mounts
-// something over its folder; that it reports a need only once the file has been left alone for a while, because the file
-// appears in the middle of an installation; and that nothing wakes an idle program but a change in the file's folder, or
-// of the mounts of the host.
+// A [File] is the file by which packages say so: /run/reboot-required on Debian and Ubuntu (Debian Policy, section 9.12),
+// /run/reboot-needed on SUSE. What it reports last is what the file says, whoever creates, deletes or replaces it, or mounts
+// something over its folder; it reports a need only once the file has been left alone for a while, because the file
+// appears in the middle of an installation; and nothing wakes an idle program but a change in the file's folder, or of the
+// mounts of the host.
+//
+// A [Command] says so by its exit status. An [Asker] has systemd run it again and again, outside the daemon's sandbox.
+// It reports only what was said since it asked, and takes no failure for an answer, neither of the command nor on the way.
 package sentinel
 
 import (
