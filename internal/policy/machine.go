@@ -97,12 +97,17 @@ type Found struct {
 	Reboot *Purpose
 	// OSVersion is the version of the operating system that runs; "" when that is not known.
 	OSVersion string
+	// Sources will say whether a reboot is needed, besides update_engine.
+	Sources []Source
 }
 
 // New returns a machine in state Starting. now is the time of the start; rand spreads retries over time.
 func New(config Config, found Found, now time.Time, rand *rand.Rand) *Machine {
 	m := newMachine(config, now, rand)
 	m.drain.begun, m.health.runs = found.Drained, found.OSVersion
+	for _, source := range found.Sources {
+		m.triggers.of(source)
+	}
 	m.remember(found.Kept, now)
 	if found.Reboot != nil {
 		m.health.begin(*found.Reboot)

@@ -22,6 +22,8 @@ var (
 	Engine = Source{Name: "update_engine"}
 	// Sentinel is the file by which packages say that a reboot is needed, such as /run/reboot-required.
 	Sentinel = Source{Name: "sentinel"}
+	// SentinelCommand is a command of the operator that says whether a reboot is needed.
+	SentinelCommand = Source{Name: "sentinel command"}
 	// Requester is a person or a script (locksmithctl send-need-reboot).
 	Requester = Source{Name: "request", Follows: Engine.Name, Outlives: true}
 )

@@ -132,3 +132,24 @@ func TestAnotherVersionKeepsThePlaceInTheQueue(t *testing.T) {
 		t.Errorf("withdrawn: cancelled %v, keeps the place %v", r.last.Cancel, r.last.KeepPlace)
 	}
 }
+
+// A process that finds a slot of this boot waits for the first word of each source that will speak, for as long as for
+// update_engine's.
+func TestSlotWaitsForTheFirstWordOfEverySource(t *testing.T) {
+	start := func() *rig {
+		r := newRig(t, true)
+		r.m = New(r.m.config, Found{Sources: []Source{SentinelCommand}}, r.now, r.m.rand)
+		return r.do(Tick{}, calledOff, Inspected{Holding: HeldThisBoot}, idle)
+	}
+	r := start()
+	r.expect(Starting, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "a slot is held; waiting for sentinel command until") {
+		t.Errorf("the status is %q", s)
+	}
+	r.do(Update{Source: SentinelCommand, Pending: true})
+	r.expect(Locking, locks, false) // goes on with the slot
+
+	start().do(Update{Source: SentinelCommand}).expect(Settling, unlocks, false)
+	start().do(Absent{Source: SentinelCommand}).expect(Settling, unlocks, false)
+	start().do(sourceGrace).expect(Settling, unlocks, false)
+}
