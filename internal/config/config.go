@@ -76,7 +76,7 @@ const (
 	PartLogin    // letting users and inhibitors postpone a reboot
 	PartHooks    // running the host's hooks, and what has to be true after a reboot
 	PartGates    // what else may hold a reboot back
-	PartSentinel // noticing that packages need a reboot
+	PartSentinel // noticing that the host needs a reboot
 
 	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel
 )
@@ -111,15 +111,17 @@ type Config struct {
 	Window      *Window    // nil if there is neither a window nor a blackout: reboots may happen at any time
 	Zone        *zone.Zone // the host's, for times that people read
 	Lock
-	Max           int           // slots of a lock that is created; 1 where nobody creates one, without PartLock
-	MaxOrigin     *Origin       // where Max was set, nil if it was not
-	LockTTL       time.Duration // how long a slot may be kept, 0 for as long as it takes
-	Debug         bool
-	TriggerGroups []string
-	Sentinel      string        // file by which packages say that a reboot is needed, "" for none
-	LoginDelay    time.Duration // from telling users to the reboot
-	LoginRetry    time.Duration // from a user's cancellation of a reboot to the next attempt
-	MaxPostpone   time.Duration // how long users and inhibitors can postpone it, 0 for as long as they like
+	Max             int           // slots of a lock that is created; 1 where nobody creates one, without PartLock
+	MaxOrigin       *Origin       // where Max was set, nil if it was not
+	LockTTL         time.Duration // how long a slot may be kept, 0 for as long as it takes
+	Debug           bool
+	TriggerGroups   []string
+	Sentinel        string        // file by which packages say that a reboot is needed, "" for none
+	SentinelCommand string        // that says whether a reboot is needed, "" for none
+	SentinelPeriod  time.Duration // from one question to the command to the next
+	LoginDelay      time.Duration // from telling users to the reboot
+	LoginRetry      time.Duration // from a user's cancellation of a reboot to the next attempt
+	MaxPostpone     time.Duration // how long users and inhibitors can postpone it, 0 for as long as they like
 
 	BeforeRebootTimeout time.Duration // of the hooks before a reboot
 	BootComplete        bool          // boot-complete.target has to be reached after a reboot

@@ -62,6 +62,7 @@ const (
 	nameAlertCAFile         = "alert-cafile"
 	nameAlertTokenFile      = "alert-token-file"
 	nameSentinel            = "reboot-sentinel"
+	nameSentinelCommand     = "reboot-sentinel-command"
 )
 
 // localTime is the time zone that stands for the host's own.
@@ -337,5 +338,20 @@ var definitions = []Definition{
 		Description: "file by which packages say that a reboot is needed, such as /run/reboot-required",
 		Part:        PartSentinel,
 		parse:       parseSentinel,
+	},
+	{
+		Name:        nameSentinelCommand,
+		Variable:    "LOCKSMITHD_REBOOT_SENTINEL_COMMAND",
+		Description: "command that says whether a reboot is needed, by exit status 0, or not, by 1; or needs-restarting, needrestart or sysupdate",
+		Part:        PartSentinel,
+		parse:       parseSentinelCommand,
+	},
+	{
+		Name:        "reboot-sentinel-period",
+		Variable:    "LOCKSMITHD_REBOOT_SENTINEL_PERIOD",
+		Default:     "1h",
+		Description: "how long from one question to the command to the next",
+		Part:        PartSentinel,
+		parse:       duration(func(c *Config) *time.Duration { return &c.SentinelPeriod }, time.Minute, "1m or more, such as 1h"),
 	},
 }

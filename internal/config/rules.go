@@ -25,6 +25,7 @@ var rules = []struct {
 	{PartLock, warnOfShortTTL},
 	{PartGates, warnOfAlerts},
 	{PartSentinel, warnOfSentinel},
+	{PartSentinel, warnOfInverseCommand},
 	{PartStrategy, warnOfRivals},
 }
 

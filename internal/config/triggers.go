@@ -20,11 +20,26 @@ func parseSentinel(p *parser, in input) error {
 	return nil
 }
 
+func parseSentinelCommand(p *parser, in input) error {
+	p.SentinelCommand = strings.TrimSpace(in.value)
+	return nil
+}
+
 // warnOfSentinel warns of a file that nobody will ever create.
 func warnOfSentinel(p *parser) error {
 	if p.Sentinel != "" && !sentinel.Written(p.options.Root, p.Sentinel) {
 		p.warn("%s: as far as is known nothing on this host creates this file, and packages never need a reboot: "+
 			"install unattended-upgrades, on Ubuntu also update-notifier-common, or name another file", p.inputs[nameSentinel].subject())
+	}
+	return nil
+}
+
+// warnOfInverseCommand warns of a command whose exit statuses mean the opposite.
+func warnOfInverseCommand(p *parser) error {
+	const ready = "needs-restarting"
+	if c := p.SentinelCommand; c != ready && strings.Contains(c, ready) && !strings.Contains(c, "!") {
+		p.warn("%s: %s exits with 0 if no reboot is needed, and this host would take that for the opposite: write %[2]s alone, which knows that",
+			p.inputs[nameSentinelCommand].subject(), ready)
 	}
 	return nil
 }
@@ -51,6 +66,9 @@ func (c *Config) Triggers() []Trigger {
 	all := []Trigger{{"update_engine", "where it is on the system bus"}}
 	if c.Sentinel != "" {
 		all = append(all, Trigger{c.Sentinel, "while the file is there"})
+	}
+	if c.SentinelCommand != "" {
+		all = append(all, Trigger{c.SentinelCommand, fmt.Sprintf("while its last answer is yes, asked every %v", c.SentinelPeriod)})
 	}
 	return append(all, Trigger{"locksmithctl send-need-reboot", fmt.Sprintf("by root, and members of %s", strings.Join(c.TriggerGroups, ", "))})
 }
