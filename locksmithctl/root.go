@@ -88,6 +88,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 		a.configCommand(),
 		a.windowCommand(),
 		a.hooksCommand(),
+		a.sentinelCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

@@ -22,10 +22,11 @@ const (
 	unitPath   = "/usr/lib/systemd/system/locksmithd.service"
 )
 
-// hookUnits are the names of the units that the daemon starts.
-var hookUnits = []string{
+// startedUnits are the units that the daemon starts.
+var startedUnits = []string{
 	"locksmith-before-reboot.target", "locksmith-reboot-cancelled.target", "locksmith-after-reboot.target",
 	"locksmith-before-reboot.service", "locksmith-reboot-cancelled.service", "locksmith-after-reboot.service", "locksmith-may-reboot.service",
+	"locksmith-sentinel.service",
 }
 
 // files are paths with their modes, such as "-rwxr-xr-x". Directories are left out.
@@ -33,7 +34,7 @@ type files map[string]string
 
 func required() files {
 	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
-	for _, name := range hookUnits {
+	for _, name := range startedUnits {
 		all[filepath.Join(filepath.Dir(unitPath), name)] = "-rw-r--r--"
 	}
 	return all
@@ -152,12 +153,12 @@ func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
 			t.Errorf("%s needs libraries of the host", name)
 		}
 	}
-	for _, name := range append(hookUnits, filepath.Base(unitPath)) {
+	for _, name := range append(startedUnits, filepath.Base(unitPath)) {
 		program := daemonPath
 		switch {
 		case strings.HasSuffix(name, ".target"):
 			continue
-		case slices.Contains(hookUnits, name):
+		case slices.Contains(startedUnits, name):
 			program = cliPath
 		}
 		unit, err := os.ReadFile(filepath.Join(root+strings.Replace(filepath.Dir(unitPath), "/usr", prefix, 1), name))

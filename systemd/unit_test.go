@@ -104,6 +104,21 @@ func TestUnitsOfHooksDifferOnlyInTheirPhase(t *testing.T) {
 	}
 }
 
+func TestUnitOfTheSentinelCommandIsBounded(t *testing.T) {
+	want := map[string][]string{
+		"StartLimitIntervalSec": {"0"},
+		"Type":                  {"oneshot"},
+		"NotifyAccess":          {"main"},
+		"User":                  {"root"},
+		"ExecStart":             {"/usr/bin/locksmithctl sentinel"},
+		"TimeoutStartSec":       {"5min"},
+		"TimeoutStopSec":        {"3s"},
+	}
+	if got := optionsOf(t, "locksmith-sentinel.service"); !reflect.DeepEqual(got, want) {
+		t.Errorf("it has\n%v, want\n%v", got, want)
+	}
+}
+
 // optionsOf returns what a unit file sets, except texts for people.
 func optionsOf(t *testing.T, name string) map[string][]string {
 	t.Helper()
@@ -139,7 +154,7 @@ func TestUnitFilesAreValidToSystemd(t *testing.T) {
 	targets, err := filepath.Glob("*.target")
 	must.Do(t, err)
 	units = append(units, targets...)
-	if len(units) != 8 {
+	if len(units) != 9 {
 		t.Errorf("the units are %q", units)
 	}
 	for _, name := range units {

@@ -9,25 +9,28 @@ import (
 	"syscall"
 
 	"github.com/locksmithd/locksmith/internal/hooks"
+	"github.com/locksmithd/locksmith/internal/sentinel"
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// addHookUnits gives systemd our units for hooks. As in the real ones, locksmithctl runs the scripts in the host's folders.
-func (h *Host) addHookUnits() {
+// addUnits gives systemd our units. As in the real ones, locksmithctl runs the scripts in the host's folders, and the
+// command of LOCKSMITHD_REBOOT_SENTINEL_COMMAND.
+func (h *Host) addUnits() {
 	for _, p := range hooks.Phases() {
-		h.Logind.SetUnit(p.Service(), bustest.Unit{Run: func(ctx context.Context) (int, string) { return h.runScripts(ctx, p) }})
+		h.Logind.SetUnit(p.Service(), bustest.Unit{Run: func(ctx context.Context) (int, string) { return h.run(ctx, "hooks", "scripts", string(p)) }})
 		if target := p.Target(); target != "" {
 			h.Logind.SetUnit(target, bustest.Unit{Requires: []string{p.Service()}})
 		}
 	}
+	h.Logind.SetUnit(sentinel.Unit, bustest.Unit{Run: func(ctx context.Context) (int, string) { return h.run(ctx, "sentinel") }})
 }
 
 // withFacts runs a program with the variables in the file of hooks: a shell reads it as systemd does.
 const withFacts = `set -a; [ ! -e "$0" ] || . "$0"; exec "$@"`
 
-// runScripts is a unit that runs the scripts of a phase.
-func (h *Host) runScripts(ctx context.Context, p hooks.Phase) (exit int, status string) {
+// run is a unit that runs locksmithctl.
+func (h *Host) run(ctx context.Context, args ...string) (exit int, status string) {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"}) // the kernel names it
 	if err != nil {
 		return 1, err.Error()
@@ -36,18 +39,18 @@ func (h *Host) runScripts(ctx context.Context, p hooks.Phase) (exit int, status 
 	last := make(chan string, 1)
 	go func() { last <- lastStatus(conn) }()
 
-	cmd := exec.Command("/bin/sh", "-c", withFacts, h.Path(hooks.EnvironmentPath),
-		h.o.Locksmithctl, "--root="+h.o.Dir, "hooks", "scripts", string(p))
+	shell := []string{"-c", withFacts, h.Path(hooks.EnvironmentPath), h.o.Locksmithctl, "--root=" + h.o.Dir}
+	cmd := exec.Command("/bin/sh", append(shell, args...)...)
 	cmd.Env = []string{"NOTIFY_SOCKET=" + conn.LocalAddr().String(), "PATH=/usr/bin:/bin"}
 	cmd.Stdout, cmd.Stderr = (*logWriter)(h), (*logWriter)(h)
-	scripts, err := proc.Start(cmd)
+	unit, err := proc.Start(cmd)
 	if err != nil {
 		return 1, err.Error()
 	}
 	defer context.AfterFunc(ctx, func() {
-		_ = scripts.Signal(syscall.SIGTERM) // an error means that it has ended
+		_ = unit.Signal(syscall.SIGTERM) // an error means that it has ended
 	})()
-	exit = proc.ExitStatus(scripts.Err())
+	exit = proc.ExitStatus(unit.Err())
 	if err := endOfStatus(conn.LocalAddr()); err != nil {
 		return 1, err.Error()
 	}

@@ -27,7 +27,7 @@ import (
 // Options describe a host.
 type Options struct {
 	Locksmithd   string // path of the binary
-	Locksmithctl string // the same, for the units that run scripts around a reboot; "": the host has no such units
+	Locksmithctl string // the same, for the units that run scripts and the sentinel command; "": the host has no such units
 	Dir          string // takes the place of /; made if it is missing
 	MachineID    string
 	UpdateConf   string   // content of /etc/flatcar/update.conf
@@ -81,7 +81,7 @@ func New(o Options) (_ *Host, err error) {
 		return nil, err
 	}
 	if o.Locksmithctl != "" {
-		h.addHookUnits()
+		h.addUnits()
 	}
 	// The path of a socket has at most 108 bytes, so the socket is beside that of the bus.
 	socket := filepath.Join(filepath.Dir(strings.TrimPrefix(h.Bus.Address(), "unix:path=")), "notify")
