@@ -31,8 +31,8 @@ func (s *server) around(boot string, calls *dbus.Conn) around {
 }
 
 // found returns what the process finds besides what the one before it has kept.
-func (a around) found(kept *policy.Kept) policy.Found {
-	f := policy.Found{Kept: kept, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root)}
+func (a around) found(kept *policy.Kept, sources []policy.Source) policy.Found {
+	f := policy.Found{Kept: kept, Sources: sources, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root)}
 	last, err := a.history.Pending(a.boot)
 	if err != nil {
 		a.log.Warn("it is not known what the last reboot was for", "error", err)

@@ -28,7 +28,7 @@ func (s *server) accept(cfg *config.Config) {
 
 // reload reads the configuration again at every SIGHUP, until ctx ends. A configuration
 // with an error is refused as a whole.
-func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, files *sentinels, to chan<- daemon.Settings) {
+func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, sentinels *sentinels, to chan<- daemon.Settings) {
 	for {
 		select {
 		case <-s.hangup:
@@ -52,7 +52,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 			s.accept(cfg)
 			s.show(func(status *status) { status.refused = "" })
 			engine.SetTrust(updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root})
-			files.follow(s.sentinel(cfg))
+			sentinels.follow(cfg)
 			select {
 			case to <- settings:
 				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)

@@ -99,18 +99,18 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 
-	files := newSentinels(ctx)
-	files.follow(s.sentinel(cfg))
-	reload := make(chan daemon.Settings)
-	go s.reload(ctx, stop, engine, files, reload)
 	around := s.around(boot, calls)
+	sentinels := s.sentinels(ctx, around.hooks.Units)
+	sentinels.follow(cfg)
+	reload := make(chan daemon.Settings)
+	go s.reload(ctx, stop, engine, sentinels, reload)
 	self := machine{systemd.NewLogind(calls), s.root}
 	err = daemon.Run(ctx, settings, daemon.Parts{
-		Updates:    updates(events, files.states, s.log),
+		Updates:    updates(events, sentinels.said, s.log),
 		AskSources: s.askSources(engine),
 		Host:       self,
 		Announce:   func(message string) { s.warn(s.stderr.Announce(message)) },
-		Found:      around.found(kept),
+		Found:      around.found(kept, sources(cfg)),
 		Gate:       around.gate,
 		Hooks:      around,
 		Begin:      around.begin,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/policy"
@@ -11,8 +12,8 @@ import (
 	"github.com/locksmithd/locksmith/updateengine"
 )
 
-// updates translates what update_engine, requesters and the sentinel file say, until the channel of events is closed.
-func updates(events <-chan updateengine.Event, states <-chan sentinel.State, log *slog.Logger) <-chan policy.Event {
+// updates translates what update_engine, requesters and sentinels say, until the channel of events is closed.
+func updates(events <-chan updateengine.Event, sentinels <-chan said, log *slog.Logger) <-chan policy.Event {
 	out := make(chan policy.Event)
 	go func() {
 		defer close(out)
@@ -23,9 +24,9 @@ func updates(events <-chan updateengine.Event, states <-chan sentinel.State, log
 					return
 				}
 				out <- ofEngine(e, log)
-			case s := <-states:
-				log.Debug("sentinel", "needed", s.Needed, "reason", s.Reason, "error", s.Err)
-				out <- ofSentinel(s)
+			case s := <-sentinels:
+				log.Debug(s.Name, "needed", s.Needed, "reason", s.Reason, "error", s.Err)
+				out <- s.event()
 			}
 		}
 	}()
@@ -48,15 +49,21 @@ func update(source policy.Source, s updateengine.Status) policy.Update {
 	return policy.Update{Source: source, Pending: s.NeedReboot(), Version: s.NewVersion}
 }
 
-func ofSentinel(s sentinel.State) policy.Event {
+// said is what a sentinel says.
+type said struct {
+	policy.Source
+	sentinel.State
+}
+
+func (s said) event() policy.Event {
 	if s.Err != nil {
-		return policy.Absent{Source: policy.Sentinel, Err: s.Err}
+		return policy.Absent{Source: s.Source, Err: s.Err}
 	}
-	return policy.Update{Source: policy.Sentinel, Pending: s.Needed, Reason: s.Reason}
+	return policy.Update{Source: s.Source, Pending: s.Needed, Reason: s.Reason}
 }
 
 // askSources returns a function that asks the sources whether the reboot is still needed. One that is absent or silent
-// withdraws nothing.
+// withdraws nothing. The sentinel command is not asked, because it may take minutes.
 func (s *server) askSources(engine *updateengine.Client) func(context.Context) []policy.Update {
 	return func(ctx context.Context) (answers []policy.Update) {
 		status, err := engine.Status(ctx)
@@ -83,47 +90,93 @@ func (s *server) sentinel(cfg *config.Config) string {
 	return filepath.Join(s.root, cfg.Sentinel)
 }
 
-// sentinels follows one sentinel file at a time.
+// sources returns what will say whether a reboot is needed, besides update_engine.
+func sources(cfg *config.Config) (all []policy.Source) {
+	if cfg.Sentinel != "" {
+		all = append(all, policy.Sentinel)
+	}
+	if cfg.SentinelCommand != "" {
+		all = append(all, policy.SentinelCommand)
+	}
+	return all
+}
+
+// sentinels follows the sentinels of the settings: a file and a command.
 type sentinels struct {
-	states chan sentinel.State // of the file
-	ctx    context.Context     // ends all
-	path   string
-	end    func() // ends the following
+	*server
+	units         sentinel.Units
+	ctx           context.Context // ends all
+	said          chan said
+	file, command followed
 }
 
-func newSentinels(ctx context.Context) *sentinels {
-	return &sentinels{states: make(chan sentinel.State), ctx: ctx, end: func() {}}
+// followed is one of them.
+type followed struct {
+	source policy.Source
+	name   string        // "" for none
+	period time.Duration // for a command
+	cancel func()        // ends the following; nil before the first
+	ended  chan struct{} // closed then
 }
 
-// follow follows the file at a path from now on, and none for "". What an earlier one has said does not count any more.
-func (s *sentinels) follow(path string) {
-	if path == s.path {
+func (s *server) sentinels(ctx context.Context, units sentinel.Units) *sentinels {
+	return &sentinels{
+		server: s, units: units, ctx: ctx, said: make(chan said),
+		file: followed{source: policy.Sentinel}, command: followed{source: policy.SentinelCommand},
+	}
+}
+
+// follow follows what a configuration names from now on. What another file or command has said does not count any more.
+func (s *sentinels) follow(cfg *config.Config) {
+	path := s.sentinel(cfg)
+	s.replace(&s.file, path, 0, func(ctx context.Context) (<-chan sentinel.State, error) {
+		return sentinel.File{Path: path, Settle: sentinel.Settle}.Watch(ctx)
+	})
+	asker := sentinel.Asker{Command: cfg.SentinelCommand, Period: cfg.SentinelPeriod, Root: s.root, Units: s.units, Log: s.log}
+	s.replace(&s.command, asker.Command, asker.Period, func(ctx context.Context) (<-chan sentinel.State, error) {
+		return asker.Watch(ctx), nil
+	})
+}
+
+// replace ends what is followed and follows something else, unless it is the same. A command whose period alone has
+// changed is asked at once; until it answers, what it said last counts.
+func (s *sentinels) replace(f *followed, name string, period time.Duration, watch func(context.Context) (<-chan sentinel.State, error)) {
+	if name == f.name && (name == "" || period == f.period) {
 		return
 	}
-	s.end()
-	s.path = path
+	forget, before := f.name != "" && f.name != name, f.ended
+	if before != nil {
+		f.cancel()
+	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	ended := make(chan struct{})
-	s.end = func() { cancel(); <-ended }
-	send := func(state sentinel.State) {
+	f.name, f.period, f.cancel, f.ended = name, period, cancel, ended
+	source := f.source
+	send := func(ctx context.Context, state sentinel.State) {
 		select {
-		case s.states <- state:
+		case s.said <- said{source, state}:
 		case <-ctx.Done():
 		}
 	}
 	go func() {
 		defer close(ended)
-		if path == "" {
-			send(sentinel.State{})
+		defer cancel()
+		if before != nil { // systemd may take seconds to stop a command
+			<-before
+		}
+		if forget {
+			send(s.ctx, sentinel.State{})
+		}
+		if name == "" {
 			return
 		}
-		states, err := sentinel.File{Path: path, Settle: sentinel.Settle}.Watch(ctx)
+		states, err := watch(ctx)
 		if err != nil {
-			send(sentinel.State{Err: err})
+			send(ctx, sentinel.State{Err: err})
 			return
 		}
 		for state := range states {
-			send(state)
+			send(ctx, state)
 		}
 	}()
 }
