@@ -185,6 +185,7 @@ func TestSysupdate(t *testing.T) {
 		`echo "Newest installed version '7' matches booted version '7'." >&2; exit 1`:                                                                                                  "no",
 		`echo "Newest installed version '6' is older than booted version '7'." >&2; exit 1`:                                                                                            "no",
 		`echo "/etc/os-release lacks IMAGE_VERSION= field." >&2; exit 1`:                                                                                                               "error: systemd-sysupdate gives no answer: exit status 1: /etc/os-release lacks IMAGE_VERSION= field.",
+		"exit 0": "yes: sysupdate: a newer version is installed",
 		"exit 2": "error: systemd-sysupdate gives no answer: exit status 2: it prints nothing",
 		"":       "error: systemd-sysupdate is not installed: install it with systemd 251 or newer, as in Fedora's package systemd-udev",
 	} {

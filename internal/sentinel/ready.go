@@ -1,6 +1,7 @@
 package sentinel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +131,7 @@ func sysupdate(ctx context.Context, c Command) State {
 	}
 	switch {
 	case status == 0:
-		return State{Needed: true, Reason: "sysupdate: " + line}
+		return State{Needed: true, Reason: "sysupdate: " + cmp.Or(line, "a newer version is installed")}
 	case status == 1 && line != "":
 		return State{}
 	}
