@@ -46,6 +46,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 			s.log.Error("the new configuration is refused, the old one stays in force", "error", err)
 			s.show(func(status *status) { status.refused = err.Error() })
 		case cfg.Strategy == config.StrategyOff:
+			s.config.Store(cfg)
 			stop(errOff)
 			return
 		default:

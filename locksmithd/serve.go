@@ -165,7 +165,11 @@ func (s *server) off(file *coordinator.File) error {
 		}
 	}
 	s.warn(systemd.NotifyReady())
-	s.warn(systemd.NotifyStatus("off: this host is not rebooted, REBOOT_STRATEGY is off"))
+	why := "REBOOT_STRATEGY is off"
+	if !s.config.Load().StrategySet {
+		why += ", as installed; set it in /etc/locksmith/locksmith.conf, and restart locksmithd"
+	}
+	s.warn(systemd.NotifyStatus("off: this host is not rebooted, " + why))
 	return nil
 }
 

@@ -107,7 +107,7 @@ type Lock struct {
 // Config are the effective settings. Those of parts that are not checked are zero.
 type Config struct {
 	Strategy    Strategy
-	StrategySet bool       // Strategy was chosen, and is not the default
+	StrategySet bool       // Strategy was chosen on this host, and is neither the default nor the package's
 	Window      *Window    // nil if there is neither a window nor a blackout: reboots may happen at any time
 	Zone        *zone.Zone // the host's, for times that people read
 	Lock

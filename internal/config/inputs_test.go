@@ -198,6 +198,14 @@ func TestFilesOverrideEachOther(t *testing.T) {
 			t.Errorf("with %s, group is %+v", path, c.Settings[at])
 		}
 	}
+	// What the package sets was not chosen on this host.
+	for i, path := range slices.Backward(files) {
+		root := t.TempDir()
+		writeFile(t, filepath.Join(root, path), "REBOOT_STRATEGY=off\n")
+		if c := mustLoad(t, Options{Program: Daemon, Root: root}); c.Strategy != StrategyOff || c.StrategySet != (i < len(files)-1) {
+			t.Errorf("with %s the strategy is %q, chosen: %v", path, c.Strategy, c.StrategySet)
+		}
+	}
 	// The name with the prefix counts first, wherever it is.
 	writeFile(t, filepath.Join(root, files[len(files)-1]), "LOCKSMITHD_REBOOT_STRATEGY=off\n")
 	if c := mustLoad(t, Options{Program: Daemon, Root: root}); c.Strategy != StrategyOff {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ func (c *Config) parse(in inputs, o Options) error {
 }
 
 func parseStrategy(p *parser, in input) error {
-	p.StrategySet = in.origin.Kind != FromDefault
+	p.StrategySet = in.origin.Kind != FromDefault && in.origin.File != filepath.Join(p.options.Root, packageFile)
 	switch s := Strategy(in.value); s {
 	case StrategyEtcdLock, StrategyReboot, StrategyOff:
 		p.Strategy = s

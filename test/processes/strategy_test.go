@@ -87,13 +87,38 @@ func TestStrategyOffIsACleanFinish(t *testing.T) {
 	h := startPending(t, "REBOOT_STRATEGY=off\nLOCKSMITHD_ENDPOINT="+endpoint+"\n")
 	h.wantExit(0)
 	h.await("READY=1", func() bool { return h.noticed("READY=1") > 0 })
-	h.awaitStatus("off")
+	h.awaitStatus("off: this host is not rebooted, REBOOT_STRATEGY is off")
+	if strings.Contains(h.Status(), "as installed") {
+		t.Errorf("the status takes the host's own strategy for the package's: %q", h.Status())
+	}
 	h.awaitLog("strategy is off")
 	h.wantCoordinator("off", "disabled")
 	h.wantNoReboot()
 	if n := connections.Load(); n > 0 {
 		t.Errorf("etcd was contacted %d times", n)
 	}
+}
+
+// Whoever has just installed the package looks at the status.
+func TestStrategyOffOfThePackageSaysWhereToSetIt(t *testing.T) {
+	t.Parallel()
+	const status = "off: this host is not rebooted, REBOOT_STRATEGY is off, as installed; set it in /etc/locksmith/locksmith.conf, and restart locksmithd"
+	h := newHost(t, "")
+	h.write("usr/lib/locksmith/locksmith.conf", "REBOOT_STRATEGY=off\n")
+	h.start()
+	h.wantExit(0)
+	h.awaitStatus(status)
+	h.wantNoReboot()
+
+	// The strategy of the package counts again once the host's own is removed.
+	h = newHost(t, "REBOOT_STRATEGY=reboot\n")
+	h.write("usr/lib/locksmith/locksmith.conf", "REBOOT_STRATEGY=off\n")
+	h.start()
+	h.awaitIdle()
+	h.reload("LOCKSMITHD_DEBUG=true\n")
+	h.wantExit(0)
+	h.awaitStatus(status)
+	h.wantNoReboot()
 }
 
 // Another coordinator may be the reason for the strategy off.
