@@ -5,6 +5,7 @@
 # make e2e      hosts with a real systemd in containers; needs root (SUITE="bookworm trixie trixie-polkit", or sid)
 # make scale    the load that a rollout over many hosts puts on etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
+# make rpm      RPM packages in dist/, for the same ARCHES
 # make sysext   system extensions for Flatcar in dist/
 # make man completions: manual pages and shell completions, in bin/share
 # make lint race bench fuzz chaos install clean: see below
@@ -19,7 +20,7 @@ FUZZTIME ?= 20s
 OPS     ?= 100000
 DURATION ?= 30m
 ARCHES  ?= amd64 arm64
-PACKERS := dpkg squashfs-tools mandoc bash-completion zsh fish # make packages, and check their content
+PACKERS := dpkg rpm squashfs-tools mandoc bash-completion zsh fish # make packages, and check their content
 EXAMPLES := curl etcd-client haproxy socat # what the examples of hooks are tried with
 
 GO      ?= go
@@ -69,6 +70,9 @@ bin/prometheus-alertmanager: scripts/fetch-debian
 	scripts/fetch-debian trixie prometheus-alertmanager usr/share/prometheus $@.share/prometheus usr/bin/prometheus-alertmanager $@
 bin/staticcheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+bin/nfpm: tools/nfpm/go.mod tools/nfpm/go.sum
+	cd tools/nfpm && CGO_ENABLED=0 $(GO) build -o ../../$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 # Ignition reads disks with libblkid, through C.
 bin/ignition-apply: tools/provision/go.mod tools/provision/go.sum
@@ -139,7 +143,7 @@ lint: bin/staticcheck
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
-	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-deb packaging/build-sysext packaging/epoch packaging/notices packaging/deb/p* packaging/examples/*
+	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/deb/p* packaging/rpm/p* packaging/examples/*
 
 # Missing parts that cannot be installed are named, and the benchmarks that need them are
 # skipped.
@@ -195,6 +199,13 @@ deb: $(PACKED)
 	@scripts/need dpkg
 	@mkdir -p dist
 	@set -e; for arch in $(ARCHES); do packaging/build-deb $(VERSION) $$arch dist/locksmith_$(VERSION)_$$arch.deb; done
+
+# RPM packages, dist/locksmith-VERSION-1.ARCHITECTURE.rpm.
+.PHONY: rpm
+rpm: $(PACKED) bin/nfpm
+	@mkdir -p dist
+	@set -e; for arch in $(ARCHES); do packaging/build-rpm $(VERSION) $$arch \
+		dist/locksmith-$(VERSION)-1.$$(echo $$arch | sed 's/amd64/x86_64/; s/arm64/aarch64/').rpm; done
 
 # System extensions, dist/locksmith-VERSION-ARCHITECTURE.raw with the tree beside it,
 # and the sums that systemd-sysupdate looks for.

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 // packages builds everything, once for all tests.
 func packages(t *testing.T) built {
 	t.Helper()
-	realpart.Must(t, realpart.Tool("dpkg-deb", "dpkg"), realpart.Tool("mksquashfs", "squashfs-tools"))
+	realpart.Must(t, realpart.Tool("dpkg-deb", "dpkg"), realpart.Tool("rpm", "rpm"), realpart.Tool("mksquashfs", "squashfs-tools"))
 	b, err := first()
 	must.Do(t, err)
 	return b
@@ -56,7 +56,7 @@ func build() (built, error) {
 	if err := copySources(b.dir); err != nil {
 		return b, err
 	}
-	return b, b.run(nil, "make", "deb", "sysext")
+	return b, b.run(nil, "make", "deb", "rpm", "sysext")
 }
 
 // run runs a command in the copy, without the variables of a make that runs the
@@ -148,10 +148,11 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 	}
 	environ := []string{"TZ=Pacific/Kiritimati", "LC_ALL=C.UTF-8", "LANGUAGE=de"}
 	user := []string{"--user", "--map-user=1000", "--map-group=1000"} // root's files look like this user's
-	must.Do(t, b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb sysext")...))
+	must.Do(t, b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb rpm sysext")...))
 	version := versionOf(t)
 	for _, name := range []string{
 		"locksmith_" + version + "_amd64.deb", "locksmith_" + version + "_arm64.deb",
+		"locksmith-" + version + "-1.x86_64.rpm", "locksmith-" + version + "-1.aarch64.rpm",
 		"locksmith-" + version + "-x86-64.raw", "locksmith-" + version + "-arm64.raw",
 	} {
 		x, err := os.ReadFile(a.path(name))
@@ -184,13 +185,15 @@ func TestNoPackageIsMadeWithoutAllLicences(t *testing.T) {
 			dir := t.TempDir()
 			must.Do(t, os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n"+test.script+"\n"), 0o755))
 			environ := []string{"GO=" + goTool, "PATH=" + dir + ":" + os.Getenv("PATH")}
-			if err := b.run(environ, "packaging/build-deb", versionOf(t), "amd64", filepath.Join(dir, "deb")); err == nil {
-				t.Error("build-deb succeeds")
+			for _, format := range []string{"deb", "rpm"} {
+				if err := b.run(environ, "packaging/build-"+format, versionOf(t), "amd64", filepath.Join(dir, format)); err == nil {
+					t.Errorf("build-%s succeeds", format)
+				}
 			}
 			if err := b.run(environ, "packaging/build-sysext", versionOf(t), "amd64", dir); err == nil {
 				t.Error("build-sysext succeeds")
 			}
-			for _, name := range []string{"deb", "locksmith-" + versionOf(t) + "-x86-64.raw"} {
+			for _, name := range []string{"deb", "rpm", "locksmith-" + versionOf(t) + "-x86-64.raw"} {
 				if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("there is the package %s (%v)", name, err)
 				}

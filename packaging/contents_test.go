@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -20,6 +21,8 @@ const (
 	daemonPath = "/usr/lib/locksmith/locksmithd"
 	cliPath    = "/usr/bin/locksmithctl"
 	unitPath   = "/usr/lib/systemd/system/locksmithd.service"
+
+	settingsPath = "/usr/lib/locksmith/locksmith.conf" // of the packages, not of the system extension
 )
 
 // startedUnits are the units that the daemon starts.
@@ -82,7 +85,7 @@ func (f files) compare(t *testing.T, want files) {
 	}
 }
 
-// listing parses the output of `dpkg-deb --contents` and `unsquashfs -lln`. It checks
+// listing parses the output of `dpkg-deb --contents`, `unsquashfs -lln`, and rpm in the same form. It checks
 // that everything belongs to root, and that every user can enter the directories.
 func listing(t *testing.T, out, prefix string) files {
 	t.Helper()
@@ -199,6 +202,7 @@ func TestDebianPackageHasEverything(t *testing.T) {
 			"/usr/share/doc/locksmith/NEWS.gz":       mode,
 			"/usr/share/doc/locksmith/NOTICES.gz":    mode,
 			"/usr/share/lintian/overrides/locksmith": mode,
+			settingsPath:                             mode,
 		}))
 		fields := output(t, "dpkg-deb", "--showformat=${Package} ${Version} ${Architecture}", "--show", deb)
 		if want := "locksmith " + versionOf(t) + " " + arch; fields != want {
@@ -207,6 +211,61 @@ func TestDebianPackageHasEverything(t *testing.T) {
 		root := t.TempDir()
 		output(t, "dpkg-deb", "--extract", deb, root)
 		checkPrograms(t, root, "/usr", machine)
+		checkSettings(t, root, "/run/reboot-required", "")
+	}
+}
+
+func TestRPMPackageHasEverything(t *testing.T) {
+	b := packages(t)
+	for arch, machine := range map[string]elf.Machine{"x86_64": elf.EM_X86_64, "aarch64": elf.EM_AARCH64} {
+		rpm := b.path("locksmith-" + versionOf(t) + "-1." + arch + ".rpm")
+		query := func(format string) string {
+			return output(t, "rpm", "--query", "--package", "--queryformat", format, rpm)
+		}
+		const mode = "-rw-r--r--"
+		want := required().with(shared(".gz"), examples(t), files{
+			"/usr/share/doc/locksmith/NEWS.gz":            mode,
+			"/usr/share/doc/locksmith/NOTICES.gz":         mode,
+			"/usr/share/licenses/locksmith/LICENSE":       mode,
+			"/usr/share/zsh/site-functions/_locksmithctl": mode,
+			settingsPath: mode,
+		})
+		delete(want, "/usr/share/zsh/vendor-completions/_locksmithctl")
+		listing(t, query("[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} - - - %{FILENAMES}\n]"), "").compare(t, want)
+		fields := query("%{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{OS} %{LICENSE} %{BUILDHOST} %{BUILDTIME} [%{REQUIRES} ]")
+		if want := "locksmith " + versionOf(t) + "-1 " + arch + " linux Apache-2.0 localhost " + commitDate + " systemd "; fields != want {
+			t.Errorf("the package is %q, want %q", fields, want)
+		}
+		if text := query("%{SUMMARY}\n%{DESCRIPTION}"); !strings.HasPrefix(text, "reboot manager for fleets of hosts that update themselves\nHosts that update themselves have to reboot, ") ||
+			strings.Contains(text, "\n .") || !strings.Contains(text, "\n\nOn each host locksmithd ") {
+			t.Errorf("its description is\n%s", text)
+		}
+		// Folders that other packages have are not in this one.
+		for name := range strings.Lines(query("[%{FILEMODES:perms} %{FILENAMES}\n]")) {
+			if strings.HasPrefix(name, "d") && !strings.Contains(name, "/locksmith") {
+				t.Errorf("the package has the folder %s", name)
+			}
+		}
+		root := t.TempDir()
+		output(t, "rpm", "--root", root, "--nodeps", "--noscripts", "--ignorearch", "--install", rpm)
+		checkPrograms(t, root, "/usr", machine)
+		checkSettings(t, root, "", "needs-restarting")
+	}
+}
+
+// checkSettings checks what a package with this root sets: the host is not rebooted, and says that it was not asked for.
+func checkSettings(t *testing.T, root, sentinel, command string) {
+	t.Helper()
+	hook := filepath.Join(root, "etc/kernel/postinst.d/unattended-upgrades") // else there is a warning that nothing writes the file
+	must.Do(t, os.MkdirAll(filepath.Dir(hook), 0o755))
+	must.Do(t, os.WriteFile(hook, nil, 0o755))
+	c, err := config.Load(config.Options{Program: config.Daemon, Root: root})
+	must.Do(t, err)
+	if c.Strategy != config.StrategyOff || c.StrategySet {
+		t.Errorf("the strategy is %q, chosen: %v", c.Strategy, c.StrategySet)
+	}
+	if c.Sentinel != sentinel || c.SentinelCommand != command || len(c.Warnings) > 0 {
+		t.Errorf("the sentinel is %q and %q, want %q and %q; warnings: %q", c.Sentinel, c.SentinelCommand, sentinel, command, c.Warnings)
 	}
 }
 

@@ -11,25 +11,12 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// debian runs a shell script in a copy of this machine's root, which has to be Debian's
-// or a derivative's, without a running systemd. Changes by the script are discarded. The
-// packages are /deb/old.deb and /deb/new.deb.
+// debian runs a shell script in a copy of this machine's root, which has to be Debian's or a derivative's. The packages
+// are /deb/old.deb and /deb/new.deb.
 func debian(t *testing.T, script string) (string, error) {
 	t.Helper()
-	realpart.Must(t, realpart.Root("dpkg"))
 	deb := packages(t).path("locksmith_" + versionOf(t) + "_" + strings.TrimSpace(output(t, "dpkg", "--print-architecture")) + ".deb")
-	// Not t.TempDir: the test's name has commas, which separate the options of a mount.
-	dir, err := os.MkdirTemp(folder, "debian")
-	must.Do(t, err)
-	const mounts = `set -eu
-mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-cd "$1/root"
-mount -t tmpfs tmpfs run
-mount -t tmpfs tmpfs tmp
-mount -t proc proc proc
-mount --rbind /dev dev
+	const prepare = `
 mkdir -p deb etc/flatcar
 cp "$2" deb/old.deb
 dpkg-deb --raw-extract deb/old.deb deb/tree
@@ -45,8 +32,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 package() { dpkg --force-depends --force-unsafe-io --no-triggers "$@" > /deb/log 2>&1 || { cat /deb/log; exit 1; }; }
 state() { systemctl is-enabled locksmithd 2>&1 || true; }
 `
-	out, err := exec.Command("unshare", "--mount", "sh", "-c", mounts, "sh", dir, deb, functions+script).CombinedOutput()
-	return string(out), err
+	return inCopy(t, prepare, deb, functions+script)
 }
 
 func TestDebianPackageIsInstalledUpgradedAndRemoved(t *testing.T) {
@@ -58,6 +44,25 @@ locksmithctl -version
 /usr/lib/locksmith/locksmithd -version
 dpkg --verify locksmith
 `, "enabled\nlocksmithctl version VERSION\nlocksmithd version VERSION\n"},
+		{"the first installation says what to do, an upgrade does not", `
+rm etc/flatcar/update.conf
+package -i /deb/old.deb
+grep -A 1 'locksmith does not reboot this host' /deb/log
+package -i /deb/new.deb
+grep 'does not reboot' /deb/log || echo silent
+package -P locksmith
+mkdir /etc/locksmith
+touch /etc/locksmith/locksmith.conf
+package -i /deb/old.deb
+grep 'does not reboot' /deb/log || echo silent
+package -P locksmith
+ls /etc/locksmith
+`, `locksmith does not reboot this host before you say so: set REBOOT_STRATEGY and LOCKSMITHD_ENDPOINT in
+/etc/locksmith/locksmith.conf, as /usr/lib/locksmith/locksmith.conf shows. Then run "systemctl restart locksmithd".
+silent
+silent
+locksmith.conf
+`},
 		{"an upgrade leaves the unit enabled", `
 package -i /deb/old.deb
 package -i /deb/new.deb
@@ -136,7 +141,7 @@ func TestMaintainerScriptsCallARunningSystemd(t *testing.T) {
 			}
 			must.Do(t, os.WriteFile(filepath.Join(bin, "deb-systemd-helper"), []byte("#!/bin/sh\n"), 0o755))
 			cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c",
-				`mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir -p /run/systemd/system && exec "$@"`, "sh", script}, strings.Fields(test.args)...)...)
+				`mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mount -t tmpfs tmpfs /etc && mkdir -p /run/systemd/system /etc/locksmith && touch /etc/locksmith/locksmith.conf && exec "$@"`, "sh", script}, strings.Fields(test.args)...)...)
 			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 			out, err := cmd.CombinedOutput()
 			if err != nil || string(out) != test.want {

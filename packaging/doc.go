@@ -1,4 +1,4 @@
-// Package packaging tests what hosts install: the Debian packages, the system
+// Package packaging tests what hosts install: the Debian and RPM packages, the system
 // extensions for Flatcar, and the files of make install. The scripts in this
 // folder, which make runs, build them.
 //

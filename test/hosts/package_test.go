@@ -34,6 +34,34 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 	witness.check(t, 2)
 }
 
+func TestAFreshPackageRebootsNothingUntilItIsToldTo(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, "")
+	before := h.awaitUp()
+	ended := func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" }
+	must.Eventually(t, patience, "the end of locksmithd", ended)
+	const advice = "REBOOT_STRATEGY is off, as installed; set it in /etc/locksmith/locksmith.conf"
+	if got := h.run("systemctl", "status", "--no-pager", "locksmithd"); !strings.Contains(got.stdout, advice) {
+		t.Errorf("systemctl status shows no advice: %+v", got)
+	}
+	h.do("dpkg", "--purge", "locksmith")
+	h.do("rm", "/etc/flatcar/update.conf")
+	if got := h.do("dpkg", "--install", packageFile); !strings.Contains(got, "locksmith does not reboot this host before you say so: set REBOOT_STRATEGY") {
+		t.Errorf("the installation says\n%s", got)
+	}
+	must.Eventually(t, patience, "the end of the new locksmithd", ended)
+	h.sendNeedReboot("op")
+	h.do("touch", "/run/reboot-required")
+	h.do("systemctl", "start", "locksmithd")
+	must.Eventually(t, patience, "the end of the locksmithd that was started", ended)
+	h.wantNoReboot(before)
+
+	h.write("/etc/locksmith/locksmith.conf", "REBOOT_STRATEGY=reboot\n")
+	h.do("systemctl", "restart", "locksmithd")
+	h.awaitReboot(before) // for the file that the package's settings name
+	h.awaitStatus("idle")
+}
+
 func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 	t.Parallel()
 	const conf = "# mine\nREBOOT_STRATEGY=reboot\n"
