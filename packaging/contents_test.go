@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -239,6 +240,10 @@ func TestRPMPackageHasEverything(t *testing.T) {
 		if text := query("%{SUMMARY}\n%{DESCRIPTION}"); !strings.HasPrefix(text, "reboot manager for fleets of hosts that update themselves\nHosts that update themselves have to reboot, ") ||
 			strings.Contains(text, "\n .") || !strings.Contains(text, "\n\nOn each host locksmithd ") {
 			t.Errorf("its description is\n%s", text)
+		}
+		// Whoever installs without documentation gets no manual pages, but the licence.
+		if flags := query("[%{FILEFLAGS:fflags} %{FILENAMES}\n]"); !contains.All(flags, "d /usr/share/doc/locksmith/NEWS.gz\n", "d /usr/share/man/man8/locksmithd.8.gz\n", "l /usr/share/licenses/locksmith/LICENSE\n") {
+			t.Errorf("its documentation and licence are not marked:\n%s", flags)
 		}
 		// Folders that other packages have are not in this one.
 		for name := range strings.Lines(query("[%{FILEMODES:perms} %{FILENAMES}\n]")) {
