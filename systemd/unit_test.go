@@ -30,8 +30,7 @@ func TestUnitFileSaysWhatHostsRelyOn(t *testing.T) {
 		{Section: "Service", Name: "CPUWeight", Value: "10"},
 		{Section: "Service", Name: "MemoryHigh", Value: "32M"},
 		{Section: "Service", Name: "Environment", Value: "GOMAXPROCS=1"},
-		// A later file overrides an earlier one, and a missing one is not an error.
-		{Section: "Service", Name: "EnvironmentFile", Value: "-/usr/lib/locksmith/locksmith.conf"},
+		// A later file overrides an earlier one, and a missing one is not an error. All override Environment= of a drop-in.
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/usr/share/flatcar/update.conf"},
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/etc/flatcar/update.conf"},
 		{Section: "Service", Name: "EnvironmentFile", Value: "-/etc/locksmith/locksmith.conf"},

@@ -2,9 +2,9 @@
 // environments, the configuration files, credentials of systemd), merges them to inputs, each a text that knows
 // where it comes from, and parses and checks these to settings.
 //
-// It guarantees that the configuration files are read as systemd reads them (they are EnvironmentFile= of the unit), that
-// each error says in one sentence which setting is wrong, where it is and what would be right, and that no password
-// is in an error, a warning or a Setting.
+// It guarantees that the configuration files are read as systemd reads them (all but the package's are EnvironmentFile=
+// of the unit), that each error says in one sentence which setting is wrong, where it is and what would be right, and
+// that no password is in an error, a warning or a Setting.
 //
 // It does not guarantee that the settings work: it contacts nothing, and files that a setting names may change
 // after they were checked.
