@@ -251,7 +251,8 @@ func config(root string) (settings, stderr string, status int, err error) {
 	if cmd.ProcessState == nil {
 		return "", "", 0, err
 	}
-	for line := range strings.Lines(string(out)) {
+	table, _, _ := strings.Cut(string(out), "\n\n") // the triggers come behind it
+	for line := range strings.Lines(table) {
 		line = strings.Join(strings.Fields(line), " ")
 		if !strings.HasPrefix(line, "SETTING ") && !strings.HasSuffix(line, " default") {
 			settings += line + "\n"
