@@ -12,7 +12,7 @@ import (
 func TestBootThatIsNotCompleteHoldsTheSlot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	conf := g.conf("LOCKSMITHD_MAX=2", "LOCKSMITHD_HEALTH_TIMEOUT=1s", "LOCKSMITHD_HEALTH_FAILURE=hold")
+	conf := g.conf("LOCKSMITHD_MAX=2", "LOCKSMITHD_HEALTH_TIMEOUT=3s", "LOCKSMITHD_HEALTH_FAILURE=hold")
 	h := newHost(t, conf)
 	h.Logind.SetUnit("greenboot-healthcheck.service", bustest.Unit{Run: bustest.Exits(1, "20-disk: no space is left")})
 	h.Logind.SetUnit("boot-complete.target", bustest.Unit{Requires: []string{"greenboot-healthcheck.service"}})

@@ -46,7 +46,7 @@ LOCKSMITH_MACHINE_ID="` + h.id + `"
 func TestHostWhoseScriptFailsAfterTheRebootIsUnwellUntilTheFix(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	h := newHost(t, g.conf()+"LOCKSMITHD_HEALTH_TIMEOUT=1s\n", func(o *simhost.Options) { o.Locksmithctl = locksmithctl() })
+	h := newHost(t, g.conf()+"LOCKSMITHD_HEALTH_TIMEOUT=5s\n", func(o *simhost.Options) { o.Locksmithctl = locksmithctl() })
 	must.Do(t, h.AddScript(hooks.AfterReboot, "10-smoke", `#!/bin/sh
 . "${0%/*}/../../os-release"
 [ "$VERSION_ID" = 4081.2.1 ] || { echo "$LOCKSMITH_PHASE of $LOCKSMITH_VERSION: the service answers 503"; exit 1; }
