@@ -30,7 +30,7 @@ var (
 
 // triggers is what the sources said.
 type triggers struct {
-	sources []trigger // others are added once they speak
+	sources []trigger // others are added once they speak, or are known to do so
 	since   time.Time // since when a reboot is needed; zero: it is not
 	version string    // for which, if known
 	from    string    // the source that named it; "" for an earlier process
@@ -43,9 +43,6 @@ type trigger struct {
 	err     error  // why it does not say whether it does
 	heard   bool   // it has said something since the start, or cannot
 }
-
-// said returns why the source needs a reboot.
-func (e trigger) said() string { return cmp.Or(e.reason, e.Name) }
 
 func newTriggers(sources ...Source) (t triggers) {
 	for _, s := range sources {
@@ -98,7 +95,7 @@ func (t *triggers) names(which func(trigger) bool) (names []string) {
 func (t *triggers) reasons() (reasons []string) {
 	for _, e := range t.sources {
 		if e.pending {
-			reasons = append(reasons, e.said())
+			reasons = append(reasons, cmp.Or(e.reason, e.Name))
 		}
 	}
 	return reasons
@@ -146,10 +143,9 @@ func (u Update) fold(m *Machine, now time.Time) {
 	if !was {
 		t.since = now
 	}
-	switch {
-	case u.Pending && u.Version != "" && (leader == nil || !leader.pending || t.version == ""):
+	if u.Pending && u.Version != "" && (leader == nil || !leader.pending || t.version == "") {
 		t.version, t.from = u.Version, e.Name
-	case !u.Pending && t.from == e.Name: // the others need a reboot for something else
+	} else if from := t.find(t.from); from != nil && !from.pending { // the others need a reboot for something else
 		t.version, t.from = "", ""
 	}
 	m.people.holdBack(t.version)

@@ -90,6 +90,19 @@ func TestVersionIsThatOfTheLeadingSource(t *testing.T) {
 	}
 }
 
+// What goes with update_engine's update takes its version along.
+func TestVersionGoesWithTheSourceThatNamedIt(t *testing.T) {
+	unnamed := Update{Source: Engine, Pending: true}
+	for want, script := range map[string][]any{
+		"":  {Update{Source: Requester, Pending: true, Version: "5"}, unnamed, Update{Source: another, Pending: true}, idle},
+		"5": {Update{Source: Requester, Pending: true, Version: "5"}, Update{Source: another, Pending: true}, Update{Source: another}},
+	} {
+		if r := withAnother(t).do(script...); r.m.triggers.version != want {
+			t.Errorf("after %v the version is %q", script, r.m.triggers.version)
+		}
+	}
+}
+
 func TestStatusSaysWhyAndWhoDoesNotSay(t *testing.T) {
 	r := newRig(t, true).do(notHeld, Update{Source: Sentinel, Pending: true, Reason: "/run/reboot-required (libc6)"}, need)
 	r.do(Absent{Source: Sentinel, Err: errRefused})
