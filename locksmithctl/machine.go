@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,8 @@ type machine struct {
 	gates  gates.Gates
 	hooks  *hooks.Hooks
 	limit  time.Duration // of what is hooked in
-	group  string
+	facts  hooks.Facts   // what hooks are told besides the version
+	noID   error         // why they are not told the machine id
 	log    *slog.Logger
 	note   func(format string, args ...any)
 
@@ -57,7 +59,7 @@ func (m *machine) configure(cfg *config.Config) error {
 		Root:        m.root,
 		MaxAttempts: cfg.MaxAttempts,
 		Hooks:       m.hooks,
-		Facts:       m.facts(),
+		Facts:       m.facts,
 		Alerts:      gates.Alerts(cfg.Alerts),
 	}
 	return nil
@@ -76,14 +78,18 @@ func (h *heldSlot) taken(found lock.Record) bool {
 	return found.By == h.record.By && found.Since.Equal(h.record.Since)
 }
 
-// stillHeld returns the record of the slot, or an error unless this host has one: somebody may have freed it since.
-func (h *heldSlot) stillHeld(ctx context.Context) (lock.Record, error) {
-	held, found, err := h.Holder(ctx, h.id)
+// confirm returns the record of the slot, or an error unless this host has one for what it is about to boot: somebody may
+// have freed it since, or update_engine have announced another version, which may be paused.
+func (m machine) confirm(ctx context.Context) (lock.Record, error) {
+	held, found, err := m.slot.Holder(ctx, m.slot.id)
+	next, taken := m.announced(ctx), cmp.Or(m.slot.record.Version, "unknown")
 	switch {
 	case err != nil:
 		err = fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
 	case !held:
 		err = errors.New("this host does not reboot: it no longer holds its slot")
+	case next != "" && next != taken:
+		err = fmt.Errorf("this host does not reboot: the slot was taken for version %s, and a reboot is needed for %s now: run it again", taken, next)
 	}
 	return found, err
 }
@@ -124,12 +130,12 @@ var errNotUndone = errors.New("what ran before the reboot is not undone")
 // goDown runs what is hooked in before a reboot, and reboots. With an error it reports whether the host needs its slot
 // nevertheless: it may go down yet, or what has run is not undone.
 func (m machine) goDown(ctx context.Context) (keep bool, err error) {
-	facts := m.facts()
+	facts := m.facts
 	facts.Version = m.announced(ctx)
 	drained, err := m.drain(ctx, facts)
 	if err == nil && m.slot != nil {
 		var found lock.Record
-		if found, err = m.slot.stillHeld(ctx); err == nil && (drained || !m.slot.taken(found)) {
+		if found, err = m.confirm(ctx); err == nil && (drained || !m.slot.taken(found)) {
 			m.tell(ctx, found, lock.Rebooting, facts.Reason)
 		}
 	}
@@ -166,11 +172,14 @@ func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err 
 		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
 	}
 	if m.slot != nil {
-		found, err := m.slot.stillHeld(ctx)
+		found, err := m.confirm(ctx)
 		if err != nil {
 			return false, err
 		}
 		m.tell(ctx, found, lock.Draining, facts.Reason)
+	}
+	if m.noID != nil {
+		m.note("hooks are not told the machine id: %v", m.noID)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, m.limit, fmt.Errorf("it was not over within %v", m.limit))
 	defer cancel()
@@ -211,12 +220,6 @@ func (m machine) begin(version string) {
 	if err != nil {
 		m.note("locksmithd will not know after the boot what this reboot was for: %v", err)
 	}
-}
-
-// facts returns what hooks are told besides the version.
-func (m machine) facts() hooks.Facts {
-	id, _ := host.MachineID(m.root) // a host that needs it for the lock has failed without it
-	return hooks.Facts{Group: m.group, Reason: "locksmithctl reboot", MachineID: id}
 }
 
 // reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.

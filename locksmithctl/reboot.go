@@ -9,6 +9,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/history"
+	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
 )
 
@@ -71,8 +72,10 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	}
 	m := machine{
 		root: a.root, now: a.now, force: force, log: a.log, note: a.note,
-		hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, group: groupOf(cfg), history: history.New(a.root),
+		hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
+		facts: hooks.Facts{Group: groupOf(cfg), Reason: "locksmithctl reboot"},
 	}
+	m.facts.MachineID, m.noID = host.MachineID(a.root) // without it the lock fails
 	if !force {
 		if err := m.configure(cfg); err != nil {
 			return err

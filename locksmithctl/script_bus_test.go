@@ -23,7 +23,7 @@ import (
 //	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
 //	logind WHAT...    change it, see logindCmd
 //	reboots N         it has been asked for a reboot N times since the last time this command ran
-//	engine VERSION    update_engine is on the bus, and announces that version
+//	engine VERSION    update_engine is on the bus, and announces that version from now on
 //	may-reboot TEXT   the scripts in may-reboot.d say no with this text, or yes for ""
 //	hooked PHASE EXIT TEXT  a unit that is hooked into a phase ends with this exit status and STATUS=
 //	hook-hangs PHASE  a unit that is hooked into a phase does not end until "hook-ends"; see "caught"
@@ -143,8 +143,10 @@ func rebootsCmd(s *stage, ts *testscript.TestScript, args []string) {
 }
 
 func engineCmd(s *stage, ts *testscript.TestScript, args []string) {
-	engine := bustest.For(s).Engine(s.bus)
-	engine.Set(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: args[0]})
+	if s.engine == nil {
+		s.engine = bustest.For(s).Engine(s.bus)
+	}
+	s.engine.Set(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: args[0]})
 }
 
 func mayRebootCmd(s *stage, _ *testscript.TestScript, args []string) {

@@ -76,6 +76,7 @@ type stage struct {
 
 	bus     *bustest.Bus
 	logind  *bustest.Logind
+	engine  *bustest.Engine
 	signals chan *dbus.Signal
 	ran     int // of the units that systemd has started, those that the command ran has seen
 
