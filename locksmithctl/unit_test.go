@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"flag"
 	"fmt"
 	"net"
@@ -18,9 +17,6 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
-
-// inContainer is a variable that is set in the container that the test boots.
-const inContainer = "LOCKSMITH_UNIT_TEST"
 
 // unitCase is a host whose locksmithd gets its settings from the unit.
 type unitCase struct {
@@ -105,7 +101,7 @@ func unitCases() []unitCase {
 // locksmithd does, from drop-ins of all kinds. locksmithctl must show the same settings, to root and to other users,
 // from systemd and from the files.
 func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
-	if os.Getenv(inContainer) != "" {
+	if nspawntest.Inside() {
 		for _, c := range unitCases() {
 			t.Run(c.name, c.run)
 		}
@@ -113,18 +109,13 @@ func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
 	}
 	nspawntest.Require(t)
 	m := nspawntest.New(t, "/")
-	binary, err := os.ReadFile("/proc/self/exe")
-	must.Do(t, err)
-	unit, err := os.ReadFile("../systemd/locksmithd.service")
-	must.Do(t, err)
-	for _, name := range []string{"/usr/lib/locksmith/locksmithd", "/usr/bin/locksmithctl", "/unit.test"} {
-		m.Write(name, string(binary))
-		must.Do(t, os.Chmod(m.Path(name), 0o755))
+	for _, name := range []string{"/usr/lib/locksmith/locksmithd", "/usr/bin/locksmithctl"} {
+		m.Copy(name, "/proc/self/exe", 0o755)
 	}
 	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\nann:x:1000:1000::/:/bin/sh\n")
 	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\nann:x:1000:\n")
 	m.Write("/etc/hostname", "host\n")
-	m.Write("/usr/lib/systemd/system/locksmithd.service", string(unit))
+	m.Copy("/usr/lib/systemd/system/locksmithd.service", "../systemd/locksmithd.service", 0o644)
 	// Its name comes first, and its folder last, so that every other drop-in overrides it.
 	m.Write("/usr/lib/systemd/system/locksmithd.service.d/00-test.conf", `[Unit]
 ConditionVirtualization=
@@ -134,23 +125,7 @@ Restart=no
 ExecStopPost=
 StandardOutput=truncate:/out/daemon
 `)
-	m.Write("/etc/systemd/system/test.service", `[Unit]
-Requires=dbus.service
-After=dbus.service
-[Service]
-Type=oneshot
-Environment=`+inContainer+`=1
-ExecStart=/unit.test -test.v -test.run=^TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts$
-ExecStopPost=/usr/bin/systemctl --force --force poweroff
-StandardOutput=append:/out/log
-StandardError=append:/out/log
-`)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	_, console, err := m.Boot(ctx, "test.service")
-	if log := m.Read("/out/log"); err != nil || !strings.Contains(log, "\n--- PASS: TestCLIHasTheSettings") {
-		t.Errorf("%v\n%s\n%s", err, log, console)
-	}
+	m.RunTest()
 }
 
 // showDaemonSettings stands in for locksmithd: it shows the daemon's settings, a line each.

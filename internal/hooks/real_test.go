@@ -12,41 +12,27 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
-// inContainer is a variable that is set in the container that the test boots.
-const inContainer = "LOCKSMITH_HOOKS_TEST"
-
 // TestHooksWithARealSystemd boots systemd in a container, with locksmithctl, our units, the ready examples, and the units
 // that docs/hooks.md shows.
 func TestHooksWithARealSystemd(t *testing.T) {
-	if os.Getenv(inContainer) != "" {
+	if nspawntest.Inside() {
 		realHost{t, &Hooks{Units: systemd.Units{Connect: systemd.ConnectSystemBus}, Log: slog.New(slog.NewTextHandler(os.Stdout, nil))}}.all()
 		return
 	}
 	nspawntest.Require(t)
 	m := nspawntest.New(t, "/")
-	copyTo := func(to, from string) {
-		t.Helper()
-		data, err := os.ReadFile(from)
-		must.Do(t, err)
-		m.Write(to, string(data))
-		must.Do(t, os.Chmod(m.Path(to), 0o755))
-	}
-	self, err := os.Executable()
-	must.Do(t, err)
-	copyTo("/hooks.test", self)
 	build := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "locksmithctl"), "../../locksmithctl")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build locksmithctl: %v\n%s", err, out)
 	}
-	copyTo("/usr/bin/locksmithctl", build.Args[3])
+	m.Copy("/usr/bin/locksmithctl", build.Args[3], 0o755)
 	for pattern, dir := range map[string]string{
 		"../../systemd/locksmith-*":  "/usr/lib/systemd/system/",
 		"../../packaging/examples/*": "/usr/share/doc/locksmith/examples/",
@@ -57,8 +43,7 @@ func TestHooksWithARealSystemd(t *testing.T) {
 			t.Fatalf("there is no %s", pattern)
 		}
 		for _, name := range files {
-			copyTo(dir+filepath.Base(name), name)
-			must.Do(t, os.Chmod(m.Path(dir+filepath.Base(name)), 0o755))
+			m.Copy(dir+filepath.Base(name), name, 0o755)
 		}
 	}
 	page, err := os.ReadFile("../../docs/hooks.md")
@@ -73,24 +58,7 @@ func TestHooksWithARealSystemd(t *testing.T) {
 		must.Do(t, os.Chmod(m.Path("/usr/local/bin/"+name), 0o755))
 	}
 	m.Write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
-	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\n")
-	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\n")
-	m.Write("/etc/systemd/system/test.service", `[Unit]
-Requires=dbus.service
-After=dbus.service
-[Service]
-Type=exec
-Environment=`+inContainer+`=1
-ExecStart=/bin/sh -c '/hooks.test -test.v -test.run=^TestHooksWithARealSystemd$$; systemctl --force --force poweroff'
-StandardOutput=append:/out/log
-StandardError=append:/out/log
-`)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	_, console, err := m.Boot(ctx, "test.service")
-	if log := m.Read("/out/log"); err != nil || !strings.Contains(log, "\n--- PASS: TestHooksWithARealSystemd") {
-		t.Errorf("%v\n%s\n%s", err, log, console)
-	}
+	m.RunTest()
 }
 
 // realHost is the host in the container, as seen from inside.

@@ -1,66 +1,34 @@
 package sentinel
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
-// inContainer is a variable that is set in the container that the test boots.
-const inContainer = "LOCKSMITH_SENTINEL_TEST"
-
 // TestCommandWithARealSystemd boots systemd in a container, with locksmithctl and the unit that runs the command.
 func TestCommandWithARealSystemd(t *testing.T) {
-	if os.Getenv(inContainer) != "" {
+	if nspawntest.Inside() {
 		askARealSystemd(t)
 		return
 	}
 	nspawntest.Require(t)
 	m := nspawntest.New(t, "/")
-	copyTo := func(to, from string, mode os.FileMode) {
-		t.Helper()
-		data, err := os.ReadFile(from)
-		must.Do(t, err)
-		m.Write(to, string(data))
-		must.Do(t, os.Chmod(m.Path(to), mode))
-	}
-	self, err := os.Executable()
-	must.Do(t, err)
-	copyTo("/sentinel.test", self, 0o755)
 	build := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "locksmithctl"), "../../locksmithctl")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build locksmithctl: %v\n%s", err, out)
 	}
-	copyTo("/usr/bin/locksmithctl", build.Args[3], 0o755)
-	copyTo("/usr/lib/systemd/system/"+Unit, "../../systemd/"+Unit, 0o644)
-	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\n")
-	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\n")
-	m.Write("/etc/systemd/system/test.service", `[Unit]
-Requires=dbus.service
-After=dbus.service
-[Service]
-Type=exec
-Environment=`+inContainer+`=1
-ExecStart=/bin/sh -c '/sentinel.test -test.v -test.run=^TestCommandWithARealSystemd$$; systemctl --force --force poweroff'
-StandardOutput=append:/out/log
-StandardError=append:/out/log
-`)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	_, console, err := m.Boot(ctx, "test.service")
-	if log := m.Read("/out/log"); err != nil || !strings.Contains(log, "\n--- PASS: TestCommandWithARealSystemd") {
-		t.Errorf("%v\n%s\n%s", err, log, console)
-	}
+	m.Copy("/usr/bin/locksmithctl", build.Args[3], 0o755)
+	m.Copy("/usr/lib/systemd/system/"+Unit, "../../systemd/"+Unit, 0o644)
+	m.RunTest()
 }
 
 // askARealSystemd runs in the container.

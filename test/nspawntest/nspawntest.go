@@ -1,8 +1,8 @@
 // Package nspawntest boots a real systemd in a container for a test.
 //
 // The container contains only the files of New and of the test, the /usr of this machine or of another root,
-// read-only, and this machine's network. It guarantees that no container outlives the test process, however that ends. Package hosts makes hosts
-// with addresses and packages; this package does not.
+// read-only, and this machine's network. It guarantees that no container outlives the test process, however that ends.
+// Package hosts makes hosts with addresses and packages; this package does not.
 package nspawntest
 
 import (
@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
@@ -86,8 +87,8 @@ func New(t *testing.T, root string) *Machine {
 	}
 	m.Write("/etc/os-release", "ID=test\n")
 	m.Write("/etc/machine-id", "uninitialized\n")
-	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
-	m.Write("/etc/group", "root:x:0:\n")
+	m.Write("/etc/passwd", "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/:/bin/false\n")
+	m.Write("/etc/group", "root:x:0:\nmessagebus:x:101:\n")
 	return m
 }
 
@@ -107,6 +108,15 @@ func (m *Machine) Write(path, content string) {
 	must.Do(m.t, os.WriteFile(path, []byte(content), 0o644))
 }
 
+// Copy copies a file of this machine.
+func (m *Machine) Copy(to, from string, mode fs.FileMode) {
+	m.t.Helper()
+	data, err := os.ReadFile(from)
+	must.Do(m.t, err)
+	m.Write(to, string(data))
+	must.Do(m.t, os.Chmod(m.Path(to), mode))
+}
+
 // Read returns the content of a file, "" if it does not exist.
 func (m *Machine) Read(path string) string {
 	m.t.Helper()
@@ -115,6 +125,36 @@ func (m *Machine) Read(path string) string {
 		must.Do(m.t, err)
 	}
 	return string(data)
+}
+
+// insideVariable is set for a test that RunTest runs.
+const insideVariable = "LOCKSMITH_TEST_INSIDE"
+
+// Inside reports whether the test runs in a container, by RunTest.
+func Inside() bool { return os.Getenv(insideVariable) != "" }
+
+// RunTest boots the container and runs this very test in it, where Inside is true, as root and with a system bus. The test
+// fails unless it passes there within three minutes.
+func (m *Machine) RunTest() {
+	m.t.Helper()
+	m.Copy("/program.test", "/proc/self/exe", 0o755)
+	m.Write("/etc/systemd/system/test.service", `[Unit]
+Requires=dbus.service
+After=dbus.service
+[Service]
+Type=exec
+Environment=`+insideVariable+`=1
+ExecStart=/program.test -test.v -test.run=^`+m.t.Name()+`$
+ExecStopPost=systemctl --force --force poweroff
+StandardOutput=append:/out/log
+StandardError=append:/out/log
+`)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 3*time.Minute)
+	defer cancel()
+	_, console, err := m.Boot(ctx, "test.service")
+	if log := m.Read("/out/log"); err != nil || !strings.Contains(log, "\n--- PASS: "+m.t.Name()+" ") {
+		m.t.Errorf("%v\n%s\n%s", err, log, console)
+	}
 }
 
 // Boot boots into a unit and waits until the container ends, as by `systemctl --force --force poweroff`. It
