@@ -3,10 +3,12 @@ package config
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // maxWarned bounds the scripts of a phase that are warned about one by one, and the bytes of each warning.
@@ -15,7 +17,7 @@ const (
 	maxWarningBytes = 400
 )
 
-// warnOfHooks warns of scripts that cannot run, and records which phases have scripts.
+// warnOfHooks warns of scripts that cannot run, and records in which phases something is hooked in.
 func warnOfHooks(p *parser) error {
 	p.hooked = map[hooks.Phase]bool{}
 	for _, phase := range hooks.Phases() {
@@ -23,6 +25,7 @@ func warnOfHooks(p *parser) error {
 		if err != nil && !errors.Is(err, fs.ErrPermission) { // not everybody has to be able to read the folders
 			p.warn("%s: %s", safetext.Cut(err.Error(), maxWarningBytes), unlessFixed(phase))
 		}
+		p.hooked[phase] = slices.ContainsFunc(systemd.Linked(p.options.Root, phase.Target()), func(unit string) bool { return unit != phase.Service() })
 		wrong := 0
 		for _, s := range scripts {
 			p.hooked[phase] = p.hooked[phase] || !s.Masked
@@ -52,7 +55,7 @@ func unlessFixed(phase hooks.Phase) string {
 }
 
 // counted returns a time-out of a phase, or 0 where it does not matter as far as is known: it was not set, and there
-// are no scripts.
+// is nothing hooked in.
 func (p *parser) counted(name string, phase hooks.Phase, d time.Duration) time.Duration {
 	if p.inputs[name].origin.Kind == FromDefault && !p.hooked[phase] {
 		return 0

@@ -175,21 +175,24 @@ func TestScriptsThatCannotRunAreWarnedAbout(t *testing.T) {
 }
 
 // Where there are scripts, the default of their time-out counts.
-func TestTimesAreTooShortForScripts(t *testing.T) {
+func TestTimesAreTooShortForHooks(t *testing.T) {
 	const conf = "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_LOCK_TTL=30m\nREBOOT_WINDOW_START=04:00\nREBOOT_WINDOW_LENGTH=15m\n"
-	for folder, want := range map[string]string{
-		"before-reboot.d":    "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT included|write 16m0s or more",
-		"after-reboot.d":     "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT included|",
-		"reboot-cancelled.d": "|",
+	for hook, want := range map[string]string{
+		"locksmith/before-reboot.d/10-x":                                                      "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT included|write 16m0s or more",
+		"locksmith/after-reboot.d/10-x":                                                       "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT included|",
+		"locksmith/reboot-cancelled.d/10-x":                                                   "|",
+		"systemd/system/locksmith-before-reboot.target.requires/db-drain.service":             "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT included|write 16m0s or more",
+		"systemd/system/locksmith-after-reboot.target.wants/db-check.service":                 "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT included|",
+		"systemd/system/locksmith-before-reboot.target.wants/locksmith-before-reboot.service": "|", // our own
 	} {
 		root := newRoot(t, map[string]string{etc: conf})
-		path := filepath.Join(root, "etc/locksmith", folder, "10-x")
+		path := filepath.Join(root, "etc", hook)
 		writeFile(t, path, "#!/bin/sh\n")
 		must.Do(t, os.Chmod(path, 0o755))
 		ttl, window, _ := strings.Cut(want, "|")
 		got := strings.Join(mustLoad(t, Options{Program: Daemon, Root: root}).Warnings, "\n")
 		if !strings.Contains(got, ttl) || !strings.Contains(got, window) || (got == "") != (want == "|") {
-			t.Errorf("%s: the warnings are %q, want %q", folder, got, want)
+			t.Errorf("%s: the warnings are %q, want %q", hook, got, want)
 		}
 	}
 }

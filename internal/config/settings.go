@@ -38,7 +38,7 @@ type parser struct {
 	options    Options
 	windowZone *zone.Zone
 	blackout   []days
-	hooked     map[hooks.Phase]bool // there are scripts; nil without PartHooks
+	hooked     map[hooks.Phase]bool // something is hooked in; nil without PartHooks
 }
 
 // parse sets the fields of c from the settings that are checked, and says what is wrong with them.

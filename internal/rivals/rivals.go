@@ -14,6 +14,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/systemd"
 )
 
 // maxFile bounds what is read of a file, in bytes.
@@ -69,26 +70,8 @@ func (h host) fragments(pattern string, folders ...string) (paths []string) {
 	return paths
 }
 
-// units are the folders of systemd's units, see systemd.unit(5), strongest first.
-var units = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
-
 // enabled returns the link that starts a unit at boot, "" if there is none or the unit is masked.
-func (h host) enabled(unit string) string {
-	for _, folder := range units {
-		if target, err := os.Readlink(h.path(filepath.Join(folder, unit))); err == nil && target == os.DevNull {
-			return ""
-		}
-	}
-	for _, folder := range units {
-		for _, kind := range []string{"wants", "requires"} {
-			links, _ := filepath.Glob(filepath.Join(h.path(folder), "*."+kind, unit)) // the pattern is right
-			if len(links) > 0 {
-				return links[0]
-			}
-		}
-	}
-	return ""
-}
+func (h host) enabled(unit string) string { return systemd.EnabledBy(string(h), unit) }
 
 var (
 	aptComment = regexp.MustCompile(`(?s)/\*.*?\*/|(?m:(?://|#).*$)`)
