@@ -2,11 +2,8 @@ package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
-	"syscall"
 	"unicode/utf8"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
@@ -44,7 +41,7 @@ type environmentFile struct {
 // systemd's "EnvironmentFile=-PATH". Every error names the file.
 func readEnvironmentFile(path string) (environmentFile, error) {
 	data, err := readfile.Read(path, maxFileSize)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if readfile.Absent(err) {
 		return environmentFile{path: path, missing: true}, nil
 	}
 	if err != nil {

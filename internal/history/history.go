@@ -77,7 +77,7 @@ func (f *File) Read() (Kept, error) {
 // read is Read, with an error that says only what is wrong.
 func (f *File) read() (Kept, error) {
 	data, err := readfile.Read(f.path, maxSize)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if readfile.Absent(err) {
 		return Kept{}, nil
 	}
 	var k Kept

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/replacefile"
 	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/systemd"
@@ -135,7 +134,7 @@ const DrainedPath = "/run/locksmith/drained"
 // Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone.
 func (h *Hooks) Drained() bool {
 	_, err := os.Lstat(filepath.Join(h.Root, DrainedPath))
-	return !absent(err)
+	return !readfile.Absent(err)
 }
 
 func (h *Hooks) mark() error {
@@ -147,14 +146,11 @@ func (h *Hooks) mark() error {
 }
 
 func (h *Hooks) unmark() error {
-	if err := os.Remove(filepath.Join(h.Root, DrainedPath)); !absent(err) {
+	if err := os.Remove(filepath.Join(h.Root, DrainedPath)); !readfile.Absent(err) {
 		return err
 	}
 	return nil
 }
-
-// absent reports whether there cannot be such a file.
-func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
 // tell writes the facts to the file that the units read.
 func (h *Hooks) tell(p Phase, f Facts) error {

@@ -13,6 +13,9 @@ import (
 	"syscall"
 )
 
+// Absent reports whether err, of a call for a file, means that there cannot be such a file.
+func Absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+
 // Read returns the content of the regular file at path, of at most limit bytes. /dev/null counts as an empty
 // file, because an administrator masks a file with it.
 func Read(path string, limit int64) ([]byte, error) {

@@ -2,12 +2,9 @@ package sentinel
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/replacefile"
@@ -55,7 +52,7 @@ func readAnswer(root, command string) State {
 
 // forgetAnswer removes what was said before.
 func forgetAnswer(root string) error {
-	if err := os.Remove(filepath.Join(root, AnswerPath)); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+	if err := os.Remove(filepath.Join(root, AnswerPath)); !readfile.Absent(err) {
 		return err
 	}
 	return nil

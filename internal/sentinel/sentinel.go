@@ -11,13 +11,10 @@
 package sentinel
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
@@ -59,7 +56,7 @@ func (f File) Read() State {
 func (f File) read() (s State, changed time.Time) {
 	info, err := os.Stat(f.Path)
 	switch {
-	case absent(err):
+	case readfile.Absent(err):
 		return State{}, time.Time{}
 	case err != nil:
 		return State{Err: err}, time.Time{}
@@ -108,9 +105,6 @@ func unique(text string) string {
 	}
 	return strings.Join(lines, ", ")
 }
-
-// absent reports whether there cannot be such a file.
-func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
 // settled returns what is to be reported at a time, and how long until that may change by itself; 0 for never. A need that
 // was reported stands as long as the file does.

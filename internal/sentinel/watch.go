@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
 const (
@@ -121,7 +123,7 @@ func (w *watcher) arm() error {
 		folder := filepath.Dir(w.Path)
 		next := "" // on the way, which does not exist
 		number, err := unix.InotifyAddWatch(w.fd, folder, changes|unix.IN_ONLYDIR)
-		for absent(err) && folder != "/" {
+		for readfile.Absent(err) && folder != "/" {
 			next, folder = folder, filepath.Dir(folder)
 			number, err = unix.InotifyAddWatch(w.fd, folder, changes|unix.IN_ONLYDIR)
 		}
@@ -132,7 +134,7 @@ func (w *watcher) arm() error {
 			_, _ = unix.InotifyRmWatch(w.fd, uint32(w.watch)) // an error means that it is gone
 		}
 		w.watch, w.folder = number, folder
-		if _, err := os.Stat(next); next == "" || absent(err) {
+		if _, err := os.Stat(next); next == "" || readfile.Absent(err) {
 			return nil
 		}
 	}

@@ -138,7 +138,7 @@ func (z *Zone) load() error {
 // exists reports whether there is a file, or may be one.
 func exists(path string) bool {
 	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+	return !readfile.Absent(err)
 }
 
 // versionOf returns the version that a result of os.Stat or os.File.Stat stands for.
