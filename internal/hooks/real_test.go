@@ -27,12 +27,7 @@ func TestHooksWithARealSystemd(t *testing.T) {
 	}
 	nspawntest.Require(t)
 	m := nspawntest.New(t, "/")
-	build := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "locksmithctl"), "../../locksmithctl")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build locksmithctl: %v\n%s", err, out)
-	}
-	m.Copy("/usr/bin/locksmithctl", build.Args[3], 0o755)
+	m.Build("/usr/bin/locksmithctl", "../../locksmithctl")
 	for pattern, dir := range map[string]string{
 		"../../systemd/locksmith-*":  "/usr/lib/systemd/system/",
 		"../../packaging/examples/*": "/usr/share/doc/locksmith/examples/",

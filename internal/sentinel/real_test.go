@@ -21,12 +21,7 @@ func TestCommandWithARealSystemd(t *testing.T) {
 	}
 	nspawntest.Require(t)
 	m := nspawntest.New(t, "/")
-	build := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "locksmithctl"), "../../locksmithctl")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build locksmithctl: %v\n%s", err, out)
-	}
-	m.Copy("/usr/bin/locksmithctl", build.Args[3], 0o755)
+	m.Build("/usr/bin/locksmithctl", "../../locksmithctl")
 	m.Copy("/usr/lib/systemd/system/"+Unit, "../../systemd/"+Unit, 0o644)
 	m.RunTest()
 }

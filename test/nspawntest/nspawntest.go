@@ -117,6 +117,18 @@ func (m *Machine) Copy(to, from string, mode fs.FileMode) {
 	must.Do(m.t, os.Chmod(m.Path(to), mode))
 }
 
+// Build builds a program from a folder of the module, and installs it.
+func (m *Machine) Build(to, folder string) {
+	m.t.Helper()
+	program := filepath.Join(m.t.TempDir(), filepath.Base(to))
+	build := exec.Command("go", "build", "-o", program, folder)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		m.t.Fatalf("build %s: %v\n%s", folder, err, out)
+	}
+	m.Copy(to, program, 0o755)
+}
+
 // Read returns the content of a file, "" if it does not exist.
 func (m *Machine) Read(path string) string {
 	m.t.Helper()
