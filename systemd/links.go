@@ -32,7 +32,7 @@ func EnabledBy(root, unit string) (link string) {
 	}
 	for _, dir := range unitDirs {
 		for _, end := range linkFolders {
-			links, _ := filepath.Glob(filepath.Join(root, dir, "*"+end, unit)) // the names of units are right as patterns
+			links, _ := filepath.Glob(filepath.Join(root, dir, "*"+end, unit)) // a name of a unit has nothing special in a pattern
 			if len(links) > 0 {
 				return links[0]
 			}
