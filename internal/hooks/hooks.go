@@ -117,8 +117,8 @@ func (h *Hooks) Run(ctx context.Context, p Phase, f Facts) error {
 // resetTimeout bounds what only changes what systemctl shows.
 const resetTimeout = 10 * time.Second
 
-// resetFailed ends the failed state of our own service. The caller of Run is told of a failure; in systemd it would stay
-// until the next run, which an alert about failed units could hold back for ever.
+// resetFailed ends the failed state of our own service, since the caller of Run is told of a failure. The state would
+// stay until the next run, and an alert about failed units could keep that from ever coming.
 func (h *Hooks) resetFailed(ctx context.Context, p Phase) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetTimeout)
 	defer cancel()

@@ -61,7 +61,7 @@ func (t *triggers) find(name string) *trigger {
 	return nil
 }
 
-// of returns a source's entry, until another source is added.
+// of returns the entry of a source, and adds one if there is none. The pointer is good until another source is added.
 func (t *triggers) of(s Source) *trigger {
 	if e := t.find(s.Name); e != nil {
 		return e

@@ -92,8 +92,8 @@ func describe(err error) string {
 	return safetext.Cut(err.Error(), maxReason)
 }
 
-// resetFailed ends the failed state of the unit. The status says what is wrong; in systemd it would stay, which an alert
-// about failed units could hold reboots back for.
+// resetFailed ends the failed state of the unit, since the status says what is wrong. An alert about failed units could
+// hold reboots back.
 func (a Asker) resetFailed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetTimeout)
 	defer cancel()
