@@ -15,6 +15,10 @@ import (
 // take over the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
+// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone: another call for this id has taken it
+// over, or Withdraw has ended it.
+var ErrLostPlace = errors.New("the place in the queue is lost")
+
 var (
 	errQueue = errors.New("others wait for a slot")
 	// errOutside means that the version is paused: the host must not hold up others in the queue.
@@ -85,6 +89,10 @@ func (w WaitStatus) Holders() string {
 // place is gone without a slot. A wait that ends because ctx was cancelled with the cause [ErrKeepPlace] leaves its
 // place for the next process with the same Owner, for 40 s at least.
 //
+// With a Stay in the Record the call is one of several of a client that comes back: whenever ctx ends, the place is left
+// for the next call with the same Owner, for two thirds of the Stay at least. A call that loses its place to another one ends
+// with ErrLostPlace.
+//
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error
 // when the wait begins and whenever what it waits for has changed; and after each failure of the store, with
@@ -104,15 +112,15 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(Wai
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errLostPlace):
+		case errors.Is(err, ErrLostPlace) && c.record.Stay != 0:
+			return l.outcome("take a slot for "+id, err)
+		case errors.Is(err, ErrLostPlace):
 			a.evicted = a.evicted || a.place.revision != 0
 			a.leave(ctx)
 		case errors.Is(err, errOutside):
 			a.leave(ctx)
 		case ctx.Err() != nil || permanent(err):
-			if context.Cause(ctx) == ErrKeepPlace {
-				a.place.keepLease = true
-			}
+			a.place.keepLease = context.Cause(ctx) == ErrKeepPlace || ctx.Err() != nil && c.record.Stay != 0
 			return l.outcome("take a slot for "+id, err)
 		default:
 			failure := l.outcome("take a slot for "+id, err)

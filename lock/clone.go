@@ -14,7 +14,7 @@ type CloneError struct {
 	ID string
 	// Self is the host that was refused; Other has the slot, or waits for one.
 	Self, Other Record
-	Differ      []string // what told them apart: hardware, disk, name
+	Differ      []string // what told them apart: hardware, disk, name, the way to the lock
 }
 
 func (e *CloneError) Error() string {
@@ -28,6 +28,14 @@ func (e *CloneError) Error() string {
 func (l *Lock) cloneOf(id string, self Record, document Value) error {
 	other, ok := parseRecord(document.Data)
 	if !ok {
+		return nil
+	}
+	// A remote client is known by its id alone. It has no part in the slot of a host that asks for itself, while that
+	// host may have been a remote client before.
+	if self.Remote && !other.Remote && other.BootID != "" {
+		return &CloneError{ID: id, Self: self, Other: other, Differ: []string{"the way to the lock"}}
+	}
+	if self.Remote || other.Remote {
 		return nil
 	}
 	c := compare(self, l.disk, other)

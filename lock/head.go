@@ -52,7 +52,7 @@ func (a *acquisition) readState(ctx context.Context) (snap Snapshot, ahead strin
 			return snap, "", err
 		}
 		if snap.Values[a.queueKey(a.id)].ModRevision != a.place.revision {
-			return snap, "", errLostPlace
+			return snap, "", ErrLostPlace
 		}
 		if a.place.head {
 			return snap, "", nil
@@ -170,7 +170,7 @@ func (a *acquisition) takeAsHead(ctx context.Context, snap Snapshot) (now Snapsh
 	defer cancel()
 	_, now, err = a.take(ctx, snap, a.state(), a.candidate, func(snap Snapshot) ([]Cond, error) {
 		if snap.Values[a.queueKey(a.id)].ModRevision != a.place.revision {
-			return nil, errLostPlace
+			return nil, ErrLostPlace
 		}
 		return nil, nil
 	})

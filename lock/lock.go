@@ -163,6 +163,34 @@ func (l *Lock) releasing(id string, check func(record Value) error) decision {
 	}
 }
 
+// Withdraw makes sure that id neither holds a slot nor has a place of owner in the queue, and that no transaction which any
+// process has sent can still give it either. It always writes the document. A call of Acquire in the queue ends by it, see
+// ErrLostPlace, or goes on at the end of the queue without a Stay; only one that has not come so far can still succeed. The error is a
+// [*CloneError] if another host holds the slot; then nothing has changed.
+func (l *Lock) Withdraw(ctx context.Context, id, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reads := keys(l.semaphoreKey(), l.recordKey(id), l.queueKey(id))
+	releasing := l.releasing(id, func(record Value) error { return l.cloneOf(id, l.self, record) })
+	err := l.readAndChange(ctx, reads, func(v view) (c *change, err error) {
+		c = &change{next: v.semaphore}
+		if v.semaphore.Holds(id) {
+			if c, err = releasing(v); err != nil {
+				return nil, err
+			}
+		}
+		c.reads = reads[1:]
+		if entry := v.Values[l.queueKey(id)]; entry.ModRevision != 0 {
+			if r, _ := parseEntry(entry.Data); r.Owner == owner {
+				c.conds = append(c.conds, Cond{Key: l.queueKey(id), ModRevision: entry.ModRevision})
+				c.ops = append(c.ops, l.unqueue(id, entry)...)
+			}
+		}
+		return c, nil
+	})
+	return l.outcome("end the wait and the slot of "+id, err)
+}
+
 // holderReads reads what is known of a holder, the document first.
 func (l *Lock) holderReads(id string) []Read {
 	return keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))

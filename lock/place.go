@@ -72,7 +72,7 @@ func (a *acquisition) enqueue(ctx context.Context, found Value) error {
 	defer cancel()
 	key := a.queueKey(a.id)
 	if a.place.lease == 0 {
-		s, err := startSession(ctx, limited, a.store, queueLease)
+		s, err := startSession(ctx, limited, a.store, cmp.Or(a.record.Stay, queueLease))
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (a *acquisition) enqueue(ctx context.Context, found Value) error {
 		case err == nil:
 			found = now.Values[key]
 		case errors.Is(err, ErrNoLease):
-			return fmt.Errorf("%w: %w", errLostPlace, err)
+			return fmt.Errorf("%w: %w", ErrLostPlace, err)
 		case errors.Is(err, ErrRefused):
 			return err
 		default:
@@ -143,7 +143,7 @@ func (a *acquisition) findAhead(ctx context.Context) (Snapshot, string, error) {
 			return snap, "", err
 		}
 		if snap.Values[entry].ModRevision != a.place.revision {
-			return snap, "", errLostPlace
+			return snap, "", ErrLostPlace
 		}
 		found := keysIn(snap, next)
 		a.place.nearHead = len(found) < pageSize

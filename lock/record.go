@@ -2,6 +2,7 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,13 @@ type Record struct {
 	// Owner takes the place over, any other waits beside it. Where it is empty, each wait has its own.
 	// It is not written into the record of a slot.
 	Owner string `json:"-"`
+	// Stay is how long the place in the queue outlives a wait without a slot, from MinStay to MaxStay, for a client that comes
+	// back to ask again. 0 is for a process that waits for as long as it wants a slot. It is not written into the record
+	// of a slot.
+	Stay time.Duration `json:"-"`
+	// Remote says that a server took the slot for a client that told it no more than its id, with BootID "" and the
+	// client's address as Hostname.
+	Remote bool `json:"remote,omitempty"`
 	// TTL is how long after it was taken the slot may be taken away from a host that has not
 	// come back; 0 is never. Hosts that wait take it away, so it stays as long as nobody waits.
 	TTL time.Duration `json:"-"`
@@ -39,8 +47,15 @@ type Record struct {
 	PhaseWhy   string    `json:"phase_why,omitempty"`
 }
 
-// MinTTL is the least that a Record may ask for: less than a reboot takes.
-const MinTTL = time.Minute
+const (
+	// MinTTL is the least that a Record may ask for: less than a reboot takes.
+	MinTTL = time.Minute
+
+	// MinStay and MaxStay are the bounds of a Stay. A client that does not come back holds up those behind it for so
+	// long, if a slot is free.
+	MinStay = queueLease
+	MaxStay = time.Hour
+)
 
 // The documents in etcd.
 type (
@@ -53,6 +68,7 @@ type (
 		plainRecord
 		By    any    `json:"by,omitempty"` // instead of the By of a record: an entry has none
 		Owner string `json:"owner,omitempty"`
+		Stay  string `json:"stay,omitempty"`
 	}
 )
 
@@ -82,6 +98,13 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	return r.checkTTL()
 }
 
+func (r Record) checkStay() error {
+	if r.Stay != 0 && (r.Stay < MinStay || r.Stay > MaxStay) {
+		return fmt.Errorf("the place in the queue is to stay for %v; it must be from %v to %v, or 0", r.Stay, MinStay, MaxStay)
+	}
+	return nil
+}
+
 func (r Record) checkTTL() error {
 	if r.TTL != 0 && r.TTL < MinTTL {
 		return fmt.Errorf("the time-to-live is %v; it must be %v or more, or 0 for none", r.TTL, MinTTL)
@@ -91,13 +114,17 @@ func (r Record) checkTTL() error {
 
 // encode returns the documents of a holder and of an entry in the queue.
 func (r Record) encode() (holder, entry []byte, err error) {
-	if err := r.checkTTL(); err != nil {
+	if err := cmp.Or(r.checkTTL(), r.checkStay()); err != nil {
 		return nil, nil, err
 	}
 	if holder, err = json.Marshal(r); err != nil {
 		return nil, nil, fmt.Errorf("encode record: %w", err)
 	}
-	entry, err = json.Marshal(entryDocument{plainRecord: plainRecord(r), Owner: r.Owner})
+	d := entryDocument{plainRecord: plainRecord(r), Owner: r.Owner}
+	if r.Stay != 0 {
+		d.Stay = r.Stay.String()
+	}
+	entry, err = json.Marshal(d)
 	return holder, entry, err
 }
 
@@ -117,6 +144,9 @@ func parseEntry(data []byte) (Record, bool) {
 		return Record{}, false
 	}
 	d.plainRecord.Owner = d.Owner
+	if stay, err := time.ParseDuration(d.Stay); err == nil && stay > 0 {
+		d.plainRecord.Stay = min(stay, MaxStay)
+	}
 	return Record(d.plainRecord).cleaned(), true
 }
 

@@ -8,16 +8,13 @@ import (
 	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
-// errLostPlace means that the place in the queue is gone or belongs to another process.
-var errLostPlace = errors.New("the place in the queue is lost")
-
 // session is a lease that lives for as long as a wait. It is kept alive beside the goroutine that waits, but
 // only while that goroutine waits for the store, whose calls all end: a callback that does not return
 // stops it (see outside), and the lease runs out. The zero session has no lease.
 type session struct {
 	lease     int64
 	store     Leases
-	alive     context.Context // ends with the wait, and with errLostPlace as its cause when the lease has run out
+	alive     context.Context // ends with the wait, and with ErrLostPlace as its cause when the lease has run out
 	stop      func()          // stops keeping the lease alive
 	turn      chan struct{}   // holds a token, except while the wait is outside
 	keepLease bool            // the lease outlives the session, and runs out by itself
@@ -38,7 +35,7 @@ func startSession(ctx, grant context.Context, store Leases, length time.Duration
 	go func() {
 		defer close(done)
 		if keepAlive(alive, store, lease, length/3, s.turn) {
-			cancel(errLostPlace)
+			cancel(ErrLostPlace)
 		}
 	}()
 	return s, nil

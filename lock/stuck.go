@@ -7,7 +7,7 @@ import (
 )
 
 // stuckAfter is how long a slot may stay free before those behind the head of the queue look up who the head
-// is, and then how long until they remove it: time for several tries of everything.
+// is, and then how long until they remove it, unless its place stays for longer: time for several tries of everything.
 const stuckAfter = 2 * time.Minute
 
 // stuckHead is an entry at the head of the queue that leaves a free slot alone, as first seen; without a key
@@ -38,7 +38,7 @@ func (a *acquisition) removeStuckHead(ctx context.Context, snap Snapshot) (remov
 		head.since = time.Now()
 		a.place.stuck = head
 	}
-	if time.Since(head.since) < stuckAfter {
+	if host, _ := parseEntry(entry.Data); time.Since(head.since) < max(stuckAfter, host.Stay) {
 		return false, nil
 	}
 	a.place.stuck = stuckHead{}

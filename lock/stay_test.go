@@ -1,0 +1,224 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/storetest"
+)
+
+// remote is a client that asks a server again and again.
+func remote(owner string) lock.Record {
+	return lock.Record{Hostname: "192.0.2.7", Owner: owner, Stay: 12 * time.Minute, Remote: true}
+}
+
+// ask is one request of a client: it waits for a slot for 50 s at most.
+func ask(t *testing.T, s lock.Store, id string) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	return newLock(t, s, "").Acquire(ctx, id, remote(id), nil)
+}
+
+func wantNoSlotYet(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the request ends with %v", err)
+	}
+}
+
+// The head is away for five minutes. Nobody takes the free slot before it, and it has the slot at once when it is back.
+func TestPlaceOfAClientThatComesBackIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		wantNoSlotYet(t, ask(t, s, "r"))
+		b := enter(t, s, "b", lock.Record{})
+		holder.mustRelease(t)
+		for range 2 { // one request is lost on the way
+			time.Sleep(5 * time.Minute)
+			if b.got(t) {
+				t.Fatal("b has the slot, and not r, which was there first")
+			}
+		}
+		must.Do(t, ask(t, s, "r"))
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "r", "r"))
+		if !b.got(t) {
+			t.Errorf("b waits: %v", b.last())
+		}
+		b.mustRelease(t)
+		time.Sleep(12 * time.Minute) // the leases of its place run out
+		wantNothingLeft(t, s)
+	})
+}
+
+func TestPlaceOfAClientThatDoesNotComeBackEnds(t *testing.T) {
+	for name, keep := range map[string]bool{"with its lease": false, "also if somebody keeps the lease": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := storetest.NewMemory()
+				if keep {
+					defer keepLeases(s)()
+				}
+				holder := enter(t, s, "holder", lock.Record{})
+				wantNoSlotYet(t, ask(t, s, "r"))
+				b := enter(t, s, "b", lock.Record{})
+				holder.mustRelease(t)
+				time.Sleep(8 * time.Minute)
+				if b.got(t) {
+					t.Fatal("b has the slot after 8 minutes")
+				}
+				time.Sleep(14 * time.Minute)
+				if !b.got(t) {
+					t.Errorf("b waits: %v", b.last())
+				}
+			})
+		})
+	}
+}
+
+// The client's connection broke, its server does not know yet, and it asks again, perhaps another server.
+func TestNextRequestOfAClientTakesItsPlaceOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		holder := enter(t, s, "holder", lock.Record{})
+		first := enter(t, s, "r", remote("r"))
+		b := enter(t, s, "b", lock.Record{})
+		second := enter(t, s, "r", remote("r"))
+		if err := <-first.done; !errors.Is(err, lock.ErrLostPlace) {
+			t.Errorf("the first request ends with %v", err)
+		}
+		time.Sleep(time.Hour)
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"r", "b"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		if holder.mustRelease(t); !second.got(t) || b.got(t) {
+			t.Errorf("the second request waits: %v", second.last())
+		}
+	})
+}
+
+func TestWithdrawEndsTheSlotAndTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		server := newLock(t, s, "")
+		withdraw := func(id string) {
+			t.Helper()
+			must.Do(t, server.Withdraw(t.Context(), id, id))
+			synctest.Wait()
+		}
+		withdraw("r") // it had nothing
+		holder := enter(t, s, "holder", lock.Record{})
+		r := enter(t, s, "r", remote("r"))
+		other := enter(t, s, "other", lock.Record{})
+		if withdraw("other"); !slices.Equal(queueIDs(t, s), []string{"r", "other"}) {
+			t.Errorf("the place of another owner is gone: %v", queueIDs(t, s))
+		}
+		withdraw("r")
+		if err := <-r.done; !errors.Is(err, lock.ErrLostPlace) {
+			t.Errorf("the wait of r ends with %v", err)
+		}
+		holder.mustRelease(t)
+		if !other.got(t) {
+			t.Errorf("other waits: %v", other.last())
+		}
+		other.mustRelease(t)
+		must.Do(t, ask(t, s, "r"))
+		withdraw("r")
+		wantNothingLeft(t, s)
+	})
+}
+
+// The transaction of an earlier request is still on its way when the client says that it wants nothing any more.
+func TestWithdrawOutrunsATransactionThatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		put(t, s, defaultKey, `{"semaphore":1,"max":1,"holders":null}`)
+		server := newLock(t, s, "")
+		cutOff(t, s, func(ctx context.Context) error {
+			_, err := server.TryAcquire(ctx, "r", remote("r"))
+			return err
+		})
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "r", "r"))
+		s.Deliver()
+		if h := holdersIn(t, s); len(h) != 0 {
+			t.Errorf("held by %v", h)
+		}
+	})
+}
+
+func TestWithdrawWhoseReplyIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		must.Do(t, ask(t, s, "r"))
+		s.FailCommits(storetest.LoseReply)
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "r", "r"))
+		if h := holdersIn(t, s); len(h) != 0 {
+			t.Errorf("held by %v", h)
+		}
+		must.Do(t, ask(t, s, "r"))
+		cutOff(t, s, func(ctx context.Context) error { return newLock(t, s, "").Withdraw(ctx, "r", "r") })
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "r", "r"))
+		s.Deliver()
+		if h := holdersIn(t, s); len(h) != 0 {
+			t.Errorf("held by %v", h)
+		}
+	})
+}
+
+// A client that is known by its id alone has no part in the slot of a host that asks for itself.
+func TestRemoteClientAndAHostWithItsID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		wantClone := func(err error) {
+			t.Helper()
+			if clone, ok := errors.AsType[*lock.CloneError](err); !ok || !slices.Equal(clone.Differ, []string{"the way to the lock"}) {
+				t.Errorf("the error is %v", err)
+			}
+		}
+		server := newLock(t, s, "")
+		server.Identify(remote("web-1"), nil)
+		self := lock.Record{Hostname: "web-1", BootID: "1"}
+		host := enter(t, s, "web-1", self)
+		wantClone(ask(t, s, "web-1"))
+		wantClone(server.Withdraw(t.Context(), "web-1", "web-1"))
+		if h := holdersIn(t, s); !slices.Equal(h, []string{"web-1"}) {
+			t.Errorf("held by %v", h)
+		}
+		host.mustRelease(t)
+
+		// It holds a slot as a remote client, and then asks for itself.
+		must.Do(t, ask(t, s, "web-1"))
+		l := newLock(t, s, "")
+		l.Identify(self, nil)
+		held, record, err := l.Holder(t.Context(), "web-1")
+		if must.Do(t, err); !held || !record.Remote || record.BootID != "" {
+			t.Errorf("it holds: %v, and the record is %+v", held, record)
+		}
+		must.Do(t, l.Release(t.Context(), "web-1"))
+
+		// What an administrator has taken for it is its own.
+		_, err = newLock(t, s, "").TryAcquire(t.Context(), "web-1", lock.Record{By: "locksmithctl"})
+		must.Do(t, err)
+		must.Do(t, ask(t, s, "web-1"))
+		must.Do(t, server.Withdraw(t.Context(), "web-1", "web-1"))
+		wantNothingLeft(t, s)
+	})
+}
+
+func TestImpossibleStays(t *testing.T) {
+	for _, stay := range []time.Duration{-time.Second, time.Second, lock.MaxStay + 1} {
+		if err := newLock(t, storetest.NewMemory(), "").Acquire(t.Context(), "r", lock.Record{Stay: stay}, nil); err == nil {
+			t.Errorf("a stay of %v is accepted", stay)
+		}
+	}
+}
