@@ -73,11 +73,11 @@ func TestPlaceOfAClientThatDoesNotComeBackEnds(t *testing.T) {
 				wantNoSlotYet(t, ask(t, s, "r"))
 				b := enter(t, s, "b", lock.Record{})
 				holder.mustRelease(t)
-				time.Sleep(8 * time.Minute)
+				time.Sleep(11 * time.Minute)
 				if b.got(t) {
-					t.Fatal("b has the slot after 8 minutes")
+					t.Fatal("b has the slot after 11 minutes")
 				}
-				time.Sleep(14 * time.Minute)
+				time.Sleep(11 * time.Minute)
 				if !b.got(t) {
 					t.Errorf("b waits: %v", b.last())
 				}
