@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -142,6 +143,28 @@ func TestFreshFileIsReportedOnceItIsOldEnough(t *testing.T) {
 	w := watched{t, f, states}
 	w.expect("")
 	w.expect("needed")
+}
+
+func TestNobodyLooksWithoutAnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+		must.Do(t, err)
+		defer unix.Close(fd)
+		f, states := newFile(t), make(chan State)
+		w := &watcher{File: File{Path: f.Path}, fd: fd, events: make(chan event), mounts: make(chan struct{})}
+		go w.run(t.Context(), states)
+		<-states
+		f.write(t, "") // nobody passes the event on
+		select {
+		case s := <-states:
+			t.Fatalf("%+v is reported without an event", s)
+		case <-time.After(24 * time.Hour):
+		}
+		w.mounts <- struct{}{}
+		if s := <-states; !s.Needed {
+			t.Fatalf("after an event, %+v is reported", s)
+		}
+	})
 }
 
 // mountVariable is set in the process of TestMountsOverTheFolder that has mounts of its own.

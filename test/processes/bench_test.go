@@ -68,37 +68,48 @@ func median(d []time.Duration) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// BenchmarkIdleMemory measures a daemon that has released a slot under etcd-lock and idles since: anonymous and
-// resident memory in KiB, once they no longer change, and wakeups of its threads per minute.
+// BenchmarkIdleMemory measures a daemon that has released a slot under etcd-lock and idles since, without a sentinel file
+// and with one: anonymous and resident memory in KiB, once they no longer change, and wakeups of its threads per minute.
 func BenchmarkIdleMemory(b *testing.B) {
-	g := newGroup(b, sharedEtcd(b, etcdtest.Newest))
-	var anonymous, resident, wakeups []int
+	s := sharedEtcd(b, etcdtest.Newest)
+	var plain, sentinel idleCost
 	for b.Loop() {
-		h := newHost(b, g.conf())
-		g.lock(h.id)
-		h.start()
-		h.awaitIdle()
-		g.awaitHolders()
-		pid := h.Daemon().PID()
-		const still = 3 * time.Second
-		for last := -1; ; {
-			before := threadWakeups(b, pid)
-			time.Sleep(still)
-			now := memory(b, pid, "Anonymous")
-			if now == last {
-				wakeups = append(wakeups, (threadWakeups(b, pid)-before)*int(time.Minute/still))
-				break
-			}
-			last = now
-		}
-		anonymous = append(anonymous, memory(b, pid, "Anonymous"))
-		resident = append(resident, memory(b, pid, "Rss"))
-		h.terminate()
+		plain.measure(b, s)
+		sentinel.measure(b, s, sentinelFile)
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(float64(slices.Max(anonymous)), "anon-KiB")
-	b.ReportMetric(float64(slices.Max(resident)), "rss-KiB")
-	b.ReportMetric(float64(slices.Max(wakeups)), "wakeups/min")
+	plain.report(b, "")
+	sentinel.report(b, "-sentinel")
+}
+
+// idleCost is what idle daemons cost, each at one index.
+type idleCost struct{ anonymous, resident, wakeups []int }
+
+// measure starts a daemon, waits until it idles, and measures it.
+func (c *idleCost) measure(b *testing.B, s *etcdtest.Server, conf ...string) {
+	b.Helper()
+	h := startIdle(b, newGroup(b, s), conf...)
+	pid := h.Daemon().PID()
+	const still = 3 * time.Second
+	for last := -1; ; {
+		before := threadWakeups(b, pid)
+		time.Sleep(still)
+		now := memory(b, pid, "Anonymous")
+		if now == last {
+			c.wakeups = append(c.wakeups, (threadWakeups(b, pid)-before)*int(time.Minute/still))
+			break
+		}
+		last = now
+	}
+	c.anonymous = append(c.anonymous, memory(b, pid, "Anonymous"))
+	c.resident = append(c.resident, memory(b, pid, "Rss"))
+	h.terminate()
+}
+
+func (c *idleCost) report(b *testing.B, name string) {
+	b.ReportMetric(float64(slices.Max(c.anonymous)), "anon"+name+"-KiB")
+	b.ReportMetric(float64(slices.Max(c.resident)), "rss"+name+"-KiB")
+	b.ReportMetric(float64(slices.Max(c.wakeups)), "wakeups"+name+"/min")
 }
 
 // memory reads a line of smaps_rollup, see proc_pid_smaps(5), in KiB.
@@ -108,29 +119,29 @@ func memory(b *testing.B, pid int, line string) int {
 }
 
 // threadWakeups counts how often the threads of a process went to sleep.
-func threadWakeups(b *testing.B, pid int) int {
-	b.Helper()
+func threadWakeups(t testing.TB, pid int) int {
+	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	must.Do(b, err)
+	must.Do(t, err)
 	n := 0
 	for _, path := range threads {
-		n += number(b, path, "voluntary_ctxt_switches:")
+		n += number(t, path, "voluntary_ctxt_switches:")
 	}
 	return n
 }
 
 // number returns the number after a key at the beginning of a line.
-func number(b *testing.B, path, key string) int {
-	b.Helper()
+func number(t testing.TB, path, key string) int {
+	t.Helper()
 	data, err := os.ReadFile(path)
-	must.Do(b, err)
+	must.Do(t, err)
 	for line := range bytes.Lines(data) {
 		if fields := bytes.Fields(line); len(fields) > 1 && string(fields[0]) == key {
 			n, err := strconv.Atoi(string(fields[1]))
-			must.Do(b, err)
+			must.Do(t, err)
 			return n
 		}
 	}
-	b.Fatalf("%s has no %s", path, key)
+	t.Fatalf("%s has no %s", path, key)
 	return 0
 }

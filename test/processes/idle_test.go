@@ -3,6 +3,8 @@ package processes
 import (
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/updateconf"
@@ -60,4 +62,60 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 func disconnected(t *testing.T, p *etcdtest.Proxy) {
 	t.Helper()
 	must.Eventually(t, patience, "no connection to etcd", func() bool { return p.Connections() == 0 })
+}
+
+// sentinelFile is a setting of a daemon that follows a file, which does not exist.
+const sentinelFile = "LOCKSMITHD_REBOOT_SENTINEL=/run/reboot-required"
+
+// startIdle starts a host that has released a slot of a group, and idles since.
+func startIdle(t testing.TB, g *group, conf ...string) *host {
+	t.Helper()
+	h := newHost(t, g.conf(conf...))
+	g.lock(h.id)
+	h.start()
+	h.awaitIdle()
+	g.awaitHolders()
+	return h
+}
+
+// Polling, such as a look at a file every second, would wake it. Package sentinel tests that it does not look every
+// minute either.
+func TestIdleDaemonDoesNotWakeUp(t *testing.T) {
+	t.Parallel()
+	for name, conf := range map[string][]string{
+		"without a sentinel":   nil,
+		"with a sentinel file": {sentinelFile},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+			h := startIdle(t, g, conf...)
+			wakeups := func() int { return threadWakeups(t, h.Daemon().PID()) }
+			// After a start, the Go runtime gives back memory for a while.
+			must.Eventually(t, patience, "the daemon to sleep until a lease of three seconds runs out", func() bool {
+				before := wakeups()
+				g.awaitExpiry(3)
+				return wakeups() == before
+			})
+			before := wakeups()
+			must.Do(t, h.Engine.Announce(idle))
+			must.Eventually(t, patience, "a signal to wake the daemon", func() bool { return wakeups() > before })
+		})
+	}
+}
+
+// awaitExpiry takes a lease of some seconds and waits until etcd deletes its key.
+func (g *group) awaitExpiry(seconds int64) {
+	g.t.Helper()
+	ctx := soon(g.t)
+	lease, err := g.client.Grant(ctx, seconds)
+	must.Do(g.t, err)
+	key := g.prefix + "/test-expiry"
+	put, err := g.client.Put(ctx, key, "", clientv3.WithLease(lease.ID))
+	must.Do(g.t, err)
+	for response := range g.client.Watch(ctx, key, clientv3.WithRev(put.Header.Revision+1)) {
+		must.Do(g.t, response.Err())
+		return
+	}
+	g.t.Fatal("the lease does not run out")
 }
