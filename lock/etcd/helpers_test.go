@@ -25,8 +25,17 @@ const patience = time.Minute
 
 // eachEtcd runs a test against every supported version of etcd.
 func eachEtcd(t *testing.T, test func(*testing.T, etcdtest.Version)) {
+	withEtcds(t, etcdtest.Versions(), test)
+}
+
+// oldestAndNewestEtcd is eachEtcd for long tests of what does not depend on the versions between.
+func oldestAndNewestEtcd(t *testing.T, test func(*testing.T, etcdtest.Version)) {
+	withEtcds(t, etcdtest.OldestAndNewest(), test)
+}
+
+func withEtcds(t *testing.T, versions []etcdtest.Version, test func(*testing.T, etcdtest.Version)) {
 	t.Parallel()
-	for _, v := range etcdtest.Versions() {
+	for _, v := range versions {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			test(t, v)
