@@ -21,17 +21,17 @@ import (
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// TestScripts runs each script in testdata/script, and TestScriptsOnEveryEtcd each of those in its folder etcd, against
-// every version. Scripts have the commands of package testscript, and those of the tables in this and the other
-// script_*_test.go files.
+// TestScripts runs each script in testdata/script, and TestScriptsWithEtcd each of those in its folder etcd, against the
+// oldest and the newest version: package lock/etcd has the tests of what depends on the version. Scripts have the commands
+// of package testscript, and those of the tables in this and the other script_*_test.go files.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	runScripts(t, "testdata/script", etcdtest.Newest)
 }
 
-func TestScriptsOnEveryEtcd(t *testing.T) {
+func TestScriptsWithEtcd(t *testing.T) {
 	t.Parallel()
-	for _, v := range etcdtest.Versions() {
+	for _, v := range etcdtest.OldestAndNewest() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			runScripts(t, "testdata/script/etcd", v)

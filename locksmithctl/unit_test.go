@@ -107,6 +107,7 @@ func TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts(t *testing.T) {
 		}
 		return
 	}
+	t.Parallel()
 	nspawntest.Require(t)
 	m := nspawntest.New(t, "/")
 	for _, name := range []string{"/usr/lib/locksmith/locksmithd", "/usr/bin/locksmithctl"} {
