@@ -102,9 +102,9 @@ demo: all bin/demo bin/etcd
 	@scripts/need dbus-daemon
 	@bin/demo -hosts $(HOSTS) -max $(MAX) -update '$(UPDATE)'
 
-# Two packages at a time, because they mostly wait, and no more, because they start many
-# processes and have deadlines. Lint has vetted them.
-TEST := $(GO) test -vet=off -p 2 -timeout 20m
+# One package at a time, because they start many processes and have deadlines. Lint has
+# vetted them.
+TEST := $(GO) test -vet=off -p 1 -timeout 20m
 .PHONY: test
 test: all bin/demo $(ETCDS) $(ALERTS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS) $(EXAMPLES)
