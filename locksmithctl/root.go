@@ -89,6 +89,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 		a.windowCommand(),
 		a.hooksCommand(),
 		a.sentinelCommand(),
+		a.importCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

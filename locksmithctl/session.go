@@ -33,20 +33,27 @@ func (a *app) withExistingLock(use func(session) error) error {
 }
 
 func (a *app) withLockOf(parts config.Part, use func(session) error) error {
+	return a.withStore(parts, func(store lock.Store, cfg *config.Config) error {
+		l, err := lock.New(store, cfg.Group, cfg.Max)
+		if err != nil {
+			return err
+		}
+		begin := a.now()
+		err = use(session{l, lock.NewGroups(store, cfg.Max), cfg})
+		a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
+		return err
+	})
+}
+
+// withStore calls use with etcd, and the settings, of which these parts are checked.
+func (a *app) withStore(parts config.Part, use func(lock.Store, *config.Config) error) error {
 	cfg, err := a.settings(parts)
 	if err != nil {
 		return err
 	}
 	store := etcd.New(cfg.Etcd)
 	defer store.Close() // the process ends, and with it the connection
-	l, err := lock.New(store, cfg.Group, cfg.Max)
-	if err != nil {
-		return err
-	}
-	begin := a.now()
-	err = use(session{l, lock.NewGroups(store, cfg.Max), cfg})
-	a.log.Debug("used the lock", "group", cfg.Group, "took", a.now().Sub(begin), "error", err)
-	return err
+	return use(store, cfg)
 }
 
 // pauser pauses all groups, or only this one.
