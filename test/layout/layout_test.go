@@ -96,6 +96,26 @@ func TestPublicPackagesKnowNeitherEachOtherNorTheDaemon(t *testing.T) {
 	}
 }
 
+// The FleetLock protocol can be used by any program, at no cost but the standard library.
+func TestFleetLockImportsOnlyTheStandardLibrary(t *testing.T) {
+	t.Parallel()
+	all := packages(t)
+	if len(all["fleetlock"]) == 0 {
+		t.Fatal("the package fleetlock was not found, or it imports nothing")
+	}
+	for folder, imports := range all {
+		if !below(folder, "fleetlock") {
+			continue
+		}
+		for _, imported := range imports {
+			first, _, _ := strings.Cut(imported, "/")
+			if _, own := all[imported]; own || strings.Contains(first, ".") {
+				t.Errorf("%s imports %s", folder, imported)
+			}
+		}
+	}
+}
+
 // The protocol does not know its store.
 func TestLockDoesNotKnowEtcd(t *testing.T) {
 	t.Parallel()

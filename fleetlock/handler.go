@@ -1,0 +1,214 @@
+package fleetlock
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxBody is the length in bytes that the body of a request or of an answer may have.
+const maxBody = 64 << 10
+
+// bodyTime is how long the body of a request may take to arrive.
+const bodyTime = 10 * time.Second
+
+// Server decides who gets a slot. Its methods are called concurrently.
+//
+// A nil error is answered with 200, and an [*Error], also a wrapped one, as it says. Any other error is logged and
+// answered with [KindInternalError], without its text.
+//
+// The context ends when the client has gone away, or has closed its side of the connection. A method that then returns the
+// context's error ends the connection without an answer. A method that grants a slot to a client that has gone away
+// leaves it with a host that does not know of it, until the host asks again.
+type Server interface {
+	// PreReboot takes a slot for a host. It returns nil only when the host has one, and then also if it had one before.
+	PreReboot(ctx context.Context, caller Caller, params Params) error
+	// SteadyState gives the slot of a host back. It returns nil when the host has none, and then also if it had none
+	// before.
+	SteadyState(ctx context.Context, caller Caller, params Params) error
+}
+
+// Caller is who sent a request. Nothing of it is checked, except TLS as far as the http.Server does so.
+type Caller struct {
+	Address        string               // host:port of the other end of the connection, which may be a proxy
+	User, Password string               // of HTTP basic authentication; empty if there is none
+	TLS            *tls.ConnectionState // nil without TLS
+}
+
+// Handler answers the requests of clients. It has to get them directly from an http.Server, such as [NewHTTPServer]
+// returns, because an http.ServeMux redirects a path with two slashes, and clients do not follow.
+type Handler struct {
+	Server Server
+	// Prefix is the path before /v1, such as "/reboots"; empty if there is none.
+	Prefix string
+	// Log gets the errors whose text clients do not get. If it is nil, package log gets them.
+	Log func(error)
+
+	bodyTime time.Duration // in tests; 0 means the constant
+}
+
+// NewHTTPServer returns a server that bounds what a client can take of it: ten seconds and 16 KiB for the headers, a
+// minute for an idle connection. The bounds of the body are the handler's.
+//
+// It has neither ReadTimeout nor WriteTimeout, because these end the context of a request, or lose its answer, while the
+// [Server] may still let the client wait. It does not bound the number of connections.
+func NewHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:                      handler,
+		ReadHeaderTimeout:            10 * time.Second,
+		IdleTimeout:                  time.Minute,
+		MaxHeaderBytes:               16 << 10,
+		DisableGeneralOptionsHandler: true, // it answers 200
+	}
+}
+
+// ServeHTTP answers a request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := h.carryOut(w, r)
+	if err == nil {
+		// An object, because some clients expect JSON in every answer.
+		answer(w, http.StatusOK, struct{}{})
+		return
+	}
+	if cause := r.Context().Err(); cause != nil && errors.Is(err, cause) {
+		panic(http.ErrAbortHandler)
+	}
+	var e *Error
+	if !errors.As(err, &e) || e.code() < 400 || e.code() > 599 {
+		h.log(fmt.Errorf("%s %q from %s: %w", r.Method, r.URL.Path, r.RemoteAddr, err))
+		e = &Error{Kind: KindInternalError, Value: "the server failed; its log says why"}
+	}
+	if e.code() == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="FleetLock"`)
+	}
+	// The protocol wants both members to be there.
+	d := document{printable(e.Kind, maxKind), printable(e.Value, maxValue)}
+	if d.Kind == "" {
+		d.Kind = KindInternalError
+	}
+	if d.Value == "" {
+		d.Value = http.StatusText(e.code())
+	}
+	answer(w, e.code(), d)
+}
+
+// carryOut has the server do what a request asks for.
+func (h *Handler) carryOut(w http.ResponseWriter, r *http.Request) error {
+	do, found := h.operation(r.URL.Path)
+	switch {
+	case !found:
+		prefix := h.prefix()
+		return &Error{Kind: KindNotFound, Value: fmt.Sprintf("there are only %s/v1/pre-reboot and %s/v1/steady-state", prefix, prefix)}
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		return &Error{Kind: KindMethodNotAllowed, Value: "the method has to be POST"}
+	case !slices.Equal(r.Header.Values("fleet-lock-protocol"), []string{"true"}):
+		return &Error{Kind: KindMissingHeader, Value: "the header fleet-lock-protocol: true is missing, or has another value"}
+	}
+	body, err := h.body(w, r)
+	if err != nil {
+		return err
+	}
+	params, err := Decode(body)
+	if err != nil {
+		return &Error{Kind: KindBadRequest, Value: err.Error()}
+	}
+	caller := Caller{Address: r.RemoteAddr, TLS: r.TLS}
+	caller.User, caller.Password, _ = r.BasicAuth()
+	return withoutPanic(func() error { return do(r.Context(), caller, params) })
+}
+
+// operation returns the method of the server that a path is for.
+func (h *Handler) operation(path string) (do func(context.Context, Caller, Params) error, found bool) {
+	// A base URL with a slash at its end, and a path with one at its start, make two.
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	switch path {
+	case h.prefix() + "/v1/pre-reboot":
+		return h.Server.PreReboot, true
+	case h.prefix() + "/v1/steady-state":
+		return h.Server.SteadyState, true
+	default:
+		return nil, false
+	}
+}
+
+// prefix returns the prefix with a slash before it and none behind it, or "".
+func (h *Handler) prefix() string {
+	if p := strings.Trim(h.Prefix, "/"); p != "" {
+		return "/" + p
+	}
+	return ""
+}
+
+// body reads the body of a request.
+func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	tooLarge := &Error{Kind: KindRequestTooLarge, Value: fmt.Sprintf("the body has more than %d bytes", maxBody)}
+	if r.ContentLength > maxBody {
+		w.Header().Set("Connection", "close") // the rest of the body is still to come
+		return nil, tooLarge
+	}
+	// A writer that has no deadlines is that of a test, or one that somebody has wrapped.
+	within := h.bodyTime
+	if within == 0 {
+		within = bodyTime
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(within))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		_ = conn.SetReadDeadline(time.Time{})
+		return body, nil
+	}
+	w.Header().Set("Connection", "close")
+	var tooMany *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooMany):
+		return nil, tooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &Error{Kind: KindRequestTimeout, Value: fmt.Sprintf("the body did not arrive within %s", within)}
+	default:
+		return nil, &Error{Kind: KindBadRequest, Value: "the body is incomplete, or wrongly encoded"}
+	}
+}
+
+// log logs an error.
+func (h *Handler) log(err error) {
+	if h.Log != nil {
+		h.Log(err)
+		return
+	}
+	log.Print("fleetlock: ", err)
+}
+
+// withoutPanic calls a function, and makes an error of its panic.
+func withoutPanic(do func() error) (err error) {
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(v)
+		default:
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return do()
+}
+
+// answer writes an answer. A client that has gone away does not get it, which is its own affair.
+func answer(w http.ResponseWriter, code int, document any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(document)
+}
