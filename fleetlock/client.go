@@ -93,6 +93,9 @@ func (c *Client) request(ctx context.Context, operation string, params Params) e
 		return err
 	}
 	to := c.base.JoinPath("v1", operation).String()
+	if err := ctx.Err(); err != nil {
+		return newFailure(to, err, false)
+	}
 	var traced, connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { traced.Store(true) },
@@ -114,15 +117,15 @@ func (c *Client) request(ctx context.Context, operation string, params Params) e
 		if errors.As(err, &named) {
 			err = named.Err
 		}
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the server closed the connection without an answer: %w", err)
+		}
 		// A transport that does not report its connections may have sent the request.
 		return newFailure(to, err, connected.Load() || !traced.Load())
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err := outcome(resp.StatusCode, resp.Header, body, err); err != nil {
-		return newFailure(to, err, unknown(resp.StatusCode))
-	}
-	return nil
+	return outcome(to, resp.StatusCode, resp.Header, body, err)
 }
 
 // failure is an error of a client.
@@ -140,51 +143,58 @@ func (f *failure) Error() string        { return f.text }
 func (f *failure) Unwrap() error        { return f.cause }
 func (f *failure) Is(target error) bool { return target == ErrUnknown && f.unknown }
 
-// outcome returns what an answer says: nil if the request was granted. The body may be cut after maxBody bytes; incomplete is
-// the error of reading it.
-func outcome(code int, header http.Header, body []byte, incomplete error) error {
-	answered := fmt.Sprintf("the server answered %s", printable(fmt.Sprint(code, " ", http.StatusText(code)), maxKind))
+// outcome returns what an answer says: nil if the request was granted. The body may be cut after more than maxBody bytes;
+// incomplete is the error of reading it.
+func outcome(url string, code int, header http.Header, body []byte, incomplete error) error {
+	if err := understand(code, header, body, incomplete); err != nil {
+		return newFailure(url, err, unknown(code))
+	}
+	return nil
+}
+
+// understand is outcome without the URL, and without whether the request may have been carried out.
+func understand(code int, header http.Header, body []byte, incomplete error) error {
+	answered := strings.TrimSpace(fmt.Sprint("the server answered ", code, " ", http.StatusText(code)))
+	const foreign = "which is not an answer of FleetLock"
+	const hint = ": is the base URL right?"
 	switch {
 	case incomplete != nil:
 		return fmt.Errorf("%s, but the rest of the answer was lost: %w", answered, incomplete)
 	case len(body) > maxBody:
-		return fmt.Errorf("%s with more than %d bytes, which is not an answer of FleetLock", answered, maxBody)
+		return fmt.Errorf("%s with more than %d bytes, %s", answered, maxBody, foreign)
 	}
+	what, plain := content(header, body)
 	e := decodeError(code, body)
 	switch {
-	case code == http.StatusOK && (e == nil || e.Kind == "success"):
-		// Servers answer with nothing, a line of text, or JSON. Anything else is some other web server.
-		if what := content(header, body); what != "" {
-			return fmt.Errorf("%s with %s, which is not an answer of FleetLock: is the base URL right?", answered, what)
-		}
+	case code == http.StatusOK && plain && (e == nil || e.Kind == "success"):
+		// Servers grant with nothing, a line of text, or JSON. HTML comes from some other web server.
 		return nil
 	case e != nil:
 		return e
 	case code >= 300 && code <= 399:
-		return fmt.Errorf("%s to %q, and redirects are not followed: is the base URL right?", answered, printable(header.Get("Location"), maxLength))
+		return fmt.Errorf("%s to %q, and redirects are not followed%s", answered, printable(header.Get("Location"), maxLength), hint)
+	case code == http.StatusOK, code == http.StatusNotFound, code == http.StatusMethodNotAllowed:
+		return fmt.Errorf("%s with %s, %s%s", answered, what, foreign, hint)
 	default:
-		what := content(header, body)
-		if text := printable(string(body), maxLength); what == "" && text == "" {
-			what = "an empty body"
-		} else if what == "" {
-			what = fmt.Sprintf("%q", text)
-		}
-		return fmt.Errorf("%s with %s, and FleetLock answers 200, or an error with kind and value", answered, what)
+		return fmt.Errorf("%s with %s, %s", answered, what, foreign)
 	}
 }
 
-// content names what a body contains that is neither text nor JSON, and returns "" if it contains those.
-func content(header http.Header, body []byte) string {
+// content describes a body, and reports whether it is text, JSON or nothing.
+func content(header http.Header, body []byte) (what string, plain bool) {
 	declared, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
 	detected, _, _ := mime.ParseMediaType(http.DetectContentType(body))
+	text := printable(string(body), maxLength)
 	switch {
 	case declared == "text/html" || detected == "text/html":
-		return "HTML"
+		return "HTML", false
 	case detected != "text/plain":
-		return printable(detected, maxKind)
-	case bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")):
-		return "XML or HTML"
+		return detected, false
+	case strings.HasPrefix(text, "<"):
+		return "XML or HTML", false
+	case text == "":
+		return "an empty body", true
 	default:
-		return ""
+		return fmt.Sprintf("%q", text), true
 	}
 }

@@ -2,11 +2,9 @@ package fleetlock_test
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,76 +14,6 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// exchange is an entry of testdata/requests.txt, which says how it is written.
-type exchange struct {
-	title    string
-	handler  string // "", "prefix" or "impatient"
-	request  []byte
-	halfOpen bool     // the client ends its side after the request
-	want     []string // lines from the first "=" or "<" on
-}
-
-// exchanges reads the table.
-func exchanges(t *testing.T) (all []exchange) {
-	t.Helper()
-	data, err := os.ReadFile("testdata/requests.txt")
-	must.Do(t, err)
-	_, table, found := strings.Cut(string(data), "\n\n\n")
-	if !found {
-		t.Fatal("there is no table below the introduction")
-	}
-	for block := range strings.SplitSeq(strings.TrimSpace(table), "\n\n") {
-		var e exchange
-		var head, body bytes.Buffer
-		to := &head
-		for line := range strings.Lines(block) {
-			line = strings.TrimSuffix(line, "\n")
-			switch {
-			case strings.HasPrefix(line, "# "):
-				e.title += strings.TrimPrefix(line, "#")
-			case strings.HasPrefix(line, "@ "):
-				e.handler = line[2:]
-			case strings.HasPrefix(line, ">+ "):
-				raw, err := strconv.Unquote(line[3:])
-				if err != nil {
-					t.Fatalf("%s: %q: %v", e.title, line, err)
-				}
-				to.WriteString(raw)
-			case strings.HasPrefix(line, ">* "):
-				var times int
-				var what string
-				if _, err := fmt.Sscanf(line, ">* %d %q", &times, &what); err != nil {
-					t.Fatalf("%s: %q: %v", e.title, line, err)
-				}
-				to.WriteString(strings.Repeat(what, times))
-			case line == ">.":
-				e.halfOpen = true
-			case line == ">" && to == &head:
-				head.WriteString("\r\n")
-				to = &body
-			case strings.HasPrefix(line, ">") && to == &head:
-				head.WriteString(strings.TrimPrefix(line[1:], " ") + "\r\n")
-			case strings.HasPrefix(line, ">"):
-				if body.Len() > 0 {
-					body.WriteByte('\n')
-				}
-				body.WriteString(strings.TrimPrefix(line[1:], " "))
-			case strings.HasPrefix(line, "=") || strings.HasPrefix(line, "<"):
-				e.want = append(e.want, line)
-			default:
-				t.Fatalf("%s: the line %q begins with none of # @ > = <", e.title, line)
-			}
-		}
-		e.title = strings.TrimSpace(e.title)
-		e.request = append(bytes.ReplaceAll(head.Bytes(), []byte("{length}"), []byte(strconv.Itoa(body.Len()))), body.Bytes()...)
-		all = append(all, e)
-	}
-	if len(all) < 50 {
-		t.Fatalf("only %d exchanges were found", len(all))
-	}
-	return all
-}
-
 // again is a request that has to work on a connection that stays open, below a prefix.
 const again = "POST %s/v1/steady-state HTTP/1.1\r\nHost: a\r\nFleet-Lock-Protocol: true\r\nContent-Length: 47\r\n\r\n" +
 	`{"client_params":{"id":"again","group":"test"}}`
@@ -93,7 +21,7 @@ const again = "POST %s/v1/steady-state HTTP/1.1\r\nHost: a\r\nFleet-Lock-Protoco
 // TestConformance sends each request of testdata/requests.txt byte for byte, and compares the whole answer.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for _, e := range exchanges(t) {
+	for _, e := range entries(t, "requests.txt", '>', "=<") {
 		t.Run(e.title, func(t *testing.T) {
 			t.Parallel()
 			s := &scripted{}
@@ -111,17 +39,18 @@ func TestConformance(t *testing.T) {
 			must.Do(t, err)
 			defer conn.Close()
 			must.Do(t, conn.SetDeadline(time.Now().Add(patience)))
+			request := e.message.bytes()
 			// The server does not read all of a long request: only its answer matters.
 			go func() {
-				_, _ = conn.Write(e.request)
-				if e.halfOpen {
+				_, _ = conn.Write(request)
+				if e.message.ended {
 					_ = conn.(*net.TCPConn).CloseWrite()
 				}
 			}()
 
 			answers := strings.Count(strings.Join(e.want, "\n"), "< HTTP/1.")
 			reader := bufio.NewReader(conn)
-			method, _, _ := strings.Cut(string(e.request), " ")
+			method, _, _ := strings.Cut(string(request), " ")
 			var got []string
 			closed := answers == 0
 			for range answers {
@@ -140,7 +69,7 @@ func TestConformance(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", text, strings.Join(e.want, "\n"))
 			}
 			switch {
-			case e.halfOpen:
+			case e.message.ended:
 			case closed:
 				if rest, err := io.ReadAll(reader); len(rest) > 0 || err != nil && !strings.Contains(err.Error(), "reset") {
 					t.Errorf("the connection has to be closed: %q, %v", rest, err)
