@@ -16,7 +16,7 @@ import (
 func FuzzAnswer(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "granted", `{"kind":"success","value":"done"}`, `{"kind":"lock_held","value":"no slot\nis \u001bfree"}`,
-		"<html>", "\x00", "\xff\xfe", `{"kind":7}`, strings.Repeat("a", 65537),
+		"<html>", "\x00", "\xff\xfe", `{"kind":7}`,
 	} {
 		for _, code := range []int{200, 202, 307, 423, 500} {
 			f.Add(code, "text/plain", []byte(body), false)

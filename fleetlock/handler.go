@@ -60,8 +60,8 @@ type Handler struct {
 // NewHTTPServer returns a server that bounds what a client can take of it: ten seconds and 16 KiB for the headers, a
 // minute for an idle connection. The bounds of the body are the handler's.
 //
-// It has neither ReadTimeout nor WriteTimeout, because these end the context of a request, or lose its answer, while the
-// [Server] may still let the client wait. It does not bound the number of connections.
+// It has no WriteTimeout, which would lose the answer of a [Server] that lets the client wait. It does not bound the number
+// of connections.
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:                      handler,
@@ -164,11 +164,9 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if within == 0 {
 		within = bodyTime
 	}
-	conn := http.NewResponseController(w)
-	_ = conn.SetReadDeadline(time.Now().Add(within))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(within))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
-		_ = conn.SetReadDeadline(time.Time{})
 		return body, nil
 	}
 	w.Header().Set("Connection", "close")

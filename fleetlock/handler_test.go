@@ -64,6 +64,9 @@ func servePipes(t *testing.T, handler http.Handler) *pipes {
 	t.Helper()
 	p := &pipes{make(chan net.Conn), make(chan struct{})}
 	server := fleetlock.NewHTTPServer(handler)
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = server.Serve(p) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return p
@@ -73,25 +76,26 @@ const head = "POST /v1/pre-reboot HTTP/1.1\r\nHost: a\r\nFleet-Lock-Protocol: tr
 
 // A server may let a client wait for far longer than its request may take to arrive.
 func TestServerMayLetTheClientWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := servePipes(t, &fleetlock.Handler{Server: functions{preReboot: func(ctx context.Context, _ fleetlock.Caller, _ fleetlock.Params) error {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-time.After(25 * time.Minute):
-				return nil
+	for _, http2 := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := servePipes(t, &fleetlock.Handler{Server: functions{preReboot: func(ctx context.Context, _ fleetlock.Caller, _ fleetlock.Params) error {
+				select {
+				case <-ctx.Done():
+					return errors.New("the context has ended")
+				case <-time.After(25 * time.Minute):
+					return nil
+				}
+			}}})
+			transport := &http.Transport{
+				DialContext: func(context.Context, string, string) (net.Conn, error) { return p.dial(), nil },
+				Protocols:   new(http.Protocols),
 			}
-		}}})
-		conn := p.dial()
-		defer conn.Close()
-		_, err := io.WriteString(conn, head+string(web1.Encode()))
-		must.Do(t, err)
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		must.Do(t, err)
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("the answer is %s", resp.Status)
-		}
-	})
+			defer transport.CloseIdleConnections()
+			transport.Protocols.SetHTTP1(!http2)
+			transport.Protocols.SetUnencryptedHTTP2(http2)
+			must.Do(t, newClient(t, "http://a/", fleetlock.ClientOptions{HTTP: &http.Client{Transport: transport}}).PreReboot(t.Context(), web1))
+		})
+	}
 }
 
 // The usual bounds, in fake time: a body has ten seconds, headers have ten seconds, and a connection may be idle for a

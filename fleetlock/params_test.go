@@ -45,8 +45,7 @@ func TestCheckRefusesWhatJSONCannotCarry(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		`{"client_params":{"id":"web-1","group":"workers"}}`, `{"client_params":{"group":"a","id":"b","id":"c"},"x":[{}]}`,
-		`{"client_params":null}`, `{"client_params":{"id":"\ud800\u0000","group":7}}`, `[]`, ``, `{}{}`, "\xef\xbb\xbf{}", "{\"a\":\"\xff\"}",
-		strings.Repeat("[", 11000),
+		`{"client_params":null}`, `{"client_params":{"id":"\ud800\u0000","group":7}}`, `[]`, ``, `{}{}`, "\xef\xbb\xbf{}", "{\"a\":\"\xff\"}", strings.Repeat("[", 100),
 	} {
 		f.Add([]byte(body))
 	}
