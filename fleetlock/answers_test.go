@@ -75,7 +75,7 @@ func TestAnswers(t *testing.T) {
 			address, _ := answerWith(t, e.message.bytes(), e.message.ended)
 			client, err := fleetlock.NewClient("http://"+address, fleetlock.ClientOptions{})
 			must.Do(t, err)
-			err = client.PreReboot(t.Context(), web1)
+			err = client.PreReboot(bounded(t), web1)
 			if got, want := strings.Join(said(err, address), "\n"), strings.Join(e.want, "\n"); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}

@@ -39,14 +39,14 @@ func TestClientAndHandlerUnderstandEachOther(t *testing.T) {
 		server.StartTLS()
 		t.Cleanup(server.Close)
 		c := newClient(t, server.URL+"/reboots", fleetlock.ClientOptions{HTTP: server.Client(), User: "ann", Password: "secret"})
-		must.Do(t, c.PreReboot(t.Context(), web1))
-		must.Do(t, c.SteadyState(t.Context(), web1))
+		must.Do(t, c.PreReboot(bounded(t), web1))
+		must.Do(t, c.SteadyState(bounded(t), web1))
 		var e *fleetlock.Error
-		err := c.PreReboot(t.Context(), fleetlock.Params{ID: "waiting", Group: "workers"})
+		err := c.PreReboot(bounded(t), fleetlock.Params{ID: "waiting", Group: "workers"})
 		if want := (fleetlock.Error{Kind: fleetlock.KindLockHeld, Value: "no slot is free: max is 1, held by web-1", Status: 423}); !errors.As(err, &e) || *e != want || errors.Is(err, fleetlock.ErrUnknown) {
 			t.Errorf("the error is %v, want %v", err, want)
 		}
-		if err := c.PreReboot(t.Context(), fleetlock.Params{ID: "broken", Group: "workers"}); !errors.Is(err, fleetlock.ErrUnknown) {
+		if err := c.PreReboot(bounded(t), fleetlock.Params{ID: "broken", Group: "workers"}); !errors.Is(err, fleetlock.ErrUnknown) {
 			t.Errorf("after a failure of the server: %v", err)
 		}
 		calls, _ := s.take()
@@ -76,7 +76,7 @@ func TestBaseURL(t *testing.T) {
 		{base: "http://ann:hunter2@SERVER/", options: fleetlock.ClientOptions{User: "bob", Password: "hunter3"}, path: "/v1/steady-state", user: "bob", password: "hunter3"},
 		{base: "http://SERVER/", options: fleetlock.ClientOptions{User: "bob", Password: "hunter3"}, path: "/v1/steady-state", user: "bob", password: "hunter3"},
 	} {
-		err := newClient(t, strings.Replace(test.base, "SERVER", address, 1), test.options).SteadyState(t.Context(), web1)
+		err := newClient(t, strings.Replace(test.base, "SERVER", address, 1), test.options).SteadyState(bounded(t), web1)
 		if want := "http://" + address + test.path + ": the server answered 418 I'm a teapot with an empty body, which is not an answer of FleetLock"; err == nil || err.Error() != want {
 			t.Errorf("%s: the error is %v, want %s", test.base, err, want)
 		}
@@ -126,7 +126,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}))
 	defer server.Close()
 	own := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}
-	err := newClient(t, server.URL, fleetlock.ClientOptions{HTTP: own}).PreReboot(t.Context(), web1)
+	err := newClient(t, server.URL, fleetlock.ClientOptions{HTTP: own}).PreReboot(bounded(t), web1)
 	if err == nil || followed || !errors.Is(err, fleetlock.ErrUnknown) {
 		t.Errorf("the error is %v; followed: %v", err, followed)
 	}
@@ -173,7 +173,7 @@ func TestRequestsThatAreNotSentHaveAKnownOutcome(t *testing.T) {
 func TestRequestThatIsGivenUpHasAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	address, requests := answerWith(t, nil, false)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(bounded(t))
 	go func() {
 		<-requests
 		cancel()
@@ -193,7 +193,7 @@ func TestTransportThatSaysNothingLeavesTheOutcomeUnknown(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("the line\nis broken")
 	own := &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, broken })}
-	err := newClient(t, "http://reboots.example.net/", fleetlock.ClientOptions{HTTP: own}).SteadyState(t.Context(), web1)
+	err := newClient(t, "http://reboots.example.net/", fleetlock.ClientOptions{HTTP: own}).SteadyState(bounded(t), web1)
 	if want := "http://reboots.example.net/v1/steady-state: the line is broken"; !errors.Is(err, fleetlock.ErrUnknown) || !errors.Is(err, broken) || err.Error() != want {
 		t.Errorf("the error is %v, want %s", err, want)
 	}

@@ -3,6 +3,7 @@ package fleetlock_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -233,6 +234,23 @@ func TestLogSaysWhatTheClientIsNotTold(t *testing.T) {
 		if body := w.Body.String(); strings.Contains(body, "hunter2") || strings.Contains(body, "10.0.0.7") {
 			t.Errorf("%s: the client is told %q", id, body)
 		}
+	}
+}
+
+// The server learns who has sent a request.
+func TestCallerIsWhoSentTheRequest(t *testing.T) {
+	t.Parallel()
+	var got fleetlock.Caller
+	h := &fleetlock.Handler{Server: functions{preReboot: func(_ context.Context, c fleetlock.Caller, _ fleetlock.Params) error {
+		got = c
+		return nil
+	}}}
+	r := request(http.MethodPost, "/v1/pre-reboot")
+	r.TLS = &tls.ConnectionState{ServerName: "reboots.example.net"}
+	r.SetBasicAuth("ann", "secret")
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	if want := (fleetlock.Caller{Address: "192.0.2.1:1234", User: "ann", Password: "secret", TLS: r.TLS}); got != want {
+		t.Errorf("the caller is %+v, want %+v", got, want)
 	}
 }
 

@@ -94,3 +94,11 @@ func serve(t testing.TB, handler http.Handler) (address string) {
 	})
 	return listener.Addr().String()
 }
+
+// bounded returns a context that ends when a test has waited for too long.
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
