@@ -91,7 +91,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s (%d)", printable(e.Kind, maxKind), printable(e.Value, maxValue), e.code())
 }
 
-// Is reports whether target is [ErrUnknown] and the answer leaves open whether the request was carried out.
+// Is reports whether target is [ErrUnknown] and the answer leaves open whether the request was carried out, so that an
+// Error says so also without the URL that a [Client] puts before it.
 func (e *Error) Is(target error) bool { return target == ErrUnknown && unknown(e.code()) }
 
 // code returns the HTTP code of the answer.

@@ -42,7 +42,7 @@ func FuzzAnswer(f *testing.F) {
 		var e *fleetlock.Error
 		if errors.As(err, &e) {
 			text += e.Kind + e.Value
-			if e.Kind == "" || e.Value == "" || e.Status != code {
+			if e.Kind == "" || e.Value == "" || e.Status != code || errors.Is(e, fleetlock.ErrUnknown) != errors.Is(err, fleetlock.ErrUnknown) {
 				t.Fatalf("%d with %q is the error %+v", code, body, e)
 			}
 		}
