@@ -24,7 +24,7 @@
 //
 //   - Who asks: the protocol has no authentication. A [Server] may check what its [Caller] sent with the request.
 //   - That a slot comes back: the holder has to ask for that.
-//   - That net/http is in a good mood: it answers by itself, in plain text, what is not HTTP.
+//   - JSON for requests that are not well-formed HTTP: net/http answers those by itself, in plain text.
 //
 // The package imports nothing but the standard library. docs/fleetlock.md has the protocol in detail, and what other
 // servers and clients make of it.

@@ -64,10 +64,10 @@ var codes = map[string]int{
 	KindUnavailable:      503,
 }
 
-// ErrUnknown is in the error of a [Client], to be found with errors.Is, if the request may have been carried out although
-// the answer is not a success: the host may have a slot after pre-reboot, and may have none after steady-state. A host
-// with an unknown answer to pre-reboot may not reboot. Asking again settles it; a host that does not want to reboot any
-// more has to ask for steady-state.
+// ErrUnknown is in the error of a [Client], to be found with errors.Is, if the request may have been carried out without a
+// success as its answer: the host may have a slot after pre-reboot, and may have none after steady-state. A host with an
+// unknown answer to pre-reboot may not reboot. Asking again settles it; a host that does not want to reboot any more has
+// to ask for steady-state.
 //
 // Unknown are a request that was sent and got no complete answer, and every answer but 200 and those from 400 to 499.
 // That includes the codes from 500 on even where the server names a kind: it has not granted a slot, but may have noted
