@@ -80,7 +80,7 @@ func packagesOf(text string) string {
 
 // needrestart asks needrestart whether the kernel that runs is the newest, see README.batch.md of needrestart: 1 says that
 // it is, 2 and 3 that another one was installed, which fits to the modules that are loaded or not, and 0 that it is not
-// known.
+// known. In a container needrestart says nothing of the kernel.
 func needrestart(ctx context.Context, c Command) State {
 	path, err := exec.LookPath("needrestart")
 	if err != nil {
@@ -107,7 +107,7 @@ func needrestart(ctx context.Context, c Command) State {
 	case kernel == "0":
 		return State{Err: errors.New("needrestart does not know whether the kernel that runs is the newest")}
 	}
-	return State{Err: fmt.Errorf("needrestart gives no answer: it prints no NEEDRESTART-KSTA: %s", oneLine(text))}
+	return State{Err: fmt.Errorf("needrestart does not say whether the kernel is the newest, as in a container: it prints %s", cmp.Or(oneLine(text), "nothing"))}
 }
 
 // sysupdate asks systemd-sysupdate(8) whether a newer version is installed than the one that runs: exit status 0 says so,

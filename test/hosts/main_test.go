@@ -160,6 +160,7 @@ func makeSite(root string) error {
 			printf "root:root\nop:op\njoe:joe\n" | chpasswd
 			systemctl --quiet enable network.service etcd.service update-engine.service
 			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
+			systemctl --quiet disable unattended-upgrades.service # see newDebianHost
 			mkdir -p /var/log/journal
 		'
 		umount ` + site)

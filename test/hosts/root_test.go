@@ -35,7 +35,7 @@ var suites = map[string]suite{
 	"sid":           {"sid", common + ",dbus"},
 }
 
-const common = "systemd,systemd-sysv,libpam-systemd,iproute2,procps"
+const common = "systemd,systemd-sysv,libpam-systemd,iproute2,procps,unattended-upgrades,needrestart"
 
 // cachedRoot returns the folder with the root file system of a suite, made from the mirror that apt uses here and
 // cached below the user's cache folder. To get a newer one, remove it.
