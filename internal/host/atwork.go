@@ -9,7 +9,7 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// AtWork returns what may hold a reboot of this host back, hold files below root included. If logind does not name the people who are logged in, they
+// AtWork returns what may hold a reboot of this host back, hold files and installations below root included. If logind does not name the people who are logged in, they
 // are "somebody". The error is that of a logind which does not even say what is scheduled: it would accept no reboot,
 // either. What users can keep it from saying is in Unclear, because users can postpone a reboot for a limited time only.
 // Inhibitors have no PID: a job that takes a new one again and again stays the same.
@@ -48,7 +48,7 @@ func OthersAtWork(ctx context.Context, root string, logind *systemd.Logind) (pol
 
 // atWork asks for everything but sessions. unclear is why the users are not known.
 func atWork(ctx context.Context, root string, logind *systemd.Logind, users []string, unclear error) (policy.Local, error) {
-	local := policy.Local{Holds: Holds(root), Users: users, Unclear: unclear}
+	local := policy.Local{Holds: Holds(root), Installing: Installing(root), Users: users, Unclear: unclear}
 	inhibitors, err := logind.Inhibitors(ctx)
 	switch {
 	case err != nil && unclear != nil:

@@ -23,6 +23,7 @@ const (
 	OtherShutdown ObstacleKind = "shutdown"   // a shutdown is scheduled, or under way
 	Unclear       ObstacleKind = "unclear"    // logind does not say who is at work
 	Inhibited     ObstacleKind = "inhibitors" // programs block a shutdown
+	Installing    ObstacleKind = "packages"   // packages are being installed
 	LoggedIn      ObstacleKind = "users"      // people are logged in
 	Cancelled     ObstacleKind = "cancelled"  // a user has cancelled the reboot for the time being
 	NoRoom        ObstacleKind = "room"       // the window shuts before what runs before a reboot would be over
@@ -68,6 +69,9 @@ func (l Local) obstacles(now time.Time, clock func(time.Time) string) (all []Obs
 			texts[n] = i.text()
 		}
 		all = append(all, Obstacle{Inhibited, safetext.List(texts) + ": block inhibitor"})
+	}
+	if l.Installing != "" {
+		all = append(all, Obstacle{Installing, "an installation of packages, which has locked " + l.Installing})
 	}
 	if len(l.Users) > 0 {
 		all = append(all, Obstacle{LoggedIn, "users who are logged in (" + safetext.List(l.Users) + ")"})

@@ -28,6 +28,8 @@ func TestObstacles(t *testing.T) {
 			[]Obstacle{{OtherShutdown, "a poweroff that is scheduled for Mon 2026-03-02 05:00:00 UTC (disks are swapped)"}}},
 		{"a reboot under way", nil, time.Time{}, Local{Shutdown: Shutdown{Type: "reboot"}}, []Obstacle{{OtherShutdown, "a reboot that is under way"}}},
 		{"logind is unclear", nil, time.Time{}, Local{Unclear: errNonsense}, []Obstacle{{Unclear, "logind, which does not say who is at work on this host: nonsense"}}},
+		{"an installation", nil, time.Time{}, Local{Installing: "/var/lib/dpkg/lock-frontend"},
+			[]Obstacle{{Installing, "an installation of packages, which has locked /var/lib/dpkg/lock-frontend"}}},
 		{"inhibitors", nil, time.Time{}, Local{Inhibitors: []Inhibitor{backup, hidden}},
 			[]Obstacle{{Inhibited, `"nightly copy" (rsync, process 812 of root), "logind does not list it" (unknown, unknown): block inhibitor`}}},
 		{"many users", nil, time.Time{}, Local{Users: []string{"a", "b on tty1", "c", "d", "e", "f", "g"}},

@@ -6,11 +6,13 @@ import (
 	"time"
 )
 
-// Local is what on this host may hold a reboot back: people and programs, as logind knows them, and hold files.
+// Local is what on this host may hold a reboot back: people and programs, as logind knows them, installations, and hold
+// files.
 type Local struct {
 	Holds      []Hold
 	Users      []string    // login names of the people logged in
 	Inhibitors []Inhibitor // block inhibitors for shutdown
+	Installing string      // the file that what installs packages has locked; "" for none
 	Unclear    error       // why these are not known, though logind answers; somebody may be at work then
 	Shutdown   Shutdown    // what is scheduled
 }
@@ -103,10 +105,10 @@ func (m *Machine) count(now time.Time) {
 }
 
 // postponing reports whether people hold back the reboot: users, inhibitors, some of either
-// whom logind does not name, or somebody who has cancelled it.
+// whom logind does not name, an installation of packages, or somebody who has cancelled it.
 func (m *Machine) postponing(now time.Time) bool {
 	l := m.people.local
-	atWork := l.Unclear != nil || len(l.Inhibitors) > 0 || len(l.Users) > 0 && !m.room(now)
+	atWork := l.Unclear != nil || len(l.Inhibitors) > 0 || l.Installing != "" || len(l.Users) > 0 && !m.room(now)
 	return atWork && !m.people.outdated(now) || !m.attempt.warnedAt.IsZero() || now.Before(m.againAt())
 }
 
@@ -154,7 +156,7 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 	}
 	for _, o := range l.obstacles(now, clock) {
 		switch o.Kind {
-		case Unclear, Inhibited:
+		case Unclear, Inhibited, Installing:
 			if m.overdue(now) {
 				continue
 			}
