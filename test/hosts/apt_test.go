@@ -20,11 +20,17 @@ func (h *host) upgrade() {
 	h.do("systemctl", "start", "apt-daily-upgrade.service")
 }
 
-// beginSlowInstallation begins to install the package slow, and waits until it is under way. The unit of the installation is "apt".
+// beginSlowInstallation has apt install the package slow, and waits until that is under way.
 func (h *host) beginSlowInstallation() {
 	h.t.Helper()
 	h.do("apt-get", "update")
-	h.do("systemd-run", "--unit=apt", "--setenv=DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "install", slow)
+	h.beginSlow("apt-get", "--yes", "install", slow)
+}
+
+// beginSlow begins what installs the package slow, and waits until it is under way.
+func (h *host) beginSlow(args ...string) {
+	h.t.Helper()
+	h.do(append([]string{"systemd-run", "--unit=installation", "--setenv=DEBIAN_FRONTEND=noninteractive"}, args...)...)
 	must.Eventually(h.t, patience, "the installation", func() bool { return h.run("test", "-e", slowBegun).status == 0 })
 }
 
@@ -94,18 +100,25 @@ func TestHostsThatUnattendedUpgradesUpgradesRebootOneAtATime(t *testing.T) {
 // aptAtWork is what the status says while apt inhibits shutdowns.
 var aptAtWork = []string{"reboot needed since", slow, "held back by", `"APT is installing or removing packages" (APT, root): block inhibitor`}
 
+// installing is what the status says of an installation that has no inhibitor.
+const installing = "held back by an installation of packages, which has locked /var/lib/dpkg/lock-frontend"
+
 // The file is there and has settled before the installation is over.
 func TestAnInstallationKeepsAHostFromTheSlotUntilItIsOver(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	f.addDebian(1, slow)
+	f.addDebian(2, slow)
 	f.addDebian(1, daemonInUse)
-	h, other := f.hosts[0], f.hosts[1]
+	h, byDpkg, other := f.hosts[0], f.hosts[1], f.hosts[2]
 	f.start()
-	before := h.awaitUp()
+	before, byDpkgBefore := h.awaitUp(), byDpkg.awaitUp()
 	h.beginSlowInstallation()
+	// dpkg asks for no inhibitor.
+	byDpkg.beginSlow("dpkg", "--install", "/srv/packages/"+slow+"_2_all.deb")
 	h.awaitStatus(aptAtWork...)
-	h.wantRefused("held back by", "APT is installing or removing packages")
+	h.wantRefused("held back by", "APT is installing or removing packages", "an installation of packages, which has locked")
+	byDpkg.awaitStatus("reboot needed since", slow, installing)
+	byDpkg.wantRefused(installing)
 	f.awaitHolders()
 	// Others have the slot meanwhile.
 	otherBefore := other.awaitUp()
@@ -113,10 +126,38 @@ func TestAnInstallationKeepsAHostFromTheSlotUntilItIsOver(t *testing.T) {
 	other.awaitReboot(otherBefore)
 	f.awaitHolders()
 	h.wantNoReboot(before)
-	f.wantHeldWhileDown(h)
+	byDpkg.wantNoReboot(byDpkgBefore)
+	witness := f.oneAtATime(f.wantReason(slow))
 	h.do("touch", slowGo)
+	byDpkg.do("touch", slowGo)
 	h.awaitReboot(before)
-	h.wantInstalled(slow)
+	byDpkg.awaitReboot(byDpkgBefore)
+	for _, h := range []*host{h, byDpkg} {
+		h.wantInstalled(slow)
+		h.awaitStatus("idle: no reboot is needed")
+	}
+	f.awaitHolders()
+	witness.check(t, 2)
+}
+
+// Between two packages apt has no inhibitor.
+func TestAHostDoesNotRebootInTheMiddleOfUnattendedUpgrades(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.addDebian(1, stopsUpgrade)
+	h := f.hosts[0]
+	f.start()
+	before := h.awaitUp()
+	h.do("systemctl", "start", "apt-daily.service")
+	h.do("systemctl", "start", "--no-block", "apt-daily-upgrade.service")
+	h.awaitStatus("reboot needed since", stopsUpgrade, installing)
+	h.wantNoReboot(before)
+	f.wantHeldWhileDown(h)
+	h.do("pkill", "-CONT", "-o", "-f", upgradeProcess)
+	h.awaitReboot(before)
+	if log := h.do("cat", "/var/log/unattended-upgrades/unattended-upgrades.log"); !strings.Contains(log, "All upgrades installed") {
+		t.Errorf("the log of unattended-upgrades is\n%s", log)
+	}
 	h.awaitStatus("idle: no reboot is needed")
 	f.awaitHolders()
 }

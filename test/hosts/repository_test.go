@@ -31,7 +31,12 @@ const (
 	slow      = "slow-installation"
 	slowBegun = "/run/slow-begun"
 	slowGo    = "/run/slow-go"
+	// stopsUpgrade does so as well, and stops the unattended-upgrades that installs it.
+	stopsUpgrade = "stops-upgrade"
 )
+
+// upgradeProcess is the pattern of pkill(1) for unattended-upgrades. The oldest is the one that starts the others.
+const upgradeProcess = "/usr/bin/unattended-upgrade( |$)"
 
 // askForReboot is the shell script of Debian Policy, section 9.12.
 const askForReboot = `
@@ -41,13 +46,14 @@ grep -qx "$DPKG_MAINTSCRIPT_PACKAGE" /run/reboot-required.pkgs 2> /dev/null || e
 
 var (
 	// installedPackages are on the hosts from the start.
-	installedPackages = []debianPackage{{name: kernelMeta, version: "1"}, {name: daemonInUse, version: "1"}}
+	installedPackages = []debianPackage{{name: kernelMeta, version: "1"}, {name: daemonInUse, version: "1"}, {name: stopsUpgrade, version: "1"}}
 	// newPackages are in the repository.
 	newPackages = []debianPackage{
 		{name: kernelMeta, version: "2", depends: kernel},
 		{name: kernel, version: "2", postinst: `DEB_MAINT_PARAMS="$*" run-parts --report --exit-on-error --arg=99.1-amd64 --arg=/boot/vmlinuz-99.1-amd64 /etc/kernel/postinst.d`},
 		{name: daemonInUse, version: "2", postinst: askForReboot},
 		{name: slow, version: "2", postinst: askForReboot + "touch " + slowBegun + "\n" + until(slowGo)},
+		{name: stopsUpgrade, version: "2", postinst: askForReboot + "pkill -STOP -o -f '" + upgradeProcess + "'"},
 	}
 )
 
