@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -262,4 +263,24 @@ func TestNeedrestartOfTheHostIsAskedAboutTheKernel(t *testing.T) {
 	h.chroot("dpkg --purge needrestart")
 	ask()
 	h.awaitStatus("reboot needed since", "99.1-amd64", "needrestart is not installed: install the package needrestart")
+}
+
+func TestHostsHaveTheToolsOfTheTable(t *testing.T) {
+	t.Parallel()
+	if suiteName == "sid" { // it changes every day
+		return
+	}
+	document, err := os.ReadFile("../../docs/compatibility.md")
+	must.Do(t, err)
+	h := newDebianHost(t, "")
+	row := regexp.MustCompile(`(?m)^\| Debian ` + strings.TrimSpace(h.chroot(". /etc/os-release; echo $VERSION_ID")) + ` \| (\S+) \| (\S+) \| (\S+) \|$`).FindStringSubmatch(string(document))
+	if row == nil {
+		t.Fatal("docs/compatibility.md has no row for the tools of this release")
+	}
+	for i, name := range []string{"apt", "unattended-upgrades", "needrestart"} {
+		version := h.chroot("dpkg-query --show --showformat='${Version}' " + name)
+		if version != row[i+1] && !regexp.MustCompile(`^`+regexp.QuoteMeta(row[i+1])+`[-+~]`).MatchString(version) {
+			t.Errorf("the host has %s %s, but the table says %s", name, version, row[i+1])
+		}
+	}
 }
