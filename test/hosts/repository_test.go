@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,7 +117,7 @@ SHA256:
 
 // newDebianHost makes a host that is off and that has no update_engine: its packages come from a repository on its
 // disk, and the settings of locksmith's package name the file by which they ask for a reboot. The repository has
-// these of the newPackages.
+// those of the newPackages that are offered.
 func newDebianHost(t testing.TB, conf string, offered ...string) *host {
 	t.Helper()
 	h := newHost(t, "")
@@ -124,9 +125,10 @@ func newDebianHost(t testing.TB, conf string, offered ...string) *host {
 	must.Do(t, err)
 	must.Do(t, os.Remove(filepath.Join(h.root, "etc/flatcar/update.conf")))
 	h.write("/etc/locksmith/locksmith.conf", conf)
-	release_, err := os.ReadFile(filepath.Join(h.root, "usr/lib/os-release"))
+	// The distribution's own. unattended-upgrades needs the name of its release.
+	osRelease, err := os.ReadFile(filepath.Join(os.Getenv(rootVariable), "usr/lib/os-release"))
 	must.Do(t, err)
-	h.write("/etc/os-release", string(release_))
+	h.write("/etc/os-release", string(osRelease))
 	must.Do(t, os.Remove(filepath.Join(h.root, "etc/systemd/system/update-engine.service")))
 	h.chroot("systemctl --quiet mask update-engine.service; systemctl --quiet enable unattended-upgrades.service")
 
@@ -134,10 +136,8 @@ func newDebianHost(t testing.TB, conf string, offered ...string) *host {
 	for _, p := range newPackages {
 		deb, err := os.ReadFile(filepath.Join(built, "new", p.file()))
 		must.Do(t, err)
-		for _, name := range offered {
-			if name == p.name {
-				packages += fmt.Sprintf("%sFilename: ./%s\nSize: %d\nSHA256: %x\n\n", p.control(), p.file(), len(deb), sha256.Sum256(deb))
-			}
+		if slices.Contains(offered, p.name) {
+			packages += fmt.Sprintf("%sFilename: ./%s\nSize: %d\nSHA256: %x\n\n", p.control(), p.file(), len(deb), sha256.Sum256(deb))
 		}
 		h.write("/srv/packages/"+p.file(), string(deb))
 	}
