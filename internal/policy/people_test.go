@@ -55,6 +55,7 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 	}{
 		{"an inhibitor", []any{backup}, `"unattended backup" (rsync, root): block inhibitor`},
 		{"two inhibitors", []any{Local{Inhibitors: append(backup.Inhibitors, backup.Inhibitors...)}}, `"unattended backup" (rsync, root), "unattended backup" (rsync, root): block inhibitor`},
+		{"an installation", []any{atPackages}, "an installation of packages, which has locked /var/lib/dpkg/lock-frontend"},
 		{"a shutdown of somebody else", []any{foreign}, "a poweroff that is scheduled for Mon 2026-03-02 05:00:00 UTC"},
 		{"a reboot by somebody else", []any{Local{Shutdown: Shutdown{Type: "reboot", At: t0.Add(time.Hour)}}}, "a reboot that is scheduled"},
 		{"a reboot under way", []any{Local{Shutdown: Shutdown{Type: "reboot"}}}, "a reboot that is under way"},

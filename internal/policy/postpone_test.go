@@ -23,6 +23,16 @@ func TestInhibitorsPostponeUntilTheDeadline(t *testing.T) {
 	}
 }
 
+func TestInstallationsPostponeUntilTheDeadline(t *testing.T) {
+	r := bounded(t).do(atPackages, need)
+	r.await(Locking, 25*time.Hour)
+	if waited := r.now.Sub(t0); waited != 24*time.Hour {
+		t.Errorf("waited %v", waited)
+	}
+	r.do(got, Checked{Held: true, Local: &atPackages})
+	r.expect(Rebooting, reboots, false)
+}
+
 func TestForceOnlyPastTheDeadline(t *testing.T) {
 	if r := newRig(t, true).do(toRebooting...); r.order.force {
 		t.Error("inhibitors are skipped without need")

@@ -64,9 +64,10 @@ var (
 
 // Who may be at work.
 var (
-	twoUsers = Local{Users: []string{"ann", "bob"}}
-	backup   = Local{Inhibitors: []Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
-	foreign  = Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour)}}
+	twoUsers   = Local{Users: []string{"ann", "bob"}}
+	atPackages = Local{Installing: "/var/lib/dpkg/lock-frontend"}
+	backup     = Local{Inhibitors: []Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
+	foreign    = Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour)}}
 )
 
 // What a script can do besides: let time pass (a time.Duration, then a Tick),
