@@ -92,7 +92,7 @@ func cheat() error {
 	if err != nil {
 		return err
 	}
-	if err := systemd.NewLogind(conn).Reboot(context.Background(), false); err != nil {
+	if _, err := systemd.NewLogind(conn).Reboot(context.Background(), systemd.FullReboot, false); err != nil {
 		return err
 	}
 	select {}

@@ -195,6 +195,11 @@ An interrupt, or the end of -timeout, stops what still runs.`,
 
 func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 	h := a.hooks()
+	boot, err := host.ThisBoot(ctx, a.root)
+	if err != nil {
+		return err
+	}
+	h.Boot = boot.ID
 	hooked, err := h.Hooked(ctx, p)
 	if err != nil {
 		return err

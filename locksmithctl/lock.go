@@ -38,7 +38,7 @@ taken by hand has no time-to-live.`,
 				return usageError{err}
 			}
 			return a.withLock(func(s session) error {
-				record, err := a.record(s, id)
+				record, err := a.record(cmd.Context(), s, id)
 				if err != nil {
 					return err
 				}

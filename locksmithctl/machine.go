@@ -25,6 +25,8 @@ import (
 // machine is this host, and what may hold its reboot back.
 type machine struct {
 	root   string
+	boot   host.Boot
+	mode   policy.Mode   // as it is set
 	policy policy.Config // what of it counts for policy.Obstacles
 	now    func() time.Time
 	force  bool // nothing holds it back
@@ -49,7 +51,7 @@ func (m *machine) configure(cfg *config.Config) error {
 		m.policy.Window = cfg.Window
 	}
 	if cfg.MinUptime > 0 {
-		booted, err := host.BootedAt(m.root, m.now())
+		booted, err := m.boot.BeganAt(m.root, m.now())
 		if err != nil {
 			return fmt.Errorf("LOCKSMITHD_MIN_UPTIME is set, but this host's uptime is unknown: %w; -force overrides that", err)
 		}
@@ -209,26 +211,37 @@ func (m machine) tell(ctx context.Context, found lock.Record, phase lock.Phase, 
 
 // begin records what the reboot is for, so that locksmithd checks after the boot what has come of it.
 func (m machine) begin(version string) {
-	boot, err := host.BootID(m.root)
-	if err == nil {
-		running := ""
-		if version != "" {
-			running = host.OSVersion(m.root)
-		}
-		err = m.history.Begin(version, running, boot)
+	running := ""
+	if version != "" {
+		running = host.OSVersion(m.root)
 	}
-	if err != nil {
+	if err := m.history.Begin(version, running, m.boot.ID); err != nil {
 		m.note("locksmithd will not know after the boot what this reboot was for: %v", err)
 	}
 }
 
 // reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
 func (m machine) reboot(ctx context.Context) error {
-	err := m.logind.Reboot(ctx, m.force)
+	mode := m.choose(ctx)
+	done, err := m.logind.Reboot(ctx, systemd.Mode(mode), m.force)
+	if policy.Mode(done) != mode {
+		m.note("this is a full reboot, because logind is older than systemd and refuses %s", mode.Text())
+	}
 	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.logind) {
 		return nil
 	}
 	return err
+}
+
+// choose returns how this host reboots, and says so.
+func (m machine) choose(ctx context.Context) policy.Mode {
+	if m.mode == policy.FullReboot {
+		return m.mode
+	}
+	ways := host.Ways(ctx, m.root, m.boot, m.logind)
+	choice := ways.Choose(m.mode, policy.Unfit(m.engine(ctx).NeedReboot(), false))
+	m.note("this is %s", choice.Text)
+	return choice.Mode
 }
 
 // readyTimeout limits the questions to logind before a reboot.
@@ -277,14 +290,20 @@ func (machine) clock(t time.Time) string { return t.Format(policy.TimeLayout) }
 // announced returns the version that update_engine has installed and wants to reboot into; "" for none, and if it does not
 // say.
 func (m machine) announced(ctx context.Context) string {
-	status, err := updateengine.New(m.conn, m.log, updateengine.Trust{}).Status(ctx)
-	switch {
-	case err != nil:
-		m.log.Debug("update_engine announces no version", "error", err)
-	case status.NeedReboot():
+	if status := m.engine(ctx); status.NeedReboot() {
 		return status.NewVersion
 	}
 	return ""
+}
+
+// engine returns the status of update_engine, the zero one if it does not say.
+func (m machine) engine(ctx context.Context) updateengine.Status {
+	status, err := updateengine.New(m.conn, m.log, updateengine.Trust{}).Status(ctx)
+	if err != nil {
+		m.log.Debug("update_engine announces no version", "error", err)
+		return updateengine.Status{}
+	}
+	return status
 }
 
 // goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after

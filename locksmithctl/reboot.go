@@ -11,6 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/history"
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
 )
 
 func (a *app) rebootCommand() *cobra.Command {
@@ -73,8 +74,12 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	m := machine{
 		root: a.root, now: a.now, force: force, log: a.log, note: a.note,
 		hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
-		facts: hooks.Facts{Group: groupOf(cfg), Reason: "locksmithctl reboot"},
+		facts: hooks.Facts{Group: groupOf(cfg), Reason: "locksmithctl reboot"}, mode: policy.Mode(cfg.RebootMode),
 	}
+	if m.boot, err = host.ThisBoot(ctx, a.root); err != nil {
+		return err
+	}
+	m.hooks.Boot = m.boot.ID
 	m.facts.MachineID, m.noID = host.MachineID(a.root) // without it the lock fails
 	if !force {
 		if err := m.configure(cfg); err != nil {
@@ -100,7 +105,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 	if err != nil {
 		return err
 	}
-	record, err := a.record(s, id)
+	record, err := a.record(ctx, s, id)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 //	bus               start a bus with a logind, and set DBUS_SYSTEM_BUS_ADDRESS to it
 //	logind WHAT...    change it, see logindCmd
 //	reboots N         it has been asked for a reboot N times since the last time this command ran
+//	flags N           it has been asked for one reboot since then, with these flags
 //	engine VERSION    update_engine is on the bus, and announces that version from now on
 //	may-reboot TEXT   the scripts in may-reboot.d say no with this text, or yes for ""
 //	hooked PHASE EXIT TEXT  a unit that is hooked into a phase ends with this exit status and STATUS=
@@ -36,6 +37,7 @@ var busCommands = commands{
 	"bus":        busCmd,
 	"logind":     logindCmd,
 	"reboots":    rebootsCmd,
+	"flags":      flagsCmd,
 	"engine":     engineCmd,
 	"may-reboot": mayRebootCmd,
 	"hooked":     hookedCmd,
@@ -75,6 +77,8 @@ func busCmd(s *stage, ts *testscript.TestScript, _ []string) {
 //	go-down                  shut down, as if somebody else had asked for that
 //	boot                     be up again after a reboot
 //	version N                be that of systemd N
+//	old                      be older than systemd, so that it knows no soft reboots
+//	soft-reboot              have done one
 //	sessions [NAME TTY]...   have these sessions of people, with the ids 1, 2, ...; "" is no TTY
 //	own ID                   say that its callers are in that session
 //	inhibit [MODE WHO WHY]   have this inhibitor for shutdown, or none
@@ -102,6 +106,10 @@ func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
 		version, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		ts.Check(s.logind.SetVersion(version))
+	case "old":
+		s.logind.SetOld(true)
+	case "soft-reboot":
+		s.logind.SoftReboot(time.Now())
 	case "sessions":
 		var sessions []bustest.Session
 		for ; len(args) > 1; args = args[2:] {
@@ -139,6 +147,17 @@ func rebootsCmd(s *stage, ts *testscript.TestScript, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("logind was asked for %d reboots, want %d", got, want)
+	}
+}
+
+func flagsCmd(s *stage, ts *testscript.TestScript, args []string) {
+	want, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
+	if n := len(s.logind.Reboots()); n != 1 {
+		ts.Fatalf("logind was asked for %d reboots, want 1", n)
+	}
+	if call := <-s.logind.Reboots(); call.Flags != want {
+		ts.Fatalf("logind was asked for the reboot %+v, want the flags %d", call, want)
 	}
 }
 

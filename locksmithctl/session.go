@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -89,30 +90,34 @@ func (a *app) target(args []string) (string, error) {
 	return host.MachineID(a.root)
 }
 
-// identify tells the lock which host this is, and returns a record that says so, if id is this machine's. For other
-// ids it does nothing: this host knows nothing about theirs, and they would take it for a clone.
-func (a *app) identify(s session, id string) (r lock.Record, this bool, err error) {
+// identify tells the lock which host this is, and returns a record that says so, and its boot, if id is this machine's.
+// For other ids it does nothing, and this is nil: this host knows nothing about theirs, and they would take it for a clone.
+func (a *app) identify(ctx context.Context, s session, id string) (r lock.Record, this *host.Boot, err error) {
 	if self, err := host.MachineID(a.root); err != nil || self != id {
-		return lock.Record{}, false, nil
+		return lock.Record{}, nil, nil
 	}
-	r, disk, err := host.Self(a.root)
+	boot, err := host.ThisBoot(ctx, a.root)
 	if err != nil {
-		return lock.Record{}, false, err
+		return lock.Record{}, nil, err
+	}
+	r, disk, err := host.Self(a.root, boot)
+	if err != nil {
+		return lock.Record{}, nil, err
 	}
 	s.Identify(r, disk)
-	return r, true, nil
+	return r, &boot, nil
 }
 
 // record returns a record of who takes a slot for id, and when. It has no time-to-live, because an operator may keep
 // a slot for as long as they like.
-func (a *app) record(s session, id string) (lock.Record, error) {
-	r, this, err := a.identify(s, id)
+func (a *app) record(ctx context.Context, s session, id string) (lock.Record, error) {
+	r, this, err := a.identify(ctx, s, id)
 	if err != nil {
 		return r, err
 	}
 	r.Since, r.By = a.now().UTC().Truncate(time.Second), "locksmithctl"
-	if this && a.euid == 0 { // only root can write the token
-		if r.Token, err = host.NewToken(a.root); err != nil {
+	if this != nil && a.euid == 0 { // only root can write the token
+		if r.Token, err = host.NewToken(a.root, *this); err != nil {
 			a.note("a reboot that renames this host may make it look like another one with its machine id: %v", err)
 		}
 	}

@@ -57,7 +57,7 @@ may go down at the same time.`,
 			}
 			return a.withExistingLock(func(s session) error {
 				if len(args) == 0 {
-					if _, _, err := a.identify(s, id); err != nil {
+					if _, _, err := a.identify(cmd.Context(), s, id); err != nil {
 						return err
 					}
 				}

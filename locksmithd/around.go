@@ -21,19 +21,18 @@ type around struct {
 	*server
 	hooks   *hooks.Hooks
 	history *history.File
-	boot    string // the id of this boot
 }
 
-// around returns what is around a reboot in the boot with that id. calls is a connection to the system bus.
-func (s *server) around(boot string, calls *dbus.Conn) around {
+// around returns what is around a reboot. calls is a connection to the system bus.
+func (s *server) around(calls *dbus.Conn) around {
 	units := systemd.Units{Connect: systemd.ConnectSystemBus, Calls: calls}
-	return around{s, &hooks.Hooks{Root: s.root, Units: units, Log: s.log}, history.New(s.root), boot}
+	return around{s, &hooks.Hooks{Root: s.root, Boot: s.boot.ID, Units: units, Log: s.log}, history.New(s.root)}
 }
 
 // found returns what the process finds besides what the one before it has kept.
 func (a around) found(kept *policy.Kept, sources []policy.Source) policy.Found {
-	f := policy.Found{Kept: kept, Sources: sources, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root)}
-	last, err := a.history.Pending(a.boot)
+	f := policy.Found{Kept: kept, Sources: sources, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root), SoftBoot: !a.boot.Since.IsZero()}
+	last, err := a.history.Pending(a.boot.ID)
 	if err != nil {
 		a.log.Warn("it is not known what the last reboot was for", "error", err)
 	}
@@ -91,7 +90,7 @@ func (a around) begin(version string, newOS bool) error {
 	if newOS {
 		running = host.OSVersion(a.root)
 	}
-	return a.history.Begin(version, running, a.boot)
+	return a.history.Begin(version, running, a.boot.ID)
 }
 
 // ended records what the last reboot came to.
@@ -100,5 +99,5 @@ func (a around) ended(failure error) error {
 	if failure != nil {
 		result = failure.Error()
 	}
-	return a.history.Ended(a.boot, result)
+	return a.history.Ended(a.boot.ID, result)
 }

@@ -27,12 +27,12 @@ const (
 // to a reboot that may be somebody else's: it may be that of another daemon, which runs and has kept the unit's
 // own from starting.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
-	boot, err := host.BootID(root)
-	if err != nil {
-		return err
+	boot, err := host.ThisBoot(ctx, root)
+	memory := state.New(root, boot.ID)
+	var kept state.Kept
+	if err == nil {
+		kept, err = memory.Read()
 	}
-	memory := state.New(root, boot)
-	kept, err := memory.Read()
 	switch {
 	case errors.Is(err, state.ErrNone):
 		return nil

@@ -16,14 +16,20 @@ import (
 type machine struct {
 	*systemd.Logind
 	root string
+	boot host.Boot
 }
 
 func (m machine) Local(ctx context.Context) (policy.Local, error) {
 	return host.AtWork(ctx, m.root, m.Logind)
 }
 
-func (m machine) Reboot(ctx context.Context, force bool) error {
-	return maybeDone(m.Logind.Reboot(ctx, force))
+func (m machine) Reboot(ctx context.Context, mode policy.Mode, force bool) (policy.Mode, error) {
+	done, err := m.Logind.Reboot(ctx, systemd.Mode(mode), force)
+	return policy.Mode(done), maybeDone(err)
+}
+
+func (m machine) Ways(ctx context.Context) policy.Ways {
+	return host.Ways(ctx, m.root, m.boot, m.Logind)
 }
 
 // maybeDone marks the error of a call that was not refused, and may still be carried out.

@@ -29,6 +29,7 @@ import (
 type server struct {
 	loader *config.Loader
 	root   string
+	boot   host.Boot // unset while the strategy is off
 	hangup <-chan os.Signal
 	stderr journal.Stderr
 	log    *slog.Logger // to stderr
@@ -55,6 +56,12 @@ func (s *server) location() *time.Location {
 // serve runs the daemon until ctx ends or it cannot go on.
 func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	s.accept(cfg)
+	var err error
+	if cfg.Strategy != config.StrategyOff {
+		if s.boot, err = host.ThisBoot(ctx, s.root); err != nil {
+			return err
+		}
+	}
 	settings, err := s.settings(cfg) // finds whatever is wrong, before anything is changed
 	if err != nil {
 		return err
@@ -70,7 +77,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer file.Close()
-	memory, kept, boot := s.remember()
+	memory, kept := s.remember()
 
 	conn, err := systemd.ConnectSystemBus(ctx)
 	if err != nil {
@@ -99,12 +106,12 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 
-	around := s.around(boot, calls)
+	around := s.around(calls)
 	sentinels := s.sentinels(ctx, around.hooks.Units)
 	sentinels.follow(cfg)
 	reload := make(chan daemon.Settings)
 	go s.reload(ctx, stop, engine, sentinels, reload)
-	self := machine{systemd.NewLogind(calls), s.root}
+	self := machine{systemd.NewLogind(calls), s.root, s.boot}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:    updates(events, sentinels.said, s.log),
 		AskSources: s.askSources(engine),
@@ -132,14 +139,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 }
 
 // remember returns the file in which the daemon keeps what the next one in this boot has to know, and what the
-// previous one has kept there, nil when that is not known, and the id of the boot. A place in the queue that it has left
-// becomes this daemon's.
-func (s *server) remember() (memory *state.File, kept *policy.Kept, boot string) {
-	boot, err := host.BootID(s.root)
-	if err != nil {
-		s.log.Warn("the next locksmithd on this host will not know what this one has begun", "error", err)
-	}
-	memory = state.New(s.root, boot)
+// previous one has kept there, nil when that is not known. A place in the queue that it has left becomes this daemon's.
+func (s *server) remember() (memory *state.File, kept *policy.Kept) {
+	memory = state.New(s.root, s.boot.ID)
 	content, err := memory.Read()
 	s.owner = cmp.Or(content.Owner, s.owner, crand.Text())
 	if s.slot != nil {
@@ -151,7 +153,7 @@ func (s *server) remember() (memory *state.File, kept *policy.Kept, boot string)
 	case !errors.Is(err, state.ErrNone):
 		s.log.Warn("it is not known what an earlier locksmithd of this boot has begun: a reboot that is scheduled may be its own, and keeps its slot", "error", err)
 	}
-	return memory, kept, boot
+	return memory, kept
 }
 
 // off reports that this daemon does nothing, and returns as systemd expects of a
@@ -186,10 +188,10 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	d := daemon.Settings{Policy: policy.Config{
 		Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone,
 		Jitter: cfg.RebootJitter, BeforeTimeout: cfg.BeforeRebootTimeout, HealthTimeout: cfg.HealthTimeout,
-		HealthFailure: healthFailures[cfg.HealthFailure], ReleaseDelay: cfg.ReleaseDelay,
+		HealthFailure: healthFailures[cfg.HealthFailure], ReleaseDelay: cfg.ReleaseDelay, Mode: policy.Mode(cfg.RebootMode),
 	}}
 	if cfg.MinUptime > 0 {
-		booted, err := host.BootedAt(s.root, time.Now())
+		booted, err := s.boot.BeganAt(s.root, time.Now())
 		if err != nil {
 			return d, err
 		}
@@ -205,7 +207,7 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	own := s.slot
 	if own == nil || cfg.Lock != s.slotFrom {
 		var err error
-		if own, err = slot.New(etcd.New(cfg.Etcd), cfg.Group, s.root, s.log); err != nil {
+		if own, err = slot.New(etcd.New(cfg.Etcd), cfg.Group, s.root, s.boot, s.log); err != nil {
 			return d, err
 		}
 		own.Owner = s.owner

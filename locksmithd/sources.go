@@ -74,7 +74,7 @@ func (s *server) askSources(engine *updateengine.Client) func(context.Context) [
 		}
 		// That the file is there says nothing new, and it may not have settled yet.
 		if file := s.sentinel(s.config.Load()); file != "" {
-			if state := (sentinel.File{Path: file}).Read(); !state.Needed && state.Err == nil {
+			if state := (sentinel.File{Path: file, Since: s.boot.Since}).Read(); !state.Needed && state.Err == nil {
 				answers = append(answers, policy.Update{Source: policy.Sentinel})
 			}
 		}
@@ -130,7 +130,7 @@ func (s *server) sentinels(ctx context.Context, units sentinel.Units) *sentinels
 func (s *sentinels) follow(cfg *config.Config) {
 	path := s.sentinel(cfg)
 	s.replace(&s.file, path, 0, func(ctx context.Context) (<-chan sentinel.State, error) {
-		return sentinel.File{Path: path, Settle: sentinel.Settle}.Watch(ctx)
+		return sentinel.File{Path: path, Settle: sentinel.Settle, Since: s.boot.Since}.Watch(ctx)
 	})
 	asker := sentinel.Asker{Command: cfg.SentinelCommand, Period: cfg.SentinelPeriod, Root: s.root, Units: s.units, Log: s.log}
 	s.replace(&s.command, asker.Command, asker.Period, func(ctx context.Context) (<-chan sentinel.State, error) {

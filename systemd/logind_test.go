@@ -15,7 +15,7 @@ func TestLogindAbsentIsAnError(t *testing.T) {
 	_, conn := systemBus(t)
 	l := NewLogind(conn)
 	// A logind that does not exist cannot have started anything.
-	if err := l.Reboot(t.Context(), false); !errors.Is(err, ErrRefused) {
+	if _, err := l.Reboot(t.Context(), FullReboot, false); !errors.Is(err, ErrRefused) {
 		t.Errorf("Reboot: got %v", err)
 	}
 	if sessions, err := l.Sessions(t.Context()); err == nil {

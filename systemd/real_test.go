@@ -178,7 +178,8 @@ func askRealLogind(t *testing.T) {
 	if down, err := l.GoingDown(ctx); err != nil || down {
 		t.Errorf("before: going down %v, %v", down, err)
 	}
-	must.Do(t, l.Reboot(ctx, false))
+	_, err = l.Reboot(ctx, FullReboot, false)
+	must.Do(t, err)
 	if down, err := l.GoingDown(ctx); err != nil || !down {
 		t.Errorf("after: going down %v, %v", down, err)
 	}
@@ -186,7 +187,7 @@ func askRealLogind(t *testing.T) {
 		t.Errorf("after: %+v is scheduled, %v", s, err)
 	}
 	for _, force := range []bool{false, true} {
-		if err := l.Reboot(ctx, force); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "OperationInProgress") {
+		if _, err := l.Reboot(ctx, FullReboot, force); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "OperationInProgress") {
 			t.Errorf("again, forced %v: %v", force, err)
 		}
 	}

@@ -18,7 +18,8 @@ func TestRebootAsksLogindWithoutInteraction(t *testing.T) {
 	if down, err := l.GoingDown(t.Context()); err != nil || down {
 		t.Errorf("before: %v, %v", down, err)
 	}
-	must.Do(t, l.Reboot(t.Context(), false))
+	_, err := l.Reboot(t.Context(), FullReboot, false)
+	must.Do(t, err)
 	call := <-logind.Reboots()
 	if call.Interactive || call.Flags != rootCheckInhibitors || call.Sender != conn.Names()[0] {
 		t.Errorf("call: %+v", call)
@@ -39,13 +40,13 @@ func TestLogindsRefusalIsAnError(t *testing.T) {
 		"org.freedesktop.login1.SleepVerbNotSupported",
 	} {
 		logind.Refuse("Reboot", name, "Permission denied")
-		err := l.Reboot(t.Context(), false)
+		_, err := l.Reboot(t.Context(), FullReboot, false)
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	logind.Heal("Reboot")
-	if err := l.Reboot(t.Context(), false); err != nil {
+	if _, err := l.Reboot(t.Context(), FullReboot, false); err != nil {
 		t.Errorf("once logind agrees: %v", err)
 	}
 }
@@ -57,7 +58,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 		bustest.For(t).Logind(bus).Hang("Reboot")
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		err := NewLogind(conn).Reboot(ctx, false)
+		_, err := NewLogind(conn).Reboot(ctx, FullReboot, false)
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
 			t.Errorf("got %v, want the deadline", err)
 		}
@@ -70,7 +71,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 			<-logind.Reboots()
 			_ = logind.Leave()
 		}()
-		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
+		if _, err := NewLogind(conn).Reboot(t.Context(), FullReboot, false); err == nil || errors.Is(err, ErrRefused) {
 			t.Errorf("got %v, want an error other than a refusal", err)
 		}
 	})
@@ -82,7 +83,7 @@ func TestNoAnswerFromLogindIsNotARefusal(t *testing.T) {
 			<-logind.Reboots()
 			_ = bus.Kill()
 		}()
-		if err := NewLogind(conn).Reboot(t.Context(), false); err == nil || errors.Is(err, ErrRefused) {
+		if _, err := NewLogind(conn).Reboot(t.Context(), FullReboot, false); err == nil || errors.Is(err, ErrRefused) {
 			t.Errorf("got %v, want an error other than a refusal", err)
 		}
 	})
@@ -124,7 +125,7 @@ func TestRebootObeysInhibitorsUnlessForced(t *testing.T) {
 				logind.LetRootSkip()
 			}
 			logind.SetInhibitors(test.inhibitor)
-			err := NewLogind(conn).Reboot(t.Context(), test.force)
+			_, err := NewLogind(conn).Reboot(t.Context(), FullReboot, test.force)
 			if accepted := err == nil; accepted != test.accepted || err != nil && !errors.Is(err, ErrRefused) {
 				t.Fatalf("got %v", err)
 			}
@@ -149,7 +150,7 @@ func TestAnotherRefusalOfAForcedRebootIsNotOverridden(t *testing.T) {
 	must.Do(t, logind.SetVersion(257))
 	refused := func(why string) {
 		t.Helper()
-		if err := l.Reboot(t.Context(), true); !errors.Is(err, ErrRefused) {
+		if _, err := l.Reboot(t.Context(), FullReboot, true); !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: got %v", why, err)
 		}
 		for len(logind.Reboots()) > 0 {
@@ -177,13 +178,119 @@ func TestSystemdsAnswerToAForcedRebootCounts(t *testing.T) {
 	must.Do(t, logind.SetVersion(257))
 	logind.SetInhibitors(bustest.Inhibitor{Who: "backup"})
 	logind.Refuse("StartUnit", "org.freedesktop.systemd1.TransactionIsDestructive", "poweroff.target is on its way")
-	if err := l.Reboot(t.Context(), true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "poweroff.target is on its way") {
+	if _, err := l.Reboot(t.Context(), FullReboot, true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "poweroff.target is on its way") {
 		t.Errorf("refused: got %v", err)
 	}
 	logind.Hang("StartUnit")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := l.Reboot(ctx, true); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
+	if _, err := l.Reboot(ctx, FullReboot, true); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
 		t.Errorf("no answer: got %v", err)
+	}
+}
+
+func TestRebootInAMode(t *testing.T) {
+	strong := bustest.Inhibitor{Who: "root's"}
+	for _, test := range []struct {
+		name      string
+		version   int
+		old       bool // logind is older than systemd
+		mode      Mode
+		force     bool
+		inhibitor bustest.Inhibitor
+		done      Mode
+		flags     uint64 // of the call that is accepted
+		unit      string // that systemd is asked to start
+	}{
+		{name: "soft", version: 257, mode: SoftReboot, done: SoftReboot, flags: 4 | 1},
+		{name: "soft, forced", version: 257, mode: SoftReboot, force: true, done: SoftReboot, flags: 4 | 16},
+		{name: "soft, forced, before skipInhibitors", version: 256, mode: SoftReboot, force: true, done: SoftReboot, flags: 4},
+		{name: "soft, forced, strong", version: 257, mode: SoftReboot, force: true, inhibitor: strong, done: SoftReboot, unit: "soft-reboot.target"},
+		{name: "soft, old logind", version: 257, old: true, mode: SoftReboot, flags: 1},
+		{name: "soft, forced, old logind", version: 256, old: true, mode: SoftReboot, force: true},
+		{name: "soft, forced, strong, old logind", version: 257, old: true, mode: SoftReboot, force: true, inhibitor: strong, unit: "reboot.target"},
+		{name: "kexec", version: 252, mode: Kexec, done: Kexec, flags: 2 | 1},
+		{name: "kexec, forced", version: 252, mode: Kexec, force: true, done: Kexec, flags: 2},
+		{name: "kexec, forced, strong", version: 257, mode: Kexec, force: true, inhibitor: strong, done: Kexec, unit: "kexec.target"},
+		{name: "kexec, without RebootWithFlags", version: 245, mode: Kexec},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bus, conn := systemBus(t)
+			logind := bustest.For(t).Logind(bus)
+			must.Do(t, logind.SetVersion(test.version))
+			logind.SetOld(test.old)
+			if test.inhibitor.Who != "" {
+				logind.SetInhibitors(test.inhibitor)
+			}
+			done, err := NewLogind(conn).Reboot(t.Context(), test.mode, test.force)
+			if must.Do(t, err); done != test.done {
+				t.Errorf("the mode is %q, want %q", done, test.done)
+			}
+			var accepted []bustest.RebootCall
+			for len(logind.Reboots()) > 0 {
+				if call := <-logind.Reboots(); call.Accepted {
+					accepted = append(accepted, call)
+				}
+			}
+			if len(accepted) != 1 || accepted[0].Flags != test.flags || accepted[0].Unit != test.unit {
+				t.Errorf("accepted: %+v", accepted)
+			}
+		})
+	}
+}
+
+// logind forgets what is scheduled when it is asked for a reboot, but not when systemd is, and a soft reboot leaves the
+// file from which logind restores it.
+func TestSoftRebootBySystemdLeavesNothingScheduled(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	must.Do(t, logind.SetVersion(257))
+	logind.SetInhibitors(bustest.Inhibitor{Who: "root's"})
+	reboot := func(mode Mode) string {
+		t.Helper()
+		logind.SetShutdown(bustest.Shutdown{Type: "reboot", At: time.Now().Add(time.Hour)})
+		_, err := NewLogind(conn).Reboot(t.Context(), mode, true)
+		must.Do(t, err)
+		return logind.Shutdown().Type
+	}
+	if left := reboot(SoftReboot); left != "" {
+		t.Errorf("after the soft reboot a %s is scheduled", left)
+	}
+	if left := reboot(FullReboot); left != "reboot" {
+		t.Errorf("before the full reboot %q is scheduled: if systemd does not answer, nothing is left", left)
+	}
+}
+
+func TestSoftRebootsAreCounted(t *testing.T) {
+	bus, conn := systemBus(t)
+	logind := bustest.For(t).Logind(bus)
+	l := NewLogind(conn)
+	for _, test := range []struct {
+		version int
+		soft    bool // there is another one
+		n       uint32
+		counted bool
+	}{{255, false, 0, false}, {256, false, 0, true}, {257, true, 1, true}, {257, true, 2, true}} {
+		must.Do(t, logind.SetVersion(test.version))
+		before := time.Now()
+		if test.soft {
+			logind.SoftReboot(time.Now())
+		}
+		n, counted, err := l.SoftReboots(t.Context())
+		if must.Do(t, err); n != test.n || counted != test.counted {
+			t.Errorf("%+v: got %d, %v", test, n, counted)
+		}
+		since, err := l.UserspaceSince(t.Context())
+		if must.Do(t, err); test.soft && since.Before(before.Truncate(time.Microsecond)) {
+			t.Errorf("%+v: it ended at %v, before %v", test, since, before)
+		}
+	}
+	logind.Refuse("SoftRebootsCount", errAccessDenied, "not you")
+	if n, counted, err := l.SoftReboots(t.Context()); err == nil || counted {
+		t.Errorf("without an answer there are %d, %v", n, counted)
+	}
+	logind.Refuse("UserspaceTimestamp", errAccessDenied, "not you")
+	if since, err := l.UserspaceSince(t.Context()); err == nil {
+		t.Errorf("without an answer the last ended at %v", since)
 	}
 }

@@ -12,11 +12,35 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
+// A Mode is what a reboot starts again.
+type Mode string
+
+const (
+	FullReboot Mode = ""            // all, firmware and boot loader included
+	SoftReboot Mode = "soft-reboot" // all processes, but not the kernel, see systemd-soft-reboot.service(8)
+	Kexec      Mode = "kexec"       // the kernel that is loaded, without firmware and boot loader
+)
+
 // Flags of RebootWithFlags, see org.freedesktop.login1(5).
 const (
 	rootCheckInhibitors = uint64(1) << 0 // SD_LOGIND_ROOT_CHECK_INHIBITORS
+	viaKexec            = uint64(1) << 1 // SD_LOGIND_KEXEC_REBOOT
+	softReboot          = uint64(1) << 2 // SD_LOGIND_SOFT_REBOOT, since systemd 254
 	skipInhibitors      = uint64(1) << 4 // SD_LOGIND_SKIP_INHIBITORS, since systemd 257
 )
+
+// flag returns the flag that chooses the mode.
+func (m Mode) flag() uint64 {
+	return map[Mode]uint64{Kexec: viaKexec, SoftReboot: softReboot}[m]
+}
+
+// target returns the unit whose start is such a reboot.
+func (m Mode) target() string {
+	if m == FullReboot {
+		return "reboot.target"
+	}
+	return string(m) + ".target"
+}
 
 // Shutdown is a shutdown that logind has been asked to do at some later time, for example with
 // shutdown(8). The zero Shutdown means that none is scheduled.
@@ -96,33 +120,52 @@ func (l *Logind) setWallMessage(ctx context.Context, message string) error {
 // Reboot asks logind to reboot the machine without asking for a password. It returns nil once logind has accepted. If
 // the error matches ErrRefused, no reboot was started; after any other error it may have started.
 //
+// done is the mode that logind was asked for in the end: a full reboot where it is too old for another one. Whether the
+// service manager and the kernel know the mode as well is up to the caller: logind takes a full reboot for Kexec if no
+// kernel is loaded.
+//
 // Without force, logind is asked to refuse while an inhibitor blocks shutdowns; with force, to ignore inhibitors. A
 // logind that is too old for these flags decides by itself. If logind refuses a forced reboot because of an inhibitor
 // of mode block, systemd is asked for the reboot instead: since systemd 257 logind ignores such an inhibitor only if
 // polkit allows it, for root too, and hardly any host has a polkit rule that does.
-func (l *Logind) Reboot(ctx context.Context, force bool) error {
+func (l *Logind) Reboot(ctx context.Context, mode Mode, force bool) (done Mode, err error) {
 	flags := rootCheckInhibitors
 	if force {
 		flags = skipInhibitors
 	}
-	err := l.call(ctx, "RebootWithFlags", []any{flags})
-	if answered(err, errUnknownMethod) || force && answered(err, errInvalidArgs) {
+	err = l.call(ctx, "RebootWithFlags", []any{mode.flag() | flags})
+	if force && answered(err, errInvalidArgs) {
+		err = l.call(ctx, "RebootWithFlags", []any{mode.flag()})
+	}
+	switch {
+	case answered(err, errInvalidArgs) && mode != FullReboot:
+		return l.Reboot(ctx, FullReboot, force)
+	case answered(err, errUnknownMethod):
+		mode = FullReboot
 		err = l.call(ctx, "Reboot", []any{false})
 	}
 	if force && l.refusedForInhibitor(ctx, err) {
-		// As "systemctl start reboot.target" does: no inhibitor counts, not even one of mode delay. Like the job of a
-		// reboot through logind, this one cannot be cancelled.
-		var job dbus.ObjectPath
-		startErr := call(ctx, l.conn.Object(managerName, managerPath), managerInterface+".StartUnit", []any{"reboot.target", "replace-irreversibly"}, &job)
-		if startErr != nil {
-			return fmt.Errorf("reboot in spite of an inhibitor, for which logind refused (%v): have systemd start reboot.target: %w", err, startErr)
+		if startErr := l.start(ctx, mode); startErr != nil {
+			return mode, fmt.Errorf("reboot in spite of an inhibitor, for which logind refused (%v): have systemd start %s: %w", err, mode.target(), startErr)
 		}
-		return nil
+		return mode, nil
 	}
 	if err != nil {
-		return fmt.Errorf("ask logind to reboot: %w", err)
+		return mode, fmt.Errorf("ask logind to reboot: %w", err)
 	}
-	return nil
+	return mode, nil
+}
+
+// start has systemd start the unit of a reboot, as "systemctl start reboot.target" does: no inhibitor counts, not even
+// one of mode delay. Like the job of a reboot through logind, this one cannot be cancelled.
+func (l *Logind) start(ctx context.Context, mode Mode) error {
+	if mode == SoftReboot { // what is scheduled outlives it, unless logind itself is asked for the reboot
+		if err := l.Cancel(ctx); err != nil {
+			return err
+		}
+	}
+	var job dbus.ObjectPath
+	return call(ctx, l.conn.Object(managerName, managerPath), managerInterface+".StartUnit", []any{mode.target(), "replace-irreversibly"}, &job)
 }
 
 // refusedForInhibitor reports whether logind refused a forced reboot because of an inhibitor. Only some

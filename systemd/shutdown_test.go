@@ -41,7 +41,8 @@ func TestRebootThatHasBegunIsScheduledWithoutATime(t *testing.T) {
 	bus, conn := systemBus(t)
 	bustest.For(t).Logind(bus)
 	l := NewLogind(conn)
-	must.Do(t, l.Reboot(t.Context(), false))
+	_, err := l.Reboot(t.Context(), FullReboot, false)
+	must.Do(t, err)
 	if s, err := l.Scheduled(t.Context()); err != nil || s.Type != "reboot" || !s.At.IsZero() {
 		t.Errorf("got %+v, %v", s, err)
 	}

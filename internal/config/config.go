@@ -44,6 +44,16 @@ const (
 	StrategyOff      Strategy = "off"       // do not reboot
 )
 
+// RebootMode is what a reboot starts again.
+type RebootMode string
+
+const (
+	ModeReboot     RebootMode = ""            // all, written reboot
+	ModeSoftReboot RebootMode = "soft-reboot" // all processes, but not the kernel
+	ModeKexec      RebootMode = "kexec"       // the kernel that is loaded
+	ModeAuto       RebootMode = "auto"        // what is enough for the packages
+)
+
 // HealthFailure is what a host does that is not well after its reboot.
 type HealthFailure string
 
@@ -108,6 +118,7 @@ type Lock struct {
 type Config struct {
 	Strategy    Strategy
 	StrategySet bool       // Strategy was chosen on this host, and is neither the default nor the package's
+	RebootMode  RebootMode // where the host can do that, and it is enough
 	Window      *Window    // nil if there is neither a window nor a blackout: reboots may happen at any time
 	Zone        *zone.Zone // the host's, for times that people read
 	Lock

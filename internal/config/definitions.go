@@ -47,6 +47,7 @@ func (d Definition) inEnvironment(program Program, name string) string {
 // Names of settings that rules ask for. Those for etcd are the names of its options, see inputs.of.
 const (
 	nameStrategy     = "strategy"
+	nameRebootMode   = "reboot-mode"
 	nameWindowStart  = "window-start"
 	nameWindowLength = "window-length"
 	nameLockTTL      = "lock-ttl"
@@ -90,6 +91,14 @@ var definitions = []Definition{
 		Description: "how to reboot after an update: etcd-lock, reboot or off",
 		Part:        PartStrategy,
 		parse:       parseStrategy,
+	},
+	{
+		Name:        nameRebootMode,
+		Variable:    "LOCKSMITHD_REBOOT_MODE",
+		Default:     "reboot",
+		Description: "what a reboot starts again: reboot, soft-reboot, kexec or auto",
+		Part:        PartStrategy,
+		parse:       parseRebootMode,
 	},
 	{
 		Name:        nameWindowStart,

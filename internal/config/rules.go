@@ -26,6 +26,7 @@ var rules = []struct {
 	{PartGates, warnOfAlerts},
 	{PartSentinel, warnOfSentinel},
 	{PartSentinel, warnOfInverseCommand},
+	{PartStrategy, warnOfMode},
 	{PartStrategy, warnOfRivals},
 }
 

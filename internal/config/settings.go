@@ -77,6 +77,18 @@ func parseStrategy(p *parser, in input) error {
 	return in.refuse("it is not a strategy: write %s, %s or %s", StrategyEtcdLock, StrategyReboot, StrategyOff)
 }
 
+func parseRebootMode(p *parser, in input) error {
+	switch m := RebootMode(in.value); m {
+	case ModeSoftReboot, ModeKexec, ModeAuto:
+		p.RebootMode = m
+		return nil
+	case "reboot":
+		p.RebootMode = ModeReboot
+		return nil
+	}
+	return in.refuse("it is not a kind of reboot: write reboot, %s, %s or %s", ModeSoftReboot, ModeKexec, ModeAuto)
+}
+
 func parseDebug(p *parser, in input) (err error) {
 	p.Debug, err = in.boolean()
 	return err

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/locksmithd/locksmith/internal/rivals"
@@ -43,6 +45,31 @@ func warnOfInverseCommand(p *parser) error {
 	}
 	return nil
 }
+
+// warnOfMode warns of a mode that this host's triggers make no use of.
+func warnOfMode(p *parser) error {
+	mode := p.inputs[nameRebootMode]
+	written := func(path string) bool { return sentinel.Written(p.options.Root, path) }
+	_, err := os.Stat(filepath.Join(p.options.Root, updateEngine))
+	command := strings.TrimSpace(p.inputs[nameSentinelCommand].value)
+	switch {
+	case p.RebootMode == ModeReboot:
+	case err == nil:
+		p.warn("%s: the updates of update_engine (%s) get a full reboot, because nothing else boots them: write reboot", mode.subject(), updateEngine)
+	case p.RebootMode == ModeAuto && !written(neededFile):
+		p.warn("%s: as far as is known nothing on this host writes %s, and each reboot is a full one: write reboot, soft-reboot or kexec", mode.subject(), neededFile)
+	case p.RebootMode == ModeSoftReboot && slices.Contains([]string{"needs-restarting", "needrestart"}, command):
+		p.warn("%s: %s (%s) still says after a soft reboot that a reboot is needed, and a full one follows each time: write reboot",
+			mode.subject(), command, p.inputs[nameSentinelCommand].Variable)
+	}
+	return nil
+}
+
+// updateEngine is there on a host that has update_engine, and neededFile is what the mode auto reads.
+const (
+	updateEngine = "/usr/sbin/update_engine"
+	neededFile   = "/run/reboot-needed"
+)
 
 // warnOfRivals warns of what else reboots the host.
 func warnOfRivals(p *parser) error {

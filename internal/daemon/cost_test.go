@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/lock"
@@ -88,8 +89,7 @@ func TestRebootCostsFewRequests(t *testing.T) {
 			fails.Store(int32(c.fails))
 			me := newNode(t, 1, etcd.New(etcd.Config{Endpoints: p.Endpoint()}))
 			start := func(boot string) (seen, chan policy.Event, costly, func()) {
-				me.write("proc/sys/kernel/random/boot_id", boot)
-				held, err := slot.New(me.store, "", me.root, slog.New(slog.DiscardHandler))
+				held, err := slot.New(me.store, "", me.root, host.Boot{ID: boot}, slog.New(slog.DiscardHandler))
 				must.Do(t, err)
 				must.Do(t, held.Set(1, c.ttl))
 				h := costly{quiet{make(chan struct{})}, c.hooked, &fails}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/daemon"
+	hosts "github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/lock"
@@ -22,8 +23,13 @@ import (
 // quiet is a host on which nobody is at work, and which reboots when it is asked to.
 type quiet struct{ rebooting chan struct{} }
 
+func (q quiet) Reboot(_ context.Context, mode policy.Mode, _ bool) (policy.Mode, error) {
+	close(q.rebooting)
+	return mode, nil
+}
+
 func (quiet) Local(context.Context) (policy.Local, error)        { return policy.Local{}, nil }
-func (q quiet) Reboot(context.Context, bool) error               { close(q.rebooting); return nil }
+func (quiet) Ways(context.Context) policy.Ways                   { return policy.Ways{} }
 func (quiet) GoingDown(context.Context) (bool, error)            { return false, nil }
 func (quiet) Scheduled(context.Context) (policy.Shutdown, error) { return policy.Shutdown{}, nil }
 func (quiet) Instance(context.Context) (string, error)           { return "", nil }
@@ -80,8 +86,7 @@ func (n node) write(path, content string) {
 
 // boot runs a daemon until what it waits for has come.
 func (n node) boot(id string, needed bool) {
-	n.write("proc/sys/kernel/random/boot_id", id)
-	held, err := slot.New(n.store, "", n.root, slog.New(slog.DiscardHandler))
+	held, err := slot.New(n.store, "", n.root, hosts.Boot{ID: id}, slog.New(slog.DiscardHandler))
 	must.Do(n.t, err)
 	host, updates, reached := quiet{make(chan struct{})}, make(chan policy.Event), idle{make(chan struct{})}
 	parts := host.parts(updates)

@@ -34,7 +34,10 @@ type Host interface {
 	Local(ctx context.Context) (policy.Local, error)
 	// Reboot asks for the reboot and returns once it is accepted; it is not while an inhibitor blocks it, except by
 	// force. An error that matches ErrUnknown leaves open whether it was accepted; any other says that it was not.
-	Reboot(ctx context.Context, force bool) error
+	// done is the mode in which the host reboots, a full one if it turns out that it cannot in the other.
+	Reboot(ctx context.Context, mode policy.Mode, force bool) (done policy.Mode, err error)
+	// Ways returns how it can reboot.
+	Ways(ctx context.Context) policy.Ways
 	// GoingDown reports whether the host is shutting down already. An error means that it may be.
 	GoingDown(ctx context.Context) (bool, error)
 

@@ -129,7 +129,10 @@ func (l *loop) reboot(ctx context.Context, _ task, e policy.Reboot) policy.Reboo
 	if err := l.parts.Begin(e.Version, e.NewOS); err != nil {
 		l.parts.Log.Warn("it will not be known after the boot what this reboot was for", "error", err)
 	}
-	err := l.parts.Host.Reboot(ctx, e.Force)
+	done, err := l.parts.Host.Reboot(ctx, e.Mode, e.Force)
+	if done != e.Mode {
+		l.parts.Log.Warn(fmt.Sprintf("logind was asked for a full reboot, because it is older than systemd and refuses %s", e.Mode.Text()))
+	}
 	return policy.Rebooted{Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }
 
@@ -148,6 +151,9 @@ func (l *loop) look(ctx context.Context) policy.Looked {
 func (l *loop) check(ctx context.Context, t task, _ policy.Check) (r policy.Checked) {
 	defer func() { r.Logind = l.instance(ctx) }()
 	r.Updates = l.parts.AskSources(ctx)
+	if t.Policy.Mode != policy.FullReboot {
+		r.Ways = new(l.parts.Host.Ways(ctx))
+	}
 	first := l.look(ctx)
 	if r.Local, r.Err = first.Local, first.Err; r.Err != nil || !t.Policy.Lock {
 		return r

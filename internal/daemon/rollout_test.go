@@ -250,9 +250,10 @@ func (h *updating) live(ctx context.Context, rng *rand.Rand) {
 // boot runs a daemon until it reboots, and returns the version that comes then.
 func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	record := history.New(h.root)
-	boot, err := host.BootID(h.root)
+	this, err := host.ThisBoot(ctx, h.root)
 	must.Do(h.t, err)
-	held, err := slot.New(h.store, "", h.root, slog.New(slog.DiscardHandler))
+	boot := this.ID
+	held, err := slot.New(h.store, "", h.root, this, slog.New(slog.DiscardHandler))
 	must.Do(h.t, err)
 	must.Do(h.t, held.Set(h.max, 0))
 	held.Owner = boot

@@ -38,6 +38,8 @@ type site struct {
 	planErr    error           // what Schedule and Cancel answer
 	lost       bool            // they take effect anyway
 	refuse     error           // what Reboot answers
+	old        bool            // it knows only full reboots
+	ways       policy.Ways     // what Ways answers
 	kept       policy.Kept
 	keepErr    error  // what Keep answers
 	logind     string // the name of the logind that answers
@@ -192,11 +194,25 @@ func (s *site) note(call string) {
 	s.set(func() { s.calls = append(s.calls, time.Since(s.began).String()+" "+call) })
 }
 
-func (s *site) Reboot(_ context.Context, force bool) error {
-	s.note(map[bool]string{false: "reboot", true: "reboot by force"}[force])
+func (s *site) Reboot(_ context.Context, mode policy.Mode, force bool) (policy.Mode, error) {
+	call := map[bool]string{false: "reboot", true: "reboot by force"}[force]
+	if mode != policy.FullReboot {
+		call += ", " + string(mode)
+	}
+	s.note(call)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refuse
+	if s.old {
+		mode = policy.FullReboot
+	}
+	return mode, s.refuse
+}
+
+func (s *site) Ways(context.Context) policy.Ways {
+	s.note("ways")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ways
 }
 
 func (s *site) GoingDown(ctx context.Context) (bool, error) { return s.goingDown(ctx) }

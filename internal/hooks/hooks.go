@@ -47,6 +47,7 @@ func variable(name string) string { return "LOCKSMITH_" + name }
 // Hooks runs the hooks of this host. It is safe for concurrent use, but the facts of the latest Run count for all.
 type Hooks struct {
 	Root  string // directory that stands for "/"
+	Boot  string // the id of this boot
 	Units Units
 	Log   *slog.Logger
 }
@@ -128,13 +129,26 @@ func (h *Hooks) resetFailed(ctx context.Context, p Phase) {
 }
 
 // DrainedPath is a file that is there from the begin of BeforeReboot until RebootCancelled has succeeded, or the host has
-// rebooted.
+// rebooted. It has the id of the boot, because a soft reboot leaves it; one without an id counts in each boot.
 const DrainedPath = "/run/locksmith/drained"
 
-// Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone.
+// maxBootID is more than any id of a boot has, in bytes.
+const maxBootID = 256
+
+// Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone. It removes
+// what an earlier boot has left.
 func (h *Hooks) Drained() bool {
-	_, err := os.Lstat(filepath.Join(h.Root, DrainedPath))
-	return !readfile.Absent(err)
+	content, err := readfile.Read(filepath.Join(h.Root, DrainedPath), maxBootID)
+	if err != nil {
+		return !readfile.Absent(err)
+	}
+	if boot := strings.TrimSpace(string(content)); boot == "" || boot == h.Boot {
+		return true
+	}
+	if err := h.unmark(); err != nil {
+		h.Log.Warn("the mark of a drain before the last soft reboot stays, and does not count", "error", err)
+	}
+	return false
 }
 
 func (h *Hooks) mark() error {
@@ -142,7 +156,7 @@ func (h *Hooks) mark() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, nil, 0o600)
+	return os.WriteFile(path, []byte(h.Boot+"\n"), 0o600)
 }
 
 func (h *Hooks) unmark() error {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -267,5 +268,28 @@ func TestUnitsThatAreNotInstalledMatterOnlyToScripts(t *testing.T) {
 		if err := hooks.Run(t.Context(), p, Facts{}); !errors.Is(err, systemd.ErrNoUnit) {
 			t.Errorf("%s: the run ends with %v", p, err)
 		}
+	}
+}
+
+// /run outlives a soft reboot.
+func TestSoftRebootEndsADrain(t *testing.T) {
+	h := newHost(t)
+	before, _ := h.hooks(&manager{})
+	before.Boot = "b"
+	must.Do(t, before.Run(t.Context(), BeforeReboot, Facts{}))
+	again, _ := h.hooks(&manager{})
+	if again.Boot = "b"; !again.Drained() {
+		t.Error("another process of the same boot does not see the drain")
+	}
+	after, log := h.hooks(&manager{})
+	if after.Boot = "b+1"; after.Drained() {
+		t.Error("it is drained after the soft reboot")
+	}
+	if _, err := os.Lstat(filepath.Join(h.root, DrainedPath)); err == nil || log.Len() > 0 {
+		t.Errorf("the mark is there yet; the log is %q", log)
+	}
+	must.Do(t, os.WriteFile(filepath.Join(h.root, DrainedPath), nil, 0o600))
+	if !after.Drained() {
+		t.Error("a mark without a boot does not count")
 	}
 }

@@ -14,7 +14,7 @@ const (
 
 func hardwareOf(t *testing.T, files map[string]string) string {
 	t.Helper()
-	self, disk, err := Self(newRoot(t, files))
+	self, disk, err := Self(newRoot(t, files), Boot{ID: "boot-1"})
 	must.Do(t, err)
 	if disk != nil {
 		t.Errorf("there are the tokens %q", disk)

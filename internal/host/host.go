@@ -1,4 +1,4 @@
-// Package host is this host: who it is, and who is at work on it.
+// Package host is this host: who it is, in which boot, who is at work on it, and how it can reboot.
 //
 // Its identity is read at each call from files below a root ("" for "/"), so that a host can be simulated. The
 // kernel's files may be missing there; then the machine's own count. Hardware and tokens on the disk tell hosts with
@@ -20,12 +20,10 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// Self returns who this host is, and the tokens that earlier boots have left on its disk. The record has no
+// Self returns who this host is in a boot, and the tokens that earlier boots have left on its disk. The record has no
 // token of its own: see NewToken.
-func Self(root string) (self lock.Record, disk []string, err error) {
-	if self.BootID, err = BootID(root); err != nil {
-		return lock.Record{}, nil, err
-	}
+func Self(root string, boot Boot) (self lock.Record, disk []string, err error) {
+	self.BootID = boot.ID
 	// A host may get its name only some time after it has come up.
 	if self.Hostname, err = readKernelFile(root, "/proc/sys/kernel/hostname"); err != nil {
 		return lock.Record{}, nil, fmt.Errorf("find the name of this host: %w", err)
@@ -69,19 +67,6 @@ func checkMachineID(id string) error {
 		return fmt.Errorf("%q is not an id, but a path: systemd-machine-id-setup writes a valid one into it", id)
 	}
 	return nil
-}
-
-// BootID returns the id that the kernel gave this boot, see random(4).
-func BootID(root string) (string, error) {
-	const file = "/proc/sys/kernel/random/boot_id"
-	id, err := readKernelFile(root, file)
-	if err == nil && id == "" {
-		err = fmt.Errorf("%s is empty", filepath.Join(root, file))
-	}
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	return id, nil
 }
 
 // readKernelFile reads one of the kernel's files below root, or the machine's own where there is none.

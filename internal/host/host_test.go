@@ -30,7 +30,7 @@ func write(t *testing.T, root, path, content string) {
 
 func TestHostnameIsRead(t *testing.T) {
 	root := newRoot(t, map[string]string{"/proc/sys/kernel/hostname": "web-1\n"})
-	self, _, err := Self(root)
+	self, _, err := Self(root, Boot{ID: "boot-1"})
 	must.Do(t, err)
 	if self.Hostname != "web-1" || self.BootID != "boot-1" {
 		t.Errorf("this host is %+v", self)
@@ -38,7 +38,7 @@ func TestHostnameIsRead(t *testing.T) {
 	must.Do(t, os.Remove(filepath.Join(root, "/proc/sys/kernel/hostname")))
 	name, err := os.Hostname()
 	must.Do(t, err)
-	if self, _, err = Self(root); err != nil || self.Hostname != name {
+	if self, _, err = Self(root, Boot{ID: "boot-1"}); err != nil || self.Hostname != name {
 		t.Errorf("without a file of its own it is %q, %v, want %q", self.Hostname, err, name)
 	}
 }
@@ -77,15 +77,19 @@ func TestOSVersionIsThatOfOSRelease(t *testing.T) {
 }
 
 func TestBootIDBelowRoot(t *testing.T) {
+	idOf := func(root string) (string, error) {
+		boot, err := ThisBoot(t.Context(), root)
+		return boot.ID, err
+	}
 	root := t.TempDir()
-	real, err := BootID("")
+	real, err := readKernelFile("", "/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !regexp.MustCompile(`^[0-9a-f-]{36}$`).MatchString(real) {
 		t.Errorf("the machine's: %q", real)
 	}
-	if got, err := BootID(root); err != nil || got != real {
+	if got, err := idOf(root); err != nil || got != real {
 		t.Errorf("without a file below root: %q, %v, want the machine's", got, err)
 	}
 	file := filepath.Join(root, "proc/sys/kernel/random/boot_id")
@@ -101,7 +105,7 @@ func TestBootIDBelowRoot(t *testing.T) {
 		if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := BootID(root)
+		got, err := idOf(root)
 		if got != test.want || (err != nil) != (test.want == "") {
 			t.Errorf("%q: %q, %v, want %q", test.content, got, err, test.want)
 		}
@@ -112,7 +116,7 @@ func TestBootIDBelowRoot(t *testing.T) {
 	if err := os.Mkdir(file, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := BootID(root); err == nil {
+	if got, err := idOf(root); err == nil {
 		t.Errorf("a directory: %q and no error", got)
 	}
 }

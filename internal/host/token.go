@@ -37,15 +37,11 @@ func tokensOfEarlierBoots(root, boot string) (earlier []string) {
 	return earlier
 }
 
-// NewToken writes a new token to the host's disk and returns it. It is for a slot that is about to be
+// NewToken writes a new token of a boot to the host's disk and returns it. It is for a slot that is about to be
 // taken: if a disk has the token of a slot after a reboot, that host has taken the slot, or is a later copy of it.
 // Some older tokens are kept, because a slot may be held with one of them. If two processes do this at the same
 // time, one of their tokens may be lost.
-func NewToken(root string) (string, error) {
-	boot, err := BootID(root)
-	if err != nil {
-		return "", err
-	}
+func NewToken(root string, boot Boot) (string, error) {
 	path := filepath.Join(root, tokenFile)
 	tokens, err := readTokens(path)
 	if err != nil {
@@ -53,7 +49,7 @@ func NewToken(root string) (string, error) {
 	}
 	var value [16]byte
 	_, _ = rand.Read(value[:]) // never fails
-	tokens = append([]token{{hex.EncodeToString(value[:]), boot}}, tokens...)
+	tokens = append([]token{{hex.EncodeToString(value[:]), boot.ID}}, tokens...)
 	var content bytes.Buffer
 	for _, t := range tokens[:min(keptTokens, len(tokens))] {
 		fmt.Fprintln(&content, t.value, t.boot)

@@ -8,9 +8,12 @@ import (
 	"time"
 )
 
-// BootedAt returns when the kernel was started, by the clock whose time is now. Time in which the host slept counts as
-// time that it was up.
-func BootedAt(root string, now time.Time) (time.Time, error) {
+// BeganAt returns when the boot began, by the clock whose time is now. Time in which the host slept counts as time that
+// it was up.
+func (b Boot) BeganAt(root string, now time.Time) (time.Time, error) {
+	if !b.Since.IsZero() {
+		return b.Since, nil
+	}
 	const file = "/proc/uptime"
 	content, err := readKernelFile(root, file)
 	if err != nil {

@@ -15,6 +15,7 @@ type Window interface {
 type Config struct {
 	Lock   bool   // a slot is needed (strategy etcd-lock)
 	Window Window // nil: always open
+	Mode   Mode   // of the reboot, where the host can do that and it is enough
 
 	// Spread bounds how long after the opening of the window this host begins, at random, so that hosts without a
 	// lock do not all begin at once; less in a short window. 0: it begins when the window opens.

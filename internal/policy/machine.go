@@ -72,6 +72,9 @@ type Machine struct {
 	drain    drain
 	health   health
 	leave    *Leave
+	softBoot bool  // this boot began with a soft reboot
+	ways     *Ways // in which the host can reboot, from the last check; nil if that did not ask
+	mode     Mode  // of the reboot that logind was asked for last
 
 	// The effect in flight, and the look that may be.
 	running Effect // nil: none
@@ -97,6 +100,8 @@ type Found struct {
 	Reboot *Purpose
 	// OSVersion is the version of the operating system that runs; "" when that is not known.
 	OSVersion string
+	// SoftBoot says that this boot began with a soft reboot.
+	SoftBoot bool
 	// Sources will say whether a reboot is needed, besides update_engine.
 	Sources []Source
 }
@@ -104,7 +109,7 @@ type Found struct {
 // New returns a machine in state Starting. now is the time of the start; rand spreads retries over time.
 func New(config Config, found Found, now time.Time, rand *rand.Rand) *Machine {
 	m := newMachine(config, now, rand)
-	m.drain.begun, m.health.runs = found.Drained, found.OSVersion
+	m.drain.begun, m.health.runs, m.softBoot = found.Drained, found.OSVersion, found.SoftBoot
 	for _, source := range found.Sources {
 		m.triggers.of(source)
 	}
@@ -139,7 +144,7 @@ func (m *Machine) Restart(config Config, now time.Time) *Machine {
 	n := newMachine(config, now, m.rand)
 	n.wall, n.share, n.obligations, n.looking = m.wall, m.share, m.obligations, m.looking
 	n.triggers, n.people, n.schedule, n.drain, n.health = m.triggers, m.people, m.schedule, m.drain, m.health
-	n.people.look, n.gates.asking = look{}, m.gates.asking
+	n.people.look, n.gates.asking, n.softBoot = look{}, m.gates.asking, m.softBoot
 	for _, r := range []*retry{&n.schedule.retry, &n.drain.retry, &n.health.retry, &n.health.tell} {
 		r.reset()
 	}
@@ -265,7 +270,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Check{}
 		}
 	case Rebooting:
-		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS()}
+		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS(), Mode: m.mode}
 	}
 	return nil
 }

@@ -283,7 +283,11 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	warned := m.attempt.warned
 	if len(m.people.local.Users) == 0 || !warned && m.delay(now) == 0 || warned && !now.Before(m.attempt.rebootAt) {
 		m.schedule.askedAt = now
-		return Rebooting, "every gate is open"
+		choice, why := m.choose(), "every gate is open"
+		if m.mode = choice.Mode; choice.Text != "" {
+			why += "; " + choice.Text
+		}
+		return Rebooting, why
 	}
 	if drift := m.drift(now); m.schedule.stands && drift.Abs() > MaxDrift {
 		return m.giveUp(now, fmt.Errorf("the clock was stepped by %v, and logind would reboot at another time than users were told", drift.Truncate(time.Millisecond)))

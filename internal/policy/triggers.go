@@ -42,6 +42,7 @@ type trigger struct {
 	reason  string // why, in its words; "" if it has none
 	err     error  // why it does not say whether it does
 	heard   bool   // it has said something since the start, or cannot
+	changed bool   // it has said since the start that it needs none
 }
 
 func newTriggers(sources ...Source) (t triggers) {
@@ -133,6 +134,7 @@ func (u Update) fold(m *Machine, now time.Time) {
 		}
 	}
 	e.pending, e.reason, e.err, e.heard = u.Pending, u.Reason, nil, true
+	e.changed = e.changed || !u.Pending
 	if !t.pending() {
 		t.since, t.version, t.from = time.Time{}, "", ""
 		if was || !u.Source.Outlives && len(t.unheard()) == 0 {

@@ -270,7 +270,7 @@ func (w *world) result() Result {
 	case verifies:
 		return w.verified(err)
 	case checks:
-		return Checked{w.check.update, w.check.local, w.logind(), w.check.held, err}
+		return Checked{w.check.update, w.check.local, w.logind(), w.check.held, nil, err}
 	case schedules:
 		return w.scheduled(err)
 	case unschedules:

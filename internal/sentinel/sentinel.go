@@ -44,6 +44,9 @@ type File struct {
 	Path string
 	// Settle is how long both files must have been left alone; see [Settle].
 	Settle time.Duration
+	// Since is when this boot began, if it began with a soft reboot, which leaves the file: what was last changed before
+	// that asked for the reboot that there was.
+	Since time.Time
 }
 
 // Read returns what the file says now, whether it has been left alone or not.
@@ -70,6 +73,9 @@ func (f File) read() (s State, changed time.Time) {
 	list := packages(f.Path)
 	if info, err := os.Stat(list); err == nil && info.ModTime().After(changed) {
 		changed = info.ModTime()
+	}
+	if changed.Before(f.Since) {
+		return State{Err: fmt.Errorf("%s does not count, because it is from before the last soft reboot: remove it", f.Path)}, changed
 	}
 	if names := unique(start(list)); names != "" {
 		s.Reason += " (" + names + ")"

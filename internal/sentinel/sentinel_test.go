@@ -106,3 +106,33 @@ func TestNeedSettles(t *testing.T) {
 		}
 	}
 }
+
+// /run outlives a soft reboot, and so does the file.
+func TestFileFromBeforeTheSoftRebootDoesNotCount(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reboot-required")
+	list := packages(path)
+	since := time.Now().Add(-time.Hour)
+	f := File{Path: path, Since: since}
+	change := func(file string, at time.Time) {
+		t.Helper()
+		must.Do(t, os.WriteFile(file, []byte("libc6\n"), 0o600))
+		must.Do(t, os.Chtimes(file, at, at))
+	}
+	change(path, since.Add(-time.Second))
+	change(list, since.Add(-time.Second))
+	if s := f.Read(); s.Needed || s.Err == nil || !strings.Contains(s.Err.Error(), path+" does not count, because it is from before the last soft reboot") {
+		t.Errorf("a file from before is %+v", s)
+	}
+	if s := (File{Path: path}).Read(); !s.Needed || s.Err != nil {
+		t.Errorf("without a soft reboot it is %+v", s)
+	}
+	change(list, since.Add(time.Second))
+	if s := f.Read(); !s.Needed || s.Err != nil {
+		t.Errorf("once another package needs a reboot it is %+v", s)
+	}
+	change(path, since)
+	must.Do(t, os.Remove(list))
+	if s := f.Read(); !s.Needed || s.Err != nil {
+		t.Errorf("a file from after is %+v", s)
+	}
+}

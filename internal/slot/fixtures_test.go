@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	hosts "github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/lock"
@@ -47,12 +48,19 @@ func (h host) rename(name string) { h.write("/proc/sys/kernel/hostname", name) }
 
 func (h host) boot(id string) { h.write("/proc/sys/kernel/random/boot_id", id) }
 
+func (h host) thisBoot() hosts.Boot {
+	h.t.Helper()
+	boot, err := hosts.ThisBoot(h.t.Context(), h.root)
+	must.Do(h.t, err)
+	return boot
+}
+
 // start returns the slot of a new process on the host.
 func (h host) start(store slot.Store) *slot.Slot { return h.startIn("", store) }
 
 func (h host) startIn(group string, store slot.Store) *slot.Slot {
 	h.t.Helper()
-	s, err := slot.New(store, group, h.root, slog.New(slog.DiscardHandler))
+	s, err := slot.New(store, group, h.root, h.thisBoot(), slog.New(slog.DiscardHandler))
 	must.Do(h.t, err)
 	s.Owner = "the token of a process"
 	return s

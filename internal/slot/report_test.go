@@ -98,7 +98,8 @@ func TestWaitForAPausedVersionSaysWhichHostIsUnwell(t *testing.T) {
 	must.Do(t, sick.start(store).Report(t.Context(), policy.Report{Phase: policy.Unwell, Why: "20-etcd: no quorum", Pause: true}))
 
 	var log bytes.Buffer
-	s, err := slot.New(store, "", newHost(t, "b", "web-2").root, slog.New(slog.NewTextHandler(&log, nil)))
+	other := newHost(t, "b", "web-2")
+	s, err := slot.New(store, "", other.root, other.thisBoot(), slog.New(slog.NewTextHandler(&log, nil)))
 	must.Do(t, err)
 	w := wait(t, s)
 	const says = "paused for version 1.2.3, since host web-1 (a) is unwell: 20-etcd: no quorum"

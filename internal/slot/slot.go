@@ -36,7 +36,7 @@ type Slot struct {
 	group  string
 	root   string // of this host's files
 	id     string // of this machine
-	bootID string
+	boot   host.Boot
 	log    *slog.Logger
 	fenced bool // nothing that an earlier process on this host has sent to the store can happen any more
 
@@ -45,15 +45,11 @@ type Slot struct {
 	restart context.CancelCauseFunc // restarts the current wait, with the new ttl; nil before the first wait
 }
 
-// New returns the slot in the lock of a group, "" for the default group, of the host whose files are below root.
+// New returns the slot in the lock of a group, "" for the default group, of the host whose files are below root, in a boot.
 // Until Set, a lock that it creates has one slot, and what it takes has no time-to-live. It does not use the store
 // yet.
-func New(store Store, group, root string, log *slog.Logger) (*Slot, error) {
+func New(store Store, group, root string, boot host.Boot, log *slog.Logger) (*Slot, error) {
 	id, err := host.MachineID(root)
-	if err != nil {
-		return nil, err
-	}
-	bootID, err := host.BootID(root)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +57,7 @@ func New(store Store, group, root string, log *slog.Logger) (*Slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Slot{lock: l, store: store, group: group, root: root, id: id, bootID: bootID, log: log}, nil
+	return &Slot{lock: l, store: store, group: group, root: root, id: id, boot: boot, log: log}, nil
 }
 
 // Set sets the number of slots that a lock gets when it is created, and the time-to-live of what is taken from now
@@ -86,7 +82,7 @@ func (s *Slot) LogValue() slog.Value {
 
 // identify tells the lock which host this is now.
 func (s *Slot) identify() (lock.Record, error) {
-	self, disk, err := host.Self(s.root)
+	self, disk, err := host.Self(s.root, s.boot)
 	if err != nil {
 		return lock.Record{}, err
 	}
@@ -106,7 +102,7 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, err
 	defer s.store.Close()
 	held, record, err := s.holder(ctx)
 	// A slot that is not of this boot is released next, which is a fence as well.
-	if err == nil && !s.fenced && (!held || record.BootID == s.bootID) {
+	if err == nil && !s.fenced && (!held || record.BootID == s.boot.ID) {
 		if err := s.lock.Fence(ctx); err != nil {
 			return policy.NotHeld, policy.Purpose{}, err
 		}
@@ -117,7 +113,7 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, err
 	switch {
 	case err != nil || !held:
 		return policy.NotHeld, policy.Purpose{}, err
-	case record.BootID == s.bootID:
+	case record.BootID == s.boot.ID:
 		return policy.HeldThisBoot, purpose, nil
 	case record.BootID == "":
 		return policy.HeldUnrecorded, purpose, nil
@@ -211,7 +207,7 @@ func (s *Slot) record(version, reason string, newOS bool) (lock.Record, error) {
 	if err != nil {
 		return lock.Record{}, err
 	}
-	if record.Token, err = host.NewToken(s.root); err != nil {
+	if record.Token, err = host.NewToken(s.root, s.boot); err != nil {
 		s.log.Warn("a reboot that renames this host may make it look like another one with its machine id", "error", err)
 	}
 	record.By, record.Version, record.Reason = "locksmithd", version, reason

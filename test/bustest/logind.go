@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -46,6 +47,9 @@ type Logind struct {
 	preparing  bool
 	rule       bool   // polkit lets root skip inhibitors
 	stopping   bool   // systemd shuts the system down
+	old        bool   // logind is older than systemd: it knows no soft reboots
+	soft       uint32 // how many soft reboots there were
+	userspace  time.Time
 	job        string // of the unit of every caller
 	lies       map[string][]any
 
@@ -64,6 +68,7 @@ func NewLogind(bus *Bus) *Logind {
 		reboots:   make(chan RebootCall, 1024),
 		schedules: make(chan Shutdown, 1024),
 		version:   252,
+		userspace: time.Now(),
 		lies:      map[string][]any{},
 		processes: map[uint32]string{},
 	}
@@ -139,6 +144,21 @@ func (l *Logind) SetVersion(version int) error {
 	defer l.mu.Unlock()
 	l.version = version
 	return l.exportManager()
+}
+
+// SetOld makes logind refuse soft reboots, as if systemd had been updated without a restart of logind.
+func (l *Logind) SetOld(old bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.old = old
+}
+
+// SoftReboot makes systemd count one more soft reboot, which ended at a time. It counts from version 256 on.
+func (l *Logind) SoftReboot(ended time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.soft++
+	l.userspace = ended
 }
 
 // Answer makes a method of the manager, or the reading of a property, answer with these values from now on,

@@ -29,6 +29,8 @@ type RebootCall struct {
 // Flags of RebootWithFlags.
 const (
 	rootCheckInhibitors = 1 << 0
+	viaKexec            = 1 << 1
+	softReboot          = 1 << 2 // from version 254 on
 	skipInhibitors      = 1 << 4 // from version 257 on
 )
 
@@ -86,7 +88,10 @@ func (l *Logind) reboot(sender dbus.Sender, interactive bool) *dbus.Error {
 
 func (l *Logind) rebootWithFlags(sender dbus.Sender, flags uint64) *dbus.Error {
 	l.mu.Lock()
-	known := uint64(rootCheckInhibitors)
+	known := uint64(rootCheckInhibitors | viaKexec)
+	if l.version >= 254 && !l.old {
+		known |= softReboot
+	}
 	if l.version >= 257 {
 		known |= skipInhibitors
 	}

@@ -87,6 +87,12 @@ func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Er
 			return dbus.MakeVariant("stopping"), nil
 		}
 		return dbus.MakeVariant("running"), nil
+	case systemdInterface + ".SoftRebootsCount":
+		if l.version >= 256 {
+			return dbus.MakeVariant(l.soft), nil
+		}
+	case systemdInterface + ".UserspaceTimestamp":
+		return dbus.MakeVariant(uint64(l.userspace.UnixMicro())), nil
 	case systemdName + ".Unit.Job":
 		if l.job == "" {
 			return dbus.MakeVariant(jobRef{0, "/"}), nil

@@ -138,9 +138,9 @@ func (l *Logind) StopUnits() {
 	}
 }
 
-// startUnit starts a unit. For reboot.target it asks neither logind nor inhibitors, like systemd itself.
+// startUnit starts a unit. For a target that reboots it asks neither logind nor inhibitors, like systemd itself.
 func (l *Logind) startUnit(sender dbus.Sender, name, mode string) (dbus.ObjectPath, *dbus.Error) {
-	if name == "reboot.target" && mode == "replace-irreversibly" {
+	if slices.Contains([]string{"reboot.target", "soft-reboot.target", "kexec.target"}, name) && mode == "replace-irreversibly" {
 		return l.startReboot(sender, name)
 	}
 	if failure := l.suffer("StartUnit"); failure != nil {

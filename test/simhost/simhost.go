@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/test/bustest"
@@ -157,12 +158,24 @@ func (h *Host) Boot() error {
 	if err := h.newBootID(); err != nil {
 		return err
 	}
+	return h.comeUp()
+}
+
+// comeUp starts what is started after every reboot.
+func (h *Host) comeUp() error {
 	h.Logind.StopUnits()
 	h.Engine.Set(bustest.Status{Operation: bustest.OperationIdle})
 	if err := h.Logind.SetPreparing(false); err != nil {
 		return err
 	}
 	return h.Start()
+}
+
+// SoftBoot is Start after a soft reboot that ended at a time: update_engine is idle, and no unit runs. The boot id and /run
+// stay. systemd counts that only from version 256 on, and is asked only if the host has the folder /run/systemd/system.
+func (h *Host) SoftBoot(ended time.Time) error {
+	h.Logind.SoftReboot(ended)
+	return h.comeUp()
 }
 
 // Halt ends locksmithd as systemd does when the host goes down, and waits for its end.

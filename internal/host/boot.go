@@ -1,0 +1,68 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+// Boot is one boot of this host. A soft reboot begins another one, although the kernel goes on and /run stays as it is.
+type Boot struct {
+	ID    string    // different for each boot: the kernel's id, and after soft reboots "+" and how many there were
+	Since time.Time // the end of the soft reboot that it began with; zero if it began with the kernel
+}
+
+// booted is a folder that is there if systemd has started the host, see sd_booted(3).
+const booted = "/run/systemd/system"
+
+// ThisBoot returns the boot that this host is in. Only systemd knows of soft reboots, so it is asked on the system bus.
+// None are possible on a host that systemd has not started, and none are known of on a host without a bus.
+func ThisBoot(ctx context.Context, root string) (Boot, error) {
+	const file = "/proc/sys/kernel/random/boot_id"
+	id, err := readKernelFile(root, file)
+	if err == nil && id == "" {
+		err = fmt.Errorf("%s is empty", filepath.Join(root, file))
+	}
+	if err != nil {
+		return Boot{}, fmt.Errorf("read boot id: %w", err)
+	}
+	boot := Boot{ID: id}
+	if !bySystemd(root) {
+		return boot, nil
+	}
+	conn, err := systemd.ConnectSystemBus(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return boot, nil
+	}
+	if err == nil {
+		defer conn.Close()
+		err = boot.addSoftReboots(ctx, systemd.NewLogind(conn))
+	}
+	if err != nil {
+		return Boot{}, fmt.Errorf("find out which boot this is: %w", err)
+	}
+	return boot, nil
+}
+
+func (b *Boot) addSoftReboots(ctx context.Context, logind *systemd.Logind) error {
+	n, _, err := logind.SoftReboots(ctx)
+	if err != nil || n == 0 {
+		return err
+	}
+	b.ID += fmt.Sprintf("+%d", n)
+	b.Since, err = logind.UserspaceSince(ctx)
+	return err
+}
+
+// bySystemd reports whether systemd has started the host.
+func bySystemd(root string) bool {
+	_, err := os.Stat(filepath.Join(root, booted))
+	return !readfile.Absent(err)
+}

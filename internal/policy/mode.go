@@ -1,0 +1,83 @@
+package policy
+
+import "cmp"
+
+// A Mode is what a reboot starts again.
+type Mode string
+
+const (
+	FullReboot Mode = ""            // all, firmware and boot loader included
+	SoftReboot Mode = "soft-reboot" // all processes, but not the kernel
+	Kexec      Mode = "kexec"       // the kernel that is loaded, without firmware and boot loader
+	Auto       Mode = "auto"        // only in Config: what is enough for the packages
+)
+
+// Text names such a reboot, with its article.
+func (m Mode) Text() string {
+	switch m {
+	case SoftReboot:
+		return "a soft reboot"
+	case Kexec:
+		return "a reboot by kexec"
+	}
+	return "a full reboot"
+}
+
+// Ways is how a host can reboot.
+type Ways struct {
+	Enough Mode            // which reboot is enough for the packages
+	Word   string          // why it is, after "because"
+	Cannot map[Mode]string // why the host cannot reboot in these modes, after "because"
+}
+
+// A Choice is how a host reboots.
+type Choice struct {
+	Mode Mode
+	Text string // what it is and why; "" for a full reboot that was asked for
+}
+
+// Choose returns how a host reboots where a mode is set. unfit says of modes why they would not do what is needed. A
+// full reboot is always possible, and always does. With nil it is not known how else the host can reboot.
+func (w *Ways) Choose(set Mode, unfit map[Mode]string) Choice {
+	if set == FullReboot {
+		return Choice{}
+	}
+	if w == nil {
+		return Choice{FullReboot, "a full reboot, because it is not known yet how else this host can reboot"}
+	}
+	mode, because := set, ""
+	if set == Auto {
+		mode, because = w.Enough, w.Word
+	}
+	if why := cmp.Or(unfit[mode], w.Cannot[mode]); why != "" {
+		mode, because = FullReboot, why
+	}
+	text := mode.Text()
+	if mode != FullReboot {
+		text += " instead of a full one"
+	}
+	if because != "" {
+		text += ", because " + because
+	}
+	return Choice{mode, text}
+}
+
+// Unfit returns the modes that would not do what is needed, and why, after "because": update says that update_engine has
+// installed one, and again that the sentinel command says after a soft reboot what it said before.
+func Unfit(update, again bool) map[Mode]string {
+	switch {
+	case update:
+		const why = "nothing else boots the update of update_engine"
+		return map[Mode]string{SoftReboot: why, Kexec: why}
+	case again:
+		return map[Mode]string{SoftReboot: "the last soft reboot did not change what the sentinel command says"}
+	}
+	return nil
+}
+
+// choose returns how the host reboots if it does so now.
+func (m *Machine) choose() Choice {
+	command := m.triggers.find(SentinelCommand.Name)
+	again := m.softBoot && command != nil && command.pending && !command.changed
+	return m.ways.Choose(m.config.Mode, Unfit(m.newOS(), again))
+}

@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestChoose(t *testing.T) {
+	able := &Ways{Enough: SoftReboot, Word: "the file says so"}
+	for _, test := range []struct {
+		name  string
+		ways  *Ways
+		set   Mode
+		unfit map[Mode]string
+		want  Choice
+	}{
+		{"full", able, FullReboot, nil, Choice{}},
+		{"full, nothing known", nil, FullReboot, nil, Choice{}},
+		{"soft", able, SoftReboot, nil, Choice{SoftReboot, "a soft reboot instead of a full one"}},
+		{"kexec", able, Kexec, nil, Choice{Kexec, "a reboot by kexec instead of a full one"}},
+		{"auto", able, Auto, nil, Choice{SoftReboot, "a soft reboot instead of a full one, because the file says so"}},
+		{"auto, full", &Ways{Word: "there is no file"}, Auto, nil, Choice{FullReboot, "a full reboot, because there is no file"}},
+		{"nothing known", nil, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is not known yet how else this host can reboot"}},
+		{"it cannot", &Ways{Cannot: map[Mode]string{SoftReboot: "it is too old"}}, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is too old"}},
+		{"it cannot the other", &Ways{Cannot: map[Mode]string{SoftReboot: "it is too old"}}, Kexec, nil, Choice{Kexec, "a reboot by kexec instead of a full one"}},
+		{"an update, soft", able, SoftReboot, Unfit(true, false), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
+		{"an update, kexec", able, Kexec, Unfit(true, true), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
+		{"an update, auto", able, Auto, Unfit(true, false), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
+		{"in vain, soft", able, SoftReboot, Unfit(false, true), Choice{FullReboot, "a full reboot, because the last soft reboot did not change what the sentinel command says"}},
+		{"in vain, kexec", able, Kexec, Unfit(false, true), Choice{Kexec, "a reboot by kexec instead of a full one"}},
+	} {
+		if got := test.ways.Choose(test.set, test.unfit); got != test.want {
+			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+// modeRig is a machine for a mode, in a boot that began with a soft reboot or not.
+func modeRig(t *testing.T, mode Mode, softBoot bool) *rig {
+	r := newRig(t, true)
+	config := people5m
+	config.Lock, config.Window, config.Mode = true, r.door, mode
+	r.m = New(config, Found{SoftBoot: softBoot, Sources: []Source{SentinelCommand}}, r.now, rand.New(rand.NewPCG(1, 2)))
+	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
+	return r.do(Tick{}, calledOff, notHeld)
+}
+
+func TestRebootIsOfTheModeThatIsChosen(t *testing.T) {
+	says := func(needed bool) Update { return Update{Source: SentinelCommand, Pending: needed} }
+	able := Checked{Held: true, Ways: &Ways{}}
+	for _, test := range []struct {
+		name     string
+		set      Mode
+		softBoot bool
+		script   []any
+		mode     Mode
+		why      string
+	}{
+		{"full", FullReboot, false, []any{asked, got, clear}, FullReboot, "every gate is open"},
+		{"by hand", SoftReboot, false, []any{asked, got, able}, SoftReboot, "every gate is open; a soft reboot instead of a full one"},
+		{"an update", SoftReboot, false, []any{need, got, able}, FullReboot, "every gate is open; a full reboot, because nothing else boots the update of update_engine"},
+		{"an update, announced late", SoftReboot, false, []any{asked, got, Checked{Held: true, Ways: &Ways{}, Updates: []Update{{Source: Engine, Pending: true}}}}, FullReboot,
+			"every gate is open; a full reboot, because nothing else boots the update of update_engine"},
+		{"the command", SoftReboot, false, []any{says(true), got, able}, SoftReboot, "every gate is open; a soft reboot instead of a full one"},
+		{"the command, again", SoftReboot, true, []any{says(true), got, able}, FullReboot, "every gate is open; a full reboot, because the last soft reboot did not change what the sentinel command says"},
+		{"the command, anew", SoftReboot, true, []any{says(false), says(true), got, able}, SoftReboot, "every gate is open; a soft reboot instead of a full one"},
+		{"by hand after a soft reboot", SoftReboot, true, []any{asked, got, able}, SoftReboot, "every gate is open; a soft reboot instead of a full one"},
+		// The check began before the mode was set.
+		{"set meanwhile", FullReboot, false, []any{asked, got, Reconfigure{Config{Lock: true, Mode: SoftReboot}}, clear}, FullReboot,
+			"every gate is open; a full reboot, because it is not known yet how else this host can reboot"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := modeRig(t, test.set, test.softBoot).do(test.script...)
+			r.expect(Rebooting, reboots, false)
+			if e, ok := r.last.Start.(Reboot); !ok || e.Mode != test.mode {
+				t.Errorf("the effect is %+v, want mode %q", r.last.Start, test.mode)
+			}
+			if why := r.m.Snapshot(r.now).Why; why != test.why {
+				t.Errorf("the reason is %q, want %q", why, test.why)
+			}
+			line := r.m.Status(r.now)
+			if soft := strings.Contains(line, "logind was asked Mon 2026-03-02 04:00:00 UTC for a soft reboot"); soft != (test.mode == SoftReboot) {
+				t.Errorf("the status is %q", line)
+			}
+		})
+	}
+}
+
+// An accepted soft reboot that does not come is like any other, and the next try chooses again.
+func TestSoftRebootThatDoesNotComeIsTriedAgain(t *testing.T) {
+	able := Checked{Held: true, Ways: &Ways{}}
+	r := modeRig(t, SoftReboot, false).do(asked, got, able, accepted, RebootGrace)
+	r.expect(Releasing, unschedules, false)
+	r.do(calledOff, given, time.Minute, got, Checked{Held: true, Ways: &Ways{Cannot: map[Mode]string{SoftReboot: "it is too old"}}})
+	r.expect(Rebooting, reboots, false)
+	if e := r.last.Start.(Reboot); e.Mode != FullReboot {
+		t.Errorf("the effect is %+v", e)
+	}
+}
+
+func TestARestartOfTheMachineKnowsOfTheSoftReboot(t *testing.T) {
+	r := modeRig(t, SoftReboot, true)
+	if m := r.m.Restart(r.m.config, r.now); !m.softBoot {
+		t.Error("it does not")
+	}
+}
