@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -24,7 +26,10 @@ waits beside that process, and does not take its place.
 
 locksmithd releases the slot of its own machine when it starts, no matter who took it.
 Until then, or until "locksmithctl unlock", one host less can reboot: a slot that is
-taken by hand has no time-to-live.`,
+taken by hand has no time-to-live.
+
+With REBOOT_STRATEGY=fleet-lock it takes the slot from the FleetLock server, and only for
+this machine; without -wait the server has ten seconds to answer.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := queue.check(); err != nil {
@@ -37,7 +42,7 @@ taken by hand has no time-to-live.`,
 			if err := lock.ValidateID(id); err != nil {
 				return usageError{err}
 			}
-			return a.withLock(func(s session) error {
+			return a.withLockOrPermit(cmd.Context(), config.PartEtcd|config.PartLock, func(s session) error {
 				record, err := a.record(cmd.Context(), s, id)
 				if err != nil {
 					return err
@@ -48,7 +53,7 @@ taken by hand has no time-to-live.`,
 					a.note("%s holds a slot already", id)
 				}
 				return err
-			})
+			}, func(s *permit.Slot) error { return a.lockPermit(cmd.Context(), s, args, queue) })
 		},
 	}
 	queue.register(cmd)

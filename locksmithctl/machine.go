@@ -39,7 +39,7 @@ type machine struct {
 	note   func(format string, args ...any)
 
 	history *history.File
-	slot    *heldSlot // nil without the lock
+	slot    rebootSlot // nil without the lock
 
 	conn   *dbus.Conn
 	logind *systemd.Logind
@@ -67,7 +67,19 @@ func (m *machine) configure(cfg *config.Config) error {
 	return nil
 }
 
-// heldSlot is the slot that a reboot by hand has.
+// rebootSlot is the slot that a reboot by hand has.
+type rebootSlot interface {
+	// version returns the version that it was taken for, "" if that is not known.
+	version() string
+	// check asks whether this host still has it, and whether this reboot took it. Otherwise the host held it before.
+	check(ctx context.Context) (held, own bool, err error)
+	// tell tells the fleet what this host does with it. own is what check has said.
+	tell(ctx context.Context, own bool, phase lock.Phase, why string) error
+	// giveBack gives it back if this reboot took it. kept reports that the host keeps it, which it held before.
+	giveBack(ctx context.Context) (kept bool, err error)
+}
+
+// heldSlot is a slot of the lock in etcd.
 type heldSlot struct {
 	session
 	id     string
@@ -80,11 +92,34 @@ func (h *heldSlot) taken(found lock.Record) bool {
 	return found.By == h.record.By && found.Since.Equal(h.record.Since)
 }
 
-// confirm returns the record of the slot, or an error unless this host has one for what it is about to boot: somebody may
-// have freed it since, or update_engine have announced another version, which may be paused.
-func (m machine) confirm(ctx context.Context) (lock.Record, error) {
-	held, found, err := m.slot.Holder(ctx, m.slot.id)
-	next, taken := m.announced(ctx), cmp.Or(m.slot.record.Version, "unknown")
+func (h *heldSlot) version() string { return h.record.Version }
+
+func (h *heldSlot) check(ctx context.Context) (held, own bool, err error) {
+	held, found, err := h.Holder(ctx, h.id)
+	return held, h.taken(found), err
+}
+
+func (h *heldSlot) tell(ctx context.Context, own bool, phase lock.Phase, why string) error {
+	r := lock.Report{Phase: phase, Why: why}
+	if !own {
+		r.Again = &h.record
+	}
+	return h.Report(ctx, h.id, r)
+}
+
+func (h *heldSlot) giveBack(ctx context.Context) (kept bool, err error) {
+	held, own, err := h.check(ctx)
+	if err != nil || !held || !own {
+		return held && !own, err
+	}
+	return false, h.Release(ctx, h.id)
+}
+
+// confirm reports whether this reboot took the slot. It returns an error unless this host has one for what it is about to
+// boot: somebody may have freed it since, or update_engine have announced another version, which may be paused.
+func (m machine) confirm(ctx context.Context) (own bool, err error) {
+	held, own, err := m.slot.check(ctx)
+	next, taken := m.announced(ctx), cmp.Or(m.slot.version(), "unknown")
 	switch {
 	case err != nil:
 		err = fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
@@ -93,7 +128,7 @@ func (m machine) confirm(ctx context.Context) (lock.Record, error) {
 	case next != "" && next != taken:
 		err = fmt.Errorf("this host does not reboot: the slot was taken for version %s, and a reboot is needed for %s now: run it again", taken, next)
 	}
-	return found, err
+	return own, err
 }
 
 // giveBack gives the slot back after a reboot was refused, and returns why it was.
@@ -101,12 +136,9 @@ func (m machine) giveBack(ctx context.Context, refused error) error {
 	if down, err := m.logind.GoingDown(ctx); err == nil && down {
 		return fmt.Errorf(`%w; this host is already going down, and keeps the slot for that`, refused)
 	}
-	held, found, err := m.slot.Holder(ctx, m.slot.id)
-	if err == nil && held && !m.slot.taken(found) {
+	kept, err := m.slot.giveBack(ctx)
+	if err == nil && kept {
 		return fmt.Errorf(`%w; this host keeps the slot, which it held before: "locksmithctl unlock" gives it back`, refused)
-	}
-	if err == nil && held {
-		err = m.slot.Release(ctx, m.slot.id)
 	}
 	if err != nil {
 		return fmt.Errorf(`%w; and the slot could not be given back: %w; "locksmithctl unlock" tries again`, refused, err)
@@ -136,9 +168,9 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 	facts.Version = m.announced(ctx)
 	drained, err := m.drain(ctx, facts)
 	if err == nil && m.slot != nil {
-		var found lock.Record
-		if found, err = m.confirm(ctx); err == nil && (drained || !m.slot.taken(found)) {
-			m.tell(ctx, found, lock.Rebooting, facts.Reason)
+		var own bool
+		if own, err = m.confirm(ctx); err == nil && (drained || !own) {
+			m.tell(ctx, own, lock.Rebooting, facts.Reason)
 		}
 	}
 	if err == nil {
@@ -174,11 +206,11 @@ func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err 
 		return false, fmt.Errorf("this host does not reboot: held back by %s; -force overrides that", o.Text)
 	}
 	if m.slot != nil {
-		found, err := m.confirm(ctx)
+		own, err := m.confirm(ctx)
 		if err != nil {
 			return false, err
 		}
-		m.tell(ctx, found, lock.Draining, facts.Reason)
+		m.tell(ctx, own, lock.Draining, facts.Reason)
 	}
 	if m.noID != nil {
 		m.note("hooks are not told the machine id: %v", m.noID)
@@ -198,13 +230,9 @@ func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err 
 	}
 }
 
-// tell tells the fleet what this host does with its slot, of which found is the record. It reboots, told or not.
-func (m machine) tell(ctx context.Context, found lock.Record, phase lock.Phase, why string) {
-	r := lock.Report{Phase: phase, Why: why}
-	if !m.slot.taken(found) {
-		r.Again = &m.slot.record
-	}
-	if err := m.slot.Report(ctx, m.slot.id, r); err != nil {
+// tell tells the fleet what this host does with its slot, which own says that this reboot took. It reboots, told or not.
+func (m machine) tell(ctx context.Context, own bool, phase lock.Phase, why string) {
+	if err := m.slot.tell(ctx, own, phase, why); err != nil {
 		m.note("others do not see that this host is %s: %v", phase, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/history"
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
@@ -46,7 +47,8 @@ its turn, as hosts do, and for the end of a pause; when it is interrupted, or af
 -timeout, it leaves the queue.
 
 With REBOOT_STRATEGY set to reboot or off it takes no lock, waits for none, and does not
-use etcd; if the strategy is not set, it takes the lock.`,
+use etcd; if the strategy is not set, it takes the lock. With fleet-lock the slot is one of
+the FleetLock server.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := queue.check(); err != nil {
 				return err
@@ -87,7 +89,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 		}
 	}
 	// If no strategy is set here, the daemon may have one from elsewhere: the lock is the safe choice.
-	if cfg.StrategySet && cfg.Strategy != config.StrategyEtcdLock {
+	if cfg.StrategySet && !cfg.Strategy.Locks() {
 		if err := m.open(ctx); err != nil {
 			return err
 		}
@@ -95,11 +97,12 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 		_, err := m.goDown(ctx)
 		return err
 	}
-	return a.withLock(func(s session) error { return a.rebootUnder(ctx, s, m, queue) })
+	return a.withLockOrPermit(ctx, config.PartEtcd|config.PartLock,
+		func(s session) error { return a.rebootUnder(ctx, s, m, queue) },
+		func(s *permit.Slot) error { return a.rebootWithPermit(ctx, s, m, queue) })
 }
 
-// rebootUnder takes a slot and reboots. It gives the slot back only if it took it itself, and there will certainly be
-// no reboot.
+// rebootUnder takes a slot of the lock in etcd and reboots.
 func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queueFlags) error {
 	id, err := host.MachineID(a.root)
 	if err != nil {
@@ -125,7 +128,13 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		return err
 	}
 	m.slot = &heldSlot{s, id, record}
-	err = m.ready(ctx)
+	return m.rebootWithSlot(ctx)
+}
+
+// rebootWithSlot reboots with the slot that the machine has. It gives the slot back only if it was taken for this reboot,
+// and there will certainly be no reboot.
+func (m machine) rebootWithSlot(ctx context.Context) error {
+	err := m.ready(ctx)
 	if err == nil {
 		var keep bool
 		if keep, err = m.goDown(ctx); err == nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
+	"github.com/locksmithd/locksmith/test/fleetlocktest"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
 )
@@ -81,6 +82,8 @@ type stage struct {
 	ran     int // of the units that systemd has started, those that the command ran has seen
 
 	alerts atomic.Pointer[string] // that Prometheus has
+
+	permits *fleetlocktest.Server
 }
 
 type stageKey struct{}
@@ -91,7 +94,7 @@ type commands map[string]func(*stage, *testscript.TestScript, []string)
 // scriptCommands returns all commands as package testscript takes them.
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){}
-	for _, some := range []commands{runCommands, etcdCommands, faultCommands, busCommands} {
+	for _, some := range []commands{runCommands, etcdCommands, faultCommands, busCommands, fleetLockCommands} {
 		for name, run := range some {
 			all[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg {

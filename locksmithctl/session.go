@@ -10,6 +10,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
@@ -34,7 +35,32 @@ func (a *app) withExistingLock(use func(session) error) error {
 }
 
 func (a *app) withLockOf(parts config.Part, use func(session) error) error {
-	return a.withStore(parts, func(store lock.Store, cfg *config.Config) error {
+	cfg, err := a.settings(parts)
+	if err != nil {
+		return err
+	}
+	return a.useLock(cfg, use)
+}
+
+// withLockOrPermit calls useLock with the lock in etcd, or usePermit where this host takes its slots from a FleetLock
+// server. Without usePermit it fails there.
+func (a *app) withLockOrPermit(ctx context.Context, parts config.Part, useLock func(session) error, usePermit func(*permit.Slot) error) error {
+	cfg, err := a.settings(parts)
+	if err != nil {
+		return err
+	}
+	if cfg.FleetLock.Server.URL == "" || usePermit == nil {
+		return a.useLock(cfg, useLock)
+	}
+	s, err := a.permit(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return usePermit(s)
+}
+
+func (a *app) useLock(cfg *config.Config, use func(session) error) error {
+	return useStore(cfg, func(store lock.Store) error {
 		l, err := lock.New(store, cfg.Group, cfg.Max)
 		if err != nil {
 			return err
@@ -52,9 +78,17 @@ func (a *app) withStore(parts config.Part, use func(lock.Store, *config.Config) 
 	if err != nil {
 		return err
 	}
+	return useStore(cfg, func(store lock.Store) error { return use(store, cfg) })
+}
+
+// useStore calls use with etcd. It fails where this host takes its slots from a FleetLock server.
+func useStore(cfg *config.Config, use func(lock.Store) error) error {
+	if cfg.FleetLock.Server.URL != "" {
+		return notOffered(cfg)
+	}
 	store := etcd.New(cfg.Etcd)
 	defer store.Close() // the process ends, and with it the connection
-	return use(store, cfg)
+	return use(store)
 }
 
 // pauser pauses all groups, or only this one.

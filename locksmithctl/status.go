@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -31,6 +33,9 @@ document.
 A holder is expired if it asked for a time-to-live (LOCKSMITHD_LOCK_TTL), and that is over:
 the next in the queue, or "locksmithctl unlock -expired", takes its slot away. A record that
 cannot be understood is shown as unreadable; it blocks nobody.
+
+With REBOOT_STRATEGY=fleet-lock it shows, as text only, what this host knows of its slot; a
+FleetLock server cannot be asked.
 
 The fields of -o json and -o yaml, to which later versions may add others:
 
@@ -88,7 +93,11 @@ document for each change, in JSON each on a line of its own.`,
 			if all && watch {
 				return usageError{errors.New("-watch is for one group: leave -all-groups out, or run one for each group")}
 			}
-			return a.withLock(func(s session) error {
+			here := func(s *permit.Slot) error { return a.statusPermit(s) }
+			if all || watch || format.ForPrograms() {
+				here = nil
+			}
+			return a.withLockOrPermit(cmd.Context(), config.PartEtcd|config.PartLock, func(s session) error {
 				switch {
 				case all:
 					return a.statusOfAll(cmd.Context(), s, format)
@@ -96,7 +105,7 @@ document for each change, in JSON each on a line of its own.`,
 					return a.watchStatus(cmd.Context(), s, format)
 				}
 				return a.status(cmd.Context(), s, format)
-			})
+			}, here)
 		},
 	}
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")

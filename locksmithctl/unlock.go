@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/terminal"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
@@ -35,7 +37,11 @@ changed in the meantime stays. Without a terminal to ask on it frees nothing, un
 is given.
 
 A host that is about to reboot, or is down, needs its slot: without it, another one
-may go down at the same time.`,
+may go down at the same time.
+
+With REBOOT_STRATEGY=fleet-lock it gives the slot back to the FleetLock server, which does
+not say whether there was one. The id is the one that the server knows; see "locksmithctl
+status" on the host.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			several := expired || olderThan != 0
@@ -55,14 +61,14 @@ may go down at the same time.`,
 			if err != nil {
 				return err
 			}
-			return a.withExistingLock(func(s session) error {
+			return a.withLockOrPermit(cmd.Context(), config.PartEtcd, func(s session) error {
 				if len(args) == 0 {
 					if _, _, err := a.identify(cmd.Context(), s, id); err != nil {
 						return err
 					}
 				}
 				return explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
-			})
+			}, func(s *permit.Slot) error { return a.unlockPermit(cmd.Context(), s, args) })
 		},
 	}
 	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots whose time-to-live is over")

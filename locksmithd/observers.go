@@ -12,13 +12,17 @@ import (
 // coordinated writes the coordinator file.
 type coordinated struct {
 	*server
-	file *coordinator.File
+	file    *coordinator.File
+	locking config.Strategy // the last one in force that takes slots
 }
 
-func (c coordinated) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
+func (c *coordinated) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
+	if now := c.config.Load().Strategy; now.Locks() {
+		c.locking = now
+	}
 	strategy := config.StrategyReboot
-	if s.Lock {
-		strategy = config.StrategyEtcdLock
+	if s.Lock { // also while a slot is given back, before a new strategy without one
+		strategy = c.locking
 	}
 	c.warn(c.file.Set(string(strategy), coordinatorState(s.State)))
 }

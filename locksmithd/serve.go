@@ -17,6 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/journal"
+	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
 	"github.com/locksmithd/locksmith/internal/state"
@@ -35,11 +36,11 @@ type server struct {
 	log    *slog.Logger // to stderr
 	level  *slog.LevelVar
 
-	// The slot in use, and the settings that it was made from. While those stay the same the slot
+	// The lock in use, and the settings that it was made from. While those stay the same the lock
 	// must stay, too: it may have a transaction to resolve.
-	slot     *slot.Slot
-	slotFrom config.Lock
-	owner    string // of the place in the queue; "" until it is known
+	lock     daemon.Locker
+	lockFrom config.Lock
+	owner    string // of the place in the queue in etcd; "" until it is known
 
 	status status
 	config atomic.Pointer[config.Config] // in force; nil until there is one
@@ -125,7 +126,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
-		Observers:  []daemon.Observer{coordinated{s, file}, &shown{server: s}},
+		Observers:  []daemon.Observer{&coordinated{server: s, file: file}, &shown{server: s}},
 		Alive:      func() { s.warn(systemd.NotifyWatchdog()) },
 		AliveEvery: aliveEvery,
 		Log:        s.log,
@@ -144,8 +145,8 @@ func (s *server) remember() (memory *state.File, kept *policy.Kept) {
 	memory = state.New(s.root, s.boot.ID)
 	content, err := memory.Read()
 	s.owner = cmp.Or(content.Owner, s.owner, crand.Text())
-	if s.slot != nil {
-		s.slot.Owner = s.owner
+	if own, ok := s.lock.(*slot.Slot); ok {
+		own.Owner = s.owner
 	}
 	switch {
 	case err == nil:
@@ -200,24 +201,38 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	if cfg.Window != nil { // a nil pointer in the interface would not be nil
 		d.Policy.Window = cfg.Window
 	}
-	if cfg.Strategy != config.StrategyEtcdLock {
+	if !cfg.Strategy.Locks() {
 		d.Policy.Spread = spread
 		return d, nil
 	}
-	own := s.slot
-	if own == nil || cfg.Lock != s.slotFrom {
+	own := s.lock
+	if own == nil || cfg.Lock != s.lockFrom {
 		var err error
-		if own, err = slot.New(etcd.New(cfg.Etcd), cfg.Group, s.root, s.boot, s.log); err != nil {
+		if own, err = s.newLock(cfg); err != nil {
 			return d, err
 		}
-		own.Owner = s.owner
 	}
-	if err := own.Set(cfg.Max, cfg.LockTTL); err != nil {
-		return d, err
+	if inEtcd, ok := own.(*slot.Slot); ok {
+		if err := inEtcd.Set(cfg.Max, cfg.LockTTL); err != nil {
+			return d, err
+		}
 	}
-	s.slot, s.slotFrom = own, cfg.Lock
-	d.Policy.Lock, d.Lock = true, s.slot
+	s.lock, s.lockFrom = own, cfg.Lock
+	d.Policy.Lock, d.Lock = true, own
 	return d, nil
+}
+
+// newLock returns the lock of a configuration, as this host sees it.
+func (s *server) newLock(cfg *config.Config) (daemon.Locker, error) {
+	if cfg.Strategy == config.StrategyFleetLock {
+		return permit.New(permit.Config{Server: cfg.FleetLock.Server, Group: cfg.Group, MachineID: cfg.FleetLock.MachineID}, s.root, s.boot, s.log)
+	}
+	own, err := slot.New(etcd.New(cfg.Etcd), cfg.Group, s.root, s.boot, s.log)
+	if err != nil {
+		return nil, err
+	}
+	own.Owner = s.owner
+	return own, nil
 }
 
 // warn logs an error of something that the daemon can do without.

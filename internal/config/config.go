@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/fleetclient"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
@@ -39,9 +40,10 @@ const (
 type Strategy string
 
 const (
-	StrategyEtcdLock Strategy = "etcd-lock" // take the lock in etcd first
-	StrategyReboot   Strategy = "reboot"    // reboot without a lock
-	StrategyOff      Strategy = "off"       // do not reboot
+	StrategyEtcdLock  Strategy = "etcd-lock"  // take the lock in etcd first
+	StrategyFleetLock Strategy = "fleet-lock" // take a slot from a FleetLock server first
+	StrategyReboot    Strategy = "reboot"     // reboot without a lock
+	StrategyOff       Strategy = "off"        // do not reboot
 )
 
 // RebootMode is what a reboot starts again.
@@ -53,6 +55,9 @@ const (
 	ModeKexec      RebootMode = "kexec"       // the kernel that is loaded
 	ModeAuto       RebootMode = "auto"        // what is enough for the packages
 )
+
+// Locks reports whether a host with this strategy takes a slot before it reboots.
+func (s Strategy) Locks() bool { return s == StrategyEtcdLock || s == StrategyFleetLock }
 
 // HealthFailure is what a host does that is not well after its reboot.
 type HealthFailure string
@@ -88,6 +93,9 @@ const (
 	PartGates    // what else may hold a reboot back
 	PartSentinel // noticing that the host needs a reboot
 
+	// partFleetLock is checked in place of PartEtcd and PartLock where the slot is one of a FleetLock server.
+	partFleetLock
+
 	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel
 )
 
@@ -101,7 +109,8 @@ type Options struct {
 	// It is nil if that is not known.
 	Service *systemd.Service
 	// Check are the parts to check, 0 for all. PartEtcd and PartLock are checked for the daemon only if the
-	// strategy is etcd-lock, because it never uses etcd under others.
+	// strategy is etcd-lock or fleet-lock, because it uses no lock under others. Under fleet-lock they are about the
+	// FleetLock server and not about etcd, except for locksmithctl with an endpoint of its own.
 	Check Part
 	// Warn is called with a sentence when something that was right when it was loaded can no longer be used, at
 	// any time and by any goroutine. It may be nil.
@@ -110,8 +119,15 @@ type Options struct {
 
 // Lock says which lock hosts share, and how to reach it. Equal ones are the same lock, reached in the same way.
 type Lock struct {
-	Group string // empty for the default group
-	Etcd  etcd.Config
+	Group     string // empty for the default group
+	Etcd      etcd.Config
+	FleetLock FleetLock // zero if the lock is the one in etcd
+}
+
+// FleetLock says which FleetLock server gives the slots.
+type FleetLock struct {
+	Server    fleetclient.Config
+	MachineID bool // the host's id there is its plain machine id, not the one that Zincati makes of it
 }
 
 // Config are the effective settings. Those of parts that are not checked are zero.
@@ -247,7 +263,7 @@ func lost(inForce, in inputs, files confFiles) error {
 			f.path, state, strings.Join(names, ", "), StrategyReboot))
 	}
 	was, is := inForce[nameStrategy], in[nameStrategy]
-	if !strategyLost && was.value == string(StrategyEtcdLock) && is.origin.Kind == FromDefault {
+	if !strategyLost && Strategy(was.value).Locks() && is.origin.Kind == FromDefault {
 		state := "is not set any more"
 		if is.origin.Name != "" {
 			state = "is empty (" + is.origin.place() + ")"

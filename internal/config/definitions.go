@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/fleetclient"
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
@@ -50,11 +51,13 @@ const (
 	nameRebootMode   = "reboot-mode"
 	nameWindowStart  = "window-start"
 	nameWindowLength = "window-length"
+	nameMax          = "max"
 	nameLockTTL      = "lock-ttl"
 	nameLoginDelay   = "login-delay"
 
 	nameBeforeRebootTimeout = "before-reboot-timeout"
 	nameHealthTimeout       = "health-timeout"
+	nameHealthFailure       = "health-failure"
 	nameReleaseDelay        = "release-delay"
 	namePrometheusURL       = "prometheus-url"
 	nameQuery               = "prometheus-query"
@@ -64,6 +67,17 @@ const (
 	nameAlertTokenFile      = "alert-token-file"
 	nameSentinel            = "reboot-sentinel"
 	nameSentinelCommand     = "reboot-sentinel-command"
+)
+
+// Names of the settings for a FleetLock server.
+const (
+	nameFleetLockURL          = "fleetlock-url"
+	nameFleetLockCAFile       = "fleetlock-cafile"
+	nameFleetLockCertFile     = "fleetlock-certfile"
+	nameFleetLockKeyFile      = "fleetlock-keyfile"
+	nameFleetLockUsername     = "fleetlock-username"
+	nameFleetLockPasswordFile = "fleetlock-password-file"
+	nameFleetLockID           = "fleetlock-id"
 )
 
 // localTime is the time zone that stands for the host's own.
@@ -88,7 +102,7 @@ var definitions = []Definition{
 		Variable:    "REBOOT_STRATEGY",
 		Prefixed:    "LOCKSMITHD_REBOOT_STRATEGY",
 		Default:     string(StrategyReboot),
-		Description: "how to reboot after an update: etcd-lock, reboot or off",
+		Description: "how to reboot after an update: etcd-lock, fleet-lock, reboot or off",
 		Part:        PartStrategy,
 		parse:       parseStrategy,
 	},
@@ -145,7 +159,7 @@ var definitions = []Definition{
 		Flag:        true,
 		Variable:    "LOCKSMITHD_GROUP",
 		Description: "group of hosts that share a lock",
-		Part:        PartEtcd,
+		Part:        PartEtcd | partFleetLock,
 		parse:       parseGroup,
 	},
 	etcdSetting(etcd.OptionCAFile, Definition{
@@ -176,7 +190,60 @@ var definitions = []Definition{
 		Description: "file with the password for etcd",
 	}),
 	{
-		Name:        "max",
+		Name:        nameFleetLockURL,
+		Variable:    string(fleetclient.OptionURL),
+		Description: "base URL of the FleetLock server that gives the slots under fleet-lock, such as https://reboots.example:8443",
+		URL:         true,
+		Part:        partFleetLock,
+		parse:       parseFleetLockURL,
+	},
+	{
+		Name:        nameFleetLockCAFile,
+		Variable:    string(fleetclient.OptionCAFile),
+		Description: "file with the certificate authorities that the FleetLock server's certificate is checked against",
+		Part:        partFleetLock,
+		parse:       fleetLockText(func(c *fleetclient.Config) *string { return &c.CAFile }),
+	},
+	{
+		Name:        nameFleetLockCertFile,
+		Variable:    string(fleetclient.OptionCertFile),
+		Description: "file with the client certificate for the FleetLock server",
+		Part:        partFleetLock,
+		parse:       fleetLockText(func(c *fleetclient.Config) *string { return &c.CertFile }),
+	},
+	{
+		Name:        nameFleetLockKeyFile,
+		Variable:    string(fleetclient.OptionKeyFile),
+		Credential:  "locksmithd.fleetlock-key",
+		Description: "file with the key of that client certificate",
+		Part:        partFleetLock,
+		parse:       fleetLockText(func(c *fleetclient.Config) *string { return &c.KeyFile }),
+	},
+	{
+		Name:        nameFleetLockUsername,
+		Variable:    string(fleetclient.OptionUsername),
+		Description: "user name for the FleetLock server",
+		Part:        partFleetLock,
+		parse:       fleetLockText(func(c *fleetclient.Config) *string { return &c.Username }),
+	},
+	{
+		Name:        nameFleetLockPasswordFile,
+		Variable:    string(fleetclient.OptionPasswordFile),
+		Credential:  "locksmithd.fleetlock-password",
+		Description: "file with the password for the FleetLock server",
+		Part:        partFleetLock,
+		parse:       fleetLockText(func(c *fleetclient.Config) *string { return &c.PasswordFile }),
+	},
+	{
+		Name:        nameFleetLockID,
+		Variable:    "LOCKSMITHD_FLEETLOCK_ID",
+		Default:     fleetLockAppID,
+		Description: "what the FleetLock server knows this host by: app-specific, as Zincati makes it of the machine id, or machine-id",
+		Part:        partFleetLock,
+		parse:       parseFleetLockID,
+	},
+	{
+		Name:        nameMax,
 		Variable:    "LOCKSMITHD_MAX",
 		Default:     "1",
 		Description: "number of slots of a lock that is created",
@@ -239,7 +306,7 @@ var definitions = []Definition{
 		parse:       duration(func(c *Config) *time.Duration { return &c.HealthTimeout }, time.Second, "1s or more, such as 10m"),
 	},
 	{
-		Name:        "health-failure",
+		Name:        nameHealthFailure,
 		Variable:    "LOCKSMITHD_HEALTH_FAILURE",
 		Default:     string(HealthPause),
 		Description: "what a host that is not well after its reboot does with its slot: pause, hold or release",

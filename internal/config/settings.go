@@ -49,7 +49,13 @@ func (c *Config) parse(in inputs, o Options) error {
 			errs = append(errs, fmt.Errorf("-%s is not a flag for a setting", f.Name))
 		}
 	}
-	if o.Program == Daemon && in[nameStrategy].value != string(StrategyEtcdLock) {
+	switch {
+	case in.fleetLock(o.Program):
+		if o.Check&PartEtcd != 0 {
+			o.Check |= partFleetLock
+		}
+		o.Check &^= PartEtcd | PartLock
+	case o.Program == Daemon && in[nameStrategy].value != string(StrategyEtcdLock):
 		o.Check &^= PartEtcd | PartLock
 	}
 	c.Max = 1
@@ -70,11 +76,11 @@ func (c *Config) parse(in inputs, o Options) error {
 func parseStrategy(p *parser, in input) error {
 	p.StrategySet = in.origin.Kind != FromDefault && in.origin.File != filepath.Join(p.options.Root, packageFile)
 	switch s := Strategy(in.value); s {
-	case StrategyEtcdLock, StrategyReboot, StrategyOff:
+	case StrategyEtcdLock, StrategyFleetLock, StrategyReboot, StrategyOff:
 		p.Strategy = s
 		return nil
 	}
-	return in.refuse("it is not a strategy: write %s, %s or %s", StrategyEtcdLock, StrategyReboot, StrategyOff)
+	return in.refuse("it is not a strategy: write %s, %s, %s or %s", StrategyEtcdLock, StrategyFleetLock, StrategyReboot, StrategyOff)
 }
 
 func parseRebootMode(p *parser, in input) error {

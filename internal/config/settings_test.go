@@ -51,11 +51,11 @@ func TestWrongSettingsAreRefusedByName(t *testing.T) {
 		conf string
 		want []string // a line each, what it begins with and what it contains
 	}{
-		{"strategy", "REBOOT_STRATEGY=best-effort\n", []string{`REBOOT_STRATEGY="best-effort" (CONF:1): |etcd-lock, reboot or off`}},
-		{"strategy in capitals", "REBOOT_STRATEGY=Etcd-Lock\n", []string{`REBOOT_STRATEGY="Etcd-Lock" (CONF:1): |etcd-lock, reboot or off`}},
-		{"strategy with a space", "REBOOT_STRATEGY=\" off\"\n", []string{`REBOOT_STRATEGY=" off" (CONF:1): |etcd-lock, reboot or off`}},
-		{"strategy that is not text", "REBOOT_STRATEGY=off\x01\n", []string{`REBOOT_STRATEGY="off\x01" (CONF:1): |etcd-lock, reboot or off`}},
-		{"strategy that is long", "REBOOT_STRATEGY=" + strings.Repeat("x", 5000) + "\n", []string{`REBOOT_STRATEGY="` + strings.Repeat("x", 100) + `..." (CONF:1): |etcd-lock, reboot or off`}},
+		{"strategy", "REBOOT_STRATEGY=best-effort\n", []string{`REBOOT_STRATEGY="best-effort" (CONF:1): |etcd-lock, fleet-lock, reboot or off`}},
+		{"strategy in capitals", "REBOOT_STRATEGY=Etcd-Lock\n", []string{`REBOOT_STRATEGY="Etcd-Lock" (CONF:1): |etcd-lock, fleet-lock, reboot or off`}},
+		{"strategy with a space", "REBOOT_STRATEGY=\" off\"\n", []string{`REBOOT_STRATEGY=" off" (CONF:1): |etcd-lock, fleet-lock, reboot or off`}},
+		{"strategy that is not text", "REBOOT_STRATEGY=off\x01\n", []string{`REBOOT_STRATEGY="off\x01" (CONF:1): |etcd-lock, fleet-lock, reboot or off`}},
+		{"strategy that is long", "REBOOT_STRATEGY=" + strings.Repeat("x", 5000) + "\n", []string{`REBOOT_STRATEGY="` + strings.Repeat("x", 100) + `..." (CONF:1): |etcd-lock, fleet-lock, reboot or off`}},
 		{"window start without length", "#\nLOCKSMITHD_REBOOT_WINDOW_START=4:00\n", []string{`LOCKSMITHD_REBOOT_WINDOW_START="4:00" (CONF:2): |without LOCKSMITHD_REBOOT_WINDOW_LENGTH`}},
 		{"window length without start", "REBOOT_WINDOW_LENGTH=1h\n", []string{`REBOOT_WINDOW_LENGTH="1h" (CONF:1): |without REBOOT_WINDOW_START`}},
 		{"window start", "REBOOT_WINDOW_LENGTH=1h\nREBOOT_WINDOW_START=2:00pm\n", []string{`REBOOT_WINDOW_START="2:00pm" (CONF:2): |14:00`}},

@@ -13,7 +13,7 @@ type Window interface {
 
 // Config is the part of the configuration that the machine needs.
 type Config struct {
-	Lock   bool   // a slot is needed (strategy etcd-lock)
+	Lock   bool   // a slot is needed (strategies etcd-lock and fleet-lock)
 	Window Window // nil: always open
 	Mode   Mode   // of the reboot, where the host can do that and it is enough
 

@@ -34,6 +34,7 @@ var (
 	fromAgo   = Inspected{Holding: HeldSinceBefore}
 	fromNow   = Inspected{Holding: HeldThisBoot, Purpose: Purpose{Version: need.Version}}
 	from      = Inspected{Holding: HeldUnrecorded}
+	unsure    = Inspected{Holding: HeldUnknown}
 	noAnswer  = Inspected{Err: errDown}
 	got       = Locked{}
 	noSlot    = Locked{Err: errDown}

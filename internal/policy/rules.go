@@ -99,6 +99,8 @@ func (m *Machine) starting(now time.Time) (State, string) {
 		return m.resume("no slot is held")
 	case s.found == HeldSinceBefore:
 		return Settling, "a slot is held from before this boot"
+	case s.found == HeldUnknown:
+		return Settling, "it is not known whether a slot is held"
 	case m.health.pending:
 		return Settling, "a slot is held, and this host was not found well yet"
 	case s.found == HeldUnrecorded:

@@ -10,6 +10,7 @@ const (
 	HeldSinceBefore         // taken before this boot
 	HeldThisBoot            // taken during this very boot
 	HeldUnrecorded          // by somebody who left no record of the boot
+	HeldUnknown             // nobody knows whether one is held; it is given back as if one were
 )
 
 // slot is what is known of this host's slot of the lock.

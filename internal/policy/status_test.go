@@ -58,6 +58,8 @@ func TestStatusSaysWhatIsWaitedForSinceWhenUntilWhen(t *testing.T) {
 			"the reboot is not needed any more; checking again whether the host may reboot since Mon 2026-03-02 04:00:01 UTC"},
 		{"rebooting", []any{opens, 1 * second, notHeld, need, got, clear},
 			needed + "rebooting: logind was asked Mon 2026-03-02 04:00:01 UTC"},
+		{"it is not known whether a slot is held", []any{1 * second, unsure, notGiven},
+			"giving back the slot that this host may hold since Mon 2026-03-02 04:00:01 UTC; trying again Mon 2026-03-02 04:00:01 UTC, the last attempt failed: etcd is down"},
 		{"rebooting, accepted", []any{opens, 1 * second, notHeld, need, got, clear, accepted},
 			needed + "rebooting: logind was asked Mon 2026-03-02 04:00:01 UTC, trying again Mon 2026-03-02 04:15:01 UTC"},
 		{"rebooting, unknown", []any{opens, 1 * second, notHeld, need, got, clear, silent},

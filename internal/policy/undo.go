@@ -77,7 +77,10 @@ var obligations = []*obligation{
 		undo:  func(*Machine) Effect { return Unlock{} },
 		retry: func(m *Machine) *retry { return &m.slot.retry },
 		doing: func(m *Machine) string {
-			if m.state == Settling {
+			switch {
+			case m.slot.found == HeldUnknown:
+				return "giving back the slot that this host may hold"
+			case m.state == Settling:
 				return "giving back the slot that was held at start"
 			}
 			return "giving the slot back"

@@ -145,7 +145,7 @@ func TestWrongStrategyIsRefusedAtStartWithSettingValueAndFile(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "GROUP=stable\nREBOOT_STRATEGY=best-effort\n")
 	h.wantExit(1)
-	for _, part := range []string{"REBOOT_STRATEGY", "best-effort", "etc/flatcar/update.conf:2", "etcd-lock, reboot or off"} {
+	for _, part := range []string{"REBOOT_STRATEGY", "best-effort", "etc/flatcar/update.conf:2", "etcd-lock, fleet-lock, reboot or off"} {
 		if !strings.Contains(h.Log(), part) {
 			t.Errorf("the log does not contain %q:\n%s", part, h.Log())
 		}

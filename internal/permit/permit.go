@@ -1,0 +1,380 @@
+// Package permit is this host's slot, as a FleetLock server gives it.
+//
+// The protocol cannot be asked whether a host has a slot: to ask is to take one. So the host remembers, in a file, what
+// it has asked for and got. It guarantees that
+//   - the file says that a slot may be held before the first request for one is sent;
+//   - a slot counts as held only after the server has granted it, and as given back only after the server has said so;
+//     what is in between is settled by giving back, which is right whether a slot is held or not;
+//   - no slot is lost with the file: at the first start in each boot, and whenever the file says nothing, the host gives
+//     back what it may have.
+//
+// It does not guarantee that a place in the server's queue survives a restart of the program, and it does not know if
+// another host has the same machine id.
+package permit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/fleetlock"
+	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/fleetclient"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+const (
+	// requestLimit bounds a request for a slot: the server may let it wait for its turn.
+	requestLimit = 30 * time.Minute
+	// heldOpen is how long a refusal takes at least from a server that lets requests wait.
+	heldOpen = 10 * time.Second
+	// pause is how long such a server is left alone between two requests.
+	pause = 2 * time.Second
+	// The same for one that refuses at once, and for failures; it doubles from the first to the limit.
+	firstPause = 30 * time.Second
+	pauseLimit = 5 * time.Minute
+	// settleLimit bounds the end of a wait. The daemon has five seconds to stop.
+	settleLimit = 4 * time.Second
+	// releaseLimit bounds the answer to steady-state otherwise.
+	releaseLimit = 30 * time.Second
+)
+
+// Config says who gives the slots, and to whom.
+type Config struct {
+	Server    fleetclient.Config
+	Group     string // "" for the group default
+	MachineID bool   // the host's id is its plain machine id, not the one that Zincati makes of it
+}
+
+// params returns the parameters of requests for the host whose files are below root.
+func (c Config) params(root string) (fleetlock.Params, error) {
+	p := fleetlock.Params{Group: c.Group}
+	if p.Group == "" {
+		p.Group = DefaultGroup
+	}
+	id, err := host.MachineID(root)
+	if err == nil && !c.MachineID {
+		if id, err = fleetlock.AppID(id); err != nil {
+			err = fmt.Errorf("%w; LOCKSMITHD_FLEETLOCK_ID=machine-id takes it as it is", err)
+		}
+	}
+	if p.ID = id; err == nil {
+		err = p.Check()
+	}
+	return p, err
+}
+
+// DefaultGroup is what FleetLock calls the group without a name.
+const DefaultGroup = "default"
+
+// Slot is a daemon.Locker. It is for one caller at a time.
+type Slot struct {
+	server fleetclient.Config
+	dial   fleetclient.Dial // nil for the network
+	params fleetlock.Params
+	root   string
+	bootID string
+	file   file
+	log    *slog.Logger
+
+	unsaved *Memory // what could not be written
+}
+
+var _ daemon.Locker = (*Slot)(nil)
+
+// New returns the slot of the host whose files are below root, in a boot. It asks nobody yet.
+func New(c Config, root string, boot host.Boot, log *slog.Logger) (*Slot, error) {
+	params, err := c.params(root)
+	if err != nil {
+		return nil, err
+	}
+	return &Slot{server: c.Server, params: params, root: root, bootID: boot.ID, file: newFile(root), log: log}, nil
+}
+
+// ID returns the id of this host, as the server sees it.
+func (s *Slot) ID() string { return s.params.ID }
+
+// Server returns the base URL of the server.
+func (s *Slot) Server() string { return safetext.Clean(strings.TrimRight(s.server.URL, "/") + "/") }
+
+// Group returns the group, as the server sees it.
+func (s *Slot) Group() string { return s.params.Group }
+
+// LogValue says where the slot is.
+func (s *Slot) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("server", s.Server()), slog.String("group", s.params.Group), slog.String("id", s.params.ID))
+}
+
+// Recall returns what this host remembers of its slot. Of another server, group or id it is not about this slot.
+func (s *Slot) Recall() (Memory, error) {
+	if s.unsaved != nil {
+		return *s.unsaved, nil
+	}
+	return s.file.read()
+}
+
+// About reports whether a memory is about this slot, and not one of another server, group or id.
+func (s *Slot) About(m Memory) bool {
+	return m.Server == s.Server() && m.Group == s.params.Group && m.ID == s.params.ID
+}
+
+// recall is Recall for what is decided by it: what is not known, or not about this slot, is the zero Memory.
+func (s *Slot) recall() Memory {
+	m, err := s.Recall()
+	if err != nil || !s.About(m) {
+		return Memory{}
+	}
+	return m
+}
+
+// memory is what there is to remember of a slot that is in a state from now on.
+func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
+	m := Memory{
+		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.bootID,
+		Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
+	}
+	if slot != None {
+		m.Version = purpose.Version
+	}
+	if slot != None && purpose.NewOS {
+		m.OSVersion = host.OSVersion(s.root)
+	}
+	return m
+}
+
+// save writes a memory down.
+func (s *Slot) save(m Memory) error {
+	if _, err := s.file.read(); err != nil { // never overwritten
+		s.setAside(err)
+	}
+	err := s.file.write(m)
+	if err == nil {
+		s.unsaved = nil
+	}
+	return err
+}
+
+// setAside keeps a file that cannot be understood under another name.
+func (s *Slot) setAside(wrong error) {
+	const means = "if this host has had a slot of another server or group, that may still be held there"
+	aside, err := s.file.setAside()
+	if err != nil {
+		s.log.Warn("what this host knows of its slot cannot be read, "+means, "error", wrong, "and", err)
+		return
+	}
+	s.log.Warn("what this host knows of its slot cannot be read, and is kept under another name; "+means, "error", wrong, "now", aside)
+}
+
+// note remembers the state of the slot. If that cannot be written down, only this process knows it, and the file goes,
+// because what it says is no longer true.
+func (s *Slot) note(slot State, purpose policy.Lock) {
+	m := s.memory(slot, purpose)
+	err := s.save(m)
+	if err == nil {
+		return
+	}
+	s.unsaved = &m
+	if stale := s.file.remove(); stale != nil {
+		s.log.Warn("what this host knows of its slot cannot be written, and the next start may take what the file says for true; at the first start in the next boot the host gives back what it may have", "error", err, "and", stale)
+		return
+	}
+	s.log.Warn("the next start will not know whether this host has a slot, and will give back what it may have", "error", err)
+}
+
+// Inspect asks nobody. Where it is not known whether this host has a slot, the daemon gives back what it may have.
+func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) {
+	m, err := s.Recall()
+	switch {
+	case err != nil:
+		s.setAside(err)
+		return policy.HeldUnknown, policy.Purpose{}, nil
+	case !s.About(m):
+		if m.Slot == Asked || m.Slot == Granted {
+			s.log.Warn("the settings name another slot than the one that this host has taken, which may still be held: free it there",
+				"server", m.Server, "group", m.Group, "id", m.ID, "slot", m.Slot)
+		}
+		return policy.HeldUnknown, policy.Purpose{}, nil
+	}
+	purpose := policy.Purpose{Version: m.Version, OSVersion: m.OSVersion}
+	switch {
+	case m.Slot == Granted && m.BootID == s.bootID:
+		return policy.HeldThisBoot, purpose, nil
+	case m.Slot == Granted:
+		return policy.HeldSinceBefore, purpose, nil
+	case m.Slot == None && m.BootID == s.bootID:
+		return policy.NotHeld, policy.Purpose{}, nil
+	}
+	return policy.HeldUnknown, policy.Purpose{}, nil
+}
+
+// wait is one wait for a slot.
+type wait struct {
+	*Slot
+	purpose policy.Lock
+	held    bool // since before this wait: then its end does not give the slot back
+	refused bool // the server has answered, and may keep a place for this host
+	unknown bool // a request may have been carried out, of this wait or an earlier one
+}
+
+// begin begins a wait.
+func (s *Slot) begin(purpose policy.Lock) *wait {
+	before := s.recall()
+	w := &wait{Slot: s, purpose: purpose, held: before.Slot == Granted}
+	w.unknown = !w.held && (before.Slot != None || before.BootID != s.bootID)
+	if !w.held {
+		s.note(Asked, purpose)
+	}
+	return w
+}
+
+// ask asks for the slot once.
+func (w *wait) ask(ctx context.Context, limit time.Duration) error {
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	err := w.server.PreReboot(limited, w.dial, w.params)
+	switch {
+	case err == nil && !w.held:
+		w.note(Granted, w.purpose)
+	case err != nil:
+		w.refused = w.refused || refusal(err) != nil
+		w.unknown = w.unknown || errors.Is(err, fleetlock.ErrUnknown)
+	}
+	return err
+}
+
+// end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not known.
+func (w *wait) end(ctx context.Context, err error) error {
+	switch {
+	case w.held:
+		return err
+	case !w.refused && !w.unknown: // no request has reached the server
+		w.note(None, policy.Lock{})
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	defer cancel()
+	failure := w.server.SteadyState(ctx, w.dial, w.params)
+	switch {
+	case failure == nil:
+		w.note(None, policy.Lock{})
+	case w.unknown:
+		return fmt.Errorf("%w: %w; and giving it back has failed: %w", daemon.ErrUnknown, err, failure)
+	default:
+		w.note(None, policy.Lock{})
+		w.log.Warn("the server may keep a place in its queue for this host for a while", "error", failure)
+	}
+	return err
+}
+
+// refusal returns the answer of a server that did not grant a slot in the words of the protocol, nil for another error.
+func refusal(err error) *fleetlock.Error {
+	var answer *fleetlock.Error
+	errors.As(err, &answer)
+	return answer
+}
+
+// Says returns what a wait says of an error of a request.
+func Says(err error) string {
+	if answer := refusal(err); answer != nil && answer.Status != http.StatusUnauthorized { // whose error says what to set
+		return safetext.Clean(fmt.Sprintf("the FleetLock server answers %s: %s", answer.Kind, answer.Value))
+	}
+	return safetext.Cut(err.Error(), 1024)
+}
+
+// Acquire asks for a slot until it is granted. It gives up its place in the queue also for daemon.ErrKeepPlace, because
+// the connection that waits is its place.
+func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(by string)) error {
+	w := s.begin(purpose)
+	said, refusals := "", 0
+	for {
+		began := time.Now()
+		err := w.ask(ctx, requestLimit)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return w.end(ctx, fmt.Errorf("take a slot: %w", ctx.Err()))
+		}
+		says := Says(err)
+		answer := refusal(err)
+		if says != said {
+			said = says
+			if answer != nil {
+				s.log.Info("waiting for a slot", "server", s.Server(), "kind", answer.Kind, "says", safetext.Clean(answer.Value))
+			} else {
+				s.log.Warn("still waiting for a slot", "error", says)
+			}
+		}
+		blocked(says)
+		delay := backoff.Delay(refusals, firstPause, pauseLimit)
+		refusals++
+		if answer != nil && time.Since(began) >= heldOpen {
+			delay, refusals = backoff.Delay(0, pause, pause), 0
+		}
+		if backoff.Sleep(ctx, delay); ctx.Err() != nil {
+			return w.end(ctx, fmt.Errorf("take a slot: %w", ctx.Err()))
+		}
+	}
+}
+
+// Try asks for a slot once, for so long at most. already reports that the host had one before.
+func (s *Slot) Try(ctx context.Context, purpose policy.Lock, limit time.Duration) (already bool, err error) {
+	w := s.begin(purpose)
+	if err := w.ask(ctx, limit); err != nil {
+		return false, w.end(ctx, err)
+	}
+	return w.held, nil
+}
+
+// StillHeld asks for the slot again, which the server grants to its holder. The slot of an earlier boot counts as held
+// until it is given back, because asking would take it again after somebody has freed it.
+func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
+	m := s.recall()
+	if m.Slot == Granted && m.BootID != s.bootID {
+		return true, nil
+	}
+	err := s.server.PreReboot(ctx, s.dial, s.params)
+	switch {
+	case err == nil:
+		return true, nil
+	case refusal(err) == nil || errors.Is(err, fleetlock.ErrUnknown):
+		return false, err
+	}
+	s.log.Warn("the server has granted a slot, and refuses it now", "server", s.Server(), "error", err)
+	if err := s.Release(ctx); err != nil {
+		return false, err
+	}
+	return false, nil
+}
+
+// Release gives the slot back.
+func (s *Slot) Release(ctx context.Context) error {
+	if err := s.Free(ctx, s.params.ID); err != nil {
+		return err
+	}
+	s.note(None, policy.Lock{})
+	return nil
+}
+
+// Free gives back the slot of the host with an id, which the server may not know. What this host remembers stays.
+func (s *Slot) Free(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	defer cancel()
+	return s.server.SteadyState(ctx, s.dial, fleetlock.Params{ID: id, Group: s.params.Group})
+}
+
+// Report tells nobody, since FleetLock has no words for it. That the host reboots once more with the slot that it has held
+// since before this boot is written down.
+func (s *Slot) Report(_ context.Context, r policy.Report) error {
+	if !r.Again {
+		return nil
+	}
+	return s.save(s.memory(Granted, policy.Lock{Version: r.Version, NewOS: r.NewOS}))
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/permit"
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// permit returns this host's slot of a FleetLock server.
+func (a *app) permit(ctx context.Context, cfg *config.Config) (*permit.Slot, error) {
+	boot, err := host.ThisBoot(ctx, a.root)
+	if err != nil {
+		return nil, err
+	}
+	c := permit.Config{Server: cfg.FleetLock.Server, Group: cfg.Group, MachineID: cfg.FleetLock.MachineID}
+	return permit.New(c, a.root, boot, slog.New(noting{a}))
+}
+
+// onlyRoot returns an error unless the file in which this host remembers its slot can be written.
+func (a *app) onlyRoot() error {
+	if a.euid != 0 {
+		return errors.New("only root may take and give back this host's slot of a FleetLock server: run it with sudo")
+	}
+	return nil
+}
+
+// notOffered says that a command is about etcd.
+func notOffered(cfg *config.Config) error {
+	return fmt.Errorf("this host takes its slots from a FleetLock server (%s), which offers none of that: run it where etcd can be reached, or with -endpoint",
+		cfg.FleetLock.Server.URL)
+}
+
+// tryLimit is how long a server may take to grant or refuse a slot without -wait.
+const tryLimit = 10 * time.Second
+
+// acquirePermit takes a slot, with -wait in its turn. already reports that this host had one before; with -wait that is
+// not known.
+func (a *app) acquirePermit(ctx context.Context, s *permit.Slot, purpose policy.Lock, f queueFlags) (already bool, err error) {
+	limited, cancel := withTimeout(ctx, time.Duration(f.timeout))
+	defer cancel()
+	last := "the FleetLock server has not answered yet"
+	if f.wait {
+		notes := a.startNotes()
+		noted := ""
+		err = s.Acquire(limited, purpose, func(says string) {
+			if last = says; says != noted {
+				noted = says
+				notes.add("waiting: " + says)
+			}
+		})
+		notes.end()
+	} else {
+		already, err = s.Try(ctx, purpose, tryLimit)
+	}
+	switch {
+	case errors.Is(err, daemon.ErrUnknown):
+		return false, fmt.Errorf(`%w; this host may hold a slot: "locksmithctl unlock" gives it back`, err)
+	case err != nil && f.wait && limited.Err() != nil && ctx.Err() == nil:
+		return false, fmt.Errorf("take a slot: none within %v: %s", time.Duration(f.timeout), last)
+	case err != nil && !f.wait:
+		return false, fmt.Errorf("take a slot: %s", permit.Says(err))
+	}
+	return already, err
+}
+
+// lockPermit takes a slot for this host.
+func (a *app) lockPermit(ctx context.Context, s *permit.Slot, args []string, f queueFlags) error {
+	switch own, err := a.isOwn(s, args); {
+	case err != nil:
+		return err
+	case !own:
+		return errors.New("a host can take a slot of a FleetLock server only for itself: leave the id out")
+	}
+	if err := a.onlyRoot(); err != nil {
+		return err
+	}
+	already, err := a.acquirePermit(ctx, s, policy.Lock{}, f)
+	if err == nil && already {
+		a.note("this host holds a slot already")
+	}
+	return err
+}
+
+// unlockPermit gives back the slot of this host, or of the one that the server knows by an id.
+func (a *app) unlockPermit(ctx context.Context, s *permit.Slot, args []string) error {
+	own, err := a.isOwn(s, args)
+	switch {
+	case err != nil:
+		return err
+	case !own:
+		return s.Free(ctx, args[0])
+	}
+	if err := a.onlyRoot(); err != nil {
+		return err
+	}
+	return s.Release(ctx)
+}
+
+// isOwn reports whether a command is about this host: it has no argument, or the machine id, or the id that the server
+// knows.
+func (a *app) isOwn(s *permit.Slot, args []string) (bool, error) {
+	if len(args) == 0 {
+		return true, nil
+	}
+	machineID, err := host.MachineID(a.root)
+	return args[0] == s.ID() || args[0] == machineID, err
+}
+
+// statusPermit shows what this host knows of its slot.
+func (a *app) statusPermit(s *permit.Slot) error {
+	return a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", s.Server(), s.Group(), s.ID(), a.knownOfPermit(s)))
+}
+
+// knownOfPermit says what this host knows of its slot.
+func (a *app) knownOfPermit(s *permit.Slot) string {
+	m, err := s.Recall()
+	since := m.Since.In(a.now().Location()).Format(policy.TimeLayout)
+	version := ""
+	if m.Version != "" {
+		version = ", for version " + m.Version
+	}
+	switch {
+	case err != nil:
+		return "unknown: " + err.Error()
+	case m.Slot == permit.Unknown:
+		return "unknown, because nothing is recorded on this host"
+	case !s.About(m) && m.Slot == permit.None:
+		return "unknown, because this host has asked only another server or group"
+	case !s.About(m):
+		return fmt.Sprintf("unknown, but one may be held at %s in group %s by %s since %s", m.Server, m.Group, m.ID, since)
+	case m.Slot == permit.None:
+		return "none since " + since
+	case m.Slot == permit.Asked:
+		return "asked for, and maybe held, since " + since + version
+	}
+	return "granted " + since + version
+}
+
+// rebootWithPermit takes a slot of a FleetLock server and reboots, as rebootUnder does with the lock in etcd.
+func (a *app) rebootWithPermit(ctx context.Context, s *permit.Slot, m machine, queue queueFlags) error {
+	if err := m.open(ctx); err != nil {
+		return err
+	}
+	defer m.conn.Close()
+	version := m.announced(ctx)
+	purpose := policy.Lock{Version: version, NewOS: version != ""}
+	before, err := s.Recall()
+	own := err != nil || before.Slot != permit.Granted || !s.About(before)
+	if _, err := a.acquirePermit(ctx, s, purpose, queue); err != nil {
+		return err
+	}
+	m.slot = &permitted{s, purpose, own}
+	return m.rebootWithSlot(ctx)
+}
+
+// permitted is the slot of a FleetLock server that a reboot by hand has.
+type permitted struct {
+	*permit.Slot
+	purpose policy.Lock
+	own     bool // this reboot took it
+}
+
+func (p *permitted) version() string { return p.purpose.Version }
+
+func (p *permitted) check(ctx context.Context) (held, own bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	held, err = p.StillHeld(ctx)
+	return held, p.own, err
+}
+
+func (p *permitted) giveBack(ctx context.Context) (kept bool, err error) {
+	if !p.own {
+		return true, nil
+	}
+	return false, p.Release(ctx)
+}
+
+func (p *permitted) tell(ctx context.Context, own bool, _ lock.Phase, _ string) error {
+	return p.Report(ctx, policy.Report{Again: !own, Version: p.purpose.Version, NewOS: p.purpose.NewOS})
+}
+
+// noting makes notes of warnings.
+type noting struct{ *app }
+
+func (n noting) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (n noting) WithAttrs([]slog.Attr) slog.Handler               { return n }
+func (n noting) WithGroup(string) slog.Handler                    { return n }
+
+func (n noting) Handle(_ context.Context, r slog.Record) error {
+	var text strings.Builder
+	text.WriteString(r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&text, "; %s: %v", a.Key, a.Value)
+		return true
+	})
+	n.note("warning: %s", text.String())
+	return nil
+}
