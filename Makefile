@@ -107,7 +107,7 @@ demo: all bin/demo bin/etcd
 TEST := $(GO) test -vet=off -p 1 -timeout 20m
 .PHONY: test
 test: all bin/demo $(ETCDS) $(ALERTS)
-	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux $(PACKERS) $(EXAMPLES)
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES)
 	$(REQUIRE_ALL) $(TEST) $$($(GO) list ./... | grep -v test/hosts)
 
 # Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
@@ -140,7 +140,7 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 SEQUENTIAL := /internal/policy /internal/view /window /man /packaging /test/layout /test/model /test/provision
 .PHONY: race
 race: all bin/demo bin/etcd $(ALERTS)
-	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux gcc
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils gcc
 	$(REQUIRE_ALL) CGO_ENABLED=1 $(TEST) -race -skip '^(TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts|TestUpdateConfIsReadAsSystemdReadsIt|TestBothUpdateConfFilesAreMergedAsSystemdMergesThem)$$' \
 		$$($(GO) list ./... | grep -v -e test/hosts -e test/chaos $(SEQUENTIAL:%=-e '%$$'))
 
@@ -187,7 +187,7 @@ install: all bin/share
 	install -D -m 0755 $(BIN)/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
 	install -D -m 0755 $(BIN)/locksmithctl $(DESTDIR)$(PREFIX)/bin/locksmithctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	@set -e; for unit in systemd/*.service systemd/*.target; do \
+	@set -e; for unit in systemd/*.service systemd/*.socket systemd/*.target; do \
 		file=$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
 		sed 's|=/usr/lib/locksmith/locksmithd|=$(PREFIX)/lib/locksmith/locksmithd|; s|=/usr/bin/|=$(PREFIX)/bin/|' $$unit > $$file; \
 		chmod 0644 $$file; \

@@ -191,6 +191,23 @@ func (l *Lock) Withdraw(ctx context.Context, id, owner string) error {
 	return l.outcome("end the wait and the slot of "+id, err)
 }
 
+// LeaveQueue ends the place of owner in the queue for id, if it has one, and leaves a slot alone. A call of Acquire with a
+// Stay that waits in this place ends with ErrLostPlace.
+func (l *Lock) LeaveQueue(ctx context.Context, id, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	snap, err := l.store.Get(ctx, keys(l.queueKey(id))...)
+	entry := snap.Values[l.queueKey(id)]
+	if r, _ := parseEntry(entry.Data); err == nil && entry.ModRevision != 0 && r.Owner == owner {
+		// If the entry has changed, it is that of a newer wait.
+		_, _, err = l.store.Commit(ctx, []Cond{{Key: l.queueKey(id), ModRevision: entry.ModRevision}}, l.unqueue(id, entry))
+	}
+	if err != nil {
+		return fmt.Errorf("leave the queue for %s: %w", id, err)
+	}
+	return nil
+}
+
 // holderReads reads what is known of a holder, the document first.
 func (l *Lock) holderReads(id string) []Read {
 	return keys(l.semaphoreKey(), l.recordKey(id), l.aliveKey(id), l.unwellKey(id))

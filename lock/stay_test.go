@@ -138,6 +138,31 @@ func TestWithdrawEndsTheSlotAndTheWait(t *testing.T) {
 	})
 }
 
+func TestLeaveQueueEndsOnlyThePlaceOfItsOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		server := newLock(t, s, "")
+		must.Do(t, server.LeaveQueue(t.Context(), "r", "r")) // there is no queue
+		must.Do(t, ask(t, s, "holder"))
+		r := enter(t, s, "r", remote("r"))
+		other := enter(t, s, "other", lock.Record{})
+		for _, id := range []string{"holder", "other", "r"} {
+			must.Do(t, server.LeaveQueue(t.Context(), id, id))
+			synctest.Wait()
+		}
+		if err := <-r.done; !errors.Is(err, lock.ErrLostPlace) {
+			t.Errorf("the wait of r ends with %v", err)
+		}
+		if h, q := holdersIn(t, s), queueIDs(t, s); !slices.Equal(h, []string{"holder"}) || !slices.Equal(q, []string{"other"}) {
+			t.Errorf("held by %v, and the queue is %v", h, q)
+		}
+		must.Do(t, server.Withdraw(t.Context(), "holder", "holder"))
+		if !other.got(t) {
+			t.Errorf("other waits: %v", other.last())
+		}
+	})
+}
+
 // The transaction of an earlier request is still on its way when the client says that it wants nothing any more.
 func TestWithdrawOutrunsATransactionThatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -90,6 +90,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 		a.hooksCommand(),
 		a.sentinelCommand(),
 		a.importCommand(),
+		a.serveCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

@@ -57,10 +57,17 @@ func startOn(t *testing.T, server *etcdtest.Server, stdin, read, write *os.File,
 	must.Do(t, err)
 	cmd := exec.Command(path, append([]string{"--root=" + t.TempDir(), "-endpoint=" + server.Endpoint()}, args...)...)
 	cmd.Env = []string{"TERM=xterm", "TZ=UTC"}
+	return follow(t, cmd, stdin, read, write)
+}
+
+// follow starts a command, and reads what it writes.
+func follow(t *testing.T, cmd *exec.Cmd, stdin, read, write *os.File) *running {
+	t.Helper()
 	cmd.Stdout, cmd.Stderr = write, write
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
+	var err error
 	r := &running{t: t, output: make(chan []byte, 1000)}
 	r.Process, err = proc.Start(cmd)
 	must.Do(t, err)

@@ -85,7 +85,7 @@ func untouchedCmd(s *stage, ts *testscript.TestScript, _ []string) {
 	}
 }
 
-func listen(s *stage, ts *testscript.TestScript) (net.Listener, string) {
+func listenFor(s *stage, ts *testscript.TestScript) (net.Listener, string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	s.Cleanup(func() { l.Close() })
@@ -94,12 +94,12 @@ func listen(s *stage, ts *testscript.TestScript) (net.Listener, string) {
 
 // silentCmd listens and does not accept: the kernel does, so connections are made and never answered.
 func silentCmd(s *stage, ts *testscript.TestScript, args []string) {
-	_, url := listen(s, ts)
+	_, url := listenFor(s, ts)
 	ts.Setenv(args[0], url)
 }
 
 func deadCmd(s *stage, ts *testscript.TestScript, args []string) {
-	l, url := listen(s, ts)
+	l, url := listenFor(s, ts)
 	l.Close()
 	ts.Setenv(args[0], url)
 }

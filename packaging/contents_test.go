@@ -33,12 +33,15 @@ var startedUnits = []string{
 	"locksmith-sentinel.service",
 }
 
+// serverUnits run `locksmithctl serve`.
+var serverUnits = []string{"locksmith-serve.service", "locksmith-serve.socket"}
+
 // files are paths with their modes, such as "-rwxr-xr-x". Directories are left out.
 type files map[string]string
 
 func required() files {
 	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
-	for _, name := range startedUnits {
+	for _, name := range slices.Concat(startedUnits, serverUnits) {
 		all[filepath.Join(filepath.Dir(unitPath), name)] = "-rw-r--r--"
 	}
 	return all
@@ -157,13 +160,13 @@ func checkPrograms(t *testing.T, root, prefix string, machine elf.Machine) {
 			t.Errorf("%s needs libraries of the host", name)
 		}
 	}
-	for _, name := range append(startedUnits, filepath.Base(unitPath)) {
-		program := daemonPath
+	for _, name := range slices.Concat(startedUnits, serverUnits, []string{filepath.Base(unitPath)}) {
+		program := cliPath
 		switch {
-		case strings.HasSuffix(name, ".target"):
+		case strings.HasSuffix(name, ".target"), strings.HasSuffix(name, ".socket"):
 			continue
-		case slices.Contains(startedUnits, name):
-			program = cliPath
+		case name == filepath.Base(unitPath):
+			program = daemonPath
 		}
 		unit, err := os.ReadFile(filepath.Join(root+strings.Replace(filepath.Dir(unitPath), "/usr", prefix, 1), name))
 		must.Do(t, err)

@@ -122,9 +122,9 @@ func TestMaintainerScriptsCallARunningSystemd(t *testing.T) {
 	realpart.Must(t, realpart.Root("mounts"))
 	for _, test := range []struct{ script, args, want string }{
 		{"postinst", "configure", "systemctl --system daemon-reload\ndeb-systemd-invoke start locksmithd.service\n"},
-		{"postinst", "configure 0.7.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\n"},
-		{"postinst", "abort-upgrade 0.9.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\n"},
-		{"prerm", "remove", "deb-systemd-invoke stop locksmithd.service\n"},
+		{"postinst", "configure 0.7.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\ndeb-systemd-invoke try-restart locksmith-serve.service\n"},
+		{"postinst", "abort-upgrade 0.9.0", "systemctl --system daemon-reload\ndeb-systemd-invoke try-restart locksmithd.service\ndeb-systemd-invoke try-restart locksmith-serve.service\n"},
+		{"prerm", "remove", "deb-systemd-invoke stop locksmithd.service locksmith-serve.socket locksmith-serve.service\n"},
 		{"prerm", "upgrade 0.9.0", ""},
 		{"postrm", "remove", "systemctl --system daemon-reload\n"},
 		{"postrm", "upgrade 0.9.0", "systemctl --system daemon-reload\n"},

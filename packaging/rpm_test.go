@@ -143,9 +143,9 @@ cat calls
 -U
 --system daemon-reload
 --system daemon-reload
---system try-restart locksmithd.service
+--system try-restart locksmithd.service locksmith-serve.service
 -e
---no-reload disable --now locksmithd.service
+--no-reload disable --now locksmithd.service locksmith-serve.socket locksmith-serve.service
 --system daemon-reload
 `
 	if err != nil || out != want {

@@ -8,5 +8,6 @@
 // The package does not guarantee that an accepted or scheduled reboot happens, nor that users read
 // what logind tells them.
 //
-// The unit files are in this folder: locksmithd.service, and what the daemon starts before and after a reboot.
+// The unit files are in this folder: locksmithd.service, what the daemon starts before and after a reboot, and what
+// runs the server of FleetLock.
 package systemd

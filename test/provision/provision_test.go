@@ -98,6 +98,7 @@ func check[T any](ts *testscript.TestScript, f func() (T, error)) T {
 // "locksmithctl config" on a host provisioned with it.
 func documented() map[string][]string {
 	return map[string][]string{
+		"docs/fedora-coreos.md": {""}, // Zincati's own files
 		"docs/flatcar.md": {
 			"", // the system extension installs the programs, and sets nothing
 			`

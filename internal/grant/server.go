@@ -1,0 +1,259 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/locksmithd/locksmith/fleetlock"
+	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// Options say what a [Server] works with.
+type Options struct {
+	Store lock.Store // used by many requests at once
+	// Groups returns the groups that are served, by the names that clients call them. It is called for each request.
+	Groups func() map[string]Group
+	Hold   time.Duration // how long a request for a slot may be held open, up to MaxHold
+	Waits  int           // how many requests may be held open at once
+	Log    *slog.Logger
+	// Changed, if not nil, is called after the number of requests that wait has changed. It must not block.
+	Changed func()
+}
+
+// Server gives slots to clients. Its methods may be called at once.
+type Server struct {
+	store   lock.Store
+	groups  func() map[string]Group
+	hold    time.Duration
+	most    int
+	changed func()
+	journal journal
+
+	life context.Context // ends with the server
+	stop context.CancelCauseFunc
+
+	mu      sync.Mutex
+	waits   map[client][]*wait
+	waiting int
+}
+
+var _ fleetlock.Server = (*Server)(nil)
+
+// New returns a server.
+func New(o Options) *Server {
+	s := &Server{store: newBounded(o.Store), groups: o.Groups, hold: o.Hold, most: o.Waits, changed: o.Changed, waits: map[client][]*wait{}}
+	if s.changed == nil {
+		s.changed = func() {}
+	}
+	s.journal.log = o.Log
+	s.life, s.stop = context.WithCancelCause(context.Background())
+	return s
+}
+
+// Stop makes the requests that are held open end at once, and those that follow as well. The clients keep their places
+// in the queue.
+func (s *Server) Stop() { s.stop(errStopping) }
+
+// Waiting returns the number of requests that are held open.
+func (s *Server) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
+}
+
+// request is a request of a client that may use its group.
+type request struct {
+	client
+	group   Group
+	address string // without the port
+	lock    *lock.Lock
+}
+
+// PreReboot implements [fleetlock.Server].
+func (s *Server) PreReboot(ctx context.Context, caller fleetlock.Caller, p fleetlock.Params) error {
+	r, err := s.admit(ctx, caller, p)
+	if err != nil {
+		return err
+	}
+	err = s.take(ctx, r)
+	if ctx.Err() != nil {
+		return ctx.Err() // nobody reads the answer
+	}
+	s.journal.answered(r, err)
+	return err
+}
+
+// SteadyState implements [fleetlock.Server].
+func (s *Server) SteadyState(ctx context.Context, caller fleetlock.Caller, p fleetlock.Params) error {
+	r, err := s.admit(ctx, caller, p)
+	if err != nil {
+		return err
+	}
+	// A request that has not come to the queue yet could take a slot afterwards.
+	if err = s.endWaits(ctx, r.client); err == nil {
+		err = r.lock.Withdraw(ctx, r.id, owner(r.id))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		err = s.refuse(r, err, "the slot may not be free yet: ask for steady-state again")
+		s.journal.answered(r, err)
+		return err
+	}
+	s.journal.reached()
+	s.journal.steady(r)
+	return nil
+}
+
+// admit returns the request of a client, if it may use its group.
+func (s *Server) admit(ctx context.Context, caller fleetlock.Caller, p fleetlock.Params) (*request, error) {
+	r := &request{client: client{p.Group, p.ID}, address: caller.Address}
+	if host, _, err := net.SplitHostPort(caller.Address); err == nil {
+		r.address = host
+	}
+	group, served := s.groups()[p.Group]
+	if !served {
+		return nil, s.reject(r, fleetlock.KindUnknownGroup, fmt.Sprintf("group %s is not served here", p.Group))
+	}
+	r.group = group
+	if group.Users != nil {
+		switch ok, err := group.Users.Check(ctx, r.address, caller.User, caller.Password); {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			return nil, s.reject(r, fleetlock.KindUnavailable, err.Error())
+		case !ok && caller.User == "":
+			return nil, s.reject(r, fleetlock.KindUnauthorized, fmt.Sprintf("group %s wants a user and a password", p.Group))
+		case !ok:
+			return nil, s.reject(r, fleetlock.KindUnauthorized, fmt.Sprintf("user and password are not those of a user of group %s", p.Group))
+		}
+	}
+	if err := lock.ValidateID(p.ID); err != nil {
+		return nil, s.reject(r, fleetlock.KindBadRequest, err.Error())
+	}
+	// Each request has a lock of its own: a lock is for one caller at a time. What it would remember of a transaction
+	// whose reply is lost is not needed: see lock.Lock.Withdraw.
+	l, err := lock.New(s.store, group.Lock, group.Max)
+	if err != nil {
+		return nil, err
+	}
+	l.Identify(lock.Record{Remote: true}, nil)
+	r.lock = l
+	return r, nil
+}
+
+// take takes a slot for a client, or says why not.
+func (s *Server) take(ctx context.Context, r *request) error {
+	w, err := s.beginWait(ctx, r.client)
+	if err != nil {
+		return err
+	}
+	defer s.endWait(w)
+	why, end := r.group.shut(time.Now())
+	if why != "" {
+		return s.shut(ctx, r, why)
+	}
+	held, cancel := context.WithTimeoutCause(w.ctx, s.hold, errHeld)
+	defer cancel()
+	if !end.IsZero() {
+		held, cancel = context.WithDeadlineCause(held, end, errShut)
+		defer cancel()
+	}
+	var last *lock.WaitStatus // nil while etcd does not answer
+	err = r.lock.Acquire(held, r.id, s.record(r.group, r.id, r.address), func(now lock.WaitStatus, err error) {
+		if last = &now; err != nil {
+			last = nil
+			s.journal.unreachable(err)
+		} else {
+			s.journal.reached()
+		}
+	})
+	switch cause := context.Cause(held); {
+	case err == nil:
+		s.journal.reached()
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case decisive(err):
+	case cause == errShut:
+		why, _ := r.group.shut(end)
+		return s.shut(ctx, r, why)
+	case cause == errStopping:
+		return unavailable("the server stops: ask again")
+	case cause == errWithdrawn:
+		return refused(fleetlock.KindLockHeld, "the host has asked for steady-state meanwhile")
+	case cause == errAskedAgain, errors.Is(err, lock.ErrLostPlace):
+		return refused(fleetlock.KindLockHeld, "asked again by another request")
+	case cause == errHeld && last != nil && last.Pause != nil:
+		return refused(fleetlock.KindPaused, last.String())
+	case cause == errHeld && last != nil:
+		return refused(fleetlock.KindLockHeld, last.String())
+	}
+	return s.refuse(r, err, "the host may have a slot: ask again")
+}
+
+// decisive reports whether an error of the lock says more than why the wait has ended.
+func decisive(err error) bool {
+	var clone *lock.CloneError
+	var document *lock.DocumentError
+	return errors.As(err, &clone) || errors.As(err, &document) || errors.Is(err, lock.ErrUnknown) || errors.Is(err, lock.ErrRefused)
+}
+
+// shut answers while the window is shut. A host that has a slot already may still reboot.
+func (s *Server) shut(ctx context.Context, r *request, why string) error {
+	held, _, err := r.lock.Holder(ctx, r.id)
+	if err == nil && !held {
+		// Hosts whose windows are open wait behind.
+		err = r.lock.LeaveQueue(ctx, r.id, owner(r.id))
+	}
+	switch {
+	case err != nil:
+		return s.refuse(r, err, why)
+	case held:
+		return nil
+	}
+	s.journal.reached()
+	return refused(fleetlock.KindWindowShut, why)
+}
+
+// refuse returns the answer for an error of the lock. unknown is what to say where the outcome is unknown.
+func (s *Server) refuse(r *request, err error, unknown string) error {
+	var clone *lock.CloneError
+	var document *lock.DocumentError
+	switch {
+	case errors.As(err, &clone):
+		return &fleetlock.Error{Kind: KindIDInUse, Status: 409, Value: fmt.Sprintf("the host %s, which asks for itself, has the id %s in group %s: each host needs an id of its own",
+			safetext.Clean(clone.Other.Hostname), safetext.Clean(r.id), r.client.group)}
+	case errors.As(err, &document):
+		s.journal.broken(document)
+		return refused(fleetlock.KindInternalError, "the lock in etcd cannot be understood; the log of the server says what to do")
+	case errors.Is(err, lock.ErrRefused):
+		s.journal.unreachable(err)
+		return unavailable("etcd refuses what the server asks for; the log of the server says why")
+	case errors.Is(err, lock.ErrUnknown):
+		s.journal.unreachable(err)
+		return unavailable(unknown)
+	}
+	s.journal.unreachable(err)
+	return unavailable("etcd does not answer; the log of the server says more")
+}
+
+// KindIDInUse is the kind of the answer to a client whose id is that of a host which asks for itself. Code 409.
+const KindIDInUse = "id_in_use"
+
+func refused(kind, value string) error { return &fleetlock.Error{Kind: kind, Value: value} }
+
+func unavailable(value string) error { return refused(fleetlock.KindUnavailable, value) }
+
+// reject is refused for a client that may not use the group.
+func (s *Server) reject(r *request, kind, value string) error {
+	s.journal.rejected(r, kind, value)
+	return refused(kind, value)
+}

@@ -1,0 +1,83 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Why a wait ends without a slot.
+var (
+	errHeld       = errors.New("the request was held open for as long as it may be")
+	errShut       = errors.New("the reboot window has shut")
+	errStopping   = errors.New("the server stops")
+	errAskedAgain = errors.New("the client has asked again")
+	errWithdrawn  = errors.New("the client has asked for steady-state")
+)
+
+// client is a host, as it calls itself.
+type client struct{ group, id string }
+
+// wait is a request for a slot.
+type wait struct {
+	client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	unbind func() bool
+	done   chan struct{}
+}
+
+// beginWait notes a request for a slot, and ends the earlier ones of the same client.
+func (s *Server) beginWait(ctx context.Context, c client) (*wait, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.life.Err() != nil:
+		return nil, unavailable("the server stops: ask again")
+	case s.waiting >= s.most && len(s.waits[c]) == 0:
+		return nil, unavailable("as many hosts wait at this server as it takes at once: ask again")
+	}
+	for _, earlier := range s.waits[c] {
+		earlier.cancel(errAskedAgain)
+	}
+	w := &wait{client: c, done: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	w.unbind = context.AfterFunc(s.life, func() { w.cancel(context.Cause(s.life)) })
+	s.waits[c] = append(s.waits[c], w)
+	s.waiting++
+	s.changed()
+	return w, nil
+}
+
+// endWait ends a request for a slot.
+func (s *Server) endWait(w *wait) {
+	w.unbind()
+	w.cancel(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waits[w.client] = slices.DeleteFunc(s.waits[w.client], func(other *wait) bool { return other == w })
+	if len(s.waits[w.client]) == 0 {
+		delete(s.waits, w.client)
+	}
+	s.waiting--
+	s.changed()
+	close(w.done)
+}
+
+// endWaits ends the requests of a client for a slot, and returns when they have ended.
+func (s *Server) endWaits(ctx context.Context, c client) error {
+	s.mu.Lock()
+	waits := slices.Clone(s.waits[c])
+	s.mu.Unlock()
+	for _, w := range waits {
+		w.cancel(errWithdrawn)
+	}
+	for _, w := range waits {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}

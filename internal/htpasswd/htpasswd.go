@@ -1,0 +1,200 @@
+// Package htpasswd checks passwords against files as `htpasswd -B` writes them.
+//
+// To check a password costs tens of milliseconds of a processor, and is meant to. So a right one is remembered, and costs
+// nothing from then on; only one is checked at a time; and of the same address only one after another, with a second
+// after each that was wrong. A client that tries passwords keeps others waiting only for its turn.
+//
+// What is remembered are keyed hashes, one for each user of a file, in memory only.
+package htpasswd
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
+)
+
+const (
+	// maxFile bounds a file, in bytes: some thousand users.
+	maxFile = 1 << 20
+	// maxCost is the highest cost of a hash: 15 takes seconds.
+	maxCost = 14
+
+	// patience is how long a client may have to wait until its password is checked.
+	patience = 10 * time.Second
+	// penalty is how long the next password of the same address waits after one that was wrong.
+	penalty = time.Second
+)
+
+// ErrBusy is why a password was not checked.
+var ErrBusy = errors.New("too many passwords wait to be checked: ask again")
+
+// Checker checks passwords for any number of files.
+type Checker struct {
+	key  []byte        // of what is remembered; random
+	turn chan struct{} // holds a token, unless a password is being checked
+
+	mu    sync.Mutex
+	lanes map[string]*lane // by address
+}
+
+// lane is where the clients of an address wait.
+type lane struct {
+	turn  chan struct{} // like that of a Checker
+	count int           // of those who are in it
+}
+
+// NewChecker returns a Checker.
+func NewChecker() *Checker {
+	return &Checker{key: []byte(rand.Text()), turn: newTurn(), lanes: map[string]*lane{}}
+}
+
+func newTurn() chan struct{} {
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	return turn
+}
+
+// Users are the users of a file. They are safe for concurrent use.
+type Users struct {
+	checker *Checker
+	hashes  map[string][]byte
+	any     []byte // one of the hashes
+
+	mu    sync.Mutex
+	right map[string][]byte // the keyed hash of the right password, by user
+}
+
+// Read reads a file. An error names it and the line.
+func (c *Checker) Read(path string) (*Users, error) {
+	data, err := readfile.Read(path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	u := &Users{checker: c, hashes: map[string][]byte{}, right: map[string][]byte{}}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line = strings.TrimRight(line, "\r\n")
+		if strings.TrimSpace(line) == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if err := u.add(line); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+		}
+	}
+	if len(u.hashes) == 0 {
+		return nil, fmt.Errorf("%s has no user in it: add one with htpasswd -B", path)
+	}
+	return u, nil
+}
+
+// add adds the user of a line. The error does not repeat the line, which may be a password.
+func (u *Users) add(line string) error {
+	user, hash, found := strings.Cut(line, ":")
+	switch {
+	case !found || user == "":
+		return errors.New("it is not USER:HASH: write the line with htpasswd -B")
+	case !utf8.ValidString(user) || strings.ContainsFunc(user, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("the user has characters that cannot be printed")
+	case u.hashes[user] != nil:
+		return fmt.Errorf("user %s is there twice: delete one of the lines", user)
+	}
+	u.any = []byte(hash)
+	switch cost, err := bcrypt.Cost([]byte(hash)); {
+	case err != nil || len(hash) != 60:
+		return fmt.Errorf("the hash of user %s is not one of bcrypt: write the line with htpasswd -B", user)
+	case cost > maxCost:
+		return fmt.Errorf("the hash of user %s has cost %d, which takes too long to check: write the line with htpasswd -B -C 12, and %d at most", user, cost, maxCost)
+	}
+	u.hashes[user] = u.any
+	return nil
+}
+
+// Check reports whether the password is that of the user. With an error, which is that of ctx or ErrBusy, that is not
+// known. address is from where somebody asks.
+func (u *Users) Check(ctx context.Context, address, user, password string) (bool, error) {
+	hash, exists := u.hashes[user]
+	if user == "" || password == "" {
+		return false, nil
+	}
+	mac := hmac.New(sha256.New, u.checker.key)
+	mac.Write([]byte(password))
+	sum := mac.Sum(nil)
+	u.mu.Lock()
+	right := u.right[user]
+	u.mu.Unlock()
+	if right != nil && hmac.Equal(right, sum) {
+		return true, nil
+	}
+	if !exists {
+		hash = u.any // it takes as long as for a user who exists
+	}
+	ok, err := u.checker.check(ctx, address, hash, password)
+	if ok = ok && exists; ok {
+		u.mu.Lock()
+		u.right[user] = sum
+		u.mu.Unlock()
+	}
+	return ok, err
+}
+
+// check checks a password when it is its turn.
+func (c *Checker) check(ctx context.Context, address string, hash []byte, password string) (ok bool, err error) {
+	limited, cancel := context.WithTimeoutCause(ctx, patience, ErrBusy)
+	defer cancel()
+	l := c.enter(address)
+	defer c.leave(address)
+	for _, turn := range []chan struct{}{l.turn, c.turn} {
+		select {
+		case <-turn:
+		case <-limited.Done():
+			if turn == c.turn {
+				l.turn <- struct{}{}
+			}
+			return false, context.Cause(limited)
+		}
+	}
+	ok = bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
+	c.turn <- struct{}{}
+	if !ok {
+		pause := time.NewTimer(penalty)
+		defer pause.Stop()
+		<-pause.C // also if the client hangs up
+	}
+	l.turn <- struct{}{}
+	return ok, nil
+}
+
+func (c *Checker) enter(address string) *lane {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.lanes[address]
+	if l == nil {
+		l = &lane{turn: newTurn()}
+		c.lanes[address] = l
+	}
+	l.count++
+	return l
+}
+
+func (c *Checker) leave(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.lanes[address]; l.count == 1 {
+		delete(c.lanes, address)
+	} else {
+		l.count--
+	}
+}

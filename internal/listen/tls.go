@@ -1,0 +1,125 @@
+package listen
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/readfile"
+)
+
+// maxFile is more than certificates take, in bytes.
+const maxFile = 8 << 20
+
+// Files are those of TLS, in PEM format.
+type Files struct {
+	Cert, Key string // of the server
+	ClientCA  string // the authorities of its clients; "" if clients need no certificate
+}
+
+// TLS is a configuration of TLS whose files may change.
+type TLS struct {
+	files Files
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	checked time.Time
+	stamp   string // of the files as they were last read
+	config  *tls.Config
+}
+
+// NewTLS reads the files.
+func NewTLS(files Files, log *slog.Logger) (*TLS, error) {
+	t := &TLS{files: files, log: log, checked: time.Now(), stamp: files.stamp()}
+	var err error
+	t.config, err = files.read()
+	return t, err
+}
+
+// Config returns what a server needs. It does not ask for a client's certificate where the client has none, so that the
+// [Handler] can answer.
+func (t *TLS) Config() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.current(), nil },
+	}
+}
+
+// Reload reads the files again if they have changed.
+func (t *TLS) Reload() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reload()
+}
+
+// current returns the configuration of the files as they were a second ago.
+func (t *TLS) current() *tls.Config {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.checked) >= time.Second {
+		t.reload()
+	}
+	return t.config
+}
+
+func (t *TLS) reload() {
+	t.checked = time.Now()
+	stamp := t.files.stamp()
+	if stamp == t.stamp {
+		return
+	}
+	t.stamp = stamp
+	config, err := t.files.read()
+	if err != nil {
+		t.log.Error("the files of TLS have changed, and cannot be used: those before stay in use", "error", err)
+		return
+	}
+	t.config = config
+	t.log.Info("the files of TLS have changed, and are in use", "until", config.Certificates[0].Leaf.NotAfter.Format(time.RFC3339))
+}
+
+func (f Files) stamp() string {
+	paths := []string{f.Cert, f.Key}
+	if f.ClientCA != "" {
+		paths = append(paths, f.ClientCA)
+	}
+	return readfile.Stamp(paths...)
+}
+
+func (f Files) read() (*tls.Config, error) {
+	cert, err := readfile.Read(f.Cert, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readfile.Read(f.Key, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %s", f.Cert, f.Key, strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	c := &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"http/1.1"},
+		// A session would outlive the files.
+		SessionTicketsDisabled: true,
+	}
+	if f.ClientCA == "" {
+		return c, nil
+	}
+	ca, err := readfile.Read(f.ClientCA, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool()
+	if !c.ClientCAs.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s has no certificate in it; it must be in PEM format", f.ClientCA)
+	}
+	return c, nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/grant"
+	"github.com/locksmithd/locksmith/internal/htpasswd"
+	"github.com/locksmithd/locksmith/internal/readfile"
+	"github.com/locksmithd/locksmith/internal/zone"
+)
+
+// servedGroups are the groups that serve serves. They follow the files.
+type servedGroups struct {
+	dir, root string
+	zone      *zone.Zone
+	note      func(string)
+	passwords *htpasswd.Checker
+	log       *slog.Logger
+	// allowed says why groups may not be served.
+	allowed func(map[string]grant.Group) error
+	// ofHost says that there is no folder of groups, so that the group of this host is served.
+	ofHost bool
+
+	mu      sync.Mutex
+	checked time.Time
+	stamp   string // of the folder as it was last read
+	groups  map[string]grant.Group
+}
+
+// servedGroups reads the groups, and the settings that they need.
+func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
+	s := &servedGroups{
+		dir:       filepath.Join(a.root, config.GroupsDir),
+		root:      a.root,
+		note:      func(text string) { a.note("warning: %s", text) },
+		passwords: htpasswd.NewChecker(),
+		checked:   time.Now(),
+	}
+	s.stamp = readfile.Stamp(s.dir)
+	cfg, err := a.settings(config.PartEtcd)
+	if err != nil {
+		return nil, cfg, err
+	}
+	s.zone = cfg.Zone
+	if s.groups, err = s.read(); err != nil {
+		return nil, cfg, settingsError{err}
+	}
+	if s.groups != nil {
+		return s, cfg, nil
+	}
+	s.ofHost = true
+	if cfg, err = a.settings(config.PartEtcd | config.PartLock | config.PartWindow); err != nil {
+		return nil, cfg, err
+	}
+	served, err := cfg.Served()
+	if err != nil {
+		return nil, cfg, settingsError{err}
+	}
+	s.groups, err = s.convert(served)
+	return s, cfg, err
+}
+
+// read reads the folder. It returns nil if there is none.
+func (s *servedGroups) read() (map[string]grant.Group, error) {
+	served, warnings, err := config.ServedGroups(s.root, s.zone, s.note)
+	for _, w := range warnings {
+		s.note(w)
+	}
+	if served == nil || err != nil {
+		return nil, err
+	}
+	return s.convert(served)
+}
+
+func (s *servedGroups) convert(served map[string]config.ServedGroup) (map[string]grant.Group, error) {
+	groups := map[string]grant.Group{}
+	for name, g := range served {
+		group := grant.Group{Lock: g.Lock, Max: g.Max, TTL: g.LockTTL}
+		if g.Window != nil { // an interface with a nil pointer is not nil
+			group.Window = g.Window
+		}
+		if g.Users != "" {
+			users, err := s.passwords.Read(g.Users)
+			if err != nil {
+				return nil, err
+			}
+			group.Users = users
+		}
+		groups[name] = group
+	}
+	return groups, nil
+}
+
+// current returns the groups as the files had them a second ago.
+func (s *servedGroups) current() map[string]grant.Group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.checked) >= time.Second {
+		s.readAgain()
+	}
+	return s.groups
+}
+
+// reload reads the folder again if it has changed.
+func (s *servedGroups) reload() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readAgain()
+}
+
+func (s *servedGroups) readAgain() {
+	s.checked = time.Now()
+	stamp := readfile.Stamp(s.dir)
+	if stamp == s.stamp {
+		return
+	}
+	s.stamp = stamp
+	groups, err := s.read()
+	switch {
+	case err != nil:
+	case groups == nil && s.ofHost:
+		return
+	case groups == nil:
+		s.log.Error("the folder of groups is gone: the groups before stay in use, until a restart", "folder", s.dir)
+		return
+	default:
+		err = s.allowed(groups)
+	}
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			s.log.Error("the groups have changed, and cannot be used: those before stay in use", "error", strings.TrimSpace(line))
+		}
+		return
+	}
+	s.groups, s.ofHost = groups, false
+	s.log.Info("the groups have changed, and are in use", "groups", names(groups))
+}
+
+func (s *servedGroups) names() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return names(s.groups)
+}
+
+func (s *servedGroups) number() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.groups)
+}
+
+func names(groups map[string]grant.Group) string {
+	return strings.Join(slices.Sorted(maps.Keys(groups)), ", ")
+}
