@@ -116,14 +116,13 @@ func TestAnInstallationKeepsAHostFromTheSlotUntilItIsOver(t *testing.T) {
 	h.beginSlowInstallation()
 	// dpkg asks for no inhibitor.
 	byDpkg.beginSlow("dpkg", "--install", "/srv/packages/"+slow+"_2_all.deb")
+	// Others have the slot meanwhile.
+	otherBefore := other.awaitUp()
+	other.upgrade()
 	h.awaitStatus(aptAtWork...)
 	h.wantRefused("held back by", "APT is installing or removing packages", "an installation of packages, which has locked")
 	byDpkg.awaitStatus("reboot needed since", slow, installing)
 	byDpkg.wantRefused(installing)
-	f.awaitHolders()
-	// Others have the slot meanwhile.
-	otherBefore := other.awaitUp()
-	other.upgrade()
 	other.awaitReboot(otherBefore)
 	f.awaitHolders()
 	h.wantNoReboot(before)
@@ -168,8 +167,7 @@ func TestAnInstallationThatBeginsAfterTheSlotWasTakenEndsTheAttempt(t *testing.T
 	t.Parallel()
 	f := newFleet(t)
 	f.addDebian(1, daemonInUse, slow)
-	f.addDebian(1, daemonInUse)
-	h, other := f.hosts[0], f.hosts[1]
+	h := f.hosts[0]
 	h.script("before-reboot", "50-drain", "touch /run/drain-begun\n"+until("/run/drain-go"))
 	f.start()
 	before := h.awaitUp()
@@ -179,10 +177,6 @@ func TestAnInstallationThatBeginsAfterTheSlotWasTakenEndsTheAttempt(t *testing.T
 	h.beginSlowInstallation()
 	h.do("touch", "/run/drain-go")
 	h.awaitStatus(aptAtWork...)
-	f.awaitHolders()
-	otherBefore := other.awaitUp()
-	other.upgrade()
-	other.awaitReboot(otherBefore)
 	f.awaitHolders()
 	h.wantNoReboot(before)
 	f.wantHeldWhileDown(h)
