@@ -45,8 +45,11 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 	}
 	s.stamp = readfile.Stamp(s.dir)
 	cfg, err := a.settings(config.PartEtcd)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, cfg, err
+	case cfg.FleetLock.Server.URL != "":
+		return nil, cfg, notOffered(cfg)
 	}
 	s.zone = cfg.Zone
 	if s.groups, err = s.read(); err != nil {

@@ -43,13 +43,13 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 }
 
 // withLockOrPermit calls useLock with the lock in etcd, or usePermit where this host takes its slots from a FleetLock
-// server. Without usePermit it fails there.
+// server.
 func (a *app) withLockOrPermit(ctx context.Context, parts config.Part, useLock func(session) error, usePermit func(*permit.Slot) error) error {
 	cfg, err := a.settings(parts)
 	if err != nil {
 		return err
 	}
-	if cfg.FleetLock.Server.URL == "" || usePermit == nil {
+	if cfg.FleetLock.Server.URL == "" {
 		return a.useLock(cfg, useLock)
 	}
 	s, err := a.permit(ctx, cfg)

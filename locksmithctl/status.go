@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -93,19 +92,17 @@ document for each change, in JSON each on a line of its own.`,
 			if all && watch {
 				return usageError{errors.New("-watch is for one group: leave -all-groups out, or run one for each group")}
 			}
-			here := func(s *permit.Slot) error { return a.statusPermit(s) }
-			if all || watch || format.ForPrograms() {
-				here = nil
+			switch {
+			case all:
+				return a.withLock(func(s session) error { return a.statusOfAll(cmd.Context(), s, format) })
+			case watch:
+				return a.withLock(func(s session) error { return a.watchStatus(cmd.Context(), s, format) })
 			}
-			return a.withLockOrPermit(cmd.Context(), config.PartEtcd|config.PartLock, func(s session) error {
-				switch {
-				case all:
-					return a.statusOfAll(cmd.Context(), s, format)
-				case watch:
-					return a.watchStatus(cmd.Context(), s, format)
-				}
-				return a.status(cmd.Context(), s, format)
-			}, here)
+			inEtcd := func(s session) error { return a.status(cmd.Context(), s, format) }
+			if format.ForPrograms() {
+				return a.withLock(inEtcd)
+			}
+			return a.withLockOrPermit(cmd.Context(), config.PartEtcd|config.PartLock, inEtcd, a.statusPermit)
 		},
 	}
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")
