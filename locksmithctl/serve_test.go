@@ -124,7 +124,7 @@ func (s *serving) get(t *testing.T, client *http.Client, path string) (code int,
 
 // newClient returns a client that connects for each request.
 func newClient(config *tls.Config) *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: patience}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true, ExpectContinueTimeout: patience}, Timeout: patience}
 }
 
 func want(t *testing.T, what string, code int, kind string, wantCode int, wantKind string) {
@@ -244,7 +244,9 @@ func TestServeAnswersEveryErrorInJSON(t *testing.T) {
 	want(t, "DELETE", code, kind, 405, "method_not_allowed")
 	code, kind = s.ask(t, client, "pre-reboot", "default", "web-1", func(r *http.Request) { r.URL.Path = "/-/healthy" })
 	want(t, "POST /-/healthy", code, kind, 405, "method_not_allowed")
-	code, kind = s.ask(t, client, "pre-reboot", "default", strings.Repeat("x", 1<<20))
+	code, kind = s.ask(t, client, "pre-reboot", "default", strings.Repeat("x", 1<<20), func(r *http.Request) {
+		r.Header.Set("Expect", "100-continue") // as curl does; otherwise the answer may come while it still sends
+	})
 	want(t, "an id of 1 MB", code, kind, 413, "request_too_large")
 	code, kind = s.ask(t, client, "pre-reboot", "default", "a\x1b]0;b")
 	want(t, "an id with control characters", code, kind, 400, "bad_request")
@@ -281,6 +283,7 @@ func TestServeBesideHostileClients(t *testing.T) {
 		return c
 	}
 	const head = "POST /v1/pre-reboot HTTP/1.1\r\nHost: x\r\nfleet-lock-protocol: true\r\n"
+	var last net.Conn
 	for i := range 200 {
 		from := fmt.Sprintf("127.0.9.%d", 1+i%2) // 32 connections of the 64 in all
 		switch i % 4 {
@@ -291,8 +294,12 @@ func TestServeBesideHostileClients(t *testing.T) {
 		case 2:
 			hostile(from, head+"Content-Length: 100\r\n\r\n{")
 		case 3:
-			hostile(from, head+"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+			last = hostile(from, head+"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
 		}
+	}
+	// A connection that is one too many is closed. The others are told in time that their body is late.
+	if answer, _ := io.ReadAll(last); len(answer) > 0 {
+		t.Errorf("one of too many connections gets %q", answer)
 	}
 	client := newClient(nil)
 	for range 3 {
@@ -494,6 +501,23 @@ func TestServeOnTheSocketOfSystemd(t *testing.T) {
 	want(t, "web-1", code, kind, 200, "")
 	must.Do(t, s.Signal(syscall.SIGTERM))
 	s.exit(0)
+
+	// An address of its own would have no effect.
+	path, err := exec.LookPath("locksmithctl")
+	must.Do(t, err)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"`, "sh",
+		path, "serve", "--root="+s.root, "-endpoint="+etcd.Endpoint(), "-listen=127.0.0.1:0")
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	must.Do(t, err)
+	defer socket.Close()
+	passed, err := socket.(*net.TCPListener).File()
+	must.Do(t, err)
+	defer passed.Close()
+	cmd.ExtraFiles = []*os.File{passed} // file descriptor 3
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "-listen has no effect, because systemd passes the socket: set ListenStream=") {
+		t.Errorf("with -listen it ends with %v and says %s", err, out)
+	}
 }
 
 func TestServeThatCannotListen(t *testing.T) {
