@@ -260,37 +260,3 @@ func TestSoftRebootBySystemdLeavesNothingScheduled(t *testing.T) {
 		t.Errorf("before the full reboot %q is scheduled: if systemd does not answer, nothing is left", left)
 	}
 }
-
-func TestSoftRebootsAreCounted(t *testing.T) {
-	bus, conn := systemBus(t)
-	logind := bustest.For(t).Logind(bus)
-	l := NewLogind(conn)
-	for _, test := range []struct {
-		version int
-		soft    bool // there is another one
-		n       uint32
-		counted bool
-	}{{255, false, 0, false}, {256, false, 0, true}, {257, true, 1, true}, {257, true, 2, true}} {
-		must.Do(t, logind.SetVersion(test.version))
-		before := time.Now()
-		if test.soft {
-			logind.SoftReboot(time.Now())
-		}
-		n, counted, err := l.SoftReboots(t.Context())
-		if must.Do(t, err); n != test.n || counted != test.counted {
-			t.Errorf("%+v: got %d, %v", test, n, counted)
-		}
-		since, err := l.UserspaceSince(t.Context())
-		if must.Do(t, err); test.soft && since.Before(before.Truncate(time.Microsecond)) {
-			t.Errorf("%+v: it ended at %v, before %v", test, since, before)
-		}
-	}
-	logind.Refuse("SoftRebootsCount", errAccessDenied, "not you")
-	if n, counted, err := l.SoftReboots(t.Context()); err == nil || counted {
-		t.Errorf("without an answer there are %d, %v", n, counted)
-	}
-	logind.Refuse("UserspaceTimestamp", errAccessDenied, "not you")
-	if since, err := l.UserspaceSince(t.Context()); err == nil {
-		t.Errorf("without an answer the last ended at %v", since)
-	}
-}
