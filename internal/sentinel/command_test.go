@@ -58,7 +58,7 @@ func TestOnlyZeroAndOneAreAnswers(t *testing.T) {
 		{"exit 255", "error: the command gives no answer: exit status 255: *"},
 		{"kill -9 $$", "error: the command gives no answer: killed by SIGKILL"},
 		{"echo a new kernel; kill -SEGV $$", "error: the command gives no answer: killed by SIGSEGV, after it had printed: a new kernel"},
-		{"kill -HUP $$", "error: the command gives no answer: killed by SIGHUP"},
+		{"kill -USR1 $$", "error: the command gives no answer: killed by SIGUSR1"},
 		{folder + "/file", "error: the command gives no answer: exit status 126: *"},
 		{folder + "/broken", "error: the command gives no answer: exit status 12*"},
 		{"no-such-command", "error: the command gives no answer: exit status 127: /bin/sh: 1: no-such-command: not found"},
