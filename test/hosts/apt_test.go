@@ -32,7 +32,7 @@ func (h *host) beginSlowInstallation() {
 func (h *host) beginSlow(args ...string) {
 	h.t.Helper()
 	h.do(append([]string{"systemd-run", "--unit=installation", "--setenv=DEBIAN_FRONTEND=noninteractive"}, args...)...)
-	must.Eventually(h.t, patience, "the installation", func() bool { return h.run("test", "-e", slowBegun).status == 0 })
+	eventually(h.t, "the installation", func() bool { return h.run("test", "-e", slowBegun).status == 0 })
 }
 
 // wantInstalled fails if a package of the repository is not installed.
@@ -172,7 +172,7 @@ func TestAnInstallationThatBeginsAfterTheSlotWasTakenEndsTheAttempt(t *testing.T
 	f.start()
 	before := h.awaitUp()
 	h.upgrade()
-	must.Eventually(t, patience, "the drain", func() bool { return h.run("test", "-e", "/run/drain-begun").status == 0 })
+	eventually(t, "the drain", func() bool { return h.run("test", "-e", "/run/drain-begun").status == 0 })
 	f.awaitHolders(h)
 	h.beginSlowInstallation()
 	h.do("touch", "/run/drain-go")
@@ -247,7 +247,7 @@ func TestNeedrestartOfTheHostIsAskedAboutTheKernel(t *testing.T) {
 	running, build := strings.TrimSpace(h.do("uname", "-r")), strings.TrimSpace(h.do("uname", "-v"))
 	h.write("/boot/vmlinuz-"+running, kernelImage(running+" (root@localhost) "+build))
 	ask()
-	must.Eventually(t, patience, "an answer", func() bool {
+	eventually(t, "an answer", func() bool {
 		status := h.unit("locksmithd", "StatusText")
 		return contains.All(status, "idle: no reboot is needed") && !strings.Contains(status, "needrestart")
 	})

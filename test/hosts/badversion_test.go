@@ -65,7 +65,7 @@ func TestThreeHostsWithABadVersionKeepTheirSlotsUntilTheFixIsThere(t *testing.T)
 	for _, h := range f.hosts {
 		h.awaitStatus("this host is unwell after its reboot; hosts that wait for the same version wait", "50-check: it does not serve")
 	}
-	f.wantUnwell(badVersion, "50-check: it does not serve", f.hosts...)
+	f.awaitUnwell(badVersion, "50-check: it does not serve", f.hosts...)
 	h := f.hosts[0]
 	r := h.run("locksmithctl", "status")
 	if !strings.HasPrefix(r.stdout, "Available: 0\nMax: 3\n") || !contains.All(r.stderr, "paused for version "+badVersion, "is unwell, and 2 more: ", "50-check: it does not serve") {
@@ -110,7 +110,7 @@ func TestTheFixReachesTheSickHostAndThoseThatWaitForIt(t *testing.T) {
 	sick.update(badVersion, nil)
 	sickBoot = sick.awaitReboot(sickBoot)
 	sick.awaitStatus("this host is unwell after its reboot; hosts that wait for the same version wait")
-	f.wantUnwell(badVersion, "50-check: it does not serve", sick)
+	f.awaitUnwell(badVersion, "50-check: it does not serve", sick)
 
 	other.update(badVersion, nil)
 	other.awaitStatus("for version "+badVersion, "paused for version "+badVersion, sick.name)
@@ -119,7 +119,7 @@ func TestTheFixReachesTheSickHostAndThoseThatWaitForIt(t *testing.T) {
 	other.update(fixVersion, nil)
 	otherBoot = other.awaitReboot(otherBoot)
 	other.awaitStatus("idle")
-	f.wantUnwell(badVersion, "50-check: it does not serve", sick)
+	f.awaitUnwell(badVersion, "50-check: it does not serve", sick)
 
 	sick.update(fixVersion, func() {
 		if s, err := f.read(); err != nil || !slices.Equal(s.Holders, []string{sick.id}) {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/contains"
-	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
@@ -246,7 +245,7 @@ func TestADrainOfADaemonThatWasKilledIsUndoneBeforeTheNextOne(t *testing.T) {
 	h.awaitStatus(draining)
 	pid := h.unit("locksmithd", "MainPID")
 	h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
-	must.Eventually(t, patience, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+	eventually(t, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
 	h.awaitHook("before-reboot", recorder, 2)
 	f.awaitHolders(h)
 	h.wantNoReboot(before)

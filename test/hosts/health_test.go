@@ -1,27 +1,32 @@
 package hosts
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
 
-// wantUnwell fails unless the lock knows that these hosts hold a slot, are unwell with a version, and why.
-func (f *fleet) wantUnwell(version, why string, hosts ...*host) {
+// awaitUnwell waits until the lock knows that these hosts hold a slot, are unwell with a version, and why. A host
+// reports it after its own status says so.
+func (f *fleet) awaitUnwell(version, why string, hosts ...*host) {
 	f.t.Helper()
 	f.awaitHolders(hosts...)
-	o := hosts[0].overview()
-	for _, h := range hosts {
-		held, listed := false, false
-		for _, u := range o.Holders {
-			held = held || u.ID == h.id && u.Phase == "unwell" && u.Version == version && strings.Contains(u.PhaseWhy, why)
+	eventually(f.t, fmt.Sprintf("%d hosts on record as unwell with %s because of %q", len(hosts), version, why), func() bool {
+		o := hosts[0].overview()
+		for _, h := range hosts {
+			held, listed := false, false
+			for _, u := range o.Holders {
+				held = held || u.ID == h.id && u.Phase == "unwell" && u.Version == version && strings.Contains(u.PhaseWhy, why)
+			}
+			for _, u := range o.Unwell {
+				listed = listed || u.ID == h.id && u.Version == version && strings.Contains(u.Why, why)
+			}
+			if !held || !listed {
+				return false
+			}
 		}
-		for _, u := range o.Unwell {
-			listed = listed || u.ID == h.id && u.Version == version && strings.Contains(u.Why, why)
-		}
-		if !held || !listed {
-			f.t.Errorf("%s, %s, is not on record as unwell with %s because of %q: %+v", h.name, h.id, version, why, o)
-		}
-	}
+		return true
+	})
 }
 
 // greenboot's own unit, but for the program: nothing in it names locksmith.
@@ -50,7 +55,7 @@ func TestAHostWhoseBootIsNotCompleteKeepsItsSlotUntilItIs(t *testing.T) {
 	h.announce("4081.2.0")
 	before = h.awaitReboot(before)
 	h.awaitStatus("this host is unwell after its reboot", "boot-complete.target", "greenboot-healthcheck.service")
-	f.wantUnwell("4081.2.0", "greenboot-healthcheck.service", h)
+	f.awaitUnwell("4081.2.0", "greenboot-healthcheck.service", h)
 	if n := countRuns(h.hookRuns(), "after-reboot:00-record"); n != 0 {
 		t.Errorf("the scripts after the reboot ran %d times although the boot is not complete", n)
 	}
@@ -75,7 +80,7 @@ func TestAHostThatRecoversLiftsThePauseThatItCaused(t *testing.T) {
 	first.announce("4081.2.0")
 	first.awaitReboot(before)
 	first.awaitStatus("this host is unwell after its reboot; hosts that wait for the same version wait", "50-member: no quorum")
-	f.wantUnwell("4081.2.0", "50-member: no quorum", first)
+	f.awaitUnwell("4081.2.0", "50-member: no quorum", first)
 	second.announce("4081.2.0")
 	second.awaitStatus("waiting", "paused for version 4081.2.0", first.name, "50-member: no quorum")
 	second.wantNoReboot(other)
@@ -101,7 +106,7 @@ func TestAHostThatCameBackWithItsOldVersionIsUnwellUntilAnAdministratorFreesItsS
 	before = h.awaitReboot(before)
 	const why = "the host came back with 4081.1.0 instead of 4081.2.0"
 	h.awaitStatus("this host is unwell after its reboot", why)
-	f.wantUnwell("4081.2.0", why, h)
+	f.awaitUnwell("4081.2.0", why, h)
 	h.announce("4081.2.0") // the update is there again
 	h.awaitStatus("for version 4081.2.0", "unwell", why)
 	h.wantNoReboot(before)

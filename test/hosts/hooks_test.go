@@ -84,7 +84,7 @@ func (h *host) hookRuns() (runs []hookRun) {
 func (h *host) awaitHook(phase, hook string, n int) hookRun {
 	h.t.Helper()
 	var found []hookRun
-	must.Eventually(h.t, patience, fmt.Sprintf("%d runs of %s of %s on %s", n, hook, phase, h.name), func() bool {
+	eventually(h.t, fmt.Sprintf("%d runs of %s of %s on %s", n, hook, phase, h.name), func() bool {
 		found = slices.DeleteFunc(h.hookRuns(), func(r hookRun) bool { return r.Phase != phase || r.Hook != hook })
 		return len(found) >= n
 	})

@@ -59,7 +59,7 @@ func TestACloneLeavesTheSlotAlone(t *testing.T) {
 	clone.write("/var/lib/locksmith/token", string(token))
 	clone.write("/etc/machine-id", h.id+"\n")
 	h.do("systemctl", "start", "delay")
-	must.Eventually(t, patience, "the delay inhibitor", func() bool {
+	eventually(t, "the delay inhibitor", func() bool {
 		return strings.Contains(h.do("systemd-inhibit", "--list", "--no-legend"), "delay")
 	})
 	h.announce("4081.2.1")

@@ -40,7 +40,7 @@ func cutWhileHolding(t *testing.T, more ...string) (f *fleet, first, second *hos
 	first.write("/etc/systemd/logind.conf.d/delay.conf", "[Login]\nInhibitDelayMaxSec=1h\n")
 	f.start()
 	first.do("systemd-run", "--unit=delay", "systemd-inhibit", "--what=shutdown", "--mode=delay", "sleep", "infinity")
-	must.Eventually(t, patience, "the delay inhibitor", func() bool {
+	eventually(t, "the delay inhibitor", func() bool {
 		return strings.Contains(first.do("systemd-inhibit", "--list", "--no-legend"), "delay")
 	})
 	first.announce("4081.2.0")

@@ -162,6 +162,8 @@ func makeSite(root string) error {
 			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
 			systemctl --quiet disable unattended-upgrades.service # see newDebianHost
 			mkdir -p /var/log/journal
+			# What the first boot would do after an update: caches of libraries, of the catalog, of users.
+			touch /etc/.updated /var/.updated
 		'
 		umount ` + site)
 	if err != nil {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/locksmithd/locksmith/test/must"
 )
 
 // runUntilTheEnd runs a program on a host that may end all processes meanwhile, which can leave nsenter stopped.
@@ -20,7 +18,7 @@ func (h *host) runUntilTheEnd(b *boot, args ...string) result {
 // awaitSoftReboot waits until systemd has counted n soft reboots, in the same boot of the kernel.
 func (h *host) awaitSoftReboot(before *boot, n int) {
 	h.t.Helper()
-	must.Eventually(h.t, patience, fmt.Sprintf("soft reboot %d of %s", n, h.name), func() bool {
+	eventually(h.t, fmt.Sprintf("soft reboot %d of %s", n, h.name), func() bool {
 		r := h.runUntilTheEnd(before, "systemctl", "show", "--property=SoftRebootsCount")
 		return strings.TrimSpace(r.stdout) == fmt.Sprintf("SoftRebootsCount=%d", n)
 	})

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/locksmithd/locksmith/test/must"
 )
 
 func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
@@ -18,7 +16,7 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 	if now := first.do("locksmithctl", "-version"); now == version {
 		t.Errorf("after the upgrade locksmithctl is still %s", now)
 	}
-	must.Eventually(t, patience, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+	eventually(t, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
 	// An installation holds a reboot back: the host may have left the queue for it, and have come back behind the second.
 	first.awaitStatus("waiting for a slot")
 	second.awaitStatus("waiting for a slot")
@@ -40,7 +38,7 @@ func TestAFreshPackageRebootsNothingUntilItIsToldTo(t *testing.T) {
 	h := startHost(t, "")
 	before := h.awaitUp()
 	ended := func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" }
-	must.Eventually(t, patience, "the end of locksmithd", ended)
+	eventually(t, "the end of locksmithd", ended)
 	const advice = "REBOOT_STRATEGY is off, as installed; set it in /etc/locksmith/locksmith.conf"
 	if got := h.run("systemctl", "status", "--no-pager", "locksmithd"); !strings.Contains(got.stdout, advice) {
 		t.Errorf("systemctl status shows no advice: %+v", got)
@@ -50,11 +48,11 @@ func TestAFreshPackageRebootsNothingUntilItIsToldTo(t *testing.T) {
 	if got := h.do("dpkg", "--install", packageFile); !strings.Contains(got, "locksmith does not reboot this host before you say so: set REBOOT_STRATEGY") {
 		t.Errorf("the installation says\n%s", got)
 	}
-	must.Eventually(t, patience, "the end of the new locksmithd", ended)
+	eventually(t, "the end of the new locksmithd", ended)
 	h.sendNeedReboot("op")
 	h.do("touch", "/run/reboot-required")
 	h.do("systemctl", "start", "locksmithd")
-	must.Eventually(t, patience, "the end of the locksmithd that was started", ended)
+	eventually(t, "the end of the locksmithd that was started", ended)
 	h.wantNoReboot(before)
 
 	h.write("/etc/locksmith/locksmith.conf", "REBOOT_STRATEGY=reboot\n")
@@ -98,7 +96,7 @@ func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
 			t.Errorf("left after the purge: %v", left)
 		}
 	}()
-	must.Eventually(t, patience, "the removal of all files", func() bool { left = traces(); return len(left) == 0 })
+	eventually(t, "the removal of all files", func() bool { left = traces(); return len(left) == 0 })
 	if got := h.do("cat", "/etc/flatcar/update.conf"); got != conf {
 		t.Errorf("update.conf, which the package does not own, is now %q", got)
 	}

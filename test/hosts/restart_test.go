@@ -3,8 +3,6 @@ package hosts
 import (
 	"strings"
 	"testing"
-
-	"github.com/locksmithd/locksmith/test/must"
 )
 
 // Nothing calls the reboot off after the daemon has died. If the next daemon starts late, the host reboots by the
@@ -28,7 +26,7 @@ func TestARebootOfADaemonThatDiedHasItsSlotThoughLogindWasRestarted(t *testing.T
 			h.do("systemctl", "restart", "systemd-logind")
 			h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
 			if name == "in time" {
-				must.Eventually(t, patience, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
+				eventually(t, "a new process", func() bool { now := h.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
 				h.awaitStatus("users are logged in (op)")
 				f.awaitHolders(h)
 			} else if strings.Contains(h.scheduled(), "No scheduled") { // before systemd 257
@@ -52,7 +50,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 	}
 	h.do("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "locksmithd")
 	h.awaitJournal("the reboot that was scheduled with logind is called off")
-	must.Eventually(t, patience, "the end of the unit", func() bool { return h.unit("locksmithd", "ActiveState") == "failed" })
+	eventually(t, "the end of the unit", func() bool { return h.unit("locksmithd", "ActiveState") == "failed" })
 	if s := h.scheduled(); !strings.Contains(s, "No scheduled shutdown") {
 		t.Errorf("shutdown --show: %s", s)
 	}

@@ -21,21 +21,22 @@ import (
 
 // suite describes the hosts of a run.
 type suite struct {
-	release  string // of Debian
-	packages string // besides the distribution's minimum
+	release  string // of Debian; "" with a base
+	base     string // the suite that it is a copy of
+	packages string // besides the distribution's minimum, or besides the base; those with a minus at their end are removed
 }
 
 // suites are the hosts that -suite can choose. docs/compatibility.md lists the systemd version of each, and when
 // it is tested.
 var suites = map[string]suite{
-	"bookworm": {"bookworm", common + ",dbus"},
-	"trixie":   {"trixie", common + ",dbus"},
+	"bookworm": {release: "bookworm", packages: common},
+	"trixie":   {release: "trixie", packages: common},
 	// The other bus, and an authority for what logind does not allow by itself.
-	"trixie-polkit": {"trixie", common + ",dbus-broker,polkitd"},
-	"sid":           {"sid", common + ",dbus"},
+	"trixie-polkit": {base: "trixie", packages: "dbus-broker,polkitd,dbus-,dbus-daemon-"},
+	"sid":           {release: "sid", packages: common},
 }
 
-const common = "systemd,systemd-sysv,libpam-systemd,iproute2,procps,unattended-upgrades,needrestart"
+const common = "dbus,systemd,systemd-sysv,libpam-systemd,iproute2,procps,unattended-upgrades,needrestart"
 
 // cachedRoot returns the folder with the root file system of a suite, made from the mirror that apt uses here and
 // cached below the user's cache folder. To get a newer one, remove it.
@@ -65,7 +66,13 @@ func cachedRoot(name string) (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	key := sha256.Sum256([]byte(strings.Join([]string{mirror, suite.release, suite.packages}, "\n")))
+	from := suite.release
+	if suite.base != "" {
+		if from, err = cachedRoot(suite.base); err != nil {
+			return "", err
+		}
+	}
+	key := sha256.Sum256([]byte(strings.Join([]string{mirror, from, suite.packages}, "\n")))
 	root := filepath.Join(cache, fmt.Sprintf("%s-%x", name, key[:8]))
 	if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {
 		return root, err
@@ -74,12 +81,28 @@ func cachedRoot(name string) (string, error) {
 	if err := os.RemoveAll(making); err != nil {
 		return "", err
 	}
-	fmt.Fprintf(os.Stderr, "making the root of the hosts, once: %s from %s\n", suite.release, mirror)
-	out, err := exec.Command("debootstrap", "--variant=minbase", "--include="+suite.packages, suite.release, making, mirror).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("make the root of the hosts: debootstrap: %w\n%s", err, tail(out))
+	fmt.Fprintf(os.Stderr, "making the root of the hosts, once: %s from %s\n", name, mirror)
+	if err := suite.fill(making, from, mirror); err != nil {
+		return "", fmt.Errorf("make the root of the hosts: %w", err)
 	}
 	return root, os.Rename(making, root)
+}
+
+// fill makes the root of a suite in a folder that does not exist, from the mirror, or from the root of its base.
+func (s suite) fill(root, from, mirror string) error {
+	if s.base == "" {
+		out, err := exec.Command("debootstrap", "--variant=minbase", "--include="+s.packages, from, root, mirror).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("debootstrap: %w\n%s", err, tail(out))
+		}
+		return nil
+	}
+	return sh(fmt.Sprintf(`
+		cp --archive %s %[2]s
+		export DEBIAN_FRONTEND=noninteractive
+		chroot %[2]s apt-get --quiet update
+		chroot %[2]s apt-get --quiet --yes --no-install-recommends install %[3]s
+		chroot %[2]s apt-get clean`, from, root, strings.ReplaceAll(s.packages, ",", " ")))
 }
 
 // The hosts are as their row in docs/compatibility.md says.

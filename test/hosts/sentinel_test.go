@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/locksmithd/locksmith/test/must"
 )
 
 // askAgain writes the settings of a host, and returns a function that has its daemon ask the sentinel command again.
@@ -56,10 +54,10 @@ func TestTheFileOfThePackagesMayBeAnything(t *testing.T) {
 	lines := func(part string) int { return strings.Count(h.journal(), part) }
 	changes := lines("msg=idle")
 	h.do("mount", "-t", "tmpfs", "tmpfs", "/run")
-	must.Eventually(t, patience, "the end of the need", func() bool { return lines("msg=idle") > changes })
+	eventually(t, "the end of the need", func() bool { return lines("msg=idle") > changes })
 	changes = lines("msg=waiting")
 	h.do("touch", "-d", "-1hour", file)
-	must.Eventually(t, patience, "the need on the new /run", func() bool { return lines("msg=waiting") > changes })
+	eventually(t, "the need on the new /run", func() bool { return lines("msg=waiting") > changes })
 	h.do("umount", "--lazy", "/run")
 	h.awaitStatus(needed("")...)
 	h.do("rm", file)
@@ -96,8 +94,8 @@ func TestASentinelCommandMayDoAnything(t *testing.T) {
 		const asked = "/run/asked"
 		h.executable(command, "touch "+asked+"\n"+test.script)
 		ask()
-		must.Eventually(t, patience, test.what, func() bool { return h.run("rm", asked).status == 0 })
-		must.Eventually(t, patience, test.what+": an end of the unit without a failure and without processes", func() bool {
+		eventually(t, test.what, func() bool { return h.run("rm", asked).status == 0 })
+		eventually(t, test.what+": an end of the unit without a failure and without processes", func() bool {
 			return h.unit("locksmith-sentinel", "ActiveState") == "inactive" && h.run("pgrep", "sleep|yes|needs-reboot").status == 1
 		})
 		t.Logf("%s: %s", test.what, h.awaitStatus(test.want...))

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/contains"
-	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
@@ -43,7 +42,7 @@ func TestStrategyOffIsACleanExit(t *testing.T) {
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=off\n")
 	h.wantCoordinator("off", "disabled")
-	must.Eventually(t, patience, "the end of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" })
+	eventually(t, "the end of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "inactive" })
 	for property, want := range map[string]string{
 		"SubState": "dead", "Result": "success",
 		"ExecMainCode":   "1", // CLD_EXITED
@@ -104,7 +103,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	h.do("systemctl", "stop", "locksmithd")
 	h.do("sh", "-c", `printf 'NAME=other-coordinator\nSTRATEGY=best\nSTATE=running\n' > `+file)
 	h.do("systemd-run", "--unit=other", "flock", file, "sleep", "infinity")
-	must.Eventually(t, patience, "the lock on the coordinator file", func() bool { return h.run("flock", "--nonblock", file, "true").status != 0 })
+	eventually(t, "the lock on the coordinator file", func() bool { return h.run("flock", "--nonblock", file, "true").status != 0 })
 
 	if r := h.run("systemctl", "start", "locksmithd"); r.status == 0 {
 		t.Errorf("systemctl start succeeds beside another coordinator: %+v", r)
@@ -115,7 +114,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 	}
 	h.do("systemctl", "stop", "other")
 	// Restart=on-failure
-	must.Eventually(t, patience, "the restart of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "active" })
+	eventually(t, "the restart of locksmithd", func() bool { return h.unit("locksmithd", "ActiveState") == "active" })
 	h.wantCoordinator("reboot", "running")
 }
 

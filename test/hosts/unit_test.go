@@ -101,7 +101,7 @@ func TestOnlyRootCanKeepTheDaemonFromTheCoordinatorFile(t *testing.T) {
 	hold := func(user string, command ...string) {
 		h.do("systemctl", "stop", "locksmithd")
 		h.do(append([]string{"systemd-run", "--unit=hold-" + user, "--uid=" + user}, command...)...)
-		must.Eventually(t, patience, "the lock of "+user, func() bool { return h.run("flock", "-n", path, "true").status == 1 })
+		eventually(t, "the lock of "+user, func() bool { return h.run("flock", "-n", path, "true").status == 1 })
 	}
 
 	hold("joe", "flock", path, "sleep", "1000")

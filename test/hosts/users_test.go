@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/test/contains"
-	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/updateconf"
 )
 
@@ -18,7 +17,7 @@ func TestAUserWhoIsLoggedInIsToldAndTheRebootComesWhenTheyHaveLeft(t *testing.T)
 	h.do("loginctl", "enable-linger", "joe")
 	for _, class := range []string{"background", "greeter"} {
 		h.do("systemd-run", "--uid=joe", "--property=PAMName=login", "--setenv=XDG_SESSION_CLASS="+class, "sleep", "infinity")
-		must.Eventually(t, patience, "a session of class "+class, func() bool {
+		eventually(t, "a session of class "+class, func() bool {
 			return strings.Contains(h.do("sh", "-c", "loginctl --no-legend list-sessions | while read id rest; do loginctl show-session -p Class $id; done"), class)
 		})
 	}
@@ -223,7 +222,7 @@ func TestRebootByHandIsRefusedWhileSomebodyIsAtWork(t *testing.T) {
 		t.Errorf("op runs locksmithctl reboot: %+v", r)
 	}
 	op.enter("exit")
-	must.Eventually(t, patience, "the end of the session", func() bool { return !strings.Contains(h.do("loginctl", "--no-legend", "list-sessions"), " op ") })
+	eventually(t, "the end of the session", func() bool { return !strings.Contains(h.do("loginctl", "--no-legend", "list-sessions"), " op ") })
 
 	// The caller's own session does not block the reboot, nor does run0 where it exists, and -wait waits for the
 	// slot.
