@@ -112,9 +112,12 @@ func TestAHostThatCameBackWithItsOldVersionIsUnwellUntilAnAdministratorFreesItsS
 	h.wantNoReboot(before)
 	h.do("locksmithctl", "resume")
 	h.do("locksmithctl", "unlock")
-	h.awaitJournal("somebody has freed the slot of this host, which is not well")
 	// The administrator has decided that the host may try again.
 	h.awaitReboot(before)
+	const freed = "somebody has freed the slot of this host, which is not well"
+	if journal := h.do("journalctl", "--boot=-1", "--unit=locksmithd", "--output=cat", "--no-pager"); !strings.Contains(journal, freed) {
+		t.Errorf("the log of the last boot does not have %q:\n%s", freed, journal)
+	}
 	h.awaitStatus("unwell", why)
 	h.wantNotDrained()
 }

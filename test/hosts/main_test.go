@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
 	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
 	// The tests spend most of their time waiting.
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
 	flag.Parse()
