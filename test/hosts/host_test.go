@@ -37,7 +37,7 @@ var hosts atomic.Int64
 type host struct {
 	t       testing.TB
 	name    string
-	id      string // its machine id
+	id      string // that its slot has in the lock: its machine id, but for hosts that speak FleetLock
 	address string
 	dir     string
 	root    string // its disk, which exists while the host is down, too
@@ -310,7 +310,7 @@ func (h *host) dump() {
 	h.mu.Unlock()
 	journal, _ := exec.Command("journalctl", "--directory="+h.root+"/var/log/journal", "--output=short-precise",
 		"--no-pager", "--lines=150").CombinedOutput()
-	h.t.Logf("%s, machine id %s, address %s; its console:\n%s\nits journal:\n%s", h.name, h.id, h.address, console, journal)
+	h.t.Logf("%s, id %s, address %s; its console:\n%s\nits journal:\n%s", h.name, h.id, h.address, console, journal)
 }
 
 // running reports whether the host is on and not between two boots.
