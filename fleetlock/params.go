@@ -19,6 +19,9 @@ type Params struct {
 	Group string // the hosts that share slots
 }
 
+// DefaultGroup is the group of a client of which no other is set, as with Zincati.
+const DefaultGroup = "default"
+
 var groupPattern = regexp.MustCompile(`^[a-zA-Z0-9.-]+$`)
 
 // Check returns an error that says, in one line, which parameter is not allowed, and why. An id has 1 to 256 bytes of

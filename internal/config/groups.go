@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock"
@@ -19,8 +20,14 @@ import (
 // GroupsDir is the folder with a file for each group that `locksmithctl serve` serves.
 const GroupsDir = "/etc/locksmith/groups.d"
 
-// DefaultGroup is what the clients of a server, and the files of GroupsDir, call the group without a name.
-const DefaultGroup = "default"
+// LockGroup returns the group of the lock that clients of FleetLock, and the files of GroupsDir, call by a name. Their
+// default group is the one without a name.
+func LockGroup(name string) string {
+	if name == fleetlock.DefaultGroup {
+		return ""
+	}
+	return name
+}
 
 // ServedGroup are the settings of a group that a server serves.
 type ServedGroup struct {
@@ -36,10 +43,10 @@ var servedName = regexp.MustCompile(`^[a-zA-Z0-9-][a-zA-Z0-9.-]*$`)
 
 // Served returns the settings of this host's own group, by the name that clients call it.
 func (c *Config) Served() (map[string]ServedGroup, error) {
-	name := cmp.Or(c.Group, DefaultGroup)
-	if c.Group == DefaultGroup || !servedName.MatchString(name) {
+	name := cmp.Or(c.Group, fleetlock.DefaultGroup)
+	if c.Group == fleetlock.DefaultGroup || !servedName.MatchString(name) {
 		return nil, fmt.Errorf("group %q cannot be served: clients know only groups of the letters a-z and A-Z, digits, dots and hyphens, and take %q for the group without a name: set LOCKSMITHD_GROUP to another name, or write a file for each group into %s",
-			c.Group, DefaultGroup, GroupsDir)
+			c.Group, fleetlock.DefaultGroup, GroupsDir)
 	}
 	return map[string]ServedGroup{name: {Lock: c.Group, Window: c.Window, Max: c.Max, LockTTL: c.LockTTL}}, nil
 }
@@ -72,9 +79,7 @@ func ServedGroups(root string, host *zone.Zone, warn func(string)) (groups map[s
 			errs = append(errs, fmt.Errorf("%s is not named for a group: use the letters a-z and A-Z, digits, dots and hyphens before .conf", path))
 		default:
 			g, warned, err := servedGroup(path, host, warn)
-			if g.Lock = name; name == DefaultGroup {
-				g.Lock = ""
-			}
+			g.Lock = LockGroup(name)
 			groups[name] = g
 			warnings, errs = append(warnings, warned...), append(errs, err)
 		}
@@ -90,7 +95,7 @@ func ServedGroups(root string, host *zone.Zone, warn func(string)) (groups map[s
 	}
 	if len(groups) == 0 {
 		errs = append(errs, fmt.Errorf("%s has no file for a group: write %s.conf for the group without a name, which may be empty, or remove the folder to serve this host's own group",
-			dir, DefaultGroup))
+			dir, fleetlock.DefaultGroup))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, warnings, err

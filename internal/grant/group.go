@@ -8,9 +8,6 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// DefaultGroup is what clients call the group of the lock that has no name.
-const DefaultGroup = "default"
-
 // Group is a group that the server serves.
 type Group struct {
 	Lock   string        // the group of the lock; "" for the default group

@@ -13,6 +13,7 @@
 package permit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,10 +56,7 @@ type Config struct {
 
 // params returns the parameters of requests for the host whose files are below root.
 func (c Config) params(root string) (fleetlock.Params, error) {
-	p := fleetlock.Params{Group: c.Group}
-	if p.Group == "" {
-		p.Group = DefaultGroup
-	}
+	p := fleetlock.Params{Group: cmp.Or(c.Group, fleetlock.DefaultGroup)}
 	id, err := host.MachineID(root)
 	if err == nil && !c.MachineID {
 		if id, err = fleetlock.AppID(id); err != nil {
@@ -70,9 +68,6 @@ func (c Config) params(root string) (fleetlock.Params, error) {
 	}
 	return p, err
 }
-
-// DefaultGroup is what FleetLock calls the group without a name.
-const DefaultGroup = "default"
 
 // Slot is a daemon.Locker. It is for one caller at a time.
 type Slot struct {
