@@ -42,6 +42,7 @@ func (l *Lock) aliveKey(id string) string  { return l.prefix + "/alive/" + url.Q
 func (l *Lock) queueKey(id string) string  { return l.prefix + "/queue/" + url.QueryEscape(id) }
 func (l *Lock) unwellKey(id string) string { return l.prefix + "/unwell/" + url.QueryEscape(id) }
 func (l *Lock) pauseKey() string           { return l.prefix + "/pause" }
+func (l *Lock) importedKey() string        { return l.prefix + "/imported" }
 
 // orderKey is the key in the index of the queue of an entry that was created at a revision.
 func (l *Lock) orderKey(id string, created int64) string {

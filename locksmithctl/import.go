@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,130 +25,125 @@ func (a *app) importCommand() *cobra.Command {
 }
 
 func (a *app) importAirlockCommand() *cobra.Command {
-	var yes bool
+	var yes, again bool
 	cmd := &cobra.Command{
-		Use:   "airlock [-yes]",
+		Use:   "airlock [-yes] [-again]",
 		Short: "Take over the slots of airlock",
 		Long: `airlock reads airlock's keys in etcd, and shows which groups would get how many slots, and
 for which hosts slots would be taken. Airlock's group "default" is the group without a
-name. With -yes it does that. It changes nothing of airlock's, and takes a slot that is
-held already for what it is, so that it may be run again.
+name. With -yes it does that, a group at once, so that no other host takes a slot in
+between. It changes nothing of airlock's.
+
+It may be run again after an error, and then does what is left. A group that was taken over
+is left alone: its hosts have given slots back since, of which airlock does not know. With
+-again it is taken over once more, for when airlock has run again in the meantime.
 
 Stop airlock first: as long as it runs it gives out slots of its own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withStore(config.PartEtcd, func(store lock.Store, cfg *config.Config) error {
 				groups, err := airlock.Read(cmd.Context(), store)
 				if err != nil {
-					return err
+					return fmt.Errorf("import: nothing was changed: %w", err)
 				}
 				if len(groups) == 0 {
 					return fmt.Errorf("import: etcd has no keys of airlock: check -endpoint, which is %s", cfg.Etcd.Endpoints)
 				}
-				return a.importGroups(cmd.Context(), store, groups, yes)
+				return a.importGroups(cmd.Context(), store, groups, yes, again)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "take them over")
+	cmd.Flags().BoolVar(&again, "again", false, "also groups that were taken over before")
 	return cmd
 }
 
 // takeover is what is to be done for a group of airlock's.
 type takeover struct {
-	airlock.Group
+	name  string // of airlock's group
+	group string // of the lock
 	lock  *lock.Lock
-	now   lock.Overview
-	takes []string // the ids of hosts that hold no slot yet
+	slots lock.Import
+	plan  lock.Imported
+	done  *lock.ImportedError // not nil if it was done before
 }
 
 // importGroups shows what is to be done for all groups, and then, with yes, does it.
-func (a *app) importGroups(ctx context.Context, store lock.Store, groups []airlock.Group, yes bool) error {
+func (a *app) importGroups(ctx context.Context, store lock.Store, groups []airlock.Group, yes, again bool) error {
 	var all []takeover
 	for _, g := range groups {
-		t, err := plan(ctx, store, g)
+		t, err := plan(ctx, store, g, again)
 		if err != nil {
-			return fmt.Errorf("import: airlock's group %q: %w", safetext.Clean(g.Name), err)
+			return fmt.Errorf("import: nothing was changed: airlock's group %q: %w", safetext.Clean(g.Name), err)
 		}
 		all = append(all, t)
 	}
 	table := view.NewTable("AIRLOCK'S GROUP", "GROUP", "TO DO")
+	left := 0
 	for _, t := range all {
 		for _, what := range t.texts() {
-			table.Row(safetext.Clean(t.Name), safetext.Clean(lockGroup(t.Name)), what)
+			table.Row(safetext.Clean(t.name), safetext.Clean(t.group), what)
+		}
+		if t.done == nil {
+			left++
 		}
 	}
 	if err := a.print(table.String()); err != nil {
 		return err
 	}
-	if !yes {
+	switch {
+	case left == 0:
+		a.note("nothing is left to do; if airlock has run again since then, -again takes its slots over once more")
+		return nil
+	case !yes:
 		a.note("nothing was changed: -yes does it")
 		return nil
 	}
 	for _, t := range all {
-		if err := a.takeOver(ctx, t); err != nil {
-			err = explain(err, "it may have been done")
-			return fmt.Errorf("import: airlock's group %q: %w; run it again to go on", safetext.Clean(t.Name), err)
+		if t.done != nil {
+			continue
+		}
+		var done *lock.ImportedError // meanwhile
+		switch _, err := t.lock.Import(ctx, t.slots); {
+		case err == nil, errors.As(err, &done):
+		case errors.Is(err, lock.ErrUnknown) && !again:
+			return fmt.Errorf("import: airlock's group %q: %w; run it again, which is safe: what was done is not done twice", safetext.Clean(t.name), err)
+		case errors.Is(err, lock.ErrUnknown):
+			return fmt.Errorf(`import: airlock's group %q: %w; "locksmithctl import airlock" without -again says whether it was done`, safetext.Clean(t.name), err)
+		default:
+			return fmt.Errorf("import: airlock's group %q was not taken over: %w; run it again to go on", safetext.Clean(t.name), err)
 		}
 	}
 	return nil
 }
 
-// lockGroup returns the group of the lock that a group of FleetLock stands for.
-func lockGroup(name string) string {
-	if name == "default" {
-		return ""
-	}
-	return name
-}
-
-func plan(ctx context.Context, store lock.Store, g airlock.Group) (t takeover, err error) {
-	t.Group = g
-	if t.lock, err = lock.New(store, lockGroup(g.Name), g.Slots); err != nil {
+func plan(ctx context.Context, store lock.Store, g airlock.Group, again bool) (t takeover, err error) {
+	t.name = g.Name
+	t.group = config.LockGroup(g.Name)
+	t.slots = lock.Import{From: "airlock", Max: g.Slots, Holders: g.Holders, Again: again}
+	if t.lock, err = lock.New(store, t.group, g.Slots); err != nil {
 		return t, err
 	}
-	if t.now, err = t.lock.Overview(ctx); err != nil {
-		return t, err
+	if t.plan, err = t.lock.PlanImport(ctx, t.slots); errors.As(err, &t.done) {
+		return t, nil
 	}
-	for _, id := range g.Holders {
-		if err := lock.ValidateID(id); err != nil {
-			return t, err
-		}
-		if !t.now.Semaphore.Holds(id) {
-			t.takes = append(t.takes, id)
-		}
-	}
-	return t, nil
+	return t, err
 }
 
 // texts says what is to be done.
 func (t takeover) texts() (texts []string) {
 	switch {
-	case !t.now.Exists:
-		texts = append(texts, fmt.Sprintf("create the lock, with max %d", t.Slots))
-	case t.now.Semaphore.Max != t.Slots:
-		texts = append(texts, fmt.Sprintf("set max to %d, from %d", t.Slots, t.now.Semaphore.Max))
+	case t.done != nil:
+		return []string{"nothing: " + t.done.Error()}
+	case !t.plan.Exists:
+		texts = append(texts, fmt.Sprintf("create the lock, with max %d", t.plan.After.Max))
+	case t.plan.Before.Max != t.plan.After.Max:
+		texts = append(texts, fmt.Sprintf("set max to %d, from %d", t.plan.After.Max, t.plan.Before.Max))
 	}
-	for _, id := range t.takes {
+	for _, id := range t.plan.Taken() {
 		texts = append(texts, "take a slot for "+safetext.Clean(id))
 	}
 	if len(texts) == 0 {
-		texts = append(texts, "nothing")
+		texts = append(texts, "note that it was taken over: all its slots are held here already")
 	}
 	return texts
-}
-
-// takeOver does it. Meanwhile there is room for every slot: airlock's holders may be more than its slots.
-func (a *app) takeOver(ctx context.Context, t takeover) error {
-	if len(t.takes) > 0 {
-		if _, _, err := t.lock.SetMax(ctx, max(t.Slots, len(t.now.Holders)+len(t.takes))); err != nil {
-			return err
-		}
-	}
-	for _, id := range t.takes {
-		record := lock.Record{Since: a.now().UTC().Truncate(time.Second), By: "airlock", Remote: true}
-		if _, err := t.lock.TryAcquire(ctx, id, record); err != nil {
-			return err
-		}
-	}
-	_, _, err := t.lock.SetMax(ctx, t.Slots)
-	return err
 }
