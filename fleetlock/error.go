@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 )
 
 // The kinds of error that locksmith's server answers. They are few, so that a client may make them a label of its
@@ -69,12 +70,14 @@ var codes = map[string]int{
 // unknown answer to pre-reboot may not reboot. Asking again settles it; a host that does not want to reboot any more has
 // to ask for steady-state.
 //
-// Unknown are a request that was sent and got no complete answer, and every answer but 200 and those from 400 to 499.
-// That includes the codes from 500 on even where the server names a kind: it has not granted a slot, but may have noted
+// Unknown are a request that was sent and got no complete answer, and every answer but 200 and those from 400 to 499. Of
+// these, 408 and 429 are unknown as well: they say that something took too long, or came too often, and a proxy that
+// answers so may have passed the request on. Unknown includes the codes from 500 on even where the server names a kind: it has not granted a slot, but may have noted
 // the host as a holder. (Airlock answers 500 with the kind failed_lock when every slot is taken, when another host was
 // faster, and when etcd did not answer in time, and only a person could tell these apart.)
 //
-// Other errors mean that the request has changed nothing: it was refused with a code from 400 to 499, or not sent at all.
+// Other errors mean that the request has changed nothing: it was refused with another code from 400 to 499, or not sent
+// at all.
 var ErrUnknown = errors.New("the request may have been carried out")
 
 // Error is the answer to a request that was not granted. A [Server] returns it to choose the answer; a [Client] returns
@@ -105,7 +108,9 @@ func (e *Error) code() int {
 
 // unknown reports whether an answer with this code, which is not a success, leaves open whether the request was carried
 // out.
-func unknown(code int) bool { return code < 400 || code > 499 }
+func unknown(code int) bool {
+	return code < 400 || code > 499 || code == http.StatusRequestTimeout || code == http.StatusTooManyRequests
+}
 
 // What is shown of a kind and of a value, in bytes.
 const (

@@ -29,7 +29,8 @@ Until then, or until "locksmithctl unlock", one host less can reboot: a slot tha
 taken by hand has no time-to-live.
 
 With REBOOT_STRATEGY=fleet-lock it takes the slot from the FleetLock server, and only for
-this machine; without -wait the server has ten seconds to answer.`,
+this machine. Without -wait it asks once. A server may let that request wait for a free
+slot, ours for 50 s if nothing else is set; an interrupt ends it.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := queue.check(); err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,15 +42,17 @@ func notOffered(cfg *config.Config) error {
 		cfg.FleetLock.Server.URL)
 }
 
-// tryLimit is how long a server may take to grant or refuse a slot without -wait.
-const tryLimit = 10 * time.Second
+// longAnswer is when it is said that a server has not answered yet.
+const longAnswer = 5 * time.Second
 
-// acquirePermit takes a slot, with -wait in its turn. already reports that this host had one before; with -wait that is
-// not known.
+// acquirePermit takes a slot, with -wait in its turn. Without it the host asks once, and the server may let that request
+// wait: who ended it early would not know what comes of it. already reports that this host had one before; with -wait
+// that is not known.
 func (a *app) acquirePermit(ctx context.Context, s *permit.Slot, purpose policy.Lock, f queueFlags) (already bool, err error) {
 	limited, cancel := withTimeout(ctx, time.Duration(f.timeout))
 	defer cancel()
-	last := "the FleetLock server has not answered yet"
+	const unanswered = "the FleetLock server has not answered yet"
+	last := unanswered
 	if f.wait {
 		notes := a.startNotes()
 		noted := ""
@@ -60,7 +64,11 @@ func (a *app) acquirePermit(ctx context.Context, s *permit.Slot, purpose policy.
 		})
 		notes.end()
 	} else {
-		already, err = s.Try(ctx, purpose, tryLimit)
+		late := time.AfterFunc(longAnswer, func() {
+			a.note("%s: it may let the request wait for a slot; an interrupt ends that", unanswered)
+		})
+		already, err = s.Try(ctx, purpose)
+		late.Stop()
 	}
 	switch {
 	case errors.Is(err, daemon.ErrUnknown):
@@ -98,12 +106,66 @@ func (a *app) unlockPermit(ctx context.Context, s *permit.Slot, args []string) e
 	case err != nil:
 		return err
 	case !own:
-		return s.Free(ctx, args[0])
+		if err := s.Free(ctx, args[0]); err != nil {
+			return err
+		}
+		_, err := a.unlockLeftover(ctx, s.Leftover(), args[0])
+		return err
 	}
 	if err := a.onlyRoot(); err != nil {
 		return err
 	}
-	return s.Release(ctx)
+	if err := s.Release(ctx); err != nil {
+		return err
+	}
+	_, err = a.unlockLeftover(ctx, s.Leftover(), "")
+	return err
+}
+
+// leftoverLimit is how long a server may take that the settings do not name any more.
+const leftoverLimit = 30 * time.Second
+
+// unlockLeftover gives back the slots of an id that the settings do not name, of this host with id "". some reports that
+// there are any. Only root can know.
+func (a *app) unlockLeftover(ctx context.Context, l *permit.Leftover, id string) (some bool, err error) {
+	slots, err := l.Slots()
+	if id != "" {
+		slots = slices.DeleteFunc(slots, func(m permit.Memory) bool { return m.ID != id })
+	}
+	switch {
+	case a.euid != 0 || errors.Is(err, fs.ErrPermission):
+		return false, nil
+	case err != nil:
+		a.note("it is not known whether this host has another slot of a FleetLock server: %v", err)
+		return false, nil
+	case len(slots) == 0:
+		return false, nil
+	}
+	if err := l.GiveBack(ctx, id, leftoverLimit); err != nil {
+		return true, err
+	}
+	for _, m := range slots {
+		a.note("gave back %v", m)
+	}
+	return true, nil
+}
+
+// leftover returns what this host may have of FleetLock servers where the settings name none.
+func (a *app) leftover() *permit.Leftover {
+	return permit.NewLeftover(a.root, slog.New(noting{a}))
+}
+
+// noteLeftover says what may be held that the settings do not name. Only root can know.
+func (a *app) noteLeftover(l *permit.Leftover) {
+	slots, err := l.Slots()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+	case err != nil:
+		a.note("it is not known whether this host has a slot of a FleetLock server: %v", err)
+	}
+	for _, m := range slots {
+		a.note(`%v may still be held, since %s: "locksmithctl unlock" gives it back`, m, m.Since.In(a.now().Location()).Format(policy.TimeLayout))
+	}
 }
 
 // isOwn reports whether a command is about this host: it has no argument, or the machine id, or the id that the server
@@ -118,7 +180,13 @@ func (a *app) isOwn(s *permit.Slot, args []string) (bool, error) {
 
 // statusPermit shows what this host knows of its slot.
 func (a *app) statusPermit(s *permit.Slot) error {
-	return a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", s.Server(), s.Group(), s.ID(), a.knownOfPermit(s)))
+	if err := a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", s.Server(), s.Group(), s.ID(), a.knownOfPermit(s))); err != nil {
+		return err
+	}
+	if _, err := s.Recall(); err == nil { // else it was said
+		a.noteLeftover(s.Leftover())
+	}
+	return nil
 }
 
 // knownOfPermit says what this host knows of its slot.
@@ -134,10 +202,6 @@ func (a *app) knownOfPermit(s *permit.Slot) string {
 		return "unknown: " + err.Error()
 	case m.Slot == permit.Unknown:
 		return "unknown, because nothing is recorded on this host"
-	case !s.About(m) && m.Slot == permit.None:
-		return "unknown, because this host has asked only another server or group"
-	case !s.About(m):
-		return fmt.Sprintf("unknown, but one may be held at %s in group %s by %s since %s", m.Server, m.Group, m.ID, since)
 	case m.Slot == permit.None:
 		return "none since " + since
 	case m.Slot == permit.Asked:
@@ -155,7 +219,7 @@ func (a *app) rebootWithPermit(ctx context.Context, s *permit.Slot, m machine, q
 	version := m.announced(ctx)
 	purpose := policy.Lock{Version: version, NewOS: version != ""}
 	before, err := s.Recall()
-	own := err != nil || before.Slot != permit.Granted || !s.About(before)
+	own := err != nil || before.Slot != permit.Granted
 	if _, err := a.acquirePermit(ctx, s, purpose, queue); err != nil {
 		return err
 	}
@@ -173,8 +237,6 @@ type permitted struct {
 func (p *permitted) version() string { return p.purpose.Version }
 
 func (p *permitted) check(ctx context.Context) (held, own bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, tryLimit)
-	defer cancel()
 	held, err = p.StillHeld(ctx)
 	return held, p.own, err
 }

@@ -132,6 +132,9 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 		}
 	}
 	a.noteDrift(s, o)
+	if format == view.Text {
+		a.noteLeftover(a.leftover())
+	}
 	return nil
 }
 

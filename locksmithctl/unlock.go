@@ -41,7 +41,11 @@ may go down at the same time.
 
 With REBOOT_STRATEGY=fleet-lock it gives the slot back to the FleetLock server, which does
 not say whether there was one. The id is the one that the server knows; see "locksmithctl
-status" on the host.`,
+status" on the host.
+
+What this host may still have of a FleetLock server, group or id that its settings do not
+name any more is given back as well; with another strategy than fleet-lock only that, and
+another run is about the lock in etcd.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			several := expired || olderThan != 0
@@ -62,6 +66,9 @@ status" on the host.`,
 				return err
 			}
 			return a.withLockOrPermit(cmd.Context(), config.PartEtcd, func(s session) error {
+				if some, err := a.unlockLeftover(cmd.Context(), a.leftover(), strings.Join(args, "")); some || err != nil {
+					return err // where there is no etcd, the rest fails
+				}
 				if len(args) == 0 {
 					if _, _, err := a.identify(cmd.Context(), s, id); err != nil {
 						return err

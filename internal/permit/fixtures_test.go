@@ -82,23 +82,39 @@ func (h *host) startAt(url, group string) *permit.Slot {
 	return s
 }
 
-// state returns what the file says.
-func (h *host) state() permit.State {
+// remembered returns what the file says.
+func (h *host) remembered() []permit.Memory {
 	h.t.Helper()
 	data, err := os.ReadFile(h.path())
 	if os.IsNotExist(err) {
-		return permit.Unknown
+		return nil
 	}
-	var m permit.Memory
+	var content struct{ Slots []permit.Memory }
 	must.Do(h.t, err)
-	must.Do(h.t, json.Unmarshal(data, &m))
-	return m.Slot
+	must.Do(h.t, json.Unmarshal(data, &content))
+	return content.Slots
+}
+
+// state returns what the file says of the slot of start.
+func (h *host) state() permit.State {
+	h.t.Helper()
+	for _, m := range h.remembered() {
+		if m.Server == "http://reboots.example/" && m.Group == "default" && m.ID == appID {
+			return m.Slot
+		}
+	}
+	return permit.Unknown
+}
+
+// memory is what the file says of the slot of start.
+func memory(slot permit.State, boot string) permit.Memory {
+	return permit.Memory{Server: "http://reboots.example/", Group: "default", ID: appID, BootID: boot, Slot: slot}
 }
 
 // remembers writes the file.
-func (h *host) remembers(slot permit.State, boot string) {
+func (h *host) remembers(all ...permit.Memory) {
 	h.t.Helper()
-	data, err := json.Marshal(permit.Memory{Server: "http://reboots.example/", Group: "default", ID: appID, BootID: boot, Slot: slot})
+	data, err := json.Marshal(map[string]any{"slots": all})
 	must.Do(h.t, err)
 	h.write(permit.DefaultPath, string(data))
 }

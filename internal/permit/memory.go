@@ -5,33 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/fleetclient"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/replacefile"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// DefaultPath is the path of the file on a host in which it remembers its slot.
+// DefaultPath is the path of the file on a host in which it remembers its slots.
 const DefaultPath = "/var/lib/locksmith/fleetlock.json"
 
 // maxSize bounds the file, in bytes; no content of ours is as long.
 const maxSize = 64 << 10
 
-// State is what this host knows of its slot.
+// State is what this host knows of a slot.
 type State string
 
 // The states.
 const (
-	Unknown State = ""        // nothing: there is no file
+	Unknown State = ""        // nothing: it is not recorded
 	None    State = "none"    // it gave back what it had
-	Asked   State = "asked"   // it has asked for one, and maybe got it
+	Asked   State = "asked"   // it has asked for one, or is about to, and maybe got it
 	Granted State = "granted" // it has one
 )
 
-// Memory is what this host remembers of its slot.
+// Memory is what this host remembers of a slot: that of an id, in a group, of a server.
 type Memory struct {
 	Server string `json:"server"` // the base URL
 	Group  string `json:"group"`
@@ -44,61 +47,132 @@ type Memory struct {
 	Version string `json:"version,omitempty"`
 	// OSVersion is what ran before, if Version is one of the operating system.
 	OSVersion string `json:"os_version,omitempty"`
+
+	// How the server is reached, as in fleetclient.Config.
+	CAFile       string `json:"ca_file,omitempty"`
+	CertFile     string `json:"cert_file,omitempty"`
+	KeyFile      string `json:"key_file,omitempty"`
+	Username     string `json:"username,omitempty"`
+	PasswordFile string `json:"password_file,omitempty"`
 }
 
-// file is the file of a host.
+// String names the slot.
+func (m Memory) String() string {
+	return fmt.Sprintf("the slot of %s at the FleetLock server %s, group %s", m.ID, m.Server, m.Group)
+}
+
+// same reports whether both are about one slot.
+func (m Memory) same(other Memory) bool {
+	return m.Server == other.Server && m.Group == other.Group && m.ID == other.ID
+}
+
+// mayHold reports whether this host has the slot, or may have it.
+func (m Memory) mayHold() bool { return m.Slot == Asked || m.Slot == Granted }
+
+// client returns how the server is reached.
+func (m Memory) client() fleetclient.Config {
+	return fleetclient.Config{
+		URL: m.Server, CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, Username: m.Username, PasswordFile: m.PasswordFile,
+	}
+}
+
+// file is the file of a host. It has a Memory for each slot that was not given back, and for the last one.
 type file struct {
 	path    string
 	replace func(path string, content []byte, mode, folderMode fs.FileMode) error // replacefile.Write, except in tests
+	log     *slog.Logger
 }
 
-func newFile(root string) file { return file{filepath.Join(root, DefaultPath), replacefile.Write} }
+func newFile(root string, log *slog.Logger) file {
+	return file{filepath.Join(root, DefaultPath), replacefile.Write, log}
+}
 
-// read returns the content. A missing file is the zero Memory.
-func (f file) read() (Memory, error) {
+type document struct {
+	Slots []Memory `json:"slots"`
+}
+
+// read returns the content. A missing file has none.
+func (f file) read() ([]Memory, error) {
 	data, err := readfile.Read(f.path, maxSize)
 	if readfile.Absent(err) {
-		return Memory{}, nil
-	}
-	var m Memory
-	if err == nil {
-		err = json.Unmarshal(data, &m)
-		if err == nil && m.Slot != None && m.Slot != Asked && m.Slot != Granted {
-			err = errors.New("it does not say which slot it is about")
-		}
-		if err != nil {
-			err = fmt.Errorf("read %s: it is not what locksmith wrote: %w", f.path, err)
-		}
+		return nil, nil
 	}
 	if err != nil {
-		return Memory{}, err
+		return nil, err
 	}
-	for _, text := range []*string{&m.Server, &m.Group, &m.ID, &m.BootID, &m.Version, &m.OSVersion} {
-		*text = safetext.Clean(*text)
+	var d document
+	err = json.Unmarshal(data, &d)
+	unclear := func(m Memory) bool { return m.Slot != None && !m.mayHold() }
+	if err == nil && (d.Slots == nil || slices.ContainsFunc(d.Slots, unclear)) {
+		err = errors.New("it does not say which slots it is about")
 	}
-	return m, nil
+	if err != nil {
+		return nil, fmt.Errorf("read %s: it is not what locksmith wrote: %w", f.path, err)
+	}
+	for n := range d.Slots {
+		m := &d.Slots[n]
+		for _, text := range []*string{
+			&m.Server, &m.Group, &m.ID, &m.BootID, &m.Version, &m.OSVersion, &m.CAFile, &m.CertFile, &m.KeyFile, &m.Username, &m.PasswordFile,
+		} {
+			*text = safetext.Clean(*text)
+		}
+	}
+	return d.Slots, nil
 }
 
-// write replaces the content.
-func (f file) write(m Memory) error {
+// remember writes what is to be remembered of a slot. What cannot be read is set aside. Other slots stay that this host
+// may have.
+func (f file) remember(m Memory) error {
 	m.Version, m.OSVersion = safetext.Clean(m.Version), safetext.Clean(m.OSVersion)
-	data, err := json.Marshal(m)
+	all, err := f.read()
+	if err != nil {
+		if err := f.setAside(err); err != nil {
+			return err
+		}
+	}
+	all = slices.DeleteFunc(all, func(other Memory) bool { return other.same(m) || !other.mayHold() })
+	return f.write(append(all, m))
+}
+
+// forget drops what is remembered of a slot.
+func (f file) forget(m Memory) error {
+	all, err := f.read()
+	if err != nil || all == nil {
+		return err
+	}
+	return f.write(slices.DeleteFunc(all, m.same))
+}
+
+func (f file) write(all []Memory) error {
+	data, err := json.Marshal(document{all})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
 	return f.replace(f.path, append(data, '\n'), 0o600, 0o700)
 }
 
-// remove removes the file, if there is one.
+// remove removes the file, if there is one that can be read. What cannot be read says nothing.
 func (f file) remove() error {
-	if err := os.Remove(f.path); err != nil && !readfile.Absent(err) {
-		return err
+	all, err := f.read()
+	if err != nil || all == nil {
+		return nil
 	}
-	return nil
+	for _, m := range all {
+		if m.mayHold() {
+			f.log.Warn("what is removed has said: "+m.String()+" may be held", "file", f.path)
+		}
+	}
+	return os.Remove(f.path)
 }
 
-// setAside renames a file that cannot be read, and returns its new name.
-func (f file) setAside() (string, error) {
+// setAside keeps a file that cannot be understood under another name.
+func (f file) setAside(wrong error) error {
+	const means = "if this host has had a slot of another server or group, that may still be held there"
 	aside := f.path + ".broken"
-	return aside, os.Rename(f.path, aside)
+	if err := os.Rename(f.path, aside); err != nil {
+		f.log.Warn("what this host knows of its slot cannot be read, "+means, "error", wrong, "and", err)
+		return err
+	}
+	f.log.Warn("what this host knows of its slot cannot be read, and is kept under another name; "+means, "error", wrong, "now", aside)
+	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,11 @@ const (
 	settleLimit = 4 * time.Second
 	// releaseLimit bounds the answer to steady-state otherwise.
 	releaseLimit = 30 * time.Second
+	// leftoverLimit bounds it for a slot that the settings do not name, of a server that may be gone.
+	leftoverLimit = 3 * time.Second
+	// heldLimit bounds the question whether the slot is still held. The server lets the request wait if it is not, but
+	// users were told when the host reboots: see policy.Backstop.
+	heldLimit = 10 * time.Second
 )
 
 // Config says who gives the slots, and to whom.
@@ -79,7 +85,8 @@ type Slot struct {
 	file   file
 	log    *slog.Logger
 
-	unsaved *Memory // what could not be written
+	unsaved   *Memory // what could not be written
+	inspected bool    // and what the settings do not name is not given back yet
 }
 
 var _ daemon.Locker = (*Slot)(nil)
@@ -90,7 +97,7 @@ func New(c Config, root string, boot host.Boot, log *slog.Logger) (*Slot, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Slot{server: c.Server, params: params, root: root, bootID: boot.ID, file: newFile(root), log: log}, nil
+	return &Slot{server: c.Server, params: params, root: root, bootID: boot.ID, file: newFile(root, log), log: log}, nil
 }
 
 // ID returns the id of this host, as the server sees it.
@@ -107,33 +114,36 @@ func (s *Slot) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("server", s.Server()), slog.String("group", s.params.Group), slog.String("id", s.params.ID))
 }
 
-// Recall returns what this host remembers of its slot. Of another server, group or id it is not about this slot.
+// Recall returns what this host remembers of its slot, the zero Memory for nothing.
 func (s *Slot) Recall() (Memory, error) {
 	if s.unsaved != nil {
 		return *s.unsaved, nil
 	}
-	return s.file.read()
-}
-
-// About reports whether a memory is about this slot, and not one of another server, group or id.
-func (s *Slot) About(m Memory) bool {
-	return m.Server == s.Server() && m.Group == s.params.Group && m.ID == s.params.ID
-}
-
-// recall is Recall for what is decided by it: what is not known, or not about this slot, is the zero Memory.
-func (s *Slot) recall() Memory {
-	m, err := s.Recall()
-	if err != nil || !s.About(m) {
-		return Memory{}
+	all, err := s.file.read()
+	own := s.memory(None, noPurpose)
+	if n := slices.IndexFunc(all, own.same); n >= 0 {
+		return all[n], nil
 	}
+	return Memory{}, err
+}
+
+// recall is Recall where what cannot be read is as good as nothing.
+func (s *Slot) recall() Memory {
+	m, _ := s.Recall()
 	return m
 }
+
+// thisBoot reports whether a memory says that the slot is in a state since this boot.
+func (s *Slot) thisBoot(m Memory, slot State) bool { return m.Slot == slot && m.BootID == s.bootID }
+
+var noPurpose policy.Lock
 
 // memory is what there is to remember of a slot that is in a state from now on.
 func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 	m := Memory{
-		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.bootID,
-		Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
+		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.bootID, Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
+		CAFile: s.server.CAFile, CertFile: s.server.CertFile, KeyFile: s.server.KeyFile,
+		Username: s.server.Username, PasswordFile: s.server.PasswordFile,
 	}
 	if slot != None {
 		m.Version = purpose.Version
@@ -146,25 +156,11 @@ func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 
 // save writes a memory down.
 func (s *Slot) save(m Memory) error {
-	if _, err := s.file.read(); err != nil { // never overwritten
-		s.setAside(err)
-	}
-	err := s.file.write(m)
+	err := s.file.remember(m)
 	if err == nil {
 		s.unsaved = nil
 	}
 	return err
-}
-
-// setAside keeps a file that cannot be understood under another name.
-func (s *Slot) setAside(wrong error) {
-	const means = "if this host has had a slot of another server or group, that may still be held there"
-	aside, err := s.file.setAside()
-	if err != nil {
-		s.log.Warn("what this host knows of its slot cannot be read, "+means, "error", wrong, "and", err)
-		return
-	}
-	s.log.Warn("what this host knows of its slot cannot be read, and is kept under another name; "+means, "error", wrong, "now", aside)
 }
 
 // note remembers the state of the slot. If that cannot be written down, only this process knows it, and the file goes,
@@ -186,24 +182,18 @@ func (s *Slot) note(slot State, purpose policy.Lock) {
 // Inspect asks nobody. Where it is not known whether this host has a slot, the daemon gives back what it may have.
 func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) {
 	m, err := s.Recall()
-	switch {
-	case err != nil:
-		s.setAside(err)
-		return policy.HeldUnknown, policy.Purpose{}, nil
-	case !s.About(m):
-		if m.Slot == Asked || m.Slot == Granted {
-			s.log.Warn("the settings name another slot than the one that this host has taken, which may still be held: free it there",
-				"server", m.Server, "group", m.Group, "id", m.ID, "slot", m.Slot)
-		}
+	if err != nil {
+		_ = s.file.setAside(err) // it has said so
 		return policy.HeldUnknown, policy.Purpose{}, nil
 	}
+	s.inspected = true
 	purpose := policy.Purpose{Version: m.Version, OSVersion: m.OSVersion}
 	switch {
-	case m.Slot == Granted && m.BootID == s.bootID:
+	case s.thisBoot(m, Granted):
 		return policy.HeldThisBoot, purpose, nil
 	case m.Slot == Granted:
 		return policy.HeldSinceBefore, purpose, nil
-	case m.Slot == None && m.BootID == s.bootID:
+	case s.thisBoot(m, None):
 		return policy.NotHeld, policy.Purpose{}, nil
 	}
 	return policy.HeldUnknown, policy.Purpose{}, nil
@@ -213,29 +203,28 @@ func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) 
 type wait struct {
 	*Slot
 	purpose policy.Lock
-	held    bool // since before this wait: then its end does not give the slot back
 	refused bool // the server has answered, and may keep a place for this host
 	unknown bool // a request may have been carried out, of this wait or an earlier one
 }
 
-// begin begins a wait.
-func (s *Slot) begin(purpose policy.Lock) *wait {
+// begin begins a wait. held reports that this host has had the slot before.
+func (s *Slot) begin(purpose policy.Lock) (w *wait, held bool) {
 	before := s.recall()
-	w := &wait{Slot: s, purpose: purpose, held: before.Slot == Granted}
-	w.unknown = !w.held && (before.Slot != None || before.BootID != s.bootID)
-	if !w.held {
-		s.note(Asked, purpose)
-	}
-	return w
+	held = before.Slot == Granted
+	return &wait{Slot: s, purpose: purpose, unknown: !held && !s.thisBoot(before, None)}, held
 }
 
-// ask asks for the slot once.
-func (w *wait) ask(ctx context.Context, limit time.Duration) error {
-	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+// ask asks for the slot once. Before that the file says that the slot may be held: each time, because another process
+// may have given it back in the meantime. What the file says of a slot from before the wait stays.
+func (w *wait) ask(ctx context.Context) error {
+	if m := w.recall(); m.Slot != Granted && !w.thisBoot(m, Asked) {
+		w.note(Asked, w.purpose)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, requestLimit, fmt.Errorf("no answer within %v", requestLimit))
 	defer cancel()
 	err := w.server.PreReboot(limited, w.dial, w.params)
 	switch {
-	case err == nil && !w.held:
+	case err == nil && w.recall().Slot != Granted:
 		w.note(Granted, w.purpose)
 	case err != nil:
 		w.refused = w.refused || refusal(err) != nil
@@ -244,13 +233,14 @@ func (w *wait) ask(ctx context.Context, limit time.Duration) error {
 	return err
 }
 
-// end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not known.
+// end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not known. A
+// slot that this host has all the same stays.
 func (w *wait) end(ctx context.Context, err error) error {
 	switch {
-	case w.held:
+	case w.recall().Slot == Granted:
 		return err
 	case !w.refused && !w.unknown: // no request has reached the server
-		w.note(None, policy.Lock{})
+		w.note(None, noPurpose)
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
@@ -258,11 +248,11 @@ func (w *wait) end(ctx context.Context, err error) error {
 	failure := w.server.SteadyState(ctx, w.dial, w.params)
 	switch {
 	case failure == nil:
-		w.note(None, policy.Lock{})
+		w.note(None, noPurpose)
 	case w.unknown:
 		return fmt.Errorf("%w: %w; and giving it back has failed: %w", daemon.ErrUnknown, err, failure)
 	default:
-		w.note(None, policy.Lock{})
+		w.note(None, noPurpose)
 		w.log.Warn("the server may keep a place in its queue for this host for a while", "error", failure)
 	}
 	return err
@@ -286,11 +276,11 @@ func Says(err error) string {
 // Acquire asks for a slot until it is granted. It gives up its place in the queue also for daemon.ErrKeepPlace, because
 // the connection that waits is its place.
 func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(by string)) error {
-	w := s.begin(purpose)
+	w, _ := s.begin(purpose)
 	said, refusals := "", 0
 	for {
 		began := time.Now()
-		err := w.ask(ctx, requestLimit)
+		err := w.ask(ctx)
 		if err == nil {
 			return nil
 		}
@@ -319,23 +309,31 @@ func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(by
 	}
 }
 
-// Try asks for a slot once, for so long at most. already reports that the host had one before.
-func (s *Slot) Try(ctx context.Context, purpose policy.Lock, limit time.Duration) (already bool, err error) {
-	w := s.begin(purpose)
-	if err := w.ask(ctx, limit); err != nil {
+// Try asks for a slot once. The server decides how long that takes. already reports that the host had one before.
+func (s *Slot) Try(ctx context.Context, purpose policy.Lock) (already bool, err error) {
+	w, held := s.begin(purpose)
+	if err := w.ask(ctx); err != nil {
 		return false, w.end(ctx, err)
 	}
-	return w.held, nil
+	return held, nil
 }
 
-// StillHeld asks for the slot again, which the server grants to its holder. The slot of an earlier boot counts as held
-// until it is given back, because asking would take it again after somebody has freed it.
+// StillHeld asks for the slot again, which the server grants to its holder, at once. The slot of an earlier boot counts as
+// held until it is given back, because asking would take it again after somebody has freed it. So does asking for a
+// slot that another process on this host has given back.
 func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
-	m := s.recall()
-	if m.Slot == Granted && m.BootID != s.bootID {
+	switch m := s.recall(); {
+	case s.thisBoot(m, Granted):
+	case m.Slot == Granted:
 		return true, nil
+	case s.thisBoot(m, None):
+		return false, nil
+	default:
+		return false, fmt.Errorf("%s does not say any more that this host has its slot", s.file.path)
 	}
-	err := s.server.PreReboot(ctx, s.dial, s.params)
+	limited, cancel := context.WithTimeoutCause(ctx, heldLimit, fmt.Errorf("no answer within %v, and who has a slot gets one at once", heldLimit))
+	defer cancel()
+	err := s.server.PreReboot(limited, s.dial, s.params)
 	switch {
 	case err == nil:
 		return true, nil
@@ -349,12 +347,21 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// Release gives the slot back.
+// Release gives the slot back. After Inspect, until it has succeeded once, it tries to give back as well what the settings
+// do not name. At another time that would be wrong: a server that has two names could take it for the slot that this host
+// has by then.
 func (s *Slot) Release(ctx context.Context) error {
 	if err := s.Free(ctx, s.params.ID); err != nil {
 		return err
 	}
-	s.note(None, policy.Lock{})
+	s.note(None, noPurpose)
+	if s.inspected {
+		if err := s.Leftover().GiveBack(ctx, "", leftoverLimit); err != nil {
+			s.log.Warn(err.Error())
+		} else {
+			s.inspected = false
+		}
+	}
 	return nil
 }
 

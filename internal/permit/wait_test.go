@@ -3,7 +3,9 @@ package permit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,15 +199,15 @@ func TestServerThatIsDown(t *testing.T) {
 func TestServerThatIsDownSettlesNothing(t *testing.T) {
 	for what, before := range map[string]func(h *host){
 		"no file":               func(*host) {},
-		"asked":                 func(h *host) { h.remembers(permit.Asked, "boot 1") },
-		"asked in another boot": func(h *host) { h.remembers(permit.Asked, "boot 0") },
-		"none in another boot":  func(h *host) { h.remembers(permit.None, "boot 0") },
+		"asked":                 func(h *host) { h.remembers(memory(permit.Asked, "boot 1")) },
+		"asked in another boot": func(h *host) { h.remembers(memory(permit.Asked, "boot 0")) },
+		"none in another boot":  func(h *host) { h.remembers(memory(permit.None, "boot 0")) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			in(t, func(t *testing.T, h *host) {
 				before(h)
 				h.down()
-				if _, err := h.start().Try(t.Context(), policy.Lock{}, time.Second); !errors.Is(err, daemon.ErrUnknown) {
+				if _, err := h.start().Try(t.Context(), policy.Lock{}); !errors.Is(err, daemon.ErrUnknown) {
 					t.Errorf("it ends with %v", err)
 				}
 				h.wantInspect(h.start(), policy.HeldUnknown)
@@ -311,7 +313,7 @@ func TestTry(t *testing.T) {
 	in(t, func(t *testing.T, h *host) {
 		try := func(want bool) error {
 			t.Helper()
-			already, err := h.start().Try(t.Context(), policy.Lock{}, 10*time.Second)
+			already, err := h.start().Try(t.Context(), policy.Lock{})
 			if already != want {
 				t.Errorf("it had the slot already: %v", already)
 			}
@@ -334,4 +336,149 @@ func TestTry(t *testing.T) {
 		h.wantCalls("pre-reboot", "steady-state")
 		h.wantState(permit.None)
 	})
+}
+
+// A request that the server lets wait is not given up early, also by a command that asks once.
+func TestTryWaitsForAsLongAsTheServerDoes(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		h.server.Hold(50 * time.Second)
+		h.server.Take("other")
+		begin := time.Now()
+		_, err := h.start().Try(t.Context(), policy.Lock{})
+		if took := time.Since(begin); err == nil || !strings.Contains(permit.Says(err), "lock_held: no slot is free") || took != 50*time.Second {
+			t.Errorf("after %v it ends with %v", took, err)
+		}
+		h.wantState(permit.None)
+		time.AfterFunc(40*time.Second, func() { h.server.Free("other") })
+		_, err = h.start().Try(t.Context(), policy.Lock{})
+		must.Do(t, err)
+		h.wantHolders(appID)
+		h.wantState(permit.Granted)
+	})
+}
+
+// The question right before the reboot is not held open until the host should have rebooted long ago: a holder is
+// answered at once.
+func TestStillHeldDoesNotWaitForAFreeSlot(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		s := h.start()
+		h.acquire(s)
+		h.server.Hold(50 * time.Second)
+		h.server.Free(appID)
+		h.server.Take("other")
+		begin := time.Now()
+		held, err := s.StillHeld(t.Context())
+		if took := time.Since(begin); held || err == nil || !strings.Contains(err.Error(), "no answer within 10s, and who has a slot gets one at once") || took != 10*time.Second {
+			t.Errorf("after %v it says %v, %v", took, held, err)
+		}
+		h.wantState(permit.Granted) // it may get it yet
+		must.Do(t, s.Release(t.Context()))
+		h.wantHolders("other")
+	})
+}
+
+// What an answer says about the slot, by its code and body. Where it says nothing, nothing is guessed.
+func TestEveryAnswer(t *testing.T) {
+	const refusal = `{"kind":"some_kind","value":"some value"}`
+	bodies := map[string][2]string{
+		"JSON":            {"application/json", refusal},
+		"HTML":            {"text/html", "<html>Welcome</html>"},
+		"text":            {"text/plain", "some text"},
+		"an empty body":   {"", ""},
+		"JSON of another": {"application/json", `{"error":"some error"}`},
+	}
+	for _, code := range []int{
+		200, 201, 202, 204, 206, 299, 300, 301, 302, 303, 307, 308, 399, 400, 401, 403, 404, 405, 407, 408, 409, 413, 421, 423, 425, 429, 451, 499,
+		500, 501, 502, 503, 504, 507, 511, 599, 999,
+	} {
+		for name, body := range bodies {
+			if code == 204 && name != "an empty body" {
+				continue // HTTP does not allow it
+			}
+			grants := code == 200 && (name == "text" || name == "an empty body" || name == "JSON of another")
+			denies := code >= 400 && code <= 499 && code != 408 && code != 429
+			t.Run(fmt.Sprintf("%d with %s", code, name), func(t *testing.T) {
+				in(t, func(t *testing.T, h *host) {
+					s := h.start()
+					s.DoNotSync() // else this takes a minute
+					must.Do(t, s.Release(t.Context()))
+					h.server.Break(fleetlocktest.Raw(code, body[0], body[1]))
+					_, err := s.Try(t.Context(), policy.Lock{})
+					if (err == nil) != grants || errors.Is(err, daemon.ErrUnknown) == (grants || denies) {
+						t.Errorf("to a request for a slot: %v", err)
+					}
+					switch {
+					case grants:
+						h.wantState(permit.Granted)
+					case denies:
+						h.wantState(permit.None)
+					default:
+						h.wantState(permit.Asked)
+					}
+
+					// The same for a slot that was granted, while the server takes it back, and while it does not.
+					for _, fault := range []fleetlocktest.Fault{fleetlocktest.Only("pre-reboot", fleetlocktest.Raw(code, body[0], body[1])), fleetlocktest.Raw(code, body[0], body[1])} {
+						h.server.Break(nil)
+						h.acquire(s)
+						h.server.Break(fault)
+						held, err := s.StillHeld(t.Context())
+						takesBack := len(h.server.Holders()) == 0
+						switch {
+						case grants && held && err == nil, !grants && !held && err != nil && !takesBack:
+							h.wantState(permit.Granted)
+						case denies && name == "JSON" && !held && err == nil && takesBack:
+							h.wantState(permit.None)
+						default:
+							t.Errorf("to the question for one: %v, %v; it is given back: %v", held, err, takesBack)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// locksmithctl gives the slot back while the daemon waits for one. The next request must not be sent before the file
+// says again that a slot may be held.
+func TestFileSaysSoBeforeEachRequest(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		h.server.Hold(50 * time.Second)
+		h.server.Take("other")
+		w := h.wait(h.start())
+		h.wantState(permit.Asked)
+		must.Do(t, h.start().Release(t.Context())) // of another process
+		h.wantState(permit.None)
+		after(55 * time.Second)
+		h.wantState(permit.Asked)
+		h.server.Free("other")
+		must.Do(t, <-w.ended)
+		h.wantState(permit.Granted)
+	})
+}
+
+// The question whether the slot is still held does not take it.
+func TestStillHeldTakesNoSlot(t *testing.T) {
+	for what, test := range map[string]struct {
+		change func(*host)
+		known  bool
+	}{
+		"locksmithctl unlock":         {func(h *host) { must.Do(h.t, h.start().Release(h.t.Context())) }, true},
+		"the file is gone":            {func(h *host) { must.Do(h.t, os.Remove(h.path())) }, false},
+		"the file is broken":          {func(h *host) { h.write(permit.DefaultPath, "{") }, false},
+		"another process asks":        {func(h *host) { h.remembers(memory(permit.Asked, "boot 1")) }, false},
+		"given back in an older boot": {func(h *host) { h.remembers(memory(permit.None, "boot 0")) }, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			in(t, func(t *testing.T, h *host) {
+				s := h.start()
+				h.acquire(s)
+				test.change(h)
+				h.server.Calls()
+				if held, err := s.StillHeld(t.Context()); held || (err == nil) != test.known {
+					t.Errorf("StillHeld says %v, %v", held, err)
+				}
+				h.wantCalls()
+			})
+		})
+	}
 }

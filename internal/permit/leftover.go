@@ -1,0 +1,113 @@
+package permit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/fleetlock"
+	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/internal/fleetclient"
+	"github.com/locksmithd/locksmith/internal/host"
+)
+
+// Leftover are the slots that this host may have, and that its settings do not name, or not any more: because they name
+// another server, group or id, or another strategy. It is for one caller at a time.
+type Leftover struct {
+	file  file
+	dial  fleetclient.Dial // nil for the network
+	root  string
+	log   *slog.Logger
+	named Memory // by the settings; zero for none
+}
+
+// NewLeftover returns all slots that the host whose files are below root may have, for settings that name no server.
+func NewLeftover(root string, log *slog.Logger) *Leftover {
+	return &Leftover{file: newFile(root, log), root: root, log: log}
+}
+
+// Leftover returns the slots other than this one.
+func (s *Slot) Leftover() *Leftover {
+	return &Leftover{file: s.file, dial: s.dial, root: s.root, log: s.log, named: s.memory(None, noPurpose)}
+}
+
+// Slots returns what there is.
+func (l *Leftover) Slots() ([]Memory, error) {
+	all, err := l.file.read()
+	return slices.DeleteFunc(all, func(m Memory) bool { return !m.mayHold() || m.same(l.named) }), err
+}
+
+// GiveBack gives back the slots with an id, each within a limit. With id "" these are the slots of this host, and not those
+// of the host of which it is a copy. The error names each slot that may still be held, and says what to do.
+func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration) error {
+	slots, err := l.Slots()
+	if err != nil {
+		return err
+	}
+	own := l.ids()
+	var left []string
+	for _, m := range slots {
+		switch {
+		case id == "" && !slices.Contains(own, m.ID):
+			left = append(left, fmt.Sprintf(`%v may still be held, and is not given back, because this host has another id and may be a copy of that one: "locksmithctl unlock %s" gives it back; to forget it, stop locksmithd and remove %s`,
+				m, m.ID, l.file.path))
+			continue
+		case id != "" && id != m.ID:
+			continue
+		}
+		if err := l.giveBack(ctx, m, limit); err != nil {
+			left = append(left, fmt.Sprintf(`%v may still be held, and could not be given back: %v; "locksmithctl unlock" tries again; if that server is gone for good, stop locksmithd and remove %s`,
+				m, err, l.file.path))
+			continue
+		}
+		l.log.Info("gave back what the settings do not name any more", "server", m.Server, "group", m.Group, "id", m.ID)
+	}
+	if len(left) > 0 {
+		return errors.New(strings.Join(left, "; "))
+	}
+	return nil
+}
+
+func (l *Leftover) giveBack(ctx context.Context, m Memory, limit time.Duration) error {
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	if err := m.client().SteadyState(limited, l.dial, fleetlock.Params{ID: m.ID, Group: m.Group}); err != nil {
+		return err
+	}
+	return l.file.forget(m)
+}
+
+// ids returns the ids that this host may have at a server.
+func (l *Leftover) ids() []string {
+	machineID, err := host.MachineID(l.root)
+	if err != nil {
+		return nil
+	}
+	ids := []string{machineID}
+	if id, err := fleetlock.AppID(machineID); err == nil {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Try gives the slots of this host back for as long as ctx lasts, until all are, and says in the log what is in the way.
+func (l *Leftover) Try(ctx context.Context) {
+	said := ""
+	for n := 0; ; n++ {
+		err := l.GiveBack(ctx, "", releaseLimit)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if says := err.Error(); says != said {
+			said = says
+			l.log.Warn(says)
+		}
+		if backoff.Sleep(ctx, backoff.Delay(n, firstPause, pauseLimit)); ctx.Err() != nil {
+			return
+		}
+	}
+}
