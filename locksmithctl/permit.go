@@ -38,7 +38,7 @@ func (a *app) onlyRoot() error {
 
 // notOffered says that a command is about etcd.
 func notOffered(cfg *config.Config) error {
-	return fmt.Errorf("this host takes its slots from a FleetLock server (%s), which offers none of that: run it where etcd can be reached, or with -endpoint",
+	return fmt.Errorf("this host takes its slots from the FleetLock server %s (REBOOT_STRATEGY=fleet-lock), which can only be asked for a slot and given one back, by lock, unlock and reboot, while status in text shows what this host knows: for anything else run locksmithctl where the server's etcd can be reached, or here with -endpoint",
 		cfg.FleetLock.Server.URL)
 }
 

@@ -175,7 +175,9 @@ func quiet(string) {}
 // acquire takes a slot that is free.
 func (h *host) acquire(s *permit.Slot) {
 	h.t.Helper()
-	must.Do(h.t, s.Acquire(h.t.Context(), update, quiet))
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Hour)
+	defer cancel()
+	must.Do(h.t, s.Acquire(ctx, update, quiet))
 }
 
 // waiting is an Acquire in progress.
