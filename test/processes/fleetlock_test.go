@@ -2,6 +2,8 @@ package processes
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -96,6 +98,105 @@ func TestFleetLockSlotSurvivesKill(t *testing.T) {
 	h.reboot()
 	p.awaitHolders()
 	h.awaitIdle()
+}
+
+// forgetFleetLock makes the host's file say that it has given its slot back, as locksmithctl unlock does, which root may run.
+func (h *host) forgetFleetLock() {
+	h.t.Helper()
+	path := h.Path(fleetLockFile)
+	data, err := os.ReadFile(path)
+	must.Do(h.t, err)
+	must.Do(h.t, os.WriteFile(path, []byte(strings.Replace(string(data), `"asked"`, `"none"`, 1)), 0o600))
+}
+
+// grantAndKill makes the server kill the daemon when it has granted the slot, before it answers.
+func (p permits) grantAndKill(h *host) {
+	p.Break(fleetlocktest.Only("pre-reboot", func(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+		h.Daemon().Kill()
+		fleetlocktest.Drop(w, r, handler)
+	}))
+}
+
+// A daemon that is killed between the server's grant and its own note of it does not lose the slot: it gives it back, or
+// uses it.
+func TestFleetLockDaemonIsKilledWithTheGrant(t *testing.T) {
+	t.Parallel()
+	for name, pending := range map[string]bool{"the reboot is still needed": true, "it is not": false} {
+		for also, unlocked := range map[string]bool{"": false, ", after locksmithctl unlock": true} {
+			t.Run(name+also, func(t *testing.T) {
+				t.Parallel()
+				p := newPermits(t)
+				h := startHost(t, p.conf())
+				h.awaitIdle()
+				if unlocked { // while the daemon waits between two requests
+					p.Hold(0)
+					p.Take("other")
+					h.announce()
+					h.awaitStatus("waiting for a slot", "held by other")
+					h.forgetFleetLock()
+					p.Free("other")
+				}
+				p.grantAndKill(h)
+				if !unlocked {
+					h.announce()
+				}
+				must.Receive(t, patience, "the end of the daemon", h.Daemon().Done())
+				p.awaitHolders(h.id)
+				if state := h.fleetLockState(); state != "asked" {
+					t.Errorf("the file says %q", state)
+				}
+				p.Break(nil)
+				if pending {
+					h.startPending()
+					h.awaitReboot()
+					p.awaitHolders(h.id)
+					return
+				}
+				h.Engine.Set(idle)
+				h.start()
+				p.awaitHolders()
+				h.awaitIdle()
+			})
+		}
+	}
+}
+
+// The strategy was changed while the daemon did not run. The slot is given back where it was taken.
+func TestFleetLockSlotIsGivenBackUnderAnotherStrategy(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []string{"reboot", "off", "etcd-lock\nLOCKSMITHD_ENDPOINT=http://127.0.0.1:1"} {
+		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
+			p := newPermits(t)
+			h := p.startWithUser()
+			h.Daemon().Kill()
+			must.Do(t, h.Configure("REBOOT_STRATEGY="+strategy+"\n"))
+			p.Break(fleetlocktest.Raw(503, "text/plain", "down"))
+			h.start()
+			h.awaitLog("may still be held, and could not be given back", "503 Service Unavailable", "locksmithctl unlock", fleetLockFile)
+			p.awaitHolders(h.id)
+			p.Break(nil)
+			if strategy == "off" {
+				h.wantExit(0)
+				h.start()
+				h.wantExit(0)
+			}
+			p.awaitHolders()
+		})
+	}
+}
+
+// The settings name another server since the daemon has run last.
+func TestFleetLockSlotIsGivenBackToAnotherServer(t *testing.T) {
+	t.Parallel()
+	p, other := newPermits(t), newPermits(t)
+	h := p.startWithUser()
+	h.Daemon().Kill()
+	must.Do(t, h.Configure(other.conf()))
+	h.start()
+	p.awaitHolders()
+	other.awaitHolders(h.id)
 }
 
 // Without its file a host gives back what it may have.
