@@ -70,11 +70,12 @@ var codes = map[string]int{
 // unknown answer to pre-reboot may not reboot. Asking again settles it; a host that does not want to reboot any more has
 // to ask for steady-state.
 //
-// Unknown are a request that was sent and got no complete answer, and every answer but 200 and those from 400 to 499. Of
-// these, 408 and 429 are unknown as well: they say that something took too long, or came too often, and a proxy that
-// answers so may have passed the request on. Unknown includes the codes from 500 on even where the server names a kind: it has not granted a slot, but may have noted
-// the host as a holder. (Airlock answers 500 with the kind failed_lock when every slot is taken, when another host was
-// faster, and when etcd did not answer in time, and only a person could tell these apart.)
+// Unknown are a request that was sent and got no complete answer, and every answer but 200 and those from 400 to 499.
+// So are 408 and 429: something took too long, or came too often, and a proxy that answers so may have passed the
+// request on. The codes from 500 on are unknown even where the server names a kind: it has not granted a slot, but may
+// have noted the host as a holder. (Airlock answers 500 with the kind
+// failed_lock when every slot is taken, when another host was faster, and when etcd did not answer in time, and only
+// a person could tell these apart.)
 //
 // Other errors mean that the request has changed nothing: it was refused with another code from 400 to 499, or not sent
 // at all.

@@ -61,10 +61,11 @@ func (l *Lock) PlanImport(ctx context.Context, i Import) (Imported, error) {
 	return l.imported(i, view{Snapshot: snap, semaphore: s})
 }
 
-// Import takes over the slots of another program in one transaction: the number of slots, a slot for each host that holds
-// one there, and a mark that this was done. A pause does not stop it, because it only says what is so. No host can take a
-// slot in between, also where the holders of both are more than Max. The error is an [*ImportedError] if there is a mark
-// already, unless Again is set; then nothing has changed. After ErrUnknown the call may be made again: it does what is left.
+// Import takes over the slots of another program in one transaction: the number of slots, a slot for each host that
+// holds one there, and a mark that this was done. A pause does not stop it, because it only says what is so. No host
+// can take a slot in between, also where the holders of both are more than Max. The error is an [*ImportedError] if
+// there is a mark already, unless Again is set; then nothing has changed. After ErrUnknown the call may be made
+// again: it does what is left.
 func (l *Lock) Import(ctx context.Context, i Import) (result Imported, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -45,9 +45,9 @@ func notOffered(cfg *config.Config) error {
 // longAnswer is when it is said that a server has not answered yet.
 const longAnswer = 5 * time.Second
 
-// acquirePermit takes a slot, with -wait in its turn. Without it the host asks once, and the server may let that request
-// wait: who ended it early would not know what comes of it. already reports that this host had one before; with -wait
-// that is not known.
+// acquirePermit takes a slot, with -wait in its turn. Without it the host asks once, and the server may let that
+// request wait: who ended it early would not know what comes of it. already reports that this host had one before;
+// with -wait that is not known.
 func (a *app) acquirePermit(ctx context.Context, s *permit.Slot, purpose policy.Lock, f queueFlags) (already bool, err error) {
 	limited, cancel := withTimeout(ctx, time.Duration(f.timeout))
 	defer cancel()
@@ -125,8 +125,8 @@ func (a *app) unlockPermit(ctx context.Context, s *permit.Slot, args []string) e
 // leftoverLimit is how long a server may take that the settings do not name any more.
 const leftoverLimit = 30 * time.Second
 
-// unlockLeftover gives back the slots of an id that the settings do not name, of this host with id "". some reports that
-// there are any. Only root can know.
+// unlockLeftover gives back the slots of an id that the settings do not name, of this host with id "". some reports
+// that there are any. Only root can know.
 func (a *app) unlockLeftover(ctx context.Context, l *permit.Leftover, id string) (some bool, err error) {
 	slots, err := l.Slots()
 	if id != "" {

@@ -230,8 +230,8 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 // offLimit is how long a server may take to take back a slot when the strategy is off.
 const offLimit = 5 * time.Second
 
-// leave begins to give back what this host may have of FleetLock servers, unless the strategy is to ask one. For a host that
-// is off it tries once.
+// leave begins to give back what this host may have of FleetLock servers, unless the strategy is to ask one. For a
+// host that is off it tries once.
 func (s *server) leave(ctx context.Context, cfg *config.Config) {
 	s.leaving = func() {}
 	left := permit.NewLeftover(s.root, s.log)

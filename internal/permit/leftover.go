@@ -41,8 +41,8 @@ func (l *Leftover) Slots() ([]Memory, error) {
 	return slices.DeleteFunc(all, func(m Memory) bool { return !m.mayHold() || m.same(l.named) }), err
 }
 
-// GiveBack gives back the slots with an id, each within a limit. With id "" these are the slots of this host, and not those
-// of the host of which it is a copy. The error names each slot that may still be held, and says what to do.
+// GiveBack gives back the slots with an id, each within a limit. With id "" these are the slots of this host, and not
+// those of the host of which it is a copy. The error names each slot that may still be held, and says what to do.
 func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration) error {
 	slots, err := l.Slots()
 	if err != nil {
@@ -94,7 +94,8 @@ func (l *Leftover) ids() []string {
 	return ids
 }
 
-// Try gives the slots of this host back for as long as ctx lasts, until all are, and says in the log what is in the way.
+// Try gives the slots of this host back for as long as ctx lasts, until all are, and says in the log what is in the
+// way.
 func (l *Leftover) Try(ctx context.Context) {
 	said := ""
 	for n := 0; ; n++ {

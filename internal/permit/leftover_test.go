@@ -99,8 +99,8 @@ func TestSlotOfAnotherServerIsGivenBackThere(t *testing.T) {
 	})
 }
 
-// It is not forgotten while the old server does not answer, whatever becomes of the new slot, and does not keep the host
-// from rebooting.
+// It is not forgotten while the old server does not answer, whatever becomes of the new slot, and does not keep the
+// host from rebooting.
 func TestSlotOfAServerThatIsDownIsNotForgotten(t *testing.T) {
 	inMoved(t, func(t *testing.T, m *moved) {
 		m.old.Break(unavailable)

@@ -2,14 +2,15 @@
 //
 // The protocol cannot be asked whether a host has a slot: to ask is to take one. So the host remembers, in a file, what
 // it has asked for and got. It guarantees that
-//   - the file says that a slot may be held before the first request for one is sent;
+//   - the file says that a slot may be held before each request for one is sent;
 //   - a slot counts as held only after the server has granted it, and as given back only after the server has said so;
 //     what is in between is settled by giving back, which is right whether a slot is held or not;
 //   - no slot is lost with the file: at the first start in each boot, and whenever the file says nothing, the host gives
 //     back what it may have.
 //
-// It does not guarantee that a place in the server's queue survives a restart of the program, and it does not know if
-// another host has the same machine id.
+// It does not guarantee that a place in the server's queue survives a restart of the program, or that a proxy does not
+// deliver a request later that this host has given up: a slot that is granted so is given back at the first start in the next
+// boot. It does not know if another host has the same machine id.
 package permit
 
 import (
@@ -233,8 +234,8 @@ func (w *wait) ask(ctx context.Context) error {
 	return err
 }
 
-// end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not known. A
-// slot that this host has all the same stays.
+// end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not
+// known. A slot that this host has all the same stays.
 func (w *wait) end(ctx context.Context, err error) error {
 	switch {
 	case w.recall().Slot == Granted:
@@ -318,9 +319,9 @@ func (s *Slot) Try(ctx context.Context, purpose policy.Lock) (already bool, err 
 	return held, nil
 }
 
-// StillHeld asks for the slot again, which the server grants to its holder, at once. The slot of an earlier boot counts as
-// held until it is given back, because asking would take it again after somebody has freed it. So does asking for a
-// slot that another process on this host has given back.
+// StillHeld asks for the slot again, which the server grants to its holder, at once. The slot of an earlier boot
+// counts as held until it is given back, because asking would take it again after somebody has freed it. So does
+// asking for a slot that another process on this host has given back.
 func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	switch m := s.recall(); {
 	case s.thisBoot(m, Granted):
@@ -347,9 +348,9 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// Release gives the slot back. After Inspect, until it has succeeded once, it tries to give back as well what the settings
-// do not name. At another time that would be wrong: a server that has two names could take it for the slot that this host
-// has by then.
+// Release gives the slot back. After Inspect, until it has succeeded once, it tries to give back as well what the
+// settings do not name. At another time that would be wrong: a server that has two names could take it for the slot
+// that this host has by then.
 func (s *Slot) Release(ctx context.Context) error {
 	if err := s.Free(ctx, s.params.ID); err != nil {
 		return err

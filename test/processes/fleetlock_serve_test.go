@@ -17,7 +17,8 @@ import (
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// served is the lock of an etcd, which a process of `locksmithctl serve` gives to hosts that show it a password over TLS.
+// served is the lock of an etcd, which a process of `locksmithctl serve` gives to hosts that show it a password over
+// TLS.
 type served struct {
 	*group
 	t       testing.TB
@@ -117,8 +118,8 @@ func (s *served) awaitQueue(h *host) {
 	must.Eventually(s.t, patience, "the host in the queue", func() bool { return s.get(s.prefix+"/queue/"+s.idOf(h)) != "" })
 }
 
-// Two hosts take the slot of the lock one after another. The second one's request is held open until its turn: the server
-// holds it for longer than this test lasts, so no other request can bring the slot.
+// Two hosts take the slot of the lock one after another. The second one's request is held open until its turn: the
+// server holds it for longer than this test lasts, so no other request can bring the slot.
 func TestServerHandsTheSlotOver(t *testing.T) {
 	t.Parallel()
 	s := serveLock(t, "-hold=25m")
@@ -139,8 +140,8 @@ func TestServerHandsTheSlotOver(t *testing.T) {
 	s.wantNever("both held a slot", func(d semaphore) bool { return len(d.Holders) > 1 })
 }
 
-// The server is killed after etcd has the slot, and before its answer. The host asks again, is told that it has the slot,
-// and reboots.
+// The server is killed after etcd has the slot, and before its answer. The host asks again, is told that it has the
+// slot, and reboots.
 func TestServerIsKilledBetweenTheGrantAndTheAnswer(t *testing.T) {
 	t.Parallel()
 	s := serveLock(t)
@@ -168,8 +169,8 @@ func TestServerIsKilledBetweenTheGrantAndTheAnswer(t *testing.T) {
 	h.awaitIdle()
 }
 
-// The server is killed, and started again, while a host waits, and the host's update is withdrawn before it has the slot:
-// nothing of it is left in the lock.
+// The server is killed, and started again, while a host waits, and the host's update is withdrawn before it has the
+// slot: nothing of it is left in the lock.
 func TestServerIsRestartedWhileHostsWait(t *testing.T) {
 	t.Parallel()
 	s := serveLock(t)

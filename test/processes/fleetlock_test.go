@@ -100,7 +100,8 @@ func TestFleetLockSlotSurvivesKill(t *testing.T) {
 	h.awaitIdle()
 }
 
-// forgetFleetLock makes the host's file say that it has given its slot back, as locksmithctl unlock does, which root may run.
+// forgetFleetLock makes the host's file say that it has given its slot back, as locksmithctl unlock does, which root
+// may run.
 func (h *host) forgetFleetLock() {
 	h.t.Helper()
 	path := h.Path(fleetLockFile)
@@ -118,8 +119,8 @@ func (p permits) grantAndKill(h *host) {
 	}))
 }
 
-// A daemon that is killed between the server's grant and its own note of it does not lose the slot: it gives it back, or
-// uses it.
+// A daemon that is killed between the server's grant and its own note of it does not lose the slot: it gives it back,
+// or uses it.
 func TestFleetLockDaemonIsKilledWithTheGrant(t *testing.T) {
 	t.Parallel()
 	for name, pending := range map[string]bool{"the reboot is still needed": true, "it is not": false} {
