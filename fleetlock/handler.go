@@ -1,6 +1,7 @@
 package fleetlock
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -19,8 +20,11 @@ import (
 // maxBody is the length in bytes that the body of a request or of an answer may have.
 const maxBody = 64 << 10
 
-// bodyTime is how long the body of a request may take to arrive.
-const bodyTime = 10 * time.Second
+const (
+	// headerTime and bodyTime are how long the headers, and the body, of a request may take to arrive.
+	headerTime = 10 * time.Second
+	bodyTime   = 10 * time.Second
+)
 
 // Server decides who gets a slot. Its methods are called concurrently.
 //
@@ -57,15 +61,17 @@ type Handler struct {
 	bodyTime time.Duration // in tests; 0 means the constant
 }
 
-// NewHTTPServer returns a server that bounds what a client can take of it: ten seconds and 16 KiB for the headers, a
-// minute for an idle connection. The bounds of the body are the handler's.
+// NewHTTPServer returns a server that bounds what a client can take of it: ten seconds and 16 KiB for the headers, ten
+// seconds more for a body, whoever reads it, and a minute for an idle connection. The length of the body is the handler's
+// to bound.
 //
 // It has no WriteTimeout, which would lose the answer of a [Server] that lets the client wait. It does not bound the number
 // of connections.
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:                      handler,
-		ReadHeaderTimeout:            10 * time.Second,
+		ReadHeaderTimeout:            headerTime,
+		ReadTimeout:                  headerTime + bodyTime, // of the request: it does not end a wait for the answer
 		IdleTimeout:                  time.Minute,
 		MaxHeaderBytes:               16 << 10,
 		DisableGeneralOptionsHandler: true, // it answers 200
@@ -74,6 +80,12 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 
 // ServeHTTP answers a request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// Also where nobody here reads the body: net/http reads what is left of it, to use the connection again. (Without a
+		// body it reads already, and a deadline would look as if the client had gone away.) A writer that has no
+		// deadlines is that of a test, or one that somebody has wrapped.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyWithin()))
+	}
 	err := h.carryOut(w, r)
 	if err == nil {
 		// An object, because some clients expect JSON in every answer.
@@ -152,6 +164,9 @@ func (h *Handler) prefix() string {
 	return ""
 }
 
+// bodyWithin is how long the body of a request may take.
+func (h *Handler) bodyWithin() time.Duration { return cmp.Or(h.bodyTime, bodyTime) }
+
 // body reads the body of a request.
 func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	tooLarge := &Error{Kind: KindRequestTooLarge, Value: fmt.Sprintf("the body has more than %d bytes", maxBody)}
@@ -159,12 +174,6 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close") // the rest of the body is still to come
 		return nil, tooLarge
 	}
-	// A writer that has no deadlines is that of a test, or one that somebody has wrapped.
-	within := h.bodyTime
-	if within == 0 {
-		within = bodyTime
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(within))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
 		return body, nil
@@ -175,7 +184,7 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	case errors.As(err, &tooMany):
 		return nil, tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &Error{Kind: KindRequestTimeout, Value: fmt.Sprintf("the body did not arrive within %s", within)}
+		return nil, &Error{Kind: KindRequestTimeout, Value: fmt.Sprintf("the body did not arrive within %s", h.bodyWithin())}
 	default:
 		return nil, &Error{Kind: KindBadRequest, Value: "the body is incomplete, or wrongly encoded"}
 	}

@@ -75,6 +75,20 @@ func servePipes(t *testing.T, handler http.Handler) *pipes {
 
 const head = "POST /v1/pre-reboot HTTP/1.1\r\nHost: a\r\nFleet-Lock-Protocol: true\r\nContent-Length: 50\r\n\r\n"
 
+// A body that nobody reads, for a handler of somebody else, is bounded as well.
+func TestBodyThatNobodyReadsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		conn := servePipes(t, http.NotFoundHandler()).dial()
+		defer conn.Close()
+		_, err := io.WriteString(conn, head)
+		must.Do(t, err)
+		if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(start) > 21*time.Second {
+			t.Errorf("the connection ended after %s: %v", time.Since(start), err)
+		}
+	})
+}
+
 // A server may let a client wait for far longer than its request may take to arrive.
 func TestServerMayLetTheClientWait(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
@@ -108,6 +122,8 @@ func TestSlowClientsAreBounded(t *testing.T) {
 	}{
 		{"half a body", head + `{"client_params"`, "408 Request Timeout", 10 * time.Second},
 		{"no body", head, "408 Request Timeout", 10 * time.Second},
+		{"no body, for another path", strings.Replace(head, "pre-reboot", "reboot", 1), "404 Not Found", 10 * time.Second},
+		{"no body, too long", strings.Replace(head, "50", "65537", 1), "413 Request Entity Too Large", 10 * time.Second},
 		{"half a head", "POST /v1/pre-reboot HTTP/1.1\r\nHost: a\r\n", "", 10 * time.Second},
 		{"nothing", "", "", 10 * time.Second},
 		{"one request, and then nothing", head + string(web1.Encode()), "200 OK", time.Minute},
