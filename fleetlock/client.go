@@ -3,6 +3,7 @@ package fleetlock
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -166,8 +167,9 @@ func understand(code int, header http.Header, body []byte, incomplete error) err
 	what, plain := content(header, body)
 	e := decodeError(code, body)
 	switch {
-	case code == http.StatusOK && plain && (e == nil || e.Kind == "success"):
-		// Servers grant with nothing, a line of text, or JSON. HTML comes from some other web server.
+	case code == http.StatusOK && plain && !hasErrorKind(body):
+		// Servers grant with nothing, a line of text, or JSON. HTML comes from some other web server, and the kind of an
+		// error contradicts the code.
 		return nil
 	case e != nil:
 		return e
@@ -178,6 +180,13 @@ func understand(code int, header http.Header, body []byte, incomplete error) err
 	default:
 		return fmt.Errorf("%s with %s, %s", answered, what, foreign)
 	}
+}
+
+// hasErrorKind reports whether a body is JSON with the kind of an error, also without a value. (A server of the field says
+// "success" with its grants.)
+func hasErrorKind(body []byte) bool {
+	var d struct{ Kind any }
+	return json.Unmarshal(body, &d) == nil && d.Kind != nil && d.Kind != "" && d.Kind != "success"
 }
 
 // content describes a body, and reports whether it is text, JSON or nothing.

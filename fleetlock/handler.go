@@ -126,6 +126,10 @@ func (h *Handler) carryOut(w http.ResponseWriter, r *http.Request) error {
 		return &Error{Kind: KindMethodNotAllowed, Value: "the method has to be POST"}
 	case !slices.Equal(r.Header.Values("fleet-lock-protocol"), []string{"true"}):
 		return &Error{Kind: KindMissingHeader, Value: "the header fleet-lock-protocol: true is missing, or has another value"}
+	case r.Header["Origin"] != nil:
+		// Only browsers send it, and with every POST. A page whose own host name was made to lead to this server could send
+		// the header above.
+		return &Error{Kind: KindForbidden, Value: "a page in a browser may not ask: the request has the header Origin"}
 	}
 	body, err := h.body(w, r)
 	if err != nil {
