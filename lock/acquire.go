@@ -15,8 +15,8 @@ import (
 // take over the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
-// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone: another call for this id has taken it
-// over, or Withdraw has ended it.
+// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone, while its lease lives: another call
+// for this id has taken it over, or it was deleted, as Withdraw does.
 var ErrLostPlace = errors.New("the place in the queue is lost")
 
 var (
@@ -90,8 +90,8 @@ func (w WaitStatus) Holders() string {
 // place for the next process with the same Owner, for 40 s at least.
 //
 // With a Stay in the Record the call is one of several of a client that comes back: whenever ctx ends, the place is left
-// for the next call with the same Owner, for two thirds of the Stay at least. A call that loses its place to another one ends
-// with ErrLostPlace.
+// for the next call with the same Owner, for two thirds of the Stay at least. A call whose place somebody else takes over or
+// ends itself ends with ErrLostPlace. One whose lease has run out, as after an outage, enters the queue again, at the end.
 //
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error
@@ -112,7 +112,7 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(Wai
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, ErrLostPlace) && c.record.Stay != 0:
+		case errors.Is(err, ErrLostPlace) && c.record.Stay != 0 && !a.ranOut(ctx):
 			return l.outcome("take a slot for "+id, err)
 		case errors.Is(err, ErrLostPlace):
 			a.evicted = a.evicted || a.place.revision != 0
@@ -158,6 +158,11 @@ func (a *acquisition) waitFor(now WaitStatus) {
 func (a *acquisition) leave(ctx context.Context) {
 	a.place.end(ctx)
 	a.place = place{}
+}
+
+// ranOut reports whether the lease of the place has run out. If that is not known, it has not.
+func (a *acquisition) ranOut(ctx context.Context) bool {
+	return errors.Is(a.store.KeepAlive(ctx, a.place.lease), ErrNoLease)
 }
 
 // try goes on until there is a slot or an error.
@@ -215,7 +220,7 @@ func (a *acquisition) arrive(ctx context.Context) (got bool, err error) {
 	if a.ofAnother(entry) {
 		return a.waitBehind(ctx, snap, a.queueKey(a.id))
 	}
-	return false, a.enqueue(ctx, entry)
+	return false, a.enqueue(ctx, entry, snap.Values[a.semaphoreKey()].ModRevision)
 }
 
 // waitOutside waits, without a place in the queue, until the pause of a version may have ended, or another process

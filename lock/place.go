@@ -66,8 +66,8 @@ func (a *acquisition) ofAnother(entry Value) bool {
 }
 
 // enqueue makes an entry in the queue, or takes over the one that an earlier process of the same owner
-// has left. It does nothing where another process was quicker.
-func (a *acquisition) enqueue(ctx context.Context, found Value) error {
+// has left. It does nothing where another process was quicker. document is the revision of the document as last seen.
+func (a *acquisition) enqueue(ctx context.Context, found Value, document int64) error {
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	key := a.queueKey(a.id)
@@ -96,7 +96,13 @@ func (a *acquisition) enqueue(ctx context.Context, found Value) error {
 			ops = append(ops, Op{Key: a.orderKey(a.id, found.CreateRevision), Value: indexed, Lease: a.place.lease})
 		}
 		// A try that is still under way compares the same revision, or one that has passed.
-		ok, now, err := a.store.Commit(limited, []Cond{{Key: key, ModRevision: found.ModRevision}}, ops)
+		conds := []Cond{{Key: key, ModRevision: found.ModRevision}}
+		if a.record.Stay != 0 {
+			// Its place would outlive this call, which may have ended when the entry is made. Withdraw, which writes the
+			// document, prevents that.
+			conds = append(conds, Cond{Key: a.semaphoreKey(), ModRevision: document})
+		}
+		ok, now, err := a.store.Commit(limited, conds, ops)
 		switch {
 		case err == nil && ok && useless:
 			found = Value{}
@@ -107,18 +113,18 @@ func (a *acquisition) enqueue(ctx context.Context, found Value) error {
 			}
 			return nil
 		case err == nil:
-			found = now.Values[key]
+			found, document = now.Values[key], now.Values[a.semaphoreKey()].ModRevision
 		case errors.Is(err, ErrNoLease):
 			return fmt.Errorf("%w: %w", ErrLostPlace, err)
 		case errors.Is(err, ErrRefused):
 			return err
 		default:
 			a.place.late = true
-			now, readErr := a.reread(limited, keys(key), &failures)
+			now, readErr := a.reread(limited, keys(key, a.semaphoreKey()), &failures)
 			if readErr != nil {
 				return err
 			}
-			found = now.Values[key]
+			found, document = now.Values[key], now.Values[a.semaphoreKey()].ModRevision
 		}
 	}
 }

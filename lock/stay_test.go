@@ -181,6 +181,62 @@ func TestWithdrawOutrunsATransactionThatIsUnderWay(t *testing.T) {
 	})
 }
 
+// The entry in the queue of an earlier request is still on its way when the client says that it wants nothing any more.
+func TestWithdrawOutrunsAnEntryThatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		must.Do(t, ask(t, s, "holder"))
+		s.FailCommits(storetest.CutOff)
+		wantNoSlotYet(t, ask(t, s, "r"))
+		s.Break(nil)
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "r", "r"))
+		if s.Deliver(); len(queueIDs(t, s)) != 0 {
+			t.Errorf("the queue is %v", queueIDs(t, s))
+		}
+	})
+}
+
+// Slots change hands while a client enters the queue.
+func TestEntryIsMadeThoughTheDocumentHasChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		must.Do(t, ask(t, s, "holder"))
+		enters := storetest.Writes(lock.Root + "/queue/r")
+		changed := storetest.Before(s, enters, func() {
+			_, _, err := newLock(t, s, "").SetMax(t.Context(), 2)
+			must.Do(t, err)
+			_, _, err = newLock(t, s, "").SetMax(t.Context(), 1)
+			must.Do(t, err)
+		})
+		r := enter(t, changed, "r", remote("r"))
+		if q := queueIDs(t, s); !slices.Equal(q, []string{"r"}) {
+			t.Errorf("the queue is %v", q)
+		}
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "holder", "holder"))
+		if !r.got(t) {
+			t.Errorf("r waits: %v", r.last())
+		}
+	})
+}
+
+// Etcd loses the lease of a client whose request is held open, and with it its place.
+func TestPlaceWhoseLeaseHasRunOutIsTakenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		must.Do(t, ask(t, s, "holder"))
+		r := enter(t, s, "r", remote("r"))
+		enter(t, s, "b", lock.Record{})
+		key := lock.Root + "/queue/r"
+		snap, err := s.Get(t.Context(), lock.Read{Key: key})
+		must.Do(t, err)
+		must.Do(t, s.Revoke(t.Context(), snap.Values[key].Lease))
+		synctest.Wait()
+		if q := queueIDs(t, s); len(r.done) > 0 || !slices.Equal(q, []string{"b", "r"}) {
+			t.Errorf("the queue is %v, and r has ended: %v", q, len(r.done) > 0)
+		}
+	})
+}
+
 func TestWithdrawWhoseReplyIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

@@ -189,8 +189,10 @@ func (s *Server) take(ctx context.Context, r *request) error {
 		return unavailable("the server stops: ask again")
 	case cause == errWithdrawn:
 		return refused(fleetlock.KindLockHeld, "the host has asked for steady-state meanwhile")
-	case cause == errAskedAgain, errors.Is(err, lock.ErrLostPlace):
+	case cause == errAskedAgain:
 		return refused(fleetlock.KindLockHeld, "asked again by another request")
+	case errors.Is(err, lock.ErrLostPlace):
+		return refused(fleetlock.KindLockHeld, "the place in the queue is gone: the host has asked another server, or it was passed over because it did not take a free slot")
 	case cause == errHeld && last != nil && last.Pause != nil:
 		return refused(fleetlock.KindPaused, last.String())
 	case cause == errHeld && last != nil:

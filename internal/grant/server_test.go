@@ -195,7 +195,7 @@ func TestClientThatAsksAgain(t *testing.T) {
 		second := s.begin(t, "r")
 		wantKind(t, <-first, fleetlock.KindLockHeld, "asked again by another request")
 		third := other.begin(t, "r")
-		wantKind(t, <-second, fleetlock.KindLockHeld, "asked again by another request")
+		wantKind(t, <-second, fleetlock.KindLockHeld, "has asked another server")
 		wantLock(t, store, []string{"web-1"}, []string{"r", "r2"})
 		h.release(t)
 		must.Do(t, <-third)
