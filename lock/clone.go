@@ -18,7 +18,13 @@ type CloneError struct {
 }
 
 func (e *CloneError) Error() string {
-	name := func(r Record) string { return cmp.Or(r.Hostname, "a host without a name") }
+	name := func(r Record) string {
+		text := cmp.Or(r.Hostname, "a host without a name")
+		if r.Remote {
+			text += " (a client of a FleetLock server)"
+		}
+		return text
+	}
 	return fmt.Sprintf("two hosts have the machine id %[1]s: this is %[2]s, but %[3]s has the lock or waits for it, and they differ in %[4]s; if %[3]s is gone, or is this host by an older name, run locksmithctl unlock %[1]s, else give this host an id of its own, see machine-id(5)",
 		safetext.Clean(e.ID), name(e.Self), name(e.Other), strings.Join(e.Differ, " and "))
 }
@@ -30,9 +36,9 @@ func (l *Lock) cloneOf(id string, self Record, document Value) error {
 	if !ok {
 		return nil
 	}
-	// A remote client is known by its id alone. It has no part in the slot of a host that asks for itself, while that
-	// host may have been a remote client before.
-	if self.Remote && !other.Remote && other.BootID != "" {
+	// A remote client is known by its id alone. It has no part in the slot of a host that asks for itself, nor that host in
+	// the client's. (Who has no boot is an administrator.)
+	if self.Remote != other.Remote && cmp.Or(self.BootID, other.BootID) != "" {
 		return &CloneError{ID: id, Self: self, Other: other, Differ: []string{"the way to the lock"}}
 	}
 	if self.Remote || other.Remote {

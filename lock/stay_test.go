@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,15 +278,26 @@ func TestRemoteClientAndAHostWithItsID(t *testing.T) {
 		}
 		host.mustRelease(t)
 
-		// It holds a slot as a remote client, and then asks for itself.
+		// The other way round.
 		must.Do(t, ask(t, s, "web-1"))
 		l := newLock(t, s, "")
 		l.Identify(self, nil)
-		held, record, err := l.Holder(t.Context(), "web-1")
-		if must.Do(t, err); !held || !record.Remote || record.BootID != "" {
-			t.Errorf("it holds: %v, and the record is %+v", held, record)
+		_, _, err := l.Holder(t.Context(), "web-1")
+		wantClone(err)
+		wantClone(l.Release(t.Context(), "web-1"))
+		wantClone(l.Acquire(t.Context(), "web-1", self, nil))
+		_, err = l.TryAcquire(t.Context(), "web-1", self)
+		if wantClone(err); !strings.Contains(err.Error(), "this is web-1, but 192.0.2.7 (a client of a FleetLock server) has the lock") {
+			t.Errorf("the message is %v", err)
 		}
-		must.Do(t, l.Release(t.Context(), "web-1"))
+		wantNoSlotYet(t, ask(t, s, "web-2"))
+		wantClone(l.Acquire(t.Context(), "web-2", self, nil))
+		if h, q := holdersIn(t, s), queueIDs(t, s); !slices.Equal(h, []string{"web-1"}) || !slices.Equal(q, []string{"web-2"}) {
+			t.Errorf("held by %v, and the queue is %v", h, q)
+		}
+		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "web-2", "web-2"))
+		time.Sleep(12 * time.Minute) // the lease of its place runs out
+		must.Do(t, newLock(t, s, "").Release(t.Context(), "web-1")) // an administrator may do it
 
 		// What an administrator has taken for it is its own.
 		_, err = newLock(t, s, "").TryAcquire(t.Context(), "web-1", lock.Record{By: "locksmithctl"})
