@@ -39,6 +39,8 @@ const (
 	KindRequestTimeout = "request_timeout"
 	// KindRequestTooLarge: the body is longer than 64 KiB. Code 413.
 	KindRequestTooLarge = "request_too_large"
+	// KindTooManyRequests: the client, or its network, has asked too often; it is to wait. Code 429.
+	KindTooManyRequests = "too_many_requests"
 	// KindInternalError: the server failed, and its log says why. Code 500.
 	KindInternalError = "internal_error"
 	// KindUnavailable: the server cannot do this now, for instance because it does not reach etcd. Code 503.
@@ -61,6 +63,7 @@ var codes = map[string]int{
 	KindMethodNotAllowed: 405,
 	KindRequestTimeout:   408,
 	KindRequestTooLarge:  413,
+	KindTooManyRequests:  429,
 	KindInternalError:    500,
 	KindUnavailable:      503,
 }

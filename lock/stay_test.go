@@ -296,7 +296,7 @@ func TestRemoteClientAndAHostWithItsID(t *testing.T) {
 			t.Errorf("held by %v, and the queue is %v", h, q)
 		}
 		must.Do(t, newLock(t, s, "").Withdraw(t.Context(), "web-2", "web-2"))
-		time.Sleep(12 * time.Minute) // the lease of its place runs out
+		time.Sleep(12 * time.Minute)                                // the lease of its place runs out
 		must.Do(t, newLock(t, s, "").Release(t.Context(), "web-1")) // an administrator may do it
 
 		// What an administrator has taken for it is its own.

@@ -79,7 +79,7 @@ It also answers /-/healthy and /-/ready. The unit locksmith-serve.service runs i
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:3333", "`ADDRESS` and port to listen on; an empty address stands for all")
 	flags.DurationVar(&f.hold, "hold", 50*time.Second, "how much `TIME` a request for a slot is held open at most")
-	flags.IntVar(&f.connections, "connections", 4096, "`NUMBER` of connections that are open at most; a quarter of it from one address")
+	flags.IntVar(&f.connections, "connections", 4096, "`NUMBER` of connections that are open at most; a quarter of it from one address, and as many requests a minute")
 	flags.StringVar(&f.tls.Cert, "tls-cert", "", "`FILE` with the certificate of the server")
 	flags.StringVar(&f.tls.Key, "tls-key", "", "`FILE` with its key")
 	flags.StringVar(&f.tls.ClientCA, "tls-client-ca", "", "`FILE` with the authorities that clients have to have a certificate of")
@@ -183,6 +183,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			Log:    func(err error) { log.Error("a request has failed", "error", err) },
 		},
 		ClientCertificates: f.tls.ClientCA != "",
+		Rate:               f.connections / 4,
 		Ready:              ready.check,
 	}))
 	// Whoever asks again comes back in minutes.

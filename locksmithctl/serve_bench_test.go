@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +44,13 @@ func benchServe(b *testing.B, encrypted bool) {
 		b.Fatalf("build: %v\n%s", err, out)
 	}
 	args := []string{"serve", "--root=" + b.TempDir(), "-endpoint=" + server.Endpoint(), "-listen=127.0.0.1:0", "-hold=25m"}
-	transport := &http.Transport{MaxIdleConnsPerHost: clients}
+	// Each connection from an address of its own, as in a fleet: the requests of one address are bounded.
+	var connections atomic.Uint32
+	transport := &http.Transport{MaxIdleConnsPerHost: clients, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		n := connections.Add(1)
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(n>>8), byte(n))}}
+		return d.DialContext(ctx, network, address)
+	}}
 	if encrypted {
 		ca := etcdtest.MustCA(b)
 		pair := ca.MustIssue(b, etcdtest.Certificate{CommonName: "server", Hosts: []string{"127.0.0.1"}})

@@ -1,10 +1,11 @@
 // Package htpasswd checks passwords against files as `htpasswd -B` writes them.
 //
-// To check a password costs tens of milliseconds of a processor, and is meant to. So a right one is remembered, and costs
-// nothing from then on; only one is checked at a time; and of the same address only one after another, with a second
-// after each that was wrong. A client that tries passwords keeps others waiting only for its turn.
+// To check a password costs tens of milliseconds of a processor, and is meant to. So a right one is remembered for as long
+// as its line stays as it is, and costs nothing from then on; only one is checked at a time; and of the same origin, see
+// package origin, only one after another, with a second after each that was wrong. A client that tries passwords keeps
+// others waiting only for its turn.
 //
-// What is remembered are keyed hashes, one for each user of a file, in memory only.
+// What is remembered are keyed hashes, one for each hash of the files, in memory only.
 package htpasswd
 
 import (
@@ -22,6 +23,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/locksmithd/locksmith/internal/origin"
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
@@ -33,6 +35,8 @@ const (
 
 	// patience is how long a client may have to wait until its password is checked.
 	patience = 10 * time.Second
+	// maxRight is how many right passwords are remembered. All are forgotten when there are more.
+	maxRight = 16 << 10
 	// penalty is how long the next password of the same address waits after one that was wrong.
 	penalty = time.Second
 )
@@ -42,11 +46,13 @@ var ErrBusy = errors.New("too many passwords wait to be checked: ask again")
 
 // Checker checks passwords for any number of files.
 type Checker struct {
-	key  []byte        // of what is remembered; random
-	turn chan struct{} // holds a token, unless a password is being checked
+	key     []byte                            // of what is remembered; random
+	turn    chan struct{}                     // holds a token, unless a password is being checked
+	compare func(hash, password []byte) error // of bcrypt
 
 	mu    sync.Mutex
-	lanes map[string]*lane // by address
+	lanes map[string]*lane  // by origin
+	right map[string][]byte // the keyed hash of the right password, by its hash in a file
 }
 
 // lane is where the clients of an address wait.
@@ -57,7 +63,7 @@ type lane struct {
 
 // NewChecker returns a Checker.
 func NewChecker() *Checker {
-	return &Checker{key: []byte(rand.Text()), turn: newTurn(), lanes: map[string]*lane{}}
+	return &Checker{key: []byte(rand.Text()), turn: newTurn(), compare: bcrypt.CompareHashAndPassword, lanes: map[string]*lane{}, right: map[string][]byte{}}
 }
 
 func newTurn() chan struct{} {
@@ -71,9 +77,6 @@ type Users struct {
 	checker *Checker
 	hashes  map[string][]byte
 	any     []byte // one of the hashes
-
-	mu    sync.Mutex
-	right map[string][]byte // the keyed hash of the right password, by user
 }
 
 // Read reads a file. An error names it and the line.
@@ -82,7 +85,7 @@ func (c *Checker) Read(path string) (*Users, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Users{checker: c, hashes: map[string][]byte{}, right: map[string][]byte{}}
+	u := &Users{checker: c, hashes: map[string][]byte{}}
 	number := 0
 	for line := range strings.Lines(string(data)) {
 		number++
@@ -129,33 +132,53 @@ func (u *Users) Check(ctx context.Context, address, user, password string) (bool
 	if user == "" || password == "" {
 		return false, nil
 	}
-	mac := hmac.New(sha256.New, u.checker.key)
-	mac.Write([]byte(password))
-	sum := mac.Sum(nil)
-	u.mu.Lock()
-	right := u.right[user]
-	u.mu.Unlock()
-	if right != nil && hmac.Equal(right, sum) {
+	if !exists {
+		// It takes as long as for a user who exists.
+		_, err := u.checker.check(ctx, address, u.any, password, func() bool { return false })
+		return false, err
+	}
+	sum := u.checker.sum(password)
+	known := func() bool { return u.checker.remembers(hash, sum) }
+	if known() {
 		return true, nil
 	}
-	if !exists {
-		hash = u.any // it takes as long as for a user who exists
-	}
-	ok, err := u.checker.check(ctx, address, hash, password)
-	if ok = ok && exists; ok {
-		u.mu.Lock()
-		u.right[user] = sum
-		u.mu.Unlock()
+	ok, err := u.checker.check(ctx, address, hash, password, known)
+	if ok {
+		u.checker.remember(hash, sum)
 	}
 	return ok, err
 }
 
-// check checks a password when it is its turn.
-func (c *Checker) check(ctx context.Context, address string, hash []byte, password string) (ok bool, err error) {
+// sum returns the keyed hash of a password.
+func (c *Checker) sum(password string) []byte {
+	mac := hmac.New(sha256.New, c.key)
+	mac.Write([]byte(password))
+	return mac.Sum(nil)
+}
+
+// remembers reports whether the password of a keyed hash is known to be the right one.
+func (c *Checker) remembers(hash, sum []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return hmac.Equal(c.right[string(hash)], sum)
+}
+
+func (c *Checker) remember(hash, sum []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.right) >= maxRight {
+		clear(c.right)
+	}
+	c.right[string(hash)] = sum
+}
+
+// check checks a password when it is its turn, unless it is known by then to be right: a whole fleet may have the same one.
+func (c *Checker) check(ctx context.Context, address string, hash []byte, password string, known func() bool) (ok bool, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, patience, ErrBusy)
 	defer cancel()
-	l := c.enter(address)
-	defer c.leave(address)
+	from := origin.Of(address)
+	l := c.enter(from)
+	defer c.leave(from)
 	for _, turn := range []chan struct{}{l.turn, c.turn} {
 		select {
 		case <-turn:
@@ -166,7 +189,7 @@ func (c *Checker) check(ctx context.Context, address string, hash []byte, passwo
 			return false, context.Cause(limited)
 		}
 	}
-	ok = bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil
+	ok = known() || c.compare(hash, []byte(password)) == nil
 	c.turn <- struct{}{}
 	if !ok {
 		pause := time.NewTimer(penalty)
@@ -177,23 +200,23 @@ func (c *Checker) check(ctx context.Context, address string, hash []byte, passwo
 	return ok, nil
 }
 
-func (c *Checker) enter(address string) *lane {
+func (c *Checker) enter(from string) *lane {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l := c.lanes[address]
+	l := c.lanes[from]
 	if l == nil {
 		l = &lane{turn: newTurn()}
-		c.lanes[address] = l
+		c.lanes[from] = l
 	}
 	l.count++
 	return l
 }
 
-func (c *Checker) leave(address string) {
+func (c *Checker) leave(from string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l := c.lanes[address]; l.count == 1 {
-		delete(c.lanes, address)
+	if l := c.lanes[from]; l.count == 1 {
+		delete(c.lanes, from)
 	} else {
 		l.count--
 	}

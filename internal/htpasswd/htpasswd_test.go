@@ -130,6 +130,74 @@ func TestTryingPasswordsIsSlowAndHindersNobodyElse(t *testing.T) {
 	})
 }
 
+// A fleet with one password asks at once, before and after the file has changed.
+func TestOnePasswordIsCheckedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := line(t, "web", "sesame")
+		u := mustRead(t, web)
+		compared, compare := 0, u.checker.compare
+		u.checker.compare = func(hash, password []byte) error { // one at a time
+			compared++
+			time.Sleep(time.Second)
+			return compare(hash, password)
+		}
+		fleet := func(u *Users, password string) {
+			t.Helper()
+			let := make(chan bool)
+			for i := range 1000 {
+				go func() {
+					ok, _ := u.Check(t.Context(), fmt.Sprint("host-", i), "web", password)
+					let <- ok
+				}()
+			}
+			in := 0
+			for range 1000 {
+				if <-let {
+					in++
+				}
+			}
+			if in != 1000 {
+				t.Errorf("%d of 1000 are let in", in)
+			}
+		}
+		fleet(u, "sesame")
+		changed, err := u.checker.Read(write(t, web+line(t, "db", "other")))
+		must.Do(t, err)
+		fleet(changed, "sesame")
+		if compared != 1 {
+			t.Errorf("it was checked %d times", compared)
+		}
+		changed, err = u.checker.Read(write(t, line(t, "web", "new")))
+		must.Do(t, err)
+		changed.mustCheck(t, "a", "web", "sesame", false)
+		fleet(changed, "new")
+		if compared != 3 {
+			t.Errorf("it was checked %d times", compared)
+		}
+	})
+}
+
+// The addresses of one IPv6 network are one lane.
+func TestNetworkTriesOnePasswordAfterAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := mustRead(t, line(t, "web", "sesame"))
+		begin := time.Now()
+		done := make(chan struct{})
+		for i := range 5 {
+			go func() {
+				u.mustCheck(t, fmt.Sprintf("2001:db8::%d", i), "web", "wrong", false)
+				done <- struct{}{}
+			}()
+		}
+		for range 5 {
+			<-done
+		}
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("five attempts took %v", took)
+		}
+	})
+}
+
 func TestClientThatGoesAwayGivesItsTurnBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := mustRead(t, line(t, "web", "sesame"))

@@ -2,8 +2,8 @@
 //
 // # Guarantees
 //
-//   - The number of connections is bounded, in all and for each address, and so is the time of a write. A peer that has
-//     gone without a word is noticed within 25 seconds.
+//   - The number of connections is bounded, in all and for each origin, and so are the requests of an origin, and the time of
+//     a write. A peer that has gone without a word is noticed within 25 seconds.
 //   - Files of TLS are read again after they have changed. Files that cannot be used are logged, and those before them stay
 //     in use.
 //   - Every answer of the [Handler] itself is JSON.

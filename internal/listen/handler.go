@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/fleetlock"
+	"github.com/locksmithd/locksmith/internal/origin"
 )
 
 const (
@@ -24,9 +25,12 @@ type Handler struct {
 	FleetLock http.Handler
 	// ClientCertificates says that whoever asks for anything else needs a certificate.
 	ClientCertificates bool
+	// Rate is how many requests an origin, see package origin, may make at once, and a minute; 100 at least.
+	Rate int
 	// Ready returns why the server is not ready. It is called once a second at most.
 	Ready func(context.Context) error
 
+	rate  *rate
 	turn  chan struct{} // holds a token, unless somebody asks
 	asked time.Time
 	ready error
@@ -36,6 +40,7 @@ type Handler struct {
 func NewHandler(h Handler) *Handler {
 	h.turn = make(chan struct{}, 1)
 	h.turn <- struct{}{}
+	h.rate = newRate(h.Rate)
 	return &h
 }
 
@@ -48,6 +53,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, fleetlock.KindForbidden, "a client certificate is needed")
 	case !probe && strings.HasPrefix(r.URL.Path, "/-/"):
 		refuse(w, http.StatusNotFound, fleetlock.KindNotFound, "there are only /-/healthy and /-/ready")
+	case !probe && !h.rate.allow(origin.Of(r.RemoteAddr), time.Now()):
+		refuse(w, http.StatusTooManyRequests, fleetlock.KindTooManyRequests, "too many requests come from this address: ask again in a minute")
 	case !probe:
 		h.FleetLock.ServeHTTP(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:

@@ -7,14 +7,16 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/origin"
 )
 
 const (
 	// writeTime is how long a peer may take nothing of what it is sent.
 	writeTime = 10 * time.Second
-	// perAddress is how much of all connections one address may have: a part of so many. Many hosts may have one address,
+	// perOrigin is how much of all connections one origin may have: a part of so many. Many hosts may have one address,
 	// behind a gateway or a proxy.
-	perAddress = 4
+	perOrigin = 4
 )
 
 // keepAlive notices within 25 seconds that the other end is gone. (A client that waits for its slot sends nothing.)
@@ -40,20 +42,20 @@ func Open(ctx context.Context, address string) (net.Listener, error) {
 
 // Limit bounds the connections of several listeners.
 type Limit struct {
-	all        chan struct{} // holds a token for each connection
-	perAddress int
+	all       chan struct{} // holds a token for each connection
+	perOrigin int
 
 	mu    sync.Mutex
-	count map[string]int // by address
+	count map[string]int // by origin
 }
 
 // NewLimit returns a limit of n connections.
 func NewLimit(n int) *Limit {
-	return &Limit{all: make(chan struct{}, n), perAddress: max(1, n/perAddress), count: map[string]int{}}
+	return &Limit{all: make(chan struct{}, n), perOrigin: max(1, n/perOrigin), count: map[string]int{}}
 }
 
 // Listener returns l with this limit. When there are as many connections as there may be in all, more have to wait; when
-// an address has as many as it may have, more from there are closed.
+// an origin, see package origin, has as many as it may have, more from there are closed.
 func (limit *Limit) Listener(l net.Listener) net.Listener {
 	return &listener{Listener: l, limit: limit, closed: make(chan struct{})}
 }
@@ -78,15 +80,15 @@ func (l *listener) Accept() (net.Conn, error) {
 			<-l.limit.all
 			return nil, err
 		}
-		address := hostOf(c.RemoteAddr())
-		if !l.limit.enter(address) {
+		from := origin.Of(c.RemoteAddr().String())
+		if !l.limit.enter(from) {
 			_ = c.Close()
 			continue
 		}
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetKeepAliveConfig(keepAlive)
 		}
-		return &conn{Conn: c, leave: sync.OnceFunc(func() { l.limit.leave(address); <-l.limit.all })}, nil
+		return &conn{Conn: c, leave: sync.OnceFunc(func() { l.limit.leave(from); <-l.limit.all })}, nil
 	}
 }
 
@@ -96,30 +98,22 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// hostOf returns an address without the port.
-func hostOf(a net.Addr) string {
-	if host, _, err := net.SplitHostPort(a.String()); err == nil {
-		return host
-	}
-	return a.String()
-}
-
-// enter reports whether an address may have one more connection.
-func (limit *Limit) enter(address string) bool {
+// enter reports whether an origin may have one more connection.
+func (limit *Limit) enter(from string) bool {
 	limit.mu.Lock()
 	defer limit.mu.Unlock()
-	if limit.count[address] >= limit.perAddress {
+	if limit.count[from] >= limit.perOrigin {
 		return false
 	}
-	limit.count[address]++
+	limit.count[from]++
 	return true
 }
 
-func (limit *Limit) leave(address string) {
+func (limit *Limit) leave(from string) {
 	limit.mu.Lock()
 	defer limit.mu.Unlock()
-	if limit.count[address]--; limit.count[address] == 0 {
-		delete(limit.count, address)
+	if limit.count[from]--; limit.count[from] == 0 {
+		delete(limit.count, from)
 	}
 }
 

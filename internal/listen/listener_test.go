@@ -3,6 +3,7 @@ package listen
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,37 @@ func TestAddressHasAQuarterOfTheConnections(t *testing.T) {
 		t.Error("one more connection is not closed")
 	}
 }
+
+// An IPv6 network has what an IPv4 address has.
+func TestNetworkHasAQuarterOfTheConnections(t *testing.T) {
+	limit := NewLimit(8)
+	l := limit.Listener(&addresses{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1", "[2001:db8:0:1::1]:1"})
+	for _, want := range []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:1::1]:1"} {
+		if c, err := l.Accept(); err != nil || c.RemoteAddr().String() != want {
+			t.Errorf("accepted is %v, %v, want %s", c, err, want)
+		}
+	}
+}
+
+// addresses is a listener that accepts a connection from each of them.
+type addresses []string
+
+func (a *addresses) Accept() (net.Conn, error) {
+	from := (*a)[0]
+	*a = (*a)[1:]
+	_, there := net.Pipe()
+	return sender{there, from}, nil
+}
+
+func (a *addresses) Close() error   { return nil }
+func (a *addresses) Addr() net.Addr { return nil }
+
+type sender struct {
+	net.Conn
+	from string
+}
+
+func (f sender) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(f.from)) }
 
 func TestConnectionsInAllAreBounded(t *testing.T) {
 	l, accepted := limited(t, 4)
