@@ -217,8 +217,12 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		}
 	}
 	warn(systemd.NotifyReady())
+	told := ""
 	status := func() {
-		warn(systemd.NotifyStatus(fmt.Sprintf("serves %s at %s; %s", count(groups.number(), "group"), where, waiting(grants.Waiting()))))
+		if now := fmt.Sprintf("serves %s at %s; %s", count(groups.number(), "group"), where, waiting(grants.Waiting())); now != told {
+			told = now
+			warn(systemd.NotifyStatus(now))
+		}
 	}
 	status()
 	for again := (<-chan time.Time)(nil); ; {
@@ -230,6 +234,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			continue
 		case <-again:
 			again = nil
+			if groups.current(); grants.Waiting() > 0 { // requests that wait follow the files as well
+				again = time.After(time.Second)
+			}
+		case <-groups.changed:
+			grants.Reload()
 		case <-hangup:
 			groups.reload()
 			if encrypted != nil {

@@ -457,6 +457,35 @@ func TestServeGroupsWithUsersAndWindowsThatChange(t *testing.T) {
 	want(t, "the new password", code, kind, 200, "")
 }
 
+// A group does not become one for everybody because its file of users disappears. A request that waits learns of a window
+// that is shut without another request.
+func TestServeFollowsItsFilesWhileARequestWaits(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	s := serve(t, etcd, map[string]string{"default.conf": "", "default.users": userLine(t, "web", "sesame")}, "-hold=25m")
+	client := newClient(nil)
+	as := func(r *http.Request) { r.SetBasicAuth("web", "sesame") }
+	code, kind := s.ask(t, client, "pre-reboot", "default", "web-1", as)
+	want(t, "web-1", code, kind, 200, "")
+	kinds := make(chan string, 1)
+	go func() {
+		_, kind := s.ask(t, client, "pre-reboot", "default", "web-2", as)
+		kinds <- kind
+	}()
+	must.Eventually(t, patience, "web-2 in the queue", func() bool {
+		return strings.Contains(runOne(t, etcd, "status", "-o=wide").stdout, "web-2")
+	})
+	must.Do(t, os.Remove(filepath.Join(s.root, config.GroupsDir, "default.users")))
+	s.expect(`those before stay in use" error="\S*default.users is gone, without which everybody could use group default`)
+	code, kind = s.ask(t, client, "pre-reboot", "default", "web-1")
+	want(t, "nobody", code, kind, 401, "unauthorized")
+	s.write(t, "default.conf", "LOCKSMITHD_REBOOT_WINDOW_START='0 0 1 1 *'\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=1m\n")
+	s.write(t, "default.users", userLine(t, "web", "sesame"))
+	if kind := must.Receive(t, patience, "the answer to web-2", kinds); kind != "window_shut" {
+		t.Errorf("web-2 gets %s", kind)
+	}
+}
+
 // A server that other hosts can reach stays closed to them when the users of a group disappear.
 func TestServeDoesNotOpenAGroupToEverybody(t *testing.T) {
 	t.Parallel()

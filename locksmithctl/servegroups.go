@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +28,8 @@ type servedGroups struct {
 	log       *slog.Logger
 	// allowed says why groups may not be served.
 	allowed func(map[string]grant.Group) error
+	// changed gets a value after the groups have changed.
+	changed chan struct{}
 	// ofHost says that there is no folder of groups, so that the group of this host is served.
 	ofHost bool
 
@@ -41,6 +46,7 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 		root:      a.root,
 		note:      func(text string) { a.note("warning: %s", text) },
 		passwords: htpasswd.NewChecker(),
+		changed:   make(chan struct{}, 1),
 		checked:   time.Now(),
 	}
 	s.stamp = readfile.Stamp(s.dir)
@@ -134,7 +140,7 @@ func (s *servedGroups) readAgain() {
 		s.log.Error("the folder of groups is gone: the groups before stay in use, until a restart", "folder", s.dir)
 		return
 	default:
-		err = s.allowed(groups)
+		err = errors.Join(s.opened(groups), s.allowed(groups))
 	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
@@ -142,8 +148,29 @@ func (s *servedGroups) readAgain() {
 		}
 		return
 	}
+	for name, g := range s.groups {
+		if now, served := groups[name]; served && reflect.DeepEqual(now, g) {
+			groups[name] = g // requests that wait go on
+		}
+	}
 	s.groups, s.ofHost = groups, false
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 	s.log.Info("the groups have changed, and are in use", "groups", names(groups))
+}
+
+// opened returns an error for each group that had users, and would be for everybody: its file may be on its way, or lost.
+func (s *servedGroups) opened(groups map[string]grant.Group) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
+		if g, served := groups[name]; served && g.Users == nil && s.groups[name].Users != nil {
+			errs = append(errs, fmt.Errorf("%s is gone, without which everybody could use group %s: write it again, or restart the server to serve the group to everybody",
+				filepath.Join(s.dir, name+".users"), name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *servedGroups) names() string {

@@ -77,16 +77,21 @@ type request struct {
 
 // PreReboot implements [fleetlock.Server].
 func (s *Server) PreReboot(ctx context.Context, caller fleetlock.Caller, p fleetlock.Params) error {
-	r, err := s.admit(ctx, caller, p)
-	if err != nil {
+	for until := time.Now().Add(s.hold); ; {
+		r, err := s.admit(ctx, caller, p)
+		if err != nil {
+			return err
+		}
+		err = s.take(ctx, r, until)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err() // nobody reads the answer
+		case err == errChanged:
+			continue
+		}
+		s.journal.answered(r, err)
 		return err
 	}
-	err = s.take(ctx, r)
-	if ctx.Err() != nil {
-		return ctx.Err() // nobody reads the answer
-	}
-	s.journal.answered(r, err)
-	return err
 }
 
 // SteadyState implements [fleetlock.Server].
@@ -149,9 +154,9 @@ func (s *Server) admit(ctx context.Context, caller fleetlock.Caller, p fleetlock
 	return r, nil
 }
 
-// take takes a slot for a client, or says why not.
-func (s *Server) take(ctx context.Context, r *request) error {
-	w, err := s.beginWait(ctx, r.client)
+// take takes a slot for a client, or says why not. It waits until a time at most.
+func (s *Server) take(ctx context.Context, r *request, until time.Time) error {
+	w, err := s.beginWait(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -160,7 +165,7 @@ func (s *Server) take(ctx context.Context, r *request) error {
 	if why != "" {
 		return s.shut(ctx, r, why)
 	}
-	held, cancel := context.WithTimeoutCause(w.ctx, s.hold, errHeld)
+	held, cancel := context.WithDeadlineCause(w.ctx, until, errHeld)
 	defer cancel()
 	if !end.IsZero() {
 		held, cancel = context.WithDeadlineCause(held, end, errShut)
@@ -182,6 +187,8 @@ func (s *Server) take(ctx context.Context, r *request) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case decisive(err):
+	case cause == errChanged:
+		return errChanged
 	case cause == errShut:
 		why, _ := r.group.shut(end)
 		return s.shut(ctx, r, why)

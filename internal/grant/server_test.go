@@ -302,6 +302,52 @@ func TestGroupIsForItsUsers(t *testing.T) {
 	})
 }
 
+// The settings of groups change while requests are held open.
+func TestHeldRequestsFollowTheSettings(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		s.groups["db"] = grant.Group{Lock: "db", Max: 1}
+		db := func(id string) fleetlock.Params { return fleetlock.Params{ID: id, Group: "db"} }
+		must.Do(t, s.PreReboot(t.Context(), caller, db("holder")))
+		must.Do(t, s.take(t, "holder"))
+		begin := time.Now()
+		r, r2 := s.begin(t, "r"), s.begin(t, "r2")
+		other := make(chan error, 1)
+		go func() { other <- s.PreReboot(t.Context(), caller, db("r")) }()
+		time.Sleep(20 * time.Second)
+		calls := store.Calls()
+		if s.Reload(); len(r)+len(r2)+len(other) > 0 || store.Calls() != calls {
+			t.Error("without a change the requests begin again")
+		}
+		s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+		s.Reload()
+		synctest.Wait()
+		wantLock(t, store, []string{"holder"}, []string{"r", "r2"})
+		s.steady(t, "holder")
+		must.Do(t, <-r)
+		if _, record, err := newLock(t, store).Holder(t.Context(), "r"); err != nil || record.TTL != time.Hour {
+			t.Errorf("the record is %+v, %v", record, err)
+		}
+		// The window of the new settings is shut.
+		s.groups["default"] = grant.Group{Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: begin}}
+		delete(s.groups, "db")
+		s.Reload()
+		wantKind(t, <-r2, fleetlock.KindWindowShut)
+		wantKind(t, <-other, fleetlock.KindUnknownGroup)
+		wantLock(t, store, []string{"r"}, nil)
+		// A change does not make the hold longer.
+		s.groups["default"] = grant.Group{Max: 1}
+		begin = time.Now()
+		r2 = s.begin(t, "r2")
+		time.Sleep(30 * time.Second)
+		s.groups["default"] = grant.Group{Max: 2}
+		s.Reload()
+		if wantKind(t, <-r2, fleetlock.KindLockHeld); time.Since(begin) != 50*time.Second {
+			t.Errorf("it was held open for %v", time.Since(begin))
+		}
+	})
+}
+
 // Each line of the log says something new.
 func TestLogSaysWhatChanges(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {

@@ -13,6 +13,7 @@ var (
 	errStopping   = errors.New("the server stops")
 	errAskedAgain = errors.New("the client has asked again")
 	errWithdrawn  = errors.New("the client has asked for steady-state")
+	errChanged    = errors.New("the settings of the group have changed")
 )
 
 // client is a host, as it calls itself.
@@ -21,14 +22,16 @@ type client struct{ group, id string }
 // wait is a request for a slot.
 type wait struct {
 	client
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	unbind func() bool
-	done   chan struct{}
+	settings Group
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	unbind   func() bool
+	done     chan struct{}
 }
 
 // beginWait notes a request for a slot, and ends the earlier ones of the same client.
-func (s *Server) beginWait(ctx context.Context, c client) (*wait, error) {
+func (s *Server) beginWait(ctx context.Context, r *request) (*wait, error) {
+	c := r.client
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -40,7 +43,7 @@ func (s *Server) beginWait(ctx context.Context, c client) (*wait, error) {
 	for _, earlier := range s.waits[c] {
 		earlier.cancel(errAskedAgain)
 	}
-	w := &wait{client: c, done: make(chan struct{})}
+	w := &wait{client: c, settings: r.group, done: make(chan struct{})}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.unbind = context.AfterFunc(s.life, func() { w.cancel(context.Cause(s.life)) })
 	s.waits[c] = append(s.waits[c], w)
@@ -80,4 +83,20 @@ func (s *Server) endWaits(ctx context.Context, c client) error {
 		}
 	}
 	return nil
+}
+
+// Reload has the requests that wait begin again where the settings of their group have changed. They keep their places. It
+// is to be called after Options.Groups has begun to return others. A Group that has not changed has to be the same one, by
+// ==.
+func (s *Server) Reload() {
+	groups := s.groups()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, waits := range s.waits {
+		for _, w := range waits {
+			if now, served := groups[c.group]; !served || now != w.settings {
+				w.cancel(errChanged)
+			}
+		}
+	}
 }

@@ -122,7 +122,9 @@ type sender struct {
 	from string
 }
 
-func (f sender) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(f.from)) }
+func (f sender) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(f.from))
+}
 
 func TestConnectionsInAllAreBounded(t *testing.T) {
 	l, accepted := limited(t, 4)
