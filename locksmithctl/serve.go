@@ -188,7 +188,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}))
 	// Whoever asks again comes back in minutes.
 	server.IdleTimeout = 10 * time.Second
-	server.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // what clients do wrong
+	server.ErrorLog = listen.ErrorLog(log)
 	// With HTTP/2 one connection could have hundreds of requests.
 	server.Protocols = new(http.Protocols)
 	server.Protocols.SetHTTP1(true)

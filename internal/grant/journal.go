@@ -6,7 +6,9 @@ import (
 	"sync"
 
 	"github.com/locksmithd/locksmith/fleetlock"
+	"github.com/locksmithd/locksmith/internal/origin"
 	"github.com/locksmithd/locksmith/internal/safetext"
+	"github.com/locksmithd/locksmith/internal/sparse"
 )
 
 // maxNoted is how many clients the journal remembers. It forgets all of them when there are more.
@@ -14,15 +16,13 @@ const maxNoted = 16 << 10
 
 // journal logs what changes, and not each time that a client asks.
 type journal struct {
-	log *slog.Logger
+	log     *slog.Logger
+	rejects sparse.Lines
 
 	mu     sync.Mutex
 	noted  map[any]string // what was logged last
 	failed string         // why etcd could not be used; "" if it could
 }
-
-// Keys of what was noted, beside a client.
-type stranger struct{ address, kind string }
 
 const (
 	granted = "granted"
@@ -68,9 +68,13 @@ func (j *journal) steady(r *request) {
 	}
 }
 
-// rejected logs that somebody may not use a group, once for an address.
+// rejected logs that somebody may not use a group: once an hour for a group that is not served, and else for each origin.
 func (j *journal) rejected(r *request, kind, value string) {
-	if j.news(stranger{r.address, kind}, r.client.group) {
+	key := kind + " " + r.client.group
+	if kind != fleetlock.KindUnknownGroup {
+		key += " " + origin.Of(r.address)
+	}
+	if j.rejects.Allow(key) {
 		j.log.Warn("a request was rejected", about(r, "kind", kind, "why", value)...)
 	}
 }

@@ -3,8 +3,10 @@ package grant_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,6 +346,29 @@ func TestHeldRequestsFollowTheSettings(t *testing.T) {
 		s.Reload()
 		if wantKind(t, <-r2, fleetlock.KindLockHeld); time.Since(begin) != 50*time.Second {
 			t.Errorf("it was held open for %v", time.Since(begin))
+		}
+	})
+}
+
+// Clients ask for groups that are not served, in a loop.
+func TestRejectionsDoNotFloodTheLog(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		for i := range 300 {
+			from := fleetlock.Caller{Address: fmt.Sprintf("192.0.2.%d:1", i%10)}
+			for _, group := range []string{"wrokers", "bd", fmt.Sprint(i)} {
+				wantKind(t, s.PreReboot(t.Context(), from, fleetlock.Params{ID: "r", Group: group}), fleetlock.KindUnknownGroup)
+			}
+		}
+		typos := 0
+		lines := s.logged()
+		for _, line := range lines {
+			if strings.Contains(line, "group=wrokers") || strings.Contains(line, "group=bd") {
+				typos++
+			}
+		}
+		if len(lines) != 20 || typos != 2 {
+			t.Errorf("there are %d lines, %d of them about the two groups", len(lines), typos)
 		}
 	})
 }

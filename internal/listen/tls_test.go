@@ -1,7 +1,9 @@
 package listen
 
 import (
+	"crypto/tls"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,4 +49,42 @@ func TestReloadReadsFilesThatHaveChanged(t *testing.T) {
 	if now := c.current(); now == was || now.ClientCAs.Equal(was.ClientCAs) {
 		t.Error("a new authority is not used")
 	}
+}
+
+// A client that does not trust the certificate, or speaks no TLS, is named in the log, once.
+func TestHandshakesThatFailAreLogged(t *testing.T) {
+	pair := etcdtest.MustCA(t).MustIssue(t, etcdtest.Certificate{CommonName: "a", Hosts: []string{"127.0.0.1"}})
+	c, err := NewTLS(Files{Cert: pair.CertFile, Key: pair.KeyFile}, slog.New(slog.DiscardHandler))
+	must.Do(t, err)
+	l, err := Open(t.Context(), "127.0.0.1:0")
+	must.Do(t, err)
+	lines := make(lineWriter, 100)
+	server := &http.Server{TLSConfig: c.Config(), ErrorLog: ErrorLog(slog.New(slog.NewTextHandler(lines, nil)))}
+	go func() { _ = server.ServeTLS(NewLimit(100).Listener(l), "", "") }()
+	defer server.Close()
+	for range 10 {
+		if conn, err := tls.Dial("tcp", l.Addr().String(), nil); err == nil {
+			conn.Close()
+			t.Error("the certificate is trusted")
+		}
+	}
+	line := must.Receive(t, patience, "a line", lines)
+	if !strings.Contains(line, `msg="a TLS handshake has failed" address=127.0.0.1 error="remote error: tls: `) {
+		t.Errorf("logged is %s", line)
+	}
+	resp, err := http.Get("http://" + l.Addr().String()) // it waits for the answer, and so for the line
+	must.Do(t, err)
+	resp.Body.Close()
+	line = must.Receive(t, patience, "a line", lines)
+	if !strings.Contains(line, `error="client sent an HTTP request to an HTTPS server"`) || len(lines) > 0 {
+		t.Errorf("logged is %s, and %d lines more", line, len(lines))
+	}
+}
+
+// lineWriter sends what is written.
+type lineWriter chan string
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	w <- string(line)
+	return len(line), nil
 }
