@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -151,9 +152,49 @@ func (s *Store) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot,
 	return snap, nil
 }
 
-// watch waits for one change. It uses a stream of its own and not the client's Watcher, which
-// would hide an outage for as long as it lasts.
+// watch waits for one change.
 func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (snap lock.Snapshot, err error) {
+	var newest int64
+	var requests []*etcdserverpb.WatchCreateRequest
+	for _, w := range watches {
+		newest = max(newest, w.After)
+		requests = append(requests, &etcdserverpb.WatchCreateRequest{Key: []byte(w.Key), RangeEnd: []byte(w.End), StartRevision: w.After + 1})
+	}
+	err = stream(ctx, client, requests, func(now int64) (done bool, err error) {
+		// A member may be behind the others for a moment, but etcd as a whole only if it was
+		// restored from a backup: a watch reports nothing until etcd reaches its revision.
+		if now < newest {
+			if now, err = revision(ctx, client, watches[0].Key); err != nil {
+				return false, err
+			}
+		}
+		return now < newest, nil
+	}, func(events []*mvccpb.Event) (done bool) {
+		snap = changes(events)
+		return true
+	})
+	return snap, err
+}
+
+// changes returns what events say. Its revision is that of the last one.
+func changes(events []*mvccpb.Event) lock.Snapshot {
+	snap := lock.Snapshot{Values: map[string]lock.Value{}}
+	for _, event := range events {
+		snap.Revision = event.Kv.ModRevision
+		if event.Type == clientv3.EventTypePut {
+			snap.Values[string(event.Kv.Key)] = value(event.Kv)
+		} else {
+			snap.Values[string(event.Kv.Key)] = lock.Value{}
+		}
+	}
+	return snap
+}
+
+// stream watches until one of its functions is done. created gets the revision of the member once all watches are there. It
+// uses a stream of its own and not the client's Watcher, which would hide an outage for as long as it lasts.
+func stream(ctx context.Context, client *clientv3.Client, requests []*etcdserverpb.WatchCreateRequest,
+	created func(revision int64) (done bool, err error), happened func([]*mvccpb.Event) (done bool),
+) (err error) {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 	overdue := time.AfterFunc(attemptTimeout, func() { cancel(context.DeadlineExceeded) })
@@ -165,53 +206,58 @@ func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (
 	}()
 	stream, err := etcdserverpb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
 	if err != nil {
-		return lock.Snapshot{}, err
+		return err
 	}
-	var newest int64
-	for _, w := range watches {
-		newest = max(newest, w.After)
-		create := &etcdserverpb.WatchCreateRequest{
-			Key: []byte(w.Key), RangeEnd: []byte(w.End), StartRevision: w.After + 1,
-		}
+	for _, r := range requests {
 		// An error of Send is only that the stream has ended; Recv says why.
-		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
+		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: r}})
 	}
-	for created := 0; ; {
+	for n := 0; ; {
 		resp, err := stream.Recv()
 		switch {
 		case err != nil:
-			return lock.Snapshot{}, err
+			return err
 		case resp.CompactRevision != 0:
-			return lock.Snapshot{}, rpctypes.ErrCompacted
+			return rpctypes.ErrCompacted
 		case resp.Canceled:
-			return lock.Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
+			return fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
 		case resp.Created:
-			if created++; created < len(watches) {
+			if n++; n < len(requests) {
 				break
 			}
-			// A member may be behind the others for a moment, but etcd as a whole only if it was
-			// restored from a backup: a watch reports nothing until etcd reaches its revision.
-			if resp.Header.Revision < newest {
-				if now, err := revision(ctx, client, watches[0].Key); err != nil || now < newest {
-					return lock.Snapshot{}, err
-				}
+			if done, err := created(resp.Header.Revision); done || err != nil {
+				return err
 			}
 			overdue.Stop()
 		}
-		if len(resp.Events) == 0 {
-			continue
+		if len(resp.Events) > 0 && happened(resp.Events) {
+			return nil
 		}
-		snap = lock.Snapshot{Values: map[string]lock.Value{}}
-		for _, event := range resp.Events {
-			snap.Revision = event.Kv.ModRevision
-			if event.Type == clientv3.EventTypePut {
-				snap.Values[string(event.Kv.Key)] = value(event.Kv)
-			} else {
-				snap.Values[string(event.Kv.Key)] = lock.Value{}
-			}
-		}
-		return snap, nil
 	}
+}
+
+// Follow reports the changes of the keys from key on and before end, of each revision at once and in order, until ctx ends or
+// the connection is lost, which is its error. Before that it calls began with the revision after which every change is
+// reported, and not at all if it does not come so far. It does not connect again: another call does, as after every failure.
+func (s *Store) Follow(ctx context.Context, key, end string, began func(revision int64), changed func(lock.Snapshot)) error {
+	err := s.once(ctx, func(client *clientv3.Client) error {
+		request := &etcdserverpb.WatchCreateRequest{Key: []byte(key), RangeEnd: []byte(end)}
+		return stream(ctx, client, []*etcdserverpb.WatchCreateRequest{request}, func(now int64) (bool, error) {
+			began(now)
+			return false, nil
+		}, func(events []*mvccpb.Event) bool {
+			for len(events) > 0 {
+				n := slices.IndexFunc(events, func(e *mvccpb.Event) bool { return e.Kv.ModRevision != events[0].Kv.ModRevision })
+				if n < 0 {
+					n = len(events)
+				}
+				changed(changes(events[:n]))
+				events = events[n:]
+			}
+			return false
+		})
+	})
+	return fmt.Errorf("watch %s: %w", key, err)
 }
 
 // revision returns the current revision of etcd. key is one that this client may read.
