@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -28,7 +29,8 @@ import (
 
 // BenchmarkServe measures how long it takes from the steady-state of one client until the next of 1,000 clients, whose
 // requests the real program holds open, has its answer. For comparison it measures, before each, what the same etcd needs
-// at least: to report a change by one client to another, and to write the other's answer.
+// at least: to report a change by one client to another, and to write the other's answer. The connection of the
+// steady-state, which a host makes after its reboot, is measured by itself.
 func BenchmarkServe(b *testing.B) {
 	b.Run("http", func(b *testing.B) { benchServe(b, false) })
 	b.Run("https", func(b *testing.B) { benchServe(b, true) })
@@ -97,10 +99,20 @@ func benchServe(b *testing.B, encrypted bool) {
 		if err != nil {
 			return // the end
 		}
+		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
 			b.Errorf("%s of %s: %s", operation, id, resp.Status)
 		}
+	}
+	connect := func() time.Duration {
+		begin := time.Now()
+		client.CloseIdleConnections()
+		resp, err := client.Get(url + "/-/healthy")
+		must.Do(b, err)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return time.Since(begin)
 	}
 	type grant struct {
 		id string
@@ -143,9 +155,10 @@ func benchServe(b *testing.B, encrypted bool) {
 		must.Do(b, <-done)
 		return time.Since(begin)
 	}
-	var floors, handovers []time.Duration
+	var floors, connects, handovers []time.Duration
 	for b.Loop() {
 		floors = append(floors, floor())
+		connects = append(connects, connect())
 		begin := time.Now()
 		ask("steady-state", holder.id)
 		next := <-granted
@@ -160,6 +173,7 @@ func benchServe(b *testing.B, encrypted bool) {
 	}
 	b.ReportMetric(median(handovers), "ms/handover")
 	b.ReportMetric(median(floors), "ms/floor")
+	b.ReportMetric(median(connects), "ms/connect")
 	b.ReportMetric(median(handovers)/median(floors), "handover/floor")
 	b.ReportMetric(float64(resident)/1024, "MB")
 	b.ReportMetric(0, "ns/op")

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/locksmithd/locksmith/fleetlock"
@@ -35,6 +36,9 @@ type serving struct {
 	told atomic.Value // what it has told systemd
 }
 
+// endpoint is an etcd, or a proxy before it.
+type endpoint interface{ Endpoint() string }
+
 // notified returns what the server has told systemd, a line for each.
 func (s *serving) notified() string {
 	told, _ := s.told.Load().(string)
@@ -42,7 +46,7 @@ func (s *serving) notified() string {
 }
 
 // serve starts a server with groups: files of groups.d and their content.
-func serve(t *testing.T, etcd *etcdtest.Server, groups map[string]string, args ...string) *serving {
+func serve(t *testing.T, etcd endpoint, groups map[string]string, args ...string) *serving {
 	t.Helper()
 	s := &serving{root: t.TempDir()}
 	for name, content := range groups {
@@ -53,7 +57,7 @@ func serve(t *testing.T, etcd *etcdtest.Server, groups map[string]string, args .
 }
 
 // start starts the program, by wrapper if that is given.
-func (s *serving) start(t *testing.T, etcd *etcdtest.Server, wrapper []string, args ...string) {
+func (s *serving) start(t *testing.T, etcd endpoint, wrapper []string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("locksmithctl")
 	must.Do(t, err)
@@ -220,6 +224,57 @@ func TestServeHoldsRequestsOpenAndStops(t *testing.T) {
 	must.Eventually(t, patience, "systemd to be told", func() bool { return strings.Contains(s.notified(), "STOPPING=1") })
 	if out := runOne(t, etcd, "status", "-o=wide").stdout; !strings.Contains(out, "web-3") {
 		t.Errorf("web-3 has lost its place: %s", out)
+	}
+}
+
+// A call of etcd that fails closes its connection, and not that of the watch by which requests wait. However many they are,
+// there is one.
+func TestServeWaitsByOneWatchThatNoCallDisturbs(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	proxy := etcdtest.MustRPCProxy(t, etcd)
+	s := serve(t, proxy, nil, "-hold=25m")
+	client := newClient(nil)
+	code, kind := s.ask(t, client, "pre-reboot", "default", "holder")
+	want(t, "holder", code, kind, 200, "")
+	codes := make(chan int, 10)
+	for i := range 10 {
+		go func() {
+			code, _ := s.ask(t, client, "pre-reboot", "default", fmt.Sprint("web-", i))
+			codes <- code
+		}()
+	}
+	must.Eventually(t, patience, "ten hosts to wait", func() bool { return strings.Contains(s.notified(), "; 10 hosts wait\n") })
+	must.Eventually(t, patience, "ten hosts in the queue", func() bool {
+		return strings.Count(runOne(t, etcd, "status", "-o=wide").stdout, "web-") == 10
+	})
+	failed := proxy.Every(etcdtest.Reads, etcdtest.Fail(rpctypes.ErrGRPCNoLeader))
+	must.Eventually(t, patience, "the server not to be ready", func() bool {
+		code, _ := s.get(t, client, "/-/ready")
+		return code == 503
+	})
+	must.Receive(t, patience, "a call that fails", failed.Arrived)
+	proxy.Clear()
+	must.Eventually(t, patience, "the server to be ready", func() bool {
+		code, _ := s.get(t, client, "/-/ready")
+		return code == 200
+	})
+	if n := proxy.Calls(etcdtest.Watch); n != 1 || len(codes) > 0 {
+		t.Errorf("there were %d watches, and %d requests have ended", n, len(codes))
+	}
+	code, kind = s.ask(t, client, "steady-state", "default", "holder")
+	want(t, "holder", code, kind, 200, "")
+	if code := must.Receive(t, patience, "an answer", codes); code != 200 {
+		t.Errorf("the first host gets %d", code)
+	}
+	if n := proxy.Calls(etcdtest.Watch); n != 1 {
+		t.Errorf("there were %d watches", n)
+	}
+	must.Do(t, s.Signal(syscall.SIGTERM))
+	for range 9 {
+		if code := must.Receive(t, patience, "an answer", codes); code != 503 {
+			t.Errorf("one of the others gets %d", code)
+		}
 	}
 }
 

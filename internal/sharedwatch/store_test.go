@@ -198,9 +198,8 @@ func TestWaitsHearOfWhatTheyWaitFor(t *testing.T) {
 		if len(late) > 0 {
 			t.Error("the wait ends with what it has seen")
 		}
-		if a.changed(change(14, "x")); len(s.waits) != 0 {
-			wantChange(t, late, 14, "x")
-		}
+		a.changed(change(14, "x"))
+		wantChange(t, late, 14, "x")
 		synctest.Wait()
 		if len(s.waits)+len(s.byKey)+len(s.byRange) > 0 {
 			t.Error("waits that have ended are remembered")
@@ -256,7 +255,15 @@ func TestWatchThatIsLost(t *testing.T) {
 		wantReread(t, wait)
 		wantReread(t, between)
 
+		// What was restored from a backup counts its revisions again.
+		a.changed(change(50, "x"))
+		a.end <- errors.New("lost")
+		a = <-attempts
+		a.began(1)
 		wait = s.wait(t, lock.Watch{Key: "x", After: 1})
+		if len(wait) > 0 {
+			t.Errorf("a change of before the watch ends the wait: %v", <-wait)
+		}
 		a.end <- errors.New("lost")
 		a = <-attempts
 		a.end <- errors.New("no etcd there")
@@ -303,9 +310,11 @@ func BenchmarkChange(b *testing.B) {
 	for i := range 1000 {
 		go wait(i)
 	}
-	for len(s.byKey["pause"]) < 1000 {
-		time.Sleep(time.Millisecond)
-	}
+	must.Eventually(b, patience, "the waits", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.byKey["pause"]) == 1000
+	})
 	revision := int64(1)
 	for b.Loop() {
 		revision++
