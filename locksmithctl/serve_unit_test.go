@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -47,6 +48,14 @@ func TestServeUnits(t *testing.T) {
 	m.Write("/listen.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/locksmithctl serve -listen "+addresses[0]+"\n")
 	m.Write("/etc/systemd/system/locksmith-serve.socket.d/address.conf", "[Socket]\nListenStream=\nListenStream="+addresses[1]+"\n")
 	m.Write("/addresses", strings.Join(addresses, " "))
+	for _, name := range []string{"first", "second"} {
+		pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: name, Hosts: []string{"127.0.0.1"}})
+		m.Copy("/etc/locksmith/"+name+".pem", pair.CertFile, 0o600)
+		m.Copy("/etc/locksmith/"+name+".key", pair.KeyFile, 0o600)
+	}
+	m.Write("/tls.conf", "[Service]\nSupplementaryGroups=locksmith\nExecStart=\nExecStart=/usr/bin/locksmithctl serve -listen "+addresses[0]+
+		" -tls-cert /etc/locksmith/server.pem -tls-key /etc/locksmith/server.key\n")
+	m.Write("/etc/sysusers.d/locksmith.conf", "g locksmith -\n")
 	m.RunTest()
 }
 
@@ -101,6 +110,40 @@ func serveByUnits(t *testing.T) {
 	if result := property("Result"); result != "success" {
 		t.Errorf("it ends with %s", result)
 	}
+
+	// A certificate that a group may read is renewed without a restart.
+	run("systemd-sysusers")
+	install := func(name string) {
+		t.Helper()
+		for _, ext := range []string{".key", ".pem"} {
+			from := "/etc/locksmith/" + name + ext
+			run("chgrp", "locksmith", from)
+			must.Do(t, os.Chmod(from, 0o640))
+			must.Do(t, os.Rename(from, "/etc/locksmith/server"+ext))
+		}
+	}
+	served := func() string {
+		c, err := tls.Dial("tcp", addresses[0], &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+	install("first")
+	run("cp", "/tls.conf", drop)
+	run("systemctl", "daemon-reload")
+	run("systemctl", "start", "locksmith-serve.service")
+	if name := served(); name != "first" {
+		t.Errorf("the certificate is %s", name)
+	}
+	pid := property("MainPID")
+	install("second")
+	must.Eventually(t, patience, "the new certificate", func() bool { return served() == "second" })
+	if now := property("MainPID"); now != pid {
+		t.Errorf("the process was %s, and is %s", pid, now)
+	}
+	run("systemctl", "stop", "locksmith-serve.service")
 
 	must.Do(t, os.Remove(drop))
 	run("systemctl", "daemon-reload")
