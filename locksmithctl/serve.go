@@ -161,11 +161,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		}
 	}
 
-	// A connection for the calls and one for the watch: a call that fails closes its own.
+	// A connection for the calls and one for the watches: a call that fails closes its own.
 	calls, watch := etcd.New(cfg.Etcd), etcd.New(cfg.Etcd)
 	defer calls.Close() // the process ends, and with it the connections
 	defer watch.Close()
-	store := sharedwatch.New(calls, watch.Follow)
+	store := sharedwatch.New(calls, watch)
 	watching, stopWatching := context.WithCancel(context.Background()) // requests that are under way go on after ctx
 	defer stopWatching()
 	go store.Run(watching)

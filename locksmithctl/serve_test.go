@@ -227,9 +227,8 @@ func TestServeHoldsRequestsOpenAndStops(t *testing.T) {
 	}
 }
 
-// A call of etcd that fails closes its connection, and not that of the watch by which requests wait. However many they are,
-// there is one.
-func TestServeWaitsByOneWatchThatNoCallDisturbs(t *testing.T) {
+// A call of etcd that fails closes its connection, and not that of the watches by which requests wait.
+func TestServeWaitsAreNotDisturbedByACall(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	proxy := etcdtest.MustRPCProxy(t, etcd)
@@ -237,17 +236,18 @@ func TestServeWaitsByOneWatchThatNoCallDisturbs(t *testing.T) {
 	client := newClient(nil)
 	code, kind := s.ask(t, client, "pre-reboot", "default", "holder")
 	want(t, "holder", code, kind, 200, "")
-	codes := make(chan int, 10)
-	for i := range 10 {
+	codes := make(chan int, 30)
+	for i := range 30 {
 		go func() {
 			code, _ := s.ask(t, client, "pre-reboot", "default", fmt.Sprint("web-", i))
 			codes <- code
 		}()
 	}
-	must.Eventually(t, patience, "ten hosts to wait", func() bool { return strings.Contains(s.notified(), "; 10 hosts wait\n") })
-	must.Eventually(t, patience, "ten hosts in the queue", func() bool {
-		return strings.Count(runOne(t, etcd, "status", "-o=wide").stdout, "web-") == 10
+	must.Eventually(t, patience, "30 hosts to wait", func() bool { return strings.Contains(s.notified(), "; 30 hosts wait\n") })
+	must.Eventually(t, patience, "30 hosts in the queue", func() bool {
+		return strings.Count(runOne(t, etcd, "status", "-o=wide").stdout, "web-") == 30
 	})
+	watches := proxy.Calls(etcdtest.Watch)
 	failed := proxy.Every(etcdtest.Reads, etcdtest.Fail(rpctypes.ErrGRPCNoLeader))
 	must.Eventually(t, patience, "the server not to be ready", func() bool {
 		code, _ := s.get(t, client, "/-/ready")
@@ -259,19 +259,17 @@ func TestServeWaitsByOneWatchThatNoCallDisturbs(t *testing.T) {
 		code, _ := s.get(t, client, "/-/ready")
 		return code == 200
 	})
-	if n := proxy.Calls(etcdtest.Watch); n != 1 || len(codes) > 0 {
-		t.Errorf("there were %d watches, and %d requests have ended", n, len(codes))
+	// Eight waits have watches of their own, some of which may have come late; the others share one.
+	if n := proxy.Calls(etcdtest.Watch) - watches; n >= 9 || len(codes) > 0 {
+		t.Errorf("there are %d more watches, and %d requests have ended", n, len(codes))
 	}
 	code, kind = s.ask(t, client, "steady-state", "default", "holder")
 	want(t, "holder", code, kind, 200, "")
 	if code := must.Receive(t, patience, "an answer", codes); code != 200 {
 		t.Errorf("the first host gets %d", code)
 	}
-	if n := proxy.Calls(etcdtest.Watch); n != 1 {
-		t.Errorf("there were %d watches", n)
-	}
 	must.Do(t, s.Signal(syscall.SIGTERM))
-	for range 9 {
+	for range 29 {
 		if code := must.Receive(t, patience, "an answer", codes); code != 503 {
 			t.Errorf("one of the others gets %d", code)
 		}

@@ -1,8 +1,11 @@
 // Package sharedwatch is a store of the lock whose waits share one watch, for a server with many of them.
 //
+// The shared watch hears of every change of the lock, which a server for one host need not. So a few waits have watches of
+// their own, of the keys that they wait for, and there is a shared one only while there are more.
+//
 // # Guarantees
 //
-//   - It is a lock.Store like the one that it is made of. A wait costs that one nothing, however many there are.
+//   - It is a lock.Store like the one that it is made of. Beyond a few, a wait costs that one nothing.
 //   - A call that fails does not disturb a wait. When the watch itself is lost, all waits end without values, which makes
 //     their callers read, once there is another one; if there cannot be one, they end with the reason.
 //   - What it remembers of changes is bounded.
@@ -20,25 +23,37 @@ import (
 const (
 	// maxHistory is how many changes are remembered, for waits that begin after them.
 	maxHistory = 4096
+	// few is how many waits have watches of their own.
+	few = 8
+	// linger is how long the shared watch outlives the last wait.
+	linger = time.Minute
 	// steady is how long a watch lasts that is not lost again and again.
 	steady = 10 * time.Second
 )
 
-// Follow reports the changes of the keys from key on and before end, of each revision at once and in order, until ctx ends or
-// they cannot be reported any more, which is its error. Before that it calls began with the revision after which every
-// change is reported, and not at all if it does not come so far.
-type Follow func(ctx context.Context, key, end string, began func(revision int64), changed func(lock.Snapshot)) error
+// Watcher is what waits need.
+type Watcher interface {
+	// Wait is that of a lock.Store.
+	Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error)
+	// Follow reports the changes of the keys from key on and before end, of each revision at once and in order, until ctx
+	// ends or they cannot be reported any more, which is its error. Before that it calls began with the revision after which
+	// every change is reported, and not at all if it does not come so far.
+	Follow(ctx context.Context, key, end string, began func(revision int64), changed func(lock.Snapshot)) error
+}
 
 // Store is a lock.Store. Its methods may be called at once. Run has to run beside its waits.
 type Store struct {
 	lock.Store // for the calls that are not overridden
-	follow     Follow
+	watcher    Watcher
+	own        chan struct{} // holds a token for each wait with watches of its own
+	needed     chan struct{} // gets a value when there is a wait for the shared watch
 
 	mu         sync.Mutex
-	up         bool  // there is a watch
-	generation int   // counts the watches
-	reached    int64 // the store has reached this revision since the watch began
-	floor      int64 // history has every change after this revision
+	idle       *time.Timer // ends the watch
+	up         bool        // there is a watch
+	generation int         // counts the watches
+	reached    int64       // the store has reached this revision since the watch began
+	floor      int64       // history has every change after this revision
 	history    []lock.Snapshot
 	waits      map[*wait]struct{}
 	byKey      map[string]map[*wait]struct{}   // those of a key
@@ -58,16 +73,48 @@ type result struct {
 	err     error
 }
 
-// New returns a store that waits by follow, and passes all other calls on to s.
-func New(s lock.Store, follow Follow) *Store {
-	return &Store{Store: s, follow: follow, waits: map[*wait]struct{}{}, byKey: map[string]map[*wait]struct{}{}, byRange: map[keyRange]map[*wait]struct{}{}}
+// New returns a store that waits by w, and passes all other calls on to s.
+func New(s lock.Store, w Watcher) *Store {
+	return &Store{
+		Store: s, watcher: w, own: make(chan struct{}, few), needed: make(chan struct{}, 1), waits: map[*wait]struct{}{},
+		byKey: map[string]map[*wait]struct{}{}, byRange: map[keyRange]map[*wait]struct{}{},
+	}
 }
 
-// Run follows the keys of the lock until ctx ends.
+// Run follows the keys of the lock while that is needed, until ctx ends.
 func (s *Store) Run(ctx context.Context) {
-	for failures := 0; ctx.Err() == nil; failures++ {
+	for {
+		select {
+		case <-s.needed:
+			s.watch(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch follows the keys of the lock until nobody has waited for a while.
+func (s *Store) watch(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	idle := time.AfterFunc(linger, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.waits) == 0 {
+			s.up = false
+			cancel()
+		}
+	})
+	defer idle.Stop()
+	s.mu.Lock()
+	s.idle = idle
+	s.mu.Unlock()
+	for failures := 0; ; failures++ {
 		var since time.Time
-		err := s.follow(ctx, lock.Root+"/", lock.Root+"0", func(revision int64) { since = time.Now(); s.began(revision) }, s.changed)
+		err := s.watcher.Follow(ctx, lock.Root+"/", lock.Root+"0", func(revision int64) { since = time.Now(); s.began(revision) }, s.changed)
+		if ctx.Err() != nil {
+			return
+		}
 		if s.ended(err) && time.Since(since) > steady {
 			failures = 0
 		}
@@ -158,6 +205,12 @@ func (s *Store) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot,
 	if ctx.Err() != nil {
 		return lock.Snapshot{}, ctx.Err()
 	}
+	select {
+	case s.own <- struct{}{}:
+		defer func() { <-s.own }()
+		return s.watcher.Wait(ctx, watches...)
+	default:
+	}
 	w := &wait{watches: watches, result: make(chan result, 1)}
 	s.begin(w)
 	defer s.forget(w)
@@ -182,6 +235,10 @@ func (s *Store) begin(w *wait) {
 		}
 	}
 	if !s.up {
+		select {
+		case s.needed <- struct{}{}:
+		default:
+		}
 		return
 	}
 	oldest := s.reached
@@ -221,6 +278,9 @@ func (s *Store) forget(w *wait) {
 		} else {
 			remove(s.byRange, keyRange{watch.Key, watch.End}, w)
 		}
+	}
+	if len(s.waits) == 0 && s.idle != nil {
+		s.idle.Reset(linger)
 	}
 }
 

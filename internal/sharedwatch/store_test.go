@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,8 @@ func TestContract(t *testing.T) {
 			server := etcdtest.MustStart(t, v, etcdtest.Options{})
 			storetest.Contract(t, func(t *testing.T) lock.Store {
 				s := connect(t, server)
+				s.own = nil // every wait shares the watch
+				go func() { _, _ = s.Wait(t.Context(), lock.Watch{Key: "x", After: 1 << 60}) }()
 				must.Eventually(t, patience, "the watch", s.isUp)
 				return s
 			})
@@ -42,7 +45,7 @@ func TestContract(t *testing.T) {
 func connect(t *testing.T, server *etcdtest.Server) *Store {
 	config := etcd.Config{Endpoints: server.Endpoint()}
 	calls, watch := etcd.New(config), etcd.New(config)
-	s := New(calls, watch.Follow)
+	s := New(calls, watch)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.Run(ctx) }()
@@ -58,6 +61,7 @@ func connect(t *testing.T, server *etcdtest.Server) *Store {
 func TestWaitsOutliveAnOutage(t *testing.T) {
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	s := connect(t, server)
+	s.own = nil // every wait shares the watch
 	lockOf := func() *lock.Lock {
 		l, err := lock.New(s, "", 1)
 		must.Do(t, err)
@@ -100,7 +104,11 @@ type attempt struct {
 	end     chan error
 }
 
-func (s *script) follow(ctx context.Context, _, _ string, began func(int64), changed func(lock.Snapshot)) error {
+func (s *script) Wait(context.Context, ...lock.Watch) (lock.Snapshot, error) {
+	return lock.Snapshot{Revision: 1}, nil
+}
+
+func (s *script) Follow(ctx context.Context, _, _ string, began func(int64), changed func(lock.Snapshot)) error {
 	a := &attempt{began, changed, make(chan error)}
 	select {
 	case s.attempts <- a:
@@ -119,10 +127,12 @@ func (s *script) follow(ctx context.Context, _, _ string, began func(int64), cha
 func bubble(t *testing.T, test func(*testing.T, *storetest.Memory, *Store, chan *attempt)) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, watch := storetest.NewMemory(), &script{make(chan *attempt)}
-		s := New(memory, watch.follow)
+		s := New(memory, watch)
+		s.own = nil // every wait shares the watch
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go s.Run(ctx)
+		s.needed <- struct{}{}
 		test(t, memory, s, watch.attempts)
 		cancel()
 		synctest.Wait()
@@ -298,9 +308,77 @@ func TestFailedCallDisturbsNoWait(t *testing.T) {
 	})
 }
 
+// A few waits have watches of their own, and the shared one lasts for as long as there are more.
+func TestSharedWatchIsForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &counting{t: t, Memory: storetest.NewMemory()}
+		s := New(etcd, etcd)
+		go s.Run(t.Context())
+		begin := func(n int) (end func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			for range n {
+				go func() { _, _ = s.Wait(ctx, lock.Watch{Key: "x", After: 1}) }()
+			}
+			return func() { cancel(); synctest.Wait() }
+		}
+		etcd.want(0, 0)
+		end := begin(few)
+		etcd.want(few, 0)
+		time.Sleep(2 * linger)
+		endMore := begin(100)
+		etcd.want(few, 1)
+		endMore()
+		time.Sleep(linger / 2)
+		endMore = begin(100)
+		time.Sleep(2 * linger)
+		etcd.want(few, 1)
+		endMore()
+		time.Sleep(linger - 1)
+		etcd.want(few, 1)
+		time.Sleep(1)
+		etcd.want(few, 0)
+		endMore = begin(1)
+		etcd.want(few, 1)
+		endMore()
+		end()
+		time.Sleep(linger)
+		etcd.want(0, 0)
+	})
+}
+
+// counting counts the watches of an etcd.
+type counting struct {
+	*storetest.Memory
+	t            *testing.T
+	own, follows atomic.Int64
+}
+
+func (c *counting) want(own, follows int64) {
+	c.t.Helper()
+	synctest.Wait()
+	if c.own.Load() != own || c.follows.Load() != follows {
+		c.t.Errorf("there are %d watches of their own and %d shared, want %d and %d", c.own.Load(), c.follows.Load(), own, follows)
+	}
+}
+
+func (c *counting) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot, error) {
+	c.own.Add(1)
+	defer c.own.Add(-1)
+	return c.Memory.Wait(ctx, watches...)
+}
+
+func (c *counting) Follow(ctx context.Context, _, _ string, began func(int64), _ func(lock.Snapshot)) error {
+	c.follows.Add(1)
+	defer c.follows.Add(-1)
+	began(1)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // BenchmarkChange measures what a change costs where 1,000 wait as hosts in the queue do, and one of them hears of it.
 func BenchmarkChange(b *testing.B) {
 	s := New(storetest.NewMemory(), nil)
+	s.own = nil
 	s.began(1)
 	wait := func(i int) {
 		key := fmt.Sprint("order/", i)
