@@ -85,12 +85,20 @@ func New(s lock.Store, w Watcher) *Store {
 func (s *Store) Run(ctx context.Context) {
 	for {
 		select {
-		case <-s.needed:
-			s.watch(ctx)
+		case <-s.needed: // perhaps by a wait that an earlier watch has served
+			if s.isNeeded() {
+				s.watch(ctx)
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func (s *Store) isNeeded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waits) > 0
 }
 
 // watch follows the keys of the lock until nobody has waited for a while.
@@ -101,7 +109,7 @@ func (s *Store) watch(ctx context.Context) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if len(s.waits) == 0 {
-			s.up = false
+			s.up = false // a wait that begins now needs another one
 			cancel()
 		}
 	})
@@ -113,6 +121,7 @@ func (s *Store) watch(ctx context.Context) {
 		var since time.Time
 		err := s.watcher.Follow(ctx, lock.Root+"/", lock.Root+"0", func(revision int64) { since = time.Now(); s.began(revision) }, s.changed)
 		if ctx.Err() != nil {
+			s.stopped()
 			return
 		}
 		if s.ended(err) && time.Since(since) > steady {
@@ -145,6 +154,24 @@ func (s *Store) ended(err error) (was bool) {
 		}
 	}
 	return was
+}
+
+// stopped notes that the watch was not needed any more. It may have begun, and a wait as well, at the same moment.
+func (s *Store) stopped() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = false
+	if len(s.waits) > 0 {
+		s.need()
+	}
+}
+
+// need asks for a watch.
+func (s *Store) need() {
+	select {
+	case s.needed <- struct{}{}:
+	default:
+	}
 }
 
 // changed passes a change on.
@@ -235,10 +262,7 @@ func (s *Store) begin(w *wait) {
 		}
 	}
 	if !s.up {
-		select {
-		case s.needed <- struct{}{}:
-		default:
-		}
+		s.need()
 		return
 	}
 	oldest := s.reached

@@ -102,6 +102,7 @@ type attempt struct {
 	began   func(int64)
 	changed func(lock.Snapshot)
 	end     chan error
+	late    chan struct{} // if not nil, it goes on until that is closed, whatever its context says
 }
 
 func (s *script) Wait(context.Context, ...lock.Watch) (lock.Snapshot, error) {
@@ -109,7 +110,7 @@ func (s *script) Wait(context.Context, ...lock.Watch) (lock.Snapshot, error) {
 }
 
 func (s *script) Follow(ctx context.Context, _, _ string, began func(int64), changed func(lock.Snapshot)) error {
-	a := &attempt{began, changed, make(chan error)}
+	a := &attempt{began: began, changed: changed, end: make(chan error)}
 	select {
 	case s.attempts <- a:
 	case <-ctx.Done():
@@ -119,6 +120,9 @@ func (s *script) Follow(ctx context.Context, _, _ string, began func(int64), cha
 	case err := <-a.end:
 		return err
 	case <-ctx.Done():
+		if a.late != nil {
+			<-a.late
+		}
 		return ctx.Err()
 	}
 }
@@ -131,8 +135,7 @@ func bubble(t *testing.T, test func(*testing.T, *storetest.Memory, *Store, chan 
 		s.own = nil // every wait shares the watch
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go s.Run(ctx)
-		s.needed <- struct{}{}
+		go s.watch(ctx)
 		test(t, memory, s, watch.attempts)
 		cancel()
 		synctest.Wait()
@@ -333,16 +336,37 @@ func TestSharedWatchIsForMany(t *testing.T) {
 		time.Sleep(2 * linger)
 		etcd.want(few, 1)
 		endMore()
-		time.Sleep(linger - 1)
+		time.Sleep(linger - time.Second)
 		etcd.want(few, 1)
-		time.Sleep(1)
+		time.Sleep(2 * time.Second)
 		etcd.want(few, 0)
 		endMore = begin(1)
 		etcd.want(few, 1)
 		endMore()
 		end()
-		time.Sleep(linger)
+		time.Sleep(2 * linger)
 		etcd.want(0, 0)
+	})
+}
+
+// The watch begins at the very moment at which it is not needed any more, and right after that somebody waits.
+func TestWatchThatBeginsWhenItIsToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		watch := &script{make(chan *attempt)}
+		s := New(storetest.NewMemory(), watch)
+		s.own = nil
+		go s.Run(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _, _ = s.Wait(ctx, lock.Watch{Key: "x", After: 1}) }()
+		a := <-watch.attempts
+		a.late = make(chan struct{})
+		cancel()
+		time.Sleep(2 * linger)
+		a.began(1)
+		wait := s.wait(t, lock.Watch{Key: "x", After: 1})
+		close(a.late)
+		(<-watch.attempts).began(1)
+		wantReread(t, wait)
 	})
 }
 
