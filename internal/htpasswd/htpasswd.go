@@ -134,19 +134,13 @@ func (u *Users) Check(ctx context.Context, address, user, password string) (bool
 	}
 	if !exists {
 		// It takes as long as for a user who exists.
-		_, err := u.checker.check(ctx, address, u.any, password, func() bool { return false })
-		return false, err
+		return u.checker.check(ctx, address, u.any, password, nil)
 	}
 	sum := u.checker.sum(password)
-	known := func() bool { return u.checker.remembers(hash, sum) }
-	if known() {
+	if u.checker.remembers(hash, sum) {
 		return true, nil
 	}
-	ok, err := u.checker.check(ctx, address, hash, password, known)
-	if ok {
-		u.checker.remember(hash, sum)
-	}
-	return ok, err
+	return u.checker.check(ctx, address, hash, password, sum)
 }
 
 // sum returns the keyed hash of a password.
@@ -173,7 +167,10 @@ func (c *Checker) remember(hash, sum []byte) {
 }
 
 // check checks a password when it is its turn, unless it is known by then to be right: a whole fleet may have the same one.
-func (c *Checker) check(ctx context.Context, address string, hash []byte, password string, known func() bool) (ok bool, err error) {
+// sum is what to remember; nil if no password is right.
+func (c *Checker) check(
+	ctx context.Context, address string, hash []byte, password string, sum []byte,
+) (ok bool, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, patience, ErrBusy)
 	defer cancel()
 	from := origin.Of(address)
@@ -189,7 +186,10 @@ func (c *Checker) check(ctx context.Context, address string, hash []byte, passwo
 			return false, context.Cause(limited)
 		}
 	}
-	ok = known() || c.compare(hash, []byte(password)) == nil
+	known := sum != nil && c.remembers(hash, sum)
+	if ok = known || c.compare(hash, []byte(password)) == nil && sum != nil; ok {
+		c.remember(hash, sum)
+	}
 	c.turn <- struct{}{}
 	if !ok {
 		pause := time.NewTimer(penalty)
