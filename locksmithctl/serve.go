@@ -21,7 +21,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/grant"
 	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/internal/listen"
-	"github.com/locksmithd/locksmith/internal/sharedwatch"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
@@ -161,14 +160,8 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		}
 	}
 
-	// A connection for the calls and one for the watches: a call that fails closes its own.
-	calls, watch := etcd.New(cfg.Etcd), etcd.New(cfg.Etcd)
-	defer calls.Close() // the process ends, and with it the connections
-	defer watch.Close()
-	store := sharedwatch.New(calls, watch)
-	watching, stopWatching := context.WithCancel(context.Background()) // requests that are under way go on after ctx
-	defer stopWatching()
-	go store.Run(watching)
+	store := etcd.New(cfg.Etcd)
+	defer store.Close() // the process ends, and with it the connection
 	changed := make(chan struct{}, 1)
 	grants := grant.New(grant.Options{
 		Store:  store,

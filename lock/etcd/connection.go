@@ -95,39 +95,50 @@ func (f failures) Error() string {
 
 func (f failures) Unwrap() []error { return f }
 
-// once connects if need be and runs do. A failure drops the connection; the next one
+// connection is a client, which is closed once it was abandoned and no call uses it any more. The mutex of the Store guards
+// it.
+type connection struct {
+	client    *clientv3.Client
+	calls     int
+	abandoned bool
+}
+
+// once connects if need be and runs do. A failure abandons the connection; the next one
 // is made with other endpoints, and reads the files again.
 func (s *Store) once(ctx context.Context, do func(*clientv3.Client) error) error {
-	client, at, err := s.connect(ctx)
+	c, at, err := s.connect(ctx)
 	if err == nil {
-		err = do(client)
+		err = do(c.client)
 	}
 	err = s.explain(ctx, at, err)
-	if err != nil && !settled(err) && ctx.Err() == nil {
-		s.abandon(client)
-	}
+	s.end(c, err != nil && !settled(err) && ctx.Err() == nil)
 	return err
 }
 
-// abandon drops the connection of client after a failure.
-func (s *Store) abandon(client *clientv3.Client) {
+// end ends a call by a connection, nil if there was none, which it abandons after a failure.
+func (s *Store) end(c *connection, failed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client == client { // otherwise another call has abandoned it already
-		s.client = nil
+	if failed && s.current == c { // otherwise another call has abandoned it already
+		s.current = nil
 		s.failures++
 	}
-	if client != nil {
-		_ = client.Close() // the failure at hand matters more
+	if c == nil {
+		return
+	}
+	c.abandoned = c.abandoned || failed
+	if c.calls--; c.abandoned && c.calls == 0 {
+		_ = c.client.Close() // the failure at hand matters more
 	}
 }
 
-// connect returns the client, after logging in if it is a new one, and the endpoints that it uses.
-func (s *Store) connect(ctx context.Context) (client *clientv3.Client, at []string, err error) {
+// connect begins a call by the connection, which is made if there is none, and returns it with the endpoints that it uses.
+func (s *Store) connect(ctx context.Context) (c *connection, at []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client != nil {
-		return s.client, s.client.Endpoints(), nil
+	if s.current != nil {
+		s.current.calls++
+		return s.current, s.current.client.Endpoints(), nil
 	}
 	use, wrong := s.config.target()
 	at = use.endpoints
@@ -144,7 +155,7 @@ func (s *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 	// The client lives until it is closed; ctx only bounds the log-in that New makes.
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
-	client, err = clientv3.New(clientv3.Config{
+	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            at,
 		TLS:                  use.tls,
 		Username:             s.config.Username,
@@ -173,8 +184,8 @@ func (s *Store) connect(ctx context.Context) (client *clientv3.Client, at []stri
 		_ = client.Close()
 		return nil, at, ctx.Err()
 	}
-	s.client = client
-	return client, at, nil
+	s.current = &connection{client: client, calls: 1}
+	return s.current, at, nil
 }
 
 // failFast makes a request fail, with the reason, when all endpoints are down. The etcd client

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +27,8 @@ const (
 // Store is a [lock.Store] in etcd, 3.4 or newer. It connects at its first use, to all endpoints at once, and
 // uses those that answer. After a failure it connects again, each time without another one of the
 // endpoints: so it leaves a member that answers but cannot serve, such as one
-// that is cut off from the others. It is safe for concurrent use.
+// that is cut off from the others. Calls that are under way go on by the old connection: one that fails does
+// not disturb the others. It is safe for concurrent use.
 //
 // No call outlasts its context. Apart from that, Get takes at most 11 s, or 19 s where it also has to
 // log in each time; Commit takes 3 s, or 5 s. A Wait notices within 13 s that the member it watches went
@@ -37,9 +37,9 @@ type Store struct {
 	config Config
 
 	mu       sync.Mutex
-	client   *clientv3.Client // nil while not connected
-	failures int              // since the last Close
-	worked   bool             // the files could be used at least once since the last Close
+	current  *connection // nil while not connected
+	failures int         // since the last Close
+	worked   bool        // the files could be used at least once since the last Close
 }
 
 var _ lock.Store = (*Store)(nil)
@@ -56,12 +56,12 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failures, s.worked = 0, false
-	client := s.client
-	s.client = nil
-	if client == nil {
+	c := s.current
+	s.current = nil
+	if c == nil {
 		return nil
 	}
-	if err := client.Close(); err != nil {
+	if err := c.client.Close(); err != nil {
 		return fmt.Errorf("close connection to etcd: %w", err)
 	}
 	return nil
@@ -152,49 +152,9 @@ func (s *Store) Wait(ctx context.Context, watches ...lock.Watch) (lock.Snapshot,
 	return snap, nil
 }
 
-// watch waits for one change.
+// watch waits for one change. It uses a stream of its own and not the client's Watcher, which
+// would hide an outage for as long as it lasts.
 func watch(ctx context.Context, client *clientv3.Client, watches []lock.Watch) (snap lock.Snapshot, err error) {
-	var newest int64
-	var requests []*etcdserverpb.WatchCreateRequest
-	for _, w := range watches {
-		newest = max(newest, w.After)
-		requests = append(requests, &etcdserverpb.WatchCreateRequest{Key: []byte(w.Key), RangeEnd: []byte(w.End), StartRevision: w.After + 1})
-	}
-	err = stream(ctx, client, requests, func(now int64) (done bool, err error) {
-		// A member may be behind the others for a moment, but etcd as a whole only if it was
-		// restored from a backup: a watch reports nothing until etcd reaches its revision.
-		if now < newest {
-			if now, err = revision(ctx, client, watches[0].Key); err != nil {
-				return false, err
-			}
-		}
-		return now < newest, nil
-	}, func(events []*mvccpb.Event) (done bool) {
-		snap = changes(events)
-		return true
-	})
-	return snap, err
-}
-
-// changes returns what events say. Its revision is that of the last one.
-func changes(events []*mvccpb.Event) lock.Snapshot {
-	snap := lock.Snapshot{Values: map[string]lock.Value{}}
-	for _, event := range events {
-		snap.Revision = event.Kv.ModRevision
-		if event.Type == clientv3.EventTypePut {
-			snap.Values[string(event.Kv.Key)] = value(event.Kv)
-		} else {
-			snap.Values[string(event.Kv.Key)] = lock.Value{}
-		}
-	}
-	return snap
-}
-
-// stream watches until one of its functions is done. created gets the revision of the member once all watches are there. It
-// uses a stream of its own and not the client's Watcher, which would hide an outage for as long as it lasts.
-func stream(ctx context.Context, client *clientv3.Client, requests []*etcdserverpb.WatchCreateRequest,
-	created func(revision int64) (done bool, err error), happened func([]*mvccpb.Event) (done bool),
-) (err error) {
 	ctx, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	defer cancel(nil)
 	overdue := time.AfterFunc(attemptTimeout, func() { cancel(context.DeadlineExceeded) })
@@ -206,58 +166,53 @@ func stream(ctx context.Context, client *clientv3.Client, requests []*etcdserver
 	}()
 	stream, err := etcdserverpb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
 	if err != nil {
-		return err
+		return lock.Snapshot{}, err
 	}
-	for _, r := range requests {
+	var newest int64
+	for _, w := range watches {
+		newest = max(newest, w.After)
+		create := &etcdserverpb.WatchCreateRequest{
+			Key: []byte(w.Key), RangeEnd: []byte(w.End), StartRevision: w.After + 1,
+		}
 		// An error of Send is only that the stream has ended; Recv says why.
-		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: r}})
+		_ = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: create}})
 	}
-	for n := 0; ; {
+	for created := 0; ; {
 		resp, err := stream.Recv()
 		switch {
 		case err != nil:
-			return err
+			return lock.Snapshot{}, err
 		case resp.CompactRevision != 0:
-			return rpctypes.ErrCompacted
+			return lock.Snapshot{}, rpctypes.ErrCompacted
 		case resp.Canceled:
-			return fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
+			return lock.Snapshot{}, fmt.Errorf("etcd ended the watch: %s", resp.CancelReason)
 		case resp.Created:
-			if n++; n < len(requests) {
+			if created++; created < len(watches) {
 				break
 			}
-			if done, err := created(resp.Header.Revision); done || err != nil {
-				return err
+			// A member may be behind the others for a moment, but etcd as a whole only if it was
+			// restored from a backup: a watch reports nothing until etcd reaches its revision.
+			if resp.Header.Revision < newest {
+				if now, err := revision(ctx, client, watches[0].Key); err != nil || now < newest {
+					return lock.Snapshot{}, err
+				}
 			}
 			overdue.Stop()
 		}
-		if len(resp.Events) > 0 && happened(resp.Events) {
-			return nil
+		if len(resp.Events) == 0 {
+			continue
 		}
-	}
-}
-
-// Follow reports the changes of the keys from key on and before end, of each revision at once and in order, until ctx ends or
-// the connection is lost, which is its error. Before that it calls began with the revision after which every change is
-// reported, and not at all if it does not come so far. It does not connect again: another call does, as after every failure.
-func (s *Store) Follow(ctx context.Context, key, end string, began func(revision int64), changed func(lock.Snapshot)) error {
-	err := s.once(ctx, func(client *clientv3.Client) error {
-		request := &etcdserverpb.WatchCreateRequest{Key: []byte(key), RangeEnd: []byte(end)}
-		return stream(ctx, client, []*etcdserverpb.WatchCreateRequest{request}, func(now int64) (bool, error) {
-			began(now)
-			return false, nil
-		}, func(events []*mvccpb.Event) bool {
-			for len(events) > 0 {
-				n := slices.IndexFunc(events, func(e *mvccpb.Event) bool { return e.Kv.ModRevision != events[0].Kv.ModRevision })
-				if n < 0 {
-					n = len(events)
-				}
-				changed(changes(events[:n]))
-				events = events[n:]
+		snap = lock.Snapshot{Values: map[string]lock.Value{}}
+		for _, event := range resp.Events {
+			snap.Revision = event.Kv.ModRevision
+			if event.Type == clientv3.EventTypePut {
+				snap.Values[string(event.Kv.Key)] = value(event.Kv)
+			} else {
+				snap.Values[string(event.Kv.Key)] = lock.Value{}
 			}
-			return false
-		})
-	})
-	return fmt.Errorf("watch %s: %w", key, err)
+		}
+		return snap, nil
+	}
 }
 
 // revision returns the current revision of etcd. key is one that this client may read.

@@ -157,3 +157,34 @@ func TestQuietWatchIsLeftAlone(t *testing.T) {
 		}
 	})
 }
+
+func TestFailedCallDisturbsNoWait(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	p := etcdtest.MustRPCProxy(t, s)
+	store := connect(t, at(p.Endpoint()))
+	snap, err := store.Get(ctx, lock.Read{Key: "k"})
+	must.Do(t, err)
+	changed := make(chan lock.Snapshot, 1)
+	go func() {
+		snap, err := store.Wait(ctx, lock.Watch{Key: "k", After: snap.Revision})
+		if err != nil {
+			t.Errorf("wait returned %v", err)
+		}
+		changed <- snap
+	}()
+	must.Eventually(t, patience, "a watch", func() bool { return p.Calls(etcdtest.Watch) == 1 })
+	p.Next(etcdtest.Writes, etcdtest.Fail(rpctypes.ErrGRPCTimeout))
+	if _, _, err := store.Commit(ctx, nil, []lock.Op{{Key: "other"}}); err == nil {
+		t.Fatal("the call has not failed")
+	}
+	_, _, err = store.Commit(ctx, nil, []lock.Op{{Key: "k", Value: []byte("x")}}) // by another connection
+	must.Do(t, err)
+	if snap := must.Receive(t, patience, "the change", changed); string(snap.Values["k"].Data) != "x" {
+		t.Errorf("wait returned %+v", snap)
+	}
+	if n := p.Calls(etcdtest.Watch); n != 1 {
+		t.Errorf("it took %d watches", n)
+	}
+}
