@@ -92,6 +92,8 @@ func (w WaitStatus) Holders() string {
 // With a Stay in the Record the call is one of several of a client that comes back: whenever ctx ends, the place is left
 // for the next call with the same Owner, for two thirds of the Stay at least. A call whose place somebody else takes over or
 // ends itself ends with ErrLostPlace. One whose lease has run out, as after an outage, enters the queue again, at the end.
+// If id holds a slot when the call begins, the call makes sure that no Withdraw which any process has sent can still
+// release it.
 //
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error

@@ -58,9 +58,14 @@ func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candida
 	alive := aliveLease{lock: l}
 	defer func() { alive.end(ctx, err == nil && !already) }()
 	now, err = l.change(ctx, snap, reads, func(v view) (*change, error) {
-		if v.semaphore.Holds(c.id) {
-			already = !v.undecided
-			return nil, l.cloneOf(c.id, c.record, v.Values[l.recordKey(c.id)])
+		holds := v.semaphore.Holds(c.id)
+		if already = holds && !v.undecided; holds {
+			err := l.cloneOf(c.id, c.record, v.Values[l.recordKey(c.id)])
+			if err != nil || c.record.Stay == 0 {
+				return nil, err
+			}
+			// A Withdraw that another process has sent could still release the slot.
+			return &change{next: v.semaphore}, nil
 		}
 		entry := v.Values[l.queueKey(c.id)]
 		if err := l.cloneOf(c.id, c.record, entry); err != nil && isPlace(entry) {

@@ -53,6 +53,48 @@ func TestUnknownOutcomeIsNoGrant(t *testing.T) {
 	})
 }
 
+// The client has asked for steady-state, did not learn the outcome, and is granted the slot again. Then the transaction of
+// the earlier request, which is still under way, must not free the slot.
+func TestSteadyStateOfUnknownOutcomeCannotTakeAwayALaterGrant(t *testing.T) {
+	for name, w := range map[string]grant.Window{"open": nil, "shut": window{first: time.Hour, open: time.Hour}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, store *storetest.Memory) {
+				s := newServer(store)
+				must.Do(t, s.take(t, "r"))
+				store.FailCommits(storetest.CutOff)
+				wantKind(t, s.SteadyState(t.Context(), caller, params("r")), fleetlock.KindUnavailable)
+				store.Break(nil)
+				if w, ok := w.(window); ok {
+					w.begin = time.Now()
+					s.groups["default"] = grant.Group{Max: 1, Window: w}
+				}
+				must.Do(t, s.take(t, "r"))
+				store.Deliver()
+				wantLock(t, store, []string{"r"}, nil)
+			})
+		})
+	}
+}
+
+// The same, but the slot becomes free right before the server grants it.
+func TestGrantAfterASteadyStateThatSucceedsLate(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		must.Do(t, s.take(t, "r"))
+		store.FailCommits(storetest.CutOff)
+		wantKind(t, s.SteadyState(t.Context(), caller, params("r")), fleetlock.KindUnavailable)
+		store.Break(nil)
+		confirms := func(c *storetest.Call) bool { return c.Method == storetest.Commit }
+		s.change(func(o *grant.Options) { o.Store = storetest.Before(store, confirms, store.Deliver) })
+		s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+		must.Do(t, s.take(t, "r"))
+		wantLock(t, store, []string{"r"}, nil)
+		if store.Leases() == 0 {
+			t.Error("the slot has no time-to-live")
+		}
+	})
+}
+
 func TestUnreachableEtcdIsUnavailable(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)

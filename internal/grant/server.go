@@ -218,6 +218,11 @@ func decisive(err error) bool {
 // shut answers while the window is shut. A host that has a slot already may still reboot.
 func (s *Server) shut(ctx context.Context, r *request, why string) error {
 	held, _, err := r.lock.Holder(ctx, r.id)
+	if err == nil && held { // a steady-state of which nobody knows whether it has succeeded could still take the slot away
+		if err = r.lock.Fence(ctx); err == nil {
+			held, _, err = r.lock.Holder(ctx, r.id)
+		}
+	}
 	if err == nil && !held {
 		// Hosts whose windows are open wait behind.
 		err = r.lock.LeaveQueue(ctx, r.id, owner(r.id))
