@@ -48,6 +48,7 @@ func TestBugIsFound(t *testing.T) {
 			t.Parallel()
 			for range 5 { // another consequence of the bug may be found first
 				c := config(t)
+				c.Remote = 0
 				c.Patience, c.Ops, c.WindowOps, c.Duration = test.patience, 20_000, 1000, time.Minute
 				c.Break = func(s lock.Store) lock.Store { return test.bug(shortPlaces(s)) }
 				report, err := Run(t.Context(), c)

@@ -18,7 +18,7 @@ func config(t *testing.T) Config {
 	return Config{
 		Seed: randtest.Seed(t), Dir: t.TempDir(), Dump: t.TempDir(), Logf: t.Logf,
 		Ops: 8000, Duration: 20 * time.Second, WindowOps: 4000, Patience: 2 * time.Minute,
-		Groups: 4, Hosts: 6, Old: 2, Break: shortPlaces,
+		Groups: 4, Hosts: 6, Old: 2, Remote: 2, Break: shortPlaces,
 	}
 }
 

@@ -91,6 +91,13 @@ func (h *history) drop(o *op) {
 	h.ops = slices.DeleteFunc(h.ops, func(other *op) bool { return other == o })
 }
 
+// fail makes an operation of unknown outcome one that has not happened.
+func (h *history) fail(o *op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o.out.result = failed
+}
+
 // close ends operations of unknown outcome: from now on they have no effect.
 func (h *history) close(ops []*op) {
 	h.mu.Lock()

@@ -24,7 +24,10 @@ func (s state) paused() bool      { return s.pause != 0 || s.all != 0 }
 // with is the state with another holder, whose record a client that knows only the document does not write.
 func (s state) with(in input) state {
 	s.holders |= 1 << in.id
-	if !in.old {
+	switch {
+	case in.kind == preReboot:
+		s.hosts[in.id].record = record{remote: true}
+	case !in.old:
 		s.hosts[in.id].record = record{version: in.version, boot: in.boot}
 	}
 	return s
@@ -66,10 +69,13 @@ const (
 	status      kind = "status"
 	overview    kind = "overview"
 	holder      kind = "holder"
+	preReboot   kind = "pre-reboot"   // by FleetLock
+	steadyState kind = "steady-state" // the same
+	foreign     kind = "steady-state of a host that asks for itself"
 )
 
 // reads reports whether the operation never changes anything.
-func (k kind) reads() bool { return k == status || k == overview || k == holder }
+func (k kind) reads() bool { return k == status || k == overview || k == holder || k == foreign }
 
 // pauses reports whether the operation is about a pause; the Lock remembers nothing of one.
 func (k kind) pauses() bool {
@@ -105,6 +111,7 @@ const (
 	full    result = "full"
 	paused  result = "paused"
 	waits   result = "version paused"
+	refused result = "refused" // by a FleetLock server
 	notHeld result = "not held"
 	nothing result = "nothing" // no pause was in force
 	unknown result = "unknown"
@@ -118,7 +125,8 @@ type output struct {
 	hosts  *[maxClients]about
 	held   bool // in an answer about a holder
 	// undecided means that a transaction of this operation, or of an earlier one by the same Lock, got no
-	// answer. That transaction may have done already what the operation is for.
+	// answer. That transaction may have done already what the operation is for. For a FleetLock client it means that a
+	// server may have worked on an earlier request as well.
 	undecided bool
 }
 
@@ -130,10 +138,10 @@ func step(s state, in input, out output) []state {
 	switch in.kind {
 	case begin:
 		return []state{in.from}
-	case acquire, queue:
+	case acquire, queue, preReboot:
 		after = s.with(in)
 		possible = !s.holds(in.id) && !s.full() && (in.old || !s.paused() && !s.pausedFor(in.version))
-	case release:
+	case release, steadyState:
 		after = s.without(in.id)
 		possible = s.holds(in.id)
 	case releaseWell:
@@ -168,7 +176,7 @@ func step(s state, in input, out output) []state {
 		after = s
 		after.all = 0
 		possible = s.all == in.n
-	case status, overview, holder:
+	case status, overview, holder, foreign:
 		after = s
 	}
 
@@ -189,8 +197,12 @@ func step(s state, in input, out output) []state {
 			possible = s.shows(out.seen) && out.paused == s.paused() && *out.hosts == s.hosts
 		case holder:
 			possible = out.held == s.holds(in.id)
-		case queue:
+		case queue, preReboot:
 			fits = s.holds(in.id)
+		case steadyState:
+			fits = !s.holds(in.id)
+		case foreign:
+			possible = !s.holds(in.id)
 		case acquire:
 			fits = out.undecided && s.holds(in.id)
 		case release, releaseWell:
@@ -204,7 +216,9 @@ func step(s state, in input, out output) []state {
 	case full:
 		fits = !s.holds(in.id) && s.full() && (in.old || !s.paused() && !s.pausedFor(in.version)) && s.shows(out.seen)
 	case paused:
-		fits = !s.holds(in.id) && s.paused()
+		fits = !s.holds(in.id) && (s.paused() || in.kind == preReboot && s.pausedFor(in.version)) || in.kind == preReboot && out.undecided
+	case refused:
+		fits = !s.holds(in.id) || out.undecided
 	case waits:
 		fits = !s.holds(in.id) && !s.paused() && s.pausedFor(in.version)
 	case notHeld:
@@ -246,7 +260,7 @@ func describe(in input, out output) string {
 		return fmt.Sprintf("begin %+v", in.from)
 	case acquire, queue:
 		s += fmt.Sprintf(" %d for %q", in.id, versions[in.version])
-	case release, releaseWell, holder:
+	case release, releaseWell, holder, preReboot, steadyState, foreign:
 		s += fmt.Sprintf(" %d", in.id)
 	case report:
 		s += fmt.Sprintf(" %d %v", in.id, in.report)

@@ -23,7 +23,7 @@ func (o *operator) act(ctx context.Context) {
 	case n < 65:
 		o.overview()
 	case n < 85:
-		o.release(o.rng.IntN(o.run.Hosts + o.run.Old))
+		o.release(o.rng.IntN(o.run.Hosts + o.run.Old + o.run.Remote))
 	case n < 90:
 		o.resume(resume)
 	default:

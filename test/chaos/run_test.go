@@ -16,6 +16,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/locksmithd/locksmith/internal/grant"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -32,15 +33,17 @@ type Config struct {
 	WindowOps int
 	// Groups is the number of locks; each has its own clients.
 	Groups int
-	// Hosts and Old are the numbers of hosts and of old clients in a group, which also has one operator. A
-	// group has at most 60 clients.
-	Hosts, Old int
+	// Hosts, Old and Remote are the numbers of hosts, of old clients and of FleetLock clients in a group, maxClients at
+	// most. A group also has one operator.
+	Hosts, Old, Remote int
 	// Patience is the time after the end of the faults within which every host must get its turn.
 	Patience time.Duration
 	// Leases makes the run wait at its end until every lease has expired, a minute or more.
 	Leases bool
 	// Break, if not nil, returns a replacement for the store of hosts and operators.
 	Break func(lock.Store) lock.Store
+	// Serve, if not nil, returns a replacement for a FleetLock server with these options.
+	Serve func(grant.Options) grants
 	// Logf reports progress.
 	Logf func(format string, args ...any)
 }
@@ -97,7 +100,9 @@ type run struct {
 
 	hosts     []*host
 	old       []*oldClient
+	remotes   []*remote
 	operators []*operator
+	servers   *servers
 	seconds   sync.WaitGroup // second processes of hosts
 
 	mu       sync.Mutex
@@ -111,6 +116,9 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if config.Break == nil {
 		config.Break = func(s lock.Store) lock.Store { return s }
 	}
+	if config.Serve == nil {
+		config.Serve = func(o grant.Options) grants { return grant.New(o) }
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &run{Config: config, ctx: ctx, history: newHistory(), outcomes: map[string]int{}}
@@ -122,6 +130,10 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if first == nil {
 		return nil, errors.New("no member answers")
 	}
+	if err := r.startServers(); err != nil {
+		return nil, err
+	}
+	defer r.servers.close()
 	r.witness = newWitness(r, first.Header.Revision)
 	var watching sync.WaitGroup
 	watching.Go(func() { r.witness.watch(ctx) })
@@ -164,7 +176,7 @@ func (r *Report) wrong() bool {
 func (r *run) makeClients() error {
 	number := 0
 	for g := range r.Groups {
-		for id := range r.Hosts + r.Old + 1 {
+		for id := range r.Hosts + r.Old + r.Remote + 1 {
 			number++
 			c := client{run: r, number: number, group: g, id: id, rng: rand.New(rand.NewPCG(r.Seed, uint64(1+number)))}
 			endpoints := r.cluster.endpoints(number)
@@ -179,6 +191,8 @@ func (r *run) makeClients() error {
 					return err
 				}
 				r.old = append(r.old, o)
+			case id < r.Hosts+r.Old+r.Remote:
+				r.remotes = append(r.remotes, &remote{client: c})
 			default:
 				o := &operator{lockClient: lockClient{client: c, endpoints: endpoints}}
 				o.start(r.ctx)
@@ -210,9 +224,10 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 	defer stop()
 	draining, giveUp := context.WithCancel(r.ctx)
 	defer giveUp()
-	mended := make(chan struct{}) // closed once all faults are mended
+	mended := make(chan struct{})  // closed once all faults are mended
+	renewed := make(chan struct{}) // closed once the FleetLock servers work on no request any more
 
-	var clients, hosts, faults sync.WaitGroup // hosts are those that still work
+	var clients, hosts, remotes, faults sync.WaitGroup // hosts and remotes are those that still work
 	var mu sync.Mutex
 	drained := func(err error) {
 		mu.Lock()
@@ -245,6 +260,15 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 			drained(o.drain(draining))
 		})
 	}
+	for _, c := range r.remotes {
+		remotes.Add(1)
+		clients.Go(func() {
+			work(c.act)
+			remotes.Done()
+			<-renewed
+			drained(c.drain(draining))
+		})
+	}
 	for _, o := range r.operators {
 		clients.Go(func() {
 			work(o.act)
@@ -267,6 +291,9 @@ func (r *run) oneWindow(rng *rand.Rand, report *Report) error {
 		err = r.cluster.settle(settling)
 	}
 	close(mended)
+	remotes.Wait()
+	err = cmp.Or(err, r.servers.renew())
+	close(renewed)
 	if err != nil {
 		giveUp()
 	}

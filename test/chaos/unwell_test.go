@@ -11,7 +11,7 @@ import (
 var versions = []string{"", "4230.2.0", "4230.2.1"}
 
 // maxClients is how many clients of a group a state has room for, operators aside.
-const maxClients = 8
+const maxClients = 10
 
 // about is what etcd has about one host besides its slot, as far as it counts for pauses of versions.
 type about struct {
@@ -24,6 +24,7 @@ type record struct {
 	version uint8 // an index of versions
 	boot    uint16
 	booted  bool // the host has said that it has been up since the reboot
+	remote  bool // a FleetLock server has taken the slot
 }
 
 // unwell is the entry of a host among the unwell ones.
@@ -143,12 +144,19 @@ func newUnwell(u lock.UnwellHost) (unwell, error) {
 
 // newRecord is a record as it is in etcd.
 func newRecord(r lock.Record) (record, error) {
+	if r.Remote {
+		want := lock.Record{Hostname: "127.0.0.1", By: "fleetlock", Since: r.Since, Remote: true}
+		if r != want || r.Since.IsZero() {
+			return record{}, fmt.Errorf("a record that no FleetLock server writes: %+v", r)
+		}
+		return record{remote: true}, nil
+	}
 	version := slices.Index(versions, r.Version)
 	boot, err := bootNumber(r.BootID)
 	if err != nil || version < 0 || r.Phase == "" != r.PhaseSince.IsZero() {
 		return record{}, fmt.Errorf("a record that no host writes: %+v (%w)", r, err)
 	}
-	return record{uint8(version), boot, booted(r.Phase)}, nil
+	return record{version: uint8(version), boot: boot, booted: booted(r.Phase)}, nil
 }
 
 func bootID(n int) string { return fmt.Sprintf("boot-%d", n) }

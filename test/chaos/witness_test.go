@@ -141,7 +141,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 			w.groups[g].paused = put
 		case keyKind == "holders":
 			switch by, n := w.recorded(g, id, e.Kv, put); by {
-			case acquire, queue:
+			case acquire, queue, preReboot:
 				took[id] = by
 			case report:
 				reports[g] |= 1 << n
@@ -151,6 +151,7 @@ func (w *witness) revise(events []*clientv3.Event) {
 		case keyKind == "queue" && put && e.Kv.Lease != 0:
 			w.enters(g, id, e.Kv)
 		case keyKind == "queue":
+			w.run.servers.removed(w.groups[g].queue[id].lease, e.Kv.ModRevision)
 			delete(w.groups[g].queue, id)
 		case keyKind == "order" && put:
 			w.groups[g].index[id] = e.Kv.Lease
@@ -181,6 +182,10 @@ func (w *witness) enters(g int, id string, kv *mvccpb.KeyValue) {
 	if was, ok := w.groups[g].queue[id]; ok && was.owner != document.Owner {
 		w.run.problem("revision %d of group %d: the place of %s, which was that of process %q, is taken over by process %q", kv.ModRevision, g, id, was.owner, document.Owner)
 	}
+	if was := w.groups[g].queue[id]; was.lease != kv.Lease {
+		w.run.servers.removed(was.lease, kv.ModRevision)
+	}
+	w.run.servers.placed(kv.Lease, kv.ModRevision)
 	w.groups[g].queue[id] = entry{kv.CreateRevision, kv.Lease, document.Owner}
 }
 
@@ -252,7 +257,7 @@ func (w *witness) compare(revision int64, g int, before group, all bool, took ma
 	}
 	place, queued := before.queue[id]
 	for other, entry := range before.queue {
-		if took[id] == queue && other != id && (!queued || entry.created < place.created) {
+		if took[id] != acquire && other != id && (!queued || entry.created < place.created) {
 			wrong("%s was in the queue before %s", other, id)
 		}
 	}

@@ -25,7 +25,10 @@ func (w *witness) recorded(g int, id string, kv *mvccpb.KeyValue, put bool) (by 
 	if err = json.Unmarshal(kv.Value, &r); err == nil {
 		host.record, err = newRecord(r)
 	}
-	if by = kind(r.By); err != nil || by != acquire && by != queue && by != report {
+	if by = kind(r.By); r.Remote {
+		by = preReboot
+	}
+	if err != nil || by != acquire && by != queue && by != report && by != preReboot {
 		w.run.problem("revision %d makes %s a record that no client writes: %s (%v)", kv.ModRevision, kv.Key, kv.Value, err)
 	}
 	if *phase = r.Phase; r.Phase != "" {
