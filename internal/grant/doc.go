@@ -10,7 +10,9 @@
 //   - A request is answered after the time of a hold at the latest, and at once when the window shuts, when the server
 //     stops, or when the same client asks again.
 //   - A client that asks again within two polls has kept its place in the queue, also if it asks another server.
-//   - After a success of steady-state no earlier request of that client can take a slot through this server.
+//   - After a success of steady-state no earlier request of that client can take a slot through this server, or through
+//     another one that does not work on it any more. Nor can it bring back its place in the queue.
+//   - After a success of pre-reboot no earlier steady-state can free the slot, unless a server still works on it.
 //   - What the server keeps in memory of its clients is bounded.
 //
 // # Not guaranteed

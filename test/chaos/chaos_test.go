@@ -61,6 +61,9 @@ func TestLockIsLinearizableUnderFaults(t *testing.T) {
 	if report.Elections == 0 || report.Unknown == 0 {
 		t.Error("the clients met no faults, so this run shows nothing")
 	}
+	if s := report; s.Outcomes["pre-reboot ok"] == 0 || s.Outcomes["steady-state ok"] == 0 || s.Faults[killedAfterCommit]+s.Faults[killedBeforeCommit] == 0 {
+		t.Error("the FleetLock clients got no slot, or no server was killed around a commit")
+	}
 	if s := report; want >= 20_000 && (s.Outcomes[lostReport] == 0 || s.Faults[goneWhileUnwell] == 0) {
 		t.Error("no report of an unwell host was lost, or etcd was never gone while one was unwell")
 	}
