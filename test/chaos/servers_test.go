@@ -14,7 +14,6 @@ import (
 
 	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/grant"
-	"github.com/locksmithd/locksmith/internal/sharedwatch"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
@@ -41,8 +40,7 @@ type server struct {
 	number int
 	life   context.Context
 	kill   context.CancelFunc
-	calls  *etcd.Store
-	watch  *etcd.Store
+	etcd   *etcd.Store
 	grants grants
 	http   *http.Server
 	url    string
@@ -149,13 +147,10 @@ func (s *servers) start(n int) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a FleetLock server: %w", err)
 	}
-	v := &server{all: s, number: n, url: "http://" + listener.Addr().String()}
-	v.calls, v.watch = s.connect(n), s.connect(n)
+	v := &server{all: s, number: n, etcd: s.connect(n), url: "http://" + listener.Addr().String()}
 	v.life, v.kill = context.WithCancel(s.run.ctx)
-	store := sharedwatch.New(v.calls, v.watch)
-	go store.Run(v.life)
 	v.grants = s.run.Serve(grant.Options{
-		Store:  &serverTap{Store: s.run.Break(store), server: v},
+		Store:  &serverTap{Store: s.run.Break(v.etcd), server: v},
 		Groups: func() map[string]grant.Group { return s.groups },
 		Hold:   held,
 		Waits:  1000,
@@ -174,9 +169,7 @@ func (s *servers) start(n int) (*server, error) {
 // cut ends the connections of a server that was killed.
 func (v *server) cut() {
 	_ = v.http.Close()
-	for _, store := range []*etcd.Store{v.calls, v.watch} {
-		_ = store.Close() // its error only reports that it was closed
-	}
+	_ = v.etcd.Close() // its error only reports that it was closed
 }
 
 // replace kills a server, and starts another one in its place. Nothing that the server does from now on gets through,
