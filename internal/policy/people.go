@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,14 @@ type Local struct {
 	Installing string      // the file that what installs packages has locked; "" for none
 	Unclear    error       // why these are not known, though logind answers; somebody may be at work then
 	Shutdown   Shutdown    // what is scheduled
+}
+
+// inQueue returns what counts of it for a host that waits for a slot: no installation, nor the inhibitor that apt has meanwhile,
+// since that is mostly over before the host's turn comes.
+func (l Local) inQueue() Local {
+	l.Installing = ""
+	l.Inhibitors = slices.DeleteFunc(slices.Clone(l.Inhibitors), func(i Inhibitor) bool { return i.Who == "APT" })
+	return l
 }
 
 // An Inhibitor is a program that asks for the host not to be shut down.
@@ -107,7 +116,7 @@ func (m *Machine) count(now time.Time) {
 // postponing reports whether people hold back the reboot: users, inhibitors, some of either
 // whom logind does not name, an installation of packages, or somebody who has cancelled it.
 func (m *Machine) postponing(now time.Time) bool {
-	l := m.people.local
+	l := m.local()
 	atWork := l.Unclear != nil || len(l.Inhibitors) > 0 || l.Installing != "" || len(l.Users) > 0 && !m.room(now)
 	return atWork && !m.people.outdated(now) || !m.attempt.warnedAt.IsZero() || now.Before(m.againAt())
 }
@@ -138,9 +147,17 @@ func (m *Machine) cancelled(now time.Time) bool {
 	return now.Before(m.againAt()) && !m.overdue(now)
 }
 
-// obstacle returns what on this host holds the reboot back, nil for nothing. It counts from the last look or check.
+// local returns what on this host may hold the reboot back now, from the last look or check.
+func (m *Machine) local() Local {
+	if m.Queues() {
+		return m.people.local.inQueue()
+	}
+	return m.people.local
+}
+
+// obstacle returns what on this host holds the reboot back, nil for nothing.
 func (m *Machine) obstacle(now time.Time) *Obstacle {
-	l, clock := m.people.local, m.config.Clock
+	l, clock := m.local(), m.config.Clock
 	if m.schedule.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
 		l.Shutdown = Shutdown{}
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,18 +77,18 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 			r.do(none, cancels, LookEvery)
 			r.expect(Locking, locks, false)
 
-			// If they come while the host is in the queue, it loses its place.
-			r.do(c.script...)
-			r.do(LookEvery)
-			r.expect(Locking, nothing, true)
-			r.do(lockEnded)
-			r.expect(Waiting, nothing, false)
-			if s := r.m.Status(r.now); !strings.Contains(s, c.held) {
-				t.Errorf("the status is %q, want something with %q", s, c.held)
+			// If they come while the host is in the queue, it loses its place. Installations end by themselves.
+			if r.do(c.script...).do(LookEvery); r.local.Installing == "" {
+				r.expect(Locking, nothing, true)
+				r.do(lockEnded)
+				r.expect(Waiting, nothing, false)
+				if s := r.m.Status(r.now); !strings.Contains(s, c.held) {
+					t.Errorf("the status is %q, want something with %q", s, c.held)
+				}
+				r.lookErr = nil
+				r.do(none, cancels, LookEvery)
+				r.expect(Locking, locks, false)
 			}
-			r.lookErr = nil
-			r.do(none, cancels, LookEvery)
-			r.expect(Locking, locks, false)
 
 			// If the slot comes at that very moment, it is given back.
 			r.do(c.script...)
@@ -98,6 +99,43 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 			if r.count(checks)+r.count(schedules)+r.count(reboots) > 0 {
 				t.Errorf("started %v", r.started)
 			}
+		})
+	}
+}
+
+// Others may hold their slots for longer than an installation takes. One that is not over when the slot comes costs that slot.
+func TestInstallationCostsNoPlaceInTheQueue(t *testing.T) {
+	for name, local := range map[string]Local{"dpkg": atPackages, "apt": atApt} {
+		t.Run(name, func(t *testing.T) {
+			r := bounded(t).do(need, LookEvery, local)
+			for range 100 {
+				r.do(LookEvery)
+				r.expect(Locking, nothing, false)
+			}
+			if held := r.m.people.postponedUntil(r.now); held != 0 {
+				t.Errorf("in the queue the installation has held the reboot back for %v", held)
+			}
+			r.do(got)
+			r.expect(Releasing, unlocks, false)
+			r.do(given, LookEvery)
+			r.expect(Waiting, nothing, false)
+			if s := r.m.Status(r.now); !strings.Contains(s, "held back by ") || !strings.Contains(s, "packages") {
+				t.Errorf("the status is %q", s)
+			}
+			r.do(Local{}, LookEvery)
+			r.expect(Locking, locks, false)
+
+			r.do(local, LookEvery, Local{}, LookEvery, got, clear)
+			r.expect(Rebooting, reboots, false)
+
+			// It may have begun since the last look.
+			r = bounded(t).do(need, got, Checked{Held: true, Local: &local})
+			r.expect(Releasing, unlocks, false)
+
+			// Other programs at work cost the place, as always.
+			local.Inhibitors = append(slices.Clone(local.Inhibitors), backup.Inhibitors...)
+			r = bounded(t).do(need, local, LookEvery)
+			r.expect(Locking, nothing, true)
 		})
 	}
 }

@@ -68,6 +68,7 @@ var (
 	twoUsers   = Local{Users: []string{"ann", "bob"}}
 	atPackages = Local{Installing: "/var/lib/dpkg/lock-frontend"}
 	backup     = Local{Inhibitors: []Inhibitor{{Who: "rsync", Why: "unattended backup", User: "root"}}}
+	atApt      = Local{Installing: atPackages.Installing, Inhibitors: []Inhibitor{{Who: "APT", Why: "APT is installing or removing packages", User: "root"}}}
 	foreign    = Local{Shutdown: Shutdown{Type: "poweroff", At: t0.Add(time.Hour)}}
 )
 

@@ -17,9 +17,8 @@ func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
 		t.Errorf("after the upgrade locksmithctl is still %s", now)
 	}
 	eventually(t, "a new process", func() bool { now := first.unit("locksmithd", "MainPID"); return now != pid && now != "0" })
-	// An installation holds a reboot back: the host may have left the queue for it, and have come back behind the second.
-	first.awaitStatus("waiting for a slot")
-	second.awaitStatus("waiting for a slot")
+	first.awaitStatus("waiting for a slot", "held by "+other) // in the same place
+	second.awaitStatus("waiting for a slot", "in the queue behind "+first.id)
 	first.wantNoReboot(before)
 	if got := first.unit("locksmithd", "Result"); got != "success" {
 		t.Errorf("the result of locksmithd is %q", got)
