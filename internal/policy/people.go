@@ -47,6 +47,7 @@ func (h Hold) stands(now time.Time) bool { return h.Until.IsZero() || h.Until.Af
 type people struct {
 	look
 	cancelledAt time.Time // when a cancel of the reboot was last seen; zero: never
+	installing  time.Time // since when looks have found an installation of packages; zero: the last did not
 
 	postponed time.Duration // for how long they have held it back, until heldSince
 	heldSince time.Time     // since when they do so now; zero: they do not
@@ -62,9 +63,16 @@ type look struct {
 
 // saw records who is at work on this host, or why that is not known.
 func (p *people) saw(now time.Time, local *Local, err error) {
+	outdated := p.outdated(now)
 	p.look = look{err: err, until: now.Add(LookEvery)}
-	if local != nil {
-		p.local = *local
+	if local == nil {
+		return
+	}
+	switch p.local = *local; {
+	case local.Installing == "":
+		p.installing = time.Time{}
+	case p.installing.IsZero() || outdated: // it may be another one
+		p.installing = now
 	}
 }
 
@@ -173,9 +181,17 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 	}
 	for _, o := range l.obstacles(now, clock) {
 		switch o.Kind {
-		case Unclear, Inhibited, Installing:
+		case Unclear, Inhibited:
 			if m.overdue(now) {
 				continue
+			}
+		case Installing:
+			until := m.people.installing.Add(InstallGrace)
+			if m.overdue(now) && !now.Before(until) {
+				continue
+			}
+			if m.overdue(now) {
+				o.Text += ", and has until " + clock(until)
 			}
 		case LoggedIn:
 			if m.room(now) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,48 @@ func TestInstallationsPostponeUntilTheDeadline(t *testing.T) {
 	}
 	r.do(got, Checked{Held: true, Local: &atPackages})
 	r.expect(Rebooting, reboots, false)
+}
+
+// Past the deadline an installation that has just begun has half an hour, and each has.
+func TestFreshInstallationHasTimePastTheDeadline(t *testing.T) {
+	r := bounded(t).do(backup, need)
+	r.await(Locking, 25*time.Hour)
+	busy := Local{Inhibitors: append(slices.Clone(atApt.Inhibitors), backup.Inhibitors...), Installing: atApt.Installing}
+	r.do(got, Checked{Held: true, Local: &busy})
+	r.expect(Releasing, unlocks, false)
+	begun := r.now
+	r.do(given, busy, LookEvery)
+	r.expect(Waiting, nothing, false)
+	if s := r.m.Status(r.now); !strings.Contains(s, "which has locked /var/lib/dpkg/lock-frontend, and has until Tue 2026-03-03 04:30:00 UTC") {
+		t.Errorf("the status is %q", s)
+	}
+	for r.now.Before(begun.Add(20 * time.Minute)) {
+		r.do(LookEvery)
+		r.expect(Waiting, nothing, false)
+	}
+	r.do(backup, LookEvery)
+	r.expect(Locking, locks, false)
+
+	r.do(busy, LookEvery, got) // the next one
+	r.expect(Releasing, unlocks, false)
+	begun = r.now
+	r.do(given, LookEvery)
+	r.await(Locking, time.Hour)
+	if waited := r.now.Sub(begun); waited < InstallGrace-LookEvery || waited > InstallGrace+LookEvery {
+		t.Errorf("the installation has held the reboot back for %v", waited)
+	}
+	r.do(got, Checked{Held: true, Local: &busy})
+	r.expect(Rebooting, reboots, false)
+
+	// After a time without looks it may be another one.
+	p := people{}
+	p.saw(t0, &atPackages, nil)
+	if p.saw(t0.Add(time.Hour), &atPackages, nil); p.installing != t0.Add(time.Hour) {
+		t.Errorf("it is known to have begun %v", p.installing)
+	}
+	if p.saw(t0.Add(time.Hour+LookEvery), nil, errNonsense); p.installing != t0.Add(time.Hour) {
+		t.Errorf("after a look that failed it is known to have begun %v", p.installing)
+	}
 }
 
 func TestForceOnlyPastTheDeadline(t *testing.T) {
