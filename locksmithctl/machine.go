@@ -266,8 +266,8 @@ func (m machine) choose(ctx context.Context) policy.Mode {
 	if m.mode == policy.FullReboot {
 		return m.mode
 	}
-	ways := host.Ways(ctx, m.root, m.boot, m.logind)
-	choice := ways.Choose(m.mode, policy.Unfit(m.engine(ctx).NeedReboot(), false))
+	modes := m.boot.Modes(m.root)
+	choice := modes.Choose(m.mode, policy.Unfit(m.engine(ctx).NeedReboot(), false))
 	m.note("this is %s", choice.Text)
 	return choice.Mode
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/permit"
-	"github.com/locksmithd/locksmith/internal/policy"
 )
 
 func (a *app) rebootCommand() *cobra.Command {
@@ -76,7 +75,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	m := machine{
 		root: a.root, now: a.now, force: force, log: a.log, note: a.note,
 		hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
-		facts: hooks.Facts{Group: groupOf(cfg), Reason: "locksmithctl reboot"}, mode: policy.Mode(cfg.RebootMode),
+		facts: hooks.Facts{Group: groupOf(cfg), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
 	}
 	if m.boot, err = host.ThisBoot(ctx, a.root); err != nil {
 		return err

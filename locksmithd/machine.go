@@ -28,9 +28,7 @@ func (m machine) Reboot(ctx context.Context, mode policy.Mode, force bool) (poli
 	return policy.Mode(done), maybeDone(err)
 }
 
-func (m machine) Ways(ctx context.Context) policy.Ways {
-	return host.Ways(ctx, m.root, m.boot, m.Logind)
-}
+func (m machine) Modes() policy.Modes { return m.boot.Modes(m.root) }
 
 // maybeDone marks the error of a call that was not refused, and may still be carried out.
 func maybeDone(err error) error {

@@ -194,7 +194,7 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	d := daemon.Settings{Policy: policy.Config{
 		Zone: s.location, LoginDelay: cfg.LoginDelay, LoginRetry: cfg.LoginRetry, MaxPostpone: cfg.MaxPostpone,
 		Jitter: cfg.RebootJitter, BeforeTimeout: cfg.BeforeRebootTimeout, HealthTimeout: cfg.HealthTimeout,
-		HealthFailure: healthFailures[cfg.HealthFailure], ReleaseDelay: cfg.ReleaseDelay, Mode: policy.Mode(cfg.RebootMode),
+		HealthFailure: healthFailures[cfg.HealthFailure], ReleaseDelay: cfg.ReleaseDelay, Mode: cfg.RebootMode,
 	}}
 	if cfg.MinUptime > 0 {
 		booted, err := s.boot.BeganAt(s.root, time.Now())

@@ -27,17 +27,24 @@ func TestSoftRebootsAreCounted(t *testing.T) {
 		if must.Do(t, err); n != test.n || counted != test.counted {
 			t.Errorf("%+v: got %d, %v", test, n, counted)
 		}
-		since, err := l.UserspaceSince(t.Context())
-		if must.Do(t, err); test.soft && since.Before(before.Truncate(time.Microsecond)) {
-			t.Errorf("%+v: it ended at %v, before %v", test, since, before)
+		since, ago, err := l.UserspaceSince(t.Context())
+		if must.Do(t, err); test.soft && (since.Before(before.Truncate(time.Microsecond)) || ago > time.Since(before)+time.Microsecond || ago < 0) {
+			t.Errorf("%+v: it ended at %v, %v ago, before %v", test, since, ago, before)
 		}
 	}
 	logind.Refuse("SoftRebootsCount", errAccessDenied, "not you")
 	if n, counted, err := l.SoftReboots(t.Context()); err == nil || counted {
 		t.Errorf("without an answer there are %d, %v", n, counted)
 	}
-	logind.Refuse("UserspaceTimestamp", errAccessDenied, "not you")
-	if since, err := l.UserspaceSince(t.Context()); err == nil {
-		t.Errorf("without an answer the last ended at %v", since)
+	must.Do(t, logind.Answer("UserspaceTimestampMonotonic", uint64(1)<<62))
+	if _, ago, err := l.UserspaceSince(t.Context()); err == nil {
+		t.Errorf("by a time to come the last ended %v ago", ago)
+	}
+	for _, property := range []string{"UserspaceTimestamp", "UserspaceTimestampMonotonic"} {
+		logind.Refuse(property, errAccessDenied, "not you")
+		if since, _, err := l.UserspaceSince(t.Context()); err == nil {
+			t.Errorf("without %s the last ended at %v", property, since)
+		}
+		logind.Heal(property)
 	}
 }

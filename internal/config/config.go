@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/fleetclient"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
@@ -44,16 +45,6 @@ const (
 	StrategyFleetLock Strategy = "fleet-lock" // take a slot from a FleetLock server first
 	StrategyReboot    Strategy = "reboot"     // reboot without a lock
 	StrategyOff       Strategy = "off"        // do not reboot
-)
-
-// RebootMode is what a reboot starts again.
-type RebootMode string
-
-const (
-	ModeReboot     RebootMode = ""            // all, written reboot
-	ModeSoftReboot RebootMode = "soft-reboot" // all processes, but not the kernel
-	ModeKexec      RebootMode = "kexec"       // the kernel that is loaded
-	ModeAuto       RebootMode = "auto"        // what is enough for the packages
 )
 
 // Locks reports whether a host with this strategy takes a slot before it reboots.
@@ -133,10 +124,10 @@ type FleetLock struct {
 // Config are the effective settings. Those of parts that are not checked are zero.
 type Config struct {
 	Strategy    Strategy
-	StrategySet bool       // Strategy was chosen on this host, and is neither the default nor the package's
-	RebootMode  RebootMode // where the host can do that, and it is enough
-	Window      *Window    // nil if there is neither a window nor a blackout: reboots may happen at any time
-	Zone        *zone.Zone // the host's, for times that people read
+	StrategySet bool        // Strategy was chosen on this host, and is neither the default nor the package's
+	RebootMode  policy.Mode // where the host can do that, and it is enough
+	Window      *Window     // nil if there is neither a window nor a blackout: reboots may happen at any time
+	Zone        *zone.Zone  // the host's, for times that people read
 	Lock
 	Max             int           // slots of a lock that is created; 1 where nobody creates one, without PartLock
 	MaxOrigin       *Origin       // where Max was set, nil if it was not

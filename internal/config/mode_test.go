@@ -3,10 +3,12 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"github.com/locksmithd/locksmith/internal/policy"
 )
 
 func TestRebootMode(t *testing.T) {
-	for value, want := range map[string]RebootMode{"": ModeReboot, "reboot": ModeReboot, "soft-reboot": ModeSoftReboot, "kexec": ModeKexec, "auto": ModeAuto} {
+	for value, want := range map[string]policy.Mode{"": policy.FullReboot, "reboot": policy.FullReboot, "soft-reboot": policy.SoftReboot, "kexec": policy.Kexec, "auto": policy.Auto} {
 		for _, program := range []Program{Daemon, CLI} {
 			root := newRoot(t, map[string]string{etc: "LOCKSMITHD_REBOOT_MODE=" + value, "usr/sbin/transactional-update": ""})
 			if c := mustLoad(t, Options{Program: program, Root: root}); c.RebootMode != want || len(c.Warnings) > 0 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/hooks"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
@@ -84,15 +85,15 @@ func parseStrategy(p *parser, in input) error {
 }
 
 func parseRebootMode(p *parser, in input) error {
-	switch m := RebootMode(in.value); m {
-	case ModeSoftReboot, ModeKexec, ModeAuto:
+	switch m := policy.Mode(in.value); m {
+	case policy.SoftReboot, policy.Kexec, policy.Auto:
 		p.RebootMode = m
 		return nil
 	case "reboot":
-		p.RebootMode = ModeReboot
+		p.RebootMode = policy.FullReboot
 		return nil
 	}
-	return in.refuse("it is not a kind of reboot: write reboot, %s, %s or %s", ModeSoftReboot, ModeKexec, ModeAuto)
+	return in.refuse("it is not a kind of reboot: write reboot, %s, %s or %s", policy.SoftReboot, policy.Kexec, policy.Auto)
 }
 
 func parseDebug(p *parser, in input) (err error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/rivals"
 	"github.com/locksmithd/locksmith/internal/sentinel"
 )
@@ -53,23 +54,20 @@ func warnOfMode(p *parser) error {
 	_, err := os.Stat(filepath.Join(p.options.Root, updateEngine))
 	command := strings.TrimSpace(p.inputs[nameSentinelCommand].value)
 	switch {
-	case p.RebootMode == ModeReboot:
+	case p.RebootMode == policy.FullReboot:
 	case err == nil:
 		p.warn("%s: the updates of update_engine (%s) get a full reboot, because nothing else boots them: write reboot", mode.subject(), updateEngine)
-	case p.RebootMode == ModeAuto && !written(neededFile):
-		p.warn("%s: as far as is known nothing on this host writes %s, and each reboot is a full one: write reboot, soft-reboot or kexec", mode.subject(), neededFile)
-	case p.RebootMode == ModeSoftReboot && slices.Contains([]string{"needs-restarting", "needrestart"}, command):
+	case p.RebootMode == policy.Auto && !written(sentinel.Needed):
+		p.warn("%s: as far as is known nothing on this host writes %s, and each reboot is a full one: write reboot, soft-reboot or kexec", mode.subject(), sentinel.Needed)
+	case p.RebootMode == policy.SoftReboot && slices.Contains([]string{"needs-restarting", "needrestart"}, command):
 		p.warn("%s: %s (%s) still says after a soft reboot that a reboot is needed, and a full one follows each time: write reboot",
 			mode.subject(), command, p.inputs[nameSentinelCommand].Variable)
 	}
 	return nil
 }
 
-// updateEngine is there on a host that has update_engine, and neededFile is what the mode auto reads.
-const (
-	updateEngine = "/usr/sbin/update_engine"
-	neededFile   = "/run/reboot-needed"
-)
+// updateEngine is there on a host that has update_engine.
+const updateEngine = "/usr/sbin/update_engine"
 
 // warnOfRivals warns of what else reboots the host.
 func warnOfRivals(p *parser) error {

@@ -29,7 +29,7 @@ func (q quiet) Reboot(_ context.Context, mode policy.Mode, _ bool) (policy.Mode,
 }
 
 func (quiet) Local(context.Context) (policy.Local, error)        { return policy.Local{}, nil }
-func (quiet) Ways(context.Context) policy.Ways                   { return policy.Ways{} }
+func (quiet) Modes() policy.Modes                                { return policy.Modes{} }
 func (quiet) GoingDown(context.Context) (bool, error)            { return false, nil }
 func (quiet) Scheduled(context.Context) (policy.Shutdown, error) { return policy.Shutdown{}, nil }
 func (quiet) Instance(context.Context) (string, error)           { return "", nil }

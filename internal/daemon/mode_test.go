@@ -12,7 +12,7 @@ func TestModeIsChosenRightBeforeTheReboot(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.run(Settings{Policy: policy.Config{Mode: policy.SoftReboot}})
 		s.tell(byHand)
-		s.expectCalls("0s local", "0s ways", "0s local", "0s reboot, soft-reboot")
+		s.expectCalls("0s local", "0s modes", "0s local", "0s reboot, soft-reboot")
 		s.expectEnd(nil)
 		if lines := s.find("rebooting"); len(lines) != 1 || lines[0]["why"] != "every gate is open; a soft reboot instead of a full one" {
 			t.Errorf("the log has %v", lines)

@@ -36,8 +36,8 @@ type Host interface {
 	// force. An error that matches ErrUnknown leaves open whether it was accepted; any other says that it was not.
 	// done is the mode in which the host reboots, a full one if it turns out that it cannot in the other.
 	Reboot(ctx context.Context, mode policy.Mode, force bool) (done policy.Mode, err error)
-	// Ways returns how it can reboot.
-	Ways(ctx context.Context) policy.Ways
+	// Modes returns how it can reboot. It does not ask anybody.
+	Modes() policy.Modes
 	// GoingDown reports whether the host is shutting down already. An error means that it may be.
 	GoingDown(ctx context.Context) (bool, error)
 

@@ -152,7 +152,7 @@ func (l *loop) check(ctx context.Context, t task, _ policy.Check) (r policy.Chec
 	defer func() { r.Logind = l.instance(ctx) }()
 	r.Updates = l.parts.AskSources(ctx)
 	if t.Policy.Mode != policy.FullReboot {
-		r.Ways = new(l.parts.Host.Ways(ctx))
+		r.Modes = new(l.parts.Host.Modes())
 	}
 	first := l.look(ctx)
 	if r.Local, r.Err = first.Local, first.Err; r.Err != nil || !t.Policy.Lock {

@@ -39,7 +39,7 @@ type site struct {
 	lost       bool            // they take effect anyway
 	refuse     error           // what Reboot answers
 	old        bool            // it knows only full reboots
-	ways       policy.Ways     // what Ways answers
+	modes      policy.Modes    // what Modes answers
 	kept       policy.Kept
 	keepErr    error  // what Keep answers
 	logind     string // the name of the logind that answers
@@ -208,11 +208,11 @@ func (s *site) Reboot(_ context.Context, mode policy.Mode, force bool) (policy.M
 	return mode, s.refuse
 }
 
-func (s *site) Ways(context.Context) policy.Ways {
-	s.note("ways")
+func (s *site) Modes() policy.Modes {
+	s.note("modes")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ways
+	return s.modes
 }
 
 func (s *site) GoingDown(ctx context.Context) (bool, error) { return s.goingDown(ctx) }

@@ -16,7 +16,10 @@ import (
 // Boot is one boot of this host. A soft reboot begins another one, although the kernel goes on and /run stays as it is.
 type Boot struct {
 	ID    string    // different for each boot: the kernel's id, and after soft reboots "+" and how many there were
-	Since time.Time // the end of the soft reboot that it began with; zero if it began with the kernel
+	Since time.Time // the end of the soft reboot that it began with, by the wall clock of then; zero if it began with the kernel
+
+	began   time.Time // the same by elapsed time, so that a step of the clock since does not matter
+	counted bool      // soft reboots are counted
 }
 
 // booted is a folder that is there if systemd has started the host, see sd_booted(3).
@@ -52,12 +55,13 @@ func ThisBoot(ctx context.Context, root string) (Boot, error) {
 }
 
 func (b *Boot) addSoftReboots(ctx context.Context, logind *systemd.Logind) error {
-	n, _, err := logind.SoftReboots(ctx)
-	if err != nil || n == 0 {
+	n, counted, err := logind.SoftReboots(ctx)
+	if b.counted = counted; err != nil || n == 0 {
 		return err
 	}
 	b.ID += fmt.Sprintf("+%d", n)
-	b.Since, err = logind.UserspaceSince(ctx)
+	since, ago, err := logind.UserspaceSince(ctx)
+	b.Since, b.began = since, time.Now().Add(-ago)
 	return err
 }
 

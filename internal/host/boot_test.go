@@ -36,6 +36,14 @@ func TestSoftRebootIsABoot(t *testing.T) {
 		t.Errorf("the second soft reboot ended at %v, the first at %v", second.Since, first.Since)
 	}
 
+	// A step of the clock since then does not matter.
+	ago := time.Since(first.Since)
+	must.Do(t, logind.Answer("UserspaceTimestamp", uint64(time.Now().Add(time.Hour).UnixMicro())))
+	stepped := expect("boot-1+2")
+	if began, err := stepped.BeganAt(root, time.Now()); err != nil || time.Since(began) < 0 || time.Since(began) > ago+time.Minute {
+		t.Errorf("it began at %v, %v", began, err)
+	}
+
 	for _, property := range []string{"SoftRebootsCount", "UserspaceTimestamp"} {
 		logind.Refuse(property, "org.freedesktop.DBus.Error.AccessDenied", "not you")
 		if boot, err := ThisBoot(t.Context(), root); err == nil || boot != (Boot{}) || !strings.Contains(err.Error(), "find out which boot this is") {

@@ -9,10 +9,10 @@ import (
 )
 
 // BeganAt returns when the boot began, by the clock whose time is now. Time in which the host slept counts as time that
-// it was up.
+// it was up, except after a soft reboot.
 func (b Boot) BeganAt(root string, now time.Time) (time.Time, error) {
 	if !b.Since.IsZero() {
-		return b.Since, nil
+		return b.began, nil
 	}
 	const file = "/proc/uptime"
 	content, err := readKernelFile(root, file)

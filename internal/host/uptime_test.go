@@ -30,7 +30,7 @@ func TestBootBeganWithTheKernel(t *testing.T) {
 func TestBootBeganWithTheLastSoftReboot(t *testing.T) {
 	now := time.Date(2026, 11, 29, 14, 0, 0, 0, time.UTC)
 	since := now.Add(-time.Minute)
-	got, err := (Boot{Since: since}).BeganAt(newRoot(t, map[string]string{"/proc/uptime": "3600.50 7000.12\n"}), now)
+	got, err := (Boot{Since: since.Add(-time.Hour), began: since}).BeganAt(newRoot(t, map[string]string{"/proc/uptime": "3600.50 7000.12\n"}), now)
 	if must.Do(t, err); !got.Equal(since) {
 		t.Errorf("it began at %v, want %v", got, since)
 	}

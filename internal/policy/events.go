@@ -78,7 +78,7 @@ type (
 		Local   *Local   // what logind answered, whatever else failed; nil when it did not
 		Logind  string   // which logind that was, see Scheduled
 		Held    bool     // the slot is still ours, where a lock is wanted
-		Ways    *Ways    // how the host can reboot; nil if only a full reboot is wanted
+		Modes   *Modes   // how the host can reboot; nil if only a full reboot is wanted
 		Err     error
 	}
 
@@ -135,7 +135,7 @@ func (r Checked) fold(m *Machine, now time.Time) {
 	for _, u := range r.Updates {
 		u.fold(m, now)
 	}
-	m.ways = r.Ways
+	m.modes = r.Modes
 	if r.Local != nil {
 		m.people.saw(now, r.Local, nil)
 		m.schedule.stands = m.schedule.ours(r.Local.Shutdown) || m.began.Before(m.schedule.settlesAt)

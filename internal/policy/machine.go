@@ -72,9 +72,9 @@ type Machine struct {
 	drain    drain
 	health   health
 	leave    *Leave
-	softBoot bool  // this boot began with a soft reboot
-	ways     *Ways // in which the host can reboot, from the last check; nil if that did not ask
-	mode     Mode  // of the reboot that logind was asked for last
+	softBoot bool   // this boot began with a soft reboot
+	modes    *Modes // in which the host can reboot, from the last check; nil if that did not ask
+	mode     Mode   // of the reboot that logind was asked for last
 
 	// The effect in flight, and the look that may be.
 	running Effect // nil: none

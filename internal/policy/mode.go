@@ -23,11 +23,11 @@ func (m Mode) Text() string {
 	return "a full reboot"
 }
 
-// Ways is how a host can reboot.
-type Ways struct {
-	Enough Mode            // which reboot is enough for the packages
-	Word   string          // why it is, after "because"
-	Cannot map[Mode]string // why the host cannot reboot in these modes, after "because"
+// Modes is how a host can reboot. What says why is read after "because".
+type Modes struct {
+	ForPackages Mode            // is enough for what the packages have asked for
+	Because     string          // why it is
+	Impossible  map[Mode]string // and why
 }
 
 // A Choice is how a host reboots.
@@ -38,18 +38,18 @@ type Choice struct {
 
 // Choose returns how a host reboots where a mode is set. unfit says of modes why they would not do what is needed. A
 // full reboot is always possible, and always does. With nil it is not known how else the host can reboot.
-func (w *Ways) Choose(set Mode, unfit map[Mode]string) Choice {
+func (m *Modes) Choose(set Mode, unfit map[Mode]string) Choice {
 	if set == FullReboot {
 		return Choice{}
 	}
-	if w == nil {
+	if m == nil {
 		return Choice{FullReboot, "a full reboot, because it is not known yet how else this host can reboot"}
 	}
 	mode, because := set, ""
 	if set == Auto {
-		mode, because = w.Enough, w.Word
+		mode, because = m.ForPackages, m.Because
 	}
-	if why := cmp.Or(unfit[mode], w.Cannot[mode]); why != "" {
+	if why := cmp.Or(unfit[mode], m.Impossible[mode]); why != "" {
 		mode, because = FullReboot, why
 	}
 	text := mode.Text()
@@ -79,5 +79,5 @@ func Unfit(update, again bool) map[Mode]string {
 func (m *Machine) choose() Choice {
 	command := m.triggers.find(SentinelCommand.Name)
 	again := m.softBoot && command != nil && command.pending && !command.changed
-	return m.ways.Choose(m.config.Mode, Unfit(m.newOS(), again))
+	return m.modes.Choose(m.config.Mode, Unfit(m.newOS(), again))
 }

@@ -8,10 +8,10 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	able := &Ways{Enough: SoftReboot, Word: "the file says so"}
+	able := &Modes{ForPackages: SoftReboot, Because: "the file says so"}
 	for _, test := range []struct {
 		name  string
-		ways  *Ways
+		modes *Modes
 		set   Mode
 		unfit map[Mode]string
 		want  Choice
@@ -21,17 +21,17 @@ func TestChoose(t *testing.T) {
 		{"soft", able, SoftReboot, nil, Choice{SoftReboot, "a soft reboot instead of a full one"}},
 		{"kexec", able, Kexec, nil, Choice{Kexec, "a reboot by kexec instead of a full one"}},
 		{"auto", able, Auto, nil, Choice{SoftReboot, "a soft reboot instead of a full one, because the file says so"}},
-		{"auto, full", &Ways{Word: "there is no file"}, Auto, nil, Choice{FullReboot, "a full reboot, because there is no file"}},
+		{"auto, full", &Modes{Because: "there is no file"}, Auto, nil, Choice{FullReboot, "a full reboot, because there is no file"}},
 		{"nothing known", nil, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is not known yet how else this host can reboot"}},
-		{"it cannot", &Ways{Cannot: map[Mode]string{SoftReboot: "it is too old"}}, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is too old"}},
-		{"it cannot the other", &Ways{Cannot: map[Mode]string{SoftReboot: "it is too old"}}, Kexec, nil, Choice{Kexec, "a reboot by kexec instead of a full one"}},
+		{"it cannot", &Modes{Impossible: map[Mode]string{SoftReboot: "it is too old"}}, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is too old"}},
+		{"it cannot the other", &Modes{Impossible: map[Mode]string{SoftReboot: "it is too old"}}, Kexec, nil, Choice{Kexec, "a reboot by kexec instead of a full one"}},
 		{"an update, soft", able, SoftReboot, Unfit(true, false), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
 		{"an update, kexec", able, Kexec, Unfit(true, true), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
 		{"an update, auto", able, Auto, Unfit(true, false), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
 		{"in vain, soft", able, SoftReboot, Unfit(false, true), Choice{FullReboot, "a full reboot, because the last soft reboot did not change what the sentinel command says"}},
 		{"in vain, kexec", able, Kexec, Unfit(false, true), Choice{Kexec, "a reboot by kexec instead of a full one"}},
 	} {
-		if got := test.ways.Choose(test.set, test.unfit); got != test.want {
+		if got := test.modes.Choose(test.set, test.unfit); got != test.want {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}
@@ -49,7 +49,7 @@ func modeRig(t *testing.T, mode Mode, softBoot bool) *rig {
 
 func TestRebootIsOfTheModeThatIsChosen(t *testing.T) {
 	says := func(needed bool) Update { return Update{Source: SentinelCommand, Pending: needed} }
-	able := Checked{Held: true, Ways: &Ways{}}
+	able := Checked{Held: true, Modes: &Modes{}}
 	for _, test := range []struct {
 		name     string
 		set      Mode
@@ -61,7 +61,7 @@ func TestRebootIsOfTheModeThatIsChosen(t *testing.T) {
 		{"full", FullReboot, false, []any{asked, got, clear}, FullReboot, "every gate is open"},
 		{"by hand", SoftReboot, false, []any{asked, got, able}, SoftReboot, "every gate is open; a soft reboot instead of a full one"},
 		{"an update", SoftReboot, false, []any{need, got, able}, FullReboot, "every gate is open; a full reboot, because nothing else boots the update of update_engine"},
-		{"an update, announced late", SoftReboot, false, []any{asked, got, Checked{Held: true, Ways: &Ways{}, Updates: []Update{{Source: Engine, Pending: true}}}}, FullReboot,
+		{"an update, announced late", SoftReboot, false, []any{asked, got, Checked{Held: true, Modes: &Modes{}, Updates: []Update{{Source: Engine, Pending: true}}}}, FullReboot,
 			"every gate is open; a full reboot, because nothing else boots the update of update_engine"},
 		{"the command", SoftReboot, false, []any{says(true), got, able}, SoftReboot, "every gate is open; a soft reboot instead of a full one"},
 		{"the command, again", SoftReboot, true, []any{says(true), got, able}, FullReboot, "every gate is open; a full reboot, because the last soft reboot did not change what the sentinel command says"},
@@ -90,10 +90,10 @@ func TestRebootIsOfTheModeThatIsChosen(t *testing.T) {
 
 // An accepted soft reboot that does not come is like any other, and the next try chooses again.
 func TestSoftRebootThatDoesNotComeIsTriedAgain(t *testing.T) {
-	able := Checked{Held: true, Ways: &Ways{}}
+	able := Checked{Held: true, Modes: &Modes{}}
 	r := modeRig(t, SoftReboot, false).do(asked, got, able, accepted, RebootGrace)
 	r.expect(Releasing, unschedules, false)
-	r.do(calledOff, given, time.Minute, got, Checked{Held: true, Ways: &Ways{Cannot: map[Mode]string{SoftReboot: "it is too old"}}})
+	r.do(calledOff, given, time.Minute, got, Checked{Held: true, Modes: &Modes{Impossible: map[Mode]string{SoftReboot: "it is too old"}}})
 	r.expect(Rebooting, reboots, false)
 	if e := r.last.Start.(Reboot); e.Mode != FullReboot {
 		t.Errorf("the effect is %+v", e)

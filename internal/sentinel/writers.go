@@ -5,16 +5,22 @@ import (
 	"strings"
 )
 
+// The files that are known. SUSE's packages write into theirs which kind of reboot they need: "reboot", "kexec" or "soft-reboot".
+const (
+	Required = "/run/reboot-required" // of Debian, and others
+	Needed   = "/run/reboot-needed"   // of SUSE
+)
+
 // writers are what creates the files that are known, as paths below "/" or patterns for them.
 var writers = map[string][]string{
-	"/run/reboot-required": {
+	Required: {
 		"/etc/kernel/postinst.d/unattended-upgrades",        // Debian, Ubuntu
 		"/usr/share/update-notifier/notify-reboot-required", // Ubuntu: update-notifier-common
 		"/etc/kernel/postinst.d/reboot-notifier",            // Debian
 		"/usr/bin/bootc",                                    // Fedora and RHEL as an image
 		"/usr/sbin/update_engine",                           // Flatcar
 	},
-	"/run/reboot-needed": {"/usr/lib/zypp/plugins/commit/*boot*", "/usr/sbin/transactional-update"}, // SUSE
+	Needed: {"/usr/lib/zypp/plugins/commit/*boot*", "/usr/sbin/transactional-update"}, // SUSE
 }
 
 // Written reports whether anything on the host below root creates the file at a path. Of a path that is not known it is

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // systemd's place on the bus, with the one unit that all callers belong to, and its job. Other units: SetUnit.
@@ -81,6 +82,9 @@ func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Er
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if lie := l.lies[property]; len(lie) == 1 {
+		return dbus.MakeVariant(lie[0]), nil
+	}
 	switch iface + "." + property {
 	case systemdInterface + ".SystemState":
 		if l.stopping || l.preparing {
@@ -93,6 +97,8 @@ func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Er
 		}
 	case systemdInterface + ".UserspaceTimestamp":
 		return dbus.MakeVariant(uint64(l.userspace.UnixMicro())), nil
+	case systemdInterface + ".UserspaceTimestampMonotonic":
+		return dbus.MakeVariant(l.monotonic()), nil
 	case systemdName + ".Unit.Job":
 		if l.job == "" {
 			return dbus.MakeVariant(jobRef{0, "/"}), nil
@@ -104,6 +110,13 @@ func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Er
 		}
 	}
 	return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
+}
+
+// monotonic is when the last soft reboot ended, in microseconds by CLOCK_MONOTONIC; 1 if that was before the clock began.
+func (l *Logind) monotonic() uint64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // never fails
+	return uint64(max(1, now.Nano()/1000-time.Since(l.userspace).Microseconds()))
 }
 
 type jobRef struct {

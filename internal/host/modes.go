@@ -1,7 +1,6 @@
 package host
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,28 +11,23 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/safetext"
-	"github.com/locksmithd/locksmith/systemd"
+	"github.com/locksmithd/locksmith/internal/sentinel"
 )
 
-// NeededFile is where SUSE's packages say which kind of reboot they need: "reboot", "kexec" or "soft-reboot".
-const NeededFile = "/run/reboot-needed"
-
-// Ways returns how this host can reboot now.
-func Ways(ctx context.Context, root string, boot Boot, logind *systemd.Logind) policy.Ways {
-	w := policy.Ways{Cannot: map[policy.Mode]string{policy.SoftReboot: noSoftReboot(ctx, root, logind), policy.Kexec: noKexec(root)}}
-	w.Enough, w.Word = enough(root, boot)
-	return w
+// Modes returns how the host can reboot now. It only reads files, since a check that asks logind and the lock has to be over
+// in seconds: whether systemd counts soft reboots is known since ThisBoot.
+func (b Boot) Modes(root string) policy.Modes {
+	m := policy.Modes{Impossible: map[policy.Mode]string{policy.SoftReboot: b.noSoftReboot(root), policy.Kexec: noKexec(root)}}
+	m.ForPackages, m.Because = forPackages(root, b)
+	return m
 }
 
 // noSoftReboot returns why a soft reboot is not possible, "" if it is.
-func noSoftReboot(ctx context.Context, root string, logind *systemd.Logind) string {
-	if !bySystemd(root) {
+func (b Boot) noSoftReboot(root string) string {
+	switch {
+	case !bySystemd(root):
 		return "this host was not started by systemd"
-	}
-	switch _, counted, err := logind.SoftReboots(ctx); {
-	case err != nil:
-		return safetext.Clean(err.Error())
-	case !counted:
+	case !b.counted:
 		return "this systemd is older than 256 and does not count soft reboots: nobody could tell whether there was one"
 	}
 	return ""
@@ -53,9 +47,10 @@ func noKexec(root string) string {
 	return ""
 }
 
-// enough returns which reboot is enough for the packages, and why.
-func enough(root string, boot Boot) (mode policy.Mode, word string) {
-	path := filepath.Join(root, NeededFile)
+// forPackages returns which reboot is enough for the packages, and why.
+func forPackages(root string, boot Boot) (mode policy.Mode, because string) {
+	const file = sentinel.Needed
+	path := filepath.Join(root, file)
 	info, err := os.Stat(path)
 	var data []byte
 	if err == nil {
@@ -65,13 +60,13 @@ func enough(root string, boot Boot) (mode policy.Mode, word string) {
 	mode, known := map[string]policy.Mode{"reboot": policy.FullReboot, "soft-reboot": policy.SoftReboot, "kexec": policy.Kexec}[text]
 	switch {
 	case readfile.Absent(err):
-		return policy.FullReboot, "there is no " + NeededFile
+		return policy.FullReboot, "there is no " + file
 	case err != nil:
 		return policy.FullReboot, safetext.Clean(err.Error())
 	case info.ModTime().Before(boot.Since):
-		return policy.FullReboot, NeededFile + " is from before the last soft reboot"
+		return policy.FullReboot, file + " is from before the last soft reboot"
 	case !known:
-		return policy.FullReboot, fmt.Sprintf("%s says %.40q, and not reboot, kexec or soft-reboot", NeededFile, text)
+		return policy.FullReboot, fmt.Sprintf("%s says %.40q, and not reboot, kexec or soft-reboot", file, text)
 	}
-	return mode, NeededFile + " says " + text
+	return mode, file + " says " + text
 }
