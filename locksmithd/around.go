@@ -37,7 +37,9 @@ func (a around) found(kept *policy.Kept, sources []policy.Source) policy.Found {
 		a.log.Warn("it is not known what the last reboot was for", "error", err)
 	}
 	if last != nil {
-		f.Reboot = &policy.Purpose{Version: last.Version, OSVersion: last.OSVersion}
+		f.Reboot = &policy.Purpose{
+			Version: last.Version, OSVersion: last.OSVersion, Unbooted: last.OSVersion != "" && a.boot.SameKernel(last.BootID),
+		}
 	}
 	return f
 }

@@ -28,7 +28,7 @@ const (
 // own from starting.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
 	boot, err := host.ThisBoot(ctx, root)
-	memory := state.New(root, boot.ID)
+	memory := state.New(root, boot)
 	var kept state.Kept
 	if err == nil {
 		kept, err = memory.Read()

@@ -147,7 +147,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 // remember returns the file in which the daemon keeps what the next one in this boot has to know, and what the
 // previous one has kept there, nil when that is not known. A place in the queue that it has left becomes this daemon's.
 func (s *server) remember() (memory *state.File, kept *policy.Kept) {
-	memory = state.New(s.root, s.boot.ID)
+	memory = state.New(s.root, s.boot)
 	content, err := memory.Read()
 	s.owner = cmp.Or(content.Owner, s.owner, crand.Text())
 	if own, ok := s.lock.(*slot.Slot); ok {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
@@ -20,6 +21,13 @@ type Boot struct {
 
 	began   time.Time // the same by elapsed time, so that a step of the clock since does not matter
 	counted bool      // soft reboots are counted
+}
+
+// SameKernel reports whether the kernel of this boot also ran the boot with an id: no more than soft reboots came between.
+func (b Boot) SameKernel(id string) bool {
+	this, _, _ := strings.Cut(b.ID, "+")
+	that, _, _ := strings.Cut(id, "+")
+	return this == that
 }
 
 // booted is a folder that is there if systemd has started the host, see sd_booted(3).

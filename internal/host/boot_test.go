@@ -57,6 +57,17 @@ func TestSoftRebootIsABoot(t *testing.T) {
 	}
 }
 
+func TestSoftRebootsKeepTheKernel(t *testing.T) {
+	for _, test := range []struct {
+		this, that string
+		same       bool
+	}{{"a", "a", true}, {"a+1", "a", true}, {"a", "a+2", true}, {"a+2", "a+1", true}, {"a", "b", false}, {"a+1", "b+1", false}, {"a", "", false}} {
+		if got := (Boot{ID: test.this}).SameKernel(test.that); got != test.same {
+			t.Errorf("%+v: got %v", test, got)
+		}
+	}
+}
+
 func TestBootOfAHostWithoutSystemdOrBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
 	boot, err := ThisBoot(t.Context(), newRoot(t, map[string]string{bySystemdFile: ""}))

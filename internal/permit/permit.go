@@ -82,7 +82,7 @@ type Slot struct {
 	dial   fleetclient.Dial // nil for the network
 	params fleetlock.Params
 	root   string
-	bootID string
+	boot   host.Boot
 	file   file
 	log    *slog.Logger
 
@@ -98,7 +98,7 @@ func New(c Config, root string, boot host.Boot, log *slog.Logger) (*Slot, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Slot{server: c.Server, params: params, root: root, bootID: boot.ID, file: newFile(root, log), log: log}, nil
+	return &Slot{server: c.Server, params: params, root: root, boot: boot, file: newFile(root, log), log: log}, nil
 }
 
 // ID returns the id of this host, as the server sees it.
@@ -135,14 +135,14 @@ func (s *Slot) recall() Memory {
 }
 
 // thisBoot reports whether a memory says that the slot is in a state since this boot.
-func (s *Slot) thisBoot(m Memory, slot State) bool { return m.Slot == slot && m.BootID == s.bootID }
+func (s *Slot) thisBoot(m Memory, slot State) bool { return m.Slot == slot && m.BootID == s.boot.ID }
 
 var noPurpose policy.Lock
 
 // memory is what there is to remember of a slot that is in a state from now on.
 func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 	m := Memory{
-		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.bootID, Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
+		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.boot.ID, Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
 		CAFile: s.server.CAFile, CertFile: s.server.CertFile, KeyFile: s.server.KeyFile,
 		Username: s.server.Username, PasswordFile: s.server.PasswordFile,
 	}
@@ -193,6 +193,7 @@ func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) 
 	case s.thisBoot(m, Granted):
 		return policy.HeldThisBoot, purpose, nil
 	case m.Slot == Granted:
+		purpose.Unbooted = m.OSVersion != "" && s.boot.SameKernel(m.BootID)
 		return policy.HeldSinceBefore, purpose, nil
 	case s.thisBoot(m, None):
 		return policy.NotHeld, policy.Purpose{}, nil

@@ -248,3 +248,16 @@ func TestIDAndGroup(t *testing.T) {
 		must.Do(t, err)
 	})
 }
+
+// Nothing but a full reboot boots another version of the operating system.
+func TestSlotSaysWhetherItsVersionCanHaveBeenBooted(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		must.Do(t, h.start().Acquire(t.Context(), policy.Lock{Version: "2.0", NewOS: true}, quiet))
+		for boot, unbooted := range map[string]bool{"boot 1+1": true, "boot 2": false, "boot 2+1": false} {
+			h.boot(boot)
+			if purpose := h.wantInspect(h.start(), policy.HeldSinceBefore); purpose.Unbooted != unbooted {
+				t.Errorf("in %s it is %+v", boot, purpose)
+			}
+		}
+	})
+}

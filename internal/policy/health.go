@@ -13,6 +13,9 @@ type Purpose struct {
 	// OSVersion is the version of the operating system that ran before, where update_engine had announced another
 	// one; else "".
 	OSVersion string `json:"os_version,omitempty"`
+	// Unbooted says that nothing but soft reboots came since, which boot no other version of the operating system: what
+	// becomes of the host says nothing of it. Somebody else has asked for them.
+	Unbooted bool `json:"unbooted,omitempty"`
 }
 
 // HealthFailure is what a host does with its slot when it has not become well in time after a reboot.
@@ -63,7 +66,7 @@ func (h *health) end() {
 
 // mismatch says that the host runs what it ran before the reboot, nil if it does not.
 func (h *health) mismatch() error {
-	if h.from.OSVersion == "" || h.from.OSVersion != h.runs || h.from.Version == h.runs {
+	if h.from.Unbooted || h.from.OSVersion == "" || h.from.OSVersion != h.runs || h.from.Version == h.runs {
 		return nil
 	}
 	return fmt.Errorf("the host came back with %s instead of %s", h.runs, h.from.Version)
@@ -108,6 +111,11 @@ func (m *Machine) fixDue(now time.Time) bool {
 	return m.takesFix() && !m.owes() && m.mayGo(now) && m.ready(now) && m.people.fresh(now) && m.gates.fresh(now) && m.obstacle(now) == nil
 }
 
+// pauses reports whether a host that is unwell keeps others from its version.
+func (m *Machine) pauses() bool {
+	return m.config.HealthFailure == PauseVersion && !m.health.from.Unbooted
+}
+
 // phase is what the fleet is to know of the slot after the boot; "" for nothing.
 func (m *Machine) phase() string {
 	h := &m.health
@@ -131,7 +139,7 @@ func (m *Machine) tell(now time.Time) Effect {
 	if !h.pending || p == "" || p == h.told || !m.slot.mayHold || now.Before(h.tell.at) {
 		return nil
 	}
-	r := Report{Phase: p, Pause: p == Unwell && m.config.HealthFailure == PauseVersion}
+	r := Report{Phase: p, Pause: p == Unwell && m.pauses()}
 	switch {
 	case h.bad != nil:
 		r.Why = h.bad.Error()

@@ -257,3 +257,25 @@ func TestStatusSaysThatTheFleetCouldNotBeTold(t *testing.T) {
 		t.Errorf("the status is %q", s)
 	}
 }
+
+// Somebody else's soft reboot boots no other version, so that the host says nothing of that: its checks run, as the hooks of
+// before the reboot may have, and then the slot is given back and taken again.
+func TestSomebodyElsesSoftRebootIsNotHeldAgainstTheVersion(t *testing.T) {
+	unbooted := rolledBack
+	unbooted.Purpose.Unbooted = true
+	r := newRig(t, true)
+	r.m.softBoot, r.m.health.runs = true, rolledBack.Purpose.OSVersion
+	r.do(unbooted).expect(Settling, verifies, false)
+	r.do(need, well).expect(Settling, unlocks, false)
+	r.do(given).expect(Locking, locks, false)
+
+	r = newRig(t, true)
+	r.m.softBoot, r.m.health.runs = true, rolledBack.Purpose.OSVersion
+	r.do(unbooted, sick, toldChecks, 10*time.Minute)
+	if r.expect(Settling, tells, false); r.order.report.Phase != Unwell || r.order.report.Pause {
+		t.Errorf("told %+v", r.order.report)
+	}
+	if r.do(toldSick); strings.Contains(r.m.Status(r.now), "hosts that wait for the same version") {
+		t.Errorf("the status is %q", r.m.Status(r.now))
+	}
+}

@@ -28,6 +28,17 @@ type KeptSchedule struct {
 	Usec      int64  `json:"usec,omitempty"`
 	Announced bool   `json:"told,omitempty"`   // users were told of it, and calling it off has not begun
 	Logind    string `json:"logind,omitempty"` // the name on the bus of the logind that has it
+	// Earlier says that it is from before a soft reboot: no call is under way any more, and if it is gone, logind has
+	// dropped it for that reboot.
+	Earlier bool `json:"-"`
+}
+
+// Outlived returns what counts of it after a soft reboot: logind stores what is scheduled in /run since systemd 257.
+func (k KeptSchedule) Outlived() KeptSchedule {
+	if k.Type == "" {
+		return k
+	}
+	return KeptSchedule{Type: k.Type, Usec: k.Usec, Earlier: true}
 }
 
 // KeptRequest is a reboot that a source asked for which does not repeat itself; the zero one is none.
@@ -89,7 +100,7 @@ func (m *Machine) remember(k *Kept, now time.Time) {
 	if s.askedAt = m.unstamp(k.Asked, now); !s.askedAt.IsZero() {
 		s.settlesAt = s.askedAt.Add(callGrace)
 	}
-	if s.stands && !s.announced {
+	if s.stands && !s.announced && !k.Scheduled.Earlier {
 		s.settlesAt = now.Add(callGrace)
 	}
 	if k.Checks.Pending {

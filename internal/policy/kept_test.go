@@ -78,6 +78,13 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 	r.do(calledOff)
 	r.expect(Locking, locks, false)
 
+	// It may outlive a soft reboot.
+	r = start(true)
+	r.m.softBoot = true
+	r.do(standing, fromAgo, well).expect(Settling, nothing, false)
+	r.do(second).expect(Settling, unschedules, false)
+	r.do(calledOff).expect(Settling, unlocks, false)
+
 	r = start(true).do(standing, fromNow)
 	r.expect(Settling, nothing, false)
 	for range 20 {
@@ -249,5 +256,25 @@ func TestCallWithoutAnAnswerKeepsTheSlotUntilLogindKnowsIt(t *testing.T) {
 	r = newRig(t, true).do(toPreparing...).do(crowded, unanswered, stop)
 	if r.expect(Left, nothing, false); !r.m.MayHold() {
 		t.Error("stopped: the slot is given back")
+	}
+}
+
+// logind keeps what is scheduled over a soft reboot, unless it was asked for that itself.
+func TestRebootThatWasScheduledBeforeASoftRebootIsCalledOff(t *testing.T) {
+	r := newRig(t, true).do(toDelay...)
+	kept := Kept{Scheduled: r.m.Kept(r.now).Scheduled.Outlived()}
+	at := r.m.schedule.at
+	r.m = New(r.m.config, Found{Kept: &kept, SoftBoot: true}, r.now, r.m.rand)
+	r.m.wall = func(t time.Time) time.Time { return t }
+	r.do(Tick{}).expect(Starting, unschedules, false)
+	if !r.order.at.Equal(at) || !r.order.stands || r.order.asked {
+		t.Errorf("it calls off %+v, want what is scheduled for %v", r.order, at)
+	}
+	r.do(calledOff, fromAgo, well).expect(Settling, unlocks, false)
+	if !r.m.people.cancelledAt.IsZero() {
+		t.Error("it is taken for cancelled by a user")
+	}
+	if (KeptSchedule{}).Outlived() != (KeptSchedule{}) {
+		t.Error("what was not scheduled outlives it")
 	}
 }

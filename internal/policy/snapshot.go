@@ -100,7 +100,7 @@ func (m *Machine) facts(now time.Time) *Health {
 	case h.bad == nil:
 		f.Until = h.since.Add(m.config.HealthTimeout)
 	default:
-		f.Pauses = m.slot.mayHold && m.config.HealthFailure == PauseVersion
+		f.Pauses = m.slot.mayHold && m.pauses()
 		f.Retry.Error = h.bad.Error()
 	}
 	if h.retry.err != nil {

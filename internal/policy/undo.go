@@ -71,8 +71,8 @@ var obligations = []*obligation{
 	{
 		name: "a slot",
 		owed: func(m *Machine) bool { return m.slot.inspected && m.slot.mayHold && !m.health.keeps },
-		// A slot from before this boot: no schedule outlives a boot. Starting does not give it back.
-		apart: func(m *Machine) bool { return m.state == Settling && m.slot.found == HeldSinceBefore },
+		// A slot from before this boot: no schedule outlives a boot but a soft reboot. Starting does not give it back.
+		apart: func(m *Machine) bool { return m.state == Settling && m.slot.found == HeldSinceBefore && !m.softBoot },
 		stays: true,
 		undo:  func(*Machine) Effect { return Unlock{} },
 		retry: func(m *Machine) *retry { return &m.slot.retry },

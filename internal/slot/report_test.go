@@ -112,3 +112,29 @@ func TestWaitForAPausedVersionSaysWhichHostIsUnwell(t *testing.T) {
 		t.Errorf("the log says it %d times:\n%s", n, log.String())
 	}
 }
+
+// Nothing but a full reboot boots another version of the operating system.
+func TestSlotSaysWhetherItsVersionCanHaveBeenBooted(t *testing.T) {
+	store := storetest.NewMemory()
+	for _, test := range []struct {
+		purpose  policy.Lock
+		boot     string
+		unbooted bool
+	}{
+		{policy.Lock{Version: "2.0", NewOS: true}, "boot 1+1", true},
+		{policy.Lock{Version: "2.0", NewOS: true}, "boot 2", false},
+		{policy.Lock{Version: "2.0", NewOS: true}, "boot 2+1", false},
+		{policy.Lock{Version: "linux 6.1"}, "boot 1+1", false},
+	} {
+		h := newHost(t, "a", "web-1")
+		h.write("/etc/os-release", "VERSION_ID=1.0")
+		h.boot("boot 1")
+		must.Do(t, h.start(store).Acquire(t.Context(), test.purpose, quiet))
+		h.boot(test.boot)
+		s := h.start(store)
+		if held, purpose, err := s.Inspect(t.Context()); held != policy.HeldSinceBefore || err != nil || purpose.Unbooted != test.unbooted {
+			t.Errorf("%+v: got %v, %+v, %v", test, held, purpose, err)
+		}
+		must.Do(t, s.Release(t.Context()))
+	}
+}

@@ -118,6 +118,7 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, err
 	case record.BootID == "":
 		return policy.HeldUnrecorded, purpose, nil
 	}
+	purpose.Unbooted = record.OSVersion != "" && s.boot.SameKernel(record.BootID)
 	return policy.HeldSinceBefore, purpose, nil
 }
 

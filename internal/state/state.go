@@ -1,4 +1,5 @@
-// Package state owns /run/locksmith/state.json, the daemon's memory over a restart within one boot.
+// Package state owns /run/locksmith/state.json, the daemon's memory over a restart within one boot. Over a soft reboot it
+// remembers only what logind does as well: the reboot that is scheduled.
 //
 // It guarantees that a reader sees the old content or the new, never a part, whenever a process is killed,
 // and that a file of another boot, or a malformed one, is never taken for a state. It does not guard against
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/safetext"
@@ -38,16 +40,22 @@ type document struct {
 	Kept
 }
 
-// ErrNone means that nothing was kept during this boot, or that it has been removed.
+// ErrNone means that nothing was kept since the kernel was started, or that it has been removed.
 var ErrNone = errors.New("there is no state of this boot")
 
 // File is the file of one boot. It is not safe for concurrent use.
-type File struct{ path, boot string }
+type File struct {
+	path string
+	boot host.Boot
+}
 
-// New returns the file below root for the boot with that id.
-func New(root, boot string) *File { return &File{path: filepath.Join(root, DefaultPath), boot: boot} }
+// New returns the file below root for a boot.
+func New(root string, boot host.Boot) *File {
+	return &File{path: filepath.Join(root, DefaultPath), boot: boot}
+}
 
-// Read returns what was kept. An error other than ErrNone says what is wrong with the file.
+// Read returns what was kept, in this boot or before the soft reboots with which it began. An error other than ErrNone says
+// what is wrong with the file.
 func (f *File) Read() (Kept, error) {
 	file, err := readfile.Open(f.path, syscall.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,8 +75,10 @@ func (f *File) Read() (Kept, error) {
 		return Kept{}, fmt.Errorf("read %s: %w", f.path, err)
 	case d.Boot == "":
 		return Kept{}, fmt.Errorf("read %s: it has no boot id", f.path)
-	case d.Boot != f.boot:
+	case !f.boot.SameKernel(d.Boot):
 		return Kept{}, ErrNone
+	case d.Boot != f.boot.ID:
+		return Kept{Kept: policy.Kept{Scheduled: d.Scheduled.Outlived()}}, nil
 	}
 	d.Request.Version, d.Postponed.Version = safetext.Clean(d.Request.Version), safetext.Clean(d.Postponed.Version)
 	d.Postponed.For = max(0, d.Postponed.For)
@@ -77,7 +87,7 @@ func (f *File) Read() (Kept, error) {
 
 // Write replaces what is kept. After an error the old content is still there.
 func (f *File) Write(k Kept) error {
-	data, err := json.Marshal(document{Boot: f.boot, Kept: k})
+	data, err := json.Marshal(document{Boot: f.boot.ID, Kept: k})
 	if err == nil {
 		err = f.replace(append(data, '\n'))
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -33,17 +34,24 @@ func write(t *testing.T, f *File, content string) {
 
 func TestStateIsReadInTheSameBootOnly(t *testing.T) {
 	root := t.TempDir()
-	f := New(root, "boot-1")
+	f := New(root, host.Boot{ID: "boot-1"})
 	if _, err := f.Read(); !errors.Is(err, ErrNone) {
 		t.Errorf("without a file: %v", err)
 	}
 	for _, k := range []Kept{full, {}} {
 		must.Do(t, f.Write(k))
-		if got, err := New(root, "boot-1").Read(); err != nil || !reflect.DeepEqual(got, k) {
+		if got, err := New(root, host.Boot{ID: "boot-1"}).Read(); err != nil || !reflect.DeepEqual(got, k) {
 			t.Errorf("read %+v, %v, want %+v", got, err, k)
 		}
-		if got, err := New(root, "boot-2").Read(); !errors.Is(err, ErrNone) || got != (Kept{}) {
+		if got, err := New(root, host.Boot{ID: "boot-2"}).Read(); !errors.Is(err, ErrNone) || got != (Kept{}) {
 			t.Errorf("in another boot read %+v, %v", got, err)
+		}
+		scheduled := k.Scheduled
+		if scheduled.Type != "" {
+			scheduled = policy.KeptSchedule{Type: "reboot", Usec: k.Scheduled.Usec, Earlier: true}
+		}
+		if got, err := New(root, host.Boot{ID: "boot-1+1"}).Read(); err != nil || got != (Kept{Kept: policy.Kept{Scheduled: scheduled}}) {
+			t.Errorf("after a soft reboot read %+v, %v", got, err)
 		}
 	}
 	entries, err := os.ReadDir(filepath.Dir(f.path))
@@ -65,7 +73,7 @@ func TestMalformedFileIsAnErrorThatNamesIt(t *testing.T) {
 		"huge":         `{"boot_id":"boot-1"}` + strings.Repeat(" ", maxSize),
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := New(t.TempDir(), "boot-1")
+			f := New(t.TempDir(), host.Boot{ID: "boot-1"})
 			write(t, f, content)
 			if got, err := f.Read(); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), f.path) || got != (Kept{}) {
 				t.Errorf("read %+v, %v", got, err)
@@ -85,7 +93,7 @@ func TestOnlyAPlainFileIsRead(t *testing.T) {
 		"link":   func(path string) error { return os.Symlink("/etc/hostname", path) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := New(t.TempDir(), "boot-1")
+			f := New(t.TempDir(), host.Boot{ID: "boot-1"})
 			write(t, f, "")
 			must.Do(t, errors.Join(os.Remove(f.path), make(f.path)))
 			if _, err := f.Read(); err == nil || errors.Is(err, ErrNone) {
@@ -96,7 +104,7 @@ func TestOnlyAPlainFileIsRead(t *testing.T) {
 }
 
 func TestTextsOfOthersCannotHarmATerminal(t *testing.T) {
-	f := New(t.TempDir(), "boot-1")
+	f := New(t.TempDir(), host.Boot{ID: "boot-1"})
 	write(t, f, `{"boot_id":"boot-1","request":{"since":"2026-03-02T04:00:00Z","version":"\u001b[31m"},"postponed":{"for_ns":-5}}`)
 	got, err := f.Read()
 	if want := `\x1b[31m`; err != nil || got.Request.Version != want || got.Postponed.For != 0 {
@@ -113,7 +121,7 @@ func TestLeftoverOfAKilledProcessIsReplaced(t *testing.T) {
 		"link":   func(path string) error { return os.Symlink("/nowhere/at/all", path) },
 		"folder": func(path string) error { return os.Mkdir(path, 0o755) },
 	} {
-		f := New(t.TempDir(), "boot-1")
+		f := New(t.TempDir(), host.Boot{ID: "boot-1"})
 		must.Do(t, f.Write(Kept{}))
 		must.Do(t, leave(filepath.Join(filepath.Dir(f.path), ".state.json.new")))
 		if err := f.Write(full); err != nil {
@@ -130,7 +138,7 @@ func TestLeftoverOfAKilledProcessIsReplaced(t *testing.T) {
 }
 
 func TestAFailedWriteLeavesTheOldContent(t *testing.T) {
-	f := New(t.TempDir(), "boot-1")
+	f := New(t.TempDir(), host.Boot{ID: "boot-1"})
 	must.Do(t, f.Write(full))
 	// Not even root can write the new file, because a folder has its name.
 	blocked := filepath.Join(filepath.Dir(f.path), ".state.json.new", "x")
