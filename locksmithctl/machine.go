@@ -174,8 +174,7 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 		}
 	}
 	if err == nil {
-		m.begin(facts.Version)
-		if err = m.reboot(ctx); err == nil {
+		if err = m.reboot(ctx, facts.Version); err == nil {
 			return false, nil
 		} else if !errors.Is(err, systemd.ErrRefused) {
 			return true, err
@@ -237,23 +236,26 @@ func (m machine) tell(ctx context.Context, own bool, phase lock.Phase, why strin
 	}
 }
 
-// begin records what the reboot is for, so that locksmithd checks after the boot what has come of it.
-func (m machine) begin(version string) {
+// begin records what the reboot is for, and how, so that locksmithd checks after the boot what has come of it.
+func (m machine) begin(version string, how policy.Choice) {
 	running := ""
 	if version != "" {
 		running = host.OSVersion(m.root)
 	}
-	if err := m.history.Begin(version, running, m.boot.ID); err != nil {
+	if err := m.history.Begin(history.Reboot{BootID: m.boot.ID, Version: version, OSVersion: running, How: how.Text}); err != nil {
 		m.note("locksmithd will not know after the boot what this reboot was for: %v", err)
 	}
 }
 
-// reboot asks logind for a reboot. If the reboot itself interrupts that, it is a success.
-func (m machine) reboot(ctx context.Context) error {
-	mode := m.choose(ctx)
-	done, err := m.logind.Reboot(ctx, systemd.Mode(mode), m.force)
-	if policy.Mode(done) != mode {
-		m.note("this is a full reboot, because logind is older than systemd and refuses %s", mode.Text())
+// reboot asks logind for a reboot, for a version. If the reboot itself interrupts that, it is a success.
+func (m machine) reboot(ctx context.Context, version string) error {
+	how := m.choose(ctx)
+	m.begin(version, how)
+	done, err := m.logind.Reboot(ctx, systemd.Mode(how.Mode), m.force)
+	if policy.Mode(done) != how.Mode {
+		how = how.Refused()
+		m.note("this is %s", how.Text)
+		m.begin(version, how)
 	}
 	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.logind) {
 		return nil
@@ -262,14 +264,14 @@ func (m machine) reboot(ctx context.Context) error {
 }
 
 // choose returns how this host reboots, and says so.
-func (m machine) choose(ctx context.Context) policy.Mode {
+func (m machine) choose(ctx context.Context) policy.Choice {
 	if m.mode == policy.FullReboot {
-		return m.mode
+		return policy.Choice{}
 	}
 	modes := m.boot.Modes(m.root)
 	choice := modes.Choose(m.mode, policy.Unfit(m.engine(ctx).NeedReboot(), false))
 	m.note("this is %s", choice.Text)
-	return choice.Mode
+	return choice
 }
 
 // readyTimeout limits the questions to logind before a reboot.

@@ -37,6 +37,9 @@ func (a around) found(kept *policy.Kept, sources []policy.Source) policy.Found {
 		a.log.Warn("it is not known what the last reboot was for", "error", err)
 	}
 	if last != nil {
+		if last.How != "" {
+			a.log.Info("locksmithd has rebooted this host: "+last.How, "at", last.At)
+		}
 		f.Reboot = &policy.Purpose{
 			Version: last.Version, OSVersion: last.OSVersion, Unbooted: last.OSVersion != "" && a.boot.SameKernel(last.BootID),
 		}
@@ -87,12 +90,12 @@ func (a around) facts(f policy.Facts) hooks.Facts {
 }
 
 // begin records that the host is about to reboot.
-func (a around) begin(version string, newOS bool) error {
+func (a around) begin(r policy.Reboot) error {
 	running := ""
-	if newOS {
+	if r.NewOS {
 		running = host.OSVersion(a.root)
 	}
-	return a.history.Begin(version, running, a.boot.ID)
+	return a.history.Begin(history.Reboot{BootID: a.boot.ID, Version: r.Version, OSVersion: running, How: r.How.Text})
 }
 
 // ended records what the last reboot came to.

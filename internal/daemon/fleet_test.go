@@ -43,7 +43,7 @@ func (quiet) Hooked(context.Context) (bool, error)               { return false,
 func (quiet) Before(context.Context, policy.Facts) error         { return nil }
 func (quiet) Undo(context.Context, policy.Facts) error           { return nil }
 func (quiet) After(context.Context, policy.Facts) error          { return nil }
-func (quiet) Begin(string, bool) error                           { return nil }
+func (quiet) Begin(policy.Reboot) error                          { return nil }
 func (quiet) Ended(error) error                                  { return nil }
 
 // parts are those of a daemon on the host, with what update_engine says.

@@ -17,7 +17,7 @@ func TestModeIsChosenRightBeforeTheReboot(t *testing.T) {
 		if lines := s.find("rebooting"); len(lines) != 1 || lines[0]["why"] != "every gate is open; a soft reboot instead of a full one" {
 			t.Errorf("the log has %v", lines)
 		}
-		if lines := s.find("logind was asked for a full reboot, because it is older than systemd and refuses a soft reboot"); len(lines) > 0 {
+		if lines := s.find("logind was asked for a full reboot, because logind is older than systemd and refuses a soft reboot"); len(lines) > 0 {
 			t.Errorf("the log has %v", lines)
 		}
 	})
@@ -30,8 +30,11 @@ func TestLogindThatIsOlderThanSystemdIsNamed(t *testing.T) {
 		s.tell(byHand)
 		s.expectState(policy.Rebooting)
 		s.expectEnd(nil)
-		if lines := s.find("logind was asked for a full reboot, because it is older than systemd and refuses a soft reboot"); len(lines) != 1 {
+		if lines := s.find("logind was asked for a full reboot, because logind is older than systemd and refuses a soft reboot"); len(lines) != 1 {
 			t.Errorf("the log has %v", lines)
+		}
+		if b := s.begun; len(b) != 2 || b[0].How.Mode != policy.SoftReboot || b[1].How != b[0].How.Refused() {
+			t.Errorf("recorded %+v", b)
 		}
 	})
 }

@@ -100,8 +100,8 @@ type Parts struct {
 	Found    policy.Found
 	// Keep replaces it. The loop calls Keep before it begins what Keep describes.
 	Keep func(policy.Kept) error
-	// Begin records that the host is about to reboot, and what for, so that the next boot is checked.
-	Begin func(version string, newOS bool) error
+	// Begin records that the host is about to reboot, what for and how, so that the next boot is checked.
+	Begin func(policy.Reboot) error
 	// Ended records what the reboot before this boot came to: nil when the host is well.
 	Ended func(failure error) error
 	// Restarting reports whether this process is ended for another to be started at once.

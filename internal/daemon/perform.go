@@ -126,14 +126,19 @@ func within(ctx context.Context, limit time.Duration, do func(context.Context) e
 }
 
 func (l *loop) reboot(ctx context.Context, _ task, e policy.Reboot) policy.Rebooted {
-	if err := l.parts.Begin(e.Version, e.NewOS); err != nil {
-		l.parts.Log.Warn("it will not be known after the boot what this reboot was for", "error", err)
+	begin := func() {
+		if err := l.parts.Begin(e); err != nil {
+			l.parts.Log.Warn("it will not be known after the boot what this reboot was for", "error", err)
+		}
 	}
-	done, err := l.parts.Host.Reboot(ctx, e.Mode, e.Force)
-	if done != e.Mode {
-		l.parts.Log.Warn(fmt.Sprintf("logind was asked for a full reboot, because it is older than systemd and refuses %s", e.Mode.Text()))
+	begin()
+	done, err := l.parts.Host.Reboot(ctx, e.How.Mode, e.Force)
+	if done != e.How.Mode {
+		e.How = e.How.Refused()
+		l.parts.Log.Warn("logind was asked for " + e.How.Text)
+		begin()
 	}
-	return policy.Rebooted{Err: err, Unknown: errors.Is(err, ErrUnknown)}
+	return policy.Rebooted{How: e.How, Err: err, Unknown: errors.Is(err, ErrUnknown)}
 }
 
 // look asks who is at work.

@@ -267,12 +267,13 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	if last != nil {
 		parts.Found.Reboot = &policy.Purpose{Version: last.Version, OSVersion: last.OSVersion}
 	}
-	parts.Begin = func(version string, newOS bool) error {
-		next = version
-		if newOS {
-			return record.Begin(version, h.runs, boot)
+	parts.Begin = func(r policy.Reboot) error {
+		next = r.Version
+		begun := history.Reboot{BootID: boot, Version: r.Version}
+		if r.NewOS {
+			begun.OSVersion = h.runs
 		}
-		return record.Begin(version, "", boot)
+		return record.Begin(begun)
 	}
 	parts.Ended = func(failure error) error {
 		if failure != nil {

@@ -39,6 +39,7 @@ type site struct {
 	lost       bool            // they take effect anyway
 	refuse     error           // what Reboot answers
 	old        bool            // it knows only full reboots
+	begun      []policy.Reboot // what Begin was called with
 	modes      policy.Modes    // what Modes answers
 	kept       policy.Kept
 	keepErr    error  // what Keep answers
@@ -72,7 +73,7 @@ func newSite(t *testing.T) *site {
 		Found:      policy.Found{Kept: &policy.Kept{}},
 		Gate:       func(context.Context, policy.Need) *policy.Obstacle { return s.gate() },
 		Hooks:      &s.hooks,
-		Begin:      func(string, bool) error { return nil },
+		Begin:      func(r policy.Reboot) error { s.begun = append(s.begun, r); return nil },
 		Ended:      func(failure error) error { s.set(func() { s.results = append(s.results, failure) }); return nil },
 		Restarting: func(context.Context) (bool, error) {
 			s.mu.Lock()

@@ -69,7 +69,7 @@ func TestAttemptsThatFailedEndWithAnotherVersion(t *testing.T) {
 	}
 	const ends = `; another version or "locksmithctl unhold" ends that`
 	fail := func(version, boot, next string) {
-		must.Do(t, errors.Join(h.Begin(version, "0", boot), h.Ended(next, "came back with 0")))
+		must.Do(t, errors.Join(h.Begin(history.Reboot{BootID: boot, Version: version, OSVersion: "0"}), h.Ended(next, "came back with 0")))
 	}
 	fail("1", "a", "b")
 	ask("1", "")

@@ -43,9 +43,17 @@ type Reboot struct {
 	BootID    string    `json:"boot_id"`              // that it ended
 	Version   string    `json:"version"`              // that it was for
 	OSVersion string    `json:"os_version,omitempty"` // that ran before it
+	How       string    `json:"how,omitempty"`        // and why, where the settings want another mode than a full reboot
 	At        time.Time `json:"at"`
 	Verified  bool      `json:"verified"`         // the host came up, and was well
 	Result    string    `json:"result,omitempty"` // why it is not Verified; "" while that is open
+}
+
+// clean makes the texts safe to show.
+func (r *Reboot) clean() {
+	for _, text := range []*string{&r.Version, &r.OSVersion, &r.How, &r.Result} {
+		*text = safetext.Clean(*text)
+	}
 }
 
 // lastCounts reports whether the last reboot was for the version whose failures are counted.
@@ -90,8 +98,8 @@ func (f *File) read() (Kept, error) {
 		return Kept{}, err
 	}
 	k.Version, k.Failed = safetext.Clean(k.Version), max(0, k.Failed)
-	if l := k.Last; l != nil {
-		l.Version, l.OSVersion, l.Result = safetext.Clean(l.Version), safetext.Clean(l.OSVersion), safetext.Clean(l.Result)
+	if k.Last != nil {
+		k.Last.clean()
 	}
 	return k, nil
 }
@@ -118,20 +126,21 @@ func (f *File) Failed(version string) (n int, why string, err error) {
 	return k.Failed, why, nil
 }
 
-// Begin records that the host is about to reboot from the boot with that id, in which osVersion runs, for a version. If
-// the host comes up and then reboots for the same version again before Ended is called, that version did not come up.
-func (f *File) Begin(version, osVersion, boot string) error {
-	version = safetext.Clean(version)
+// Begin records that the host is about to reboot; it sets the time itself. If the host comes up and then reboots for the
+// same version again before Ended is called, that version did not come up.
+func (f *File) Begin(r Reboot) error {
+	r.clean()
+	r.At = f.now().UTC().Truncate(time.Second)
 	return f.change(func(k *Kept) bool {
 		switch {
-		case k.Version == version:
-			if k.lastCounts() && k.Last.open(boot) {
+		case k.Version == r.Version:
+			if k.lastCounts() && k.Last.open(r.BootID) {
 				k.Failed++
 			}
-		case version != "" || k.Failed == 0:
-			k.Version, k.Failed = version, 0
+		case r.Version != "" || k.Failed == 0:
+			k.Version, k.Failed = r.Version, 0
 		}
-		k.Last = &Reboot{BootID: boot, Version: version, OSVersion: safetext.Clean(osVersion), At: f.now().UTC().Truncate(time.Second)}
+		k.Last = &r
 		return true
 	})
 }

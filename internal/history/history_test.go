@@ -37,7 +37,7 @@ func newHost(t *testing.T) host {
 // begin reboots the host from a boot, for a version.
 func (h host) begin(boot, version string) {
 	h.t.Helper()
-	must.Do(h.t, h.Begin(version, "4152.2.0", boot))
+	must.Do(h.t, h.Begin(Reboot{BootID: boot, Version: version, OSVersion: "4152.2.0"}))
 }
 
 // ended says in a boot what became of the host.
@@ -216,7 +216,7 @@ func TestBrokenFileIsNamedAndKept(t *testing.T) {
 			_, readErr := h.Read()
 			_, _, failedErr := h.Failed("1")
 			_, pendingErr := h.Pending("a")
-			for i, err := range []error{readErr, failedErr, pendingErr, h.Begin("1", "", "a"), h.Ended("a", bad)} {
+			for i, err := range []error{readErr, failedErr, pendingErr, h.Begin(Reboot{BootID: "a", Version: "1"}), h.Ended("a", bad)} {
 				if err == nil || !strings.Contains(err.Error(), h.path) || !strings.HasSuffix(err.Error(), `; "locksmithctl unhold" begins a new one`) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("%d: %v", i, err)
 				}
@@ -322,7 +322,7 @@ func disk(t *testing.T, what string) {
 		wrong = "read-only file system"
 	}
 	_, _, resetErr := h.Reset()
-	for i, err := range []error{h.Begin("2", "", "b"), h.Ended("b", good), resetErr} {
+	for i, err := range []error{h.Begin(Reboot{BootID: "b", Version: "2"}), h.Ended("b", good), resetErr} {
 		if err == nil || err.Error() != "write "+h.path+": "+wrong {
 			t.Errorf("%d: got %v, want %q", i, err, wrong)
 		}

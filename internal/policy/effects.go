@@ -64,7 +64,7 @@ type (
 		Force   bool   // inhibitors do not count
 		Version string // of the update
 		NewOS   bool   // see Lock
-		Mode    Mode
+		How     Choice
 	}
 )
 

@@ -104,6 +104,7 @@ type (
 	}
 
 	Rebooted struct {
+		How     Choice // logind was asked for in the end
 		Err     error
 		Unknown bool
 	}

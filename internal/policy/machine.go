@@ -74,7 +74,7 @@ type Machine struct {
 	leave    *Leave
 	softBoot bool   // this boot began with a soft reboot
 	modes    *Modes // in which the host can reboot, from the last check; nil if that did not ask
-	mode     Mode   // of the reboot that logind was asked for last
+	choice   Choice // how logind was asked to reboot last
 
 	// The effect in flight, and the look that may be.
 	running Effect // nil: none
@@ -270,7 +270,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Check{}
 		}
 	case Rebooting:
-		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS(), Mode: m.mode}
+		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS(), How: m.choice}
 	}
 	return nil
 }

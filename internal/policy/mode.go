@@ -32,8 +32,14 @@ type Modes struct {
 
 // A Choice is how a host reboots.
 type Choice struct {
-	Mode Mode
-	Text string // what it is and why; "" for a full reboot that was asked for
+	Mode Mode   `json:"mode,omitempty"`
+	Text string `json:"text,omitempty"` // what it is and why; "" for a full reboot that was asked for
+}
+
+// Refused returns how the host reboots if logind, which has not been started since an update of systemd, does not know the
+// mode.
+func (c Choice) Refused() Choice {
+	return Choice{FullReboot, "a full reboot, because logind is older than systemd and refuses " + c.Mode.Text()}
 }
 
 // Choose returns how a host reboots where a mode is set. unfit says of modes why they would not do what is needed. A

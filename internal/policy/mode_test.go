@@ -74,17 +74,30 @@ func TestRebootIsOfTheModeThatIsChosen(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := modeRig(t, test.set, test.softBoot).do(test.script...)
 			r.expect(Rebooting, reboots, false)
-			if e, ok := r.last.Start.(Reboot); !ok || e.Mode != test.mode {
+			if e, ok := r.last.Start.(Reboot); !ok || e.How.Mode != test.mode {
 				t.Errorf("the effect is %+v, want mode %q", r.last.Start, test.mode)
 			}
 			if why := r.m.Snapshot(r.now).Why; why != test.why {
 				t.Errorf("the reason is %q, want %q", why, test.why)
 			}
-			line := r.m.Status(r.now)
-			if soft := strings.Contains(line, "logind was asked Mon 2026-03-02 04:00:00 UTC for a soft reboot"); soft != (test.mode == SoftReboot) {
-				t.Errorf("the status is %q", line)
+			line := "rebooting: logind was asked Mon 2026-03-02 04:00:00 UTC"
+			if how, chosen := strings.CutPrefix(test.why, "every gate is open; "); chosen {
+				line += " for " + how
+			}
+			if status := r.m.Status(r.now); !strings.HasSuffix(status, line) {
+				t.Errorf("the status is %q, want %q at its end", status, line)
 			}
 		})
+	}
+}
+
+func TestStatusSaysHowLogindWasAskedInTheEnd(t *testing.T) {
+	r := modeRig(t, SoftReboot, false).do(asked, got, Checked{Held: true, Modes: &Modes{}})
+	how := r.last.Start.(Reboot).How
+	r.do(Rebooted{How: how.Refused()}, time.Minute)
+	const want = "for a full reboot, because logind is older than systemd and refuses a soft reboot, trying again "
+	if s := r.m.Status(r.now); !strings.Contains(s, want) {
+		t.Errorf("the status is %q, want something with %q", s, want)
 	}
 }
 
@@ -95,7 +108,7 @@ func TestSoftRebootThatDoesNotComeIsTriedAgain(t *testing.T) {
 	r.expect(Releasing, unschedules, false)
 	r.do(calledOff, given, time.Minute, got, Checked{Held: true, Modes: &Modes{Impossible: map[Mode]string{SoftReboot: "it is too old"}}})
 	r.expect(Rebooting, reboots, false)
-	if e := r.last.Start.(Reboot); e.Mode != FullReboot {
+	if e := r.last.Start.(Reboot); e.How.Mode != FullReboot {
 		t.Errorf("the effect is %+v", e)
 	}
 }

@@ -285,9 +285,9 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	warned := m.attempt.warned
 	if len(m.people.local.Users) == 0 || !warned && m.delay(now) == 0 || warned && !now.Before(m.attempt.rebootAt) {
 		m.schedule.askedAt = now
-		choice, why := m.choose(), "every gate is open"
-		if m.mode = choice.Mode; choice.Text != "" {
-			why += "; " + choice.Text
+		why := "every gate is open"
+		if m.choice = m.choose(); m.choice.Text != "" {
+			why += "; " + m.choice.Text
 		}
 		return Rebooting, why
 	}
@@ -307,7 +307,7 @@ func (m *Machine) rebooting(now time.Time) (State, string) {
 		if r.Err != nil && !r.Unknown {
 			return m.giveUp(now, fmt.Errorf("the reboot was refused: %w", r.Err))
 		}
-		a.err = r.Err
+		a.err, m.choice = r.Err, r.How
 		a.graceEnd = now.Add(RebootGrace)
 	}
 	if a.graceEnd.IsZero() || now.Before(a.graceEnd) {

@@ -40,7 +40,7 @@ type Snapshot struct {
 	RebootAt time.Time `json:"reboot_at,omitzero"` // at the end of their delay
 	Final    bool      `json:"final,omitempty"`    // they cannot cancel it
 	GiveUp   time.Time `json:"give_up,omitzero"`   // if the host is still up then, it is tried again
-	Mode     Mode      `json:"mode,omitempty"`     // of the reboot that logind was asked for
+	How      Choice    `json:"how,omitzero"`       // logind was asked to reboot
 	Error    string    `json:"error,omitempty"`    // that did not stop the attempt
 }
 
@@ -170,7 +170,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 			}
 		}
 	case Rebooting:
-		s.GiveUp, s.Mode = m.attempt.graceEnd, m.mode
+		s.GiveUp, s.How = m.attempt.graceEnd, m.choice
 	}
 	return s
 }

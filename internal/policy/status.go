@@ -83,8 +83,8 @@ func (s Snapshot) doing(clock func(time.Time) string) string {
 		return s.warned(clock)
 	case Rebooting:
 		text := "rebooting: logind was asked " + clock(s.Since)
-		if s.Mode != FullReboot {
-			text += " for " + s.Mode.Text()
+		if s.How.Text != "" {
+			text += " for " + s.How.Text
 		}
 		if !s.GiveUp.IsZero() {
 			text += ", trying again " + clock(s.GiveUp)

@@ -365,7 +365,7 @@ func (w *world) rebooted() Rebooted {
 	w.answerReboot()
 	switch {
 	case !w.logindUp, w.fault(0.2):
-		return Rebooted{errDown, true}
+		return Rebooted{Err: errDown, Unknown: true}
 	case asked && !w.down, w.fault(0.6) && !w.down:
 		w.queued = false
 		return Rebooted{Err: errRefused}

@@ -112,6 +112,9 @@ func TestFullRebootWhereASoftOneIsNotPossibleOrNotEnough(t *testing.T) {
 	old.start()
 	old.requireReboot("", "")
 	reboots(old, "this systemd is older than 256 and does not count soft reboots")
+	old.awaitStatus("rebooting: logind was asked", "for a full reboot, because this systemd is older than 256")
+	old.reboot()
+	old.awaitLog("locksmithd has rebooted this host: a full reboot, because this systemd is older than 256")
 
 	updated := newSoftHost(t, conf, 257)
 	updated.startPending()
@@ -124,7 +127,11 @@ func TestFullRebootWhereASoftOneIsNotPossibleOrNotEnough(t *testing.T) {
 	if call := mixed.awaitReboot(); call.Flags != 1 {
 		t.Errorf("logind was asked with the flags %d, want a full reboot", call.Flags)
 	}
-	mixed.awaitLog("logind was asked for a full reboot, because it is older than systemd and refuses a soft reboot")
+	const refused = "a full reboot, because logind is older than systemd and refuses a soft reboot"
+	mixed.awaitLog("logind was asked for " + refused)
+	mixed.awaitStatus("rebooting: logind was asked", "for "+refused)
+	mixed.reboot()
+	mixed.awaitLog("locksmithd has rebooted this host: " + refused)
 }
 
 // What asked for the soft reboot is not satisfied by it: a full one follows.
