@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
-	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/state"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -27,7 +28,12 @@ const (
 // to a reboot that may be somebody else's: it may be that of another daemon, which runs and has kept the unit's
 // own from starting.
 func callOff(ctx context.Context, root string, log *slog.Logger) error {
-	boot, err := host.ThisBoot(ctx, root)
+	if _, err := os.Lstat(filepath.Join(root, state.DefaultPath)); readfile.Absent(err) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callOffTimeout)
+	defer cancel()
+	boot, err := thisBoot(ctx, root, log)
 	memory := state.New(root, boot)
 	var kept state.Kept
 	if err == nil {
@@ -53,8 +59,6 @@ func callOff(ctx context.Context, root string, log *slog.Logger) error {
 		return fmt.Errorf("the reboot that locksmithd scheduled for %v is left alone: %w", at, err)
 	}
 	defer file.Close()
-	ctx, cancel := context.WithTimeout(ctx, callOffTimeout)
-	defer cancel()
 	var failure error // the last one that says more than that the time is up
 	for {
 		off, err := tryCallOff(ctx, memory, kept)

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
 	"github.com/locksmithd/locksmith/internal/daemon"
@@ -62,7 +63,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	s.accept(cfg)
 	var err error
 	if cfg.Strategy != config.StrategyOff {
-		if s.boot, err = host.ThisBoot(ctx, s.root); err != nil {
+		limited, cancel := context.WithTimeout(ctx, bootTimeout)
+		s.boot, err = thisBoot(limited, s.root, s.log)
+		if cancel(); err != nil {
 			return err
 		}
 	}
@@ -142,6 +145,25 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return s.off(file)
 	}
 	return err
+}
+
+const (
+	bootTimeout = 30 * time.Second // of all questions which boot this is: systemd waits three times as long for a start
+	bootEvery   = time.Second
+)
+
+// thisBoot is host.ThisBoot, and asks again until ctx ends: systemd may be busy while it boots, reloads or is replaced.
+func thisBoot(ctx context.Context, root string, log *slog.Logger) (host.Boot, error) {
+	for {
+		boot, err := host.ThisBoot(ctx, root)
+		if err == nil {
+			return boot, nil
+		}
+		if backoff.Sleep(ctx, bootEvery); ctx.Err() != nil {
+			return boot, err
+		}
+		log.Warn("asking again", "error", err)
+	}
 }
 
 // remember returns the file in which the daemon keeps what the next one in this boot has to know, and what the

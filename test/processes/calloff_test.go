@@ -2,6 +2,7 @@ package processes
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -9,6 +10,19 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
+
+// onWrite does something when a text is written.
+type onWrite struct {
+	text string
+	do   func()
+}
+
+func (w *onWrite) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.do()
+	}
+	return len(p), nil
+}
 
 // callOff runs the command that systemd runs after the daemon has ended.
 func (h *host) callOff() result {
@@ -95,6 +109,22 @@ func TestRebootScheduledByAnEndedDaemonIsCalledOff(t *testing.T) {
 		h.Logind.Heal("CancelScheduledShutdown")
 		h.start()
 		h.awaitSchedule() // the next daemon calls it off
+	})
+	t.Run("systemd does not say at first which boot this is", func(t *testing.T) {
+		t.Parallel()
+		g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+		h := startHolding(t, g, g.conf())
+		h.awaitSchedule()
+		h.Daemon().Kill()
+		must.Do(t, os.MkdirAll(h.Path("/run/systemd/system"), 0o755))
+		h.Logind.Refuse("SoftRebootsCount", accessDenied, "not yet")
+		stderr := &onWrite{"asking again", func() { h.Logind.Heal("SoftRebootsCount") }}
+		cmd := exec.CommandContext(t.Context(), locksmithd(), "--root="+h.Path(""), "--call-off")
+		cmd.Env, cmd.Stderr = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address()}, stderr
+		must.Do(t, cmd.Run())
+		if s := h.Logind.Shutdown(); s.Type != "" {
+			t.Errorf("%+v is still scheduled", s)
+		}
 	})
 	// A failure would make systemd restart the daemon again and again, even with the strategy "off".
 	t.Run("the file cannot be understood", func(t *testing.T) {
