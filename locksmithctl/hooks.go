@@ -215,7 +215,7 @@ func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 	if err != nil {
 		a.note("hooks are not told the group of this host: %v", err)
 	} else {
-		facts.Group = groupOf(cfg)
+		facts.Group = valueOf(cfg, "group")
 	}
 	if err := h.Run(ctx, p, facts); err != nil {
 		return fmt.Errorf(`%s failed: %w; "journalctl -b -u %s" shows what its scripts printed`, p, err, p.Service())
@@ -229,10 +229,10 @@ func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 	return nil
 }
 
-// groupOf returns the group as it is set, whether the settings of the lock are parsed or not.
-func groupOf(cfg *config.Config) string {
+// valueOf returns a setting as it is set, whether settings of its part are parsed or not.
+func valueOf(cfg *config.Config, name string) string {
 	for _, s := range cfg.Settings {
-		if s.Name == "group" {
+		if s.Name == name {
 			return s.Value
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/sentinel"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -27,6 +28,7 @@ type machine struct {
 	root   string
 	boot   host.Boot
 	mode   policy.Mode   // as it is set
+	file   sentinel.File // of the packages, which may need another kernel; without a path for none
 	policy policy.Config // what of it counts for policy.Obstacles
 	now    func() time.Time
 	force  bool // nothing holds it back
@@ -119,10 +121,13 @@ func (h *heldSlot) giveBack(ctx context.Context) (kept bool, err error) {
 // boot: somebody may have freed it since, or update_engine have announced another version, which may be paused.
 func (m machine) confirm(ctx context.Context) (own bool, err error) {
 	held, own, err := m.slot.check(ctx)
-	next, taken := m.announced(ctx), cmp.Or(m.slot.version(), "unknown")
+	next, unknown := m.announced(ctx)
+	taken := cmp.Or(m.slot.version(), "unknown")
 	switch {
 	case err != nil:
 		err = fmt.Errorf("this host does not reboot: it is not known whether it still holds its slot: %w", err)
+	case unknown != nil:
+		err = unknown
 	case !held:
 		err = errors.New("this host does not reboot: it no longer holds its slot")
 	case next != "" && next != taken:
@@ -165,7 +170,9 @@ var errNotUndone = errors.New("what ran before the reboot is not undone")
 // nevertheless: it may go down yet, or what has run is not undone.
 func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 	facts := m.facts
-	facts.Version = m.announced(ctx)
+	if facts.Version, err = m.announced(ctx); err != nil {
+		return false, err
+	}
 	drained, err := m.drain(ctx, facts)
 	if err == nil && m.slot != nil {
 		var own bool
@@ -268,8 +275,18 @@ func (m machine) choose(ctx context.Context) policy.Choice {
 	if m.mode == policy.FullReboot {
 		return policy.Choice{}
 	}
+	kernel := ""
+	if state := m.file.Read(); m.file.Path != "" && state.Kernel {
+		kernel = state.Reason
+	}
+	status, err := m.engine(ctx)
+	unfit := policy.Unfit(status.NeedReboot(), kernel)
+	if err != nil {
+		const why = "update_engine does not say whether it has installed an update, which nothing else boots"
+		unfit = map[policy.Mode]string{policy.SoftReboot: why, policy.Kexec: why}
+	}
 	modes := m.boot.Modes(m.root)
-	choice := modes.Choose(m.mode, policy.Unfit(m.engine(ctx).NeedReboot(), false))
+	choice := modes.Choose(m.mode, unfit)
 	m.note("this is %s", choice.Text)
 	return choice
 }
@@ -285,7 +302,11 @@ func (m machine) ready(ctx context.Context) error {
 	}
 	obstacles := m.obstacles(ctx)
 	if len(obstacles) == 0 {
-		if o := m.gates.Ask(ctx, policy.Need{Version: m.announced(ctx)}); o != nil {
+		version, err := m.announced(ctx)
+		if err != nil {
+			return err
+		}
+		if o := m.gates.Ask(ctx, policy.Need{Version: version}); o != nil {
 			obstacles = []policy.Obstacle{*o}
 		} else {
 			obstacles = m.obstacles(ctx)
@@ -317,23 +338,28 @@ func (m machine) obstacles(ctx context.Context) []policy.Obstacle {
 
 func (machine) clock(t time.Time) string { return t.Format(policy.TimeLayout) }
 
-// announced returns the version that update_engine has installed and wants to reboot into; "" for none, and if it does not
-// say.
-func (m machine) announced(ctx context.Context) string {
-	if status := m.engine(ctx); status.NeedReboot() {
-		return status.NewVersion
+// announced returns the version that update_engine has installed and wants to reboot into; "" for none, and with -force if
+// it does not say.
+func (m machine) announced(ctx context.Context) (string, error) {
+	status, err := m.engine(ctx)
+	switch {
+	case err != nil && !m.force:
+		return "", fmt.Errorf("this host does not reboot: it is not known whether an update is installed, and which: %w; -force overrides that", err)
+	case err != nil:
+		m.log.Debug("it is not known whether an update is installed", "error", err)
+	case status.NeedReboot():
+		return status.NewVersion, nil
 	}
-	return ""
+	return "", nil
 }
 
-// engine returns the status of update_engine, the zero one if it does not say.
-func (m machine) engine(ctx context.Context) updateengine.Status {
+// engine returns the status of update_engine, the zero one where there is none. An error leaves open what it has installed.
+func (m machine) engine(ctx context.Context) (updateengine.Status, error) {
 	status, err := updateengine.New(m.conn, m.log, updateengine.Trust{}).Status(ctx)
-	if err != nil {
-		m.log.Debug("update_engine announces no version", "error", err)
-		return updateengine.Status{}
+	if errors.Is(err, updateengine.ErrAbsent) {
+		return updateengine.Status{}, nil
 	}
-	return status
+	return status, err
 }
 
 // goingDown reports whether it is certain that this host is shutting down. It asks for at most a second, also after

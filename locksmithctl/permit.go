@@ -216,7 +216,10 @@ func (a *app) rebootWithPermit(ctx context.Context, s *permit.Slot, m machine, q
 		return err
 	}
 	defer m.conn.Close()
-	version := m.announced(ctx)
+	version, err := m.announced(ctx)
+	if err != nil {
+		return err
+	}
 	purpose := policy.Lock{Version: version, NewOS: version != ""}
 	before, err := s.Recall()
 	own := err != nil || before.Slot != permit.Granted

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -75,10 +76,13 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	m := machine{
 		root: a.root, now: a.now, force: force, log: a.log, note: a.note,
 		hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
-		facts: hooks.Facts{Group: groupOf(cfg), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
+		facts: hooks.Facts{Group: valueOf(cfg, "group"), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
 	}
 	if m.boot, err = host.ThisBoot(ctx, a.root); err != nil {
 		return err
+	}
+	if path := valueOf(cfg, "reboot-sentinel"); path != "" {
+		m.file.Path = filepath.Join(a.root, path)
 	}
 	m.hooks.Boot = m.boot.ID
 	m.facts.MachineID, m.noID = host.MachineID(a.root) // without it the lock fails
@@ -118,7 +122,10 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 		return err
 	}
 	defer m.conn.Close()
-	if record.Version = m.announced(ctx); record.Version != "" {
+	if record.Version, err = m.announced(ctx); err != nil {
+		return err
+	}
+	if record.Version != "" {
 		record.OSVersion = host.OSVersion(a.root)
 	}
 	_, err = a.acquire(ctx, s, id, record, queue,

@@ -25,6 +25,7 @@ import (
 //	reboots N         it has been asked for a reboot N times since the last time this command ran
 //	flags N           it has been asked for one reboot since then, with these flags
 //	engine VERSION    update_engine is on the bus, and announces that version from now on
+//	engine            it does not say any more what it has installed
 //	may-reboot TEXT   the scripts in may-reboot.d say no with this text, or yes for ""
 //	hooked PHASE EXIT TEXT  a unit that is hooked into a phase ends with this exit status and STATUS=
 //	hook-hangs PHASE  a unit that is hooked into a phase does not end until "hook-ends"; see "caught"
@@ -165,6 +166,11 @@ func engineCmd(s *stage, ts *testscript.TestScript, args []string) {
 	if s.engine == nil {
 		s.engine = bustest.For(s).Engine(s.bus)
 	}
+	if len(args) == 0 {
+		s.engine.Refuse("GetStatus", "org.freedesktop.DBus.Error.NoReply", "it is busy")
+		return
+	}
+	s.engine.Heal("GetStatus")
 	s.engine.Set(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: args[0]})
 }
 

@@ -31,7 +31,7 @@ func (s *server) around(calls *dbus.Conn) around {
 
 // found returns what the process finds besides what the one before it has kept.
 func (a around) found(kept *policy.Kept, sources []policy.Source) policy.Found {
-	f := policy.Found{Kept: kept, Sources: sources, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root), SoftBoot: !a.boot.Since.IsZero()}
+	f := policy.Found{Kept: kept, Sources: sources, Drained: a.hooks.Drained(), OSVersion: host.OSVersion(a.root), SoftSince: a.boot.SoftSince()}
 	last, err := a.history.Pending(a.boot.ID)
 	if err != nil {
 		a.log.Warn("it is not known what the last reboot was for", "error", err)

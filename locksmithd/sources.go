@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/policy"
@@ -59,7 +58,11 @@ func (s said) event() policy.Event {
 	if s.Err != nil {
 		return policy.Absent{Source: s.Source, Err: s.Err}
 	}
-	return policy.Update{Source: s.Source, Pending: s.Needed, Reason: s.Reason}
+	return s.update()
+}
+
+func (s said) update() policy.Update {
+	return policy.Update{Source: s.Source, Pending: s.Needed, Reason: s.Reason, Kernel: s.Kernel, Trouble: s.Done}
 }
 
 // askSources returns a function that asks the sources whether the reboot is still needed. One that is absent or silent
@@ -73,21 +76,23 @@ func (s *server) askSources(engine *updateengine.Client) func(context.Context) [
 			s.log.Debug("update_engine does not say whether the update still stands; its last word counts", "error", err)
 		}
 		// That the file is there says nothing new, and it may not have settled yet.
-		if file := s.sentinel(s.config.Load()); file != "" {
-			if state := (sentinel.File{Path: file, Since: s.boot.Since}).Read(); !state.Needed && state.Err == nil {
-				answers = append(answers, policy.Update{Source: policy.Sentinel})
+		if file := s.sentinel(s.config.Load()); file.Path != "" {
+			if state := file.Read(); !state.Needed && state.Err == nil {
+				answers = append(answers, said{policy.Sentinel, state}.update())
 			}
 		}
 		return answers
 	}
 }
 
-// sentinel returns the path of the sentinel file, "" for none.
-func (s *server) sentinel(cfg *config.Config) string {
+// sentinel returns the sentinel file, with an empty path for none.
+func (s *server) sentinel(cfg *config.Config) sentinel.File {
 	if cfg.Sentinel == "" {
-		return ""
+		return sentinel.File{}
 	}
-	return filepath.Join(s.root, cfg.Sentinel)
+	return sentinel.File{
+		Path: filepath.Join(s.root, cfg.Sentinel), Settle: sentinel.Settle, Since: s.boot.Since, Soft: cfg.RebootMode == policy.SoftReboot,
+	}
 }
 
 // sources returns what will say whether a reboot is needed, besides update_engine.
@@ -114,7 +119,7 @@ type sentinels struct {
 type followed struct {
 	source policy.Source
 	name   string        // "" for none
-	period time.Duration // for a command
+	how    any           // what else of the settings matters
 	cancel func()        // ends the following; nil before the first
 	ended  chan struct{} // closed then
 }
@@ -128,10 +133,8 @@ func (s *server) sentinels(ctx context.Context, units sentinel.Units) *sentinels
 
 // follow follows what a configuration names from now on. What another file or command has said does not count any more.
 func (s *sentinels) follow(cfg *config.Config) {
-	path := s.sentinel(cfg)
-	s.replace(&s.file, path, 0, func(ctx context.Context) (<-chan sentinel.State, error) {
-		return sentinel.File{Path: path, Settle: sentinel.Settle, Since: s.boot.Since}.Watch(ctx)
-	})
+	file := s.sentinel(cfg)
+	s.replace(&s.file, file.Path, file.Soft, file.Watch)
 	asker := sentinel.Asker{Command: cfg.SentinelCommand, Period: cfg.SentinelPeriod, Root: s.root, Units: s.units, Log: s.log}
 	s.replace(&s.command, asker.Command, asker.Period, func(ctx context.Context) (<-chan sentinel.State, error) {
 		return asker.Watch(ctx), nil
@@ -140,8 +143,8 @@ func (s *sentinels) follow(cfg *config.Config) {
 
 // replace ends what is followed and follows something else, unless it is the same. A command whose period alone has
 // changed is asked at once; until it answers, what it said last counts.
-func (s *sentinels) replace(f *followed, name string, period time.Duration, watch func(context.Context) (<-chan sentinel.State, error)) {
-	if name == f.name && (name == "" || period == f.period) {
+func (s *sentinels) replace(f *followed, name string, how any, watch func(context.Context) (<-chan sentinel.State, error)) {
+	if name == f.name && (name == "" || how == f.how) {
 		return
 	}
 	forget, before := f.name != "" && f.name != name, f.ended
@@ -150,7 +153,7 @@ func (s *sentinels) replace(f *followed, name string, period time.Duration, watc
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	ended := make(chan struct{})
-	f.name, f.period, f.cancel, f.ended = name, period, cancel, ended
+	f.name, f.how, f.cancel, f.ended = name, how, cancel, ended
 	source := f.source
 	send := func(ctx context.Context, state sentinel.State) {
 		select {

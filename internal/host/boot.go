@@ -23,6 +23,9 @@ type Boot struct {
 	counted bool      // soft reboots are counted
 }
 
+// SoftSince returns when the boot began, if it began with a soft reboot; else zero. A step of the clock since does not matter.
+func (b Boot) SoftSince() time.Time { return b.began }
+
 // SameKernel reports whether the kernel of this boot also ran the boot with an id: no more than soft reboots came between.
 func (b Boot) SameKernel(id string) bool {
 	this, _, _ := strings.Cut(b.ID, "+")

@@ -24,6 +24,8 @@ type (
 		Pending bool   // a reboot is needed
 		Version string // of the update, if known
 		Reason  string // why, in the source's words, if it has any
+		Kernel  bool   // no soft reboot would do, because another kernel is needed
+		Trouble error  // what somebody has to see to, though it is known whether a reboot is needed
 	}
 
 	// Absent: a source cannot say anything; what it said last still counts. Err says why, if somebody has to see to it.

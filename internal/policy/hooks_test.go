@@ -264,13 +264,13 @@ func TestSomebodyElsesSoftRebootIsNotHeldAgainstTheVersion(t *testing.T) {
 	unbooted := rolledBack
 	unbooted.Purpose.Unbooted = true
 	r := newRig(t, true)
-	r.m.softBoot, r.m.health.runs = true, rolledBack.Purpose.OSVersion
+	r.m.softSince, r.m.health.runs = t0, rolledBack.Purpose.OSVersion
 	r.do(unbooted).expect(Settling, verifies, false)
 	r.do(need, well).expect(Settling, unlocks, false)
 	r.do(given).expect(Locking, locks, false)
 
 	r = newRig(t, true)
-	r.m.softBoot, r.m.health.runs = true, rolledBack.Purpose.OSVersion
+	r.m.softSince, r.m.health.runs = t0, rolledBack.Purpose.OSVersion
 	r.do(unbooted, sick, toldChecks, 10*time.Minute)
 	if r.expect(Settling, tells, false); r.order.report.Phase != Unwell || r.order.report.Pause {
 		t.Errorf("told %+v", r.order.report)

@@ -80,7 +80,7 @@ func TestStartCallsOffWhatAnEarlierProcessScheduled(t *testing.T) {
 
 	// It may outlive a soft reboot.
 	r = start(true)
-	r.m.softBoot = true
+	r.m.softSince = t0
 	r.do(standing, fromAgo, well).expect(Settling, nothing, false)
 	r.do(second).expect(Settling, unschedules, false)
 	r.do(calledOff).expect(Settling, unlocks, false)
@@ -264,7 +264,7 @@ func TestRebootThatWasScheduledBeforeASoftRebootIsCalledOff(t *testing.T) {
 	r := newRig(t, true).do(toDelay...)
 	kept := Kept{Scheduled: r.m.Kept(r.now).Scheduled.Outlived()}
 	at := r.m.schedule.at
-	r.m = New(r.m.config, Found{Kept: &kept, SoftBoot: true}, r.now, r.m.rand)
+	r.m = New(r.m.config, Found{Kept: &kept, SoftSince: t0}, r.now, r.m.rand)
 	r.m.wall = func(t time.Time) time.Time { return t }
 	r.do(Tick{}).expect(Starting, unschedules, false)
 	if !r.order.at.Equal(at) || !r.order.stands || r.order.asked {

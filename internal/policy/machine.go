@@ -62,19 +62,19 @@ type Machine struct {
 	moved   []Move
 
 	// What is known.
-	triggers triggers
-	people   people
-	slot     slot
-	schedule schedule
-	tries    tries
-	attempt  attempt
-	gates    gates
-	drain    drain
-	health   health
-	leave    *Leave
-	softBoot bool   // this boot began with a soft reboot
-	modes    *Modes // in which the host can reboot, from the last check; nil if that did not ask
-	choice   Choice // how logind was asked to reboot last
+	triggers  triggers
+	people    people
+	slot      slot
+	schedule  schedule
+	tries     tries
+	attempt   attempt
+	gates     gates
+	drain     drain
+	health    health
+	leave     *Leave
+	softSince time.Time // when this boot began, if it began with a soft reboot; else zero
+	modes     *Modes    // in which the host can reboot, from the last check; nil if that did not ask
+	choice    Choice    // how logind was asked to reboot last
 
 	// The effect in flight, and the look that may be.
 	running Effect // nil: none
@@ -100,8 +100,8 @@ type Found struct {
 	Reboot *Purpose
 	// OSVersion is the version of the operating system that runs; "" when that is not known.
 	OSVersion string
-	// SoftBoot says that this boot began with a soft reboot.
-	SoftBoot bool
+	// SoftSince is when this boot began, if it began with a soft reboot; else zero.
+	SoftSince time.Time
 	// Sources will say whether a reboot is needed, besides update_engine.
 	Sources []Source
 }
@@ -109,7 +109,7 @@ type Found struct {
 // New returns a machine in state Starting. now is the time of the start; rand spreads retries over time.
 func New(config Config, found Found, now time.Time, rand *rand.Rand) *Machine {
 	m := newMachine(config, now, rand)
-	m.drain.begun, m.health.runs, m.softBoot = found.Drained, found.OSVersion, found.SoftBoot
+	m.drain.begun, m.health.runs, m.softSince = found.Drained, found.OSVersion, found.SoftSince
 	for _, source := range found.Sources {
 		m.triggers.of(source)
 	}
@@ -144,7 +144,7 @@ func (m *Machine) Restart(config Config, now time.Time) *Machine {
 	n := newMachine(config, now, m.rand)
 	n.wall, n.share, n.obligations, n.looking = m.wall, m.share, m.obligations, m.looking
 	n.triggers, n.people, n.schedule, n.drain, n.health = m.triggers, m.people, m.schedule, m.drain, m.health
-	n.people.look, n.gates.asking, n.softBoot = look{}, m.gates.asking, m.softBoot
+	n.people.look, n.gates.asking, n.softSince = look{}, m.gates.asking, m.softSince
 	for _, r := range []*retry{&n.schedule.retry, &n.drain.retry, &n.health.retry, &n.health.tell} {
 		r.reset()
 	}
@@ -345,7 +345,7 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	start, end := m.config.opening(now)
 	for _, t := range []time.Time{
 		m.startedAt.Add(sourceGrace), m.tries.slot.at, m.tries.reboot.at, m.people.until, m.attempt.checkAt, m.attempt.graceEnd,
-		m.gates.until, m.config.Earliest, m.health.retry.at, m.health.tell.at, m.health.wellAt.Add(m.config.ReleaseDelay), m.health.since.Add(m.config.HealthTimeout),
+		m.gates.until, m.config.Earliest, m.softAgain(), m.health.retry.at, m.health.tell.at, m.health.wellAt.Add(m.config.ReleaseDelay), m.health.since.Add(m.config.HealthTimeout),
 		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - Backstop),
 	} {
 		until(t)

@@ -1,6 +1,9 @@
 package policy
 
-import "cmp"
+import (
+	"cmp"
+	"time"
+)
 
 // A Mode is what a reboot starts again.
 type Mode string
@@ -69,21 +72,43 @@ func (m *Modes) Choose(set Mode, unfit map[Mode]string) Choice {
 }
 
 // Unfit returns the modes that would not do what is needed, and why, after "because": update says that update_engine has
-// installed one, and again that the sentinel command says after a soft reboot what it said before.
-func Unfit(update, again bool) map[Mode]string {
+// installed one, or may have, and kernel what needs another kernel, if anything does.
+func Unfit(update bool, kernel string) map[Mode]string {
 	switch {
 	case update:
 		const why = "nothing else boots the update of update_engine"
 		return map[Mode]string{SoftReboot: why, Kexec: why}
-	case again:
-		return map[Mode]string{SoftReboot: "the last soft reboot did not change what the sentinel command says"}
+	case kernel != "":
+		return map[Mode]string{SoftReboot: "a soft one does not start another kernel, which is needed: " + kernel}
 	}
 	return nil
 }
 
 // choose returns how the host reboots if it does so now.
 func (m *Machine) choose() Choice {
+	unfit := Unfit(m.newOS(), m.triggers.needsKernel())
 	command := m.triggers.find(SentinelCommand.Name)
-	again := m.softBoot && command != nil && command.pending && !command.changed
-	return m.modes.Choose(m.config.Mode, Unfit(m.newOS(), again))
+	if unfit == nil && !m.softSince.IsZero() && command != nil && command.pending && !command.changed {
+		unfit = map[Mode]string{SoftReboot: "the last soft reboot did not change what the sentinel command says"}
+	}
+	return m.modes.Choose(m.config.Mode, unfit)
+}
+
+// SoftEvery is how soon after a soft reboot the file of the packages has the host do another one. Nothing removes the file
+// in between, and what changes it at each boot would have the host reboot again and again.
+const SoftEvery = time.Hour
+
+// softAgain returns when the host may do a soft reboot for the file of the packages, zero if it may do so now, or would
+// reboot for something else.
+func (m *Machine) softAgain() time.Time {
+	soft := m.config.Mode == SoftReboot || m.config.Mode == Auto
+	if m.softSince.IsZero() || !soft {
+		return time.Time{}
+	}
+	for _, e := range m.triggers.sources {
+		if e.pending && (e.Name != Sentinel.Name || e.kernel) {
+			return time.Time{}
+		}
+	}
+	return m.softSince.Add(SoftEvery)
 }

@@ -25,11 +25,11 @@ func TestChoose(t *testing.T) {
 		{"nothing known", nil, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is not known yet how else this host can reboot"}},
 		{"it cannot", &Modes{Impossible: map[Mode]string{SoftReboot: "it is too old"}}, SoftReboot, nil, Choice{FullReboot, "a full reboot, because it is too old"}},
 		{"it cannot the other", &Modes{Impossible: map[Mode]string{SoftReboot: "it is too old"}}, Kexec, nil, Choice{Kexec, "a reboot by kexec instead of a full one"}},
-		{"an update, soft", able, SoftReboot, Unfit(true, false), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
-		{"an update, kexec", able, Kexec, Unfit(true, true), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
-		{"an update, auto", able, Auto, Unfit(true, false), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
-		{"in vain, soft", able, SoftReboot, Unfit(false, true), Choice{FullReboot, "a full reboot, because the last soft reboot did not change what the sentinel command says"}},
-		{"in vain, kexec", able, Kexec, Unfit(false, true), Choice{Kexec, "a reboot by kexec instead of a full one"}},
+		{"an update, soft", able, SoftReboot, Unfit(true, ""), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
+		{"an update, kexec", able, Kexec, Unfit(true, "linux-image"), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
+		{"an update, auto", able, Auto, Unfit(true, ""), Choice{FullReboot, "a full reboot, because nothing else boots the update of update_engine"}},
+		{"a kernel, soft", able, SoftReboot, Unfit(false, "linux-image"), Choice{FullReboot, "a full reboot, because a soft one does not start another kernel, which is needed: linux-image"}},
+		{"a kernel, kexec", able, Kexec, Unfit(false, "linux-image"), Choice{Kexec, "a reboot by kexec instead of a full one"}},
 	} {
 		if got := test.modes.Choose(test.set, test.unfit); got != test.want {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
@@ -42,7 +42,11 @@ func modeRig(t *testing.T, mode Mode, softBoot bool) *rig {
 	r := newRig(t, true)
 	config := people5m
 	config.Lock, config.Window, config.Mode = true, r.door, mode
-	r.m = New(config, Found{SoftBoot: softBoot, Sources: []Source{SentinelCommand}}, r.now, rand.New(rand.NewPCG(1, 2)))
+	found := Found{Sources: []Source{SentinelCommand}}
+	if softBoot {
+		found.SoftSince = r.now
+	}
+	r.m = New(config, found, r.now, rand.New(rand.NewPCG(1, 2)))
 	r.m.wall = func(t time.Time) time.Time { return t.Add(r.ahead) }
 	return r.do(Tick{}, calledOff, notHeld)
 }
@@ -115,7 +119,67 @@ func TestSoftRebootThatDoesNotComeIsTriedAgain(t *testing.T) {
 
 func TestARestartOfTheMachineKnowsOfTheSoftReboot(t *testing.T) {
 	r := modeRig(t, SoftReboot, true)
-	if m := r.m.Restart(r.m.config, r.now); !m.softBoot {
+	if m := r.m.Restart(r.m.config, r.now); m.softSince.IsZero() {
 		t.Error("it does not")
+	}
+}
+
+// What a source has needed another kernel for stays so, also if it says less later: SUSE's file has what the last packages need.
+func TestAnotherKernelTakesAFullReboot(t *testing.T) {
+	file := func(kernel bool) Update {
+		return Update{Source: Sentinel, Pending: true, Reason: "/run/reboot-required", Kernel: kernel}
+	}
+	able := Checked{Held: true, Modes: &Modes{}}
+	const why = "every gate is open; a full reboot, because a soft one does not start another kernel, which is needed: /run/reboot-required"
+	for name, script := range map[string][]any{
+		"at once":           {file(true)},
+		"later":             {file(false), file(true)},
+		"earlier":           {file(true), file(false)},
+		"and the command":   {file(true), Update{Source: SentinelCommand, Pending: true}},
+		"just done, a file": {file(true)},
+	} {
+		r := modeRig(t, SoftReboot, name == "just done, a file").do(script...).do(got, able)
+		if why2 := r.m.Snapshot(r.now).Why; r.m.choice.Mode != FullReboot || why2 != why {
+			t.Errorf("%s: the reason is %q", name, why2)
+		}
+	}
+	r := modeRig(t, SoftReboot, false).do(file(true), Update{Source: Sentinel}, lockEnded, asked, got, able)
+	if r.m.choice.Mode != SoftReboot {
+		t.Errorf("once it needs none, it is %+v", r.m.choice)
+	}
+	if r = modeRig(t, Kexec, false).do(file(true), got, able); r.m.choice.Mode != Kexec {
+		t.Errorf("with kexec it is %+v", r.m.choice)
+	}
+}
+
+// Something may change the file of the packages at each boot.
+func TestSoftRebootForTheFileIsNotSoonAfterAnother(t *testing.T) {
+	file := Update{Source: Sentinel, Pending: true, Reason: "/run/reboot-required"}
+	for _, mode := range []Mode{SoftReboot, Auto} {
+		r := modeRig(t, mode, true).do(10*time.Minute, file)
+		r.expect(Waiting, nothing, false)
+		const held = "held back by the last soft reboot, which is not an hour ago: the file of the packages has been changed since, " +
+			"and the host does another one Mon 2026-03-02 05:00:00 UTC at the earliest"
+		if s := r.m.Status(r.now); !strings.Contains(s, held) {
+			t.Errorf("the status is %q", s)
+		}
+		r.await(Locking, time.Hour)
+		if waited := r.now.Sub(t0); waited != SoftEvery {
+			t.Errorf("it has waited for %v", waited)
+		}
+		modeRig(t, mode, true).do(file, asked).expect(Locking, locks, false) // by hand
+		modeRig(t, mode, false).do(file).expect(Locking, locks, false)
+	}
+	modeRig(t, FullReboot, true).do(file).expect(Locking, locks, false)
+}
+
+// A file that is done, and is there, is named until it is gone.
+func TestTroubleOfASourceThatNeedsNoRebootIsShown(t *testing.T) {
+	r := modeRig(t, SoftReboot, true).do(Update{Source: Sentinel, Trouble: errNonsense})
+	if s := r.m.Status(r.now); !strings.HasPrefix(s, "idle: ") || !strings.HasSuffix(s, "; nonsense") {
+		t.Errorf("the status is %q", s)
+	}
+	if r.do(Update{Source: Sentinel}); strings.Contains(r.m.Status(r.now), "nonsense") {
+		t.Errorf("the status is %q", r.m.Status(r.now))
 	}
 }

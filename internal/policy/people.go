@@ -208,6 +208,9 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 	case now.Before(m.config.Earliest):
 		o := tooEarly(m.config.Earliest, clock)
 		return &o
+	case now.Before(m.softAgain()):
+		return &Obstacle{TooEarly, "the last soft reboot, which is not an hour ago: the file of the packages has been changed since, and" +
+			" the host does another one " + clock(m.softAgain()) + " at the earliest"}
 	}
 	return cmp.Or(m.gates.shut(now), m.noRoom(now))
 }

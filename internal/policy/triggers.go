@@ -40,9 +40,10 @@ type trigger struct {
 	Source
 	pending bool   // it needs a reboot
 	reason  string // why, in its words; "" if it has none
-	err     error  // why it does not say whether it does
+	err     error  // why it does not say whether it does, or what else somebody has to see to
 	heard   bool   // it has said something since the start, or cannot
 	changed bool   // it has said since the start that it needs none
+	kernel  bool   // it needs another kernel, or has done so since it needs a reboot
 }
 
 func newTriggers(sources ...Source) (t triggers) {
@@ -113,7 +114,18 @@ func (t *triggers) words() string {
 	return strings.Join(texts, ", ")
 }
 
-// troubles names the sources that do not say whether a reboot is needed, and why.
+// needsKernel says which sources need another kernel; "" if none does.
+func (t *triggers) needsKernel() string {
+	var reasons []string
+	for _, e := range t.sources {
+		if e.pending && e.kernel {
+			reasons = append(reasons, cmp.Or(e.reason, e.Name))
+		}
+	}
+	return strings.Join(reasons, ", ")
+}
+
+// troubles says what somebody has to see to, such as why sources do not say whether a reboot is needed.
 func (t *triggers) troubles() (texts []string) {
 	for _, e := range t.sources {
 		if e.err != nil {
@@ -133,7 +145,8 @@ func (u Update) fold(m *Machine, now time.Time) {
 			}
 		}
 	}
-	e.pending, e.reason, e.err, e.heard = u.Pending, u.Reason, nil, true
+	e.pending, e.reason, e.err, e.heard = u.Pending, u.Reason, u.Trouble, true
+	e.kernel = u.Pending && (u.Kernel || e.kernel) // SUSE's file has only what the last packages need
 	e.changed = e.changed || !u.Pending
 	if !t.pending() {
 		t.since, t.version, t.from = time.Time{}, "", ""

@@ -72,7 +72,9 @@ var obligations = []*obligation{
 		name: "a slot",
 		owed: func(m *Machine) bool { return m.slot.inspected && m.slot.mayHold && !m.health.keeps },
 		// A slot from before this boot: no schedule outlives a boot but a soft reboot. Starting does not give it back.
-		apart: func(m *Machine) bool { return m.state == Settling && m.slot.found == HeldSinceBefore && !m.softBoot },
+		apart: func(m *Machine) bool {
+			return m.state == Settling && m.slot.found == HeldSinceBefore && m.softSince.IsZero()
+		},
 		stays: true,
 		undo:  func(*Machine) Effect { return Unlock{} },
 		retry: func(m *Machine) *retry { return &m.slot.retry },

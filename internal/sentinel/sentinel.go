@@ -35,7 +35,9 @@ const (
 type State struct {
 	Needed bool   // the host needs a reboot
 	Reason string // why, with the file's name
+	Kernel bool   // it needs another kernel, or firmware, and no soft reboot would do
 	Err    error  // why it is not known; then Needed is false
+	Done   error  // why a file that is there asks for nothing any more; then Needed is false
 }
 
 // A File is the file at Path. The names of the packages that need the reboot are in a file beside it, whose name ends in
@@ -44,9 +46,11 @@ type File struct {
 	Path string
 	// Settle is how long both files must have been left alone; see [Settle].
 	Settle time.Duration
-	// Since is when this boot began, if it began with a soft reboot, which leaves the file: what was last changed before
-	// that asked for the reboot that there was.
+	// Since is when this boot began, if it began with a soft reboot, which leaves the file. What was last changed before that
+	// is done, if a soft reboot was enough for it.
 	Since time.Time
+	// Soft says that a soft reboot is enough where neither the text nor the packages say what they need.
+	Soft bool
 }
 
 // Read returns what the file says now, whether it has been left alone or not.
@@ -66,19 +70,20 @@ func (f File) read() (s State, changed time.Time) {
 	case !info.Mode().IsRegular():
 		return State{Err: fmt.Errorf("%s is not a regular file: it does not say that the host needs a reboot", f.Path)}, time.Time{}
 	}
-	s, changed = State{Needed: true, Reason: f.Path}, info.ModTime()
-	if text := oneLine(start(f.Path)); text != "" {
-		s.Reason += ": " + text
-	}
-	list := packages(f.Path)
+	list, changed := packages(f.Path), info.ModTime()
 	if info, err := os.Stat(list); err == nil && info.ModTime().After(changed) {
 		changed = info.ModTime()
 	}
-	if changed.Before(f.Since) {
-		return State{Err: fmt.Errorf("%s does not count, because it is from before the last soft reboot: remove it", f.Path)}, changed
+	text, names := oneLine(start(f.Path)), unique(start(list))
+	s = State{Needed: true, Reason: f.Path, Kernel: text == "reboot" || text == "kexec" || slices.ContainsFunc(names, isKernel)}
+	if changed.Before(f.Since) && !s.Kernel && (f.Soft || text == "soft-reboot") {
+		return State{Done: fmt.Errorf("%s does not count, because it is from before the last soft reboot: remove it", f.Path)}, changed
 	}
-	if names := unique(start(list)); names != "" {
-		s.Reason += " (" + names + ")"
+	if text != "" {
+		s.Reason += ": " + text
+	}
+	if len(names) > 0 {
+		s.Reason += " (" + strings.Join(names, ", ") + ")"
 	}
 	s.Reason = safetext.Cut(s.Reason, maxReason)
 	return s, changed
@@ -102,14 +107,20 @@ func start(path string) string {
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // unique returns the lines of a text, each once: Ubuntu's packages add theirs without a look at those before.
-func unique(text string) string {
-	var lines []string
+func unique(text string) (lines []string) {
 	for line := range strings.Lines(text) {
 		if line = oneLine(line); line != "" && !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, ", ")
+	return lines
+}
+
+// isKernel reports whether a package is a kernel, or something that only the start of one loads, by the names of Debian and
+// Ubuntu and others.
+func isKernel(name string) bool {
+	return strings.HasPrefix(name, "linux-") ||
+		slices.ContainsFunc([]string{"kernel", "firmware", "microcode"}, func(part string) bool { return strings.Contains(name, part) })
 }
 
 // settled returns what is to be reported at a time, and how long until that may change by itself; 0 for never. A need that

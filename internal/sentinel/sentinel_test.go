@@ -36,7 +36,7 @@ func TestReasonIsWhatTheFilesSay(t *testing.T) {
 		if test.packages != "" {
 			must.Do(t, os.WriteFile(f.Path+".pkgs", []byte(test.packages), 0o644))
 		}
-		want := State{Needed: true, Reason: strings.ReplaceAll(test.want, "FILE", f.Path)}
+		want := State{Needed: true, Reason: strings.ReplaceAll(test.want, "FILE", f.Path), Kernel: strings.Contains(test.want, "linux-")}
 		if got := f.Read(); got != want {
 			t.Errorf("%q, %q: got %+v, want %+v", test.text, test.packages, got, want)
 		}
@@ -108,31 +108,49 @@ func TestNeedSettles(t *testing.T) {
 }
 
 // /run outlives a soft reboot, and so does the file.
-func TestFileFromBeforeTheSoftRebootDoesNotCount(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "reboot-required")
-	list := packages(path)
+func TestFileFromBeforeTheSoftRebootIsDoneIfThatWasEnough(t *testing.T) {
 	since := time.Now().Add(-time.Hour)
-	f := File{Path: path, Since: since}
-	change := func(file string, at time.Time) {
-		t.Helper()
-		must.Do(t, os.WriteFile(file, []byte("libc6\n"), 0o600))
-		must.Do(t, os.Chtimes(file, at, at))
-	}
-	change(path, since.Add(-time.Second))
-	change(list, since.Add(-time.Second))
-	if s := f.Read(); s.Needed || s.Err == nil || !strings.Contains(s.Err.Error(), path+" does not count, because it is from before the last soft reboot") {
-		t.Errorf("a file from before is %+v", s)
-	}
-	if s := (File{Path: path}).Read(); !s.Needed || s.Err != nil {
-		t.Errorf("without a soft reboot it is %+v", s)
-	}
-	change(list, since.Add(time.Second))
-	if s := f.Read(); !s.Needed || s.Err != nil {
-		t.Errorf("once another package needs a reboot it is %+v", s)
-	}
-	change(path, since)
-	must.Do(t, os.Remove(list))
-	if s := f.Read(); !s.Needed || s.Err != nil {
-		t.Errorf("a file from after is %+v", s)
+	before := since.Add(-time.Second)
+	const done = "does not count, because it is from before the last soft reboot"
+	for _, test := range []struct {
+		name, text, packages string
+		changed, listed      time.Time // the latter is of the packages
+		soft                 bool
+		needed, kernel       bool
+	}{
+		{"what it needs is not said", "", "", before, before, true, false, false},
+		{"and a full reboot would follow", "", "", before, before, false, true, false},
+		{"after it", "", "", since, before, true, true, false},
+		{"packages", "", "libc6\ndbus\n", before, before, true, false, false},
+		{"another package after it", "", "libc6\ndbus\n", before, since, true, true, false},
+		{"a kernel", "", "libc6\nlinux-image-6.1.0-28-amd64\n", before, before, true, true, true},
+		{"another distribution's", "", "proxmox-kernel-6.8\n", before, before, true, true, true},
+		{"microcode", "", "intel-microcode\n", before, before, true, true, true},
+		{"a kernel after it", "", "linux-image-6.1.0-28-amd64\n", since, since, true, true, true},
+		{"SUSE's", "soft-reboot", "", before, before, false, false, false},
+		{"SUSE's, after it", "soft-reboot", "", since, before, false, true, false},
+		{"SUSE's for a kernel", "kexec\n", "", before, before, true, true, true},
+		{"SUSE's for a full reboot", "reboot", "", before, before, true, true, true},
+	} {
+		f := newFile(t)
+		for file, change := range map[string]struct {
+			text string
+			at   time.Time
+		}{f.Path: {test.text, test.changed}, packages(f.Path): {test.packages, test.listed}} {
+			must.Do(t, os.WriteFile(file, []byte(change.text), 0o600))
+			must.Do(t, os.Chtimes(file, change.at, change.at))
+		}
+		f.Soft = test.soft
+		if s := f.Read(); !s.Needed || s.Kernel != test.kernel || s.Err != nil || s.Done != nil {
+			t.Errorf("%s: without a soft reboot it is %+v", test.name, s)
+		}
+		f.Since = since
+		s := f.Read()
+		if s.Needed != test.needed || s.Kernel != test.kernel || s.Err != nil || (s.Done == nil) != test.needed {
+			t.Errorf("%s: it is %+v", test.name, s)
+		}
+		if s.Done != nil && !strings.Contains(s.Done.Error(), f.Path+" "+done) {
+			t.Errorf("%s: it says %v", test.name, s.Done)
+		}
 	}
 }

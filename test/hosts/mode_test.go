@@ -28,8 +28,8 @@ func (h *host) awaitSoftReboot(before *boot, n int) {
 	}
 }
 
-// The first one is asked for by hand, the second by packages while a user is logged in, and the third is one in spite of an
-// inhibitor, for which systemd 257 is asked instead of logind.
+// The first one is asked for by packages while a user is logged in, the second by packages, too soon, and by hand, and the
+// third is one in spite of an inhibitor, for which systemd 257 is asked instead of logind.
 func TestAHostWithASoftRebootGivesItsSlotBackAfterHooksAndChecks(t *testing.T) {
 	t.Parallel()
 	f, h := startOne(t, "LOCKSMITHD_REBOOT_MODE=soft-reboot", "LOCKSMITHD_REBOOT_SENTINEL=/run/reboot-required", "LOCKSMITHD_LOGIN_DELAY=10s")
@@ -72,15 +72,17 @@ func TestAHostWithASoftRebootGivesItsSlotBackAfterHooksAndChecks(t *testing.T) {
 			t.Errorf("after the reboot shutdown --show: %s", s)
 		}
 	}
-	h.sendNeedReboot("root")
-	back(1)
-	h.awaitJournal("every gate is open; a soft reboot instead of a full one")
-
 	op := h.login("op")
 	h.do("touch", "/run/reboot-required")
 	op.await("System reboot in 10 seconds!")
-	back(2)
+	back(1)
+	h.awaitJournal("every gate is open; a soft reboot instead of a full one")
 	h.awaitStatus("idle", "/run/reboot-required does not count, because it is from before the last soft reboot")
+
+	h.do("touch", "/run/reboot-required")
+	h.awaitStatus("held back by the last soft reboot, which is not an hour ago")
+	h.sendNeedReboot("root")
+	back(2)
 
 	h.do("shutdown", "-r", "+60")
 	h.inhibit("backup")

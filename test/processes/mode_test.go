@@ -37,12 +37,18 @@ func TestHostComesBackFromASoftRebootAsFromAnyOther(t *testing.T) {
 			}
 		}
 	}
-	// The file of the packages stays where it is: each reboot is for a newer one.
-	changed := time.Now().Add(-4 * time.Hour)
+	// The file of the packages stays where it is. Once it is changed the reboot is asked for by hand as well, or the file would
+	// have to wait.
+	changed := time.Now().Add(-50 * time.Minute)
 	for n := range 2 {
 		h.requireReboot("", "libc6\n")
 		must.Do(t, os.Chtimes(h.Path("/run/reboot-required"), changed, changed))
 		must.Do(t, os.Chtimes(h.Path("/run/reboot-required.pkgs"), changed, changed))
+		if n > 0 {
+			h.awaitStatus("held back by the last soft reboot, which is not an hour ago: the file of the packages has been changed since")
+			h.wantNoReboot()
+			h.ctl("send-need-reboot")
+		}
 		if call := h.awaitReboot(); call.Flags != 4|1 {
 			t.Errorf("logind was asked with the flags %d, want a soft reboot that inhibitors can prevent", call.Flags)
 		}
@@ -51,14 +57,14 @@ func TestHostComesBackFromASoftRebootAsFromAnyOther(t *testing.T) {
 		g.awaitHolders(h.id)
 		said(n+1, n)
 		must.Do(t, h.Halt())
-		must.Do(t, h.SoftBoot(changed.Add(time.Hour)))
+		must.Do(t, h.SoftBoot(changed.Add(10 * time.Minute)))
 		h.awaitStatus("idle: no reboot is needed", "/run/reboot-required does not count, because it is from before the last soft reboot")
 		g.awaitHolders()
 		said(n+1, n+1)
 		if _, err := os.Lstat(h.Path(hooks.DrainedPath)); err == nil {
 			t.Error("the host has the mark of a drained one")
 		}
-		changed = changed.Add(2 * time.Hour)
+		changed = changed.Add(20 * time.Minute)
 	}
 	h.wantNoReboot()
 }
@@ -87,7 +93,7 @@ func TestRestartAfterASoftRebootIsNoBoot(t *testing.T) {
 	must.Do(t, h.AddScript(hooks.BeforeReboot, "20-drain", "#!/bin/sh\nexec sleep 1000\n"))
 	must.Do(t, h.SoftBoot(time.Now().Add(-2*time.Hour)))
 	h.awaitIdle()
-	h.requireReboot("", "")
+	h.requireReboot("", "linux-image-6.1.0-28-amd64\n")
 	h.awaitLog("hooks of " + string(hooks.BeforeReboot))
 	g.awaitHolders(h.id)
 	h.Daemon().Kill()
@@ -165,4 +171,41 @@ func TestDaemonDoesNotGuessWhichBootThisIs(t *testing.T) {
 	if h.Daemon() != first {
 		t.Error("it has ended")
 	}
+}
+
+// The need for a full reboot outlives a soft one, whoever has asked for that.
+func TestFileForAKernelGetsAFullRebootAfterASoftOne(t *testing.T) {
+	t.Parallel()
+	h := newSoftHost(t, "REBOOT_STRATEGY=reboot\n", 257)
+	h.requireReboot("", "linux-image-6.1.0-28-amd64\n")
+	before := time.Now().Add(-time.Hour)
+	must.Do(t, os.Chtimes(h.Path("/run/reboot-required"), before, before))
+	must.Do(t, os.Chtimes(h.Path("/run/reboot-required.pkgs"), before, before))
+	must.Do(t, h.SoftBoot(time.Now()))
+	if call := h.awaitReboot(); call.Flags != 1 {
+		t.Errorf("logind was asked with the flags %d, want a full reboot", call.Flags)
+	}
+	h.awaitLog("every gate is open; a full reboot, because a soft one does not start another kernel, which is needed: ", "linux-image-6.1.0-28-amd64")
+}
+
+// A reload may make the file count, or not any more.
+func TestFileCountsByTheModeInForce(t *testing.T) {
+	t.Parallel()
+	conf := func(mode string) string {
+		return "REBOOT_STRATEGY=reboot\nLOCKSMITHD_REBOOT_SENTINEL=/run/reboot-required\nLOCKSMITHD_REBOOT_MODE=" + mode + "\n"
+	}
+	h := newHost(t, conf("soft-reboot"))
+	must.Do(t, os.MkdirAll(h.Path("/run/systemd/system"), 0o755))
+	must.Do(t, os.MkdirAll(h.Path("/run/locksmith"), 0o755))
+	must.Do(t, os.WriteFile(h.Path("/run/locksmith/hold"), nil, 0o600))
+	h.requireReboot("", "")
+	before := time.Now().Add(-time.Hour)
+	must.Do(t, os.Chtimes(h.Path("/run/reboot-required"), before, before))
+	must.Do(t, h.Logind.SetVersion(257))
+	must.Do(t, h.SoftBoot(time.Now()))
+	h.awaitStatus("idle", "does not count")
+	h.reload(conf("reboot"))
+	h.awaitStatus("reboot needed", "held back by the file ", "/run/locksmith/hold")
+	h.reload(conf("soft-reboot"))
+	h.awaitStatus("idle", "does not count")
 }
