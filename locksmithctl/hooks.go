@@ -53,10 +53,11 @@ the end of its -timeout (10m), stops what still runs.`,
 	return cmd
 }
 
-// hooks returns the hooks of this host.
-func (a *app) hooks() *hooks.Hooks {
+// hooks returns the hooks of this host. What runs before a reboot needs its boot.
+func (a *app) hooks(boot host.Boot) *hooks.Hooks {
 	return &hooks.Hooks{
 		Root:  a.root,
+		Boot:  boot.ID,
 		Units: systemd.Units{Connect: systemd.ConnectSystemBus},
 		Log:   slog.New(slog.NewTextHandler(a.stderr, nil)),
 	}
@@ -68,7 +69,7 @@ const unitsTimeout = 10 * time.Second
 func (a *app) listHooks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, unitsTimeout)
 	defer cancel()
-	h := a.hooks()
+	h := a.hooks(host.Boot{})
 	table := view.NewTable("PHASE", "ORDER", "HOOK", "FROM", "NOTE")
 	rows, complete := 0, true
 	row := func(p hooks.Phase, cells ...string) {
@@ -194,12 +195,14 @@ An interrupt, or the end of -timeout, stops what still runs.`,
 }
 
 func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
-	h := a.hooks()
-	boot, err := host.ThisBoot(ctx, a.root)
-	if err != nil {
-		return err
+	var boot host.Boot
+	var err error
+	if p == hooks.BeforeReboot {
+		if boot, err = a.thisBoot(ctx); err != nil {
+			return err
+		}
 	}
-	h.Boot = boot.ID
+	h := a.hooks(boot)
 	hooked, err := h.Hooked(ctx, p)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -43,7 +42,7 @@ slot, ours for 50 s if nothing else is set; an interrupt ends it.`,
 			if err := lock.ValidateID(id); err != nil {
 				return usageError{err}
 			}
-			return a.withLockOrPermit(cmd.Context(), config.PartEtcd|config.PartLock, func(s session) error {
+			return a.withLockOrPermit(config.PartEtcd|config.PartLock, func(s session) error {
 				record, err := a.record(cmd.Context(), s, id)
 				if err != nil {
 					return err
@@ -54,7 +53,7 @@ slot, ours for 50 s if nothing else is set; an interrupt ends it.`,
 					a.note("%s holds a slot already", id)
 				}
 				return err
-			}, func(s *permit.Slot) error { return a.lockPermit(cmd.Context(), s, args, queue) })
+			}, func(cfg *config.Config) error { return a.lockPermit(cmd.Context(), cfg, args, queue) })
 		},
 	}
 	queue.register(cmd)

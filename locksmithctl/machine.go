@@ -245,6 +245,10 @@ func (m machine) tell(ctx context.Context, own bool, phase lock.Phase, why strin
 
 // begin records what the reboot is for, and how, so that locksmithd checks after the boot what has come of it.
 func (m machine) begin(version string, how policy.Choice) {
+	if m.boot == (host.Boot{}) { // locksmithd would take this boot for the next one
+		m.note("locksmithd will not know after the boot what this reboot was for")
+		return
+	}
 	running := ""
 	if version != "" {
 		running = host.OSVersion(m.root)

@@ -18,12 +18,17 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// permit returns this host's slot of a FleetLock server.
-func (a *app) permit(ctx context.Context, cfg *config.Config) (*permit.Slot, error) {
-	boot, err := host.ThisBoot(ctx, a.root)
+// ownPermit returns this host's slot of a FleetLock server, to take it or to give it back.
+func (a *app) ownPermit(ctx context.Context, cfg *config.Config) (*permit.Slot, error) {
+	boot, err := a.thisBoot(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return a.permit(cfg, boot)
+}
+
+// permit returns this host's slot of a FleetLock server. Without a boot it can be shown, and those of others be given back.
+func (a *app) permit(cfg *config.Config, boot host.Boot) (*permit.Slot, error) {
 	c := permit.Config{Server: cfg.FleetLock.Server, Group: cfg.Group, MachineID: cfg.FleetLock.MachineID}
 	return permit.New(c, a.root, boot, slog.New(noting{a}))
 }
@@ -82,7 +87,11 @@ func (a *app) acquirePermit(ctx context.Context, s *permit.Slot, purpose policy.
 }
 
 // lockPermit takes a slot for this host.
-func (a *app) lockPermit(ctx context.Context, s *permit.Slot, args []string, f queueFlags) error {
+func (a *app) lockPermit(ctx context.Context, cfg *config.Config, args []string, f queueFlags) error {
+	s, err := a.ownPermit(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	switch own, err := a.isOwn(s, args); {
 	case err != nil:
 		return err
@@ -100,7 +109,11 @@ func (a *app) lockPermit(ctx context.Context, s *permit.Slot, args []string, f q
 }
 
 // unlockPermit gives back the slot of this host, or of the one that the server knows by an id.
-func (a *app) unlockPermit(ctx context.Context, s *permit.Slot, args []string) error {
+func (a *app) unlockPermit(ctx context.Context, cfg *config.Config, args []string) error {
+	s, err := a.permit(cfg, host.Boot{})
+	if err != nil {
+		return err
+	}
 	own, err := a.isOwn(s, args)
 	switch {
 	case err != nil:
@@ -113,6 +126,9 @@ func (a *app) unlockPermit(ctx context.Context, s *permit.Slot, args []string) e
 		return err
 	}
 	if err := a.onlyRoot(); err != nil {
+		return err
+	}
+	if s, err = a.ownPermit(ctx, cfg); err != nil {
 		return err
 	}
 	if err := s.Release(ctx); err != nil {
@@ -179,7 +195,11 @@ func (a *app) isOwn(s *permit.Slot, args []string) (bool, error) {
 }
 
 // statusPermit shows what this host knows of its slot.
-func (a *app) statusPermit(s *permit.Slot) error {
+func (a *app) statusPermit(cfg *config.Config) error {
+	s, err := a.permit(cfg, host.Boot{})
+	if err != nil {
+		return err
+	}
 	if err := a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", s.Server(), s.Group(), s.ID(), a.knownOfPermit(s))); err != nil {
 		return err
 	}
@@ -211,7 +231,11 @@ func (a *app) knownOfPermit(s *permit.Slot) string {
 }
 
 // rebootWithPermit takes a slot of a FleetLock server and reboots, as rebootUnder does with the lock in etcd.
-func (a *app) rebootWithPermit(ctx context.Context, s *permit.Slot, m machine, queue queueFlags) error {
+func (a *app) rebootWithPermit(ctx context.Context, cfg *config.Config, m machine, queue queueFlags) error {
+	s, err := a.ownPermit(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	if err := m.open(ctx); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/history"
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
-	"github.com/locksmithd/locksmith/internal/permit"
 )
 
 func (a *app) rebootCommand() *cobra.Command {
@@ -73,18 +72,21 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	if err != nil {
 		return err
 	}
-	m := machine{
-		root: a.root, now: a.now, force: force, log: a.log, note: a.note,
-		hooks: a.hooks(), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
-		facts: hooks.Facts{Group: valueOf(cfg, "group"), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
+	boot, err := a.thisBoot(ctx)
+	switch {
+	case err != nil && !force:
+		return fmt.Errorf("this host does not reboot: %w; -force overrides that, without a slot", err)
+	case err != nil: // a slot needs it nevertheless
+		a.note("%v", err)
 	}
-	if m.boot, err = host.ThisBoot(ctx, a.root); err != nil {
-		return err
+	m := machine{
+		root: a.root, boot: boot, now: a.now, force: force, log: a.log, note: a.note,
+		hooks: a.hooks(boot), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
+		facts: hooks.Facts{Group: valueOf(cfg, "group"), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
 	}
 	if path := valueOf(cfg, "reboot-sentinel"); path != "" {
 		m.file.Path = filepath.Join(a.root, path)
 	}
-	m.hooks.Boot = m.boot.ID
 	m.facts.MachineID, m.noID = host.MachineID(a.root) // without it the lock fails
 	if !force {
 		if err := m.configure(cfg); err != nil {
@@ -100,9 +102,9 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 		_, err := m.goDown(ctx)
 		return err
 	}
-	return a.withLockOrPermit(ctx, config.PartEtcd|config.PartLock,
+	return a.withLockOrPermit(config.PartEtcd|config.PartLock,
 		func(s session) error { return a.rebootUnder(ctx, s, m, queue) },
-		func(s *permit.Slot) error { return a.rebootWithPermit(ctx, s, m, queue) })
+		func(cfg *config.Config) error { return a.rebootWithPermit(ctx, cfg, m, queue) })
 }
 
 // rebootUnder takes a slot of the lock in etcd and reboots.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/systemd"
 )
 
@@ -22,6 +24,16 @@ type app struct {
 
 	service func() *systemd.Service // how systemd starts locksmithd here; looked up once, nil if it is unknown
 	noted   []string                // notes about settings that were written
+	boot    host.Boot               // once thisBoot has been asked
+}
+
+// thisBoot returns the boot that this host is in. Only what takes a slot for it or gives back its own, and what is undone
+// after a boot, needs that: systemd has to answer.
+func (a *app) thisBoot(ctx context.Context) (boot host.Boot, err error) {
+	if a.boot == (host.Boot{}) {
+		a.boot, err = host.ThisBoot(ctx, a.root)
+	}
+	return a.boot, err
 }
 
 // usageError says that the command line is wrong.

@@ -73,6 +73,7 @@ func busCmd(s *stage, ts *testscript.TestScript, _ []string) {
 //	refuse                   refuse reboots
 //	hang                     give no answer when asked for one
 //	silent                   give no answer when asked for sessions
+//	mute                     have systemd refuse to say how many soft reboots there were
 //	heal                     end all of these
 //	leave                    leave the bus
 //	go-down                  shut down, as if somebody else had asked for that
@@ -94,6 +95,9 @@ func logindCmd(s *stage, ts *testscript.TestScript, args []string) {
 	case "heal":
 		s.logind.Heal("Reboot")
 		s.logind.Heal("ListSessions")
+		s.logind.Heal("SoftRebootsCount")
+	case "mute":
+		s.logind.Refuse("SoftRebootsCount", "org.freedesktop.DBus.Error.NoReply", "it is busy")
 	case "silent":
 		s.caught = s.logind.Hang("ListSessions")
 	case "leave":

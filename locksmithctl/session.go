@@ -10,7 +10,6 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/host"
-	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
@@ -44,19 +43,15 @@ func (a *app) withLockOf(parts config.Part, use func(session) error) error {
 
 // withLockOrPermit calls useLock with the lock in etcd, or usePermit where this host takes its slots from a FleetLock
 // server.
-func (a *app) withLockOrPermit(ctx context.Context, parts config.Part, useLock func(session) error, usePermit func(*permit.Slot) error) error {
+func (a *app) withLockOrPermit(parts config.Part, useLock func(session) error, usePermit func(*config.Config) error) error {
 	cfg, err := a.settings(parts)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if cfg.FleetLock.Server.URL == "" {
+	case cfg.FleetLock.Server.URL == "":
 		return a.useLock(cfg, useLock)
 	}
-	s, err := a.permit(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	return usePermit(s)
+	return usePermit(cfg)
 }
 
 func (a *app) useLock(cfg *config.Config, use func(session) error) error {
@@ -130,7 +125,7 @@ func (a *app) identify(ctx context.Context, s session, id string) (r lock.Record
 	if self, err := host.MachineID(a.root); err != nil || self != id {
 		return lock.Record{}, nil, nil
 	}
-	boot, err := host.ThisBoot(ctx, a.root)
+	boot, err := a.thisBoot(ctx)
 	if err != nil {
 		return lock.Record{}, nil, err
 	}

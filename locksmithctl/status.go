@@ -102,7 +102,7 @@ document for each change, in JSON each on a line of its own.`,
 			if format.ForPrograms() {
 				return a.withLock(inEtcd)
 			}
-			return a.withLockOrPermit(cmd.Context(), config.PartEtcd|config.PartLock, inEtcd, a.statusPermit)
+			return a.withLockOrPermit(config.PartEtcd|config.PartLock, inEtcd, a.statusPermit)
 		},
 	}
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")

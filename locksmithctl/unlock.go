@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/terminal"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
@@ -65,17 +64,17 @@ another run is about the lock in etcd.`,
 			if err != nil {
 				return err
 			}
-			return a.withLockOrPermit(cmd.Context(), config.PartEtcd, func(s session) error {
+			return a.withLockOrPermit(config.PartEtcd, func(s session) error {
 				if some, err := a.unlockLeftover(cmd.Context(), a.leftover(), strings.Join(args, "")); some || err != nil {
 					return err // where there is no etcd, the rest fails
 				}
 				if len(args) == 0 {
 					if _, _, err := a.identify(cmd.Context(), s, id); err != nil {
-						return err
+						return fmt.Errorf(`%w; "locksmithctl unlock %s" does not ask whether that is this host`, err, shellWord(id))
 					}
 				}
 				return explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
-			}, func(s *permit.Slot) error { return a.unlockPermit(cmd.Context(), s, args) })
+			}, func(cfg *config.Config) error { return a.unlockPermit(cmd.Context(), cfg, args) })
 		},
 	}
 	cmd.Flags().BoolVar(&expired, "expired", false, "free the slots whose time-to-live is over")
