@@ -1,6 +1,7 @@
 // Package rivals finds what else reboots this host for updates: two reboot managers on one host reboot it behind each
 // other's back, and only one of them has the lock.
 //
+// Nothing of it stays in memory between two searches: the daemon searches when it reads its settings, and then runs for months.
 // It looks into files alone, so it finds what is configured and not what runs, and does not guarantee to find all.
 package rivals
 
@@ -73,26 +74,22 @@ func (h host) fragments(pattern string, folders ...string) (paths []string) {
 // enabled returns the link that starts a unit at boot, "" if there is none or the unit is masked.
 func (h host) enabled(unit string) string { return systemd.EnabledBy(string(h), unit) }
 
-var (
-	aptComment = regexp.MustCompile(`(?s)/\*.*?\*/|(?m:(?://|#).*$)`)
-	// Alone, or in the braces of Unattended-Upgrade. Automatic-Reboot-Time and others are longer words.
-	aptReboot = regexp.MustCompile(`(?i)\bAutomatic-Reboot\s+"?([A-Za-z0-9]+)"?\s*;`)
-	// Of apt.conf(5), besides those that are false.
-	aptTrue = []string{"yes", "true", "with", "on", "enable", "1"}
-)
-
 // unattendedUpgrades reboots at the end of its run, see apt.conf.d/50unattended-upgrades.
 func unattendedUpgrades(h host) string {
 	if !h.has("/usr/bin/unattended-upgrade") {
 		return ""
 	}
+	comment := regexp.MustCompile(`(?s)/\*.*?\*/|(?m:(?://|#).*$)`)
+	// Alone, or in the braces of Unattended-Upgrade. Automatic-Reboot-Time and others are longer words.
+	reboot := regexp.MustCompile(`(?i)\bAutomatic-Reboot\s+"?([A-Za-z0-9]+)"?\s*;`)
 	last, where := "", ""
 	for _, path := range append(h.fragments("*", "/etc/apt/apt.conf.d"), h.path("/etc/apt/apt.conf")) {
-		for _, m := range aptReboot.FindAllStringSubmatch(aptComment.ReplaceAllString(h.text(path), ""), -1) {
+		for _, m := range reboot.FindAllStringSubmatch(comment.ReplaceAllString(h.text(path), ""), -1) {
 			last, where = m[1], path
 		}
 	}
-	if !slices.Contains(aptTrue, strings.ToLower(last)) {
+	// Of apt.conf(5), besides those that are false.
+	if !slices.Contains([]string{"yes", "true", "with", "on", "enable", "1"}, strings.ToLower(last)) {
 		return ""
 	}
 	return fmt.Sprintf(`unattended-upgrades reboots this host by itself, without the lock: set Unattended-Upgrade::Automatic-Reboot "false" in %s`, where)
@@ -112,36 +109,31 @@ func (h host) byUnit(unit, name string) string {
 	return fmt.Sprintf(`%s reboots this host by itself, without the lock: %s is enabled (%s): "systemctl disable --now %s" ends that`, name, unit, link, unit)
 }
 
-var rebootmgrOff = regexp.MustCompile(`(?m)^\s*strategy\s*=\s*off\s*$`)
-
 // rebootmgr is that of SUSE, whose strategy is in rebootmgr.conf, see rebootmgr.conf(5).
 func rebootmgr(h host) string {
 	conf := slices.Concat(h.fragments("rebootmgr.conf", "/usr/share/rebootmgr", "/usr/etc", "/etc", "/etc/rebootmgr"),
 		h.fragments("*.conf", "/usr/share/rebootmgr/rebootmgr.conf.d", "/etc/rebootmgr/rebootmgr.conf.d"))
-	if slices.ContainsFunc(conf, func(path string) bool { return rebootmgrOff.MatchString(h.text(path)) }) {
+	off := regexp.MustCompile(`(?m)^\s*strategy\s*=\s*off\s*$`)
+	if slices.ContainsFunc(conf, func(path string) bool { return off.MatchString(h.text(path)) }) {
 		return ""
 	}
 	return h.byUnit("rebootmgr.service", "rebootmgr")
 }
-
-var (
-	tomlSection  = regexp.MustCompile(`(?m)^\s*\[([^\]]+)\]`)
-	zincatiSaid  = regexp.MustCompile(`(?m)^\s*strategy\s*=\s*["']([a-z_]+)["']`)
-	zincatiQuiet = regexp.MustCompile(`(?m)^\s*enabled\s*=\s*false\b`)
-)
 
 // zincati updates and reboots Fedora CoreOS. Only with the strategy fleet_lock does it ask somebody.
 func zincati(h host) string {
 	if h.enabled("zincati.service") == "" {
 		return ""
 	}
+	said := regexp.MustCompile(`(?m)^\s*strategy\s*=\s*["']([a-z_]+)["']`)
+	disabled := regexp.MustCompile(`(?m)^\s*enabled\s*=\s*false\b`)
 	strategy, quiet, where := "immediate", false, "zincati's default"
 	for _, path := range h.fragments("*.toml", "/usr/lib/zincati/config.d", "/run/zincati/config.d", "/etc/zincati/config.d") {
 		updates := section(h.text(path), "updates")
-		if m := zincatiSaid.FindStringSubmatch(updates); m != nil {
+		if m := said.FindStringSubmatch(updates); m != nil {
 			strategy, where = m[1], path
 		}
-		quiet = quiet || zincatiQuiet.MatchString(updates)
+		quiet = quiet || disabled.MatchString(updates)
 	}
 	if quiet || strategy == "fleet_lock" {
 		return ""
@@ -151,10 +143,11 @@ func zincati(h host) string {
 
 // section returns a section of a file in TOML, without those in it.
 func section(text, name string) string {
-	for _, m := range tomlSection.FindAllStringSubmatchIndex(text, -1) {
+	header := regexp.MustCompile(`(?m)^\s*\[([^\]]+)\]`)
+	for _, m := range header.FindAllStringSubmatchIndex(text, -1) {
 		if strings.TrimSpace(text[m[2]:m[3]]) == name {
 			rest := text[m[1]:]
-			if next := tomlSection.FindStringIndex(rest); next != nil {
+			if next := header.FindStringIndex(rest); next != nil {
 				return rest[:next[0]]
 			}
 			return rest
@@ -163,16 +156,15 @@ func section(text, name string) string {
 	return ""
 }
 
-var dnfReboot = regexp.MustCompile(`(?m)^\s*reboot\s*=\s*(when-changed|when-needed)\s*$`)
-
 // dnfAutomatic reboots after its updates if automatic.conf says so.
 func dnfAutomatic(h host) string {
+	reboot := regexp.MustCompile(`(?m)^\s*reboot\s*=\s*(when-changed|when-needed)\s*$`)
 	for _, unit := range []string{"dnf-automatic.timer", "dnf-automatic-install.timer", "dnf5-automatic.timer"} {
 		if h.enabled(unit) == "" {
 			continue
 		}
 		for _, path := range []string{"/etc/dnf/automatic.conf", "/etc/dnf/dnf5-plugins/automatic.conf"} {
-			if m := dnfReboot.FindStringSubmatch(h.text(h.path(path))); m != nil {
+			if m := reboot.FindStringSubmatch(h.text(h.path(path))); m != nil {
 				return fmt.Sprintf("dnf-automatic reboots this host by itself, without the lock: write reboot = never instead of %s into %s", m[1], h.path(path))
 			}
 		}

@@ -1,6 +1,9 @@
 package processes
 
 import (
+	"os/exec"
+	"regexp"
+	"strconv"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -118,4 +121,23 @@ func (g *group) awaitExpiry(seconds int64) {
 		return
 	}
 	g.t.Fatal("the lease does not run out")
+}
+
+// What packages set up before main stays in memory for as long as the daemon runs. Go says how much that is.
+func TestOwnPackagesSetUpLittle(t *testing.T) {
+	t.Parallel()
+	const most = 20 << 10 // bytes
+	cmd := exec.CommandContext(t.Context(), locksmithd(), "--version")
+	cmd.Env = []string{"GODEBUG=inittrace=1"}
+	trace, err := cmd.CombinedOutput()
+	must.Do(t, err)
+	sum, packages := 0, regexp.MustCompile(`init github\.com/locksmithd/locksmith/.*, (\d+) bytes, `).FindAllSubmatch(trace, -1)
+	for _, p := range packages {
+		n, err := strconv.Atoi(string(p[1]))
+		must.Do(t, err)
+		sum += n
+	}
+	if len(packages) == 0 || sum > most {
+		t.Errorf("%d packages of this module set up %d bytes, want some, and at most %d\n%s", len(packages), sum, most, trace)
+	}
 }
