@@ -41,9 +41,9 @@ func (w *world) overdue() bool {
 
 // count keeps the time for which people hold the reboot back, in an open window and
 // from there on.
-func (w *world) count(state State) {
+func (w *world) count(state State, queues bool) {
 	recent := !w.saidAt.IsZero() && !w.now.After(w.saidAt.Add(LookEvery+MaxNap))
-	people := recent && blocks(w.said)
+	people := recent && (blocks(w.said) || w.said.Installing != "" && !queues)
 	if recent && len(w.said.Users) > 0 && w.wall != nil {
 		_, end := w.wall.Next(w.now)
 		people = people || !end.After(w.now.Add(w.policyDelay()+Backstop))
@@ -61,7 +61,28 @@ func (w *world) count(state State) {
 
 // atWork reports whether somebody is known to be at work, which holds a slot back.
 func (w *world) atWork() bool {
-	return w.saidErr != nil || w.said.Shutdown.Type != "" || blocks(w.said) && !w.overdue()
+	return w.saidErr != nil || w.said.Shutdown.Type != "" || blocks(w.said) && !w.overdue() || w.running != locks && w.installs(w.said)
+}
+
+// installs reports whether an installation holds the reboot back.
+func (w *world) installs(l Local) bool {
+	return l.Installing != "" && !(w.overdue() && !w.now.Before(w.installing.Add(InstallGrace)))
+}
+
+// hears is what a look or a check tells the machine.
+func (w *world) hears(local *Local, err error) {
+	last := w.saidAt
+	w.said, w.saidErr, w.saidAt = Local{}, err, w.now
+	if local == nil {
+		return
+	}
+	w.said = *local
+	switch {
+	case w.said.Installing == "":
+		w.installing = time.Time{}
+	case w.installing.IsZero() || w.now.After(last.Add(LookEvery+MaxNap)):
+		w.installing = w.now
+	}
 }
 
 // blocks reports whether there is, or may be, what holds a slot back until the deadline.
@@ -79,7 +100,7 @@ func (w *world) tell(ev Event) {
 	case Leave:
 		w.leave = &ev
 	}
-	before, heard := w.m.state, w.m.people.cancelledAt
+	before, heard, queues := w.m.state, w.m.people.cancelledAt, w.running == locks
 	d := decide(w.m.Step(w.now, ev))
 	w.heard(ev, w.m.people.cancelledAt != heard)
 	w.note("%T%+v -> %v, start %v %v, cancel %v, look %v, nap %v; held %v, open %v, pending %v, local %+v, planned %v, etcd up %v, overdue %v",
@@ -101,7 +122,14 @@ func (w *world) tell(ev Event) {
 	if d.Look {
 		w.looking, w.look, w.pace = true, answer{}, pick(w, 0.3, 0.3, 0.3, 0.3, 0.05)
 	}
-	w.count(d.State)
+	w.count(d.State, queues)
+	switch {
+	case w.said.Installing == "":
+	case w.running == locks && !w.cancelled:
+		w.seen["place kept over an installation"]++
+	case before == Locking && d.State == Releasing:
+		w.seen["slot given back for an installation"]++
+	}
 	if d.Start == reboots {
 		w.queued, w.force = true, d.order.force
 		w.needsSlot = w.m.config.Lock && w.held
@@ -328,6 +356,9 @@ func (w *world) decided(before State, d decision) {
 			w.fail("force is %v, overdue %v: %v since %v, and %v since %v", d.order.force, w.overdue(), w.postponed, w.heldSince, w.m.people.postponed, w.m.people.heldSince)
 		}
 		local := w.checked.Local
+		if w.installs(*local) {
+			w.fail("reboot in the middle of an installation that is known since %v", w.installing)
+		}
 		if blocks(*local) {
 			w.seen["reboot in spite of inhibitors"]++
 			if !w.overdue() {
@@ -453,7 +484,7 @@ func (w *world) live() error {
 	c.seen = coverage{}
 	m.rand = c.rand
 	m.config.Window, c.wall = nil, nil
-	c.etcdUp, c.logindUp, c.local.Users, c.local.Inhibitors, c.local.Unclear, c.engine = true, true, nil, nil, nil, c.engineSaid
+	c.etcdUp, c.logindUp, c.local, c.engine = true, true, Local{Shutdown: c.local.Shutdown}, c.engineSaid
 	if !c.planned {
 		c.local.Shutdown = Shutdown{}
 	}
@@ -490,7 +521,7 @@ func (w *world) live() error {
 		case c.looking && c.chance(0.5):
 			local := c.local
 			c.looking = false
-			c.said, c.saidErr, c.saidAt = local, nil, c.now
+			c.hears(&local, nil)
 			c.tell(Looked{Local: &local})
 		case c.running != nothing && (c.running != locks || c.cancelled || c.chance(0.5)):
 			c.now = c.now.Add(c.upTo(20 * time.Second))

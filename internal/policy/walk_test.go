@@ -74,7 +74,7 @@ func (c coverage) missing() (rare []string) {
 		"cancelled by a user", "cancelled too late", "replaced by a user", "told again", "lost reply of schedule", "lost reply of unschedule",
 		"logind rebooted", "started with a schedule", "queue left for somebody at work",
 		"cancel heard in a check that failed", "cancel heard when it was to be called off", "last word differs", "late look",
-		"logind restarted", "logind lost what was scheduled", "started with nothing kept", "scheduled late", "rebooted as asked", "another version not postponed yet",
+		"place kept over an installation", "slot given back for an installation", "logind restarted", "logind lost what was scheduled", "started with nothing kept", "scheduled late", "rebooted as asked", "another version not postponed yet",
 		"logind rebooted early, the clock was stepped", "called off, the clock was stepped", "no record of the slot",
 	} {
 		if c[what] < 3 {
@@ -158,6 +158,7 @@ type world struct {
 	said         Local         // what a Look or Check has said last
 	saidErr      error         // or that it said nothing
 	saidAt       time.Time     // when
+	installing   time.Time     // since when it has been told of an installation; zero: the last word was that there is none
 	version      string        // of the update, as last heard
 	postponedFor string        // the version that people have held back
 	postponed    time.Duration // for how long, until heldSince

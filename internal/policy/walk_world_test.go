@@ -41,6 +41,12 @@ func (w *world) meanwhile() {
 	if w.fault(0.02) || w.chance(0.01) && w.local.Unclear != nil {
 		w.local.Unclear = pick(w, nil, nil, errNonsense)
 	}
+	switch {
+	case w.local.Installing != "" && w.chance(0.1):
+		w.local.Installing = ""
+	case w.fault(0.003), w.running == locks && w.chance(0.02):
+		w.local.Installing = atPackages.Installing
+	}
 	if w.gateOpen && w.fault(0.03) || !w.gateOpen && w.chance(0.05) {
 		w.gateOpen = !w.gateOpen
 	}
@@ -423,7 +429,7 @@ func (w *world) end(r Result) {
 		}
 	case Checked:
 		if r.Local != nil {
-			w.said, w.saidErr, w.saidAt = *r.Local, nil, w.now
+			w.hears(r.Local, nil)
 		}
 		if err == nil && !cancelled {
 			w.checked = &r
@@ -513,14 +519,11 @@ func (w *world) endLook() {
 	if d.Local != nil && d.Local.Shutdown != w.local.Shutdown {
 		w.seen["late look"]++
 	}
-	w.said, w.saidErr, w.saidAt = Local{}, nil, w.now
 	if d.Local == nil || w.fault(0.1) {
 		w.seen["failed look"]++
 		d.Local, d.Err = nil, errRefused
-		w.saidErr = d.Err
-	} else {
-		w.said = *d.Local
 	}
+	w.hears(d.Local, d.Err)
 	w.looking = false
 	before := w.m.state
 	if w.tell(d); before == Locking && w.cancelled && w.atWork() {
