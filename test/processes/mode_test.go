@@ -57,7 +57,7 @@ func TestHostComesBackFromASoftRebootAsFromAnyOther(t *testing.T) {
 		g.awaitHolders(h.id)
 		said(n+1, n)
 		must.Do(t, h.Halt())
-		must.Do(t, h.SoftBoot(changed.Add(10 * time.Minute)))
+		must.Do(t, h.SoftBoot(changed.Add(10*time.Minute)))
 		h.awaitStatus("idle: no reboot is needed", "/run/reboot-required does not count, because it is from before the last soft reboot")
 		g.awaitHolders()
 		said(n+1, n+1)
