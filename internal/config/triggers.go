@@ -30,10 +30,15 @@ func parseSentinelCommand(p *parser, in input) error {
 
 // warnOfSentinel warns of a file that nobody will ever create.
 func warnOfSentinel(p *parser) error {
-	if p.Sentinel != "" && !sentinel.Written(p.options.Root, p.Sentinel) {
-		p.warn("%s: as far as is known nothing on this host creates this file, and packages never need a reboot: "+
-			"install unattended-upgrades, on Ubuntu also update-notifier-common, or name another file", p.inputs[nameSentinel].subject())
+	if p.Sentinel == "" || sentinel.Written(p.options.Root, p.Sentinel) {
+		return nil
 	}
+	install := "unattended-upgrades, on Ubuntu also update-notifier-common"
+	if strings.TrimPrefix(p.Sentinel, "/var") == sentinel.Needed {
+		install = "zypp-boot-plugin"
+	}
+	p.warn("%s: as far as is known nothing on this host creates this file, and packages never need a reboot: install %s, or name another file",
+		p.inputs[nameSentinel].subject(), install)
 	return nil
 }
 

@@ -19,12 +19,13 @@ var writers = map[string][]string{
 		"/etc/kernel/postinst.d/reboot-notifier",            // Debian
 		"/usr/bin/bootc",                                    // Fedora and RHEL as an image
 		"/usr/sbin/update_engine",                           // Flatcar
+		"/usr/sbin/transactional-update",                    // SUSE, with REBOOT_METHOD=kured
 	},
 	Needed: {"/usr/lib/zypp/plugins/commit/*boot*", "/usr/sbin/transactional-update"}, // SUSE
 }
 
-// Written reports whether anything on the host below root creates the file at a path. Of a path that is not known it is
-// taken for granted.
+// Written reports whether anything on the host below root creates the file at a path. Of a file that is not known it reports
+// true.
 func Written(root, path string) bool {
 	patterns, known := writers[strings.TrimPrefix(path, "/var")] // /var/run leads to /run
 	for _, pattern := range patterns {

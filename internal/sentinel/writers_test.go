@@ -17,6 +17,7 @@ func TestWhatCreatesTheFile(t *testing.T) {
 		{"/run/reboot-required", "etc/kernel/postinst.d/unattended-upgrades", true},
 		{"/var/run/reboot-required", "", false},
 		{"/var/run/reboot-required", "usr/share/update-notifier/notify-reboot-required", true},
+		{"/run/reboot-required", "usr/sbin/transactional-update", true},
 		{"/run/reboot-needed", "etc/kernel/postinst.d/unattended-upgrades", false},
 		{"/run/reboot-needed", "usr/lib/zypp/plugins/commit/zypp-boot-plugin", true},
 		{"/run/our-own", "", true}, // not known
