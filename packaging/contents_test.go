@@ -236,8 +236,8 @@ func TestRPMPackageHasEverything(t *testing.T) {
 		})
 		delete(want, "/usr/share/zsh/vendor-completions/_locksmithctl")
 		listing(t, query("[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} - - - %{FILENAMES}\n]"), "").compare(t, want)
-		fields := query("%{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{OS} %{LICENSE} %{BUILDHOST} %{BUILDTIME} [%{REQUIRES} ]")
-		if want := "locksmith " + versionOf(t) + "-1 " + arch + " linux Apache-2.0 localhost " + commitDate + " systemd "; fields != want {
+		fields := query("%{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{OS} %{LICENSE} %{BUILDHOST} %{BUILDTIME} [%{REQUIRES} ][%{RECOMMENDS} ]")
+		if want := "locksmith " + versionOf(t) + "-1 " + arch + " linux Apache-2.0 localhost " + commitDate + " systemd ca-certificates dnf-command(needs-restarting) "; fields != want {
 			t.Errorf("the package is %q, want %q", fields, want)
 		}
 		if text := query("%{SUMMARY}\n%{DESCRIPTION}"); !strings.HasPrefix(text, "reboot manager for fleets of hosts that update themselves\nHosts that update themselves have to reboot, ") ||
