@@ -17,7 +17,8 @@ import (
 // Options say what a [Server] works with.
 type Options struct {
 	Store lock.Store // used by many requests at once
-	// Groups returns the groups that are served, by the names that clients call them. It is called for each request.
+	// Groups returns the groups that are served, by the names that clients call them. It is called for each request, at
+	// once by many. A Group that has not changed has to be the same one, by ==.
 	Groups func() map[string]Group
 	Hold   time.Duration // how long a request for a slot may be held open, up to MaxHold
 	Waits  int           // how many requests may be held open at once
@@ -161,6 +162,9 @@ func (s *Server) take(ctx context.Context, r *request, until time.Time) error {
 		return err
 	}
 	defer s.endWait(w)
+	if now, served := s.groups()[r.client.group]; !served || now != r.group {
+		return errChanged // since admit has read them: Reload did not know of this wait yet
+	}
 	why, end := r.group.shut(time.Now())
 	if why != "" {
 		return s.shut(ctx, r, why)

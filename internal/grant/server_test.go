@@ -276,21 +276,21 @@ func TestOnlyServedGroupsAndUsableIDs(t *testing.T) {
 	})
 }
 
-// users are those of a group, each with the password "sesame".
-type users []string
+// users is the user of a group, with the password "sesame".
+type users string
 
 func (u users) Check(_ context.Context, address, user, password string) (bool, error) {
 	if address != "192.0.2.7" {
 		return false, errors.New("no time for " + address)
 	}
-	return slices.Contains(u, user) && password == "sesame", nil
+	return user == string(u) && password == "sesame", nil
 }
 
 func TestGroupIsForItsUsers(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["default"] = grant.Group{Max: 1, Users: users{"web"}}
-		s.groups["db"] = grant.Group{Lock: "db", Max: 1, Users: users{"db"}}
+		s.groups["default"] = grant.Group{Max: 1, Users: users("web")}
+		s.groups["db"] = grant.Group{Lock: "db", Max: 1, Users: users("db")}
 		web := fleetlock.Caller{Address: "192.0.2.7:1", User: "web", Password: "sesame"}
 		db := fleetlock.Params{ID: "r", Group: "db"}
 		must.Do(t, s.PreReboot(t.Context(), web, params("r")))
@@ -346,6 +346,31 @@ func TestHeldRequestsFollowTheSettings(t *testing.T) {
 		s.Reload()
 		if wantKind(t, <-r2, fleetlock.KindLockHeld); time.Since(begin) != 50*time.Second {
 			t.Errorf("it was held open for %v", time.Since(begin))
+		}
+	})
+}
+
+// changing are users whose password takes so long to check that the settings change meanwhile.
+type changing struct{ change func() }
+
+func (c *changing) Check(context.Context, string, string, string) (bool, error) {
+	c.change()
+	return true, nil
+}
+
+func TestSettingsThatChangeWhileAPasswordIsChecked(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		shut := grant.Group{Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: time.Now()}}
+		for kind, now := range map[string]map[string]grant.Group{
+			fleetlock.KindWindowShut: {"default": shut}, fleetlock.KindUnknownGroup: {},
+		} {
+			s.groups = map[string]grant.Group{"default": {Max: 1, Users: &changing{func() {
+				s.groups = now
+				s.Reload()
+			}}}}
+			wantKind(t, s.take(t, "r"), kind)
+			wantLock(t, store, nil, nil)
 		}
 	})
 }

@@ -86,8 +86,7 @@ func (s *Server) endWaits(ctx context.Context, c client) error {
 }
 
 // Reload has the requests that wait begin again where the settings of their group have changed. They keep their places. It
-// is to be called after Options.Groups has begun to return others. A Group that has not changed has to be the same one, by
-// ==.
+// is to be called after Options.Groups has begun to return others.
 func (s *Server) Reload() {
 	groups := s.groups()
 	s.mu.Lock()
