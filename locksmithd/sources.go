@@ -62,7 +62,7 @@ func (s said) event() policy.Event {
 }
 
 func (s said) update() policy.Update {
-	return policy.Update{Source: s.Source, Pending: s.Needed, Reason: s.Reason, Kernel: s.Kernel, Trouble: s.Done}
+	return policy.Update{Source: s.Source, Pending: s.Needed, Reason: s.Reason, Kernel: s.Kernel, Soft: s.Soft, Trouble: s.Done}
 }
 
 // askSources returns a function that asks the sources whether the reboot is still needed. One that is absent or silent

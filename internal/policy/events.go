@@ -25,6 +25,7 @@ type (
 		Version string // of the update, if known
 		Reason  string // why, in the source's words, if it has any
 		Kernel  bool   // no soft reboot would do, because another kernel is needed
+		Soft    bool   // a soft reboot is enough with the mode auto
 		Trouble error  // what somebody has to see to, though it is known whether a reboot is needed
 	}
 

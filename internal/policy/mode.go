@@ -99,14 +99,14 @@ func (m *Machine) choose() Choice {
 const SoftEvery = time.Hour
 
 // softAgain returns when the host may do a soft reboot for the file of the packages, zero if it may do so now, or would
-// reboot for something else.
+// reboot for something else, or in full.
 func (m *Machine) softAgain() time.Time {
-	soft := m.config.Mode == SoftReboot || m.config.Mode == Auto
-	if m.softSince.IsZero() || !soft {
+	set := m.config.Mode
+	if m.softSince.IsZero() || set != SoftReboot && set != Auto {
 		return time.Time{}
 	}
 	for _, e := range m.triggers.sources {
-		if e.pending && (e.Name != Sentinel.Name || e.kernel) {
+		if e.pending && (e.Name != Sentinel.Name || e.kernel || set == Auto && !e.soft) {
 			return time.Time{}
 		}
 	}

@@ -155,7 +155,9 @@ func TestAnotherKernelTakesAFullReboot(t *testing.T) {
 // Something may change the file of the packages at each boot.
 func TestSoftRebootForTheFileIsNotSoonAfterAnother(t *testing.T) {
 	file := Update{Source: Sentinel, Pending: true, Reason: "/run/reboot-required"}
+	modeRig(t, Auto, true).do(file).expect(Locking, locks, false) // a full reboot
 	for _, mode := range []Mode{SoftReboot, Auto} {
+		file.Soft = mode == Auto
 		r := modeRig(t, mode, true).do(10*time.Minute, file)
 		r.expect(Waiting, nothing, false)
 		const held = "held back by the last soft reboot, which is not an hour ago: the file of the packages has been changed since, " +

@@ -43,6 +43,7 @@ type trigger struct {
 	err     error  // why it does not say whether it does, or what else somebody has to see to
 	heard   bool   // it has said something since the start, or cannot
 	changed bool   // it has said since the start that it needs none
+	soft    bool   // it says that a soft reboot is enough
 	kernel  bool   // it needs another kernel, or has done so since it needs a reboot
 }
 
@@ -146,6 +147,7 @@ func (u Update) fold(m *Machine, now time.Time) {
 		}
 	}
 	e.pending, e.reason, e.err, e.heard = u.Pending, u.Reason, u.Trouble, true
+	e.soft = u.Soft
 	e.kernel = u.Pending && (u.Kernel || e.kernel) // SUSE's file has only what the last packages need
 	e.changed = e.changed || !u.Pending
 	if !t.pending() {

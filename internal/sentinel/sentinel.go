@@ -36,6 +36,7 @@ type State struct {
 	Needed bool   // the host needs a reboot
 	Reason string // why, with the file's name
 	Kernel bool   // it needs another kernel, or firmware, and no soft reboot would do
+	Soft   bool   // it says that a soft reboot is enough, as SUSE's file does
 	Err    error  // why it is not known; then Needed is false
 	Done   error  // why a file that is there asks for nothing any more; then Needed is false
 }
@@ -75,8 +76,9 @@ func (f File) read() (s State, changed time.Time) {
 		changed = info.ModTime()
 	}
 	text, names := oneLine(start(f.Path)), unique(start(list))
-	s = State{Needed: true, Reason: f.Path, Kernel: text == "reboot" || text == "kexec" || slices.ContainsFunc(names, isKernel)}
-	if changed.Before(f.Since) && !s.Kernel && (f.Soft || text == "soft-reboot") {
+	s = State{Needed: true, Reason: f.Path, Soft: text == "soft-reboot"}
+	s.Kernel = text == "reboot" || text == "kexec" || slices.ContainsFunc(names, isKernel)
+	if changed.Before(f.Since) && !s.Kernel && (f.Soft || s.Soft) {
 		return State{Done: fmt.Errorf("%s does not count, because it is from before the last soft reboot: remove it", f.Path)}, changed
 	}
 	if text != "" {

@@ -141,7 +141,7 @@ func TestFileFromBeforeTheSoftRebootIsDoneIfThatWasEnough(t *testing.T) {
 			must.Do(t, os.Chtimes(file, change.at, change.at))
 		}
 		f.Soft = test.soft
-		if s := f.Read(); !s.Needed || s.Kernel != test.kernel || s.Err != nil || s.Done != nil {
+		if s := f.Read(); !s.Needed || s.Kernel != test.kernel || s.Soft != (test.text == "soft-reboot") || s.Err != nil || s.Done != nil {
 			t.Errorf("%s: without a soft reboot it is %+v", test.name, s)
 		}
 		f.Since = since

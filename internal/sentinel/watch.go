@@ -113,7 +113,8 @@ func (w *watcher) run(ctx context.Context, states chan<- State) {
 // equal reports whether two states say the same.
 func (s State) equal(o State) bool {
 	same := func(a, b error) bool { return a == nil && b == nil || a != nil && b != nil && a.Error() == b.Error() }
-	return same(s.Err, o.Err) && same(s.Done, o.Done) && s.Needed == o.Needed && s.Reason == o.Reason && s.Kernel == o.Kernel
+	return same(s.Err, o.Err) && same(s.Done, o.Done) && s.Needed == o.Needed && s.Reason == o.Reason &&
+		s.Kernel == o.Kernel && s.Soft == o.Soft
 }
 
 // arm watches the folder of the file, or the last one on the way there that exists. A folder that is watched already keeps
