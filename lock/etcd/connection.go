@@ -95,8 +95,7 @@ func (f failures) Error() string {
 
 func (f failures) Unwrap() []error { return f }
 
-// connection is a client, which is closed once it was abandoned and no call uses it any more. The mutex of the Store guards
-// it.
+// connection is a client, which is closed once it was abandoned and no call uses it any more. Store.mu guards it.
 type connection struct {
 	client    *clientv3.Client
 	calls     int
@@ -134,11 +133,14 @@ func (s *Store) end(c *connection, failed bool) {
 
 // connect begins a call by the connection, which is made if there is none, and returns it with the endpoints that it uses.
 func (s *Store) connect(ctx context.Context) (c *connection, at []string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		s.current.calls++
-		return s.current, s.current.client.Endpoints(), nil
+	if c, _ := s.begin(); c != nil {
+		return c, c.client.Endpoints(), nil
+	}
+	s.dialing.Lock()
+	defer s.dialing.Unlock()
+	c, failures := s.begin()
+	if c != nil { // another call has made it
+		return c, c.client.Endpoints(), nil
 	}
 	use, wrong := s.config.target()
 	at = use.endpoints
@@ -149,7 +151,7 @@ func (s *Store) connect(ctx context.Context) (c *connection, at []string, err er
 		return nil, at, wrong[0]
 	}
 	s.worked = true
-	if i := s.failures % (len(at) + 1); i > 0 && len(at) > 1 {
+	if i := failures % (len(at) + 1); i > 0 && len(at) > 1 {
 		at = slices.Delete(at, i-1, i)
 	}
 	// The client lives until it is closed; ctx only bounds the log-in that New makes.
@@ -184,8 +186,21 @@ func (s *Store) connect(ctx context.Context) (c *connection, at []string, err er
 		_ = client.Close()
 		return nil, at, ctx.Err()
 	}
-	s.current = &connection{client: client, calls: 1}
-	return s.current, at, nil
+	c = &connection{client: client, calls: 1}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = c
+	return c, at, nil
+}
+
+// begin begins a call by the connection, nil if there is none, and returns how many have failed.
+func (s *Store) begin() (c *connection, failures int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		s.current.calls++
+	}
+	return s.current, s.failures
 }
 
 // failFast makes a request fail, with the reason, when all endpoints are down. The etcd client

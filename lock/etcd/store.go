@@ -36,10 +36,12 @@ const (
 type Store struct {
 	config Config
 
+	dialing sync.Mutex // held while a connection is made, which takes seconds with a log-in; taken before mu
+	worked  bool       // the files could be used at least once since the last Close; dialing guards it
+
 	mu       sync.Mutex
 	current  *connection // nil while not connected
 	failures int         // since the last Close
-	worked   bool        // the files could be used at least once since the last Close
 }
 
 var _ lock.Store = (*Store)(nil)
@@ -53,6 +55,8 @@ func New(c Config) *Store {
 
 // Close drops the connection, if there is one. The next call connects again, and so may calls that are under way.
 func (s *Store) Close() error {
+	s.dialing.Lock()
+	defer s.dialing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failures, s.worked = 0, false

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/lock"
@@ -79,6 +80,49 @@ func TestWaitSurvivesALostLogIn(t *testing.T) {
 			t.Errorf("it took %d log-ins", n)
 		}
 	})
+}
+
+// Another call has given the connection up, and is logging in by a new one.
+func TestEventDoesNotWaitForALogIn(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	p := etcdtest.MustRPCProxy(t, s)
+	must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+	c := at(p.Endpoint())
+	c.Username, c.Password = "locksmith", "secret"
+	store := connect(t, c)
+	const key = root + "k"
+	snap, err := store.Get(ctx, lock.Read{Key: key})
+	must.Do(t, err)
+	changed := make(chan error, 1)
+	go func() {
+		_, err := store.Wait(ctx, lock.Watch{Key: key, After: snap.Revision})
+		changed <- err
+	}()
+	must.Eventually(t, patience, "a watch", func() bool { return p.Calls(etcdtest.Watch) == 1 })
+	p.Next(etcdtest.Writes, etcdtest.Fail(rpctypes.ErrGRPCTimeout))
+	if _, _, err := store.Commit(ctx, nil, []lock.Op{{Key: root + "other"}}); err == nil {
+		t.Fatal("the call has not failed")
+	}
+
+	release := make(chan struct{})
+	login := p.Next(etcdtest.Method(etcdtest.Authenticate), etcdtest.Late(release))
+	written := make(chan error, 1)
+	go func() {
+		_, _, err := store.Commit(ctx, nil, []lock.Op{{Key: root + "other"}})
+		written <- err
+	}()
+	must.Receive(t, patience, "the log-in", login.Arrived)
+	client, err := s.Client()
+	must.Do(t, err)
+	_, err = client.Put(ctx, key, "x")
+	must.Do(t, err)
+	must.Do(t, must.Receive(t, patience, "the change", changed))
+	close(release)
+	if err := must.Receive(t, patience, "the call", written); err != nil {
+		t.Errorf("the change came only after the log-in was given up: %v", err)
+	}
 }
 
 func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
