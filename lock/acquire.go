@@ -15,8 +15,8 @@ import (
 // take over the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
-// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone, while its lease lives: another call
-// for this id has taken it over, or it was deleted, as Withdraw does.
+// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone: another call for this id has taken
+// it over, it was deleted, as Withdraw does, or its lease has run out, as in a long outage.
 var ErrLostPlace = errors.New("the place in the queue is lost")
 
 var (
@@ -90,10 +90,9 @@ func (w WaitStatus) Holders() string {
 // place for the next process with the same Owner, for 40 s at least.
 //
 // With a Stay in the Record the call is one of several of a client that comes back: whenever ctx ends, the place is left
-// for the next call with the same Owner, for two thirds of the Stay at least. A call whose place somebody else takes over or
-// ends itself ends with ErrLostPlace. One whose lease has run out, as after an outage, enters the queue again, at the end.
-// If id holds a slot when the call begins, the call makes sure that no Withdraw which any process has sent can still
-// release it.
+// for the next call with the same Owner, for two thirds of the Stay at least. A call that has lost its place ends with
+// ErrLostPlace: it cannot tell whether a Withdraw came since, after which it must not enter the queue again. If id holds a
+// slot when the call begins, the call makes sure that no Withdraw which any process has sent can still release it.
 //
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error
@@ -114,7 +113,7 @@ func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(Wai
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, ErrLostPlace) && c.record.Stay != 0 && !a.ranOut(ctx):
+		case errors.Is(err, ErrLostPlace) && c.record.Stay != 0:
 			return l.outcome("take a slot for "+id, err)
 		case errors.Is(err, ErrLostPlace):
 			a.evicted = a.evicted || a.place.revision != 0
@@ -160,11 +159,6 @@ func (a *acquisition) waitFor(now WaitStatus) {
 func (a *acquisition) leave(ctx context.Context) {
 	a.place.end(ctx)
 	a.place = place{}
-}
-
-// ranOut reports whether the lease of the place has run out. If that is not known, it has not.
-func (a *acquisition) ranOut(ctx context.Context) bool {
-	return errors.Is(a.store.KeepAlive(ctx, a.place.lease), ErrNoLease)
 }
 
 // try goes on until there is a slot or an error.

@@ -203,7 +203,8 @@ func (s *Server) take(ctx context.Context, r *request, until time.Time) error {
 	case cause == errAskedAgain:
 		return refused(fleetlock.KindLockHeld, "asked again by another request")
 	case errors.Is(err, lock.ErrLostPlace):
-		return refused(fleetlock.KindLockHeld, "the place in the queue is gone: the host has asked another server, or it was passed over because it did not take a free slot")
+		return refused(fleetlock.KindLockHeld, "the place in the queue is gone: the host has asked another server, "+
+			"or was passed over because it did not take a free slot, or etcd was out of reach for too long")
 	case cause == errHeld && last != nil && last.Pause != nil:
 		return refused(fleetlock.KindPaused, last.String())
 	case cause == errHeld && last != nil:
