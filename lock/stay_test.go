@@ -312,6 +312,25 @@ func TestRemoteClientAndAHostWithItsID(t *testing.T) {
 	})
 }
 
+// A host that asks for itself takes the slot of a client with its id, which an administrator has released, while the client
+// asks again.
+func TestSlotThatBecomesAHostsWhileAClientAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMemory()
+		must.Do(t, ask(t, s, "web-1"))
+		changed := storetest.Before(s, isCommit, func() {
+			l := newLock(t, s, "")
+			must.Do(t, l.Release(t.Context(), "web-1"))
+			_, err := l.TryAcquire(t.Context(), "web-1", lock.Record{Hostname: "web-1", BootID: "1"})
+			must.Do(t, err)
+		})
+		err := ask(t, changed, "web-1")
+		if _, ok := errors.AsType[*lock.CloneError](err); !ok {
+			t.Errorf("the client's request ends with %v", err)
+		}
+	})
+}
+
 func TestImpossibleStays(t *testing.T) {
 	for _, stay := range []time.Duration{-time.Second, time.Second, lock.MaxStay + 1} {
 		if err := newLock(t, storetest.NewMemory(), "").Acquire(t.Context(), "r", lock.Record{Stay: stay}, nil); err == nil {

@@ -65,7 +65,7 @@ func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candida
 				return nil, err
 			}
 			// A Withdraw that another process has sent could still release the slot.
-			return &change{next: v.semaphore}, nil
+			return &change{next: v.semaphore, reads: keys(l.recordKey(c.id), l.queueKey(c.id))}, nil
 		}
 		entry := v.Values[l.queueKey(c.id)]
 		if err := l.cloneOf(c.id, c.record, entry); err != nil && isPlace(entry) {
