@@ -501,7 +501,7 @@ func TestServeGroupsWithUsersAndWindowsThatChange(t *testing.T) {
 		code, _ := s.ask(t, client, "pre-reboot", "web", "web-2")
 		return code == 423
 	})
-	s.expect(`the groups have changed, and are in use" groups="db, default, web"`)
+	s.expect(`the groups were read again, and are in use" groups="db, default, web"`)
 	code, kind = s.ask(t, client, "pre-reboot", "web", "web-2")
 	want(t, "a group whose window is shut", code, kind, 423, "window_shut")
 	code, kind = s.ask(t, client, "steady-state", "db", "db-1", as("db", "sesame"))

@@ -36,6 +36,7 @@ type servedGroups struct {
 	mu      sync.Mutex
 	checked time.Time
 	stamp   string // of the folder as it was last read
+	failure string // why what was read then is not used; "" if it is
 	groups  map[string]grant.Group
 }
 
@@ -58,7 +59,7 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 		return nil, cfg, notOffered(cfg)
 	}
 	s.zone = cfg.Zone
-	if s.groups, err = s.read(); err != nil {
+	if s.groups, err = s.read(s.note); err != nil {
 		return nil, cfg, settingsError{err}
 	}
 	if s.groups != nil {
@@ -76,11 +77,11 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 	return s, cfg, err
 }
 
-// read reads the folder. It returns nil if there is none.
-func (s *servedGroups) read() (map[string]grant.Group, error) {
+// read reads the folder, and notes what is dubious in it. It returns nil if there is none.
+func (s *servedGroups) read(note func(string)) (map[string]grant.Group, error) {
 	served, warnings, err := config.ServedGroups(s.root, s.zone, s.note)
 	for _, w := range warnings {
-		s.note(w)
+		note(w)
 	}
 	if served == nil || err != nil {
 		return nil, err
@@ -112,26 +113,31 @@ func (s *servedGroups) current() map[string]grant.Group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.checked) >= time.Second {
-		s.readAgain()
+		s.readAgain(false)
 	}
 	return s.groups
 }
 
-// reload reads the folder again if it has changed.
+// reload reads the folder again.
 func (s *servedGroups) reload() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.readAgain()
+	s.readAgain(true)
 }
 
-func (s *servedGroups) readAgain() {
+// readAgain reads the folder if it has changed, if it could not be used, maybe only for a moment, or if asked to.
+func (s *servedGroups) readAgain(asked bool) {
 	s.checked = time.Now()
-	stamp := readfile.Stamp(s.dir)
-	if stamp == s.stamp {
-		return
+	stamp, failure, note := readfile.Stamp(s.dir), s.failure, s.note
+	retry := stamp == s.stamp && !asked
+	if retry {
+		if failure == "" {
+			return
+		}
+		note = func(string) {} // it was noted
 	}
-	s.stamp = stamp
-	groups, err := s.read()
+	s.stamp, s.failure = stamp, ""
+	groups, err := s.read(note)
 	switch {
 	case err != nil:
 	case groups == nil && s.ofHost:
@@ -143,8 +149,11 @@ func (s *servedGroups) readAgain() {
 		err = errors.Join(s.opened(groups), s.allowed(groups))
 	}
 	if err != nil {
+		if s.failure = err.Error(); retry && s.failure == failure {
+			return
+		}
 		for line := range strings.Lines(err.Error()) {
-			s.log.Error("the groups have changed, and cannot be used: those before stay in use", "error", strings.TrimSpace(line))
+			s.log.Error("the groups were read again, and cannot be used: those before stay in use", "error", strings.TrimSpace(line))
 		}
 		return
 	}
@@ -158,7 +167,7 @@ func (s *servedGroups) readAgain() {
 	case s.changed <- struct{}{}:
 	default:
 	}
-	s.log.Info("the groups have changed, and are in use", "groups", names(groups))
+	s.log.Info("the groups were read again, and are in use", "groups", names(groups))
 }
 
 // opened returns an error for each group that had users, and would be for everybody: its file may be on its way, or lost.

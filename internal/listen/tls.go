@@ -29,6 +29,7 @@ type TLS struct {
 	mu      sync.Mutex
 	checked time.Time
 	stamp   string // of the files as they were last read
+	failure string // why what was read then is not used; "" if it is
 	config  *tls.Config
 }
 
@@ -49,11 +50,11 @@ func (t *TLS) Config() *tls.Config {
 	}
 }
 
-// Reload reads the files again if they have changed.
+// Reload reads the files again.
 func (t *TLS) Reload() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reload()
+	t.reload(true)
 }
 
 // current returns the configuration of the files as they were a second ago.
@@ -61,25 +62,30 @@ func (t *TLS) current() *tls.Config {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if time.Since(t.checked) >= time.Second {
-		t.reload()
+		t.reload(false)
 	}
 	return t.config
 }
 
-func (t *TLS) reload() {
+// reload reads the files if they have changed, if they could not be used, maybe only for a moment, or if asked to.
+func (t *TLS) reload(asked bool) {
 	t.checked = time.Now()
-	stamp := t.files.stamp()
-	if stamp == t.stamp {
+	stamp, failure := t.files.stamp(), t.failure
+	retry := stamp == t.stamp && !asked
+	if retry && failure == "" {
 		return
 	}
-	t.stamp = stamp
+	t.stamp, t.failure = stamp, ""
 	config, err := t.files.read()
 	if err != nil {
-		t.log.Error("the files of TLS have changed, and cannot be used: those before stay in use", "error", err)
+		if t.failure = err.Error(); retry && t.failure == failure {
+			return
+		}
+		t.log.Error("the files of TLS were read again, and cannot be used: those before stay in use", "error", err)
 		return
 	}
 	t.config = config
-	t.log.Info("the files of TLS have changed, and are in use", "until", config.Certificates[0].Leaf.NotAfter.Format(time.RFC3339))
+	t.log.Info("the files of TLS were read again, and are in use", "until", config.Certificates[0].Leaf.NotAfter.Format(time.RFC3339))
 }
 
 func (f Files) stamp() string {

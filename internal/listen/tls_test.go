@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
@@ -35,10 +37,13 @@ func TestReloadReadsFilesThatHaveChanged(t *testing.T) {
 	c, err := NewTLS(Files{pair.CertFile, pair.KeyFile, ca.File()}, slog.New(slog.DiscardHandler))
 	must.Do(t, err)
 	was := c.current()
-	c.Reload()
-	if c.current() != was {
+	if c.later() != was {
 		t.Error("the files have not changed, and are read")
 	}
+	if c.Reload(); c.current() == was {
+		t.Error("the files are not read on request")
+	}
+	was = c.current()
 	must.Do(t, os.WriteFile(ca.File(), nil, 0o600))
 	c.Reload()
 	if c.current() != was {
@@ -48,6 +53,35 @@ func TestReloadReadsFilesThatHaveChanged(t *testing.T) {
 	c.Reload()
 	if now := c.current(); now == was || now.ClientCAs.Equal(was.ClientCAs) {
 		t.Error("a new authority is not used")
+	}
+}
+
+// later returns the configuration a second later.
+func (t *TLS) later() *tls.Config {
+	t.checked = time.Time{}
+	return t.current()
+}
+
+// The process has no file descriptor left for a moment, after files were replaced.
+func TestFilesOfTLSThatCannotBeReadForAMoment(t *testing.T) {
+	ca := etcdtest.MustCA(t)
+	pair, next := ca.MustIssue(t, etcdtest.Certificate{CommonName: "a"}), ca.MustIssue(t, etcdtest.Certificate{CommonName: "b"})
+	var log strings.Builder
+	c, err := NewTLS(Files{Cert: pair.CertFile, Key: pair.KeyFile}, slog.New(slog.NewTextHandler(&log, nil)))
+	must.Do(t, err)
+	was := c.current()
+	must.Do(t, os.Rename(next.CertFile, pair.CertFile))
+	must.Do(t, os.Rename(next.KeyFile, pair.KeyFile))
+	var limit syscall.Rlimit
+	must.Do(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	must.Do(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: limit.Max}))
+	meanwhile := []*tls.Config{c.later(), c.later()}
+	must.Do(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	if meanwhile[0] != was || meanwhile[1] != was || strings.Count(log.String(), "too many open files") != 1 {
+		t.Errorf("the log is %s", log.String())
+	}
+	if c.later() == was {
+		t.Error("the files are not read again")
 	}
 }
 
