@@ -68,17 +68,16 @@ var codes = map[string]int{
 	KindUnavailable:      503,
 }
 
-// ErrUnknown is in the error of a [Client], to be found with errors.Is, if the request may have been carried out without a
-// success as its answer: the host may have a slot after pre-reboot, and may have none after steady-state. A host with an
-// unknown answer to pre-reboot may not reboot. Asking again settles it; a host that does not want to reboot any more has
-// to ask for steady-state.
+// ErrUnknown is in the error of a [Client], to be found with errors.Is, if the request may have been carried out
+// without a success as its answer: the host may have a slot after pre-reboot, and may have none after steady-state. A
+// host with an unknown answer to pre-reboot may not reboot. Asking again settles it; a host that does not want to
+// reboot any more has to ask for steady-state.
 //
 // Unknown are a request that was sent and got no complete answer, and every answer but 200 and those from 400 to 499.
 // So are 408 and 429: something took too long, or came too often, and a proxy that answers so may have passed the
 // request on. The codes from 500 on are unknown even where the server names a kind: it has not granted a slot, but may
-// have noted the host as a holder. (Airlock answers 500 with the kind
-// failed_lock when every slot is taken, when another host was faster, and when etcd did not answer in time, and only
-// a person could tell these apart.)
+// have noted the host as a holder. (Airlock answers 500 with the kind failed_lock when every slot is taken, when
+// another host was faster, and when etcd did not answer in time, and only a person could tell these apart.)
 //
 // Other errors mean that the request has changed nothing: it was refused with another code from 400 to 499, or not sent
 // at all.

@@ -25,7 +25,9 @@ func (e *CloneError) Error() string {
 		}
 		return text
 	}
-	return fmt.Sprintf("two hosts have the machine id %[1]s: this is %[2]s, but %[3]s has the lock or waits for it, and they differ in %[4]s; if %[3]s is gone, or is this host by an older name, run locksmithctl unlock %[1]s, else give this host an id of its own, see machine-id(5)",
+	return fmt.Sprintf("two hosts have the machine id %[1]s: this is %[2]s, but %[3]s has the lock or waits for it, "+
+		"and they differ in %[4]s; if %[3]s is gone, or is this host by an older name, run locksmithctl unlock %[1]s, "+
+		"else give this host an id of its own, see machine-id(5)",
 		safetext.Clean(e.ID), name(e.Self), name(e.Other), strings.Join(e.Differ, " and "))
 }
 
@@ -36,8 +38,8 @@ func (l *Lock) cloneOf(id string, self Record, document Value) error {
 	if !ok {
 		return nil
 	}
-	// A remote client is known by its id alone. It has no part in the slot of a host that asks for itself, nor that host in
-	// the client's. (Who has no boot is an administrator.)
+	// A remote client is known by its id alone. It has no part in the slot of a host that asks for itself, nor that host
+	// in the client's. (Who has no boot is an administrator.)
 	if self.Remote != other.Remote && cmp.Or(self.BootID, other.BootID) != "" {
 		return &CloneError{ID: id, Self: self, Other: other, Differ: []string{"the way to the lock"}}
 	}

@@ -248,8 +248,9 @@ func (s *Server) refuse(r *request, err error, unknown string) error {
 	var document *lock.DocumentError
 	switch {
 	case errors.As(err, &clone):
-		return &fleetlock.Error{Kind: KindIDInUse, Status: 409, Value: fmt.Sprintf("the host %s, which asks for itself, has the id %s in group %s: each host needs an id of its own",
-			safetext.Clean(clone.Other.Hostname), safetext.Clean(r.id), r.client.group)}
+		value := fmt.Sprintf("the host %s, which asks for itself, has the id %s in group %s: each host needs an id of its own",
+			safetext.Clean(clone.Other.Hostname), safetext.Clean(r.id), r.client.group)
+		return &fleetlock.Error{Kind: KindIDInUse, Status: 409, Value: value}
 	case errors.As(err, &document):
 		s.journal.broken(document)
 		return refused(fleetlock.KindInternalError, "the lock in etcd cannot be understood; the log of the server says what to do")

@@ -9,10 +9,11 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// AtWork returns what may hold a reboot of this host back, hold files and installations below root included. If logind does
-// not name the people who are logged in, they are "somebody". The error is that of a logind which does not even say what is
-// scheduled: it would accept no reboot, either. What users can keep it from saying is in Unclear, because users can postpone
-// a reboot for a limited time only. Inhibitors have no PID: a job that takes a new one again and again stays the same.
+// AtWork returns what may hold a reboot of this host back, hold files and installations below root included. If logind
+// does not name the people who are logged in, they are "somebody". The error is that of a logind which does not even
+// say what is scheduled: it would accept no reboot, either. What users can keep it from saying is in Unclear, because
+// users can postpone a reboot for a limited time only. Inhibitors have no PID: a job that takes a new one again and
+// again stays the same.
 func AtWork(ctx context.Context, root string, logind *systemd.Logind) (policy.Local, error) {
 	sessions, err := logind.Sessions(ctx)
 	var users []string

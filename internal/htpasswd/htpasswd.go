@@ -1,9 +1,9 @@
 // Package htpasswd checks passwords against files as `htpasswd -B` writes them.
 //
-// To check a password costs tens of milliseconds of a processor, and is meant to. So a right one is remembered for as long
-// as its line stays as it is, and costs nothing from then on; only one is checked at a time; and of the same origin, see
-// package origin, only one after another, with a second after each that was wrong. A client that tries passwords keeps
-// others waiting only for its turn.
+// To check a password costs tens of milliseconds of a processor, and is meant to. So a right one is remembered for as
+// long as its line stays as it is, and costs nothing from then on; only one is checked at a time; and of the same
+// origin, see package origin, only one after another, with a second after each that was wrong. A client that tries
+// passwords keeps others waiting only for its turn.
 //
 // What is remembered are keyed hashes, one for each hash of the files, in memory only.
 package htpasswd

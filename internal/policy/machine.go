@@ -345,7 +345,8 @@ func (m *Machine) nap(now time.Time) time.Duration {
 	start, end := m.config.opening(now)
 	for _, t := range []time.Time{
 		m.startedAt.Add(sourceGrace), m.tries.slot.at, m.tries.reboot.at, m.people.until, m.attempt.checkAt, m.attempt.graceEnd,
-		m.gates.until, m.config.Earliest, m.softAgain(), m.health.retry.at, m.health.tell.at, m.health.wellAt.Add(m.config.ReleaseDelay), m.health.since.Add(m.config.HealthTimeout),
+		m.gates.until, m.config.Earliest, m.softAgain(), m.health.retry.at, m.health.tell.at,
+		m.health.wellAt.Add(m.config.ReleaseDelay), m.health.since.Add(m.config.HealthTimeout),
 		m.deadline(), start, m.begin(now), end, end.Add(-m.delay(now) - Backstop),
 	} {
 		until(t)
