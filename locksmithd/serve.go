@@ -156,8 +156,8 @@ const (
 func thisBoot(ctx context.Context, root string, log *slog.Logger) (host.Boot, error) {
 	for {
 		boot, err := host.ThisBoot(ctx, root)
-		if err == nil {
-			return boot, nil
+		if !errors.Is(err, host.ErrSystemd) {
+			return boot, err
 		}
 		if backoff.Sleep(ctx, bootEvery); ctx.Err() != nil {
 			return boot, err

@@ -33,6 +33,9 @@ func (b Boot) SameKernel(id string) bool {
 	return this == that
 }
 
+// ErrSystemd is part of an error of ThisBoot if systemd was asked, and may answer another time.
+var ErrSystemd = errors.New("systemd does not answer")
+
 // booted is a folder that is there if systemd has started the host, see sd_booted(3).
 const booted = "/run/systemd/system"
 
@@ -60,7 +63,7 @@ func ThisBoot(ctx context.Context, root string) (Boot, error) {
 		err = boot.addSoftReboots(ctx, systemd.NewLogind(conn))
 	}
 	if err != nil {
-		return Boot{}, fmt.Errorf("find out which boot this is: %w", err)
+		return Boot{}, fmt.Errorf("find out which boot this is: %w: %w", ErrSystemd, err)
 	}
 	return boot, nil
 }
