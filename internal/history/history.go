@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
@@ -126,8 +125,8 @@ func (f *File) Failed(version string) (n int, why string, err error) {
 	return k.Failed, why, nil
 }
 
-// Begin records that the host is about to reboot; it sets the time itself. If the host comes up and then reboots for the
-// same version again before Ended is called, that version did not come up.
+// Begin records that the host is about to reboot; it sets the time itself. If the host comes up and then reboots for
+// the same version again before Ended is called, that version did not come up.
 func (f *File) Begin(r Reboot) error {
 	r.clean()
 	r.At = f.now().UTC().Truncate(time.Second)
@@ -145,8 +144,8 @@ func (f *File) Begin(r Reboot) error {
 	})
 }
 
-// Ended records, in the boot with that id, what the last reboot came to: "" if the host is well, or else why it is not. A
-// reboot counts once, however often its checks fail, and not at all once the host has become well.
+// Ended records, in the boot with that id, what the last reboot came to: "" if the host is well, or else why it is not.
+// A reboot counts once, however often its checks fail, and not at all once the host has become well.
 func (f *File) Ended(boot, result string) error {
 	result = safetext.Clean(result)
 	return f.change(func(k *Kept) bool {
@@ -171,7 +170,7 @@ func (f *File) Ended(boot, result string) error {
 // Reset drops the count of failures, and returns what was known of them. A file that cannot be read or understood is
 // renamed: moved is its new name, and wrong what is wrong with it.
 func (f *File) Reset() (was Kept, moved string, err error) {
-	unlock, err := f.lock()
+	unlock, err := replacefile.Lock(f.path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return Kept{}, "", nil
@@ -200,7 +199,7 @@ func (f *File) change(decide func(*Kept) bool) error {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
-	unlock, err := f.lock()
+	unlock, err := replacefile.Lock(f.path)
 	if err != nil {
 		return err
 	}
@@ -213,30 +212,6 @@ func (f *File) change(decide func(*Kept) bool) error {
 		return nil
 	}
 	return f.write(k)
-}
-
-const (
-	// patience is how long a change waits for another one, which takes milliseconds.
-	patience   = 5 * time.Second
-	retryEvery = 10 * time.Millisecond
-)
-
-// lock keeps others from changing the file, by a lock on its folder, which only root can open.
-func (f *File) lock() (unlock func(), err error) {
-	dir, err := os.Open(filepath.Dir(f.path))
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", f.path, err)
-	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(retryEvery) {
-		err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { dir.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
-			dir.Close()
-			return nil, fmt.Errorf("write %s: wait for another process that changes it: %w", f.path, err)
-		}
-	}
 }
 
 func (f *File) write(k Kept) error {

@@ -48,19 +48,27 @@ func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration)
 	if err != nil {
 		return err
 	}
-	own := l.ids()
+	own := []string{id}
+	if id == "" && len(slots) > 0 {
+		if own, err = l.ids(); err != nil {
+			return fmt.Errorf("%v may still be held, and is not given back, because it is not known whether it is "+
+				"this host's: %w", slots[0], err)
+		}
+	}
 	var left []string
 	for _, m := range slots {
-		switch {
-		case id == "" && !slices.Contains(own, m.ID):
-			left = append(left, fmt.Sprintf(`%v may still be held, and is not given back, because this host has another id and may be a copy of that one: "locksmithctl unlock %s" gives it back; to forget it, stop locksmithd and remove %s`,
+		switch mine := slices.Contains(own, m.ID); {
+		case !mine && id == "":
+			left = append(left, fmt.Sprintf(`%v may still be held, and is not given back, because this host has another id and `+
+				`may be a copy of that one: "locksmithctl unlock %s" gives it back; to forget it, stop locksmithd and remove %s`,
 				m, m.ID, l.file.path))
 			continue
-		case id != "" && id != m.ID:
+		case !mine:
 			continue
 		}
 		if err := l.giveBack(ctx, m, limit); err != nil {
-			left = append(left, fmt.Sprintf(`%v may still be held, and could not be given back: %v; "locksmithctl unlock" tries again; if that server is gone for good, stop locksmithd and remove %s`,
+			left = append(left, fmt.Sprintf(`%v may still be held, and could not be given back: %v; "locksmithctl unlock" `+
+				`tries again; if that server is gone for good, stop locksmithd and remove %s`,
 				m, err, l.file.path))
 			continue
 		}
@@ -82,16 +90,16 @@ func (l *Leftover) giveBack(ctx context.Context, m Memory, limit time.Duration) 
 }
 
 // ids returns the ids that this host may have at a server.
-func (l *Leftover) ids() []string {
+func (l *Leftover) ids() ([]string, error) {
 	machineID, err := host.MachineID(l.root)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	ids := []string{machineID}
 	if id, err := fleetlock.AppID(machineID); err == nil {
 		ids = append(ids, id)
 	}
-	return ids
+	return ids, nil
 }
 
 // Try gives the slots of this host back for as long as ctx lasts, until all are, and says in the log what is in the
@@ -99,7 +107,7 @@ func (l *Leftover) ids() []string {
 func (l *Leftover) Try(ctx context.Context) {
 	said := ""
 	for n := 0; ; n++ {
-		err := l.GiveBack(ctx, "", releaseLimit)
+		err := l.GiveBack(ctx, "", ReleaseLimit)
 		if err == nil || ctx.Err() != nil {
 			return
 		}

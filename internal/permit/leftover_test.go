@@ -16,6 +16,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/fleetclient"
 	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/replacefile"
 	"github.com/locksmithd/locksmith/test/fleetlocktest"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -174,6 +175,77 @@ func TestSlotOfAnotherHostIsLeftAlone(t *testing.T) {
 		m.wantOld()
 		m.wantLeft(m.leftover(), 0)
 	})
+}
+
+// It is said if the host does not know its own ids, which does not make it another host.
+func TestSlotOfAHostWithoutAnIDStays(t *testing.T) {
+	inMoved(t, func(t *testing.T, m *moved) {
+		must.Do(t, os.Remove(filepath.Join(m.root, "etc/machine-id")))
+		err := m.leftover().GiveBack(t.Context(), "", time.Second)
+		if err == nil || !strings.Contains(err.Error(), "it is not known whether it is this host's: ") || strings.Contains(err.Error(), "copy") {
+			t.Errorf("it ends with %v", err)
+		}
+		m.wantOld(appID)
+		must.Do(t, m.leftover().GiveBack(t.Context(), appID, time.Second))
+		m.wantOld()
+	})
+}
+
+// A full disk does not lose the slot of another server, which only the file knows.
+func TestSlotOfAnotherServerSurvivesAFullDisk(t *testing.T) {
+	inMoved(t, func(t *testing.T, m *moved) {
+		s := m.start()
+		s.FillDisk()
+		m.acquire(s)
+		m.wantLog("at the first start in the next boot the host gives back what it may have")
+		m.wantLog(m.path() + " stays, because it also says that the slot of " + appID + " at the FleetLock server http://old.example/, group default may be held")
+		m.wantLeft(m.leftover(), 1)
+		m.wantInspect(s, policy.HeldThisBoot)
+
+		m.boot("boot 2")
+		s = m.start()
+		m.wantInspect(s, policy.HeldUnknown)
+		must.Do(t, s.Release(t.Context()))
+		m.wantHolders()
+		m.wantOld()
+	})
+}
+
+// The daemon and locksmithctl do not overwrite what the other has just written.
+func TestWriterWaitsForAnother(t *testing.T) {
+	for what, write := range map[string]func(*moved) error{
+		"remember": func(m *moved) error { return m.start().Release(m.t.Context()) },
+		"forget":   func(m *moved) error { return m.leftover().GiveBack(m.t.Context(), "", time.Minute) },
+		"remove": func(m *moved) error {
+			s := m.start()
+			s.FillDisk()
+			return s.Release(m.t.Context())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inMoved(t, func(t *testing.T, m *moved) {
+				m.remembers(append(m.remembered(), memory(permit.None, "boot 1"))...)
+				unlock, err := replacefile.Lock(m.path())
+				must.Do(t, err)
+				ended := make(chan error, 1)
+				go func() { ended <- write(m) }()
+				after(time.Second)
+				select {
+				case err := <-ended:
+					t.Errorf("it did not wait, and ended with %v", err)
+				default:
+				}
+				added := memory(permit.Granted, "boot 1")
+				added.Group = "added"
+				m.remembers(append(m.remembered(), added)...)
+				unlock()
+				must.Do(t, <-ended)
+				if !slices.ContainsFunc(m.remembered(), func(r permit.Memory) bool { return r.Group == "added" }) {
+					t.Errorf("left are %v", m.remembered())
+				}
+			})
+		})
+	}
 }
 
 // With its plain machine id the host is another one at the server, and gives back what it had by the other id.

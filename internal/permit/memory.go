@@ -72,7 +72,8 @@ func (m Memory) mayHold() bool { return m.Slot == Asked || m.Slot == Granted }
 // client returns how the server is reached.
 func (m Memory) client() fleetclient.Config {
 	return fleetclient.Config{
-		URL: m.Server, CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, Username: m.Username, PasswordFile: m.PasswordFile,
+		URL: m.Server, CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile,
+		Username: m.Username, PasswordFile: m.PasswordFile,
 	}
 }
 
@@ -112,7 +113,8 @@ func (f file) read() ([]Memory, error) {
 	for n := range d.Slots {
 		m := &d.Slots[n]
 		for _, text := range []*string{
-			&m.Server, &m.Group, &m.ID, &m.BootID, &m.Version, &m.OSVersion, &m.CAFile, &m.CertFile, &m.KeyFile, &m.Username, &m.PasswordFile,
+			&m.Server, &m.Group, &m.ID, &m.BootID, &m.Version, &m.OSVersion,
+			&m.CAFile, &m.CertFile, &m.KeyFile, &m.Username, &m.PasswordFile,
 		} {
 			*text = safetext.Clean(*text)
 		}
@@ -120,15 +122,41 @@ func (f file) read() ([]Memory, error) {
 	return d.Slots, nil
 }
 
+// readOrSetAside returns the content to one who has the lock. A file that cannot be read is set aside.
+func (f file) readOrSetAside() ([]Memory, error) {
+	all, err := f.read()
+	if err != nil {
+		err = f.setAside(err)
+	}
+	return all, err
+}
+
+// settle sets the file aside if it cannot be read.
+func (f file) settle() error {
+	unlock, err := replacefile.Lock(f.path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = f.readOrSetAside()
+	return err
+}
+
 // remember writes what is to be remembered of a slot. What cannot be read is set aside. Other slots stay that this host
 // may have.
 func (f file) remember(m Memory) error {
 	m.Version, m.OSVersion = safetext.Clean(m.Version), safetext.Clean(m.OSVersion)
-	all, err := f.read()
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+		return fmt.Errorf("write %s: %w", f.path, err)
+	}
+	unlock, err := replacefile.Lock(f.path)
 	if err != nil {
-		if err := f.setAside(err); err != nil {
-			return err
-		}
+		return err
+	}
+	defer unlock()
+	all, err := f.readOrSetAside()
+	if err != nil {
+		return err
 	}
 	all = slices.DeleteFunc(all, func(other Memory) bool { return other.same(m) || !other.mayHold() })
 	return f.write(append(all, m))
@@ -136,6 +164,11 @@ func (f file) remember(m Memory) error {
 
 // forget drops what is remembered of a slot.
 func (f file) forget(m Memory) error {
+	unlock, err := replacefile.Lock(f.path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	all, err := f.read()
 	if err != nil || all == nil {
 		return err
@@ -151,15 +184,24 @@ func (f file) write(all []Memory) error {
 	return f.replace(f.path, append(data, '\n'), 0o600, 0o700)
 }
 
-// remove removes the file, if there is one that can be read. What cannot be read says nothing.
-func (f file) remove() error {
+// remove removes the file, unless it also says of another slot than own that it may be held: nothing else does. A file
+// that cannot be read stays: Inspect sets it aside.
+func (f file) remove(own Memory) error {
+	unlock, err := replacefile.Lock(f.path)
+	switch {
+	case readfile.Absent(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer unlock()
 	all, err := f.read()
 	if err != nil || all == nil {
 		return nil
 	}
 	for _, m := range all {
-		if m.mayHold() {
-			f.log.Warn("what is removed has said: "+m.String()+" may be held", "file", f.path)
+		if m.mayHold() && !m.same(own) {
+			return fmt.Errorf("%s stays, because it also says that %v may be held", f.path, m)
 		}
 	}
 	return os.Remove(f.path)
@@ -173,6 +215,7 @@ func (f file) setAside(wrong error) error {
 		f.log.Warn("what this host knows of its slot cannot be read, "+means, "error", wrong, "and", err)
 		return err
 	}
-	f.log.Warn("what this host knows of its slot cannot be read, and is kept under another name; "+means, "error", wrong, "now", aside)
+	f.log.Warn("what this host knows of its slot cannot be read, and is kept under another name; "+means,
+		"error", wrong, "now", aside)
 	return nil
 }

@@ -5,12 +5,12 @@
 //   - the file says that a slot may be held before each request for one is sent;
 //   - a slot counts as held only after the server has granted it, and as given back only after the server has said so;
 //     what is in between is settled by giving back, which is right whether a slot is held or not;
-//   - no slot is lost with the file: at the first start in each boot, and whenever the file says nothing, the host gives
-//     back what it may have.
+//   - no slot is lost with the file: at the first start in each boot, and whenever the file says nothing, the host
+//     gives back what it may have.
 //
 // It does not guarantee that a place in the server's queue survives a restart of the program, or that a proxy does not
-// deliver a request later that this host has given up: a slot that is granted so is given back at the first start in the next
-// boot. It does not know if another host has the same machine id.
+// deliver a request later that this host has given up: a slot that is granted so is given back at the first start in
+// the next boot. It does not know if another host has the same machine id.
 package permit
 
 import (
@@ -45,13 +45,14 @@ const (
 	pauseLimit = 5 * time.Minute
 	// settleLimit bounds the end of a wait. The daemon has five seconds to stop.
 	settleLimit = 4 * time.Second
-	// releaseLimit bounds the answer to steady-state otherwise.
-	releaseLimit = 30 * time.Second
-	// leftoverLimit bounds it for a slot that the settings do not name, of a server that may be gone.
-	leftoverLimit = 3 * time.Second
 	// heldLimit bounds the question whether the slot is still held. The server lets the request wait if it is not, but
 	// users were told when the host reboots: see policy.Backstop.
 	heldLimit = 10 * time.Second
+
+	// ReleaseLimit bounds the answer to steady-state otherwise.
+	ReleaseLimit = 30 * time.Second
+	// BriefLimit bounds it for a server that may be gone, where more than its slot waits for the answer.
+	BriefLimit = 3 * time.Second
 )
 
 // Config says who gives the slots, and to whom.
@@ -87,7 +88,7 @@ type Slot struct {
 	log    *slog.Logger
 
 	unsaved   *Memory // what could not be written
-	inspected bool    // and what the settings do not name is not given back yet
+	inspected bool    // Inspect has run, and what the settings do not name is not given back since: see Release
 }
 
 var _ daemon.Locker = (*Slot)(nil)
@@ -112,7 +113,8 @@ func (s *Slot) Group() string { return s.params.Group }
 
 // LogValue says where the slot is.
 func (s *Slot) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("server", s.Server()), slog.String("group", s.params.Group), slog.String("id", s.params.ID))
+	return slog.GroupValue(
+		slog.String("server", s.Server()), slog.String("group", s.params.Group), slog.String("id", s.params.ID))
 }
 
 // Recall returns what this host remembers of its slot, the zero Memory for nothing.
@@ -142,7 +144,8 @@ var noPurpose policy.Lock
 // memory is what there is to remember of a slot that is in a state from now on.
 func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 	m := Memory{
-		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.boot.ID, Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
+		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.boot.ID,
+		Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
 		CAFile: s.server.CAFile, CertFile: s.server.CertFile, KeyFile: s.server.KeyFile,
 		Username: s.server.Username, PasswordFile: s.server.PasswordFile,
 	}
@@ -165,7 +168,8 @@ func (s *Slot) save(m Memory) error {
 }
 
 // note remembers the state of the slot. If that cannot be written down, only this process knows it, and the file goes,
-// because what it says is no longer true.
+// because what it says is no longer true. It stays if it is the only one that knows of another slot: that would be lost
+// for good, and this one is given back at the first start in the next boot at the latest.
 func (s *Slot) note(slot State, purpose policy.Lock) {
 	m := s.memory(slot, purpose)
 	err := s.save(m)
@@ -173,18 +177,20 @@ func (s *Slot) note(slot State, purpose policy.Lock) {
 		return
 	}
 	s.unsaved = &m
-	if stale := s.file.remove(); stale != nil {
-		s.log.Warn("what this host knows of its slot cannot be written, and the next start may take what the file says for true; at the first start in the next boot the host gives back what it may have", "error", err, "and", stale)
+	if stale := s.file.remove(m); stale != nil {
+		s.log.Warn("what this host knows of its slot cannot be written, and the next start may take what the file says "+
+			"for true; at the first start in the next boot the host gives back what it may have", "error", err, "and", stale)
 		return
 	}
-	s.log.Warn("the next start will not know whether this host has a slot, and will give back what it may have", "error", err)
+	s.log.Warn("the next start will not know whether this host has a slot, and will give back what it may have",
+		"error", err)
 }
 
 // Inspect asks nobody. Where it is not known whether this host has a slot, the daemon gives back what it may have.
 func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) {
 	m, err := s.Recall()
 	if err != nil {
-		_ = s.file.setAside(err) // it has said so
+		_ = s.file.settle() // the log says what is in the way
 		return policy.HeldUnknown, policy.Purpose{}, nil
 	}
 	s.inspected = true
@@ -236,7 +242,7 @@ func (w *wait) ask(ctx context.Context) error {
 }
 
 // end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not
-// known. A slot that this host has all the same stays.
+// known. A slot that the file says is granted stays.
 func (w *wait) end(ctx context.Context, err error) error {
 	switch {
 	case w.recall().Slot == Granted:
@@ -333,7 +339,8 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	default:
 		return false, fmt.Errorf("%s does not say any more that this host has its slot", s.file.path)
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, heldLimit, fmt.Errorf("no answer within %v, and who has a slot gets one at once", heldLimit))
+	limited, cancel := context.WithTimeoutCause(ctx, heldLimit,
+		fmt.Errorf("no answer within %v, and who has a slot gets one at once", heldLimit))
 	defer cancel()
 	err := s.server.PreReboot(limited, s.dial, s.params)
 	switch {
@@ -358,7 +365,7 @@ func (s *Slot) Release(ctx context.Context) error {
 	}
 	s.note(None, noPurpose)
 	if s.inspected {
-		if err := s.Leftover().GiveBack(ctx, "", leftoverLimit); err != nil {
+		if err := s.Leftover().GiveBack(ctx, "", BriefLimit); err != nil {
 			s.log.Warn(err.Error())
 		} else {
 			s.inspected = false
@@ -369,13 +376,13 @@ func (s *Slot) Release(ctx context.Context) error {
 
 // Free gives back the slot of the host with an id, which the server may not know. What this host remembers stays.
 func (s *Slot) Free(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	ctx, cancel := context.WithTimeout(ctx, ReleaseLimit)
 	defer cancel()
 	return s.server.SteadyState(ctx, s.dial, fleetlock.Params{ID: id, Group: s.params.Group})
 }
 
-// Report tells nobody, since FleetLock has no words for it. That the host reboots once more with the slot that it has held
-// since before this boot is written down.
+// Report tells nobody, since FleetLock has no words for it. That the host reboots once more with the slot that it has
+// held since before this boot is written down.
 func (s *Slot) Report(_ context.Context, r policy.Report) error {
 	if !r.Again {
 		return nil

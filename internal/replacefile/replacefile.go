@@ -1,8 +1,9 @@
 // Package replacefile replaces the content of small files.
 //
-// It guarantees that a reader sees the old content or the new, never a part, also after a crash or a power failure; that
-// the new content is on the disk once Write returns; and that after an error the old content is in place, unless the
-// error says that only its folder could not be written to the disk. It does not guard against two writers.
+// It guarantees that a reader sees the old content or the new, never a part, also after a crash or a power failure;
+// that the new content is on the disk once Write returns; and that after an error the old content is in place, unless
+// the error says that only its folder could not be written to the disk. Two writers lose nothing if each of them holds
+// Lock from before it reads the old content until it has written the new one.
 package replacefile
 
 import (
@@ -11,10 +12,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 )
 
-// Write replaces the content of the file at path, or creates it. It creates the file's folder with folderMode if that is
-// missing. Every error names the file.
+// Write replaces the content of the file at path, or creates it. It creates the file's folder with folderMode if that
+// is missing. Every error names the file.
 func Write(path string, content []byte, mode, folderMode fs.FileMode) error {
 	if err := write(path, content, mode, folderMode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -69,4 +72,29 @@ func cause(err error) error {
 		return link.Err
 	}
 	return err
+}
+
+const (
+	// patience is how long a writer waits for another one, which takes milliseconds.
+	patience   = 5 * time.Second
+	retryEvery = 10 * time.Millisecond
+)
+
+// Lock keeps others that call it from changing the file at path, and every other file in its folder, until unlock is
+// called. It locks the folder (flock), which has to exist. Every error names the file.
+func Lock(path string) (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(retryEvery) {
+		err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { dir.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
+			dir.Close()
+			return nil, fmt.Errorf("write %s: wait for another process that changes it: %w", path, err)
+		}
+	}
 }

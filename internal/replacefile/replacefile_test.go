@@ -1,10 +1,14 @@
 package replacefile
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -52,4 +56,29 @@ func TestFailureNamesTheFileAndLeavesNothing(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("beside the file: %v, %v", entries, err)
 	}
+}
+
+// Writers take turns. One that does not go on does not keep the others waiting for ever.
+func TestLockIsForOneAtATime(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(dir, "file")
+		unlock, err := Lock(path)
+		must.Do(t, err)
+		began := time.Now()
+		_, err = Lock(path)
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), path) || took < patience || took > 2*patience {
+			t.Errorf("the second one gets %v after %v", err, took)
+		}
+		time.AfterFunc(time.Second, unlock)
+		began = time.Now()
+		unlock, err = Lock(path)
+		if must.Do(t, err); time.Since(began) < time.Second {
+			t.Error("it did not wait")
+		}
+		unlock()
+		if _, err := Lock(filepath.Join(dir, "missing", "file")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("without a folder: %v", err)
+		}
+	})
 }
