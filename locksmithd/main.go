@@ -50,7 +50,7 @@ func run(args, environ []string, stdout io.Writer, stderr journal.Stderr) int {
 	// for a clean end. Go ignores the inherited SIG_IGN.
 	signal.Ignore(syscall.SIGPIPE)
 
-	s := &server{root: options.Root, hangup: hangup, stderr: stderr, level: new(slog.LevelVar)}
+	s := &server{root: options.Root, hangup: hangup, stderr: stderr, level: new(slog.LevelVar), leaving: func() {}}
 	s.log = stderr.Logger(s.level, s.location)
 	if callsOff {
 		if err := callOff(ctx, options.Root, s.log); err != nil {

@@ -40,6 +40,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 		var settings daemon.Settings
 		if err == nil && cfg.Strategy != config.StrategyOff {
 			settings, err = s.settings(cfg)
+			settings.Begin = func() { s.leave(ctx, cfg) }
 		}
 		switch {
 		case err != nil:

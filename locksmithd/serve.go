@@ -44,6 +44,7 @@ type server struct {
 	owner    string // of the place in the queue in etcd; "" until it is known
 
 	// leaving ends, and waits for the end of, what gives back slots of FleetLock servers that the settings do not name.
+	// It is for the goroutine of serve.
 	leaving func()
 
 	status status
@@ -74,11 +75,11 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	file, err := coordinator.Open(ctx, filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy), s.log)
-	s.leave(ctx, cfg)
-	defer s.leaving()
 	if cfg.Strategy == config.StrategyOff {
 		if err != nil { // another coordinator runs, as it may
-			s.log.Warn("the coordinator file is left as it is", "error", err)
+			s.log.Warn("the coordinator file is left as it is, and so is what this host may have of FleetLock servers", "error", err)
+		} else if err := permit.NewLeftover(s.root, s.log).GiveBack(ctx, "", permit.BriefLimit); err != nil {
+			s.log.Warn(err.Error())
 		}
 		return s.off(file)
 	}
@@ -86,6 +87,8 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer file.Close()
+	s.leave(ctx, cfg)
+	defer func() { s.leaving() }()
 	memory, kept := s.remember()
 
 	conn, err := systemd.ConnectSystemBus(ctx)
@@ -249,35 +252,25 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	return d, nil
 }
 
-// offLimit is how long a server may take to take back a slot when the strategy is off.
-const offLimit = 5 * time.Second
-
-// leave begins to give back what this host may have of FleetLock servers, unless the strategy is to ask one. For a
-// host that is off it tries once.
+// leave gives back, beside the daemon, what this host may have of FleetLock servers, unless the strategy is to ask one:
+// see permit.Slot.Release. What it did for the configuration before ends first.
 func (s *server) leave(ctx context.Context, cfg *config.Config) {
+	s.leaving()
 	s.leaving = func() {}
-	left := permit.NewLeftover(s.root, s.log)
-	switch cfg.Strategy {
-	case config.StrategyFleetLock: // see permit.Slot.Release
-	case config.StrategyOff:
-		if err := left.GiveBack(ctx, "", offLimit); err != nil {
-			s.log.Warn(err.Error())
-		}
-	default:
-		ctx, cancel := context.WithCancel(ctx)
-		ended := make(chan struct{})
-		go func() { defer close(ended); left.Try(ctx) }()
-		s.leaving = func() { cancel(); <-ended }
+	if cfg.Strategy == config.StrategyFleetLock {
+		return
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); permit.NewLeftover(s.root, s.log).Try(ctx) }()
+	s.leaving = func() { cancel(); <-ended }
 }
 
 // newLock returns the lock of a configuration, as this host sees it.
 func (s *server) newLock(cfg *config.Config) (daemon.Locker, error) {
 	if cfg.Strategy == config.StrategyFleetLock {
-		if s.leaving != nil {
-			s.leaving()
-		}
-		return permit.New(permit.Config{Server: cfg.FleetLock.Server, Group: cfg.Group, MachineID: cfg.FleetLock.MachineID}, s.root, s.boot, s.log)
+		c := permit.Config{Server: cfg.FleetLock.Server, Group: cfg.Group, MachineID: cfg.FleetLock.MachineID}
+		return permit.New(c, s.root, s.boot, s.log)
 	}
 	own, err := slot.New(etcd.New(cfg.Etcd), cfg.Group, s.root, s.boot, s.log)
 	if err != nil {

@@ -100,6 +100,9 @@ func (l *loop) startOver() {
 			"slot", l.settings.Lock)
 	}
 	l.settings, l.next = *l.next, nil
+	if l.settings.Begin != nil {
+		l.settings.Begin()
+	}
 	l.machine = l.machine.Restart(l.settings.Policy, time.Now())
 }
 

@@ -120,11 +120,16 @@ func TestNothingIsLostDuringAReload(t *testing.T) {
 		s.run(locked(a))
 		s.tell(need)
 		a.set(func() { a.deaf = true })
-		s.reload <- locked(b) // hangs until the release gives up
+		begins := func(k *slot) Settings {
+			settings := locked(k)
+			settings.Begin = func() { s.note(k.name + " begin") }
+			return settings
+		}
+		s.reload <- begins(b) // hangs until the release gives up
 		synctest.Wait()
 		s.expectState(policy.Releasing)
 		s.tell(policy.Update{Source: policy.Engine})
-		s.reload <- locked(c) // a better one: B is never used
+		s.reload <- begins(c) // a better one: B is never used
 		synctest.Wait()
 		s.tell(asked)
 		s.tell(policy.Update{Source: policy.Engine, Pending: true, Version: "5"})
@@ -136,6 +141,19 @@ func TestNothingIsLostDuringAReload(t *testing.T) {
 		}
 		if !slices.Contains(s.called(), policy.Unlock{}.Kind().Limit.String()+" C acquire 5") {
 			t.Errorf("calls:\n%s", strings.Join(s.called(), "\n"))
+		}
+		var locks []string // in the order of their use
+		for _, call := range s.called() {
+			of := strings.Fields(call)[1]
+			if strings.HasSuffix(call, " begin") {
+				of += " begin"
+			}
+			if slices.Contains([]string{"A", "B", "B begin", "C", "C begin"}, of) {
+				locks = append(locks, of)
+			}
+		}
+		if got, want := slices.Compact(locks), []string{"A", "C begin", "C"}; !slices.Equal(got, want) {
+			t.Errorf("the locks were used in the order %q, want %q", got, want)
 		}
 		s.expectEnd(nil)
 	})

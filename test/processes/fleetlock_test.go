@@ -272,3 +272,43 @@ func TestReloadMovesFromFleetLockToAnotherLock(t *testing.T) {
 	h.wantExit(0)
 	p.awaitHolders()
 }
+
+// A server that does not take the slot back at the reload gets it later, also after a configuration that was refused.
+func TestReloadFromAFleetLockServerThatIsDown(t *testing.T) {
+	t.Parallel()
+	p := newPermits(t)
+	h := p.startWithUser()
+	p.Break(fleetlocktest.Raw(503, "text/plain", "down"))
+	h.reload("REBOOT_STRATEGY=reboot\n")
+	h.awaitLog("may still be held, and could not be given back", "503 Service Unavailable", fleetLockFile)
+	h.awaitStatus("users are logged in")
+	h.write("etc/machine-id", "not-hexadecimal\n")
+	h.reload("REBOOT_STRATEGY=fleet-lock\nLOCKSMITHD_FLEETLOCK_URL=" + p.url + "\n")
+	h.awaitStatus("the new configuration is refused", "LOCKSMITHD_FLEETLOCK_ID=machine-id takes it as it is")
+	h.write("etc/machine-id", h.id+"\n")
+	p.awaitHolders(h.id)
+	p.Break(nil)
+	p.awaitHolders()
+	h.wantNoReboot()
+}
+
+// A daemon that may not run gives nothing back: the slot is that of the one that runs.
+func TestSecondDaemonLeavesTheSlotOfTheFirst(t *testing.T) {
+	t.Parallel()
+	p := newPermits(t)
+	h := p.startWithUser()
+	p.Calls()
+	for strategy, status := range map[string]int{"reboot": 1, "off": 0} {
+		must.Do(t, h.Configure("REBOOT_STRATEGY="+strategy+"\n"))
+		if second := h.run(locksmithd()); second.status != status {
+			t.Errorf("the second daemon under %s: %+v", strategy, second)
+		}
+	}
+	if calls := p.Calls(); len(calls) > 0 {
+		t.Errorf("the server got %q", calls)
+	}
+	p.awaitHolders(h.id)
+	if state := h.fleetLockState(); state != "granted" {
+		t.Errorf("the file says %q", state)
+	}
+}
