@@ -27,7 +27,8 @@ func (a *app) ownPermit(ctx context.Context, cfg *config.Config) (*permit.Slot, 
 	return a.permit(cfg, boot)
 }
 
-// permit returns this host's slot of a FleetLock server. Without a boot it can be shown, and those of others be given back.
+// permit returns this host's slot of a FleetLock server. Without a boot it can be shown, and those of others be given
+// back.
 func (a *app) permit(cfg *config.Config, boot host.Boot) (*permit.Slot, error) {
 	c := permit.Config{Server: cfg.FleetLock.Server, Group: cfg.Group, MachineID: cfg.FleetLock.MachineID}
 	return permit.New(c, a.root, boot, slog.New(noting{a}))
@@ -138,11 +139,8 @@ func (a *app) unlockPermit(ctx context.Context, cfg *config.Config, args []strin
 	return err
 }
 
-// leftoverLimit is how long a server may take that the settings do not name any more.
-const leftoverLimit = 30 * time.Second
-
 // unlockLeftover gives back the slots of an id that the settings do not name, of this host with id "". some reports
-// that there are any. Only root can know.
+// that there are any; if not, err is nil. Only root can know.
 func (a *app) unlockLeftover(ctx context.Context, l *permit.Leftover, id string) (some bool, err error) {
 	slots, err := l.Slots()
 	if id != "" {
@@ -157,7 +155,7 @@ func (a *app) unlockLeftover(ctx context.Context, l *permit.Leftover, id string)
 	case len(slots) == 0:
 		return false, nil
 	}
-	if err := l.GiveBack(ctx, id, leftoverLimit); err != nil {
+	if err := l.GiveBack(ctx, id, permit.ReleaseLimit); err != nil {
 		return true, err
 	}
 	for _, m := range slots {

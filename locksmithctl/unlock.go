@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,8 @@ not say whether there was one. The id is the one that the server knows; see "loc
 status" on the host.
 
 What this host may still have of a FleetLock server, group or id that its settings do not
-name any more is given back as well; with another strategy than fleet-lock only that, and
-another run is about the lock in etcd.`,
+name any more is given back as well, and if there is any with REBOOT_STRATEGY=reboot or off
+only that. With -endpoint it is only about the lock in that etcd.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			several := expired || olderThan != 0
@@ -65,15 +66,7 @@ another run is about the lock in etcd.`,
 				return err
 			}
 			return a.withLockOrPermit(config.PartEtcd, func(s session) error {
-				if some, err := a.unlockLeftover(cmd.Context(), a.leftover(), strings.Join(args, "")); some || err != nil {
-					return err // where there is no etcd, the rest fails
-				}
-				if len(args) == 0 {
-					if _, _, err := a.identify(cmd.Context(), s, id); err != nil {
-						return fmt.Errorf(`%w; "locksmithctl unlock %s" does not ask whether that is this host`, err, shellWord(id))
-					}
-				}
-				return explain(s.Release(cmd.Context(), id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and "locksmithctl unlock %s" gives it back`, id, shellWord(id)))
+				return a.unlockInEtcd(cmd.Context(), s, id, args)
 			}, func(cfg *config.Config) error { return a.unlockPermit(cmd.Context(), cfg, args) })
 		},
 	}
@@ -81,6 +74,41 @@ another run is about the lock in etcd.`,
 	olderThan.register(cmd, "older-than", "free the slots that have been held for `TIME`, such as 2h, or longer")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
+}
+
+// unlockInEtcd gives back the slot of id, which is this host's without args, and what this host may have of FleetLock
+// servers. If it has any of those, it asks etcd only under etcd-lock.
+func (a *app) unlockInEtcd(ctx context.Context, s session, id string, args []string) error {
+	release := func() error {
+		if len(args) == 0 {
+			if _, _, err := a.identify(ctx, s, id); err != nil {
+				return fmt.Errorf(`%w; "locksmithctl unlock %s" does not ask whether that is this host`, err, shellWord(id))
+			}
+		}
+		return explain(s.Release(ctx, id), fmt.Sprintf(`%s may still hold its slot: "locksmithctl status" shows it, and `+
+			`"locksmithctl unlock %s" gives it back`, id, shellWord(id)))
+	}
+	if s.settings.OwnEndpoint {
+		return release()
+	}
+	usesEtcd := slices.ContainsFunc(s.settings.Settings, func(s config.Setting) bool {
+		return s.Name == "strategy" && s.Value == string(config.StrategyEtcdLock)
+	})
+	var err error
+	if usesEtcd { // first, because it answers sooner than a server that is gone
+		err = release()
+	}
+	some, left := a.unlockLeftover(ctx, a.leftover(), strings.Join(args, ""))
+	var notHeld *lock.NotHeldError
+	switch {
+	case !some && !usesEtcd:
+		return release()
+	case some && errors.As(err, &notHeld): // the host had a slot, and not this one
+		return left
+	case err != nil && left != nil:
+		return fmt.Errorf("%w; and %w", err, left)
+	}
+	return cmp.Or(err, left)
 }
 
 // maxSkew is how far apart the clocks of two hosts may be.

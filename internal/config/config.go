@@ -129,6 +129,9 @@ type Config struct {
 	Window      *Window     // nil if there is neither a window nor a blackout: reboots may happen at any time
 	Zone        *zone.Zone  // the host's, for times that people read
 	Lock
+	// OwnEndpoint says that the endpoint was given to locksmithctl itself, on the command line or in a variable of its
+	// own: it is to use that etcd, whatever the strategy is.
+	OwnEndpoint     bool
 	Max             int           // slots of a lock that is created; 1 where nobody creates one, without PartLock
 	MaxOrigin       *Origin       // where Max was set, nil if it was not
 	LockTTL         time.Duration // how long a slot may be kept, 0 for as long as it takes

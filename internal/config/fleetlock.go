@@ -16,12 +16,16 @@ const (
 	fleetLockMachineID = "machine-id"
 )
 
-// fleetLock reports whether the slots are those of a FleetLock server. An endpoint that is given to locksmithctl itself,
-// on the command line or in a variable of its own, says that it is to use etcd.
-func (in inputs) fleetLock(program Program) bool {
+// ownEndpoint is Config.OwnEndpoint.
+func (in inputs) ownEndpoint(program Program) bool {
 	endpoint := in.of(etcd.OptionEndpoint)
-	own := endpoint.origin.Kind == FromFlag || endpoint.origin.Kind == FromEnvironment && endpoint.origin.Name == endpoint.CLIVariable()
-	return in[nameStrategy].value == string(StrategyFleetLock) && !(program == CLI && own)
+	return program == CLI && (endpoint.origin.Kind == FromFlag ||
+		endpoint.origin.Kind == FromEnvironment && endpoint.origin.Name == endpoint.CLIVariable())
+}
+
+// fleetLock reports whether the slots are those of a FleetLock server.
+func (in inputs) fleetLock(program Program) bool {
+	return in[nameStrategy].value == string(StrategyFleetLock) && !in.ownEndpoint(program)
 }
 
 // fleetLockText returns the parser of a text for the FleetLock server, which a rule checks.

@@ -59,7 +59,7 @@ func (c *Config) parse(in inputs, o Options) error {
 	case o.Program == Daemon && in[nameStrategy].value != string(StrategyEtcdLock):
 		o.Check &^= PartEtcd | PartLock
 	}
-	c.Max = 1
+	c.Max, c.OwnEndpoint = 1, in.ownEndpoint(o.Program)
 	p := &parser{Config: c, inputs: in, options: o}
 	for _, d := range definitions {
 		if o.Check&d.Part != 0 && d.parse != nil {
