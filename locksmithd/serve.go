@@ -77,7 +77,8 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	file, err := coordinator.Open(ctx, filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy), s.log)
 	if cfg.Strategy == config.StrategyOff {
 		if err != nil { // another coordinator runs, as it may
-			s.log.Warn("the coordinator file is left as it is, and so is what this host may have of FleetLock servers", "error", err)
+			s.log.Warn("the coordinator file is left as it is, and so is what this host may have of FleetLock servers",
+				"error", err)
 		} else if err := permit.NewLeftover(s.root, s.log).GiveBack(ctx, "", permit.BriefLimit); err != nil {
 			s.log.Warn(err.Error())
 		}

@@ -182,7 +182,7 @@ func TestSlotOfAHostWithoutAnIDStays(t *testing.T) {
 	inMoved(t, func(t *testing.T, m *moved) {
 		must.Do(t, os.Remove(filepath.Join(m.root, "etc/machine-id")))
 		err := m.leftover().GiveBack(t.Context(), "", time.Second)
-		if err == nil || !strings.Contains(err.Error(), "it is not known whether it is this host's: ") || strings.Contains(err.Error(), "copy") {
+		if err == nil || !strings.Contains(err.Error(), "it is not known whether it is this host's: ") {
 			t.Errorf("it ends with %v", err)
 		}
 		m.wantOld(appID)
@@ -198,7 +198,8 @@ func TestSlotOfAnotherServerSurvivesAFullDisk(t *testing.T) {
 		s.FillDisk()
 		m.acquire(s)
 		m.wantLog("at the first start in the next boot the host gives back what it may have")
-		m.wantLog(m.path() + " stays, because it also says that the slot of " + appID + " at the FleetLock server http://old.example/, group default may be held")
+		m.wantLog(m.path() + " stays, because it also says that the slot of " + appID +
+			" at the FleetLock server http://old.example/, group default may be held")
 		m.wantLeft(m.leftover(), 1)
 		m.wantInspect(s, policy.HeldThisBoot)
 

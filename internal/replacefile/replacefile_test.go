@@ -67,7 +67,8 @@ func TestLockIsForOneAtATime(t *testing.T) {
 		must.Do(t, err)
 		began := time.Now()
 		_, err = Lock(path)
-		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), path) || took < patience || took > 2*patience {
+		took := time.Since(began)
+		if err == nil || !strings.Contains(err.Error(), path) || took < patience || took > 2*patience {
 			t.Errorf("the second one gets %v after %v", err, took)
 		}
 		time.AfterFunc(time.Second, unlock)
