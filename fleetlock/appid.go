@@ -12,9 +12,9 @@ import (
 // zincati is the application id of Zincati, de35106b-6ec2-4688-b63a-fddaa156679b.
 const zincati = "\xde\x35\x10\x6b\x6e\xc2\x46\x88\xb6\x3a\xfd\xda\xa1\x56\x67\x9b"
 
-// AppID returns the id that Zincati sends for the host with this machine id, the content of /etc/machine-id. The machine
-// id cannot be computed from it. It is what `systemd-id128 machine-id -a de35106b6ec24688b63afddaa156679b` prints on that
-// host.
+// AppID returns the id that Zincati sends for the host with this machine id, the content of /etc/machine-id. The
+// machine id cannot be computed from it. It is what `systemd-id128 machine-id -a de35106b6ec24688b63afddaa156679b`
+// prints on that host.
 func AppID(machineID string) (string, error) {
 	key, err := hex.DecodeString(strings.TrimSpace(machineID))
 	switch {

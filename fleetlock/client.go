@@ -24,15 +24,15 @@ type Client struct {
 
 // ClientOptions are what a client may have beside its URL.
 type ClientOptions struct {
-	// HTTP has the transport, and with it certificates and proxies. How it treats redirects is not used. If it is
-	// nil, the client is like that of http.DefaultClient, with bounded headers.
+	// HTTP has the transport, and with it certificates and proxies. Its CheckRedirect is not used. If it is nil, the
+	// client has the transport of http.DefaultClient, with bounded headers.
 	HTTP *http.Client
 	// User and Password are for HTTP basic authentication, in place of those in the URL.
 	User, Password string
 }
 
-// NewClient returns a client for the server at a base URL, such as "https://reboots.example.net:8443/". The requests go to
-// the path of the base URL and then v1/pre-reboot or v1/steady-state, whether or not the base URL ends in a slash.
+// NewClient returns a client for the server at a base URL, such as "https://reboots.example.net:8443/". The requests go
+// to the path of the base URL and then v1/pre-reboot or v1/steady-state, whether or not the base URL ends in a slash.
 // (Zincati resolves by RFC 3986: without a slash at the end, the last part of the path is lost there.)
 func NewClient(baseURL string, options ClientOptions) (*Client, error) {
 	base, err := parseBase(baseURL)
@@ -77,8 +77,8 @@ func parseBase(text string) (*url.URL, error) {
 	return nil, fmt.Errorf("the base URL %s: it has to be like https://reboots.example.net:8443/", wrong)
 }
 
-// PreReboot asks for a slot. The host has one, and may reboot, if and only if the error is nil. See [ErrUnknown] for what
-// the other errors say. The context bounds how long the request may take; a server may let it wait for minutes.
+// PreReboot asks for a slot. The host has one, and may reboot, if and only if the error is nil. See [ErrUnknown] for
+// what the other errors say. The context bounds how long the request may take; a server may let it wait for minutes.
 func (c *Client) PreReboot(ctx context.Context, params Params) error {
 	return c.request(ctx, "pre-reboot", params)
 }
@@ -144,8 +144,8 @@ func (f *failure) Error() string        { return f.text }
 func (f *failure) Unwrap() error        { return f.cause }
 func (f *failure) Is(target error) bool { return target == ErrUnknown && f.unknown }
 
-// outcome returns what an answer says: nil if the request was granted. The body may be cut after more than maxBody bytes;
-// incomplete is the error of reading it.
+// outcome returns what an answer says: nil if the request was granted. The body may be cut after more than maxBody
+// bytes; incomplete is the error of reading it.
 func outcome(url string, code int, header http.Header, body []byte, incomplete error) error {
 	if err := understand(code, header, body, incomplete); err != nil {
 		return newFailure(url, err, unknown(code))
@@ -182,8 +182,8 @@ func understand(code int, header http.Header, body []byte, incomplete error) err
 	}
 }
 
-// hasErrorKind reports whether a body is JSON with the kind of an error, also without a value. (A server of the field says
-// "success" with its grants.)
+// hasErrorKind reports whether a body is JSON with the kind of an error, also without a value. (Heathcliff26's
+// fleetlock says "success" with its grants.)
 func hasErrorKind(body []byte) bool {
 	var d struct{ Kind any }
 	return json.Unmarshal(body, &d) == nil && d.Kind != nil && d.Kind != "" && d.Kind != "success"

@@ -56,7 +56,8 @@ func TestClientAndHandlerUnderstandEachOther(t *testing.T) {
 	}
 }
 
-// A slash at the end of the base URL makes no difference, and user and password are not part of the path or of messages.
+// A slash at the end of the base URL makes no difference, and user and password are not part of the path or of
+// messages.
 func TestBaseURL(t *testing.T) {
 	t.Parallel()
 	address, requests := answerWith(t, []byte("HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"), true)

@@ -1,5 +1,5 @@
-// Package fleetlock is the FleetLock protocol: hosts ask a server over HTTP for permission to reboot, so that only a few
-// of them reboot at once. Zincati of Fedora CoreOS speaks it, and several servers do.
+// Package fleetlock is the FleetLock protocol: hosts ask a server over HTTP for permission to reboot, so that only a
+// few of them reboot at once. Zincati of Fedora CoreOS speaks it, and several servers do.
 //
 // A client sends its [Params] in two kinds of request. With pre-reboot it takes a slot, and may reboot if the answer is
 // 200. With steady-state it gives the slot back. Both may be repeated: to take a slot that one has, or to give back

@@ -29,7 +29,8 @@ const (
 	KindMissingHeader = "missing_header"
 	// KindUnauthorized: the server wants another user or password. Code 401.
 	KindUnauthorized = "unauthorized"
-	// KindForbidden: the server knows the caller, who may not do this; or the request comes from a page in a browser. Code 403.
+	// KindForbidden: the server knows the caller, who may not do this; or the request comes from a page in a browser.
+	// Code 403.
 	KindForbidden = "forbidden"
 	// KindNotFound: the path is not one of the protocol. Code 404.
 	KindNotFound = "not_found"

@@ -11,8 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/fleetlock"
 )
 
-// FuzzAnswer checks that no answer makes the client panic, that only a whole 200 grants, and that an error is one line of
-// bounded length that says whether the request may have been carried out.
+// FuzzAnswer checks that no answer makes the client panic, that only a whole 200 grants, and that an error is one line
+// of bounded length that says whether the request may have been carried out.
 func FuzzAnswer(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "granted", `{"kind":"success","value":"done"}`, `{"kind":"lock_held","value":"no slot\nis \u001bfree"}`,

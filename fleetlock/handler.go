@@ -31,9 +31,9 @@ const (
 // A nil error is answered with 200, and an [*Error], also a wrapped one, as it says. Any other error is logged and
 // answered with [KindInternalError], without its text.
 //
-// The context ends when the client has gone away, or has closed its side of the connection. A method that then returns the
-// context's error ends the connection without an answer. A method that grants a slot to a client that has gone away
-// leaves it with a host that does not know of it, until the host asks again.
+// The context ends when the client has gone away, or has closed its side of the connection. A method that then returns
+// the context's error ends the connection without an answer. A method that grants a slot to a client that has gone away
+// leaves the slot with a host that does not know of it, until the host asks again.
 type Server interface {
 	// PreReboot takes a slot for a host. It returns nil only when the host has one, and then also if it had one before.
 	PreReboot(ctx context.Context, caller Caller, params Params) error
@@ -62,11 +62,11 @@ type Handler struct {
 }
 
 // NewHTTPServer returns a server that bounds what a client can take of it: ten seconds and 16 KiB for the headers, ten
-// seconds more for a body, whoever reads it, and a minute for an idle connection. The length of the body is the handler's
-// to bound.
+// seconds more for a body, whoever reads it, and a minute for an idle connection. The handler bounds the length of the
+// body.
 //
-// It has no WriteTimeout, which would lose the answer of a [Server] that lets the client wait. It does not bound the number
-// of connections.
+// It has no WriteTimeout, which would lose the answer of a [Server] that lets the client wait. It does not bound the
+// number of connections.
 func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:                      handler,
@@ -81,9 +81,9 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 // ServeHTTP answers a request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		// Also where nobody here reads the body: net/http reads what is left of it, to use the connection again. (Without a
-		// body it reads already, and a deadline would look as if the client had gone away.) A writer that has no
-		// deadlines is that of a test, or one that somebody has wrapped.
+		// The deadline is set also where nobody here reads the body: net/http reads what is left of it, to use the
+		// connection again. (Without a body it reads already, and a deadline would look as if the client had gone
+		// away.) A writer that has no deadlines is that of a test, or one that somebody has wrapped.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyWithin()))
 	}
 	err := h.carryOut(w, r)
@@ -217,7 +217,7 @@ func withoutPanic(do func() error) (err error) {
 	return do()
 }
 
-// answer writes an answer. A client that has gone away does not get it, which is its own affair.
+// answer writes an answer. An error is ignored: it means that the client has gone away.
 func answer(w http.ResponseWriter, code int, document any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

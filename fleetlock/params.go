@@ -19,7 +19,7 @@ type Params struct {
 	Group string // the hosts that share slots
 }
 
-// DefaultGroup is the group of a client of which no other is set, as with Zincati.
+// DefaultGroup is the group of a client for which no other is set, as with Zincati.
 const DefaultGroup = "default"
 
 var groupPattern = regexp.MustCompile(`^[a-zA-Z0-9.-]+$`)

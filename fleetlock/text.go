@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// printable returns a text of somebody else as one line that is safe to show, cut after about so many bytes.
+// printable returns a text of somebody else as one line that is safe to show, cut if it has more than
+// most bytes.
 func printable(text string, most int) string {
 	if len(text) > most {
 		text = text[:most] + "..."

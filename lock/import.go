@@ -24,8 +24,8 @@ type Imported struct {
 	Before, After Semaphore // Before is what a client would create if Exists is false
 }
 
-// ImportedError says that the slots of another program were taken over before. Hosts have given slots back since, of
-// which the other program does not know.
+// ImportedError says that the slots of another program were taken over before. Hosts may have given slots back since,
+// and the other program does not know that.
 type ImportedError struct {
 	From  string
 	Since time.Time // when; zero if it is not known
@@ -39,7 +39,7 @@ func (e *ImportedError) Error() string {
 	return text
 }
 
-// importDocument is what is left behind by an import.
+// importDocument is the mark that an import leaves.
 type importDocument struct {
 	From  string    `json:"from"`
 	Since time.Time `json:"since"`
@@ -62,10 +62,10 @@ func (l *Lock) PlanImport(ctx context.Context, i Import) (Imported, error) {
 }
 
 // Import takes over the slots of another program in one transaction: the number of slots, a slot for each host that
-// holds one there, and a mark that this was done. A pause does not stop it, because it only says what is so. No host
-// can take a slot in between, also where the holders of both are more than Max. The error is an [*ImportedError] if
-// there is a mark already, unless Again is set; then nothing has changed. After ErrUnknown the call may be made
-// again: it does what is left.
+// holds one there, and a mark that this was done. A pause does not stop it, because it lets no host reboot that could
+// not before. No host can take a slot in between, even if both programs together have more holders than Max. The error
+// is an [*ImportedError] if there is a mark already, unless Again is set; then nothing has changed. After ErrUnknown
+// the call may be made again: it does what is left.
 func (l *Lock) Import(ctx context.Context, i Import) (result Imported, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -1,4 +1,5 @@
-// Package airlock reads the semaphores of airlock, a FleetLock server for Fedora CoreOS, from etcd. It never writes there.
+// Package airlock reads the semaphores of airlock, a FleetLock server for Fedora CoreOS, from etcd. It never writes
+// there.
 package airlock
 
 import (
@@ -26,14 +27,15 @@ const (
 
 // Group is a group of hosts with slots of their own.
 type Group struct {
-	Name    string   // its default group is called "default", unless its configuration says otherwise
-	Slots   int      // how many hosts may hold one
+	Name    string   // airlock's default group is called "default", unless its configuration says otherwise
+	Slots   int      // how many hosts may hold a slot
 	Holders []string // the ids of the hosts that hold one, each once
 }
 
 // Read returns the groups in a store, by name. An error names the key that cannot be understood.
 func Read(ctx context.Context, store lock.Store) ([]Group, error) {
-	snap, err := store.Get(ctx, lock.Read{Key: folder, End: strings.TrimSuffix(folder, "/") + "0"}) // "0" comes right after "/"
+	// "0" comes right after "/".
+	snap, err := store.Get(ctx, lock.Read{Key: folder, End: strings.TrimSuffix(folder, "/") + "0"})
 	if err != nil {
 		return nil, fmt.Errorf("read airlock's keys: %w", err)
 	}

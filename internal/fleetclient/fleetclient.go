@@ -1,6 +1,6 @@
 // Package fleetclient reaches a FleetLock server as the settings say.
 //
-// Each request has a connection of its own, and reads the files anew, so that a renewed certificate or password counts
+// Each request has a connection of its own, and reads the files again, so that a renewed certificate or password counts
 // from the next request on. The package does not retry, and remembers nothing.
 package fleetclient
 
@@ -49,7 +49,7 @@ const (
 // OptionError says which option is wrong.
 type OptionError struct {
 	Option Option
-	Err    error // what is wrong, and would be right
+	Err    error // what is wrong, and what would be right
 }
 
 func (e *OptionError) Error() string { return fmt.Sprintf("%s: %v", e.Option, e.Err) }
@@ -71,7 +71,7 @@ const (
 func (c Config) Encrypted() bool { return strings.HasPrefix(strings.ToLower(c.URL), "https:") }
 
 // Validate reads the files, and returns one [*OptionError] that says what is wrong, joined with others, or nil. It does
-// not connect. That options are set which need each other is for the caller to check.
+// not connect. The caller checks that options that need each other are set together.
 func (c Config) Validate() error {
 	var errs []error
 	if _, err := fleetlock.NewClient(c.URL, fleetlock.ClientOptions{}); err != nil {
@@ -95,7 +95,8 @@ func (c Config) PreReboot(ctx context.Context, dial Dial, params fleetlock.Param
 	return c.request(ctx, dial, params, (*fleetlock.Client).PreReboot)
 }
 
-// SteadyState gives the slot back, see fleetlock.Client. An error of a file means that nothing was sent. dial may be nil.
+// SteadyState gives the slot back, see fleetlock.Client. An error of a file means that nothing was sent. dial may be
+// nil.
 func (c Config) SteadyState(ctx context.Context, dial Dial, params fleetlock.Params) error {
 	return c.request(ctx, dial, params, (*fleetlock.Client).SteadyState)
 }

@@ -53,8 +53,8 @@ func TestUnknownOutcomeIsNoGrant(t *testing.T) {
 	})
 }
 
-// The client has asked for steady-state, did not learn the outcome, and is granted the slot again. Then the transaction of
-// the earlier request, which is still under way, must not free the slot.
+// The client has asked for steady-state, did not learn the outcome, and is granted the slot again. Then the transaction
+// of the earlier request, which is still under way, must not free the slot.
 func TestSteadyStateOfUnknownOutcomeCannotTakeAwayALaterGrant(t *testing.T) {
 	for name, w := range map[string]grant.Window{"open": nil, "shut": window{first: time.Hour, open: time.Hour}} {
 		t.Run(name, func(t *testing.T) {

@@ -28,8 +28,8 @@ type Window interface {
 
 // Users are those who may use a group.
 type Users interface {
-	// Check reports whether the password is that of the user. With an error that is not known. address is from where
-	// somebody asks.
+	// Check reports whether the password is that of the user. An error means that this is not known. address is that of
+	// the client.
 	Check(ctx context.Context, address, user, password string) (bool, error)
 }
 

@@ -48,7 +48,7 @@ func about(r *request, more ...any) []any {
 	return append([]any{"group", r.client.group, "id", safetext.Clean(r.id), "address", r.address}, more...)
 }
 
-// answered logs the answer to a request for a slot, or one that is not a success.
+// answered logs the answer to a request for a slot, or a failure of steady-state.
 func (j *journal) answered(r *request, err error) {
 	var e *fleetlock.Error
 	switch errors.As(err, &e); {
@@ -68,7 +68,8 @@ func (j *journal) steady(r *request) {
 	}
 }
 
-// rejected logs that somebody may not use a group: once an hour for a group that is not served, and else for each origin.
+// rejected logs that somebody may not use a group: once an hour for each group that is not served, and otherwise for
+// each kind, group and origin.
 func (j *journal) rejected(r *request, kind, value string) {
 	key := kind + " " + r.client.group
 	if kind != fleetlock.KindUnknownGroup {

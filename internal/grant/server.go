@@ -17,8 +17,8 @@ import (
 // Options say what a [Server] works with.
 type Options struct {
 	Store lock.Store // used by many requests at once
-	// Groups returns the groups that are served, by the names that clients call them. It is called for each request, at
-	// once by many. A Group that has not changed has to be the same one, by ==.
+	// Groups returns the groups that are served, by the names that clients give. It is called for each request,
+	// concurrently. A Group that has not changed has to be equal, by ==, to the one before.
 	Groups func() map[string]Group
 	Hold   time.Duration // how long a request for a slot may be held open, up to MaxHold
 	Waits  int           // how many requests may be held open at once
@@ -27,7 +27,7 @@ type Options struct {
 	Changed func()
 }
 
-// Server gives slots to clients. Its methods may be called at once.
+// Server gives slots to clients. Its methods may be called concurrently.
 type Server struct {
 	store   lock.Store
 	groups  func() map[string]Group
@@ -155,7 +155,7 @@ func (s *Server) admit(ctx context.Context, caller fleetlock.Caller, p fleetlock
 	return r, nil
 }
 
-// take takes a slot for a client, or says why not. It waits until a time at most.
+// take takes a slot for a client, or says why not. It waits no longer than until the given time.
 func (s *Server) take(ctx context.Context, r *request, until time.Time) error {
 	w, err := s.beginWait(ctx, r)
 	if err != nil {
@@ -223,13 +223,13 @@ func decisive(err error) bool {
 // shut answers while the window is shut. A host that has a slot already may still reboot.
 func (s *Server) shut(ctx context.Context, r *request, why string) error {
 	held, _, err := r.lock.Holder(ctx, r.id)
-	if err == nil && held { // a steady-state of which nobody knows whether it has succeeded could still take the slot away
+	if err == nil && held { // a steady-state whose outcome is unknown could still take the slot away
 		if err = r.lock.Fence(ctx); err == nil {
 			held, _, err = r.lock.Holder(ctx, r.id)
 		}
 	}
 	if err == nil && !held {
-		// Hosts whose windows are open wait behind.
+		// Hosts whose windows are open may wait behind it.
 		err = r.lock.LeaveQueue(ctx, r.id, owner(r.id))
 	}
 	switch {
@@ -272,7 +272,7 @@ func refused(kind, value string) error { return &fleetlock.Error{Kind: kind, Val
 
 func unavailable(value string) error { return refused(fleetlock.KindUnavailable, value) }
 
-// reject is refused for a client that may not use the group.
+// reject returns the answer to a client that may not use the group, and logs it.
 func (s *Server) reject(r *request, kind, value string) error {
 	s.journal.rejected(r, kind, value)
 	return refused(kind, value)

@@ -42,7 +42,8 @@ func TestGrantIsASlotOfTheLock(t *testing.T) {
 	})
 }
 
-// Clients that ask every five minutes and hosts that wait all the time have their turns in the order in which they came.
+// Clients that ask every five minutes and hosts that wait all the time have their turns in the order in which they
+// came.
 func TestClientsAndHostsTakeTurns(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s, other := newServer(store), newServer(store)

@@ -7,8 +7,8 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// atOnce is how many calls of the store may be under way at once, without those that wait for a change. A thousand hosts
-// that ask in the same second, as after a restart of the server, would have etcd answer all of them too late, and
+// atOnce is how many calls of the store may be under way at once, not counting those that wait for a change. A thousand
+// hosts that ask in the same second, as after a restart of the server, would make etcd answer all of them too late, and
 // then all would ask again.
 const atOnce = 32
 

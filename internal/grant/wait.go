@@ -85,8 +85,8 @@ func (s *Server) endWaits(ctx context.Context, c client) error {
 	return nil
 }
 
-// Reload has the requests that wait begin again where the settings of their group have changed. They keep their places. It
-// is to be called after Options.Groups has begun to return others.
+// Reload makes the requests that wait begin again where the settings of their group have changed. They keep their
+// places. Call it after Options.Groups has begun to return the new settings.
 func (s *Server) Reload() {
 	groups := s.groups()
 	s.mu.Lock()

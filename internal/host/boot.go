@@ -17,16 +17,18 @@ import (
 // Boot is one boot of this host. A soft reboot begins another one, although the kernel goes on and /run stays as it is.
 type Boot struct {
 	ID    string    // different for each boot: the kernel's id, and after soft reboots "+" and how many there were
-	Since time.Time // the end of the soft reboot that it began with, by the wall clock of then; zero if it began with the kernel
+	Since time.Time // the end of the soft reboot that it began with, by the wall clock of then; else zero
 
 	began   time.Time // the same by elapsed time, so that a step of the clock since does not matter
 	counted bool      // soft reboots are counted
 }
 
-// SoftSince returns when the boot began, if it began with a soft reboot; else zero. A step of the clock since does not matter.
+// SoftSince returns when the boot began, if it began with a soft reboot; else zero. A step of the clock since does not
+// matter.
 func (b Boot) SoftSince() time.Time { return b.began }
 
-// SameKernel reports whether the kernel of this boot also ran the boot with an id: no more than soft reboots came between.
+// SameKernel reports whether the kernel of this boot also ran the boot with an id: no more than soft reboots came
+// between.
 func (b Boot) SameKernel(id string) bool {
 	this, _, _ := strings.Cut(b.ID, "+")
 	that, _, _ := strings.Cut(id, "+")

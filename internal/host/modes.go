@@ -14,8 +14,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/sentinel"
 )
 
-// Modes returns how the host can reboot now. It only reads files, since a check that asks logind and the lock has to be over
-// in seconds: whether systemd counts soft reboots is known since ThisBoot.
+// Modes returns how the host can reboot now. It only reads files, since a check that asks logind and the lock has to be
+// over in seconds: whether systemd counts soft reboots is known since ThisBoot.
 func (b Boot) Modes(root string) policy.Modes {
 	m := policy.Modes{Impossible: map[policy.Mode]string{policy.SoftReboot: b.noSoftReboot(root), policy.Kexec: noKexec(root)}}
 	m.ForPackages, m.Because = forPackages(root, b)

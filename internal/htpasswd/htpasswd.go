@@ -37,7 +37,7 @@ const (
 	patience = 10 * time.Second
 	// maxRight is how many right passwords are remembered. All are forgotten when there are more.
 	maxRight = 16 << 10
-	// penalty is how long the next password of the same address waits after one that was wrong.
+	// penalty is how long the next password of the same origin waits after one that was wrong.
 	penalty = time.Second
 )
 
@@ -55,7 +55,7 @@ type Checker struct {
 	right map[string][]byte // the keyed hash of the right password, by its hash in a file
 }
 
-// lane is where the clients of an address wait.
+// lane is where the clients of an origin wait.
 type lane struct {
 	turn  chan struct{} // like that of a Checker
 	count int           // of those who are in it
@@ -125,8 +125,8 @@ func (u *Users) add(line string) error {
 	return nil
 }
 
-// Check reports whether the password is that of the user. With an error, which is that of ctx or ErrBusy, that is not
-// known. address is from where somebody asks.
+// Check reports whether the password is that of the user. An error, which is that of ctx or ErrBusy, means that this is
+// not known. address is that of the client.
 func (u *Users) Check(ctx context.Context, address, user, password string) (bool, error) {
 	hash, exists := u.hashes[user]
 	if user == "" || password == "" {
@@ -166,8 +166,8 @@ func (c *Checker) remember(hash, sum []byte) {
 	c.right[string(hash)] = sum
 }
 
-// check checks a password when it is its turn, unless it is known by then to be right: a whole fleet may have the same one.
-// sum is what to remember; nil if no password is right.
+// check checks a password when it is its turn, unless it is known by then to be right: a whole fleet may have the same
+// one. sum is what to remember; nil if no password is right.
 func (c *Checker) check(
 	ctx context.Context, address string, hash []byte, password string, sum []byte,
 ) (ok bool, err error) {

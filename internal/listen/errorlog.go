@@ -13,8 +13,8 @@ import (
 // maxError is how much of an error of net/http is logged, in bytes.
 const maxError = 1 << 10
 
-// ErrorLog returns what an http.Server logs its errors to. Most of them are about what clients do wrong, and so there are
-// few lines, see package sparse: one an hour for each origin whose TLS handshakes fail for the same reason.
+// ErrorLog returns what an http.Server logs its errors to. Most of them are about what clients do wrong, and so there
+// are few lines, see package sparse: one an hour for each origin whose TLS handshakes fail for the same reason.
 func ErrorLog(log *slog.Logger) *stdlog.Logger { return stdlog.New(&errorLog{log: log}, "", 0) }
 
 type errorLog struct {

@@ -23,7 +23,7 @@ const (
 type Handler struct {
 	// FleetLock gets every other path. (An http.ServeMux would redirect //v1/pre-reboot.)
 	FleetLock http.Handler
-	// ClientCertificates says that whoever asks for anything else needs a certificate.
+	// ClientCertificates says that every path but /-/healthy and /-/ready needs a client certificate.
 	ClientCertificates bool
 	// Rate is how many requests an origin, see package origin, may make at once, and a minute; 100 at least.
 	Rate int
@@ -67,8 +67,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// isReady returns why the server is not ready. The question goes on when the client goes away, because others may wait for
-// the same answer.
+// isReady returns why the server is not ready. The question goes on when the client goes away, because others may wait
+// for the same answer.
 func (h *Handler) isReady(ctx context.Context) error {
 	select {
 	case <-h.turn:

@@ -14,8 +14,7 @@ import (
 const (
 	// writeTime is how long a peer may take nothing of what it is sent.
 	writeTime = 10 * time.Second
-	// perOrigin is how much of all connections one origin may have: a part of so many. Many hosts may have one address,
-	// behind a gateway or a proxy.
+	// One origin may have 1/perOrigin of all connections. Many hosts may have one address, behind a gateway or a proxy.
 	perOrigin = 4
 )
 
@@ -54,8 +53,8 @@ func NewLimit(n int) *Limit {
 	return &Limit{all: make(chan struct{}, n), perOrigin: max(1, n/perOrigin), count: map[string]int{}}
 }
 
-// Listener returns l with this limit. When there are as many connections as there may be in all, more have to wait; when
-// an origin, see package origin, has as many as it may have, more from there are closed.
+// Listener returns l with this limit. When there are as many connections as there may be in all, more have to wait;
+// when an origin, see package origin, has as many as it may have, more from there are closed.
 func (limit *Limit) Listener(l net.Listener) net.Listener {
 	return &listener{Listener: l, limit: limit, closed: make(chan struct{})}
 }
@@ -117,7 +116,7 @@ func (limit *Limit) leave(from string) {
 	}
 }
 
-// conn is a connection that counts.
+// conn is a connection that counts towards a Limit.
 type conn struct {
 	net.Conn
 	leave func()

@@ -15,7 +15,7 @@ import (
 // maxFile is more than certificates take, in bytes.
 const maxFile = 8 << 20
 
-// Files are those of TLS, in PEM format.
+// Files are the paths of the files for TLS, which are in PEM format.
 type Files struct {
 	Cert, Key string // of the server
 	ClientCA  string // the authorities of its clients; "" if clients need no certificate
@@ -41,8 +41,7 @@ func NewTLS(files Files, log *slog.Logger) (*TLS, error) {
 	return t, err
 }
 
-// Config returns what a server needs. It does not ask for a client's certificate where the client has none, so that the
-// [Handler] can answer.
+// Config returns what a server needs. A client without a certificate can connect, so that the [Handler] can answer it.
 func (t *TLS) Config() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -57,7 +56,7 @@ func (t *TLS) Reload() {
 	t.reload(true)
 }
 
-// current returns the configuration of the files as they were a second ago.
+// current returns the configuration of the files as they were a second ago at most.
 func (t *TLS) current() *tls.Config {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -3,8 +3,9 @@ package origin
 
 import "net/netip"
 
-// Of returns the origin of an address with a port or without: the address itself with IPv4, and the network of 64 bits with
-// IPv6, because each host of such a network may use any address in it. A text that is not an address is an origin of its own.
+// Of returns the origin of an address with a port or without: the address itself with IPv4, and the network of 64 bits
+// with IPv6, because each host of such a network may use any address in it. A text that is not an address is an origin
+// of its own.
 func Of(address string) string {
 	ip, err := netip.ParseAddr(address)
 	if port, withPort := netip.ParseAddrPort(address); withPort == nil {

@@ -35,7 +35,7 @@ func (s *Slot) Leftover() *Leftover {
 	return &Leftover{file: s.file, dial: s.dial, root: s.root, log: s.log, named: s.memory(None, noPurpose)}
 }
 
-// Slots returns what there is.
+// Slots returns the slots as the file has them.
 func (l *Leftover) Slots() ([]Memory, error) {
 	all, err := l.file.read()
 	return slices.DeleteFunc(all, func(m Memory) bool { return !m.mayHold() || m.same(l.named) }), err
@@ -102,8 +102,7 @@ func (l *Leftover) ids() ([]string, error) {
 	return ids, nil
 }
 
-// Try gives the slots of this host back for as long as ctx lasts, until all are, and says in the log what is in the
-// way.
+// Try tries to give the slots of this host back until all are, or ctx ends, and logs what is in the way.
 func (l *Leftover) Try(ctx context.Context) {
 	said := ""
 	for n := 0; ; n++ {

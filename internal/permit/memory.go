@@ -122,7 +122,7 @@ func (f file) read() ([]Memory, error) {
 	return d.Slots, nil
 }
 
-// readOrSetAside returns the content to one who has the lock. A file that cannot be read is set aside.
+// readOrSetAside returns the content. A file that cannot be read is set aside. The caller has the lock of the file.
 func (f file) readOrSetAside() ([]Memory, error) {
 	all, err := f.read()
 	if err != nil {
@@ -142,8 +142,8 @@ func (f file) settle() error {
 	return err
 }
 
-// remember writes what is to be remembered of a slot. What cannot be read is set aside. Other slots stay that this host
-// may have.
+// remember writes what is to be remembered of a slot. What cannot be read is set aside. Other slots that this host may
+// have stay.
 func (f file) remember(m Memory) error {
 	m.Version, m.OSVersion = safetext.Clean(m.Version), safetext.Clean(m.OSVersion)
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
@@ -184,8 +184,8 @@ func (f file) write(all []Memory) error {
 	return f.replace(f.path, append(data, '\n'), 0o600, 0o700)
 }
 
-// remove removes the file, unless it also says of another slot than own that it may be held: nothing else does. A file
-// that cannot be read stays: Inspect sets it aside.
+// remove removes the file, unless it also names another slot than own that may be held: nothing else names that one. A
+// file that cannot be read stays: Inspect sets it aside.
 func (f file) remove(own Memory) error {
 	unlock, err := replacefile.Lock(f.path)
 	switch {

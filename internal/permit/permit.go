@@ -1,7 +1,7 @@
 // Package permit is this host's slot, as a FleetLock server gives it.
 //
-// The protocol cannot be asked whether a host has a slot: to ask is to take one. So the host remembers, in a file, what
-// it has asked for and got. It guarantees that
+// A FleetLock server cannot be asked whether a host has a slot: to ask is to take one. So the host remembers, in a
+// file, what it has asked for and got. It guarantees that
 //   - the file says that a slot may be held before each request for one is sent;
 //   - a slot counts as held only after the server has granted it, and as given back only after the server has said so;
 //     what is in between is settled by giving back, which is right whether a slot is held or not;
@@ -9,8 +9,8 @@
 //     gives back what it may have.
 //
 // It does not guarantee that a place in the server's queue survives a restart of the program, or that a proxy does not
-// deliver a request later that this host has given up: a slot that is granted so is given back at the first start in
-// the next boot. It does not know if another host has the same machine id.
+// deliver a request later that this host has given up: a slot that is granted that way is given back at the first start
+// in the next boot. It does not know if another host has the same machine id.
 package permit
 
 import (
@@ -40,7 +40,7 @@ const (
 	heldOpen = 10 * time.Second
 	// pause is how long such a server is left alone between two requests.
 	pause = 2 * time.Second
-	// The same for one that refuses at once, and for failures; it doubles from the first to the limit.
+	// firstPause is the same for a server that refuses at once, and after a failure. It doubles up to pauseLimit.
 	firstPause = 30 * time.Second
 	pauseLimit = 5 * time.Minute
 	// settleLimit bounds the end of a wait. The daemon has five seconds to stop.
@@ -49,9 +49,9 @@ const (
 	// users were told when the host reboots: see policy.Backstop.
 	heldLimit = 10 * time.Second
 
-	// ReleaseLimit bounds the answer to steady-state otherwise.
+	// ReleaseLimit bounds a request for steady-state, except at the end of a wait.
 	ReleaseLimit = 30 * time.Second
-	// BriefLimit bounds it for a server that may be gone, where more than its slot waits for the answer.
+	// BriefLimit bounds it for a server that may be gone, where something else than its slot waits for the answer.
 	BriefLimit = 3 * time.Second
 )
 
@@ -88,7 +88,7 @@ type Slot struct {
 	log    *slog.Logger
 
 	unsaved   *Memory // what could not be written
-	inspected bool    // Inspect has run, and what the settings do not name is not given back since: see Release
+	inspected bool    // Inspect has run, and since then what the settings do not name was not given back: see Release
 }
 
 var _ daemon.Locker = (*Slot)(nil)
@@ -141,7 +141,7 @@ func (s *Slot) thisBoot(m Memory, slot State) bool { return m.Slot == slot && m.
 
 var noPurpose policy.Lock
 
-// memory is what there is to remember of a slot that is in a state from now on.
+// memory returns what to remember of this slot, which is in a state from now on.
 func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 	m := Memory{
 		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.boot.ID,
@@ -167,9 +167,9 @@ func (s *Slot) save(m Memory) error {
 	return err
 }
 
-// note remembers the state of the slot. If that cannot be written down, only this process knows it, and the file goes,
-// because what it says is no longer true. It stays if it is the only one that knows of another slot: that would be lost
-// for good, and this one is given back at the first start in the next boot at the latest.
+// note remembers the state of the slot. If that cannot be written down, only this process knows it, and the file is
+// removed, because what it says is no longer true. The file stays if it also names another slot: that one would be lost
+// for good, while this one is given back at the first start in the next boot at the latest.
 func (s *Slot) note(slot State, purpose policy.Lock) {
 	m := s.memory(slot, purpose)
 	err := s.save(m)
@@ -186,7 +186,7 @@ func (s *Slot) note(slot State, purpose policy.Lock) {
 		"error", err)
 }
 
-// Inspect asks nobody. Where it is not known whether this host has a slot, the daemon gives back what it may have.
+// Inspect asks no server. Where it is not known whether this host has a slot, the daemon gives back what it may have.
 func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) {
 	m, err := s.Recall()
 	if err != nil {
@@ -212,7 +212,7 @@ type wait struct {
 	*Slot
 	purpose policy.Lock
 	refused bool // the server has answered, and may keep a place for this host
-	unknown bool // a request may have been carried out, of this wait or an earlier one
+	unknown bool // a request of this wait or an earlier one may have been carried out
 }
 
 // begin begins a wait. held reports that this host has had the slot before.
@@ -273,7 +273,7 @@ func refusal(err error) *fleetlock.Error {
 	return answer
 }
 
-// Says returns what a wait says of an error of a request.
+// Says returns the error of a request as a wait reports it.
 func Says(err error) string {
 	if answer := refusal(err); answer != nil && answer.Status != http.StatusUnauthorized { // whose error says what to set
 		return safetext.Clean(fmt.Sprintf("the FleetLock server answers %s: %s", answer.Kind, answer.Value))
@@ -326,9 +326,9 @@ func (s *Slot) Try(ctx context.Context, purpose policy.Lock) (already bool, err 
 	return held, nil
 }
 
-// StillHeld asks for the slot again, which the server grants to its holder, at once. The slot of an earlier boot
-// counts as held until it is given back, because asking would take it again after somebody has freed it. So does
-// asking for a slot that another process on this host has given back.
+// StillHeld asks for the slot again, which the server grants to its holder, at once. The slot of an earlier boot counts
+// as held until it is given back, and one that another process on this host has given back as not held: to ask for
+// either would take it again after somebody has freed it.
 func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	switch m := s.recall(); {
 	case s.thisBoot(m, Granted):
@@ -356,9 +356,9 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// Release gives the slot back. After Inspect, until it has succeeded once, it tries to give back as well what the
-// settings do not name. At another time that would be wrong: a server that has two names could take it for the slot
-// that this host has by then.
+// Release gives the slot back. After Inspect it also tries to give back what the settings do not name, until that has
+// succeeded once. At another time that would be wrong: a server that has two names could take it for the slot that this
+// host has by then.
 func (s *Slot) Release(ctx context.Context) error {
 	if err := s.Free(ctx, s.params.ID); err != nil {
 		return err

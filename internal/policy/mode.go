@@ -26,7 +26,7 @@ func (m Mode) Text() string {
 	return "a full reboot"
 }
 
-// Modes is how a host can reboot. What says why is read after "because".
+// Modes is how a host can reboot. Each reason is read after "because".
 type Modes struct {
 	ForPackages Mode            // is enough for what the packages have asked for
 	Because     string          // why it is
@@ -39,14 +39,14 @@ type Choice struct {
 	Text string `json:"text,omitempty"` // what it is and why; "" for a full reboot that was asked for
 }
 
-// Refused returns how the host reboots if logind, which has not been started since an update of systemd, does not know the
-// mode.
+// Refused returns how the host reboots if logind, which has not been started since an update of systemd, does not know
+// the mode.
 func (c Choice) Refused() Choice {
 	return Choice{FullReboot, "a full reboot, because logind is older than systemd and refuses " + c.Mode.Text()}
 }
 
-// Choose returns how a host reboots where a mode is set. unfit says of modes why they would not do what is needed. A
-// full reboot is always possible, and always does. With nil it is not known how else the host can reboot.
+// Choose returns how a host reboots where a mode is set. unfit says why modes would not be enough. A full reboot is
+// always possible, and always enough. A nil m means that it is not known how else the host can reboot.
 func (m *Modes) Choose(set Mode, unfit map[Mode]string) Choice {
 	if set == FullReboot {
 		return Choice{}
@@ -71,8 +71,8 @@ func (m *Modes) Choose(set Mode, unfit map[Mode]string) Choice {
 	return Choice{mode, text}
 }
 
-// Unfit returns the modes that would not do what is needed, and why, after "because": update says that update_engine has
-// installed one, or may have, and kernel what needs another kernel, if anything does.
+// Unfit returns the modes that would not do what is needed, and why, after "because": update says that update_engine
+// has installed one, or may have, and kernel what needs another kernel, if anything does.
 func Unfit(update bool, kernel string) map[Mode]string {
 	switch {
 	case update:
@@ -94,8 +94,8 @@ func (m *Machine) choose() Choice {
 	return m.modes.Choose(m.config.Mode, unfit)
 }
 
-// SoftEvery is how soon after a soft reboot the file of the packages has the host do another one. Nothing removes the file
-// in between, and what changes it at each boot would have the host reboot again and again.
+// SoftEvery is how long after a soft reboot the file of the packages cannot make the host do another one. Nothing
+// removes the file in between, and something that changes it at each boot would make the host reboot again and again.
 const SoftEvery = time.Hour
 
 // softAgain returns when the host may do a soft reboot for the file of the packages, zero if it may do so now, or would

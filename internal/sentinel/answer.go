@@ -11,8 +11,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// AnswerPath is the file by which the unit that runs the command tells the daemon what it says. An exit status could not:
-// systemd forgets that of a unit that has not failed, and 1 is that of every program that fails.
+// AnswerPath is the file by which the unit that runs the command tells the daemon what it says. An exit status could
+// not tell: systemd forgets the exit status of a unit that has not failed, and a program that fails may exit with 1 as
+// well.
 const AnswerPath = "/run/locksmith/sentinel.json"
 
 // maxAnswer bounds the file, in bytes.
@@ -25,7 +26,7 @@ type answer struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-// WriteAnswer writes what the command said, which has no error, to the file below root.
+// WriteAnswer writes what the command said to the file below root. s has no error.
 func (c Command) WriteAnswer(root string, s State) error {
 	data, err := json.Marshal(answer{c.Text, s.Needed, s.Reason})
 	if err != nil {

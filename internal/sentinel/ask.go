@@ -18,7 +18,7 @@ const Unit = "locksmith-sentinel.service"
 const (
 	// askTimeout is how long the unit may take, a little more than its own TimeoutStartSec=, which usually ends it.
 	askTimeout = 5*time.Minute + 15*time.Second
-	// resetTimeout bounds what only changes what systemctl shows.
+	// resetTimeout bounds a call that only changes what systemctl shows.
 	resetTimeout = 10 * time.Second
 )
 
@@ -39,8 +39,8 @@ type Asker struct {
 	Log     *slog.Logger
 }
 
-// Watch sends what the command says: first at once, then after a random part of the period, so that a fleet that is
-// started at once does not go on asking at once, and from then on every period, until ctx ends.
+// Watch sends what the command says: first immediately, then after a random part of the period, so that hosts that were
+// started together do not go on asking together, and from then on every period, until ctx ends.
 func (a Asker) Watch(ctx context.Context) <-chan State {
 	states := make(chan State)
 	go func() {

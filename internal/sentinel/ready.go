@@ -19,11 +19,11 @@ var readyCommands = map[string]func(context.Context, Command) State{
 // plain makes programs print what is read here, without translation and colours.
 var plain = []string{"LC_ALL=C", "LANGUAGE=", "NO_COLOR=1", "SYSTEMD_COLORS=0", "SYSTEMD_LOG_TARGET=console", "SYSTEMD_LOG_LEVEL=info"}
 
-// needsRestarting asks dnf whether packages that need a reboot were installed since the boot: exit status 1 says so, and
-// 0 that there are none. A failure of dnf is a 1 as well, for example without the plugin.
+// needsRestarting asks dnf whether packages that need a reboot were installed since the boot: exit status 1 says so,
+// and 0 that there are none. A failure of dnf is a 1 as well, for example without the plugin.
 //
-// dnf counts before dnf5, because it is what the host uses where both are installed; it may be a link to dnf5, which has
-// the question without -r. Distributions without either have a program of the name.
+// dnf counts before dnf5, because it is what the host uses where both are installed; it may be a link to dnf5, which
+// has the question without -r. Distributions without either have a program of the name.
 func needsRestarting(ctx context.Context, c Command) State {
 	const install = "install dnf-plugins-core for dnf 4, dnf5-plugins for dnf 5 or yum-utils for yum"
 	var args []string
@@ -78,8 +78,8 @@ func packagesOf(text string) string {
 	return strings.Join(names, ", ")
 }
 
-// needrestart asks needrestart whether the kernel that runs is the newest, see README.batch.md of needrestart: 1 says that
-// it is, 2 and 3 that another one was installed, which fits to the modules that are loaded or not, and 0 that it is not
+// needrestart asks needrestart whether the kernel that runs is the newest, see README.batch.md of needrestart: 1 says
+// that it is, 2 that another one with a compatible ABI was installed, 3 that another version was, and 0 that it is not
 // known. In a container needrestart says nothing of the kernel.
 func needrestart(ctx context.Context, c Command) State {
 	path, err := exec.LookPath("needrestart")
@@ -110,8 +110,8 @@ func needrestart(ctx context.Context, c Command) State {
 	return State{Err: fmt.Errorf("needrestart does not say whether the kernel is the newest, as in a container: it prints %s", cmp.Or(oneLine(text), "nothing"))}
 }
 
-// sysupdate asks systemd-sysupdate(8) whether a newer version is installed than the one that runs: exit status 0 says so,
-// and 1 that there is none, or that it failed.
+// sysupdate asks systemd-sysupdate(8) whether a newer version is installed than the one that runs: exit status 0 says
+// so, and 1 that there is none, or that it failed.
 func sysupdate(ctx context.Context, c Command) State {
 	const name = "systemd-sysupdate"
 	path, err := exec.LookPath(filepath.Join(c.Root, "/usr/lib/systemd", name)) // it is in no PATH

@@ -1,13 +1,14 @@
 // Package sentinel asks the host itself whether it needs a reboot.
 //
-// A [File] is the file by which packages say so: /run/reboot-required on Debian and Ubuntu (Debian Policy, section 9.12),
-// /run/reboot-needed on SUSE. What it reports last is what the file says, whoever creates, deletes or replaces it, or mounts
-// something over its folder; it reports a need only once the file has been left alone for a while, because the file
-// appears in the middle of an installation; and nothing wakes an idle program but a change in the file's folder, or of the
-// mounts of the host.
+// A [File] is the file by which packages say so: /run/reboot-required on Debian and Ubuntu (Debian Policy, section
+// 9.12), /run/reboot-needed on SUSE. What it reports last is what the file says, whoever creates, deletes or replaces
+// it, or mounts something over its folder; it reports a need only once the file has been left alone for a while,
+// because the file appears in the middle of an installation; and nothing wakes an idle program but a change in the
+// file's folder, or of the mounts of the host.
 //
 // A [Command] says so by its exit status. An [Asker] has systemd run it again and again, outside the daemon's sandbox.
-// It reports only what was said since it asked, and takes no failure for an answer, neither of the command nor on the way.
+// It reports only what was said since it asked, and takes no failure for an answer, whether the command fails or the
+// way to it.
 package sentinel
 
 import (
@@ -31,7 +32,7 @@ const (
 	maxReason = 300
 )
 
-// State is what the file says.
+// State is what the file or the command says.
 type State struct {
 	Needed bool   // the host needs a reboot
 	Reason string // why, with the file's name
@@ -41,14 +42,14 @@ type State struct {
 	Done   error  // why a file that is there asks for nothing any more; then Needed is false
 }
 
-// A File is the file at Path. The names of the packages that need the reboot are in a file beside it, whose name ends in
-// ".pkgs", a line each.
+// A File is the file at Path. The names of the packages that need the reboot are in a file beside it, whose name ends
+// in ".pkgs", a line each.
 type File struct {
 	Path string
 	// Settle is how long both files must have been left alone; see [Settle].
 	Settle time.Duration
-	// Since is when this boot began, if it began with a soft reboot, which leaves the file. What was last changed before that
-	// is done, if a soft reboot was enough for it.
+	// Since is when this boot began, if it began with a soft reboot, which leaves the file. What was last changed
+	// before that is done, if a soft reboot was enough for it.
 	Since time.Time
 	// Soft says that a soft reboot is enough where neither the text nor the packages say what they need.
 	Soft bool
@@ -118,15 +119,15 @@ func unique(text string) (lines []string) {
 	return lines
 }
 
-// isKernel reports whether a package is a kernel, or something that only the start of one loads, by the names of Debian and
-// Ubuntu and others.
+// isKernel reports whether a package is a kernel, or something that only the start of one loads, by the names that
+// Debian, Ubuntu and others use.
 func isKernel(name string) bool {
 	return strings.HasPrefix(name, "linux-") ||
 		slices.ContainsFunc([]string{"kernel", "firmware", "microcode"}, func(part string) bool { return strings.Contains(name, part) })
 }
 
-// settled returns what is to be reported at a time, and how long until that may change by itself; 0 for never. A need that
-// was reported stands as long as the file does.
+// settled returns what is to be reported at a time, and how long until that may change by itself; 0 for never. A need
+// that was reported stands as long as the file does.
 func (f File) settled(now time.Time, reported bool) (State, time.Duration) {
 	s, changed := f.read()
 	if !s.Needed || reported {

@@ -20,15 +20,15 @@ const (
 	// changes is what matters of what happens in a folder, see inotify(7). What is written into a file counts when that is
 	// closed, as after touch(1).
 	changes = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | moved
-	// moved is what happens to the folder itself; the last is that events were lost.
+	// moved is what happens to the folder itself; the last one says that events were lost.
 	moved = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_UNMOUNT | unix.IN_IGNORED | unix.IN_Q_OVERFLOW
 	// retryAfter is when a folder that could not be watched is tried again.
 	retryAfter = time.Minute
 )
 
 // Watch sends what the file says, first as it is now and then after each change, until ctx ends. It sends that the host
-// needs a reboot once the file has settled, and all else at once. A receiver that falls behind gets the last state. With
-// an error nothing is sent, because the kernel cannot watch files for this process.
+// needs a reboot once the file has settled, and anything else at once. A receiver that falls behind gets the last
+// state. An error means that the kernel cannot watch files for this process.
 func (f File) Watch(ctx context.Context) (<-chan State, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -45,7 +45,7 @@ func (f File) Watch(ctx context.Context) (<-chan State, error) {
 	go w.readMounts(mounts)
 	go func() {
 		defer close(states)
-		// Their readers end with that.
+		// The goroutines that read them end with that.
 		defer mounts.Close()
 		defer inotify.Close()
 		w.run(ctx, states)
@@ -61,7 +61,7 @@ type watcher struct {
 	mounts chan struct{} // something was mounted or unmounted
 
 	watch  int    // the number of the watch
-	folder string // that it is for: that of the file, or the last one on the way that exists
+	folder string // what it watches: the folder of the file, or the last one on the way there that exists
 }
 
 // event is what the kernel says of a folder.
@@ -117,12 +117,12 @@ func (s State) equal(o State) bool {
 		s.Kernel == o.Kernel && s.Soft == o.Soft
 }
 
-// arm watches the folder of the file, or the last one on the way there that exists. A folder that is watched already keeps
-// its number.
+// arm watches the folder of the file, or the last one on the way there that exists. A folder that is watched already
+// keeps its number.
 func (w *watcher) arm() error {
 	for {
 		folder := filepath.Dir(w.Path)
-		next := "" // on the way, which does not exist
+		next := "" // the first folder on the way that does not exist
 		number, err := unix.InotifyAddWatch(w.fd, folder, changes|unix.IN_ONLYDIR)
 		for readfile.Absent(err) && folder != "/" {
 			next, folder = folder, filepath.Dir(folder)

@@ -37,7 +37,8 @@ func watch(t testing.TB, f File) watched {
 	return w
 }
 
-// expect waits until the last state is that a reboot is needed for a reason without the path, "" for no need, or an error.
+// expect waits until the last state is that a reboot is needed for a reason without the path, "" for no need, or an
+// error.
 func (w watched) expect(want string) {
 	w.Helper()
 	deadline := time.After(patience)

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// The files that are known. SUSE's packages write into theirs which kind of reboot they need: "reboot", "kexec" or "soft-reboot".
+// The files that are known. SUSE's packages write into theirs which kind of reboot they need: "reboot", "kexec" or
+// "soft-reboot".
 const (
 	Required = "/run/reboot-required" // of Debian, and others
 	Needed   = "/run/reboot-needed"   // of SUSE
@@ -24,8 +25,8 @@ var writers = map[string][]string{
 	Needed: {"/usr/lib/zypp/plugins/commit/*boot*", "/usr/sbin/transactional-update"}, // SUSE
 }
 
-// Written reports whether anything on the host below root creates the file at a path. Of a file that is not known it reports
-// true.
+// Written reports whether anything on the host below root creates the file at a path. For a file that is not known it
+// reports true.
 func Written(root, path string) bool {
 	patterns, known := writers[strings.TrimPrefix(path, "/var")] // /var/run leads to /run
 	for _, pattern := range patterns {

@@ -114,7 +114,7 @@ func (s *Store) once(ctx context.Context, do func(*clientv3.Client) error) error
 	return err
 }
 
-// end ends a call by a connection, nil if there was none, which it abandons after a failure.
+// end ends a call by a connection, nil if there was none, and abandons the connection after a failure.
 func (s *Store) end(c *connection, failed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +131,8 @@ func (s *Store) end(c *connection, failed bool) {
 	}
 }
 
-// connect begins a call by the connection, which is made if there is none, and returns it with the endpoints that it uses.
+// connect begins a call by the connection, which is made if there is none, and returns it with the endpoints that it
+// uses.
 func (s *Store) connect(ctx context.Context) (c *connection, at []string, err error) {
 	if c, _ := s.begin(); c != nil {
 		return c, c.client.Endpoints(), nil
@@ -146,7 +147,7 @@ func (s *Store) connect(ctx context.Context) (c *connection, at []string, err er
 	at = use.endpoints
 	switch {
 	case len(wrong) > 0 && s.worked:
-		return nil, at, errors.New(wrong[0].Error()) // no refusal any more
+		return nil, at, errors.New(wrong[0].Error()) // not a refusal: the files were right once
 	case len(wrong) > 0:
 		return nil, at, wrong[0]
 	}
@@ -193,7 +194,7 @@ func (s *Store) connect(ctx context.Context) (c *connection, at []string, err er
 	return c, at, nil
 }
 
-// begin begins a call by the connection, nil if there is none, and returns how many have failed.
+// begin begins a call by the connection, nil if there is none, and returns how many connections have failed.
 func (s *Store) begin() (c *connection, failures int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
