@@ -231,6 +231,11 @@ func (h *host) powerOff() {
 		events, err := os.ReadFile(filepath.Join(last.cgroup, "cgroup.events"))
 		return err == nil && bytes.Contains(events, []byte("populated 0"))
 	})
+	// The kernel removes a network after its last process.
+	must.Eventually(h.t, patience, "the end of the network of "+h.name, func() bool {
+		_, err := net.InterfaceByName("vb-" + h.name)
+		return err != nil
+	})
 }
 
 // Write receives the output on the console.
