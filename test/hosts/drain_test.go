@@ -44,11 +44,11 @@ func TestAHostIsDrainedWithItsSlotAndGivesItBackAfterTheHooksOfTheNextBoot(t *te
 	h.wantNoReboot(before)
 	h.do("touch", "/run/drained")
 
-	h.awaitReboot(before)
 	h.awaitHook("after-reboot", recorder, 1)
 	h.awaitStatus("checking whether this host is well after its reboot")
 	f.awaitHolders(h)
 	h.do("touch", "/run/rejoined")
+	h.awaitReboot(before) // systemd may report the end of the boot only once that script has ended
 	h.awaitStatus("idle")
 	f.awaitHolders()
 	h.wantHooks("before-reboot:00-record", "before-reboot:50-drain", "before-reboot:db-drain", "after-reboot:00-record", "after-reboot:50-rejoin")
