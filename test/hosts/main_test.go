@@ -94,11 +94,15 @@ func setUp(root string) error {
 	cgroups = "/sys/fs/cgroup/" + os.Getenv(cgroupVariable)
 	err := sh(`
 		mount --make-rprivate /
-		# One hierarchy, whatever the machine has. Earlier tests may have left empty groups there.
+		# One hierarchy, whatever the machine has. Killed tests may have left empty groups there. Suites take turns to
+		# remove these: rmdir fails for a group that another one has just removed.
 		mount -t cgroup2 cgroup2 /sys/fs/cgroup
+		exec 9< /sys/fs/cgroup
+		flock 9
 		for group in /sys/fs/cgroup/locksmith-e2e-*; do
 			[ ! -d "$group" ] || [ -e "/proc/${group##*-}" ] || find "$group" -depth -type d -exec rmdir {} +
 		done
+		exec 9<&-
 		mkdir ` + cgroups + `
 		# systemd reports the memory of a service only with this controller.
 		echo +memory > /sys/fs/cgroup/cgroup.subtree_control && echo +memory > ` + cgroups + `/cgroup.subtree_control || true
