@@ -55,7 +55,7 @@ func (g Groups) Names(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var names []string
-	snap, err := g.store.Get(ctx, Read{Key: Root + "/semaphore"}, Read{Key: Root + "/pause"}, first(below(Root+"/queue/")))
+	snap, err := g.store.Get(ctx, Read{Key: Root + "/semaphore"}, Read{Key: Root + "/pause"}, first(below(Root+"/queue/")), first(below(Root+"/fleet/")))
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}
@@ -75,7 +75,7 @@ func (g Groups) Names(ctx context.Context) ([]string, error) {
 		}
 		escaped, _, deeper := strings.Cut(found[0][len(all):], "/")
 		group, err := url.QueryUnescape(escaped)
-		if deeper && err == nil && group != "" && prefix(group) == all+escaped && ValidateGroup(group) == nil {
+		if deeper && err == nil && group != "" && Folder(group) == all+escaped && ValidateGroup(group) == nil {
 			names = append(names, group)
 		}
 		next.Key = all + escaped + "0"

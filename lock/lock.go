@@ -34,7 +34,7 @@ func New(store Store, group string, max int) (*Lock, error) {
 	if err := ValidateGroup(group); err != nil {
 		return nil, err
 	}
-	l := &Lock{store: store, prefix: prefix(group), unresolved: noRevision}
+	l := &Lock{store: store, prefix: Folder(group), unresolved: noRevision}
 	l.Pauser = Pauser{store, l.pauseKey(), l.unwellRange()}
 	return l, l.Declare(max)
 }

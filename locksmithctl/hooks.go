@@ -218,7 +218,7 @@ func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 	if err != nil {
 		a.note("hooks are not told the group of this host: %v", err)
 	} else {
-		facts.Group = valueOf(cfg, "group")
+		facts.Group = cfg.Value("group")
 	}
 	if err := h.Run(ctx, p, facts); err != nil {
 		return fmt.Errorf(`%s failed: %w; "journalctl -b -u %s" shows what its scripts printed`, p, err, p.Service())
@@ -230,16 +230,6 @@ func (a *app) runHooks(ctx context.Context, p hooks.Phase) error {
 		a.note(`"locksmithctl hooks run %s" undoes it`, hooks.RebootCancelled)
 	}
 	return nil
-}
-
-// valueOf returns a setting as it is set, whether settings of its part are parsed or not.
-func valueOf(cfg *config.Config, name string) string {
-	for _, s := range cfg.Settings {
-		if s.Name == name {
-			return s.Value
-		}
-	}
-	return ""
 }
 
 func (a *app) hooksScriptsCommand() *cobra.Command {

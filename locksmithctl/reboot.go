@@ -82,9 +82,9 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 	m := machine{
 		root: a.root, boot: boot, now: a.now, force: force, log: a.log, note: a.note,
 		hooks: a.hooks(boot), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
-		facts: hooks.Facts{Group: valueOf(cfg, "group"), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
+		facts: hooks.Facts{Group: cfg.Value("group"), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
 	}
-	if path := valueOf(cfg, "reboot-sentinel"); path != "" {
+	if path := cfg.Value("reboot-sentinel"); path != "" {
 		m.file.Path = filepath.Join(a.root, path)
 	}
 	m.facts.MachineID, m.noID = host.MachineID(a.root) // without it the lock fails

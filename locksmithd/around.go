@@ -95,7 +95,7 @@ func (a around) begin(r policy.Reboot) error {
 	if r.NewOS {
 		running = host.OSVersion(a.root)
 	}
-	return a.history.Begin(history.Reboot{BootID: a.boot.ID, Version: r.Version, OSVersion: running, How: r.How.Text})
+	return a.history.Begin(history.Reboot{BootID: a.boot.ID, Version: r.Version, OSVersion: running, How: r.How.Text, Taken: r.Taken})
 }
 
 // ended records what the last reboot came to.

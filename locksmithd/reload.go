@@ -7,6 +7,7 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
+	"github.com/locksmithd/locksmith/internal/inventory"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -28,7 +29,7 @@ func (s *server) accept(cfg *config.Config) {
 
 // reload reads the configuration again at every SIGHUP, until ctx ends. A configuration
 // with an error is refused as a whole.
-func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, sentinels *sentinels, to chan<- daemon.Settings) {
+func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, sentinels *sentinels, record *inventory.Writer, to chan<- daemon.Settings) {
 	for {
 		select {
 		case <-s.hangup:
@@ -55,6 +56,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 			s.show(func(status *status) { status.refused = "" })
 			engine.SetTrust(updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root})
 			sentinels.follow(cfg)
+			record.Refresh()
 			select {
 			case to <- settings:
 				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)

@@ -47,8 +47,10 @@ type server struct {
 	// It is for the goroutine of serve.
 	leaving func()
 
-	status status
-	config atomic.Pointer[config.Config] // in force; nil until there is one
+	status    status
+	config    atomic.Pointer[config.Config] // in force; nil until there is one
+	policy    atomic.Pointer[policy.Config] // the part of it that the policy needs
+	inventory atomic.Pointer[recorder]      // where this host's record belongs; nil for nowhere
 }
 
 // location returns the host's time zone as it is now.
@@ -123,7 +125,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	sentinels := s.sentinels(ctx, around.hooks.Units)
 	sentinels.follow(cfg)
 	reload := make(chan daemon.Settings)
-	go s.reload(ctx, stop, engine, sentinels, reload)
+	record := s.inventoried(around.history)
+	go record.Run(ctx)
+	go s.reload(ctx, stop, engine, sentinels, record, reload)
 	self := machine{systemd.NewLogind(calls), s.root, s.boot}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:    updates(events, sentinels.said, s.log),
@@ -138,7 +142,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
-		Observers:  []daemon.Observer{&coordinated{server: s, file: file}, &shown{server: s}},
+		Observers:  []daemon.Observer{&coordinated{server: s, file: file}, &shown{server: s}, record},
 		Alive:      func() { s.warn(systemd.NotifyWatchdog()) },
 		AliveEvery: aliveEvery,
 		Log:        s.log,
@@ -234,6 +238,8 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	}
 	if !cfg.Strategy.Locks() {
 		d.Policy.Spread = spread
+		s.policy.Store(&d.Policy)
+		s.inventory.Store(newRecorder(cfg))
 		return d, nil
 	}
 	own := s.lock
@@ -250,6 +256,8 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 	}
 	s.lock, s.lockFrom = own, cfg.Lock
 	d.Policy.Lock, d.Lock = true, own
+	s.policy.Store(&d.Policy)
+	s.inventory.Store(newRecorder(cfg))
 	return d, nil
 }
 

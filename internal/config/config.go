@@ -83,11 +83,12 @@ const (
 	PartHooks    // running the host's hooks, and what has to be true after a reboot
 	PartGates    // what else may hold a reboot back
 	PartSentinel // noticing that the host needs a reboot
+	PartReport   // telling others what the host does
 
 	// partFleetLock is checked in place of PartEtcd and PartLock where the slot is one of a FleetLock server.
 	partFleetLock
 
-	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel
+	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel | PartReport
 )
 
 // Options say what to load.
@@ -149,6 +150,7 @@ type Config struct {
 	HealthTimeout       time.Duration // until when a host is well after its reboot
 	HealthFailure       HealthFailure // what to do after that
 	ReleaseDelay        time.Duration // from being well to giving the slot back
+	Inventory           bool          // this host writes its record into the inventory, where its lock is in etcd
 	MaxAttempts         int           // boots that may fail to bring up a version before the host gives it up
 	MinUptime           time.Duration // of the host before a reboot
 	RebootJitter        time.Duration // bounds the random time that is waited before a reboot
@@ -161,6 +163,17 @@ type Config struct {
 	// Notes are sentences for the user of locksmithctl: where its environment differs from the daemon's settings
 	// that are checked, and which of the two counts.
 	Notes []string
+}
+
+// Value returns the setting of a Definition with this name as it is set, whether settings of its part are checked or not;
+// "" for an unknown name. Of a secret it only says whether there is one.
+func (c *Config) Value(name string) string {
+	for _, s := range c.Settings {
+		if s.Name == name {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // Load finds and checks the settings once. See Loader.Load.

@@ -401,6 +401,14 @@ var definitions = []Definition{
 		parse:       parseDebug,
 	},
 	{
+		Name:        "inventory",
+		Variable:    "LOCKSMITHD_INVENTORY",
+		Default:     "true",
+		Description: "whether this host says in etcd what it does, for locksmithctl hosts",
+		Part:        PartReport,
+		parse:       parseInventory,
+	},
+	{
 		Name:        "trigger-groups",
 		Variable:    "LOCKSMITHD_TRIGGER_GROUPS",
 		Default:     "wheel sudo",

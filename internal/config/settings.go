@@ -167,6 +167,11 @@ func parseBootComplete(p *parser, in input) (err error) {
 	return err
 }
 
+func parseInventory(p *parser, in input) (err error) {
+	p.Inventory, err = in.boolean()
+	return err
+}
+
 // boolean parses the value of a setting that is true or false.
 func (in input) boolean() (bool, error) {
 	b, err := strconv.ParseBool(in.value)

@@ -72,6 +72,9 @@ func (w *Window) opening(t time.Time, loc *time.Location) (start, end time.Time)
 	return w.openings.In(loc).Next(t)
 }
 
+// Zone returns the IANA name of the window's time zone, "" where it is not known.
+func (w *Window) Zone() string { return w.zone.Name() }
+
 // String returns the window's start and length, and the days of the blackout, as one text.
 func (w *Window) String() string {
 	text := "always"

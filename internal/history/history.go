@@ -43,7 +43,9 @@ type Reboot struct {
 	Version   string    `json:"version"`              // that it was for
 	OSVersion string    `json:"os_version,omitempty"` // that ran before it
 	How       string    `json:"how,omitempty"`        // and why, where the settings want another mode than a full reboot
+	Taken     time.Time `json:"taken,omitzero"`       // when the slot for it was taken; zero without one, or when that is not known
 	At        time.Time `json:"at"`
+	Ended     time.Time `json:"ended,omitzero"`   // when the host was found well, or first found unwell
 	Verified  bool      `json:"verified"`         // the host came up, and was well
 	Result    string    `json:"result,omitempty"` // why it is not Verified; "" while that is open
 }
@@ -129,7 +131,7 @@ func (f *File) Failed(version string) (n int, why string, err error) {
 // the same version again before Ended is called, that version did not come up.
 func (f *File) Begin(r Reboot) error {
 	r.clean()
-	r.At = f.now().UTC().Truncate(time.Second)
+	r.At = f.stamp()
 	return f.change(func(k *Kept) bool {
 		switch {
 		case k.Version == r.Version:
@@ -144,6 +146,9 @@ func (f *File) Begin(r Reboot) error {
 	})
 }
 
+// stamp is the present time, as the file has it.
+func (f *File) stamp() time.Time { return f.now().UTC().Truncate(time.Second) }
+
 // Ended records, in the boot with that id, what the last reboot came to: "" if the host is well, or else why it is not.
 // A reboot counts once, however often its checks fail, and not at all once the host has become well.
 func (f *File) Ended(boot, result string) error {
@@ -154,13 +159,16 @@ func (f *File) Ended(boot, result string) error {
 		case l == nil, l.BootID == boot, l.Verified, l.Result == result && result != "":
 			return false
 		case result == "":
-			l.Verified, l.Result = true, ""
+			l.Verified, l.Result, l.Ended = true, "", f.stamp()
 			if k.lastCounts() {
 				k.Failed = 0
 			}
 			return true
 		case l.Result == "" && k.lastCounts():
 			k.Failed++
+		}
+		if l.Result == "" {
+			l.Ended = f.stamp()
 		}
 		l.Result = result
 		return true

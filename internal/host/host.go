@@ -79,13 +79,19 @@ func readKernelFile(root, file string) (string, error) {
 }
 
 // OSVersion returns the version of the operating system, as os-release(5) says it; "" where it does not.
-func OSVersion(root string) string {
+func OSVersion(root string) string { return osRelease(root, "VERSION_ID") }
+
+// OSName returns the name of the operating system, as os-release(5) says it; "" where it does not.
+func OSName(root string) string { return osRelease(root, "NAME") }
+
+// osRelease returns a field of os-release(5).
+func osRelease(root, field string) string {
 	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
 		data, err := readfile.Read(filepath.Join(root, file), maxOSRelease)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		return versionID(string(data))
+		return fieldOf(string(data), field)
 	}
 	return ""
 }
@@ -93,10 +99,10 @@ func OSVersion(root string) string {
 // maxOSRelease is more than any os-release has, in bytes.
 const maxOSRelease = 64 << 10
 
-// versionID returns the last VERSION_ID that is set in an os-release file, unquoted as a shell does.
-func versionID(file string) (version string) {
+// fieldOf returns what an os-release file sets a field to last, unquoted as a shell does.
+func fieldOf(file, field string) (text string) {
 	for line := range strings.Lines(file) {
-		value, found := strings.CutPrefix(strings.TrimSpace(line), "VERSION_ID=")
+		value, found := strings.CutPrefix(strings.TrimSpace(line), field+"=")
 		if !found {
 			continue
 		}
@@ -106,9 +112,9 @@ func versionID(file string) (version string) {
 				value = unescape.Replace(value)
 			}
 		}
-		version = safetext.Clean(value)
+		text = safetext.Clean(value)
 	}
-	return version
+	return text
 }
 
 var unescape = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\$`, `$`, "\\`", "`")

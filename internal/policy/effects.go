@@ -65,6 +65,7 @@ type (
 		Version string // of the update
 		NewOS   bool   // see Lock
 		How     Choice
+		Taken   time.Time // when the slot was taken, by the wall clock; zero without one, or when that is not known
 	}
 )
 

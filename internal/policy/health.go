@@ -16,6 +16,8 @@ type Purpose struct {
 	// Unbooted says that nothing but soft reboots came since, which boot no other version of the operating system: what
 	// becomes of the host says nothing of it. Somebody else has asked for them.
 	Unbooted bool `json:"unbooted,omitempty"`
+	// Taken is when the slot was taken, by the wall clock; zero without one, or when that is not known.
+	Taken time.Time `json:"-"`
 }
 
 // HealthFailure is what a host does with its slot when it has not become well in time after a reboot.

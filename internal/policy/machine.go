@@ -270,7 +270,7 @@ func (m *Machine) want(now time.Time) Effect {
 			return Check{}
 		}
 	case Rebooting:
-		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS(), How: m.choice}
+		return Reboot{Force: m.overdue(now), Version: m.triggers.version, NewOS: m.newOS(), How: m.choice, Taken: m.taken()}
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ type Snapshot struct {
 	Need     Need     `json:"need,omitzero"`
 	Troubles []string `json:"troubles,omitempty"` // why sources do not say whether they need a reboot
 
+	HeldSince time.Time `json:"held_since,omitzero"` // a slot, or that may be; zero without one, or when that is not known
+
 	// What is waited for.
 	Opens       time.Time `json:"opens,omitzero"`        // the reboot window
 	ShutBy      string    `json:"shut_by,omitempty"`     // what makes it open so late, such as a blackout
@@ -119,6 +121,9 @@ func (m *Machine) facts(now time.Time) *Health {
 func (m *Machine) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
 	s.Need, s.Troubles = m.need(), m.triggers.troubles()
+	if m.slot.mayHold {
+		s.HeldSince = m.slot.since
+	}
 	if m.attempt.err != nil {
 		s.Error = m.attempt.err.Error()
 	}

@@ -32,7 +32,7 @@ func TestReportsOfAHostThatTakesABadUpdate(t *testing.T) {
 		h.write("/etc/os-release", "VERSION_ID=2.0")
 		s = h.start(store)
 		must.Do(t, s.Set(1, time.Hour))
-		if found, purpose, err := s.Inspect(t.Context()); found != policy.HeldSinceBefore || purpose != (policy.Purpose{Version: "2.0", OSVersion: "1.0"}) || err != nil {
+		if found, purpose, err := s.Inspect(t.Context()); found != policy.HeldSinceBefore || purpose.Version != "2.0" || purpose.OSVersion != "1.0" || purpose.Unbooted || !purpose.Taken.Equal(f.record("a").Since) || err != nil {
 			t.Errorf("Inspect says %v, %+v, %v", found, purpose, err)
 		}
 		must.Do(t, s.Report(t.Context(), policy.Report{Phase: policy.Unwell, Why: "20-etcd: no quorum", Pause: true}))

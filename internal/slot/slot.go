@@ -109,7 +109,7 @@ func (s *Slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, err
 		s.fenced = true
 		held, record, err = s.holder(ctx)
 	}
-	purpose := policy.Purpose{Version: record.Version, OSVersion: record.OSVersion}
+	purpose := policy.Purpose{Version: record.Version, OSVersion: record.OSVersion, Taken: record.Since}
 	switch {
 	case err != nil || !held:
 		return policy.NotHeld, policy.Purpose{}, err

@@ -91,6 +91,27 @@ func follow(path, name string, warn func(string)) (*Zone, error) {
 	return z, z.load()
 }
 
+// Name returns the IANA name of the zone, such as Europe/Berlin; "" where it is not known. That of the host's zone is
+// known where its file is a link into the database, as localtime(5) wants it.
+func (z *Zone) Name() string {
+	switch {
+	case z.path == "" && z.loc == time.UTC:
+		return "UTC"
+	case z.path == "":
+		return z.loc.String()
+	case z.name != "Local":
+		return z.name
+	case !exists(z.path):
+		return "UTC"
+	}
+	target, err := os.Readlink(z.path)
+	if err != nil {
+		return ""
+	}
+	_, name, _ := strings.Cut(target, "/zoneinfo/")
+	return name
+}
+
 // Location returns the zone as it is now.
 func (z *Zone) Location() *time.Location {
 	loc, err := z.update()

@@ -1,0 +1,213 @@
+// Package fleet is all hosts of a lock at one moment: what they say of themselves in the inventory, and what the lock
+// knows of them. `locksmithctl hosts` and plan, the page, its API and the metrics of `locksmithctl serve` are views of it.
+//
+// The lock is asked for everything that it knows: who holds a slot, who waits, who is unwell. A record may be older than
+// that. It reads and changes nothing.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/inventory"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// Fleet is the groups of a lock in the order of their names, the default group first.
+type Fleet struct {
+	At     time.Time // by the reader's clock
+	Groups []Group
+}
+
+// Group is one group.
+type Group struct {
+	lock.GroupOverview
+	Hosts []Host // in the order of their names and ids
+}
+
+// Host is a host of which there is a record, or which the lock knows; a record that is Missing has no more than the lock
+// says.
+type Host struct {
+	inventory.Host
+	Missing bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
+	Slot    *lock.HolderInfo // that it holds; nil: none
+	Place   int              // in the queue, from 1 on; 0: none
+	// NoNews says that the record cannot be what the host does now: it has said nothing for NoNewsAfter although it was
+	// about to do something, or nothing at all for SilentAfter, or its record in another group is newer.
+	NoNews bool
+}
+
+// Holding is the state of a host that holds a slot and does not say what for.
+const Holding inventory.State = "holding"
+
+const (
+	// NoNewsAfter is how long a host may be in a state that does not last, according to its record, while the lock does
+	// not know of it.
+	NoNewsAfter = 30 * time.Minute
+	// SilentAfter is how long a host may write nothing. An idle host writes nothing for as long as nothing happens, but
+	// few have no update for so long.
+	SilentAfter = 60 * 24 * time.Hour
+)
+
+// Read reads the whole fleet. max is shown as the number of slots of a group that has no lock yet. A group whose lock
+// cannot be understood has an Err, and its records.
+func Read(ctx context.Context, store lock.Store, max int, now time.Time) (Fleet, error) {
+	groups, err := lock.NewGroups(store, max).Overviews(ctx)
+	if err != nil {
+		return Fleet{}, err
+	}
+	return read(ctx, store, groups, now)
+}
+
+// ReadGroup reads one group, as Read does; "" is the default group.
+func ReadGroup(ctx context.Context, store lock.Store, group string, max int, now time.Time) (Fleet, error) {
+	l, err := lock.New(store, group, max)
+	if err != nil {
+		return Fleet{}, err
+	}
+	o, err := l.Overview(ctx)
+	if _, document := errors.AsType[*lock.DocumentError](err); err != nil && !document {
+		return Fleet{}, err
+	}
+	return read(ctx, store, []lock.GroupOverview{{Group: group, Overview: o, Err: err}}, now)
+}
+
+func read(ctx context.Context, store lock.Store, groups []lock.GroupOverview, now time.Time) (Fleet, error) {
+	f := Fleet{At: now}
+	for _, g := range groups {
+		records, err := inventory.New(store, g.Group)
+		if err != nil {
+			return Fleet{}, err
+		}
+		hosts, _, err := records.Hosts(ctx)
+		if err != nil {
+			return Fleet{}, fmt.Errorf("group %q: %w", g.Group, err)
+		}
+		f.Groups = append(f.Groups, join(g, hosts, now))
+	}
+	f.markMoved()
+	return f, nil
+}
+
+// join returns a group with its hosts. records are in order.
+func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
+	hosts := make([]Host, len(records), len(records)+len(g.Holders))
+	index := make(map[string]int, len(records))
+	for n, r := range records {
+		hosts[n], index[r.ID] = Host{Host: r}, n
+	}
+	host := func(id, hostname string) *Host {
+		n, found := index[id]
+		if !found {
+			n = len(hosts)
+			hosts, index[id] = append(hosts, Host{Host: inventory.Host{ID: id, Group: g.Group, Hostname: hostname}, Missing: true}), n
+		}
+		return &hosts[n]
+	}
+	for _, u := range g.Unwell {
+		if !u.Left {
+			h := host(u.ID, u.Hostname)
+			h.State, h.Since, h.Why = inventory.Unwell, u.Since, u.Why
+		}
+	}
+	for n, w := range g.Queue {
+		host(w.ID, w.Hostname).queued(n+1, w)
+	}
+	for n := range g.Holders {
+		holder := &g.Holders[n]
+		host(holder.ID, holder.Record.Hostname).holds(holder)
+	}
+	for n := range hosts {
+		h := &hosts[n]
+		h.NoNews = !h.Missing && h.stale(now)
+	}
+	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID)) })
+	return Group{g, hosts}
+}
+
+// queued notes a place in the queue.
+func (h *Host) queued(place int, w lock.QueueEntry) {
+	if h.Place = place; h.State == "locking" && !h.Missing {
+		return
+	}
+	h.State, h.Since, h.WaitsFor, h.Why = "locking", w.Since, "slot", "waiting for a slot"
+	if h.Need == nil {
+		h.Need = &inventory.Need{Version: w.Version, Since: w.Since}
+		if w.Reason != "" {
+			h.Need.Reasons = []string{w.Reason}
+		}
+	}
+}
+
+// holds notes a slot.
+func (h *Host) holds(holder *lock.HolderInfo) {
+	h.Slot = holder
+	r := holder.Record
+	if r.Phase != "" {
+		h.State, h.Since, h.Why, h.WaitsFor = stateOf(r.Phase), r.PhaseSince, r.PhaseWhy, ""
+		return
+	}
+	switch h.State {
+	case "preparing", "rebooting", "settling", "releasing", inventory.Checking, inventory.Unwell:
+		if h.Updated.After(r.Since) {
+			return
+		}
+	}
+	h.State, h.Since, h.Why, h.WaitsFor = Holding, r.Since, "", ""
+	if r.By != "" {
+		h.Why = "a slot was taken by " + r.By
+	}
+}
+
+// stateOf is the state of a host in a phase of its slot.
+func stateOf(p lock.Phase) inventory.State {
+	switch p {
+	case lock.Draining:
+		return "preparing"
+	case lock.Delaying:
+		return "releasing"
+	}
+	return inventory.State(p) // the others are called the same
+}
+
+// stale reports whether the record cannot be what the host does now.
+func (h *Host) stale(now time.Time) bool {
+	age := now.Sub(h.Updated)
+	switch {
+	case h.Broken || age > SilentAfter:
+		return true
+	case h.Slot != nil || h.Place > 0 || h.State == inventory.Unwell:
+		return false
+	}
+	switch h.State {
+	case "idle", "waiting":
+		return false
+	}
+	return age > NoNewsAfter
+}
+
+// markMoved marks the records of hosts that have a newer one in another group.
+func (f *Fleet) markMoved() {
+	newest := map[string]*Host{}
+	for g := range f.Groups {
+		for n := range f.Groups[g].Hosts {
+			h := &f.Groups[g].Hosts[n]
+			other := newest[h.ID]
+			switch {
+			case h.Missing:
+				continue
+			case other == nil:
+			case h.Updated.After(other.Updated):
+				other.NoNews = true
+			default:
+				h.NoNews = true
+				continue
+			}
+			newest[h.ID] = h
+		}
+	}
+}

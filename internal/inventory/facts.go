@@ -1,0 +1,80 @@
+package inventory
+
+import (
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/policy"
+)
+
+// fill writes into the record what the daemon does now, with these settings.
+func (h *Host) fill(s policy.Snapshot, now time.Time, settings policy.Config) {
+	h.State, h.Since, h.WaitsFor = State(s.State.String()), s.Since, waitsFor(s)
+	switch {
+	case s.Health != nil && s.Health.Unwell:
+		h.State = Unwell
+	case s.Health != nil:
+		h.State = Checking
+	}
+	// Whoever holds the slots changes with every reboot of another host, and the lock has it.
+	s.BlockedBy = ""
+	h.Why = s.Line(settings.Clock)
+	h.Need, h.Opens, h.Shuts = nil, time.Time{}, time.Time{}
+	if s.Need.Sources != nil {
+		h.Need = &Need{s.Need.Version, s.Need.Since, s.Need.Reasons}
+	}
+	if settings.Window != nil {
+		h.Opens, h.Shuts = settings.Window.Next(now)
+	}
+}
+
+// waitsFor says in a word what holds back a reboot that is needed; "" for nothing.
+func waitsFor(s policy.Snapshot) string {
+	switch {
+	case s.State == policy.Locking:
+		return "slot"
+	case s.State != policy.Waiting:
+		return ""
+	case s.HeldBack != nil:
+		return string(s.HeldBack.Kind)
+	case !s.Opens.IsZero():
+		return string(policy.WindowShut)
+	case !s.Begins.IsZero():
+		return "turn"
+	case len(s.Silent) > 0:
+		return "news"
+	case len(s.Retries) > 0:
+		return "retry"
+	}
+	return ""
+}
+
+// changed reports whether a record differs from the one before in more than what changes by itself: its texts, the next
+// window, and the time of the boot, which is counted back from now.
+func (h Host) changed(before Host) bool {
+	key := func(h Host) Host {
+		h.Updated, h.Booted, h.Why, h.Opens, h.Shuts = time.Time{}, time.Time{}, "", time.Time{}, time.Time{}
+		h.Need, h.Window, h.Last = nil, nil, nil
+		return h
+	}
+	return key(h) != key(before) || version(h.Need) != version(before.Need) ||
+		valueOf(h.Window) != valueOf(before.Window) || valueOf(h.Last) != valueOf(before.Last)
+}
+
+// version returns the version that is needed, and whether a reboot is.
+func version(n *Need) (v struct {
+	version string
+	needed  bool
+}) {
+	if n != nil {
+		v.version, v.needed = n.Version, true
+	}
+	return v
+}
+
+// valueOf is what p points at, the zero value for nil.
+func valueOf[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,123 @@
+package inventory
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// Host is the record of a host. Times are by the host's clock, in UTC, to the second; zero where they are not known.
+type Host struct {
+	ID    string `json:"-"` // the machine id
+	Group string `json:"-"` // in whose folder the record is; "" is the default group
+
+	Hostname  string    `json:"hostname"`
+	OS        string    `json:"os,omitempty"`         // NAME of os-release(5)
+	OSVersion string    `json:"os_version,omitempty"` // VERSION_ID of os-release(5)
+	Locksmith string    `json:"locksmith"`            // the version of locksmithd
+	Booted    time.Time `json:"booted,omitzero"`
+	Updated   time.Time `json:"updated"` // when the record was written
+
+	State State     `json:"state"`
+	Since time.Time `json:"since"`         // of the state
+	Why   string    `json:"why,omitempty"` // the state, in a sentence
+	// WaitsFor is what holds a reboot back that is needed, in one word: an obstacle as `locksmithctl status -host` names
+	// it, such as window or users, or else slot, turn (when the host begins, at random), news (of a source) or retry.
+	WaitsFor string `json:"waits_for,omitempty"`
+	Need     *Need  `json:"need,omitempty"` // nil: no reboot is needed
+
+	Window *Window   `json:"window,omitempty"` // nil: reboots may happen at any time
+	Opens  time.Time `json:"opens,omitzero"`   // the window that is open, or the next one; zero: always open, or never
+	Shuts  time.Time `json:"shuts,omitzero"`   // the same window
+
+	Last *Reboot `json:"last_reboot,omitempty"` // nil: locksmithd has not rebooted this host yet
+
+	Broken bool `json:"-"` // the record cannot be understood
+}
+
+// A State says in a word what a host does: a state of the daemon, or Unwell, or Checking.
+type State string
+
+// The states that are not called as the daemon's own: a host that settles after its reboot.
+const (
+	Checking State = "checking" // it is not known yet whether it is well
+	Unwell   State = "unwell"
+)
+
+// Need is that a reboot is needed.
+type Need struct {
+	Version string    `json:"version,omitempty"` // of the update, if known
+	Since   time.Time `json:"since"`
+	Reasons []string  `json:"reasons,omitempty"` // what needs it
+}
+
+// Window is the settings of a host's reboot window, as they are set; see docs/configuration.md.
+type Window struct {
+	Start    string `json:"start,omitempty"`
+	Length   string `json:"length,omitempty"`
+	Zone     string `json:"zone,omitempty"` // the IANA name of the time zone; "" where it is not known
+	Blackout string `json:"blackout,omitempty"`
+}
+
+// A Reboot is the last one that locksmithd has asked for.
+type Reboot struct {
+	Version string    `json:"version,omitempty"` // that it was for
+	At      time.Time `json:"at"`                // when logind was asked
+	// Took is how long the host had its slot, from taking it to giving it back; 0 where that is not known, or not over.
+	Took time.Duration `json:"took_ns,omitempty"`
+	Well bool          `json:"well"`          // the host has come up, and is well
+	Why  string        `json:"why,omitempty"` // it is not well
+}
+
+const (
+	// maxRecord bounds a record that is parsed, in bytes: many times what a host writes.
+	maxRecord = 16 << 10
+	// maxReasons bounds the reasons that are kept of a record.
+	maxReasons = 8
+	// maxTook is longer than any host keeps a slot.
+	maxTook = 366 * 24 * time.Hour
+)
+
+// parse returns the record of a host in a group. Any client of the store may have written it.
+func parse(id, group string, data []byte) Host {
+	var h Host
+	if len(data) > maxRecord || !utf8.Valid(data) || !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) || json.Unmarshal(data, &h) != nil {
+		h = Host{Broken: true}
+	}
+	h.ID, h.Group = id, group
+	h.clean()
+	return h
+}
+
+// clean makes the record safe to show.
+func (h *Host) clean() {
+	texts := []*string{&h.Hostname, &h.OS, &h.OSVersion, &h.Locksmith, (*string)(&h.State), &h.Why, &h.WaitsFor}
+	times := []*time.Time{&h.Booted, &h.Updated, &h.Since, &h.Opens, &h.Shuts}
+	if n := h.Need; n != nil {
+		n.Reasons = n.Reasons[:min(len(n.Reasons), maxReasons)]
+		for i := range n.Reasons {
+			texts = append(texts, &n.Reasons[i])
+		}
+		texts, times = append(texts, &n.Version), append(times, &n.Since)
+	}
+	if w := h.Window; w != nil {
+		texts = append(texts, &w.Start, &w.Length, &w.Zone)
+		w.Blackout = safetext.Cut(w.Blackout, maxRecord)
+	}
+	if r := h.Last; r != nil {
+		texts, times = append(texts, &r.Version, &r.Why), append(times, &r.At)
+		r.Took = min(max(r.Took, 0), maxTook)
+	}
+	for _, text := range texts {
+		*text = safetext.Clean(*text)
+	}
+	for _, t := range times {
+		if year := t.UTC().Year(); year < 1 || year >= 9999 { // it cannot be written in every zone
+			*t = time.Time{}
+		}
+		*t = t.UTC().Truncate(time.Second)
+	}
+}

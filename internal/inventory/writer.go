@@ -1,0 +1,172 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+const (
+	// settle is how long changes are gathered before a record is written. It is longer than an idle host takes from
+	// the need of a reboot to the reboot itself, during which only the lock is told what it does.
+	settle = 5 * time.Second
+	// spread is how much longer it takes at random, since the hosts of a fleet often change together.
+	spread = 5 * time.Second
+	// textEvery is how often a record is written of which only the texts have changed.
+	textEvery = 15 * time.Minute
+
+	firstRetry, lastRetry = 30 * time.Second, 30 * time.Minute
+)
+
+// Records is where the record of this host belongs. Equal ones are the same place.
+type Records interface {
+	// Put replaces the record of a host.
+	Put(ctx context.Context, h Host) error
+	// Forget removes the record of a host; if there is none, the error matches ErrNoHost.
+	Forget(ctx context.Context, id string) error
+}
+
+// A Writer writes the record of this host whenever it has changed. It is an observer of the daemon. While nothing changes
+// it has neither a timer nor a connection.
+type Writer struct {
+	// Self returns where this host's record belongs, nil for nowhere, and the record, but for what the daemon does. It is
+	// called right before the record is written.
+	Self func() (Records, Host)
+	// Policy returns the settings of the policy that are in force.
+	Policy func() policy.Config
+	Log    *slog.Logger
+
+	latest  chan policy.Snapshot // the newest one that Run has not seen yet
+	refresh chan struct{}
+}
+
+// NewWriter returns a Writer, of which the fields are to be set.
+func NewWriter() *Writer {
+	return &Writer{latest: make(chan policy.Snapshot, 1), refresh: make(chan struct{}, 1)}
+}
+
+// Observe notes what the daemon does. It returns at once. It is for one goroutine.
+func (w *Writer) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
+	select {
+	case <-w.latest:
+	default:
+	}
+	w.latest <- s
+}
+
+// Refresh makes Run look at the settings again. It returns at once.
+func (w *Writer) Refresh() {
+	select {
+	case w.refresh <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes until ctx ends. A record that moves to another place, or nowhere, is removed where it was.
+func (w *Writer) Run(ctx context.Context) {
+	r := run{Writer: w, timer: time.NewTimer(time.Hour)}
+	r.timer.Stop()
+	defer r.timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-w.latest:
+			r.now = &now
+			r.change()
+		case <-w.refresh:
+			r.change()
+		case <-r.timer.C:
+			r.due = time.Time{}
+			r.write(ctx)
+		}
+	}
+}
+
+// run is the state of Run.
+type run struct {
+	*Writer
+	now   *policy.Snapshot // what the daemon does; nil before it has said so
+	timer *time.Timer
+	due   time.Time // when the timer fires; zero: it does not
+
+	place   Records // of the record that was written last; nil: there is none
+	written Host
+	failed  int // attempts in succession
+}
+
+func (r *run) arm(after time.Duration) {
+	r.due = time.Now().Add(after)
+	r.timer.Reset(after)
+}
+
+// change sees to it that the record is written soon. It does not wait for as long as a text may; after a failure it waits
+// for the next attempt.
+func (r *run) change() {
+	if r.due.IsZero() || r.failed == 0 && time.Until(r.due) > settle+spread {
+		r.arm(settle + rand.N(spread))
+	}
+}
+
+// write writes the record if it has changed.
+func (r *run) write(ctx context.Context) {
+	place, h := r.Self()
+	if r.now == nil {
+		return
+	}
+	r.leave(ctx, place)
+	var err error
+	if place != nil {
+		h.fill(*r.now, time.Now(), r.Policy())
+		h.clean()
+		if r.place != nil && !h.changed(r.written) {
+			if wait := min(textEvery-time.Since(r.written.Updated), textEvery); h.Why == r.written.Why {
+				return
+			} else if wait > 0 {
+				r.arm(wait)
+				return
+			}
+		}
+		h.Updated = time.Now().UTC().Truncate(time.Second)
+		if err = place.Put(ctx, h); err == nil {
+			r.place, r.written = place, h
+		}
+	}
+	switch {
+	case err == nil && r.failed > 0:
+		r.Log.Info("the inventory of the fleet knows again what this host does")
+		r.failed = 0
+	case err == nil:
+	case ctx.Err() == nil:
+		if r.failed++; r.failed == 1 {
+			r.Log.Warn("the inventory of the fleet does not know what this host does", "error", explain(err))
+		}
+		r.arm(backoff.Delay(r.failed-1, firstRetry, lastRetry))
+	}
+}
+
+// leave removes the record from where it was, if it belongs elsewhere. It tries once: the store may not be there any more.
+func (r *run) leave(ctx context.Context, place Records) {
+	if r.place == nil || r.place == place {
+		return
+	}
+	if err := r.place.Forget(ctx, r.written.ID); err != nil && !errors.Is(err, ErrNoHost) {
+		r.Log.Warn(`this host's record stays where it was; "locksmithctl hosts forget" removes it`, "error", err)
+	}
+	r.place = nil
+}
+
+// explain adds to an error what an operator can do about it.
+func explain(err error) error {
+	if errors.Is(err, lock.ErrRefused) {
+		return fmt.Errorf("%w: let this host's user of etcd write the keys of its group below fleet/ (docs/operations.md, access to etcd), or set LOCKSMITHD_INVENTORY=false", err)
+	}
+	return err
+}
