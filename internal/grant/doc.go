@@ -7,8 +7,8 @@
 // # Guarantees
 //
 //   - A request for a slot succeeds only if the client has one.
-//   - A request is answered at the end of its hold at the latest, and at once when the window shuts, when the server
-//     stops, or when the same client asks again.
+//   - A request is answered at the end of its hold at the latest, once its password is checked, and at once when the
+//     window shuts, when the server stops, or when the same client asks again or asks for steady-state.
 //   - A client that asks again within two polls has kept its place in the queue, also if it asks another server.
 //   - After a success of steady-state no earlier request of that client can take a slot through this server, or through
 //     another one that does not work on the request any more. Nor can it bring back its place in the queue.

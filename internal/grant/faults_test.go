@@ -218,6 +218,33 @@ func TestPlaceOfAClientEndsWhenItComesBackToAWindowThatIsShut(t *testing.T) {
 	})
 }
 
+// The server stops, or the client is up again, while etcd does not say whether it has a slot.
+func TestRequestToAWindowThatIsShutEndsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, memory *storetest.Memory) {
+		hang := true
+		s := newServer(&storetest.Hooked{Store: memory, Before: func(c *storetest.Call) error {
+			if hang {
+				<-c.Ctx.Done()
+			}
+			return c.Ctx.Err()
+		}})
+		s.groups["default"] = grant.Group{Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: time.Now()}}
+		begin := time.Now()
+		first := s.begin(t, "r")
+		hang = false
+		s.steady(t, "r")
+		wantKind(t, <-first, fleetlock.KindLockHeld, "steady-state")
+		s.logged()
+		hang = true
+		second := s.begin(t, "r")
+		s.Stop()
+		wantKind(t, <-second, fleetlock.KindUnavailable, "the server stops")
+		if lines := s.logged(); len(lines) != 1 || time.Since(begin) != 0 {
+			t.Errorf("it took %v, and logged is %q", time.Since(begin), lines)
+		}
+	})
+}
+
 // The hold ends while the transaction that takes the slot is under way.
 func TestHoldThatEndsDuringATransaction(t *testing.T) {
 	bubble(t, func(t *testing.T, memory *storetest.Memory) {

@@ -48,7 +48,10 @@ var _ fleetlock.Server = (*Server)(nil)
 
 // New returns a server.
 func New(o Options) *Server {
-	s := &Server{store: newBounded(o.Store), groups: o.Groups, hold: o.Hold, most: o.Waits, changed: o.Changed, waits: map[client][]*wait{}}
+	s := &Server{
+		store: newBounded(o.Store), groups: o.Groups, hold: o.Hold, most: o.Waits, changed: o.Changed,
+		waits: map[client][]*wait{},
+	}
 	if s.changed == nil {
 		s.changed = func() {}
 	}
@@ -78,17 +81,27 @@ type request struct {
 
 // PreReboot implements [fleetlock.Server].
 func (s *Server) PreReboot(ctx context.Context, caller fleetlock.Caller, p fleetlock.Params) error {
-	for until := time.Now().Add(s.hold); ; {
-		r, err := s.admit(ctx, caller, p)
-		if err != nil {
-			return err
-		}
-		err = s.take(ctx, r, until)
+	// A steady-state, or a later request, of the client ends this one, also while a password is checked.
+	w := s.beginWait(ctx, client{p.Group, p.ID})
+	defer s.endWait(w)
+	for {
+		r, err := s.admit(w.ctx, caller, p)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err() // nobody reads the answer
-		case err == errChanged:
+		case err != nil && err == w.ctx.Err():
+			return ended(context.Cause(w.ctx))
+		case err != nil:
+			return err
+		}
+		err = s.take(ctx, w, r)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == errChanged && time.Now().Before(w.until):
 			continue
+		case err == errChanged:
+			err = w.heldLongEnough()
 		}
 		s.journal.answered(r, err)
 		return err
@@ -155,30 +168,33 @@ func (s *Server) admit(ctx context.Context, caller fleetlock.Caller, p fleetlock
 	return r, nil
 }
 
-// take takes a slot for a client, or says why not. It waits no longer than until the given time.
-func (s *Server) take(ctx context.Context, r *request, until time.Time) error {
-	w, err := s.beginWait(ctx, r)
+// take takes a slot for a client, or says why not. It ends with errChanged if the settings of the group have changed.
+// ctx is that of the request.
+func (s *Server) take(ctx context.Context, w *wait, r *request) error {
+	round, err := s.beginRound(w, r)
 	if err != nil {
-		return err
+		return ended(err)
 	}
-	defer s.endWait(w)
+	defer w.again(nil)
 	if now, served := s.groups()[r.client.group]; !served || now != r.group {
-		return errChanged // since admit has read them: Reload did not know of this wait yet
+		return errChanged // since admit has read them: Reload did not know of this round yet
+	}
+	if !time.Now().Before(w.until) {
+		return w.heldLongEnough()
 	}
 	why, end := r.group.shut(time.Now())
 	if why != "" {
-		return s.shut(ctx, r, why)
+		return s.shut(w, r, why)
 	}
-	held, cancel := context.WithDeadlineCause(w.ctx, until, errHeld)
+	held, cancel := context.WithDeadlineCause(round, w.until, errHeld)
 	defer cancel()
 	if !end.IsZero() {
 		held, cancel = context.WithDeadlineCause(held, end, errShut)
 		defer cancel()
 	}
-	var last *lock.WaitStatus // nil while etcd does not answer
 	err = r.lock.Acquire(held, r.id, s.record(r.group, r.id, r.address), func(now lock.WaitStatus, err error) {
-		if last = &now; err != nil {
-			last = nil
+		if w.last = &now; err != nil {
+			w.last = nil
 			s.journal.unreachable(err)
 		} else {
 			s.journal.reached()
@@ -191,37 +207,58 @@ func (s *Server) take(ctx context.Context, r *request, until time.Time) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case decisive(err):
-	case cause == errChanged:
+	case w.ctx.Err() != nil: // a later request of the client decides, whatever has happened to this one
+		return ended(context.Cause(w.ctx))
+	case cause == errChanged: // if it has taken the slot, the next round finds out
 		return errChanged
+	case errors.Is(err, lock.ErrUnknown):
 	case cause == errShut:
 		why, _ := r.group.shut(end)
-		return s.shut(ctx, r, why)
-	case cause == errStopping:
-		return unavailable("the server stops: ask again")
-	case cause == errWithdrawn:
-		return refused(fleetlock.KindLockHeld, "the host has asked for steady-state meanwhile")
-	case cause == errAskedAgain:
-		return refused(fleetlock.KindLockHeld, "asked again by another request")
+		return s.shut(w, r, why)
 	case errors.Is(err, lock.ErrLostPlace):
 		return refused(fleetlock.KindLockHeld, "the place in the queue is gone: the host has asked another server, "+
 			"or was passed over because it did not take a free slot, or etcd was out of reach for too long")
-	case cause == errHeld && last != nil && last.Pause != nil:
-		return refused(fleetlock.KindPaused, last.String())
-	case cause == errHeld && last != nil:
-		return refused(fleetlock.KindLockHeld, last.String())
+	case cause == errHeld && w.last != nil:
+		return w.heldLongEnough()
 	}
 	return s.refuse(r, err, "the host may have a slot: ask again")
 }
 
-// decisive reports whether an error of the lock says more than why the wait has ended.
+// heldLongEnough is the answer at the end of the hold.
+func (w *wait) heldLongEnough() error {
+	switch {
+	case w.last == nil:
+		return unavailable("the time for which a request is held open was over before there was an answer from etcd: ask again")
+	case w.last.Pause != nil:
+		return refused(fleetlock.KindPaused, w.last.String())
+	}
+	return refused(fleetlock.KindLockHeld, w.last.String())
+}
+
+// ended is the answer to a request whose wait has ended early, for the cause of its context. It returns other errors as
+// they are.
+func ended(cause error) error {
+	switch cause {
+	case errStopping:
+		return unavailable("the server stops: ask again")
+	case errWithdrawn:
+		return refused(fleetlock.KindLockHeld, "the host has asked for steady-state meanwhile")
+	case errAskedAgain:
+		return refused(fleetlock.KindLockHeld, "asked again by another request")
+	}
+	return cause
+}
+
+// decisive reports whether an error of the lock is an answer, which says more than why the wait has ended.
 func decisive(err error) bool {
 	var clone *lock.CloneError
 	var document *lock.DocumentError
-	return errors.As(err, &clone) || errors.As(err, &document) || errors.Is(err, lock.ErrUnknown) || errors.Is(err, lock.ErrRefused)
+	return errors.As(err, &clone) || errors.As(err, &document) || errors.Is(err, lock.ErrRefused)
 }
 
 // shut answers while the window is shut. A host that has a slot already may still reboot.
-func (s *Server) shut(ctx context.Context, r *request, why string) error {
+func (s *Server) shut(w *wait, r *request, why string) error {
+	ctx := w.ctx
 	held, _, err := r.lock.Holder(ctx, r.id)
 	if err == nil && held { // a steady-state whose outcome is unknown could still take the slot away
 		if err = r.lock.Fence(ctx); err == nil {
@@ -233,6 +270,8 @@ func (s *Server) shut(ctx context.Context, r *request, why string) error {
 		err = r.lock.LeaveQueue(ctx, r.id, owner(r.id))
 	}
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return ended(context.Cause(ctx))
 	case err != nil:
 		return s.refuse(r, err, why)
 	case held:

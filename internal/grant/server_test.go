@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -351,12 +352,22 @@ func TestHeldRequestsFollowTheSettings(t *testing.T) {
 	})
 }
 
-// changing are users whose password takes so long to check that the settings change meanwhile.
-type changing struct{ change func() }
+// slowUsers are users whose passwords are right, and take so long to check that something happens meanwhile.
+type slowUsers struct{ meanwhile func(context.Context) }
 
-func (c *changing) Check(context.Context, string, string, string) (bool, error) {
-	c.change()
+func (u *slowUsers) Check(ctx context.Context, _, _, _ string) (bool, error) {
+	u.meanwhile(ctx)
 	return true, nil
+}
+
+// once returns users for whom f runs during the first check.
+func once(f func(context.Context)) *slowUsers {
+	var begun atomic.Bool
+	return &slowUsers{func(ctx context.Context) {
+		if !begun.Swap(true) {
+			f(ctx)
+		}
+	}}
 }
 
 func TestSettingsThatChangeWhileAPasswordIsChecked(t *testing.T) {
@@ -366,13 +377,153 @@ func TestSettingsThatChangeWhileAPasswordIsChecked(t *testing.T) {
 		for kind, now := range map[string]map[string]grant.Group{
 			fleetlock.KindWindowShut: {"default": shut}, fleetlock.KindUnknownGroup: {},
 		} {
-			s.groups = map[string]grant.Group{"default": {Max: 1, Users: &changing{func() {
+			s.groups = map[string]grant.Group{"default": {Max: 1, Users: &slowUsers{func(context.Context) {
 				s.groups = now
 				s.Reload()
 			}}}}
 			wantKind(t, s.take(t, "r"), kind)
 			wantLock(t, store, nil, nil)
 		}
+	})
+}
+
+// The client is up again, and its earlier request has yet to come to the queue.
+func TestSteadyStateEndsARequestWhosePasswordIsChecked(t *testing.T) {
+	for _, when := range []string{"at first", "again"} {
+		t.Run(when, func(t *testing.T) {
+			bubble(t, func(t *testing.T, store *storetest.Memory) {
+				s := newServer(store)
+				steady := make(chan error, 1)
+				users := once(func(context.Context) {
+					go func() { steady <- s.SteadyState(t.Context(), caller, params("r")) }()
+					<-time.After(time.Second) // a password is checked in vain
+				})
+				want := []string{"holder"}
+				if when == "at first" {
+					want = nil
+					s.groups["default"] = grant.Group{Max: 1, Users: users}
+				} else {
+					must.Do(t, s.take(t, "holder"))
+				}
+				done := s.begin(t, "r")
+				if when == "again" {
+					wantLock(t, store, []string{"holder"}, []string{"r"})
+					s.groups["default"] = grant.Group{Max: 1, Users: users}
+					s.Reload()
+				}
+				must.Do(t, <-steady)
+				wantKind(t, <-done, fleetlock.KindLockHeld, "steady-state")
+				wantLock(t, store, want, nil)
+			})
+		})
+	}
+}
+
+func TestRequestWhosePasswordIsCheckedEndsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		s.groups["default"] = grant.Group{Max: 1, Users: once(func(ctx context.Context) { <-ctx.Done() })}
+		begin := time.Now()
+		first := s.begin(t, "r")
+		must.Do(t, s.take(t, "r"))
+		wantKind(t, <-first, fleetlock.KindLockHeld, "asked again")
+		s.groups["default"] = grant.Group{Max: 1, Users: once(func(ctx context.Context) { <-ctx.Done() })}
+		second := s.begin(t, "r2")
+		s.Stop()
+		if wantKind(t, <-second, fleetlock.KindUnavailable, "the server stops"); time.Since(begin) != 0 || s.Waiting() != 0 {
+			t.Errorf("they took %v, and %d wait", time.Since(begin), s.Waiting())
+		}
+		wantLock(t, store, []string{"r"}, nil)
+	})
+}
+
+// The hold ends while the password is checked.
+func TestHoldThatEndsBeforeTheNextRound(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		must.Do(t, s.take(t, "holder"))
+		slow := once(func(context.Context) { time.Sleep(time.Minute) })
+		done := s.begin(t, "r")
+		s.groups["default"] = grant.Group{Max: 1, Users: slow}
+		s.Reload()
+		wantKind(t, <-done, fleetlock.KindLockHeld, "held by holder")
+		s.groups["default"] = grant.Group{Max: 1, Users: once(slow.meanwhile)}
+		must.Do(t, s.take(t, "holder"))
+		s.groups["default"] = grant.Group{Max: 1, Users: once(func(context.Context) { time.Sleep(time.Minute) })}
+		wantKind(t, s.take(t, "r"), fleetlock.KindUnavailable, "over before there was an answer")
+		for _, line := range s.logged() {
+			if strings.Contains(line, "etcd cannot be used") {
+				t.Errorf("logged is %s", line)
+			}
+		}
+	})
+}
+
+// The settings change when the hold is over, or nearly so.
+func TestSettingsThatChangeAtTheEndOfTheHold(t *testing.T) {
+	for _, after := range []time.Duration{50*time.Second - 1, 50 * time.Second} {
+		bubble(t, func(t *testing.T, memory *storetest.Memory) {
+			must.Do(t, newServer(memory).take(t, "holder"))
+			slow := false
+			s := newServer(&storetest.Hooked{Store: memory, Before: func(c *storetest.Call) error {
+				if slow && c.Method != storetest.Wait {
+					<-c.Ctx.Done()
+				}
+				return c.Ctx.Err()
+			}})
+			done := s.begin(t, "r")
+			time.Sleep(after)
+			slow = true
+			s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+			s.Reload()
+			wantKind(t, <-done, fleetlock.KindLockHeld, "held by holder")
+			if lines := s.logged(); len(lines) != 1 {
+				t.Errorf("logged is %q", lines)
+			}
+		})
+	}
+}
+
+// The settings change while the transaction that takes the slot is under way.
+func TestSettingsThatChangeDuringATransaction(t *testing.T) {
+	bubble(t, func(t *testing.T, memory *storetest.Memory) {
+		taking := storetest.Writes(lock.Root + "/holders/r")
+		first := true
+		s := newServer(&storetest.Hooked{Store: memory, Before: func(c *storetest.Call) error {
+			if taking(c) && first {
+				first = false
+				<-c.Ctx.Done()
+				return c.Ctx.Err()
+			}
+			return nil
+		}})
+		done := s.begin(t, "r")
+		s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+		s.Reload()
+		must.Do(t, <-done)
+		wantLock(t, memory, []string{"r"}, nil)
+		if lines := s.logged(); len(lines) != 1 {
+			t.Errorf("logged is %q", lines)
+		}
+	})
+}
+
+// The server serves no more hosts than those that wait already, and these keep their turns when the settings change.
+func TestReloadLeavesNobodyOut(t *testing.T) {
+	bubble(t, func(t *testing.T, store *storetest.Memory) {
+		s := newServer(store)
+		s.change(func(o *grant.Options) { o.Waits = 1 })
+		must.Do(t, s.take(t, "holder"))
+		done := s.begin(t, "r")
+		other := make(chan error, 1)
+		s.groups["default"] = grant.Group{Max: 1, Users: once(func(context.Context) {
+			go func() { other <- s.take(t, "r2") }()
+			time.Sleep(time.Second)
+		})}
+		s.Reload()
+		wantKind(t, <-other, fleetlock.KindUnavailable, "as many hosts wait")
+		s.steady(t, "holder")
+		must.Do(t, <-done)
 	})
 }
 

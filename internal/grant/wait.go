@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock"
 )
 
 // Why a wait ends without a slot.
@@ -19,37 +22,66 @@ var (
 // client is a host, as it calls itself.
 type client struct{ group, id string }
 
-// wait is a request for a slot.
+// wait is a request for a slot, from its beginning to its answer.
 type wait struct {
 	client
+	until  time.Time       // when its hold ends
+	ctx    context.Context // ends with the request, and when another one overtakes it
+	cancel context.CancelCauseFunc
+	unbind func() bool
+	done   chan struct{}
+
+	// last is what the client was last seen to wait for; nil if etcd has not said so yet, or does not answer any more.
+	// Only the goroutine of the request uses it.
+	last *lock.WaitStatus
+
+	// Server.mu guards what follows.
+	admitted bool // it may use the lock, and is counted
 	settings Group
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	unbind   func() bool
-	done     chan struct{}
+	again    context.CancelCauseFunc // ends the current round
 }
 
-// beginWait notes a request for a slot, and ends the earlier ones of the same client.
-func (s *Server) beginWait(ctx context.Context, r *request) (*wait, error) {
-	c := r.client
+// beginWait notes a request for a slot. Whether the client may use the group is not known yet.
+func (s *Server) beginWait(ctx context.Context, c client) *wait {
+	w := &wait{client: c, until: time.Now().Add(s.hold), done: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.life.Err() != nil:
-		return nil, unavailable("the server stops: ask again")
-	case s.waiting >= s.most && len(s.waits[c]) == 0:
-		return nil, unavailable("as many hosts wait at this server as it takes at once: ask again")
-	}
-	for _, earlier := range s.waits[c] {
-		earlier.cancel(errAskedAgain)
-	}
-	w := &wait{client: c, settings: r.group, done: make(chan struct{})}
-	w.ctx, w.cancel = context.WithCancelCause(ctx)
-	w.unbind = context.AfterFunc(s.life, func() { w.cancel(context.Cause(s.life)) })
 	s.waits[c] = append(s.waits[c], w)
-	s.waiting++
-	s.changed()
-	return w, nil
+	if s.life.Err() != nil {
+		w.cancel(context.Cause(s.life)) // AfterFunc does it later
+	}
+	w.unbind = context.AfterFunc(s.life, func() { w.cancel(context.Cause(s.life)) })
+	return w
+}
+
+// beginRound lets a request use the lock, with the settings by which it was admitted, until the context that it returns
+// ends. The first round counts the request, and ends the earlier ones of the same client.
+func (s *Server) beginRound(w *wait, r *request) (context.Context, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.ctx.Err() != nil {
+		return nil, context.Cause(w.ctx)
+	}
+	if !w.admitted {
+		waits := s.waits[w.client]
+		if s.waiting >= s.most && !slices.ContainsFunc(waits, func(other *wait) bool { return other.admitted }) {
+			return nil, unavailable("as many hosts wait at this server as it takes at once: ask again")
+		}
+		for _, earlier := range waits[:slices.Index(waits, w)] {
+			earlier.cancel(errAskedAgain)
+		}
+		w.admitted = true
+		s.waiting++
+		s.changed()
+	}
+	if r.group.Lock != w.settings.Lock {
+		w.last = nil // it was about another lock
+	}
+	w.settings = r.group
+	var round context.Context
+	round, w.again = context.WithCancelCause(w.ctx)
+	return round, nil
 }
 
 // endWait ends a request for a slot.
@@ -62,20 +94,25 @@ func (s *Server) endWait(w *wait) {
 	if len(s.waits[w.client]) == 0 {
 		delete(s.waits, w.client)
 	}
-	s.waiting--
-	s.changed()
+	if w.admitted {
+		s.waiting--
+		s.changed()
+	}
 	close(w.done)
 }
 
-// endWaits ends the requests of a client for a slot, and returns when they have ended.
+// endWaits ends the requests of a client for a slot. When it returns, none of them uses the lock any more.
 func (s *Server) endWaits(ctx context.Context, c client) error {
+	var using []*wait
 	s.mu.Lock()
-	waits := slices.Clone(s.waits[c])
-	s.mu.Unlock()
-	for _, w := range waits {
+	for _, w := range s.waits[c] {
 		w.cancel(errWithdrawn)
+		if w.admitted { // another one will not be
+			using = append(using, w)
+		}
 	}
-	for _, w := range waits {
+	s.mu.Unlock()
+	for _, w := range using {
 		select {
 		case <-w.done:
 		case <-ctx.Done():
@@ -93,8 +130,8 @@ func (s *Server) Reload() {
 	defer s.mu.Unlock()
 	for c, waits := range s.waits {
 		for _, w := range waits {
-			if now, served := groups[c.group]; !served || now != w.settings {
-				w.cancel(errChanged)
+			if now, served := groups[c.group]; w.admitted && (!served || now != w.settings) {
+				w.again(errChanged)
 			}
 		}
 	}
