@@ -148,7 +148,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		defer l.Close()
 	}
 	groups.allowed = func(groups map[string]grant.Group) error { return f.allowed(listeners, groups) }
-	if err := groups.allowed(groups.groups); err != nil {
+	if err := groups.allowed(groups.groups.Content()); err != nil {
 		return err
 	}
 	var encrypted *listen.TLS

@@ -9,8 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/grant"
@@ -30,14 +28,11 @@ type servedGroups struct {
 	allowed func(map[string]grant.Group) error
 	// changed gets a value after the groups have changed.
 	changed chan struct{}
-	// ofHost says that there is no folder of groups, so that the group of this host is served.
-	ofHost bool
 
-	mu      sync.Mutex
-	checked time.Time
-	stamp   string // of the folder as it was last read
-	failure string // why what was read then is not used; "" if it is
-	groups  map[string]grant.Group
+	groups *readfile.Followed[map[string]grant.Group]
+	// ofHost says that there is no folder of groups, so that the group of this host is served. Once groups is in use,
+	// only readAgain uses it.
+	ofHost bool
 }
 
 // servedGroups reads the groups, and the settings that they need.
@@ -48,9 +43,8 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 		note:      func(text string) { a.note("warning: %s", text) },
 		passwords: htpasswd.NewChecker(),
 		changed:   make(chan struct{}, 1),
-		checked:   time.Now(),
 	}
-	s.stamp = readfile.Stamp(s.dir)
+	s.groups = readfile.Follow[map[string]grant.Group](s.dir)
 	cfg, err := a.settings(config.PartEtcd)
 	switch {
 	case err != nil:
@@ -59,10 +53,12 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 		return nil, cfg, notOffered(cfg)
 	}
 	s.zone = cfg.Zone
-	if s.groups, err = s.read(s.note); err != nil {
+	groups, err := s.read(s.note)
+	if err != nil {
 		return nil, cfg, settingsError{err}
 	}
-	if s.groups != nil {
+	if groups != nil {
+		s.groups.Use(groups)
 		return s, cfg, nil
 	}
 	s.ofHost = true
@@ -73,7 +69,8 @@ func (a *app) servedGroups() (*servedGroups, *config.Config, error) {
 	if err != nil {
 		return nil, cfg, settingsError{err}
 	}
-	s.groups, err = s.convert(served)
+	groups, err = s.convert(served)
+	s.groups.Use(groups)
 	return s, cfg, err
 }
 
@@ -109,72 +106,55 @@ func (s *servedGroups) convert(served map[string]config.ServedGroup) (map[string
 }
 
 // current returns the groups as the files had them a second ago.
-func (s *servedGroups) current() map[string]grant.Group {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if time.Since(s.checked) >= time.Second {
-		s.readAgain(false)
-	}
-	return s.groups
-}
+func (s *servedGroups) current() map[string]grant.Group { return s.groups.Current(s.readAgain) }
 
 // reload reads the folder again.
-func (s *servedGroups) reload() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.readAgain(true)
-}
+func (s *servedGroups) reload() { s.groups.Reload(s.readAgain) }
 
-// readAgain reads the folder if it has changed, if it could not be used, maybe only for a moment, or if asked to.
-func (s *servedGroups) readAgain(asked bool) {
-	s.checked = time.Now()
-	stamp, failure, note := readfile.Stamp(s.dir), s.failure, s.note
-	retry := stamp == s.stamp && !asked
-	if retry {
-		if failure == "" {
-			return
+// readAgain implements [readfile.Reader].
+func (s *servedGroups) readAgain(was map[string]grant.Group, news func(string) bool) (map[string]grant.Group, error) {
+	groups, err := s.read(func(warning string) {
+		if news(warning) {
+			s.note(warning)
 		}
-		note = func(string) {} // it was noted
-	}
-	s.stamp, s.failure = stamp, ""
-	groups, err := s.read(note)
+	})
 	switch {
 	case err != nil:
 	case groups == nil && s.ofHost:
-		return
+		return was, nil
 	case groups == nil:
 		s.log.Error("the folder of groups is gone: the groups before stay in use, until a restart", "folder", s.dir)
-		return
+		return was, nil
 	default:
-		err = errors.Join(s.opened(groups), s.allowed(groups))
+		err = errors.Join(s.opened(was, groups), s.allowed(groups))
 	}
 	if err != nil {
-		if s.failure = err.Error(); retry && s.failure == failure {
-			return
-		}
 		for line := range strings.Lines(err.Error()) {
-			s.log.Error("the groups were read again, and cannot be used: those before stay in use", "error", strings.TrimSpace(line))
+			if line = strings.TrimSpace(line); news(line) {
+				s.log.Error("the groups were read again, and cannot be used: those before stay in use", "error", line)
+			}
 		}
-		return
+		return nil, err
 	}
-	for name, g := range s.groups {
+	for name, g := range was {
 		if now, served := groups[name]; served && reflect.DeepEqual(now, g) {
 			groups[name] = g // requests that wait go on
 		}
 	}
-	s.groups, s.ofHost = groups, false
+	s.ofHost = false
 	select {
 	case s.changed <- struct{}{}:
 	default:
 	}
 	s.log.Info("the groups were read again, and are in use", "groups", names(groups))
+	return groups, nil
 }
 
 // opened returns an error for each group that had users, and would be for everybody: its file may be on its way, or lost.
-func (s *servedGroups) opened(groups map[string]grant.Group) error {
+func (s *servedGroups) opened(was, groups map[string]grant.Group) error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
-		if g, served := groups[name]; served && g.Users == nil && s.groups[name].Users != nil {
+	for _, name := range slices.Sorted(maps.Keys(was)) {
+		if g, served := groups[name]; served && g.Users == nil && was[name].Users != nil {
 			errs = append(errs, fmt.Errorf("%s is gone, without which everybody could use group %s: write it again, or restart the server to serve the group to everybody",
 				filepath.Join(s.dir, name+".users"), name))
 		}
@@ -182,17 +162,9 @@ func (s *servedGroups) opened(groups map[string]grant.Group) error {
 	return errors.Join(errs...)
 }
 
-func (s *servedGroups) names() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return names(s.groups)
-}
+func (s *servedGroups) names() string { return names(s.groups.Content()) }
 
-func (s *servedGroups) number() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.groups)
-}
+func (s *servedGroups) number() int { return len(s.groups.Content()) }
 
 func names(groups map[string]grant.Group) string {
 	return strings.Join(slices.Sorted(maps.Keys(groups)), ", ")

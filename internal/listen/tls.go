@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/readfile"
@@ -23,21 +22,16 @@ type Files struct {
 
 // TLS is a configuration of TLS whose files may change.
 type TLS struct {
-	files Files
-	log   *slog.Logger
-
-	mu      sync.Mutex
-	checked time.Time
-	stamp   string // of the files as they were last read
-	failure string // why what was read then is not used; "" if it is
-	config  *tls.Config
+	files  Files
+	log    *slog.Logger
+	config *readfile.Followed[*tls.Config]
 }
 
 // NewTLS reads the files.
 func NewTLS(files Files, log *slog.Logger) (*TLS, error) {
-	t := &TLS{files: files, log: log, checked: time.Now(), stamp: files.stamp()}
-	var err error
-	t.config, err = files.read()
+	t := &TLS{files: files, log: log, config: readfile.Follow[*tls.Config](files.paths()...)}
+	config, err := files.read()
+	t.config.Use(config)
 	return t, err
 }
 
@@ -50,49 +44,29 @@ func (t *TLS) Config() *tls.Config {
 }
 
 // Reload reads the files again.
-func (t *TLS) Reload() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.reload(true)
-}
+func (t *TLS) Reload() { t.config.Reload(t.read) }
 
 // current returns the configuration of the files as they were a second ago at most.
-func (t *TLS) current() *tls.Config {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if time.Since(t.checked) >= time.Second {
-		t.reload(false)
-	}
-	return t.config
-}
+func (t *TLS) current() *tls.Config { return t.config.Current(t.read) }
 
-// reload reads the files if they have changed, if they could not be used, maybe only for a moment, or if asked to.
-func (t *TLS) reload(asked bool) {
-	t.checked = time.Now()
-	stamp, failure := t.files.stamp(), t.failure
-	retry := stamp == t.stamp && !asked
-	if retry && failure == "" {
-		return
-	}
-	t.stamp, t.failure = stamp, ""
+// read implements [readfile.Reader].
+func (t *TLS) read(_ *tls.Config, news func(string) bool) (*tls.Config, error) {
 	config, err := t.files.read()
-	if err != nil {
-		if t.failure = err.Error(); retry && t.failure == failure {
-			return
-		}
+	switch {
+	case err == nil:
+		t.log.Info("the files of TLS were read again, and are in use", "until", config.Certificates[0].Leaf.NotAfter.Format(time.RFC3339))
+	case news(err.Error()):
 		t.log.Error("the files of TLS were read again, and cannot be used: those before stay in use", "error", err)
-		return
 	}
-	t.config = config
-	t.log.Info("the files of TLS were read again, and are in use", "until", config.Certificates[0].Leaf.NotAfter.Format(time.RFC3339))
+	return config, err
 }
 
-func (f Files) stamp() string {
+func (f Files) paths() []string {
 	paths := []string{f.Cert, f.Key}
 	if f.ClientCA != "" {
 		paths = append(paths, f.ClientCA)
 	}
-	return readfile.Stamp(paths...)
+	return paths
 }
 
 func (f Files) read() (*tls.Config, error) {

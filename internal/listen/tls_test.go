@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
@@ -34,31 +35,32 @@ func TestFilesOfTLSThatCannotBeUsed(t *testing.T) {
 func TestReloadReadsFilesThatHaveChanged(t *testing.T) {
 	ca, other := etcdtest.MustCA(t), etcdtest.MustCA(t)
 	pair := ca.MustIssue(t, etcdtest.Certificate{CommonName: "a"})
-	c, err := NewTLS(Files{pair.CertFile, pair.KeyFile, ca.File()}, slog.New(slog.DiscardHandler))
-	must.Do(t, err)
-	was := c.current()
-	if c.later() != was {
-		t.Error("the files have not changed, and are read")
-	}
-	if c.Reload(); c.current() == was {
-		t.Error("the files are not read on request")
-	}
-	was = c.current()
-	must.Do(t, os.WriteFile(ca.File(), nil, 0o600))
-	c.Reload()
-	if c.current() != was {
-		t.Error("a file that cannot be used is used")
-	}
-	must.Do(t, os.Rename(other.File(), ca.File()))
-	c.Reload()
-	if now := c.current(); now == was || now.ClientCAs.Equal(was.ClientCAs) {
-		t.Error("a new authority is not used")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c, err := NewTLS(Files{pair.CertFile, pair.KeyFile, ca.File()}, slog.New(slog.DiscardHandler))
+		must.Do(t, err)
+		was := c.current()
+		if c.later() != was {
+			t.Error("the files have not changed, and are read")
+		}
+		if c.Reload(); c.current() == was {
+			t.Error("the files are not read on request")
+		}
+		was = c.current()
+		must.Do(t, os.WriteFile(ca.File(), nil, 0o600))
+		c.Reload()
+		if c.current() != was {
+			t.Error("a file that cannot be used is used")
+		}
+		must.Do(t, os.Rename(other.File(), ca.File()))
+		if now := c.later(); now == was || now.ClientCAs.Equal(was.ClientCAs) {
+			t.Error("a new authority is not used")
+		}
+	})
 }
 
 // later returns the configuration a second later.
 func (t *TLS) later() *tls.Config {
-	t.checked = time.Time{}
+	time.Sleep(time.Second)
 	return t.current()
 }
 
@@ -66,23 +68,25 @@ func (t *TLS) later() *tls.Config {
 func TestFilesOfTLSThatCannotBeReadForAMoment(t *testing.T) {
 	ca := etcdtest.MustCA(t)
 	pair, next := ca.MustIssue(t, etcdtest.Certificate{CommonName: "a"}), ca.MustIssue(t, etcdtest.Certificate{CommonName: "b"})
-	var log strings.Builder
-	c, err := NewTLS(Files{Cert: pair.CertFile, Key: pair.KeyFile}, slog.New(slog.NewTextHandler(&log, nil)))
-	must.Do(t, err)
-	was := c.current()
-	must.Do(t, os.Rename(next.CertFile, pair.CertFile))
-	must.Do(t, os.Rename(next.KeyFile, pair.KeyFile))
-	var limit syscall.Rlimit
-	must.Do(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	must.Do(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: limit.Max}))
-	meanwhile := []*tls.Config{c.later(), c.later()}
-	must.Do(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-	if meanwhile[0] != was || meanwhile[1] != was || strings.Count(log.String(), "too many open files") != 1 {
-		t.Errorf("the log is %s", log.String())
-	}
-	if c.later() == was {
-		t.Error("the files are not read again")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		c, err := NewTLS(Files{Cert: pair.CertFile, Key: pair.KeyFile}, slog.New(slog.NewTextHandler(&log, nil)))
+		must.Do(t, err)
+		was := c.current()
+		must.Do(t, os.Rename(next.CertFile, pair.CertFile))
+		must.Do(t, os.Rename(next.KeyFile, pair.KeyFile))
+		var limit syscall.Rlimit
+		must.Do(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+		must.Do(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: limit.Max}))
+		meanwhile := []*tls.Config{c.later(), c.later()}
+		must.Do(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+		if meanwhile[0] != was || meanwhile[1] != was || strings.Count(log.String(), "too many open files") != 1 {
+			t.Errorf("the log is %s", log.String())
+		}
+		if c.later() == was {
+			t.Error("the files are not read again")
+		}
+	})
 }
 
 // A client that does not trust the certificate, or speaks no TLS, is named in the log, once.
