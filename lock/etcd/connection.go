@@ -105,44 +105,76 @@ type connection struct {
 // once connects if need be and runs do. A failure abandons the connection; the next one
 // is made with other endpoints, and reads the files again.
 func (s *Store) once(ctx context.Context, do func(*clientv3.Client) error) error {
-	c, at, err := s.connect(ctx)
-	if err == nil {
-		err = do(c.client)
+	c, err := s.connect(ctx)
+	if err != nil {
+		return err
 	}
-	err = s.explain(ctx, at, err)
+	err = s.explain(ctx, c.client.Endpoints(), do(c.client))
 	s.end(c, err != nil && !settled(err) && ctx.Err() == nil)
 	return err
 }
 
-// end ends a call by a connection, nil if there was none, and abandons the connection after a failure.
+// end ends a call by a connection, and abandons the connection after a failure.
 func (s *Store) end(c *connection, failed bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if failed && s.current == c { // otherwise another call has abandoned it already
 		s.current = nil
 		s.failures++
 	}
-	if c == nil {
-		return
-	}
 	c.abandoned = c.abandoned || failed
-	if c.calls--; c.abandoned && c.calls == 0 {
+	c.calls--
+	unused := c.abandoned && c.calls == 0
+	s.mu.Unlock()
+	if unused {
 		_ = c.client.Close() // the failure at hand matters more
 	}
 }
 
-// connect begins a call by the connection, which is made if there is none, and returns it with the endpoints that it
-// uses.
-func (s *Store) connect(ctx context.Context) (c *connection, at []string, err error) {
-	if c, _ := s.begin(); c != nil {
-		return c, c.client.Endpoints(), nil
+// connect begins a call by the connection, which is made if there is none. Calls that wait while another one makes it
+// share the outcome.
+func (s *Store) connect(ctx context.Context) (*connection, error) {
+	c, before := s.begin()
+	if c != nil {
+		return c, nil
 	}
-	s.dialing.Lock()
-	defer s.dialing.Unlock()
-	c, failures := s.begin()
-	if c != nil { // another call has made it
-		return c, c.client.Endpoints(), nil
+	select {
+	case s.dialing <- struct{}{}:
+		defer func() { <-s.dialing }()
+	case <-ctx.Done():
+		v := validation{Config: s.config}
+		return nil, s.explain(ctx, v.endpoints(), ctx.Err())
 	}
+	c, now := s.begin()
+	switch {
+	case c != nil:
+		return c, nil
+	case now.number != before.number && now.err != nil:
+		return nil, now.err
+	}
+	client, at, err := s.dial(ctx)
+	err = s.explain(ctx, at, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialed = dialed{number: now.number + 1}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if s.dialed.err = err; !settled(err) {
+			s.failures++
+		}
+		return nil, err
+	}
+	s.current = &connection{client: client, calls: 1}
+	return s.current, nil
+}
+
+// dial makes a client, and returns it with the endpoints that it uses, also if that fails. The caller has to hold
+// dialing.
+func (s *Store) dial(ctx context.Context) (client *clientv3.Client, at []string, err error) {
+	s.mu.Lock()
+	failures := s.failures
+	s.mu.Unlock()
 	use, wrong := s.config.target()
 	at = use.endpoints
 	switch {
@@ -158,7 +190,7 @@ func (s *Store) connect(ctx context.Context) (c *connection, at []string, err er
 	// The client lives until it is closed; ctx only bounds the log-in that New makes.
 	life, end := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, end)
-	client, err := clientv3.New(clientv3.Config{
+	client, err = clientv3.New(clientv3.Config{
 		Endpoints:            at,
 		TLS:                  use.tls,
 		Username:             s.config.Username,
@@ -187,21 +219,17 @@ func (s *Store) connect(ctx context.Context) (c *connection, at []string, err er
 		_ = client.Close()
 		return nil, at, ctx.Err()
 	}
-	c = &connection{client: client, calls: 1}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.current = c
-	return c, at, nil
+	return client, at, nil
 }
 
-// begin begins a call by the connection, nil if there is none, and returns how many connections have failed.
-func (s *Store) begin() (c *connection, failures int) {
+// begin begins a call by the connection, nil if there is none, and returns how the last attempt to make one has ended.
+func (s *Store) begin() (*connection, dialed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != nil {
 		s.current.calls++
 	}
-	return s.current, s.failures
+	return s.current, s.dialed
 }
 
 // failFast makes a request fail, with the reason, when all endpoints are down. The etcd client

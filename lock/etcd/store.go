@@ -36,12 +36,19 @@ const (
 type Store struct {
 	config Config
 
-	dialing sync.Mutex // held while a connection is made, which takes seconds with a log-in; taken before mu
-	worked  bool       // the files could be used at least once since the last Close; dialing guards it
+	dialing chan struct{} // is full while a connection is made, which takes seconds with a log-in; taken before mu
+	worked  bool          // the files could be used at least once since the last Close; dialing guards it
 
 	mu       sync.Mutex
 	current  *connection // nil while not connected
 	failures int         // since the last Close
+	dialed   dialed
+}
+
+// dialed is how the last attempt to make a connection has ended.
+type dialed struct {
+	number int   // how many there were
+	err    error // nil if it has succeeded, or was called off
 }
 
 var _ lock.Store = (*Store)(nil)
@@ -50,18 +57,20 @@ var _ lock.Store = (*Store)(nil)
 // read, whenever it connects. Files that cannot be used are refused. If they could be used since the
 // last Close they are probably being renewed, and that is a failure like any other, to be retried.
 func New(c Config) *Store {
-	return &Store{config: c}
+	return &Store{config: c, dialing: make(chan struct{}, 1)}
 }
 
-// Close drops the connection, if there is one. The next call connects again, and so may calls that are under way.
+// Close drops the connection, if there is one, and waits for one that is being made. The next call connects again, and
+// so may calls that are under way.
 func (s *Store) Close() error {
-	s.dialing.Lock()
-	defer s.dialing.Unlock()
+	s.dialing <- struct{}{}
+	defer func() { <-s.dialing }()
+	s.worked = false
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures, s.worked = 0, false
+	s.failures = 0
 	c := s.current
 	s.current = nil
+	s.mu.Unlock()
 	if c == nil {
 		return nil
 	}

@@ -125,6 +125,36 @@ func TestEventDoesNotWaitForALogIn(t *testing.T) {
 	}
 }
 
+// Another call is logging in, which takes longer than this one may.
+func TestCallDoesNotWaitForTheLogInOfAnother(t *testing.T) {
+	t.Parallel()
+	ctx := bounded(t)
+	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	p := etcdtest.MustRPCProxy(t, s)
+	must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+	c := at(p.Endpoint())
+	c.Username, c.Password = "locksmith", "secret"
+	store := connect(t, c)
+	release := make(chan struct{})
+	login := p.Next(etcdtest.Method(etcdtest.Authenticate), etcdtest.Late(release))
+	written := make(chan error, 1)
+	go func() {
+		_, _, err := store.Commit(ctx, nil, []lock.Op{{Key: root + "k"}})
+		written <- err
+	}()
+	must.Receive(t, patience, "the log-in", login.Arrived)
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := store.Get(over, lock.Read{Key: root + "k"})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the call ends with %v", err)
+	}
+	close(release)
+	if err := must.Receive(t, patience, "the call", written); err != nil {
+		t.Errorf("the other call ended only after the log-in was given up: %v", err)
+	}
+}
+
 func TestUserForEtcdWithoutUsersWorks(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		s := etcdtest.MustStart(t, v, etcdtest.Options{})
