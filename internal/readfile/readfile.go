@@ -1,4 +1,4 @@
-// Package readfile reads small files whole, or the start of files, and tells when files have changed.
+// Package readfile reads small files whole, or the start of files, and reads them again when they change.
 //
 // It guarantees that reading neither waits, as it would for the writer of a pipe, nor takes more memory
 // than the caller allows, and that every error names the file.
