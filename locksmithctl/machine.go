@@ -244,7 +244,7 @@ func (m machine) tell(ctx context.Context, own bool, phase lock.Phase, why strin
 }
 
 // begin records what the reboot is for, and how, so that locksmithd checks after the boot what has come of it.
-func (m machine) begin(version string, how policy.Choice) {
+func (m machine) begin(ctx context.Context, version string, how policy.Choice) {
 	if m.boot == (host.Boot{}) { // locksmithd would take this boot for the next one
 		m.note("locksmithd will not know after the boot what this reboot was for")
 		return
@@ -253,7 +253,7 @@ func (m machine) begin(version string, how policy.Choice) {
 	if version != "" {
 		running = host.OSVersion(m.root)
 	}
-	if err := m.history.Begin(history.Reboot{BootID: m.boot.ID, Version: version, OSVersion: running, How: how.Text}); err != nil {
+	if err := m.history.Begin(ctx, history.Reboot{BootID: m.boot.ID, Version: version, OSVersion: running, How: how.Text}); err != nil {
 		m.note("locksmithd will not know after the boot what this reboot was for: %v", err)
 	}
 }
@@ -261,12 +261,12 @@ func (m machine) begin(version string, how policy.Choice) {
 // reboot asks logind for a reboot, for a version. If the reboot itself interrupts that, it is a success.
 func (m machine) reboot(ctx context.Context, version string) error {
 	how := m.choose(ctx)
-	m.begin(version, how)
+	m.begin(ctx, version, how)
 	done, err := m.logind.Reboot(ctx, systemd.Mode(how.Mode), m.force)
 	if policy.Mode(done) != how.Mode {
 		how = how.Refused()
 		m.note("this is %s", how.Text)
-		m.begin(version, how)
+		m.begin(ctx, version, how)
 	}
 	if err != nil && !errors.Is(err, systemd.ErrRefused) && goingDown(ctx, m.logind) {
 		return nil

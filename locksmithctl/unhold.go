@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,16 +25,16 @@ understood, unhold renames it, and the count begins again.
 
 It fails if there is nothing of that to do.`,
 		Args: takes(0, 0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.euid != 0 {
 				return errors.New("only root may do that: run it with sudo")
 			}
-			return a.unhold()
+			return a.unhold(cmd.Context())
 		},
 	}
 }
 
-func (a *app) unhold() error {
+func (a *app) unhold(ctx context.Context) error {
 	var done []string
 	var failed []error
 	for _, h := range host.Holds(a.root) {
@@ -43,7 +44,7 @@ func (a *app) unhold() error {
 		}
 		done = append(done, "Was held: "+a.holdText(h)+"\n")
 	}
-	was, moved, err := history.New(a.root).Reset()
+	was, moved, err := history.New(a.root).Reset(ctx)
 	switch {
 	case err != nil:
 		failed = append(failed, err)

@@ -90,19 +90,19 @@ func (a around) facts(f policy.Facts) hooks.Facts {
 }
 
 // begin records that the host is about to reboot.
-func (a around) begin(r policy.Reboot) error {
+func (a around) begin(ctx context.Context, r policy.Reboot) error {
 	running := ""
 	if r.NewOS {
 		running = host.OSVersion(a.root)
 	}
-	return a.history.Begin(history.Reboot{BootID: a.boot.ID, Version: r.Version, OSVersion: running, How: r.How.Text, Taken: r.Taken})
+	return a.history.Begin(ctx, history.Reboot{BootID: a.boot.ID, Version: r.Version, OSVersion: running, How: r.How.Text, Taken: r.Taken})
 }
 
 // ended records what the last reboot came to.
-func (a around) ended(failure error) error {
+func (a around) ended(ctx context.Context, failure error) error {
 	result := ""
 	if failure != nil {
 		result = failure.Error()
 	}
-	return a.history.Ended(a.boot.ID, result)
+	return a.history.Ended(ctx, a.boot.ID, result)
 }

@@ -43,8 +43,8 @@ func (quiet) Hooked(context.Context) (bool, error)               { return false,
 func (quiet) Before(context.Context, policy.Facts) error         { return nil }
 func (quiet) Undo(context.Context, policy.Facts) error           { return nil }
 func (quiet) After(context.Context, policy.Facts) error          { return nil }
-func (quiet) Begin(policy.Reboot) error                          { return nil }
-func (quiet) Ended(error) error                                  { return nil }
+func (quiet) Begin(context.Context, policy.Reboot) error         { return nil }
+func (quiet) Ended(context.Context, error) error                 { return nil }
 
 // parts are those of a daemon on the host, with what update_engine says.
 func (q quiet) parts(updates <-chan policy.Event) daemon.Parts {

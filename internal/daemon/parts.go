@@ -104,9 +104,9 @@ type Parts struct {
 	// Keep replaces it. The loop calls Keep before it begins what Keep describes.
 	Keep func(policy.Kept) error
 	// Begin records that the host is about to reboot, what for and how, so that the next boot is checked.
-	Begin func(policy.Reboot) error
+	Begin func(ctx context.Context, r policy.Reboot) error
 	// Ended records what the reboot before this boot came to: nil when the host is well.
-	Ended func(failure error) error
+	Ended func(ctx context.Context, failure error) error
 	// Restarting reports whether this process is ended for another to be started at once.
 	Restarting func(ctx context.Context) (bool, error)
 	// Reload delivers new settings, already checked.

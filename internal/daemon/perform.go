@@ -105,7 +105,7 @@ func (l *loop) verify(ctx context.Context, t task, e policy.Verify) (r policy.Ve
 		return r
 	}
 	if result != nil || r.Err == nil {
-		if err := l.parts.Ended(result); err != nil {
+		if err := l.parts.Ended(ctx, result); err != nil {
 			l.parts.Log.Warn("what the reboot came to is not recorded", "error", err)
 		}
 	}
@@ -127,7 +127,7 @@ func within(ctx context.Context, limit time.Duration, do func(context.Context) e
 
 func (l *loop) reboot(ctx context.Context, _ task, e policy.Reboot) policy.Rebooted {
 	begin := func() {
-		if err := l.parts.Begin(e); err != nil {
+		if err := l.parts.Begin(ctx, e); err != nil {
 			l.parts.Log.Warn("it will not be known after the boot what this reboot was for", "error", err)
 		}
 	}

@@ -267,19 +267,19 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	if last != nil {
 		parts.Found.Reboot = &policy.Purpose{Version: last.Version, OSVersion: last.OSVersion}
 	}
-	parts.Begin = func(r policy.Reboot) error {
+	parts.Begin = func(ctx context.Context, r policy.Reboot) error {
 		next = r.Version
 		begun := history.Reboot{BootID: boot, Version: r.Version}
 		if r.NewOS {
 			begun.OSVersion = h.runs
 		}
-		return record.Begin(begun)
+		return record.Begin(ctx, begun)
 	}
-	parts.Ended = func(failure error) error {
+	parts.Ended = func(ctx context.Context, failure error) error {
 		if failure != nil {
-			return record.Ended(boot, failure.Error())
+			return record.Ended(ctx, boot, failure.Error())
 		}
-		return record.Ended(boot, "")
+		return record.Ended(ctx, boot, "")
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

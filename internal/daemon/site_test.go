@@ -73,8 +73,11 @@ func newSite(t *testing.T) *site {
 		Found:      policy.Found{Kept: &policy.Kept{}},
 		Gate:       func(context.Context, policy.Need) *policy.Obstacle { return s.gate() },
 		Hooks:      &s.hooks,
-		Begin:      func(r policy.Reboot) error { s.begun = append(s.begun, r); return nil },
-		Ended:      func(failure error) error { s.set(func() { s.results = append(s.results, failure) }); return nil },
+		Begin:      func(_ context.Context, r policy.Reboot) error { s.begun = append(s.begun, r); return nil },
+		Ended: func(_ context.Context, failure error) error {
+			s.set(func() { s.results = append(s.results, failure) })
+			return nil
+		},
 		Restarting: func(context.Context) (bool, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -69,7 +69,7 @@ func TestAttemptsThatFailedEndWithAnotherVersion(t *testing.T) {
 	}
 	const ends = `; another version or "locksmithctl unhold" ends that`
 	fail := func(version, boot, next string) {
-		must.Do(t, errors.Join(h.Begin(history.Reboot{BootID: boot, Version: version, OSVersion: "0"}), h.Ended(next, "came back with 0")))
+		must.Do(t, errors.Join(h.Begin(t.Context(), history.Reboot{BootID: boot, Version: version, OSVersion: "0"}), h.Ended(t.Context(), next, "came back with 0")))
 	}
 	fail("1", "a", "b")
 	ask("1", "")
@@ -82,7 +82,7 @@ func TestAttemptsThatFailedEndWithAnotherVersion(t *testing.T) {
 	g.MaxAttempts = 0
 	ask("1", "")
 	g.MaxAttempts = 2
-	_, _, err := h.Reset()
+	_, _, err := h.Reset(t.Context())
 	must.Do(t, err)
 	ask("1", "")
 	fail("", "c", "d")

@@ -7,6 +7,7 @@
 package history
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ import (
 
 // DefaultPath is the path of the file on a host. Its folder is named by ReadWritePaths= of the unit.
 const DefaultPath = "/var/lib/locksmith/history.json"
+
+// folderMode is the mode of its folder, if that is missing.
+const folderMode = 0o700
 
 // maxSize bounds the file, in bytes; no content of ours is as long.
 const maxSize = 64 << 10
@@ -65,7 +69,8 @@ func (r *Reboot) open(boot string) bool {
 	return r != nil && r.BootID != boot && !r.Verified && r.Result == ""
 }
 
-// File is the file of a host. It is safe for concurrent use.
+// File is the file of a host. It is safe for concurrent use. What changes it waits for others that do, see
+// replacefile.Lock, and not beyond the end of its context.
 type File struct {
 	path string
 	now  func() time.Time
@@ -129,10 +134,10 @@ func (f *File) Failed(version string) (n int, why string, err error) {
 
 // Begin records that the host is about to reboot; it sets the time itself. If the host comes up and then reboots for
 // the same version again before Ended is called, that version did not come up.
-func (f *File) Begin(r Reboot) error {
+func (f *File) Begin(ctx context.Context, r Reboot) error {
 	r.clean()
 	r.At = f.stamp()
-	return f.change(func(k *Kept) bool {
+	return f.change(ctx, func(k *Kept) bool {
 		switch {
 		case k.Version == r.Version:
 			if k.lastCounts() && k.Last.open(r.BootID) {
@@ -151,9 +156,9 @@ func (f *File) stamp() time.Time { return f.now().UTC().Truncate(time.Second) }
 
 // Ended records, in the boot with that id, what the last reboot came to: "" if the host is well, or else why it is not.
 // A reboot counts once, however often its checks fail, and not at all once the host has become well.
-func (f *File) Ended(boot, result string) error {
+func (f *File) Ended(ctx context.Context, boot, result string) error {
 	result = safetext.Clean(result)
-	return f.change(func(k *Kept) bool {
+	return f.change(ctx, func(k *Kept) bool {
 		l := k.Last
 		switch {
 		case l == nil, l.BootID == boot, l.Verified, l.Result == result && result != "":
@@ -177,12 +182,12 @@ func (f *File) Ended(boot, result string) error {
 
 // Reset drops the count of failures, and returns what was known of them. A file that cannot be read or understood is
 // renamed: moved is its new name, and wrong what is wrong with it.
-func (f *File) Reset() (was Kept, moved string, err error) {
-	unlock, err := replacefile.Lock(f.path)
+func (f *File) Reset(ctx context.Context) (was Kept, moved string, err error) {
+	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) {
+		return Kept{}, "", nil
+	}
+	unlock, err := replacefile.Lock(ctx, f.path, folderMode)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return Kept{}, "", nil
-		}
 		return Kept{}, "", err
 	}
 	defer unlock()
@@ -203,11 +208,8 @@ func (f *File) Reset() (was Kept, moved string, err error) {
 }
 
 // change replaces the content, if decide says that it has changed it. After an error the old one is in place.
-func (f *File) change(decide func(*Kept) bool) error {
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
-		return fmt.Errorf("write %s: %w", f.path, err)
-	}
-	unlock, err := replacefile.Lock(f.path)
+func (f *File) change(ctx context.Context, decide func(*Kept) bool) error {
+	unlock, err := replacefile.Lock(ctx, f.path, folderMode)
 	if err != nil {
 		return err
 	}
@@ -227,5 +229,5 @@ func (f *File) write(k Kept) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
-	return replacefile.Write(f.path, append(data, '\n'), 0o600, 0o700)
+	return replacefile.Write(f.path, append(data, '\n'), 0o600, folderMode)
 }

@@ -37,14 +37,14 @@ func newHost(t *testing.T) host {
 // begin reboots the host from a boot, for a version.
 func (h host) begin(boot, version string) {
 	h.t.Helper()
-	must.Do(h.t, h.Begin(Reboot{BootID: boot, Version: version, OSVersion: "4152.2.0"}))
+	must.Do(h.t, h.Begin(h.t.Context(), Reboot{BootID: boot, Version: version, OSVersion: "4152.2.0"}))
 }
 
 // ended says in a boot what became of the host.
 func (h host) ended(boot string, results ...string) {
 	h.t.Helper()
 	for _, result := range results {
-		must.Do(h.t, h.Ended(boot, result))
+		must.Do(h.t, h.Ended(h.t.Context(), boot, result))
 	}
 }
 
@@ -176,7 +176,7 @@ func TestResetDropsTheCountOnly(t *testing.T) {
 	h := newHost(t)
 	reset := func(failed int) {
 		t.Helper()
-		was, moved, err := h.Reset()
+		was, moved, err := h.Reset(h.t.Context())
 		if err != nil || moved != "" || was.Failed != failed {
 			t.Errorf("Reset: %+v, %q, %v", was, moved, err)
 		}
@@ -216,7 +216,7 @@ func TestBrokenFileIsNamedAndKept(t *testing.T) {
 			_, readErr := h.Read()
 			_, _, failedErr := h.Failed("1")
 			_, pendingErr := h.Pending("a")
-			for i, err := range []error{readErr, failedErr, pendingErr, h.Begin(Reboot{BootID: "a", Version: "1"}), h.Ended("a", bad)} {
+			for i, err := range []error{readErr, failedErr, pendingErr, h.Begin(h.t.Context(), Reboot{BootID: "a", Version: "1"}), h.Ended(h.t.Context(), "a", bad)} {
 				if err == nil || !strings.Contains(err.Error(), h.path) || !strings.HasSuffix(err.Error(), `; "locksmithctl unhold" begins a new one`) || strings.Contains(err.Error(), "\n") {
 					t.Errorf("%d: %v", i, err)
 				}
@@ -224,7 +224,7 @@ func TestBrokenFileIsNamedAndKept(t *testing.T) {
 			if after, err := os.Lstat(h.path); err != nil || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
 				t.Errorf("the file has changed: %v", err)
 			}
-			_, moved, err := h.Reset()
+			_, moved, err := h.Reset(h.t.Context())
 			if must.Do(t, err); moved != h.path+".broken" {
 				t.Errorf("moved to %q", moved)
 			}
@@ -242,7 +242,7 @@ func TestFileThatCannotBeMovedAwayIsNamed(t *testing.T) {
 	h := newHost(t)
 	must.Do(t, os.MkdirAll(h.path, 0o700))
 	must.Do(t, os.MkdirAll(filepath.Join(h.path+".broken", "a"), 0o700))
-	_, _, err := h.Reset()
+	_, _, err := h.Reset(h.t.Context())
 	want := fmt.Sprintf("read %s: it is a directory, not a file; and it cannot be moved away: rename %s %s.broken: file exists", h.path, h.path, h.path)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -271,7 +271,7 @@ func TestChangesAtTheSameTimeLoseNothing(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			if err := New(h.root).change(func(k *Kept) bool { k.Failed++; return true }); err != nil {
+			if err := New(h.root).change(t.Context(), func(k *Kept) bool { k.Failed++; return true }); err != nil {
 				t.Error(i, err)
 			}
 		})
@@ -321,8 +321,8 @@ func disk(t *testing.T, what string) {
 		must.Do(t, syscall.Mount("none", h.root, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 		wrong = "read-only file system"
 	}
-	_, _, resetErr := h.Reset()
-	for i, err := range []error{h.Begin(Reboot{BootID: "b", Version: "2"}), h.Ended("b", good), resetErr} {
+	_, _, resetErr := h.Reset(h.t.Context())
+	for i, err := range []error{h.Begin(h.t.Context(), Reboot{BootID: "b", Version: "2"}), h.Ended(h.t.Context(), "b", good), resetErr} {
 		if err == nil || err.Error() != "write "+h.path+": "+wrong {
 			t.Errorf("%d: got %v, want %q", i, err, wrong)
 		}

@@ -86,7 +86,7 @@ func (l *Leftover) giveBack(ctx context.Context, m Memory, limit time.Duration) 
 	if err := m.client().SteadyState(limited, l.dial, fleetlock.Params{ID: m.ID, Group: m.Group}); err != nil {
 		return err
 	}
-	return l.file.forget(m)
+	return l.file.forget(ctx, m)
 }
 
 // ids returns the ids that this host may have at a server.

@@ -226,7 +226,7 @@ func TestWriterWaitsForAnother(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inMoved(t, func(t *testing.T, m *moved) {
 				m.remembers(append(m.remembered(), memory(permit.None, "boot 1"))...)
-				unlock, err := replacefile.Lock(m.path())
+				unlock, err := replacefile.Lock(t.Context(), m.path(), 0o700)
 				must.Do(t, err)
 				ended := make(chan error, 1)
 				go func() { ended <- write(m) }()

@@ -1,6 +1,7 @@
 package permit
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,9 @@ import (
 
 // DefaultPath is the path of the file on a host in which it remembers its slots.
 const DefaultPath = "/var/lib/locksmith/fleetlock.json"
+
+// folderMode is the mode of its folder, if that is missing.
+const folderMode = 0o700
 
 // maxSize bounds the file, in bytes; no content of ours is as long.
 const maxSize = 64 << 10
@@ -131,9 +135,14 @@ func (f file) readOrSetAside() ([]Memory, error) {
 	return all, err
 }
 
+// lock has other writers wait until unlock is called. It waits for them, and not beyond the end of ctx.
+func (f file) lock(ctx context.Context) (unlock func(), err error) {
+	return replacefile.Lock(ctx, f.path, folderMode)
+}
+
 // settle sets the file aside if it cannot be read.
-func (f file) settle() error {
-	unlock, err := replacefile.Lock(f.path)
+func (f file) settle(ctx context.Context) error {
+	unlock, err := f.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -144,12 +153,9 @@ func (f file) settle() error {
 
 // remember writes what is to be remembered of a slot. What cannot be read is set aside. Other slots that this host may
 // have stay.
-func (f file) remember(m Memory) error {
+func (f file) remember(ctx context.Context, m Memory) error {
 	m.Version, m.OSVersion = safetext.Clean(m.Version), safetext.Clean(m.OSVersion)
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
-		return fmt.Errorf("write %s: %w", f.path, err)
-	}
-	unlock, err := replacefile.Lock(f.path)
+	unlock, err := f.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -163,8 +169,8 @@ func (f file) remember(m Memory) error {
 }
 
 // forget drops what is remembered of a slot.
-func (f file) forget(m Memory) error {
-	unlock, err := replacefile.Lock(f.path)
+func (f file) forget(ctx context.Context, m Memory) error {
+	unlock, err := f.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -181,17 +187,17 @@ func (f file) write(all []Memory) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
-	return f.replace(f.path, append(data, '\n'), 0o600, 0o700)
+	return f.replace(f.path, append(data, '\n'), 0o600, folderMode)
 }
 
 // remove removes the file, unless it also names another slot than own that may be held: nothing else names that one. A
 // file that cannot be read stays: Inspect sets it aside.
-func (f file) remove(own Memory) error {
-	unlock, err := replacefile.Lock(f.path)
-	switch {
-	case readfile.Absent(err):
+func (f file) remove(ctx context.Context, own Memory) error {
+	if _, err := os.Lstat(f.path); readfile.Absent(err) {
 		return nil
-	case err != nil:
+	}
+	unlock, err := f.lock(ctx)
+	if err != nil {
 		return err
 	}
 	defer unlock()
@@ -212,8 +218,7 @@ func (f file) setAside(wrong error) error {
 	const means = "if this host has had a slot of another server or group, that may still be held there"
 	aside := f.path + ".broken"
 	if err := os.Rename(f.path, aside); err != nil {
-		f.log.Warn("what this host knows of its slot cannot be read, "+means, "error", wrong, "and", err)
-		return err
+		return fmt.Errorf("%w; and it cannot be moved away: %w; %s", wrong, err, means)
 	}
 	f.log.Warn("what this host knows of its slot cannot be read, and is kept under another name; "+means,
 		"error", wrong, "now", aside)

@@ -159,8 +159,8 @@ func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 }
 
 // save writes a memory down.
-func (s *Slot) save(m Memory) error {
-	err := s.file.remember(m)
+func (s *Slot) save(ctx context.Context, m Memory) error {
+	err := s.file.remember(ctx, m)
 	if err == nil {
 		s.unsaved = nil
 	}
@@ -170,14 +170,14 @@ func (s *Slot) save(m Memory) error {
 // note remembers the state of the slot. If that cannot be written down, only this process knows it, and the file is
 // removed, because what it says is no longer true. The file stays if it also names another slot: that one would be lost
 // for good, while this one is given back at the first start in the next boot at the latest.
-func (s *Slot) note(slot State, purpose policy.Lock) {
+func (s *Slot) note(ctx context.Context, slot State, purpose policy.Lock) {
 	m := s.memory(slot, purpose)
-	err := s.save(m)
+	err := s.save(ctx, m)
 	if err == nil {
 		return
 	}
 	s.unsaved = &m
-	if stale := s.file.remove(m); stale != nil {
+	if stale := s.file.remove(ctx, m); stale != nil {
 		s.log.Warn("what this host knows of its slot cannot be written, and the next start may take what the file says "+
 			"for true; at the first start in the next boot the host gives back what it may have", "error", err, "and", stale)
 		return
@@ -187,10 +187,12 @@ func (s *Slot) note(slot State, purpose policy.Lock) {
 }
 
 // Inspect asks no server. Where it is not known whether this host has a slot, the daemon gives back what it may have.
-func (s *Slot) Inspect(context.Context) (policy.Holding, policy.Purpose, error) {
+func (s *Slot) Inspect(ctx context.Context) (policy.Holding, policy.Purpose, error) {
 	m, err := s.Recall()
 	if err != nil {
-		_ = s.file.settle() // the log says what is in the way
+		if err := s.file.settle(ctx); err != nil {
+			s.log.Warn("what this host knows of its slot cannot be read, and stays as it is", "error", err)
+		}
 		return policy.HeldUnknown, policy.Purpose{}, nil
 	}
 	s.inspected = true
@@ -226,14 +228,14 @@ func (s *Slot) begin(purpose policy.Lock) (w *wait, held bool) {
 // may have given it back in the meantime. What the file says of a slot from before the wait stays.
 func (w *wait) ask(ctx context.Context) error {
 	if m := w.recall(); m.Slot != Granted && !w.thisBoot(m, Asked) {
-		w.note(Asked, w.purpose)
+		w.note(ctx, Asked, w.purpose)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, requestLimit, fmt.Errorf("no answer within %v", requestLimit))
 	defer cancel()
 	err := w.server.PreReboot(limited, w.dial, w.params)
 	switch {
 	case err == nil && w.recall().Slot != Granted:
-		w.note(Granted, w.purpose)
+		w.note(ctx, Granted, w.purpose)
 	case err != nil:
 		w.refused = w.refused || refusal(err) != nil
 		w.unknown = w.unknown || errors.Is(err, fleetlock.ErrUnknown)
@@ -244,23 +246,23 @@ func (w *wait) ask(ctx context.Context) error {
 // end ends a wait without a grant, because of err. It withdraws the place at the server, and settles what is not
 // known. A slot that the file says is granted stays.
 func (w *wait) end(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	defer cancel()
 	switch {
 	case w.recall().Slot == Granted:
 		return err
 	case !w.refused && !w.unknown: // no request has reached the server
-		w.note(None, noPurpose)
+		w.note(ctx, None, noPurpose)
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
-	defer cancel()
 	failure := w.server.SteadyState(ctx, w.dial, w.params)
 	switch {
 	case failure == nil:
-		w.note(None, noPurpose)
+		w.note(ctx, None, noPurpose)
 	case w.unknown:
 		return fmt.Errorf("%w: %w; and giving it back has failed: %w", daemon.ErrUnknown, err, failure)
 	default:
-		w.note(None, noPurpose)
+		w.note(ctx, None, noPurpose)
 		w.log.Warn("the server may keep a place in its queue for this host for a while", "error", failure)
 	}
 	return err
@@ -363,7 +365,7 @@ func (s *Slot) Release(ctx context.Context) error {
 	if err := s.Free(ctx, s.params.ID); err != nil {
 		return err
 	}
-	s.note(None, noPurpose)
+	s.note(ctx, None, noPurpose)
 	if s.inspected {
 		if err := s.Leftover().GiveBack(ctx, "", BriefLimit); err != nil {
 			s.log.Warn(err.Error())
@@ -383,9 +385,9 @@ func (s *Slot) Free(ctx context.Context, id string) error {
 
 // Report tells nobody, since FleetLock has no words for it. That the host reboots once more with the slot that it has
 // held since before this boot is written down.
-func (s *Slot) Report(_ context.Context, r policy.Report) error {
+func (s *Slot) Report(ctx context.Context, r policy.Report) error {
 	if !r.Again {
 		return nil
 	}
-	return s.save(s.memory(Granted, policy.Lock{Version: r.Version, NewOS: r.NewOS}))
+	return s.save(ctx, s.memory(Granted, policy.Lock{Version: r.Version, NewOS: r.NewOS}))
 }

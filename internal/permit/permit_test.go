@@ -224,6 +224,17 @@ func TestSlotOfAnEarlierBootIsNotTakenAgain(t *testing.T) {
 	})
 }
 
+// A file that cannot be understood and not be moved away stays, and the log says why.
+func TestFileThatCannotBeMovedAwayIsNamed(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		h.write(permit.DefaultPath, "{")
+		h.write(permit.DefaultPath+".broken/full", "")
+		h.wantInspect(h.start(), policy.HeldUnknown)
+		h.wantLog("what this host knows of its slot cannot be read, and stays as it is")
+		h.wantLog("and it cannot be moved away: rename ")
+	})
+}
+
 func TestIDAndGroup(t *testing.T) {
 	in(t, func(t *testing.T, h *host) {
 		config := permit.Config{Server: fleetclient.Config{URL: "http://reboots.example/base/"}, Group: "workers", MachineID: true}

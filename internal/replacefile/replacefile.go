@@ -7,6 +7,7 @@
 package replacefile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
 )
 
 // Write replaces the content of the file at path, or creates it. It creates the file's folder with folderMode if that
@@ -81,20 +84,34 @@ const (
 )
 
 // Lock keeps others that call it from changing the file at path, and every other file in its folder, until unlock is
-// called. It locks the folder (flock), which has to exist. Every error names the file.
-func Lock(path string) (unlock func(), err error) {
-	dir, err := os.Open(filepath.Dir(path))
+// called. It locks the folder (flock), which it creates with folderMode if that is missing. It waits for others for five
+// seconds at most, and not beyond the end of ctx; a lock that is free it takes even then. Every error names the file.
+func Lock(ctx context.Context, path string, folderMode fs.FileMode) (unlock func(), err error) {
+	dir, err := openFolder(filepath.Dir(path), folderMode)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(retryEvery) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
 		err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return func() { dir.Close() }, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(deadline) {
+		busy := errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR)
+		if busy {
+			backoff.Sleep(ctx, retryEvery)
+		}
+		if !busy || ctx.Err() != nil {
 			dir.Close()
 			return nil, fmt.Errorf("write %s: wait for another process that changes it: %w", path, err)
 		}
 	}
+}
+
+func openFolder(path string, mode fs.FileMode) (*os.File, error) {
+	if err := os.MkdirAll(path, mode); err != nil {
+		return nil, err
+	}
+	return os.Open(path)
 }

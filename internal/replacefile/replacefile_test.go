@@ -1,7 +1,7 @@
 package replacefile
 
 import (
-	"errors"
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,28 +58,40 @@ func TestFailureNamesTheFileAndLeavesNothing(t *testing.T) {
 	}
 }
 
-// Writers take turns. One that does not go on does not keep the others waiting for ever.
+// Writers take turns. One that does not go on does not keep the others waiting for ever, nor longer than they can.
 func TestLockIsForOneAtATime(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		path := filepath.Join(dir, "file")
-		unlock, err := Lock(path)
+		path := filepath.Join(dir, "missing", "file")
+		unlock, err := Lock(t.Context(), path, 0o750)
 		must.Do(t, err)
-		began := time.Now()
-		_, err = Lock(path)
-		took := time.Since(began)
-		if err == nil || !strings.Contains(err.Error(), path) || took < patience || took > 2*patience {
-			t.Errorf("the second one gets %v after %v", err, took)
+		if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode() != 0o750|fs.ModeDir {
+			t.Errorf("its folder: %v, %v", info, err)
+		}
+		for limit, want := range map[time.Duration]time.Duration{time.Hour: patience, time.Second: time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			began := time.Now()
+			_, err = Lock(ctx, path, 0o750)
+			if took := time.Since(began); err == nil || !strings.Contains(err.Error(), path) || took != want {
+				t.Errorf("the second one gets %v after %v, want %v", err, took, want)
+			}
+			cancel()
 		}
 		time.AfterFunc(time.Second, unlock)
-		began = time.Now()
-		unlock, err = Lock(path)
+		began := time.Now()
+		unlock, err = Lock(t.Context(), path, 0o750)
 		if must.Do(t, err); time.Since(began) < time.Second {
 			t.Error("it did not wait")
 		}
 		unlock()
-		if _, err := Lock(filepath.Join(dir, "missing", "file")); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("without a folder: %v", err)
-		}
 	})
+}
+
+// What has no time to wait any more can still be written.
+func TestFreeLockIsTakenAtOnce(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	unlock, err := Lock(ctx, filepath.Join(t.TempDir(), "file"), 0o700)
+	must.Do(t, err)
+	unlock()
 }
