@@ -15,6 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/policy"
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -198,7 +199,7 @@ func (a *app) statusPermit(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", s.Server(), s.Group(), s.ID(), a.knownOfPermit(s))); err != nil {
+	if err := a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", safetext.Clean(s.Server()), s.Group(), s.ID(), a.knownOfPermit(s))); err != nil {
 		return err
 	}
 	if _, err := s.Recall(); err == nil { // else it was said

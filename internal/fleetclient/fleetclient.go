@@ -21,16 +21,19 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// Config says how to reach a server. Two that are equal reach it in the same way.
+// Config says how to reach a server. Two that are equal reach it in the same way. Package permit stores it, by the names
+// of its JSON fields.
 type Config struct {
-	URL string // base URL, without a user
+	URL string `json:"server"` // base URL, without a user
 	// CAFile has the certificates that vouch for the server; those of the system if it is empty. Neither it nor the
 	// next two files are read if the URL begins with http://.
-	CAFile string
+	CAFile string `json:"ca_file,omitempty"`
 	// CertFile and KeyFile identify this client, if both are set.
-	CertFile, KeyFile string
+	CertFile string `json:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty"`
 	// Username and PasswordFile identify this client, if both are set. The file may end with a line break.
-	Username, PasswordFile string
+	Username     string `json:"username,omitempty"`
+	PasswordFile string `json:"password_file,omitempty"`
 }
 
 // Option is an option of a [Config].

@@ -99,7 +99,7 @@ func (h *host) remembered() []permit.Memory {
 func (h *host) state() permit.State {
 	h.t.Helper()
 	for _, m := range h.remembered() {
-		if m.Server == "http://reboots.example/" && m.Group == "default" && m.ID == appID {
+		if m.URL == "http://reboots.example/" && m.Group == "default" && m.ID == appID {
 			return m.Slot
 		}
 	}
@@ -108,7 +108,7 @@ func (h *host) state() permit.State {
 
 // memory is what the file says of the slot of start.
 func memory(slot permit.State, boot string) permit.Memory {
-	return permit.Memory{Server: "http://reboots.example/", Group: "default", ID: appID, BootID: boot, Slot: slot}
+	return permit.Memory{Config: fleetclient.Config{URL: "http://reboots.example/"}, Group: "default", ID: appID, BootID: boot, Slot: slot}
 }
 
 // remembers writes the file.

@@ -13,6 +13,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/backoff"
 	"github.com/locksmithd/locksmith/internal/fleetclient"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // Leftover are the slots that this host may have, and that its settings do not name, or not any more: because they name
@@ -61,7 +62,7 @@ func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration)
 		case !mine && id == "":
 			left = append(left, fmt.Sprintf(`%v may still be held, and is not given back, because this host has another id and `+
 				`may be a copy of that one: "locksmithctl unlock %s" gives it back; to forget it, stop locksmithd and remove %s`,
-				m, m.ID, l.file.path))
+				m, safetext.Clean(m.ID), l.file.path))
 			continue
 		case !mine:
 			continue
@@ -72,7 +73,7 @@ func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration)
 				m, err, l.file.path))
 			continue
 		}
-		l.log.Info("gave back what the settings do not name any more", "server", m.Server, "group", m.Group, "id", m.ID)
+		l.log.Info("gave back what the settings do not name any more", "what", m.String())
 	}
 	if len(left) > 0 {
 		return errors.New(strings.Join(left, "; "))
@@ -83,7 +84,7 @@ func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration)
 func (l *Leftover) giveBack(ctx context.Context, m Memory, limit time.Duration) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
-	if err := m.client().SteadyState(limited, l.dial, fleetlock.Params{ID: m.ID, Group: m.Group}); err != nil {
+	if err := m.SteadyState(limited, l.dial, m.params()); err != nil {
 		return err
 	}
 	return l.file.forget(ctx, m)

@@ -139,6 +139,62 @@ func TestSlotOfAServerThatIsDownIsNotForgotten(t *testing.T) {
 	})
 }
 
+// What the file says is used as it is written, however long it is or whatever a terminal would make of it.
+func TestSlotIsGivenBackAsTheFileSays(t *testing.T) {
+	in(t, func(t *testing.T, h *host) {
+		long := strings.Repeat("a", 200)
+		password := filepath.Join(long, long, "a\u202eb")
+		h.write(password, "sesame")
+		base := "/" + long + "/" + long
+		h.server.Break(func(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+			http.StripPrefix(base, handler).ServeHTTP(w, r)
+		})
+		config := permit.Config{Group: strings.Repeat("g", 256), Server: fleetclient.Config{
+			URL: "http://reboots.example" + base, Username: long + long, PasswordFile: filepath.Join(h.root, password),
+		}}
+		s, err := permit.New(config, h.root, h.thisBoot(), h.logger())
+		must.Do(t, err)
+		s.SetDial(h.net.Dial)
+		h.acquire(s)
+		l := permit.NewLeftover(h.root, h.logger())
+		l.SetDial(h.net.Dial)
+		must.Do(t, l.GiveBack(t.Context(), "", time.Minute))
+		h.wantHolders()
+		if users := h.server.Users(); users[len(users)-1] != long+long+":sesame" {
+			t.Errorf("it was given back by %q", users)
+		}
+	})
+}
+
+// What another process has written of the slot meanwhile is not forgotten.
+func TestSlotThatIsTakenAgainIsNotForgotten(t *testing.T) {
+	inMoved(t, func(t *testing.T, m *moved) {
+		again := m.remembered()[0]
+		again.Since = again.Since.Add(time.Minute)
+		m.old.Break(func(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+			handler.ServeHTTP(w, r)
+			m.old.Take(appID)
+			m.remembers(again)
+		})
+		must.Do(t, m.leftover().GiveBack(t.Context(), "", time.Minute))
+		if got := m.remembered(); !slices.Equal(got, []permit.Memory{again}) {
+			t.Errorf("left are %v", got)
+		}
+		m.old.Break(nil)
+		must.Do(t, m.leftover().GiveBack(t.Context(), "", time.Minute))
+		m.wantLeft(m.leftover(), 0)
+	})
+}
+
+// What others have written is shown so that no terminal acts upon it.
+func TestSlotIsNamedSafely(t *testing.T) {
+	m := memory(permit.Granted, "boot 1")
+	m.URL, m.Group, m.ID = "\x1b[1m", "\x1b[2m", "\x1b[3m"
+	if got := m.String(); strings.Contains(got, "\x1b") {
+		t.Errorf("it is called %q", got)
+	}
+}
+
 // A host that does not ask a FleetLock server any more gives its slot back, as soon as the server answers.
 func TestSlotIsGivenBackUnderAnotherStrategy(t *testing.T) {
 	inMoved(t, func(t *testing.T, m *moved) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/fleetclient"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/replacefile"
@@ -40,7 +41,8 @@ const (
 
 // Memory is what this host remembers of a slot: that of an id, in a group, of a server.
 type Memory struct {
-	Server string `json:"server"` // the base URL
+	fleetclient.Config // of the server, whose URL ends with a slash
+
 	Group  string `json:"group"`
 	ID     string `json:"id"`
 	BootID string `json:"boot_id"` // the boot in which the rest was written
@@ -51,34 +53,35 @@ type Memory struct {
 	Version string `json:"version,omitempty"`
 	// OSVersion is what ran before, if Version is one of the operating system.
 	OSVersion string `json:"os_version,omitempty"`
-
-	// How the server is reached, as in fleetclient.Config.
-	CAFile       string `json:"ca_file,omitempty"`
-	CertFile     string `json:"cert_file,omitempty"`
-	KeyFile      string `json:"key_file,omitempty"`
-	Username     string `json:"username,omitempty"`
-	PasswordFile string `json:"password_file,omitempty"`
 }
 
-// String names the slot.
+// String names the slot, for people.
 func (m Memory) String() string {
-	return fmt.Sprintf("the slot of %s at the FleetLock server %s, group %s", m.ID, m.Server, m.Group)
+	return fmt.Sprintf("the slot of %s at the FleetLock server %s, group %s",
+		safetext.Clean(m.ID), safetext.Clean(m.URL), safetext.Clean(m.Group))
 }
+
+// params returns the parameters of requests about the slot.
+func (m Memory) params() fleetlock.Params { return fleetlock.Params{ID: m.ID, Group: m.Group} }
 
 // same reports whether both are about one slot.
 func (m Memory) same(other Memory) bool {
-	return m.Server == other.Server && m.Group == other.Group && m.ID == other.ID
+	return m.URL == other.URL && m.Group == other.Group && m.ID == other.ID
 }
 
 // mayHold reports whether this host has the slot, or may have it.
 func (m Memory) mayHold() bool { return m.Slot == Asked || m.Slot == Granted }
 
-// client returns how the server is reached.
-func (m Memory) client() fleetclient.Config {
-	return fleetclient.Config{
-		URL: m.Server, CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile,
-		Username: m.Username, PasswordFile: m.PasswordFile,
-	}
+// equal reports whether both say the same.
+func (m Memory) equal(other Memory) bool {
+	same := m.Since.Equal(other.Since)
+	other.Since = m.Since
+	return same && m == other
+}
+
+// clean bounds the versions, which others have chosen, and makes them safe to show.
+func (m *Memory) clean() {
+	m.Version, m.OSVersion = safetext.Clean(m.Version), safetext.Clean(m.OSVersion)
 }
 
 // file is the file of a host. It has a Memory for each slot that was not given back, and for the last one.
@@ -115,13 +118,7 @@ func (f file) read() ([]Memory, error) {
 		return nil, fmt.Errorf("read %s: it is not what locksmith wrote: %w", f.path, err)
 	}
 	for n := range d.Slots {
-		m := &d.Slots[n]
-		for _, text := range []*string{
-			&m.Server, &m.Group, &m.ID, &m.BootID, &m.Version, &m.OSVersion,
-			&m.CAFile, &m.CertFile, &m.KeyFile, &m.Username, &m.PasswordFile,
-		} {
-			*text = safetext.Clean(*text)
-		}
+		d.Slots[n].clean()
 	}
 	return d.Slots, nil
 }
@@ -154,7 +151,7 @@ func (f file) settle(ctx context.Context) error {
 // remember writes what is to be remembered of a slot. What cannot be read is set aside. Other slots that this host may
 // have stay.
 func (f file) remember(ctx context.Context, m Memory) error {
-	m.Version, m.OSVersion = safetext.Clean(m.Version), safetext.Clean(m.OSVersion)
+	m.clean()
 	unlock, err := f.lock(ctx)
 	if err != nil {
 		return err
@@ -168,7 +165,7 @@ func (f file) remember(ctx context.Context, m Memory) error {
 	return f.write(append(all, m))
 }
 
-// forget drops what is remembered of a slot.
+// forget drops m, which was given back, unless another process has written something else of that slot since.
 func (f file) forget(ctx context.Context, m Memory) error {
 	unlock, err := f.lock(ctx)
 	if err != nil {
@@ -179,7 +176,7 @@ func (f file) forget(ctx context.Context, m Memory) error {
 	if err != nil || all == nil {
 		return err
 	}
-	return f.write(slices.DeleteFunc(all, m.same))
+	return f.write(slices.DeleteFunc(all, m.equal))
 }
 
 func (f file) write(all []Memory) error {

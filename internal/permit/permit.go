@@ -105,8 +105,8 @@ func New(c Config, root string, boot host.Boot, log *slog.Logger) (*Slot, error)
 // ID returns the id of this host, as the server sees it.
 func (s *Slot) ID() string { return s.params.ID }
 
-// Server returns the base URL of the server.
-func (s *Slot) Server() string { return safetext.Clean(strings.TrimRight(s.server.URL, "/") + "/") }
+// Server returns the base URL of the server, as requests use it.
+func (s *Slot) Server() string { return strings.TrimRight(s.server.URL, "/") + "/" }
 
 // Group returns the group, as the server sees it.
 func (s *Slot) Group() string { return s.params.Group }
@@ -114,7 +114,7 @@ func (s *Slot) Group() string { return s.params.Group }
 // LogValue says where the slot is.
 func (s *Slot) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.String("server", s.Server()), slog.String("group", s.params.Group), slog.String("id", s.params.ID))
+		slog.String("server", safetext.Clean(s.Server())), slog.String("group", s.params.Group), slog.String("id", s.params.ID))
 }
 
 // Recall returns what this host remembers of its slot, the zero Memory for nothing.
@@ -144,11 +144,10 @@ var noPurpose policy.Lock
 // memory returns what to remember of this slot, which is in a state from now on.
 func (s *Slot) memory(slot State, purpose policy.Lock) Memory {
 	m := Memory{
-		Server: s.Server(), Group: s.params.Group, ID: s.params.ID, BootID: s.boot.ID,
+		Config: s.server, Group: s.params.Group, ID: s.params.ID, BootID: s.boot.ID,
 		Slot: slot, Since: time.Now().UTC().Truncate(time.Second),
-		CAFile: s.server.CAFile, CertFile: s.server.CertFile, KeyFile: s.server.KeyFile,
-		Username: s.server.Username, PasswordFile: s.server.PasswordFile,
 	}
+	m.URL = s.Server()
 	if slot != None {
 		m.Version = purpose.Version
 	}
@@ -302,7 +301,7 @@ func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(by
 		if says != said {
 			said = says
 			if answer != nil {
-				s.log.Info("waiting for a slot", "server", s.Server(), "kind", answer.Kind, "says", safetext.Clean(answer.Value))
+				s.log.Info("waiting for a slot", "server", safetext.Clean(s.Server()), "kind", answer.Kind, "says", safetext.Clean(answer.Value))
 			} else {
 				s.log.Warn("still waiting for a slot", "error", says)
 			}
@@ -351,7 +350,7 @@ func (s *Slot) StillHeld(ctx context.Context) (bool, error) {
 	case refusal(err) == nil || errors.Is(err, fleetlock.ErrUnknown):
 		return false, err
 	}
-	s.log.Warn("the server has granted a slot, and refuses it now", "server", s.Server(), "error", err)
+	s.log.Warn("the server has granted a slot, and refuses it now", "server", safetext.Clean(s.Server()), "error", err)
 	if err := s.Release(ctx); err != nil {
 		return false, err
 	}

@@ -66,10 +66,10 @@ func TestInspectSaysOnlyWhatIsKnown(t *testing.T) {
 		"none":                     {memory(permit.None, "boot 1"), policy.NotHeld},
 		"none before this boot":    {memory(permit.None, "boot 0"), policy.HeldUnknown},
 		"no file":                  {permit.Memory{}, policy.HeldUnknown},
-		"another server":           {another(func(m *permit.Memory) { m.Server = "http://old.example/" }), policy.HeldUnknown},
+		"another server":           {another(func(m *permit.Memory) { m.URL = "http://old.example/" }), policy.HeldUnknown},
 		"another group":            {another(func(m *permit.Memory) { m.Group = "workers" }), policy.HeldUnknown},
 		"another id":               {another(func(m *permit.Memory) { m.ID = machineID }), policy.HeldUnknown},
-		"none of another server":   {another(func(m *permit.Memory) { m.Server, m.Slot = "http://old.example/", permit.None }), policy.HeldUnknown},
+		"none of another server":   {another(func(m *permit.Memory) { m.URL, m.Slot = "http://old.example/", permit.None }), policy.HeldUnknown},
 	} {
 		t.Run(what, func(t *testing.T) {
 			in(t, func(t *testing.T, h *host) {
