@@ -81,7 +81,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		if err != nil { // another coordinator runs, as it may
 			s.log.Warn("the coordinator file is left as it is, and so is what this host may have of FleetLock servers",
 				"error", err)
-		} else if err := permit.NewLeftover(s.root, s.log).GiveBack(ctx, "", permit.BriefLimit); err != nil {
+		} else if _, err := permit.NewLeftover(s.root, s.log).GiveBack(ctx, "", permit.BriefLimit); err != nil {
 			s.log.Warn(err.Error())
 		}
 		return s.off(file)

@@ -1,6 +1,7 @@
 package permit
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,6 +23,11 @@ func (s *Slot) DoNotSync() {
 		}
 		return os.WriteFile(path, content, mode)
 	}
+}
+
+// RemoveFile removes the file, as where it cannot be written.
+func (s *Slot) RemoveFile(ctx context.Context) error {
+	return s.file.remove(ctx, s.memory(None, noPurpose))
 }
 
 // SetDial sets how servers are reached.

@@ -2,11 +2,11 @@ package permit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/locksmithd/locksmith/fleetlock"
@@ -42,49 +42,62 @@ func (l *Leftover) Slots() ([]Memory, error) {
 	return slices.DeleteFunc(all, func(m Memory) bool { return !m.mayHold() || m.same(l.named) }), err
 }
 
-// GiveBack gives back the slots with an id, each within a limit. With id "" these are the slots of this host, and not
-// those of the host of which it is a copy. The error names each slot that may still be held, and says what to do.
-func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration) error {
+// LeftError says which slots may still be held, and what to do.
+type LeftError struct{ texts []string }
+
+func (e *LeftError) Error() string { return strings.Join(e.texts, "; ") }
+
+// GiveBack gives back the slots with an id, at once and all within a limit, and returns those that were. With id "" these
+// are the slots of this host, and not those of the host of which it is a copy. An error is a [*LeftError], or says that it
+// is not known which slots there are.
+func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration) ([]Memory, error) {
 	slots, err := l.Slots()
-	if err != nil {
-		return err
+	if err != nil || len(slots) == 0 {
+		return nil, err
 	}
-	own := []string{id}
-	if id == "" && len(slots) > 0 {
-		if own, err = l.ids(); err != nil {
-			return fmt.Errorf("%v may still be held, and is not given back, because it is not known whether it is "+
-				"this host's: %w", slots[0], err)
+	ids := []string{id}
+	if id == "" {
+		if ids, err = l.ids(); err != nil {
+			return nil, &LeftError{[]string{fmt.Sprintf("%v may still be held, and is not given back, because it is not "+
+				"known whether it is this host's: %v", slots[0], err)}}
 		}
 	}
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	errs := make([]error, len(slots))
+	var requests sync.WaitGroup
+	for n, m := range slots {
+		if slices.Contains(ids, m.ID) {
+			requests.Go(func() { errs[n] = l.giveBack(limited, m) })
+		}
+	}
+	requests.Wait()
+	var given []Memory
 	var left []string
-	for _, m := range slots {
-		switch mine := slices.Contains(own, m.ID); {
+	for n, m := range slots {
+		switch mine := slices.Contains(ids, m.ID); {
 		case !mine && id == "":
 			left = append(left, fmt.Sprintf(`%v may still be held, and is not given back, because this host has another id and `+
 				`may be a copy of that one: "locksmithctl unlock %s" gives it back; to forget it, stop locksmithd and remove %s`,
 				m, safetext.Clean(m.ID), l.file.path))
-			continue
 		case !mine:
-			continue
-		}
-		if err := l.giveBack(ctx, m, limit); err != nil {
+		case errs[n] != nil:
 			left = append(left, fmt.Sprintf(`%v may still be held, and could not be given back: %v; "locksmithctl unlock" `+
 				`tries again; if that server is gone for good, stop locksmithd and remove %s`,
-				m, err, l.file.path))
-			continue
+				m, errs[n], l.file.path))
+		default:
+			l.log.Info("gave back what the settings do not name any more", "what", m.String())
+			given = append(given, m)
 		}
-		l.log.Info("gave back what the settings do not name any more", "what", m.String())
 	}
 	if len(left) > 0 {
-		return errors.New(strings.Join(left, "; "))
+		return given, &LeftError{left}
 	}
-	return nil
+	return given, nil
 }
 
-func (l *Leftover) giveBack(ctx context.Context, m Memory, limit time.Duration) error {
-	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
-	defer cancel()
-	if err := m.SteadyState(limited, l.dial, m.params()); err != nil {
+func (l *Leftover) giveBack(ctx context.Context, m Memory) error {
+	if err := m.SteadyState(ctx, l.dial, m.params()); err != nil {
 		return err
 	}
 	return l.file.forget(ctx, m)
@@ -107,7 +120,7 @@ func (l *Leftover) ids() ([]string, error) {
 func (l *Leftover) Try(ctx context.Context) {
 	said := ""
 	for n := 0; ; n++ {
-		err := l.GiveBack(ctx, "", ReleaseLimit)
+		_, err := l.GiveBack(ctx, "", ReleaseLimit)
 		if err == nil || ctx.Err() != nil {
 			return
 		}

@@ -2,6 +2,7 @@ package permit_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -66,6 +67,14 @@ func (m *moved) leftover() *permit.Leftover {
 	return l
 }
 
+// giveBack gives back the slots with an id.
+func (m *moved) giveBack(id string) []permit.Memory {
+	m.t.Helper()
+	given, err := m.leftover().GiveBack(m.t.Context(), id, time.Minute)
+	must.Do(m.t, err)
+	return given
+}
+
 func (m *moved) wantOld(want ...string) {
 	m.t.Helper()
 	if got := m.old.Holders(); !slices.Equal(got, want) {
@@ -126,7 +135,20 @@ func TestSlotOfAServerThatIsDownIsNotForgotten(t *testing.T) {
 		m.wantHolders()
 		m.wantLeft(s.Leftover(), 0)
 	})
-	inMoved(t, func(t *testing.T, m *moved) { // it does not answer at all
+}
+
+// Servers that do not answer at all cost three seconds, however many there are, and nothing else stays held for them.
+func TestServersThatDoNotAnswerCostSeconds(t *testing.T) {
+	inMoved(t, func(t *testing.T, m *moved) {
+		all := m.remembered()
+		for _, group := range []string{"a", "b"} {
+			another := all[0]
+			another.Group = group
+			all = append(all, another)
+		}
+		answers := memory(permit.Granted, "boot 1")
+		answers.URL = "http://answers.example/"
+		m.remembers(append(all, answers)...)
 		m.old.Break(fleetlocktest.Hang)
 		s := m.start()
 		m.wantInspect(s, policy.HeldUnknown)
@@ -135,7 +157,7 @@ func TestSlotOfAServerThatIsDownIsNotForgotten(t *testing.T) {
 		if took := time.Since(begin); took != 3*time.Second {
 			t.Errorf("it took %v", took)
 		}
-		m.wantLeft(s.Leftover(), 1)
+		m.wantLeft(s.Leftover(), 3)
 	})
 }
 
@@ -158,7 +180,8 @@ func TestSlotIsGivenBackAsTheFileSays(t *testing.T) {
 		h.acquire(s)
 		l := permit.NewLeftover(h.root, h.logger())
 		l.SetDial(h.net.Dial)
-		must.Do(t, l.GiveBack(t.Context(), "", time.Minute))
+		_, err = l.GiveBack(t.Context(), "", time.Minute)
+		must.Do(t, err)
 		h.wantHolders()
 		if users := h.server.Users(); users[len(users)-1] != long+long+":sesame" {
 			t.Errorf("it was given back by %q", users)
@@ -176,12 +199,12 @@ func TestSlotThatIsTakenAgainIsNotForgotten(t *testing.T) {
 			m.old.Take(appID)
 			m.remembers(again)
 		})
-		must.Do(t, m.leftover().GiveBack(t.Context(), "", time.Minute))
+		m.giveBack("")
 		if got := m.remembered(); !slices.Equal(got, []permit.Memory{again}) {
 			t.Errorf("left are %v", got)
 		}
 		m.old.Break(nil)
-		must.Do(t, m.leftover().GiveBack(t.Context(), "", time.Minute))
+		m.giveBack("")
 		m.wantLeft(m.leftover(), 0)
 	})
 }
@@ -221,13 +244,17 @@ func TestSlotIsGivenBackUnderAnotherStrategy(t *testing.T) {
 func TestSlotOfAnotherHostIsLeftAlone(t *testing.T) {
 	inMoved(t, func(t *testing.T, m *moved) {
 		m.write("etc/machine-id", strings.Repeat("a", 32)+"\n")
-		if err := m.leftover().GiveBack(t.Context(), "", time.Second); err == nil || !strings.Contains(err.Error(), `this host has another id and may be a copy of that one: "locksmithctl unlock `+appID+`" gives it back`) {
+		if _, err := m.leftover().GiveBack(t.Context(), "", time.Second); err == nil || !strings.Contains(err.Error(), `this host has another id and may be a copy of that one: "locksmithctl unlock `+appID+`" gives it back`) {
 			t.Errorf("it ends with %v", err)
 		}
 		m.wantOld(appID)
-		must.Do(t, m.leftover().GiveBack(t.Context(), "another id", time.Second))
+		if given := m.giveBack("another id"); len(given) > 0 {
+			t.Errorf("it gave back %v", given)
+		}
 		m.wantOld(appID)
-		must.Do(t, m.leftover().GiveBack(t.Context(), appID, time.Second))
+		if given := m.giveBack(appID); len(given) != 1 || given[0].URL != "http://old.example/" {
+			t.Errorf("it gave back %v", given)
+		}
 		m.wantOld()
 		m.wantLeft(m.leftover(), 0)
 	})
@@ -237,12 +264,12 @@ func TestSlotOfAnotherHostIsLeftAlone(t *testing.T) {
 func TestSlotOfAHostWithoutAnIDStays(t *testing.T) {
 	inMoved(t, func(t *testing.T, m *moved) {
 		must.Do(t, os.Remove(filepath.Join(m.root, "etc/machine-id")))
-		err := m.leftover().GiveBack(t.Context(), "", time.Second)
+		_, err := m.leftover().GiveBack(t.Context(), "", time.Second)
 		if err == nil || !strings.Contains(err.Error(), "it is not known whether it is this host's: ") {
 			t.Errorf("it ends with %v", err)
 		}
 		m.wantOld(appID)
-		must.Do(t, m.leftover().GiveBack(t.Context(), appID, time.Second))
+		m.giveBack(appID)
 		m.wantOld()
 	})
 }
@@ -268,20 +295,29 @@ func TestSlotOfAnotherServerSurvivesAFullDisk(t *testing.T) {
 	})
 }
 
-// The daemon and locksmithctl do not overwrite what the other has just written.
+// The daemon and locksmithctl do not overwrite what the other has just written, nor remove it.
 func TestWriterWaitsForAnother(t *testing.T) {
 	for what, write := range map[string]func(*moved) error{
 		"remember": func(m *moved) error { return m.start().Release(m.t.Context()) },
-		"forget":   func(m *moved) error { return m.leftover().GiveBack(m.t.Context(), "", time.Minute) },
+		"forget": func(m *moved) error {
+			_, err := m.leftover().GiveBack(m.t.Context(), "", time.Minute)
+			return err
+		},
 		"remove": func(m *moved) error {
-			s := m.start()
-			s.FillDisk()
-			return s.Release(m.t.Context())
+			err := m.start().RemoveFile(m.t.Context())
+			if err == nil || !strings.Contains(err.Error(), "group added may be held") {
+				return fmt.Errorf("it ends with %v", err)
+			}
+			return nil
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			inMoved(t, func(t *testing.T, m *moved) {
-				m.remembers(append(m.remembered(), memory(permit.None, "boot 1"))...)
+				slots := []permit.Memory{memory(permit.None, "boot 1")} // alone, the file may be removed
+				if what == "forget" {
+					slots = append(slots, m.remembered()...)
+				}
+				m.remembers(slots...)
 				unlock, err := replacefile.Lock(t.Context(), m.path(), 0o700)
 				must.Do(t, err)
 				ended := make(chan error, 1)

@@ -49,9 +49,10 @@ const (
 	// users were told when the host reboots: see policy.Backstop.
 	heldLimit = 10 * time.Second
 
-	// ReleaseLimit bounds a request for steady-state, except at the end of a wait.
+	// ReleaseLimit bounds how long giving back takes, except at the end of a wait.
 	ReleaseLimit = 30 * time.Second
-	// BriefLimit bounds it for a server that may be gone, where something else than its slot waits for the answer.
+	// BriefLimit bounds it for servers that may be gone, however many, where something else than their slots waits for
+	// the answers: such as the daemon, which has five seconds to stop.
 	BriefLimit = 3 * time.Second
 )
 
@@ -366,7 +367,7 @@ func (s *Slot) Release(ctx context.Context) error {
 	}
 	s.note(ctx, None, noPurpose)
 	if s.inspected {
-		if err := s.Leftover().GiveBack(ctx, "", BriefLimit); err != nil {
+		if _, err := s.Leftover().GiveBack(ctx, "", BriefLimit); err != nil {
 			s.log.Warn(err.Error())
 		} else {
 			s.inspected = false
