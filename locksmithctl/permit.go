@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -116,18 +115,29 @@ func (a *app) unlockPermit(ctx context.Context, cfg *config.Config, args []strin
 	if err != nil {
 		return err
 	}
-	own, err := a.isOwn(s, args)
-	switch {
-	case err != nil:
-		return err
-	case !own:
-		if err := s.Free(ctx, args[0]); err != nil {
-			return err
-		}
-		_, err := a.unlockLeftover(ctx, s.Leftover(), args[0])
+	id := strings.Join(args, "")
+	named, err := a.isOwn(s, args)
+	if err != nil {
 		return err
 	}
-	if err := a.onlyRoot(); err != nil {
+	own := named
+	if !named { // the server may know this host by it, as LOCKSMITHD_FLEETLOCK_ID was before
+		if own, err = s.Leftover().Own(id); err != nil {
+			return err
+		}
+	}
+	if own {
+		if err := a.onlyRoot(); err != nil {
+			return err
+		}
+	}
+	if !named {
+		if err := s.Free(ctx, id); err != nil {
+			return err
+		}
+	}
+	if !own {
+		_, err := a.unlockLeftover(ctx, s.Leftover(), id)
 		return err
 	}
 	if s, err = a.ownPermit(ctx, cfg); err != nil {
@@ -136,33 +146,32 @@ func (a *app) unlockPermit(ctx context.Context, cfg *config.Config, args []strin
 	if err := s.Release(ctx); err != nil {
 		return err
 	}
-	_, err = a.unlockLeftover(ctx, s.Leftover(), "")
+	_, err = a.unlockLeftover(ctx, s.Leftover(), id)
 	return err
 }
 
-// unlockLeftover gives back the slots of an id that the settings do not name, of this host with id "". some reports
-// that there are any; if not, err is nil. Only root can know.
+// unlockLeftover gives back the slots that the settings do not name: those of this host, with its machine id, its id at a
+// FleetLock server or "", or else those of another id. some reports that there are any; if not, err is nil. Only root can
+// know.
 func (a *app) unlockLeftover(ctx context.Context, l *permit.Leftover, id string) (some bool, err error) {
-	slots, err := l.Slots()
-	if id != "" {
-		slots = slices.DeleteFunc(slots, func(m permit.Memory) bool { return m.ID != id })
-	}
-	switch {
-	case a.euid != 0 || errors.Is(err, fs.ErrPermission):
-		return false, nil
-	case err != nil:
-		a.note("it is not known whether this host has another slot of a FleetLock server: %v", err)
-		return false, nil
-	case len(slots) == 0:
+	if a.euid != 0 {
 		return false, nil
 	}
-	if err := l.GiveBack(ctx, id, permit.ReleaseLimit); err != nil {
-		return true, err
+	if own, err := l.Own(id); err == nil && own {
+		id = ""
 	}
-	for _, m := range slots {
+	given, err := l.GiveBack(ctx, id, permit.ReleaseLimit)
+	for _, m := range given {
 		a.note("gave back %v", m)
 	}
-	return true, nil
+	var left *permit.LeftError
+	switch {
+	case errors.As(err, &left):
+		return true, err
+	case err != nil && !errors.Is(err, fs.ErrPermission):
+		a.note("it is not known whether this host has another slot of a FleetLock server: %v", err)
+	}
+	return len(given) > 0, nil
 }
 
 // leftover returns what this host may have of FleetLock servers where the settings name none.
@@ -170,17 +179,25 @@ func (a *app) leftover() *permit.Leftover {
 	return permit.NewLeftover(a.root, slog.New(noting{a}))
 }
 
-// noteLeftover says what may be held that the settings do not name. Only root can know.
-func (a *app) noteLeftover(l *permit.Leftover) {
+// noteLeftover says which slots may be held that the settings do not name.
+func (a *app) noteLeftover(l *permit.Leftover, slots []permit.Memory) {
+	for _, m := range slots {
+		unlock := "locksmithctl unlock"
+		if own, err := l.Own(m.ID); err != nil || !own { // this host may be a copy of the one that has it
+			unlock += " " + shellWord(m.ID)
+		}
+		a.note(`%v may still be held, since %s: "%s" gives it back`, m, m.Since.In(a.now().Location()).Format(policy.TimeLayout), unlock)
+	}
+}
+
+// noteAllLeftover does that where the settings name no server. Only root can know.
+func (a *app) noteAllLeftover() {
+	l := a.leftover()
 	slots, err := l.Slots()
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-	case err != nil:
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		a.note("it is not known whether this host has a slot of a FleetLock server: %v", err)
 	}
-	for _, m := range slots {
-		a.note(`%v may still be held, since %s: "locksmithctl unlock" gives it back`, m, m.Since.In(a.now().Location()).Format(policy.TimeLayout))
-	}
+	a.noteLeftover(l, slots)
 }
 
 // isOwn reports whether a command is about this host: it has no argument, or the machine id, or the id that the server
@@ -199,18 +216,16 @@ func (a *app) statusPermit(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", safetext.Clean(s.Server()), s.Group(), s.ID(), a.knownOfPermit(s))); err != nil {
+	own, left, unknown := s.RecallAll()
+	if err := a.print(fmt.Sprintf("Server: %s\nGroup:  %s\nID:     %s\nSlot:   %s\n", safetext.Clean(s.Server()), s.Group(), s.ID(), a.knownOfPermit(own, unknown))); err != nil {
 		return err
 	}
-	if _, err := s.Recall(); err == nil { // else it was said
-		a.noteLeftover(s.Leftover())
-	}
+	a.noteLeftover(s.Leftover(), left)
 	return nil
 }
 
-// knownOfPermit says what this host knows of its slot.
-func (a *app) knownOfPermit(s *permit.Slot) string {
-	m, err := s.Recall()
+// knownOfPermit says what this host knows of its slot, from what RecallAll returns.
+func (a *app) knownOfPermit(m permit.Memory, err error) string {
 	since := m.Since.In(a.now().Location()).Format(policy.TimeLayout)
 	version := ""
 	if m.Version != "" {

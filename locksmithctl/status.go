@@ -133,7 +133,7 @@ func (a *app) status(ctx context.Context, s session, format view.Format) error {
 	}
 	a.noteDrift(s, o)
 	if format == view.Text && !s.settings.OwnEndpoint {
-		a.noteLeftover(a.leftover())
+		a.noteAllLeftover()
 	}
 	return nil
 }

@@ -45,7 +45,8 @@ status" on the host.
 
 What this host may still have of a FleetLock server, group or id that its settings do not
 name any more is given back as well, and if there is any with REBOOT_STRATEGY=reboot or off
-only that. With -endpoint it is only about the lock in that etcd.`,
+only that. Its machine id and its id at FleetLock servers stand for this host there, too.
+With -endpoint it is only about the lock in that etcd.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			several := expired || olderThan != 0
@@ -91,9 +92,7 @@ func (a *app) unlockInEtcd(ctx context.Context, s session, id string, args []str
 	if s.settings.OwnEndpoint {
 		return release()
 	}
-	usesEtcd := slices.ContainsFunc(s.settings.Settings, func(s config.Setting) bool {
-		return s.Name == "strategy" && s.Value == string(config.StrategyEtcdLock)
-	})
+	usesEtcd := s.settings.Value("strategy") == string(config.StrategyEtcdLock)
 	var err error
 	if usesEtcd { // first, because it answers sooner than a server that is gone
 		err = release()

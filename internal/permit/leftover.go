@@ -39,7 +39,18 @@ func (s *Slot) Leftover() *Leftover {
 // Slots returns the slots as the file has them.
 func (l *Leftover) Slots() ([]Memory, error) {
 	all, err := l.file.read()
-	return slices.DeleteFunc(all, func(m Memory) bool { return !m.mayHold() || m.same(l.named) }), err
+	return l.of(all), err
+}
+
+// of returns those of all the slots of the file.
+func (l *Leftover) of(all []Memory) []Memory {
+	return slices.DeleteFunc(all, func(m Memory) bool { return !m.mayHold() || m.same(l.named) })
+}
+
+// Own reports whether a server may know this host by an id: its machine id, or the one that Zincati makes of it.
+func (l *Leftover) Own(id string) (bool, error) {
+	ids, err := l.ids()
+	return slices.Contains(ids, id), err
 }
 
 // LeftError says which slots may still be held, and what to do.

@@ -123,12 +123,19 @@ func (s *Slot) Recall() (Memory, error) {
 	if s.unsaved != nil {
 		return *s.unsaved, nil
 	}
+	own, _, err := s.RecallAll()
+	return own, err
+}
+
+// RecallAll returns what the file says of this slot, the zero Memory for nothing, and of those that the settings do not
+// name: see Leftover.
+func (s *Slot) RecallAll() (own Memory, left []Memory, err error) {
 	all, err := s.file.read()
-	own := s.memory(None, noPurpose)
-	if n := slices.IndexFunc(all, own.same); n >= 0 {
-		return all[n], nil
+	named := s.memory(None, noPurpose)
+	if n := slices.IndexFunc(all, named.same); n >= 0 {
+		own = all[n]
 	}
-	return Memory{}, err
+	return own, s.Leftover().of(all), err
 }
 
 // recall is Recall where what cannot be read is as good as nothing.
