@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,6 +99,7 @@ func TestWholeProtocolNeedsOnlyTheRoleThatIsDocumented(t *testing.T) {
 			}
 			p.testHostsAndOperators(ctx)
 			p.testHostOfOneGroup()
+			p.testServerOfOneGroup()
 			p.testViewer()
 			must.Do(t, awaitQueue(p.root, nil))
 			if s := semaphore(t, server); s.Max != 1 || len(s.Holders) != 0 {
@@ -214,6 +216,20 @@ func (p *protectedEtcd) testHostOfOneGroup() {
 	for _, args := range [][]string{{"lock", "x"}, {"status"}, {"-group=l", "status"}, {"-group=lb2", "status"}, {"-group=lb", "pause", "-all-groups"}} {
 		p.cannot(confined(args...), "needs permission")
 	}
+}
+
+// testServerOfOneGroup is about a server that may use only the lock of its group.
+func (p *protectedEtcd) testServerOfOneGroup() {
+	t, client := p.T, newClient(nil)
+	s := serve(t, p.server, map[string]string{"lb.conf": ""}, p.as("locksmith-lb")()...)
+	code, _ := s.get(t, client, "/-/ready")
+	want(t, "a server of one group", code, "", 200, "")
+	for _, operation := range []string{"pre-reboot", "steady-state"} {
+		code, kind := s.ask(t, client, operation, "lb", "a")
+		want(t, operation, code, kind, 200, "")
+	}
+	must.Do(t, s.Signal(syscall.SIGTERM))
+	s.exit(0)
 }
 
 // testViewer is about a user who may change nothing.

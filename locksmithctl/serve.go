@@ -67,7 +67,8 @@ A request for a slot is held open until its slot is free, for 50 s at most, so t
 next host reboots at once. Where no proxy ends long requests, a longer -hold, up to 25m,
 makes that so for all hosts.
 
-It also answers /-/healthy and /-/ready. The unit locksmith-serve.service runs it.`,
+It also answers /-/healthy and, if etcd lets it read whether all groups are paused,
+/-/ready. The unit locksmith-serve.service runs it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.listenSet = cmd.Flags().Changed("listen")
 			if err := f.check(); err != nil {
@@ -306,12 +307,15 @@ type readiness struct {
 	failed  bool
 }
 
+// readyKey is the key that is asked for: one that whoever may use the lock of any group may read.
+const readyKey = lock.Root + "/pause-all"
+
 // check asks etcd. It is for one caller at a time.
 func (r *readiness) check(ctx context.Context) error {
 	if r.stopped.Load() {
 		return errors.New("the server stops")
 	}
-	_, err := r.store.Get(ctx, lock.Read{Key: lock.Root + "/semaphore", KeysOnly: true})
+	_, err := r.store.Get(ctx, lock.Read{Key: readyKey, KeysOnly: true})
 	if failed := err != nil; failed != r.failed {
 		r.failed = failed
 		if failed {
