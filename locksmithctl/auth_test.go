@@ -161,6 +161,12 @@ func (p *protectedEtcd) testHostsAndOperators(ctx context.Context) {
 	p.can(user("-group=prod/database", "set-max", "3"), "Old: 1\nNew: 3\n")
 	p.can(viewer("status", "-all-groups", "-o=json"), `"group": "prod/database"`)
 
+	// What airlock has can be read, to be taken over.
+	_, err = p.root.Put(ctx, "com.coreos.airlock/groups/spare/v1/semaphore", `{"total_slots":2,"holders":[]}`)
+	must.Do(t, err)
+	p.can(user("import", "airlock"), "create the lock, with max 2")
+	p.cannot(viewer("import", "airlock"), "needs permission")
+
 	// A lease is kept alive, and revoked with the keys attached to it.
 	lease, err := store.Grant(ctx, time.Minute)
 	must.Do(t, err)

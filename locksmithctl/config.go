@@ -19,7 +19,7 @@ func (a *app) configCommand() *cobra.Command {
 		Long: `config shows the settings as locksmithctl sees them, and where each comes from: a line of
 a file, a drop-in of locksmithd's unit, the environment, a flag, or the default. It
 fails, and says why, if one of them is wrong; settings for etcd are checked under every
-strategy. Under etcd-lock, if LOCKSMITHD_MAX is set, it also says whether the lock has
+strategy but fleet-lock. Under etcd-lock, if LOCKSMITHD_MAX is set, it also says whether the lock has
 another number of slots. What can say that a reboot is needed comes last. Warnings name, among
 others, what else reboots this host, and a sentinel file that nothing creates.
 
