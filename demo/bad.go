@@ -17,8 +17,8 @@ const (
 // stands is how long a rollout that has stopped is watched before the fix comes.
 const stands = 3 * time.Second
 
-// healthTimeout is how long a host may take to become well: less than anybody would set, for a short demo, and enough for
-// hosts that boot at once on one machine.
+// healthTimeout is how long a host may take to become well: less than anybody would set, for a short demo, and enough
+// for hosts that boot at once on one machine.
 func (o options) healthTimeout() time.Duration {
 	return 5*time.Second + time.Duration(min(o.hosts, o.max))*100*time.Millisecond
 }

@@ -110,8 +110,8 @@ func (h *halt) waits(on *host) bool {
 	return strings.Contains(on.status, "paused for version "+h.bad+", ")
 }
 
-// checkShown returns an error if what an administrator sees does not name an unwell host, its version, and the check with
-// what it said, on one line.
+// checkShown returns an error if what an administrator sees does not name an unwell host, its version, and the check
+// with what it said, on one line.
 func (h *halt) checkShown(text string) error {
 	lines := strings.Split(text, "\n")
 	for on := range h.says {

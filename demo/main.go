@@ -10,7 +10,8 @@
 //
 // With -update bad the hosts do not become well with the new version: a script in after-reboot.d fails. Then the exit
 // status is 0 only if, besides, no more hosts than may be down at once booted that version, and kept their slots; the
-// others waited, and locksmithctl status said which host was unwell and why; and all took the version after it, the fix.
+// others waited, and locksmithctl status said which host was unwell and why; and all took the version after it, the
+// fix.
 //
 // The demo leaves nothing running however it ends, and no file unless it is killed. It is not a measurement,
 // because all hosts share the processors of this machine.

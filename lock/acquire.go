@@ -15,8 +15,8 @@ import (
 // take over the place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
-// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone: another call for this id has taken
-// it over, it was deleted, as Withdraw does, or its lease has run out, as in a long outage.
+// ErrLostPlace is why an Acquire with a Stay ends when its place in the queue is gone: another call for this id has
+// taken it over, it was deleted, as Withdraw does, or its lease has run out, as in a long outage.
 var ErrLostPlace = errors.New("the place in the queue is lost")
 
 var (
@@ -89,10 +89,11 @@ func (w WaitStatus) Holders() string {
 // place is gone without a slot. A wait that ends because ctx was cancelled with the cause [ErrKeepPlace] leaves its
 // place for the next process with the same Owner, for 40 s at least.
 //
-// With a Stay in the Record the call is one of several of a client that comes back: whenever ctx ends, the place is left
-// for the next call with the same Owner, for two thirds of the Stay at least. A call that has lost its place ends with
-// ErrLostPlace: it cannot tell whether a Withdraw came since, after which it must not enter the queue again. If id holds a
-// slot when the call begins, the call makes sure that no Withdraw which any process has sent can still release it.
+// With a Stay in the Record the call is one of several of a client that comes back: whenever ctx ends, the place is
+// left for the next call with the same Owner, for two thirds of the Stay at least. A call that has lost its place ends
+// with ErrLostPlace: it cannot tell whether a Withdraw came since, after which it must not enter the queue again. If id
+// holds a slot when the call begins, the call makes sure that no Withdraw which any process has sent can still release
+// it.
 //
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error

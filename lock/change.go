@@ -67,8 +67,8 @@ func (l *Lock) readAndChange(ctx context.Context, reads []Read, decide decision)
 	return err
 }
 
-// changeFound is readAndChange that goes on from what was found last, if decide would change that. Where it is outdated, the
-// transaction fails, and shows what there is.
+// changeFound is readAndChange that goes on from what was found last, if decide would change that. Where it is
+// outdated, the transaction fails, and shows what there is.
 func (l *Lock) changeFound(ctx context.Context, reads []Read, decide decision) error {
 	if s, _, err := l.parse(l.found); err == nil && l.unresolved == noRevision {
 		if next, _ := decide(view{Snapshot: l.found, semaphore: s}); next != nil {

@@ -97,8 +97,8 @@ func (l *Lock) Release(ctx context.Context, id string) error {
 	return l.release(ctx, id, false)
 }
 
-// ReleaseWell is like Release, for the host that Identify named, once it is well after the reboot that the slot was for:
-// it ends the pause that this host has caused.
+// ReleaseWell is like Release, for the host that Identify named, once it is well after the reboot that the slot was
+// for: it ends the pause that this host has caused.
 func (l *Lock) ReleaseWell(ctx context.Context, id string) error {
 	return l.release(ctx, id, true)
 }
@@ -163,10 +163,10 @@ func (l *Lock) releasing(id string, check func(record Value) error) decision {
 	}
 }
 
-// Withdraw makes sure that id neither holds a slot nor has a place of owner in the queue, and that no transaction which any
-// process has sent can still give it either. It always writes the document. A call of Acquire in the queue ends by it, see
-// ErrLostPlace, or goes on at the end of the queue without a Stay; only one that has not come so far can still succeed. The error is a
-// [*CloneError] if another host holds the slot; then nothing has changed.
+// Withdraw makes sure that id neither holds a slot nor has a place of owner in the queue, and that no transaction which
+// any process has sent can still give it either. It always writes the document. A call of Acquire in the queue ends by
+// it, see ErrLostPlace, or goes on at the end of the queue without a Stay; only one that has not come so far can still
+// succeed. The error is a [*CloneError] if another host holds the slot; then nothing has changed.
 func (l *Lock) Withdraw(ctx context.Context, id, owner string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -191,8 +191,8 @@ func (l *Lock) Withdraw(ctx context.Context, id, owner string) error {
 	return l.outcome("end the wait and the slot of "+id, err)
 }
 
-// LeaveQueue ends the place of owner in the queue for id, if it has one, and leaves a slot alone. A call of Acquire with a
-// Stay that waits in this place ends with ErrLostPlace.
+// LeaveQueue ends the place of owner in the queue for id, if it has one, and leaves a slot alone. A call of Acquire
+// with a Stay that waits in this place ends with ErrLostPlace.
 func (l *Lock) LeaveQueue(ctx context.Context, id, owner string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

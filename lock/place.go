@@ -165,8 +165,8 @@ func (a *acquisition) findAhead(ctx context.Context) (Snapshot, string, error) {
 	}
 }
 
-// waitBehind waits, behind another host, until the key ahead, the own entry, a pause or an unwell host has changed. If ahead is
-// the key of this id's own entry, another process has it, and a change of the document also ends the wait. It
+// waitBehind waits, behind another host, until the key ahead, the own entry, a pause or an unwell host has changed. If
+// ahead is the key of this id's own entry, another process has it, and a change of the document also ends the wait. It
 // returns true if the id has a slot already: the other process has taken it, or an administrator, and the host
 // ahead may wait for that very slot.
 func (a *acquisition) waitBehind(ctx context.Context, snap Snapshot, ahead string) (got bool, err error) {

@@ -29,9 +29,9 @@ type Record struct {
 	// Owner takes the place over, any other waits beside it. Where it is empty, each wait has its own.
 	// It is not written into the record of a slot.
 	Owner string `json:"-"`
-	// Stay is how long the place in the queue outlives a wait without a slot, from MinStay to MaxStay, for a client that comes
-	// back to ask again. 0 is for a process that waits for as long as it wants a slot. It is not written into the record
-	// of a slot.
+	// Stay is how long the place in the queue outlives a wait without a slot, from MinStay to MaxStay, for a client that
+	// comes back to ask again. 0 is for a process that waits for as long as it wants a slot. It is not written into the
+	// record of a slot.
 	Stay time.Duration `json:"-"`
 	// Remote says that a server took the slot for a client that told it no more than its id, with BootID "" and the
 	// client's address as Hostname.

@@ -54,8 +54,8 @@ func (r Report) check() error {
 }
 
 // Report writes what the host that Identify named does with the slot of id into its record, for others to see. A report
-// that changes nothing writes nothing. The error is a [*NotHeldError] when id holds none, and a [*CloneError] when another
-// host does.
+// that changes nothing writes nothing. The error is a [*NotHeldError] when id holds none, and a [*CloneError] when
+// another host does.
 //
 // A host that reports that it has booted is alive: from then on its slot has no time-to-live. As long as it is Unwell
 // with Pause, nobody takes a slot for its version, not even on a decision that was made before.

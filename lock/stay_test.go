@@ -312,8 +312,8 @@ func TestRemoteClientAndAHostWithItsID(t *testing.T) {
 	})
 }
 
-// A host that asks for itself takes the slot of a client with its id, which an administrator has released, while the client
-// asks again.
+// A host that asks for itself takes the slot of a client with its id, which an administrator has released, while the
+// client asks again.
 func TestSlotThatBecomesAHostsWhileAClientAsksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

@@ -12,8 +12,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// UnwellHost is a host that was found unwell after a reboot, which pauses its group for the version of that reboot: hosts
-// that wait for this version wait, others go on. It may hold a slot, or not any more.
+// UnwellHost is a host that was found unwell after a reboot, which pauses its group for the version of that reboot:
+// hosts that wait for this version wait, others go on. It may hold a slot, or not any more.
 type UnwellHost struct {
 	ID       string    `json:"-"`
 	Hostname string    `json:"hostname"`
@@ -120,8 +120,8 @@ func (l *Lock) well(id string, record Record, entry Value) []Op {
 	return []Op{u.put(l.unwellKey(id))}
 }
 
-// resumeVersions ends the pauses of all unwell hosts, and returns these. Their entries stay, so that a host does not cause
-// its pause again in the same boot, except of hosts that have left the version.
+// resumeVersions ends the pauses of all unwell hosts, and returns these. Their entries stay, so that a host does not
+// cause its pause again in the same boot, except of hosts that have left the version.
 func (p Pauser) resumeVersions(ctx context.Context) (ended []UnwellHost, err error) {
 	var unanswered error
 	for tries := 0; tries < maxConflicts; tries++ {

@@ -88,8 +88,8 @@ type heldSlot struct {
 	record lock.Record // of this reboot
 }
 
-// taken reports whether this is the record with which this reboot took the slot. Otherwise the host held it before, maybe
-// for another reboot.
+// taken reports whether this is the record with which this reboot took the slot. Otherwise the host held it before,
+// maybe for another reboot.
 func (h *heldSlot) taken(found lock.Record) bool {
 	return found.By == h.record.By && found.Since.Equal(h.record.Since)
 }
@@ -117,8 +117,8 @@ func (h *heldSlot) giveBack(ctx context.Context) (kept bool, err error) {
 	return false, h.Release(ctx, h.id)
 }
 
-// confirm reports whether this reboot took the slot. It returns an error unless this host has one for what it is about to
-// boot: somebody may have freed it since, or update_engine have announced another version, which may be paused.
+// confirm reports whether this reboot took the slot. It returns an error unless this host has one for what it is about
+// to boot: somebody may have freed it since, or update_engine have announced another version, which may be paused.
 func (m machine) confirm(ctx context.Context) (own bool, err error) {
 	held, own, err := m.slot.check(ctx)
 	next, unknown := m.announced(ctx)
@@ -236,7 +236,8 @@ func (m machine) drain(ctx context.Context, facts hooks.Facts) (begun bool, err 
 	}
 }
 
-// tell tells the fleet what this host does with its slot, which own says that this reboot took. It reboots, told or not.
+// tell tells the fleet what this host does with its slot, which own says that this reboot took. It reboots, told or
+// not.
 func (m machine) tell(ctx context.Context, own bool, phase lock.Phase, why string) {
 	if err := m.slot.tell(ctx, own, phase, why); err != nil {
 		m.note("others do not see that this host is %s: %v", phase, err)
@@ -342,8 +343,8 @@ func (m machine) obstacles(ctx context.Context) []policy.Obstacle {
 
 func (machine) clock(t time.Time) string { return t.Format(policy.TimeLayout) }
 
-// announced returns the version that update_engine has installed and wants to reboot into; "" for none, and with -force if
-// it does not say.
+// announced returns the version that update_engine has installed and wants to reboot into; "" for none, and with -force
+// if it does not say.
 func (m machine) announced(ctx context.Context) (string, error) {
 	status, err := m.engine(ctx)
 	switch {
@@ -357,7 +358,8 @@ func (m machine) announced(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// engine returns the status of update_engine, the zero one where there is none. An error leaves open what it has installed.
+// engine returns the status of update_engine, the zero one where there is none. An error leaves open what it has
+// installed.
 func (m machine) engine(ctx context.Context) (updateengine.Status, error) {
 	status, err := updateengine.New(m.conn, m.log, updateengine.Trust{}).Status(ctx)
 	if errors.Is(err, updateengine.ErrAbsent) {

@@ -150,9 +150,9 @@ func (a *app) unlockPermit(ctx context.Context, cfg *config.Config, args []strin
 	return err
 }
 
-// unlockLeftover gives back the slots that the settings do not name: those of this host, with its machine id, its id at a
-// FleetLock server or "", or else those of another id. some reports that there are any; if not, err is nil. Only root can
-// know.
+// unlockLeftover gives back the slots that the settings do not name: those of this host, with its machine id, its id at
+// a FleetLock server or "", or else those of another id. some reports that there are any; if not, err is nil. Only root
+// can know.
 func (a *app) unlockLeftover(ctx context.Context, l *permit.Leftover, id string) (some bool, err error) {
 	if a.euid != 0 {
 		return false, nil

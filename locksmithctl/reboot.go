@@ -139,8 +139,8 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 	return m.rebootWithSlot(ctx)
 }
 
-// rebootWithSlot reboots with the slot that the machine has. It gives the slot back only if it was taken for this reboot,
-// and there will certainly be no reboot.
+// rebootWithSlot reboots with the slot that the machine has. It gives the slot back only if it was taken for this
+// reboot, and there will certainly be no reboot.
 func (m machine) rebootWithSlot(ctx context.Context) error {
 	err := m.ready(ctx)
 	if err == nil {

@@ -27,8 +27,8 @@ type app struct {
 	boot    host.Boot               // once thisBoot has been asked
 }
 
-// thisBoot returns the boot that this host is in. Only what takes a slot for it or gives back its own, and what is undone
-// after a boot, needs that: systemd has to answer.
+// thisBoot returns the boot that this host is in. Only what takes a slot for it or gives back its own, and what is
+// undone after a boot, needs that: systemd has to answer.
 func (a *app) thisBoot(ctx context.Context) (boot host.Boot, err error) {
 	if a.boot == (host.Boot{}) {
 		a.boot, err = host.ThisBoot(ctx, a.root)

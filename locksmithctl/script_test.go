@@ -22,9 +22,9 @@ import (
 	"github.com/locksmithd/locksmith/test/proc"
 )
 
-// TestScripts runs each script in testdata/script, and TestScriptsWithEtcd each of those in its folder etcd, against the
-// oldest and the newest version: package lock/etcd has the tests of what depends on the version. Scripts have the commands
-// of package testscript, and those of the tables in this and the other script_*_test.go files.
+// TestScripts runs each script in testdata/script, and TestScriptsWithEtcd each of those in its folder etcd, against
+// the oldest and the newest version: package lock/etcd has the tests of what depends on the version. Scripts have the
+// commands of package testscript, and those of the tables in this and the other script_*_test.go files.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	runScripts(t, "testdata/script", etcdtest.Newest)

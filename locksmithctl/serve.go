@@ -288,8 +288,8 @@ func (f serveFlags) open(ctx context.Context) ([]net.Listener, error) {
 	return []net.Listener{l}, nil
 }
 
-// catchHangup returns SIGHUP where systemd runs this process, which asks by it to read the files again. In a terminal it
-// ends the command, as it ends all others.
+// catchHangup returns SIGHUP where systemd runs this process, which asks by it to read the files again. In a terminal
+// it ends the command, as it ends all others.
 func (a *app) catchHangup() <-chan os.Signal {
 	hangup := make(chan os.Signal, 1)
 	if a.getenv("NOTIFY_SOCKET") != "" {

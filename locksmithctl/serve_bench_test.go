@@ -28,8 +28,8 @@ import (
 )
 
 // BenchmarkServe measures how long it takes from the steady-state of one client until the next of 1,000 clients, whose
-// requests the real program holds open, has its answer. For comparison it measures, before each, what the same etcd needs
-// at least: to report a change by one client to another, and to write the other's answer. The connection of the
+// requests the real program holds open, has its answer. For comparison it measures, before each, what the same etcd
+// needs at least: to report a change by one client to another, and to write the other's answer. The connection of the
 // steady-state, which a host makes after its reboot, is measured by itself.
 func BenchmarkServe(b *testing.B) {
 	b.Run("http", func(b *testing.B) { benchServe(b, false) })

@@ -510,8 +510,8 @@ func TestServeGroupsWithUsersAndWindowsThatChange(t *testing.T) {
 	want(t, "the new password", code, kind, 200, "")
 }
 
-// A group does not become one for everybody because its file of users disappears. A request that waits learns of a window
-// that is shut without another request.
+// A group does not become one for everybody because its file of users disappears. A request that waits learns of a
+// window that is shut without another request.
 func TestServeFollowsItsFilesWhileARequestWaits(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})

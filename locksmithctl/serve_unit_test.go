@@ -15,8 +15,8 @@ import (
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
-// TestServeUnits boots systemd in a container, and starts the server there by its units: with the settings that the unit of
-// locksmithd has, and with a key for etcd that only root can read.
+// TestServeUnits boots systemd in a container, and starts the server there by its units: with the settings that the
+// unit of locksmithd has, and with a key for etcd that only root can read.
 func TestServeUnits(t *testing.T) {
 	if nspawntest.Inside() {
 		serveByUnits(t)

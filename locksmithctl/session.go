@@ -102,8 +102,8 @@ func explain(err error, unknown string) error {
 	return err
 }
 
-// noteDrift says if the lock has another number of slots than the settings declare. Only the operator knows which of the
-// two is right.
+// noteDrift says if the lock has another number of slots than the settings declare. Only the operator knows which of
+// the two is right.
 func (a *app) noteDrift(s session, o lock.Overview) {
 	if s.settings.MaxOrigin != nil && o.Semaphore.Max != s.settings.Max {
 		a.note(`the lock has max %d, and not %d as LOCKSMITHD_MAX (%s), which counts only when a lock is created: "locksmithctl set-max %[2]d" sets it`,
@@ -120,7 +120,8 @@ func (a *app) target(args []string) (string, error) {
 }
 
 // identify tells the lock which host this is, and returns a record that says so, and its boot, if id is this machine's.
-// For other ids it does nothing, and this is nil: this host knows nothing about theirs, and they would take it for a clone.
+// For other ids it does nothing, and this is nil: this host knows nothing about theirs, and they would take it for a
+// clone.
 func (a *app) identify(ctx context.Context, s session, id string) (r lock.Record, this *host.Boot, err error) {
 	if self, err := host.MachineID(a.root); err != nil || self != id {
 		return lock.Record{}, nil, nil

@@ -261,7 +261,8 @@ func TestRPMPackageHasEverything(t *testing.T) {
 	}
 }
 
-// checkSettings checks what a package with this root sets: the host is not rebooted, and says that it was not asked for.
+// checkSettings checks what a package with this root sets: the host is not rebooted, and says that it was not asked
+// for.
 func checkSettings(t *testing.T, root, sentinel, command string) {
 	t.Helper()
 	hook := filepath.Join(root, "etc/kernel/postinst.d/unattended-upgrades") // else there is a warning that nothing writes the file

@@ -9,8 +9,8 @@ import (
 // linkFolders are the ends of the names of folders whose links pull in units, see systemd.unit(5).
 var linkFolders = [...]string{".wants", ".requires"}
 
-// Linked returns the names of the units that a unit pulls in by links below root, as `systemctl enable` makes them, for a
-// caller that cannot ask systemd. What the files of the units say besides is not known, nor what cannot be read.
+// Linked returns the names of the units that a unit pulls in by links below root, as `systemctl enable` makes them, for
+// a caller that cannot ask systemd. What the files of the units say besides is not known, nor what cannot be read.
 func Linked(root, unit string) (units []string) {
 	for _, dir := range unitDirs {
 		for _, end := range linkFolders {

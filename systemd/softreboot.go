@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SoftReboots returns how many soft reboots there were since the kernel was started. They are counted since systemd 256:
-// counted is false before that.
+// SoftReboots returns how many soft reboots there were since the kernel was started. They are counted since systemd
+// 256: counted is false before that.
 func (l *Logind) SoftReboots(ctx context.Context) (n uint32, counted bool, err error) {
 	err = readProperty(ctx, l.conn.Object(managerName, managerPath), managerInterface, "SoftRebootsCount", &n)
 	if answered(err, errUnknownProperty) {
@@ -23,8 +23,8 @@ func (l *Logind) SoftReboots(ctx context.Context) (n uint32, counted bool, err e
 }
 
 // UserspaceSince returns when systemd began to start the host, after the last soft reboot if there was one: by the wall
-// clock of that time, and how long ago that is, whatever has become of the clock. Time in which the host slept is not in
-// that.
+// clock of that time, and how long ago that is, whatever has become of the clock. Time in which the host slept is not
+// in that.
 func (l *Logind) UserspaceSince(ctx context.Context) (at time.Time, ago time.Duration, err error) {
 	manager := l.conn.Object(managerName, managerPath)
 	var wall, elapsed uint64 // in microseconds since 1970, and by CLOCK_MONOTONIC

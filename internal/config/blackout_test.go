@@ -51,7 +51,8 @@ func TestBlackoutKeepsTheWindowShut(t *testing.T) {
 		{"days that follow each other", "", "", "2026-12-25/2026-12-31;2026-12-24 ; 2027-01-01/2027-01-02", "UTC", "2026-12-24 00:00", "2027-01-03 00:00", "", "a blackout from 2026-12-24 to 2027-01-02"},
 		{"days that overlap", "", "", "2026-12-24/2027-01-02; 2026-12-25", "UTC", "2026-12-24 00:00", "2027-01-03 00:00", "", "a blackout from 2026-12-24 to 2027-01-02"},
 		{"the zone of the start", "CRON_TZ=Asia/Tokyo 0 4 * * *", "1h", "2026-12-24", "UTC", "2026-12-23 19:30", "2026-12-24 19:00", "2026-12-24 20:00", "a blackout on 2026-12-24"},
-		// The clock of Cairo went from midnight to 1:00 on 26 April 2024, and that of Havana from 1:00 to midnight on 3 November 2024.
+		// The clock of Cairo went from midnight to 1:00 on 26 April 2024, and that of Havana from 1:00 to midnight on 3
+		// November 2024.
 		{"midnight that is skipped", "", "", "2024-04-25", "Africa/Cairo", "2024-04-25 12:00", "2024-04-26 01:00", "", "a blackout on 2024-04-25"},
 		{"a day that begins later", "", "", "2024-04-26", "Africa/Cairo", "2024-04-25 12:00", "", "2024-04-26 01:00", ""},
 		{"midnight that comes twice", "", "", "2024-11-03", "America/Havana", "2024-11-02 12:00", "", "2024-11-03 00:00", ""},

@@ -37,8 +37,8 @@ func AddFlags(flags *flag.FlagSet, given *[]Flag) {
 // packageFile is the file that comes with a package.
 const packageFile = "/usr/lib/locksmith/locksmith.conf"
 
-// settingsFiles returns the paths of the configuration files, strongest first. A host may set variables in each: those in
-// /etc are its administrator's, the others come with the operating system and with the package.
+// settingsFiles returns the paths of the configuration files, strongest first. A host may set variables in each: those
+// in /etc are its administrator's, the others come with the operating system and with the package.
 func settingsFiles() []string {
 	return []string{
 		"/etc/locksmith/locksmith.conf", "/etc/flatcar/update.conf",

@@ -53,8 +53,8 @@ func (c *Config) Served() (map[string]ServedGroup, error) {
 
 // ServedGroups returns the groups that have a file in GroupsDir, by the names that clients call them, and nil if
 // there is no such folder. What a file does not set has its default, whatever the host's own settings are, apart from
-// the host's time zone. Warnings are as those of a Config. The error joins one error for each thing that is wrong, and each
-// names the file.
+// the host's time zone. Warnings are as those of a Config. The error joins one error for each thing that is wrong, and
+// each names the file.
 func ServedGroups(root string, host *zone.Zone, warn func(string)) (groups map[string]ServedGroup, warnings []string, err error) {
 	dir := filepath.Join(root, GroupsDir)
 	entries, err := os.ReadDir(dir)

@@ -68,8 +68,8 @@ type Hooks interface {
 // ErrUnknown marks errors that leave open whether the thing was done.
 var ErrUnknown = errors.New("outcome unknown")
 
-// ErrKeepPlace is the cause with which the context of Acquire ends so that the next process, or the next Acquire, gets its
-// place in the queue.
+// ErrKeepPlace is the cause with which the context of Acquire ends so that the next process, or the next Acquire, gets
+// its place in the queue.
 var ErrKeepPlace = errors.New("the place in the queue is kept for the next process")
 
 // ErrBusGone is returned by Run when the bus connection is lost. The process

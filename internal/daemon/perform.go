@@ -73,7 +73,8 @@ func (l *loop) tell(ctx context.Context, t task, e policy.Tell) policy.Told {
 	return policy.Told{Report: e.Report, Err: t.Lock.Report(ctx, e.Report)}
 }
 
-// ask asks the gates that need I/O, besides who is at work. Whether something is hooked in matters only if they are open.
+// ask asks the gates that need I/O, besides who is at work. Whether something is hooked in matters only if they are
+// open.
 func (l *loop) ask(ctx context.Context, need policy.Need) (a policy.Asked) {
 	if a.Obstacle = l.parts.Gate(ctx, need); a.Obstacle != nil {
 		return a

@@ -21,8 +21,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/readfile"
 )
 
-// Config says how to reach a server. Two that are equal reach it in the same way. Package permit stores it, by the names
-// of its JSON fields.
+// Config says how to reach a server. Two that are equal reach it in the same way. Package permit stores it, by the
+// names of its JSON fields.
 type Config struct {
 	URL string `json:"server"` // base URL, without a user
 	// CAFile has the certificates that vouch for the server; those of the system if it is empty. Neither it nor the

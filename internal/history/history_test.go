@@ -141,7 +141,8 @@ func TestRebootThatDoesNotTakePlaceDoesNotCount(t *testing.T) {
 	h.failed("1", 1)
 }
 
-// Nobody says what the host came to: it fell back to the old version before locksmithd ran, and wants the new one again.
+// Nobody says what the host came to: it fell back to the old version before locksmithd ran, and wants the new one
+// again.
 func TestRebootWhoseEndNobodySawCountsWhenTheVersionIsWantedAgain(t *testing.T) {
 	h := newHost(t)
 	h.begin("a", "1")

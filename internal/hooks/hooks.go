@@ -128,15 +128,15 @@ func (h *Hooks) resetFailed(ctx context.Context, p Phase) {
 	}
 }
 
-// DrainedPath is a file that is there from the begin of BeforeReboot until RebootCancelled has succeeded, or the host has
-// rebooted. It has the id of the boot, because a soft reboot leaves it; one without an id counts in each boot.
+// DrainedPath is a file that is there from the begin of BeforeReboot until RebootCancelled has succeeded, or the host
+// has rebooted. It has the id of the boot, because a soft reboot leaves it; one without an id counts in each boot.
 const DrainedPath = "/run/locksmith/drained"
 
 // maxBootID is more than any id of a boot has, in bytes.
 const maxBootID = 256
 
-// Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone. It removes
-// what an earlier boot has left.
+// Drained reports whether BeforeReboot has begun in this boot, perhaps by another process, and was not undone. It
+// removes what an earlier boot has left.
 func (h *Hooks) Drained() bool {
 	content, err := readfile.Read(filepath.Join(h.Root, DrainedPath), maxBootID)
 	if err != nil {

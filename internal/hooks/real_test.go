@@ -18,8 +18,8 @@ import (
 	"github.com/locksmithd/locksmith/test/nspawntest"
 )
 
-// TestHooksWithARealSystemd boots systemd in a container, with locksmithctl, our units, the ready examples, and the units
-// that docs/hooks.md shows.
+// TestHooksWithARealSystemd boots systemd in a container, with locksmithctl, our units, the ready examples, and the
+// units that docs/hooks.md shows.
 func TestHooksWithARealSystemd(t *testing.T) {
 	if nspawntest.Inside() {
 		realHost{t, &Hooks{Units: systemd.Units{Connect: systemd.ConnectSystemBus}, Log: slog.New(slog.NewTextHandler(os.Stdout, nil))}}.all()

@@ -13,8 +13,8 @@ import (
 // apt, unattended-upgrades, and dpkg itself, which asks for no inhibitor.
 const dpkgLock = "/var/lib/dpkg/lock-frontend"
 
-// Installing returns the file that an installation of packages below root has locked, "" for none. What cannot be asked,
-// such as a file that is not there or that this process may not read, is none.
+// Installing returns the file that an installation of packages below root has locked, "" for none. What cannot be
+// asked, such as a file that is not there or that this process may not read, is none.
 func Installing(root string) string {
 	file, err := readfile.Open(filepath.Join(root, dpkgLock), 0)
 	if err != nil {

@@ -58,9 +58,9 @@ type LeftError struct{ texts []string }
 
 func (e *LeftError) Error() string { return strings.Join(e.texts, "; ") }
 
-// GiveBack gives back the slots with an id, at once and all within a limit, and returns those that were. With id "" these
-// are the slots of this host, and not those of the host of which it is a copy. An error is a [*LeftError], or says that it
-// is not known which slots there are.
+// GiveBack gives back the slots with an id, at once and all within a limit, and returns those that were. With id ""
+// these are the slots of this host, and not those of the host of which it is a copy. An error is a [*LeftError], or
+// says that it is not known which slots there are.
 func (l *Leftover) GiveBack(ctx context.Context, id string, limit time.Duration) ([]Memory, error) {
 	slots, err := l.Slots()
 	if err != nil || len(slots) == 0 {

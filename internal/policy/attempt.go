@@ -79,8 +79,8 @@ func (m *Machine) ready(now time.Time) bool {
 	return !now.Before(m.tries.slot.at) && !now.Before(m.tries.reboot.at) && !now.Before(m.begin(now))
 }
 
-// begin returns when this host may begin in the opening of the window that contains now, or comes next. Whether something
-// is hooked in before the reboot is known once the gates were asked: until then there has to be time for it.
+// begin returns when this host may begin in the opening of the window that contains now, or comes next. Whether
+// something is hooked in before the reboot is known once the gates were asked: until then there has to be time for it.
 func (m *Machine) begin(now time.Time) time.Time {
 	var before time.Duration
 	if m.gates.hooked || m.gates.until.IsZero() {

@@ -45,8 +45,8 @@ const (
 	LookEvery = 15 * time.Second
 	// FinalDelay bounds the users' delay once nothing can be postponed any more.
 	FinalDelay = time.Minute
-	// InstallGrace is how long an installation of packages holds a reboot back at least. A host that reboots in the middle of
-	// one may not come up, while one that waits for somebody's answer never ends.
+	// InstallGrace is how long an installation of packages holds a reboot back at least. A host that reboots in the middle
+	// of one may not come up, while one that waits for somebody's answer never ends.
 	InstallGrace = 30 * time.Minute
 	// Backstop is how long after the users' delay logind reboots the host by
 	// itself, in case that this process has died.

@@ -5,10 +5,10 @@
 //   - a reboot is asked for only when an update is pending, the reboot window is open and, where a lock is wanted,
 //     the slot was confirmed to be this host's after everything else had been waited for, and is recorded to be for
 //     the version of this reboot;
-//   - no host waits for a reboot window while it holds the lock, or begins to wait for a slot while somebody is known to be
-//     at work on it, or that is unknown. Only an installation of packages may begin while it waits;
-//   - no reboot is asked for in the middle of such an installation, unless people have postponed it for as long as they may,
-//     and the installation has been known of for InstallGrace;
+//   - no host waits for a reboot window while it holds the lock, or begins to wait for a slot while somebody is known
+//     to be at work on it, or that is unknown. Only an installation of packages may begin while it waits;
+//   - no reboot is asked for in the middle of such an installation, unless people have postponed it for as long as they
+//     may, and the installation has been known of for InstallGrace;
 //   - users who are logged in are told, through what logind shows as scheduled, have their delay, and can cancel the
 //     reboot, until people have postponed it for as long as they may. Waiting for a slot does not count. A cancel
 //     counts up to the last answer of the last check, whatever else happens;

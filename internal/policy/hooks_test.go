@@ -258,8 +258,8 @@ func TestStatusSaysThatTheFleetCouldNotBeTold(t *testing.T) {
 	}
 }
 
-// Somebody else's soft reboot boots no other version, so that the host says nothing of that: its checks run, as the hooks of
-// before the reboot may have, and then the slot is given back and taken again.
+// Somebody else's soft reboot boots no other version, so that the host says nothing of that: its checks run, as the
+// hooks of before the reboot may have, and then the slot is given back and taken again.
 func TestSomebodyElsesSoftRebootIsNotHeldAgainstTheVersion(t *testing.T) {
 	unbooted := rolledBack
 	unbooted.Purpose.Unbooted = true

@@ -124,7 +124,8 @@ func TestARestartOfTheMachineKnowsOfTheSoftReboot(t *testing.T) {
 	}
 }
 
-// What a source has needed another kernel for stays so, also if it says less later: SUSE's file has what the last packages need.
+// What a source has needed another kernel for stays so, also if it says less later: SUSE's file has what the last
+// packages need.
 func TestAnotherKernelTakesAFullReboot(t *testing.T) {
 	file := func(kernel bool) Update {
 		return Update{Source: Sentinel, Pending: true, Reason: "/run/reboot-required", Kernel: kernel}

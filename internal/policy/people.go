@@ -18,8 +18,8 @@ type Local struct {
 	Shutdown   Shutdown    // what is scheduled
 }
 
-// inQueue returns what counts of it for a host that waits for a slot: no installation, nor the inhibitor that apt has meanwhile,
-// since that is mostly over before the host's turn comes.
+// inQueue returns what counts of it for a host that waits for a slot: no installation, nor the inhibitor that apt has
+// meanwhile, since that is mostly over before the host's turn comes.
 func (l Local) inQueue() Local {
 	l.Installing = ""
 	l.Inhibitors = slices.DeleteFunc(slices.Clone(l.Inhibitors), func(i Inhibitor) bool { return i.Who == "APT" })

@@ -103,7 +103,8 @@ func TestNoSlotIsTakenWhileSomebodyIsAtWork(t *testing.T) {
 	}
 }
 
-// Others may hold their slots for longer than an installation takes. One that is not over when the slot comes costs that slot.
+// Others may hold their slots for longer than an installation takes. One that is not over when the slot comes costs
+// that slot.
 func TestInstallationCostsNoPlaceInTheQueue(t *testing.T) {
 	for name, local := range map[string]Local{"dpkg": atPackages, "apt": atApt} {
 		t.Run(name, func(t *testing.T) {

@@ -23,9 +23,9 @@ type slot struct {
 	since     time.Time // when it was taken; zero when that is not known
 }
 
-// outdated reports whether the slot that is held, or waited for, is for another version than is needed by now. Whether a
-// version is paused counts for the slot's, and an unwell host pauses that one. Until such a host prepares its next reboot,
-// its slot may be for any version: it records that one then.
+// outdated reports whether the slot that is held, or waited for, is for another version than is needed by now. Whether
+// a version is paused counts for the slot's, and an unwell host pauses that one. Until such a host prepares its next
+// reboot, its slot may be for any version: it records that one then.
 func (m *Machine) outdated() bool {
 	held := m.slot.mayHold && (m.state == Preparing || !m.health.pending)
 	return (held || m.Queues()) && m.slot.version != m.triggers.version

@@ -213,7 +213,8 @@ func TestDelayThatTheWindowHasRoomForIsNotCutShort(t *testing.T) {
 	r.await(Rebooting, 5*time.Minute)
 }
 
-// LOCKSMITHD_REBOOT_JITTER spreads hosts over the window, and leaves time for what runs before the reboot, if anything does.
+// LOCKSMITHD_REBOOT_JITTER spreads hosts over the window, and leaves time for what runs before the reboot, if anything
+// does.
 func TestJitterIsWaitedOnceInsideTheWindow(t *testing.T) {
 	const before, login = 10 * time.Minute, 5 * time.Minute
 	open := t0.Add(time.Hour)

@@ -40,8 +40,8 @@ type Program struct {
 	Stdout, Stderr io.Writer // what it prints to both, in the order of its lines; and what there is to say about that
 }
 
-// Run runs the program in the root folder, and returns the first line that it prints. The error is an *exec.ExitError if
-// it ended by itself with another status than 0, or by a signal.
+// Run runs the program in the root folder, and returns the first line that it prints. The error is an *exec.ExitError
+// if it ended by itself with another status than 0, or by a signal.
 func (p Program) Run(ctx context.Context) (line string, err error) {
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("it was not started: %w", context.Cause(ctx))

@@ -84,8 +84,9 @@ const (
 )
 
 // Lock keeps others that call it from changing the file at path, and every other file in its folder, until unlock is
-// called. It locks the folder (flock), which it creates with folderMode if that is missing. It waits for others for five
-// seconds at most, and not beyond the end of ctx; a lock that is free it takes even then. Every error names the file.
+// called. It locks the folder (flock), which it creates with folderMode if that is missing. It waits for others for
+// five seconds at most, and not beyond the end of ctx; a lock that is free it takes even then. Every error names the
+// file.
 func Lock(ctx context.Context, path string, folderMode fs.FileMode) (unlock func(), err error) {
 	dir, err := openFolder(filepath.Dir(path), folderMode)
 	if err != nil {

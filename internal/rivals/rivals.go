@@ -1,8 +1,9 @@
 // Package rivals finds what else reboots this host for updates: two reboot managers on one host reboot it behind each
 // other's back, and only one of them has the lock.
 //
-// Nothing of it stays in memory between two searches: the daemon searches when it reads its settings, and then runs for months.
-// It looks into files alone, so it finds what is configured and not what runs, and does not guarantee to find all.
+// Nothing of it stays in memory between two searches: the daemon searches when it reads its settings, and then runs for
+// months. It looks into files alone, so it finds what is configured and not what runs, and does not guarantee to find
+// all.
 package rivals
 
 import (
@@ -21,8 +22,8 @@ import (
 // maxFile bounds what is read of a file, in bytes.
 const maxFile = 256 << 10
 
-// Find returns a sentence for each that is found below root, which stands for "/". The sentence says what it is, where it
-// is configured, and how it is turned off.
+// Find returns a sentence for each that is found below root, which stands for "/". The sentence says what it is, where
+// it is configured, and how it is turned off.
 func Find(root string) (found []string) {
 	h := host(root)
 	for _, find := range []func(host) string{
@@ -54,8 +55,8 @@ func (h host) text(path string) string {
 	return string(data)
 }
 
-// fragments returns the paths of the files in folders that match a pattern, in the order in which they count: a file in a
-// later folder replaces one of the same name in an earlier one.
+// fragments returns the paths of the files in folders that match a pattern, in the order in which they count: a file in
+// a later folder replaces one of the same name in an earlier one.
 func (h host) fragments(pattern string, folders ...string) (paths []string) {
 	names := map[string]string{}
 	for _, folder := range folders {

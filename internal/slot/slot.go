@@ -45,9 +45,9 @@ type Slot struct {
 	restart context.CancelCauseFunc // restarts the current wait, with the new ttl; nil before the first wait
 }
 
-// New returns the slot in the lock of a group, "" for the default group, of the host whose files are below root, in a boot.
-// Until Set, a lock that it creates has one slot, and what it takes has no time-to-live. It does not use the store
-// yet.
+// New returns the slot in the lock of a group, "" for the default group, of the host whose files are below root, in a
+// boot. Until Set, a lock that it creates has one slot, and what it takes has no time-to-live. It does not use the
+// store yet.
 func New(store Store, group, root string, boot host.Boot, log *slog.Logger) (*Slot, error) {
 	id, err := host.MachineID(root)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package state owns /run/locksmith/state.json, the daemon's memory over a restart within one boot. Over a soft reboot it
-// remembers only what logind does as well: the reboot that is scheduled.
+// Package state owns /run/locksmith/state.json, the daemon's memory over a restart within one boot. Over a soft reboot
+// it remembers only what logind does as well: the reboot that is scheduled.
 //
 // It guarantees that a reader sees the old content or the new, never a part, whenever a process is killed,
 // and that a file of another boot, or a malformed one, is never taken for a state. It does not guard against
@@ -54,8 +54,8 @@ func New(root string, boot host.Boot) *File {
 	return &File{path: filepath.Join(root, DefaultPath), boot: boot}
 }
 
-// Read returns what was kept, in this boot or before the soft reboots with which it began. An error other than ErrNone says
-// what is wrong with the file.
+// Read returns what was kept, in this boot or before the soft reboots with which it began. An error other than ErrNone
+// says what is wrong with the file.
 func (f *File) Read() (Kept, error) {
 	file, err := readfile.Open(f.path, syscall.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -127,8 +127,8 @@ func (p *pair) handover(ctx context.Context, b *testing.B, awaitWaiting func()) 
 	return end.Sub(start)
 }
 
-// headWatches is how many keys and ranges the head of the queue watches: the semaphore, its own entry, the two pauses and
-// the unwell hosts.
+// headWatches is how many keys and ranges the head of the queue watches: the semaphore, its own entry, the two pauses
+// and the unwell hosts.
 const headWatches = 5
 
 // watchers is how many watches etcd counts.

@@ -112,7 +112,8 @@ func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Er
 	return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + property})
 }
 
-// monotonic is when the last soft reboot ended, in microseconds by CLOCK_MONOTONIC; 1 if that was before the clock began.
+// monotonic is when the last soft reboot ended, in microseconds by CLOCK_MONOTONIC; 1 if that was before the clock
+// began.
 func (l *Logind) monotonic() uint64 {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // never fails

@@ -116,8 +116,8 @@ func (c *cluster) connect(ctx context.Context) error {
 	return nil
 }
 
-// move gives a member another URL for its peers. etcd may drop such a change while it has no leader, and does not answer
-// then: it is asked again.
+// move gives a member another URL for its peers. etcd may drop such a change while it has no leader, and does not
+// answer then: it is asked again.
 func (c *cluster) move(ctx context.Context, member uint64, to string) error {
 	for {
 		call, cancel := context.WithTimeout(ctx, 5*time.Second)

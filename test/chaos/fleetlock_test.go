@@ -66,8 +66,8 @@ func (c *remote) ask(in input) output {
 }
 
 // over returns the earlier requests that cannot change anything any more once a server has answered the next one with a
-// success: transactions that were sent may be under way, but no other one will be sent. running reports whether a server
-// may still work on an earlier request.
+// success: transactions that were sent may be under way, but no other one will be sent. running reports whether a
+// server may still work on an earlier request.
 func (c *remote) over(next *server) (over []*request, running bool) {
 	c.run.servers.mu.Lock()
 	defer c.run.servers.mu.Unlock()
@@ -179,8 +179,8 @@ func (c *remote) act(ctx context.Context) {
 	}
 }
 
-// drain waits for the host's turn, and gives the slot back. The servers have been renewed, so that they work on no earlier
-// request.
+// drain waits for the host's turn, and gives the slot back. The servers have been renewed, so that they work on no
+// earlier request.
 func (c *remote) drain(ctx context.Context) error {
 	for _, x := range c.requests {
 		x.end(c.run.servers)

@@ -18,8 +18,8 @@ import (
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
-// servers are two FleetLock servers that serve every group at once, each with its own connections to etcd. They are made
-// of what locksmithctl serve is made of.
+// servers are two FleetLock servers that serve every group at once, each with its own connections to etcd. They are
+// made of what locksmithctl serve is made of.
 type servers struct {
 	run       *run
 	groups    map[string]grant.Group
@@ -213,7 +213,8 @@ func (s *servers) server(n int) *server {
 	return s.both[n]
 }
 
-// request is a request of a client, with what the server did for it. A name in the request tells the server which it is.
+// request is a request of a client, with what the server did for it. A name in the request tells the server which it
+// is.
 type request struct {
 	name   string
 	op     *op
@@ -338,8 +339,8 @@ func (t *serverTap) killBefore(ctx context.Context, conds []lock.Cond, ops []loc
 	return t.server.life.Err()
 }
 
-// unanswered notes a transaction that may have happened. Of those that compare the same revision of the document one can
-// happen, at most.
+// unanswered notes a transaction that may have happened. Of those that compare the same revision of the document one
+// can happen, at most.
 func (s *servers) unanswered(x *request, conds []lock.Cond) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// tap is the store of one process. It counts unanswered transactions, of which several in a call count as one if at most one
-// of them can happen; and records the leases of long pauses, which must be gone once the pauses are.
+// tap is the store of one process. It counts unanswered transactions, of which several in a call count as one if at
+// most one of them can happen; and records the leases of long pauses, which must be gone once the pauses are.
 type tap struct {
 	lock.Store
 	life       context.Context

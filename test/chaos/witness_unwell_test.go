@@ -57,7 +57,8 @@ func (w *witness) unwell(g int, id string, kv *mvccpb.KeyValue, put bool) {
 	}
 }
 
-// reported checks how one revision has changed the records and entries of the hosts of a group, some of them by reports.
+// reported checks how one revision has changed the records and entries of the hosts of a group, some of them by
+// reports.
 func (w *witness) reported(revision int64, g int, before group, reports uint64) {
 	now := w.groups[g]
 	written := now.document != nil && now.document != before.document

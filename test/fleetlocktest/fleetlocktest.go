@@ -1,5 +1,5 @@
-// Package fleetlocktest is a FleetLock server for tests: it keeps slots in memory behind the real handler, and misbehaves
-// as it is told to.
+// Package fleetlocktest is a FleetLock server for tests: it keeps slots in memory behind the real handler, and
+// misbehaves as it is told to.
 package fleetlocktest
 
 import (

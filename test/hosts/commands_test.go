@@ -95,8 +95,8 @@ func (h *host) awaitStatus(parts ...string) string {
 	return status
 }
 
-// status returns the status line of locksmithd, or "" while the host's bus or PID 1 does not say. It asks them from here,
-// which costs no program on the host: org.freedesktop.systemd1(5).
+// status returns the status line of locksmithd, or "" while the host's bus or PID 1 does not say. It asks them from
+// here, which costs no program on the host: org.freedesktop.systemd1(5).
 func (h *host) status() string {
 	h.mu.Lock()
 	leader := h.boots[len(h.boots)-1].leader
@@ -115,7 +115,8 @@ func (h *host) status() string {
 }
 
 // eventually waits until a condition holds that a program on a host shows. It asks once a second at most: a program
-// costs so much there that ten hosts that ask as often as must.Eventually would leave them no time for what is waited for.
+// costs so much there that ten hosts that ask as often as must.Eventually would leave them no time for what is waited
+// for.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

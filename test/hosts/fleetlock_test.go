@@ -13,8 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// zincati is a program that asks for a slot when there is an update, reboots with it, and gives it back after the boot, as
-// Zincati does; but it asks every few seconds, and not every few minutes. It uses no code of locksmith.
+// zincati is a program that asks for a slot when there is an update, reboots with it, and gives it back after the boot,
+// as Zincati does; but it asks every few seconds, and not every few minutes. It uses no code of locksmith.
 const zincati = `
 import base64, json, os, ssl, subprocess, time, urllib.error, urllib.request
 

@@ -28,8 +28,8 @@ func (h *host) awaitSoftReboot(before *boot, n int) {
 	}
 }
 
-// The first one is asked for by packages while a user is logged in, the second by packages, too soon, and by hand, and the
-// third is one in spite of an inhibitor, for which systemd 257 is asked instead of logind.
+// The first one is asked for by packages while a user is logged in, the second by packages, too soon, and by hand, and
+// the third is one in spite of an inhibitor, for which systemd 257 is asked instead of logind.
 func TestAHostWithASoftRebootGivesItsSlotBackAfterHooksAndChecks(t *testing.T) {
 	t.Parallel()
 	f, h := startOne(t, "LOCKSMITHD_REBOOT_MODE=soft-reboot", "LOCKSMITHD_REBOOT_SENTINEL=/run/reboot-required", "LOCKSMITHD_LOGIN_DELAY=10s")

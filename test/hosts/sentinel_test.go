@@ -21,7 +21,8 @@ func (h *host) askAgain(conf string) (ask func()) {
 	}
 }
 
-// The file is found by the daemon in its sandbox, whatever is there. All that is done here is old enough to count at once.
+// The file is found by the daemon in its sandbox, whatever is there. All that is done here is old enough to count at
+// once.
 func TestTheFileOfThePackagesMayBeAnything(t *testing.T) {
 	t.Parallel()
 	h := newDebianHost(t, "REBOOT_STRATEGY=reboot\n")

@@ -12,9 +12,9 @@
 // hosts that crash and boot, hangs that outlast a lease, hosts that leave at any moment, hosts that come up with
 // another name, and disks that are copied to another host with the same id.
 //
-// The version that a host waits for may be bad: then the host is unwell after its reboot, reports that, and takes the fix
-// on the slot that it has, or recovers. Hosts that wait for the bad version leave the queue until they get the fix, or
-// until it is resumed.
+// The version that a host waits for may be bad: then the host is unwell after its reboot, reports that, and takes the
+// fix on the slot that it has, or recovers. Hosts that wait for the bad version leave the queue until they get the fix,
+// or until it is resumed.
 //
 // # What is checked
 //

@@ -145,8 +145,8 @@ const insideVariable = "LOCKSMITH_TEST_INSIDE"
 // Inside reports whether the test runs in a container, by RunTest.
 func Inside() bool { return os.Getenv(insideVariable) != "" }
 
-// RunTest boots the container and runs this very test in it, where Inside is true, as root and with a system bus. The test
-// fails unless it passes there within ten minutes.
+// RunTest boots the container and runs this very test in it, where Inside is true, as root and with a system bus. The
+// test fails unless it passes there within ten minutes.
 func (m *Machine) RunTest() {
 	m.t.Helper()
 	m.Copy("/program.test", "/proc/self/exe", 0o755)

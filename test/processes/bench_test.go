@@ -68,8 +68,9 @@ func median(d []time.Duration) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// BenchmarkIdleMemory measures a daemon that has released a slot under etcd-lock and idles since, without a sentinel file
-// and with one: anonymous and resident memory in KiB, once they no longer change, and wakeups of its threads per minute.
+// BenchmarkIdleMemory measures a daemon that has released a slot under etcd-lock and idles since, without a sentinel
+// file and with one: anonymous and resident memory in KiB, once they no longer change, and wakeups of its threads per
+// minute.
 func BenchmarkIdleMemory(b *testing.B) {
 	s := sharedEtcd(b, etcdtest.Newest)
 	var plain, sentinel idleCost

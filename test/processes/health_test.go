@@ -7,8 +7,8 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// What a vendor requires of a boot counts without a line of ours, unless the settings say that it does not. Told to hold,
-// an unwell host keeps its slot, and stops nobody who finds another one free.
+// What a vendor requires of a boot counts without a line of ours, unless the settings say that it does not. Told to
+// hold, an unwell host keeps its slot, and stops nobody who finds another one free.
 func TestBootThatIsNotCompleteHoldsTheSlot(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

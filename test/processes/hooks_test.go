@@ -41,8 +41,8 @@ LOCKSMITH_MACHINE_ID="` + h.id + `"
 	h.wantNoReboot()
 }
 
-// The scripts of the host's folders really run, told what the reboot was for, and the status shows the first line of one
-// that fails.
+// The scripts of the host's folders really run, told what the reboot was for, and the status shows the first line of
+// one that fails.
 func TestHostWhoseScriptFailsAfterTheRebootIsUnwellUntilTheFix(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

@@ -11,7 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// newSoftHost makes a host whose mode is soft-reboot, with a version of systemd, and hooks that say in the log when they run.
+// newSoftHost makes a host whose mode is soft-reboot, with a version of systemd, and hooks that say in the log when
+// they run.
 func newSoftHost(t *testing.T, conf string, version int) *host {
 	t.Helper()
 	h := newHost(t, conf+"LOCKSMITHD_REBOOT_MODE=soft-reboot\nLOCKSMITHD_REBOOT_SENTINEL=/run/reboot-required\n", withUnits)
@@ -37,8 +38,8 @@ func TestHostComesBackFromASoftRebootAsFromAnyOther(t *testing.T) {
 			}
 		}
 	}
-	// The file of the packages stays where it is. Once it is changed the reboot is asked for by hand as well, or the file would
-	// have to wait.
+	// The file of the packages stays where it is. Once it is changed the reboot is asked for by hand as well, or the file
+	// would have to wait.
 	changed := time.Now().Add(-50 * time.Minute)
 	for n := range 2 {
 		h.requireReboot("", "libc6\n")

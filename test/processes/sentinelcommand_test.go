@@ -93,7 +93,8 @@ func TestReloadStopsACommandThatHangs(t *testing.T) {
 	h.awaitStatus("(a new kernel)")
 }
 
-// A daemon that is killed between slot and reboot goes on with the slot: the next one asks the command before it decides.
+// A daemon that is killed between slot and reboot goes on with the slot: the next one asks the command before it
+// decides.
 func TestSlotTakenForACommandIsKeptOverARestart(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))

@@ -171,8 +171,9 @@ func (h *Host) comeUp() error {
 	return h.Start()
 }
 
-// SoftBoot is Start after a soft reboot that ended at a time: update_engine is idle, and no unit runs. The boot id and /run
-// stay. systemd counts that only from version 256 on, and is asked only if the host has the folder /run/systemd/system.
+// SoftBoot is Start after a soft reboot that ended at a time: update_engine is idle, and no unit runs. The boot id and
+// /run stay. systemd counts that only from version 256 on, and is asked only if the host has the folder
+// /run/systemd/system.
 func (h *Host) SoftBoot(ended time.Time) error {
 	h.Logind.SoftReboot(ended)
 	return h.comeUp()
