@@ -29,7 +29,8 @@ func ValidateGroup(group string) error {
 }
 
 // Folder is what all keys of a group begin with, without the slash that follows; "" is the default group, whose folder
-// also has those of all others. In fleet/ are the records that hosts write about themselves; the rest is the lock's own.
+// also has those of all others. In fleet/ are the records that hosts write about themselves; the rest is the lock's
+// own.
 func Folder(group string) string {
 	if group == "" {
 		return Root

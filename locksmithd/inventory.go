@@ -25,8 +25,8 @@ func (s *server) inventoried(past *history.File) *inventory.Writer {
 	return w
 }
 
-// recorder keeps the record in etcd, to which it is connected only while a call runs. That connection is not the lock's,
-// which knows nothing of this.
+// recorder keeps the record in etcd, to which it is connected only while a call runs. That connection is not the
+// lock's, which knows nothing of this.
 type recorder struct{ lock config.Lock }
 
 // newRecorder returns where the settings want this host's record, nil for nowhere.

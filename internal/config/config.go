@@ -165,8 +165,8 @@ type Config struct {
 	Notes []string
 }
 
-// Value returns the setting of a Definition with this name as it is set, whether settings of its part are checked or not;
-// "" for an unknown name. Of a secret it only says whether there is one.
+// Value returns the setting of a Definition with this name as it is set, whether settings of its part are checked or
+// not; "" for an unknown name. Of a secret it only says whether there is one.
 func (c *Config) Value(name string) string {
 	for _, s := range c.Settings {
 		if s.Name == name {

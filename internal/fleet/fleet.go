@@ -1,8 +1,9 @@
 // Package fleet is all hosts of a lock at one moment: what they say of themselves in the inventory, and what the lock
-// knows of them. `locksmithctl hosts` and plan, the page, its API and the metrics of `locksmithctl serve` are views of it.
+// knows of them. `locksmithctl hosts` and plan, the page, its API and the metrics of `locksmithctl serve` are views of
+// it.
 //
-// The lock is asked for everything that it knows: who holds a slot, who waits, who is unwell. A record may be older than
-// that. It reads and changes nothing.
+// The lock is asked for everything that it knows: who holds a slot, who waits, who is unwell. A record may be older
+// than that. It reads and changes nothing.
 package fleet
 
 import (
@@ -29,8 +30,8 @@ type Group struct {
 	Hosts []Host // in the order of their names and ids
 }
 
-// Host is a host of which there is a record, or which the lock knows; a record that is Missing has no more than the lock
-// says.
+// Host is a host of which there is a record, or which the lock knows; a record that is Missing has no more than the
+// lock says.
 type Host struct {
 	inventory.Host
 	Missing bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off

@@ -74,8 +74,8 @@ func (i *Inventory) Forget(ctx context.Context, id string) error {
 // page is how many records are read at once: the store answers others in between.
 const page = 2000
 
-// Hosts returns the records of all hosts of the group, in the order of their names and ids, and a revision of the store:
-// whatever was written after it may be missing.
+// Hosts returns the records of all hosts of the group, in the order of their names and ids, and a revision of the
+// store: whatever was written after it may be missing.
 func (i *Inventory) Hosts(ctx context.Context) (hosts []Host, revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

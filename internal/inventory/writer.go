@@ -33,8 +33,8 @@ type Records interface {
 	Forget(ctx context.Context, id string) error
 }
 
-// A Writer writes the record of this host whenever it has changed. It is an observer of the daemon. While nothing changes
-// it has neither a timer nor a connection.
+// A Writer writes the record of this host whenever it has changed. It is an observer of the daemon. While nothing
+// changes it has neither a timer nor a connection.
 type Writer struct {
 	// Self returns where this host's record belongs, nil for nowhere, and the record, but for what the daemon does. It is
 	// called right before the record is written.
@@ -107,8 +107,8 @@ func (r *run) arm(after time.Duration) {
 	r.timer.Reset(after)
 }
 
-// change sees to it that the record is written soon. It does not wait for as long as a text may; after a failure it waits
-// for the next attempt.
+// change sees to it that the record is written soon. It does not wait for as long as a text may; after a failure it
+// waits for the next attempt.
 func (r *run) change() {
 	if r.due.IsZero() || r.failed == 0 && time.Until(r.due) > settle+spread {
 		r.arm(settle + rand.N(spread))
@@ -152,7 +152,8 @@ func (r *run) write(ctx context.Context) {
 	}
 }
 
-// leave removes the record from where it was, if it belongs elsewhere. It tries once: the store may not be there any more.
+// leave removes the record from where it was, if it belongs elsewhere. It tries once: the store may not be there any
+// more.
 func (r *run) leave(ctx context.Context, place Records) {
 	if r.place == nil || r.place == place {
 		return
