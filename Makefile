@@ -192,6 +192,7 @@ install: all bin/share
 		sed 's|=/usr/lib/locksmith/locksmithd|=$(PREFIX)/lib/locksmith/locksmithd|; s|=/usr/bin/|=$(PREFIX)/bin/|' $$unit > $$file; \
 		chmod 0644 $$file; \
 	done
+	install -D -m 0644 systemd/locksmith.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/locksmith.catalog
 	@set -e; for file in $$(cd bin/share && find * -type f); do \
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
 	done

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -23,6 +25,15 @@ func (o *output) Write(data []byte) (int, error) {
 		o.failure.CompareAndSwap(nil, &err)
 	}
 	return n, err
+}
+
+// Stat lets package journal find out whether this is the journal.
+func (o *output) Stat() (fs.FileInfo, error) {
+	f, ok := o.Writer.(*os.File)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return f.Stat()
 }
 
 // file returns the file that w writes to, if it is one.

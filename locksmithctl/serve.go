@@ -139,7 +139,10 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	log := journal.New(a.stderr, "locksmithctl", a.environ).Logger(slog.LevelInfo, cfg.Zone.Location)
+	stderr := journal.New(a.stderr, "locksmithctl", a.environ)
+	stderr.Below(a.root)
+	defer stderr.Flush()
+	log := stderr.Logger(journal.Options{Level: slog.LevelInfo, Zone: cfg.Zone.Location})
 	groups.log = log
 	listeners, err := f.open(ctx)
 	if err != nil {

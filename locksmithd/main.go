@@ -25,18 +25,21 @@ var version = "dev"
 
 func main() {
 	environ := os.Environ()
-	os.Exit(run(os.Args[1:], environ, os.Stdout, journal.New(os.Stderr, "locksmithd", environ)))
+	stderr := journal.New(os.Stderr, "locksmithd", environ)
+	status := run(os.Args[1:], environ, os.Stdout, stderr)
+	stderr.Flush()
+	os.Exit(status)
 }
 
 func run(args, environ []string, stdout io.Writer, stderr journal.Stderr) int {
 	options, answer, callsOff, err := parseFlags(args)
 	switch {
 	case err != nil:
-		stderr.Error(fmt.Errorf("%w; locksmithd -help shows the flags", err))
+		stderr.Error("", fmt.Errorf("%w; locksmithd -help shows the flags", err))
 		return 2
 	case answer != "":
 		if _, err := io.WriteString(stdout, answer); err != nil {
-			stderr.Error(fmt.Errorf("write the output: %w", err))
+			stderr.Error("", fmt.Errorf("write the output: %w", err))
 			return 1
 		}
 		return 0
@@ -50,8 +53,9 @@ func run(args, environ []string, stdout io.Writer, stderr journal.Stderr) int {
 	// for a clean end. Go ignores the inherited SIG_IGN.
 	signal.Ignore(syscall.SIGPIPE)
 
-	s := &server{root: options.Root, hangup: hangup, stderr: stderr, level: new(slog.LevelVar), leaving: func() {}}
-	s.log = stderr.Logger(s.level, s.location)
+	stderr.Below(options.Root)
+	s := &server{root: options.Root, hangup: hangup, level: new(slog.LevelVar), leaving: func() {}}
+	s.log = stderr.Logger(journal.Options{Level: s.level, Zone: s.location, JSON: s.json})
 	if callsOff {
 		if err := callOff(ctx, options.Root, s.log); err != nil {
 			s.log.Error("locksmithd ends", "error", err)
@@ -64,7 +68,7 @@ func run(args, environ []string, stdout io.Writer, stderr journal.Stderr) int {
 	s.loader = config.NewLoader(options)
 	cfg, err := s.loader.Load()
 	if err != nil {
-		stderr.Error(err)
+		stderr.Error(journal.ConfigRefused, err)
 		return 1
 	}
 	err = s.serve(ctx, cfg)

@@ -8,6 +8,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/inventory"
+	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
 )
@@ -45,7 +46,8 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 		}
 		switch {
 		case err != nil:
-			s.log.Error("the new configuration is refused, the old one stays in force", "error", err)
+			s.log.Error("the new configuration is refused, the old one stays in force", "error", err,
+				journal.Facts{ID: journal.ConfigRefused, Reason: err.Error()}.Attr())
 			s.show(func(status *status) { status.refused = err.Error() })
 		case cfg.Strategy == config.StrategyOff:
 			s.config.Store(cfg)

@@ -33,8 +33,7 @@ type server struct {
 	root   string
 	boot   host.Boot // unset while the strategy is off
 	hangup <-chan os.Signal
-	stderr journal.Stderr
-	log    *slog.Logger // to stderr
+	log    *slog.Logger
 	level  *slog.LevelVar
 
 	// The lock in use, and the settings that it was made from. While those stay the same the lock
@@ -59,6 +58,12 @@ func (s *server) location() *time.Location {
 		return cfg.Zone.Location()
 	}
 	return time.Local
+}
+
+// json reports whether lines that do not go to the journal are JSON.
+func (s *server) json() bool {
+	cfg := s.config.Load()
+	return cfg != nil && cfg.LogFormat == config.LogJSON
 }
 
 // serve runs the daemon until ctx ends or it cannot go on.
@@ -133,7 +138,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Updates:    updates(events, sentinels.said, s.log),
 		AskSources: s.askSources(engine),
 		Host:       self,
-		Announce:   func(message string) { s.warn(s.stderr.Announce(message)) },
+		Announce:   func(message string) { s.warn(journal.Announce(s.log, message)) },
 		Found:      around.found(kept, sources(cfg)),
 		Gate:       around.gate,
 		Hooks:      around,
@@ -255,7 +260,7 @@ func (s *server) settings(cfg *config.Config) (daemon.Settings, error) {
 		}
 	}
 	s.lock, s.lockFrom = own, cfg.Lock
-	d.Policy.Lock, d.Lock = true, own
+	d.Policy.Lock, d.Lock, d.Group = true, own, cfg.Group
 	s.policy.Store(&d.Policy)
 	s.inventory.Store(newRecorder(cfg))
 	return d, nil

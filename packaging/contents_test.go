@@ -23,6 +23,7 @@ const (
 	cliPath    = "/usr/bin/locksmithctl"
 	unitPath   = "/usr/lib/systemd/system/locksmithd.service"
 
+	catalogPath  = "/usr/lib/systemd/catalog/locksmith.catalog"
 	settingsPath = "/usr/lib/locksmith/locksmith.conf" // of the packages, not of the system extension
 )
 
@@ -40,7 +41,7 @@ var serverUnits = []string{"locksmith-serve.service", "locksmith-serve.socket"}
 type files map[string]string
 
 func required() files {
-	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--"}
+	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--", catalogPath: "-rw-r--r--"}
 	for _, name := range slices.Concat(startedUnits, serverUnits) {
 		all[filepath.Join(filepath.Dir(unitPath), name)] = "-rw-r--r--"
 	}

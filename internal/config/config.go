@@ -59,6 +59,14 @@ const (
 	HealthRelease HealthFailure = "release" // give the slot back
 )
 
+// LogFormat is how the daemon logs where there is no journal.
+type LogFormat string
+
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json" // a line an object
+)
+
 // Alerts says where alerts are asked for that hold a reboot back. The zero one has none asked for.
 type Alerts struct {
 	PrometheusURL   string         // without the path of its API; empty if it is not asked
@@ -137,6 +145,7 @@ type Config struct {
 	MaxOrigin       *Origin       // where Max was set, nil if it was not
 	LockTTL         time.Duration // how long a slot may be kept, 0 for as long as it takes
 	Debug           bool
+	LogFormat       LogFormat
 	TriggerGroups   []string
 	Sentinel        string        // file by which packages say that a reboot is needed, "" for none
 	SentinelCommand string        // that says whether a reboot is needed, "" for none

@@ -54,6 +54,7 @@ const (
 	nameMax          = "max"
 	nameLockTTL      = "lock-ttl"
 	nameLoginDelay   = "login-delay"
+	nameLogFormat    = "log-format"
 
 	nameBeforeRebootTimeout = "before-reboot-timeout"
 	nameHealthTimeout       = "health-timeout"
@@ -407,6 +408,14 @@ var definitions = []Definition{
 		Description: "whether this host says in etcd what it does, for locksmithctl hosts",
 		Part:        PartReport,
 		parse:       parseInventory,
+	},
+	{
+		Name:        nameLogFormat,
+		Variable:    "LOCKSMITHD_LOG_FORMAT",
+		Default:     string(LogText),
+		Description: "how locksmithd logs where there is no journal: text or json",
+		Part:        PartReport,
+		parse:       parseLogFormat,
 	},
 	{
 		Name:        "trigger-groups",

@@ -32,6 +32,7 @@ var rules = []struct {
 	{PartSentinel, warnOfInverseCommand},
 	{PartStrategy, warnOfMode},
 	{PartStrategy, warnOfRivals},
+	{PartReport, warnOfLogFormat},
 }
 
 // preferPassword ignores a credential with a password where somebody has set a password.
@@ -168,6 +169,16 @@ func warnOfShortTTL(p *parser) error {
 	if least = max(shortLockTTL, least); p.LockTTL > 0 && p.LockTTL < least {
 		p.warn("%s: it is short: a reboot that takes longer, %s included, loses its slot to another host, and both are down at once: write %v or more",
 			p.inputs[nameLockTTL].subject(), included, least)
+	}
+	return nil
+}
+
+// warnOfLogFormat says that systemd gives the daemon a journal, where somebody looks at the settings. The daemon itself
+// sees where its lines go.
+func warnOfLogFormat(p *parser) error {
+	if s := p.options.Service; p.LogFormat == LogJSON && p.options.Program == CLI && s != nil && !s.Masked {
+		p.warn("%s: it has no effect on lines in the journal, where locksmithd.service logs unless its StandardError= says otherwise: %s",
+			p.inputs[nameLogFormat].subject(), "journalctl -o json shows those as JSON")
 	}
 	return nil
 }

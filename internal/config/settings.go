@@ -101,6 +101,15 @@ func parseDebug(p *parser, in input) (err error) {
 	return err
 }
 
+func parseLogFormat(p *parser, in input) error {
+	switch f := LogFormat(in.value); f {
+	case LogText, LogJSON:
+		p.LogFormat = f
+		return nil
+	}
+	return in.refuse("it is not a format: write %s or %s", LogText, LogJSON)
+}
+
 func parseGroup(p *parser, in input) error {
 	p.Group = in.value
 	if err := lock.ValidateGroup(in.value); err != nil {

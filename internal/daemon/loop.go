@@ -20,6 +20,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
@@ -88,7 +89,8 @@ func (l *loop) run(ctx context.Context) error {
 			return l.busErr
 		}
 	}
-	l.parts.Log.Error("stopped without knowing whether the slot was given back; it is sorted out at the next start")
+	const unknown = "stopped without knowing whether the slot was given back; it is sorted out at the next start"
+	l.parts.Log.Error(unknown, l.facts(l.observed, journal.SlotMayBeHeld, unknown).Attr())
 	return l.busErr
 }
 
@@ -96,8 +98,8 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) startOver() {
 	if l.machine.MayHold() {
 		// The new configuration gives it back only if it has the same lock.
-		l.parts.Log.Error("the slot of the old configuration may still be held: unless it is the same lock, free it with locksmithctl unlock",
-			"slot", l.settings.Lock)
+		const held = "the slot of the old configuration may still be held: unless it is the same lock, free it with locksmithctl unlock"
+		l.parts.Log.Error(held, "slot", l.settings.Lock, l.facts(l.observed, journal.SlotMayBeHeld, held).Attr())
 	}
 	l.settings, l.next = *l.next, nil
 	if l.settings.Begin != nil {
@@ -155,7 +157,7 @@ func (l *loop) wait(ctx, work context.Context) policy.Event {
 func (l *loop) step(work context.Context, event policy.Event) policy.State {
 	if r, ok := event.(policy.Result); ok { // not a look, whose failure the status reports
 		if err := r.Failure(); err != nil && !errors.Is(err, context.Canceled) {
-			l.parts.Log.Warn(l.running.Name+" failed", "error", err)
+			l.logFailure(err)
 		}
 	}
 	now := time.Now()
@@ -187,12 +189,7 @@ func (l *loop) step(work context.Context, event policy.Event) policy.State {
 // show tells the log and the observers what the machine has come to, if that is new.
 func (l *loop) show(s policy.Snapshot, moves []policy.Move) {
 	line := s.Line(l.settings.Policy.Clock)
-	for _, move := range moves {
-		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", line)
-	}
-	if by, before := s.HeldBack, l.observed.HeldBack; by != nil && (before == nil || by.Text != before.Text) {
-		l.parts.Log.Info("held back", "by", by.Text, "status", line)
-	}
+	l.log(s, line, moves)
 	if line == l.line && reflect.DeepEqual(s, l.observed) {
 		return
 	}

@@ -82,6 +82,8 @@ type Settings struct {
 	// Lock is nil unless Policy.Lock. With the same one as before a held slot
 	// is kept; with another it is given back first.
 	Lock Locker
+	// Group is whose slots that lock gives, for the log; "" for the default group.
+	Group string
 	// Begin is called in the loop when these settings replace some with another Lock, which is left by then, before
 	// this one is used. nil does nothing.
 	Begin func()

@@ -1,95 +1,156 @@
-// Package journal writes what a program says to standard error. If that goes to the journal, a line begins with its
-// priority, as sd-daemon(3) describes, so that journalctl -p works, and has neither the time nor the name of the
-// program, because the journal adds these.
+// Package journal writes what a program says to standard error.
+//
+// Where that is the journal's stream, each line becomes an entry of the journal, sent by its native protocol, so that it
+// can have fields: see [Facts]. The text is the same as on the stream. All lines go this way, and not only those with
+// fields: journald reads its two sockets in no particular order, and lines that take turns would change places.
+// Anywhere else lines are text or JSON.
+//
+// Guaranteed:
+//   - a line that journald does not take goes to standard error, after its priority as in sd-daemon(3);
+//   - a journald that does not read delays the program once, for sendTimeout, until it reads again;
+//   - journalctl -u shows the last lines of a program that calls Flush in the end;
+//   - there is no goroutine and no timer.
+//
+// Not guaranteed: that lines keep their order while journald takes only some of them, that standard error itself does
+// not block, and that journalctl -u shows the last lines of a program that is killed.
 package journal
 
 import (
-	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+	"unicode/utf8"
 )
+
+// socketPath is where journald receives entries.
+const socketPath = "/run/systemd/journal/socket"
 
 // Stderr is standard error of a program.
 type Stderr struct {
-	w         io.Writer
-	program   string
-	toJournal bool
+	w       io.Writer
+	program string
+	journal *socket // nil if standard error is not the journal's stream
 }
 
-// New returns the standard error of a program with this name and environment, see $JOURNAL_STREAM in systemd.exec(5).
+// New returns the standard error of a program with this name and environment.
 func New(w io.Writer, program string, environ []string) Stderr {
-	return Stderr{w, program, slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, "JOURNAL_STREAM=") })}
-}
-
-// prefix is what a line begins with, in the journal and elsewhere.
-func (s Stderr) prefix(journal, elsewhere string) string {
-	if s.toJournal {
-		return journal
+	s := Stderr{w: w, program: program}
+	if isJournal(w, environ) {
+		s.journal = &socket{path: socketPath}
 	}
-	return elsewhere
+	return s
 }
 
-// Error writes an error that nothing but its text explains.
-func (s Stderr) Error(err error) {
+// Below says that the journal's socket is below root, "" for "/". It comes before the first line.
+func (s Stderr) Below(root string) {
+	if s.journal != nil {
+		s.journal.path = filepath.Join("/", root, socketPath)
+	}
+}
+
+// Flush waits for journald to read what was sent, for flushTimeout at most, and comes before the end of the program.
+// journald reads in /proc to which unit a program belongs, so that journalctl -u does not show what it reads too late.
+func (s Stderr) Flush() {
+	if s.journal != nil {
+		s.journal.flush()
+	}
+}
+
+// isJournal reports whether w is the stream that $JOURNAL_STREAM names, see systemd.exec(5).
+func isJournal(w io.Writer, environ []string) bool {
+	file, ok := w.(interface{ Stat() (fs.FileInfo, error) })
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && slices.Contains(environ, fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino))
+}
+
+// Error writes an error that nothing but its text explains, a line after another. In the journal each has the message
+// ID, unless that is "".
+func (s Stderr) Error(id MessageID, err error) {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(s.w, "%s%s\n", s.prefix("<3>", s.program+": "), strings.TrimSpace(line))
+		line = strings.TrimSpace(line)
+		text := line
+		if s.journal == nil {
+			text = s.program + ": " + line
+		}
+		_ = s.write(priority(slog.LevelError), text+"\n", Facts{ID: id, Reason: line}) // there is nobody left to tell
 	}
 }
+
+// emergency is the level of what all users have to know.
+const emergency slog.Level = 16
 
 // Announce writes a message as an emergency, which the journal shows on the terminals of all users who are logged
 // in, see ForwardToWall= in journald.conf(5). That needs no privilege, no device and no other program, and no
 // terminal can block this process.
-func (s Stderr) Announce(message string) error {
-	if _, err := fmt.Fprintf(s.w, "%s%s\n", s.prefix("<0>", ""), message); err != nil {
+func Announce(log *slog.Logger, message string) error {
+	if err := log.Handler().Handle(context.Background(), slog.NewRecord(time.Now(), emergency, message, 0)); err != nil {
 		return fmt.Errorf("tell the users who are logged in: %w", err)
 	}
 	return nil
 }
 
-// Logger returns a logger that writes lines. Their times are in the zone that zone returns.
-func (s Stderr) Logger(level slog.Leveler, zone func() *time.Location) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		switch {
-		case len(groups) > 0:
-		case a.Key == slog.TimeKey && s.toJournal:
-			return slog.Attr{}
-		case a.Key == slog.TimeKey:
-			a.Value = slog.TimeValue(a.Value.Time().In(zone()))
-		case a.Key == slog.LevelKey && s.toJournal:
-			level, _ := a.Value.Any().(slog.Level)
-			a.Value = slog.StringValue(priority(level))
-		}
-		return a
-	}}
-	w := s.w
-	if s.toJournal {
-		w = prioritized{w}
-	}
-	return slog.New(slog.NewTextHandler(w, o))
-}
-
-// priority returns the priority of lines of a level.
-func priority(level slog.Level) string {
+// priority returns the priority of lines of a level, see sd-daemon(3).
+func priority(level slog.Level) int {
 	switch {
 	case level < slog.LevelInfo:
-		return "<7>"
+		return 7
 	case level < slog.LevelWarn:
-		return "<6>"
+		return 6
 	case level < slog.LevelError:
-		return "<4>"
+		return 4
+	case level < emergency:
+		return 3
 	}
-	return "<3>"
+	return 0
 }
 
-// prioritized makes "<6>msg=..." of a line "level=<6> msg=...".
-type prioritized struct{ io.Writer }
+// maxMessage is where journald splits a long line of a stream, in bytes, see LineMax= in journald.conf(5).
+const maxMessage = 48 << 10
 
-func (p prioritized) Write(line []byte) (int, error) {
-	priority, rest, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("level=")), []byte(" "))
-	_, err := p.Writer.Write(slices.Concat(priority, rest))
-	return len(line), err
+// write writes a line, which ends in a newline. f is for the journal alone.
+func (s Stderr) write(priority int, line string, f Facts) error {
+	if s.journal == nil {
+		_, err := io.WriteString(s.w, line)
+		return err
+	}
+	for text := strings.TrimSpace(line); text != ""; {
+		part := text[:cut(text, maxMessage)]
+		if err := s.journal.send(s.entry(priority, part, f)); err != nil {
+			_, failure := fmt.Fprintf(s.w, "<%d>%s\n", priority, text)
+			if failure != nil {
+				failure = errors.Join(failure, err)
+			}
+			return failure
+		}
+		text = text[len(part):]
+	}
+	return nil
+}
+
+// cut returns at which byte to cut a text of more than most bytes: not within a character.
+func cut(text string, most int) int {
+	if len(text) <= most {
+		return len(text)
+	}
+	for at := most; at > most-utf8.UTFMax; at-- {
+		if utf8.RuneStart(text[at]) {
+			return at
+		}
+	}
+	return most
 }
