@@ -12,7 +12,11 @@ func (l *loop) log(s policy.Snapshot, line string, moves []policy.Move) {
 		facts.State, facts.From = move.To.String(), move.From.String()
 		l.parts.Log.Info(move.To.String(), "from", move.From, "why", move.Why, "status", line, facts.Attr())
 	}
-	if by, before := s.HeldBack, l.observed.HeldBack; by != nil && (before == nil || by.Text != before.Text) {
+	if len(moves) > 0 {
+		l.heldBy = ""
+	}
+	if by := s.HeldBack; by != nil && by.Text != l.heldBy { // it is unknown while the gates are asked again
+		l.heldBy = by.Text
 		id := journal.HeldBack
 		if by.Kind == policy.Attempts {
 			id = journal.AttemptsUsed

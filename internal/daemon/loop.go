@@ -70,6 +70,7 @@ type loop struct {
 
 	observed policy.Snapshot
 	line     string       // the status line of observed
+	heldBy   string       // what the log knows to hold the host back in this state
 	kept     *policy.Kept // what was kept last; nil before that
 	keepErr  error        // why the last keep failed
 }

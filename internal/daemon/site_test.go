@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
@@ -30,6 +31,7 @@ type site struct {
 	calls      []string // what was asked of the parts, with the time since the start
 	reports    []report
 	lines      []map[string]string // of the log
+	facts      []journal.Facts     // of lines that have any
 	alive      int
 	local      policy.Local    // who is at work, without scheduled
 	scheduled  policy.Shutdown // the shutdown that is
@@ -271,8 +273,16 @@ func (s *site) WithGroup(string) slog.Handler { return s }
 
 func (s *site) Handle(_ context.Context, r slog.Record) error {
 	line := map[string]string{"level": r.Level.String(), "msg": r.Message}
-	r.Attrs(func(a slog.Attr) bool { line[a.Key] = a.Value.String(); return true })
-	s.set(func() { s.lines = append(s.lines, line) })
+	var facts []journal.Facts
+	r.Attrs(func(a slog.Attr) bool {
+		if f, ok := a.Value.Any().(journal.Facts); ok {
+			facts = append(facts, f)
+		} else {
+			line[a.Key] = a.Value.String()
+		}
+		return true
+	})
+	s.set(func() { s.lines, s.facts = append(s.lines, line), append(s.facts, facts...) })
 	return nil
 }
 

@@ -3,11 +3,13 @@ package processes
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/proc"
@@ -20,9 +22,9 @@ func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
 	h := newHost(t, g.conf())
 	must.Do(t, h.Logind.SetSessions(someUser))
-	journal, stderr, err := os.Pipe()
+	stream, stderr, err := os.Pipe()
 	must.Do(t, err)
-	defer journal.Close()
+	defer stream.Close()
 	cmd := exec.Command(locksmithd(), "--root="+h.Path(""))
 	cmd.Env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + h.Bus.Address()}
 	cmd.Stderr = stderr
@@ -30,11 +32,11 @@ func TestDaemonSurvivesTheEndOfTheJournal(t *testing.T) {
 	must.Do(t, err)
 	defer daemon.Kill()
 	must.Do(t, stderr.Close())
-	lines := bufio.NewScanner(journal)
+	lines := bufio.NewScanner(stream)
 	for lines.Scan() && !strings.Contains(lines.Text(), "msg=idle") {
 	}
 	must.Do(t, lines.Err())
-	must.Do(t, journal.Close())
+	must.Do(t, stream.Close())
 
 	h.announce()
 	g.awaitHolders(h.id)
@@ -64,20 +66,81 @@ func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
 // Under systemd, journalctl -p finds each line by its priority.
 func TestLinesForTheJournalCarryTheirPriority(t *testing.T) {
 	t.Parallel()
-	journal := withEnv("JOURNAL_STREAM=8:1234")
-	wrong := startHost(t, "REBOOT_STRATEGY=sometimes\n", journal)
+	wrong := startHost(t, "REBOOT_STRATEGY=sometimes\n", inJournal)
 	wrong.wantExit(1)
+	wrong.awaitLog("\n")
 	if !strings.HasPrefix(wrong.Log(), `<3>REBOOT_STRATEGY="sometimes"`) {
 		t.Errorf("a wrong configuration is logged as %q", wrong.Log())
 	}
-	h := startHost(t, "REBOOT_STRTEGY=off\n", journal)
+	h := startHost(t, "REBOOT_STRTEGY=off\n", inJournal)
 	h.awaitIdle()
 	must.Do(t, h.Bus.Kill())
 	h.wantExit(1)
+	h.awaitLog("<3>msg=")
 	for _, line := range []string{"<4>msg=", "<6>msg=idle", "<3>msg="} {
 		if !strings.Contains("\n"+h.Log(), "\n"+line) {
 			t.Errorf("no line begins with %s:\n%s", line, h.Log())
 		}
+	}
+}
+
+// With journald's socket, the lines are entries with facts, and nothing is on the stream.
+func TestLinesAreEntries(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
+	h := newHost(t, g.conf()+"LOCKSMITHD_LOG_FORMAT=json\n", inJournal)
+	entries := h.listenAsJournald()
+	must.Do(t, h.Logind.SetSessions(someUser))
+	h.startPending()
+	h.awaitStatus("users are logged in")
+	entry := entries.await(t, "\nLOCKSMITH_STATE=preparing\n")
+	for _, want := range []string{
+		"MESSAGE=msg=preparing from=locking why=", "\nPRIORITY=6\n", "\nSYSLOG_IDENTIFIER=locksmithd\n", "\nMESSAGE_ID=" + string(journal.EnteredPreparing) + "\n",
+		"\nLOCKSMITH_FROM=locking\n", "\nLOCKSMITH_GROUP=" + g.name + "\n", "\nLOCKSMITH_VERSION=4081.2.0\n", "\nLOCKSMITH_REASON=",
+	} {
+		if !strings.Contains("\n"+entry, want) {
+			t.Errorf("the entry has no %q:\n%s", want, entry)
+		}
+	}
+	h.reload("REBOOT_STRATEGY=sometimes\n")
+	if entry := entries.await(t, "\nMESSAGE_ID="+string(journal.ConfigRefused)+"\n"); !strings.Contains(entry, "\nPRIORITY=3\n") || !strings.Contains(entry, "\nLOCKSMITH_REASON=REBOOT_STRATEGY=") {
+		t.Errorf("the entry of a refused configuration is %q", entry)
+	}
+	if log := h.Log(); log != "" {
+		t.Errorf("on the stream is %q", log)
+	}
+}
+
+// Where there is no journal, lines are JSON if that is wanted, once the settings are read.
+func TestLinesAreJSON(t *testing.T) {
+	t.Parallel()
+	wrong := startHost(t, "LOCKSMITHD_LOG_FORMAT=JSON\n")
+	wrong.wantExit(1)
+	if want := "it is not a format: write text or json\n"; !strings.HasPrefix(wrong.Log(), "locksmithd: LOCKSMITHD_LOG_FORMAT=") || !strings.HasSuffix(wrong.Log(), want) {
+		t.Errorf("a wrong format is logged as %q", wrong.Log())
+	}
+	h := startHost(t, "LOCKSMITHD_LOG_FORMAT=json\nREBOOT_STRTEGY=off\n")
+	h.awaitIdle()
+	h.reload("LOCKSMITHD_LOG_FORMAT=text\n")
+	h.awaitLog("level=INFO msg=\"the new configuration is in force\"")
+	text := false
+	var states []string
+	for line := range strings.Lines(h.Log()) {
+		var object map[string]string
+		switch err := json.Unmarshal([]byte(line), &object); {
+		case strings.HasPrefix(line, "time="):
+			text = true
+		case err != nil || text:
+			t.Errorf("the line %q: %v", line, err)
+		case object["LOCKSMITH_STATE"] != "":
+			states = append(states, object["LOCKSMITH_STATE"])
+			if object["msg"] != object["LOCKSMITH_STATE"] || object["level"] != "INFO" || len(object["MESSAGE_ID"]) != 32 || object["time"] == "" {
+				t.Errorf("the line is %q", line)
+			}
+		}
+	}
+	if !text || strings.Join(states, " ") != "idle" {
+		t.Errorf("text: %v, and states %q:\n%s", text, states, h.Log())
 	}
 }
 

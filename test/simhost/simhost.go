@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -34,6 +35,7 @@ type Options struct {
 	UpdateConf   string   // content of /etc/flatcar/update.conf
 	Args         []string // more arguments for locksmithd
 	Env          []string // more environment for locksmithd
+	Journal      bool     // locksmithd's standard error is a stream of the journal, whose socket is below Dir, if there is one
 }
 
 // Host is a simulated host. Its methods are safe for concurrent use.
@@ -140,6 +142,13 @@ func (h *Host) Start() error {
 		cmd.Env = append([]string{"TZ=" + tz}, cmd.Env...)
 	}
 	cmd.Stdout, cmd.Stderr = (*logWriter)(h), (*logWriter)(h)
+	if h.o.Journal {
+		stream, err := h.stream(cmd)
+		if err != nil {
+			return fmt.Errorf("start locksmithd: %w", err)
+		}
+		defer stream.Close()
+	}
 	daemon, err := proc.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("start locksmithd: %w", err)
@@ -147,6 +156,25 @@ func (h *Host) Start() error {
 	h.daemon, h.status = daemon, ""
 	h.change()
 	return nil
+}
+
+// stream makes the standard error of cmd a stream of the journal, which becomes part of the log. It returns the end of cmd.
+func (h *Host) stream(cmd *exec.Cmd) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	info, err := w.Stat()
+	if err != nil {
+		return nil, errors.Join(err, r.Close(), w.Close())
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	cmd.Env, cmd.Stderr = append(cmd.Env, fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino)), w
+	go func() {
+		defer r.Close()
+		_, _ = io.Copy((*logWriter)(h), r) // it ends with the process
+	}()
+	return w, nil
 }
 
 // Boot is Start after a reboot: the boot id is new, update_engine is idle, no unit runs, and /run is empty except for
