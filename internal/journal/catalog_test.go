@@ -89,6 +89,16 @@ func TestEveryMessageIDHasAnEntryInTheCatalog(t *testing.T) {
 	}
 }
 
+func TestEveryMessageIDIsInTheDocument(t *testing.T) {
+	page, err := os.ReadFile(module + "/docs/operations.md")
+	must.Do(t, err)
+	for name, id := range messageIDs(t) {
+		if !strings.Contains(string(page), "\n| `"+id+"` | ") {
+			t.Errorf("docs/operations.md does not list %s, %s", id, name)
+		}
+	}
+}
+
 func TestEveryMessageIDIsLogged(t *testing.T) {
 	var code strings.Builder
 	for _, folder := range []string{"internal/daemon", "locksmithd"} {
