@@ -67,6 +67,23 @@ func TestTransitionsHaveFacts(t *testing.T) {
 	})
 }
 
+// A step can go through several states: each line is about the state that it has entered.
+func TestFactsNameTheStateThatWasEntered(t *testing.T) {
+	in(t, func(t *testing.T, s *site) {
+		l := &loop{parts: s.parts}
+		l.log(policy.Snapshot{State: policy.Idle}, "idle", []policy.Move{
+			{From: policy.Preparing, To: policy.Releasing, Why: "withdrawn"}, {From: policy.Releasing, To: policy.Idle, Why: "undone"},
+		})
+		want := []journal.Facts{
+			{ID: journal.EnteredReleasing, State: "releasing", From: "preparing", Reason: "withdrawn"},
+			{ID: journal.EnteredIdle, State: "idle", From: "releasing", Reason: "undone"},
+		}
+		if got := s.about(); !slices.Equal(got, want) {
+			t.Errorf("the lines are about %+v, want %+v", got, want)
+		}
+	})
+}
+
 func TestObstaclesHaveFacts(t *testing.T) {
 	in(t, func(t *testing.T, s *site) {
 		s.gate = func() *policy.Obstacle { return &policy.Obstacle{Kind: policy.Alerts, Text: "an alert"} }
