@@ -177,8 +177,8 @@ func warnOfShortTTL(p *parser) error {
 // sees where its lines go.
 func warnOfLogFormat(p *parser) error {
 	if s := p.options.Service; p.LogFormat == LogJSON && p.options.Program == CLI && s != nil && !s.Masked {
-		p.warn("%s: it has no effect on lines in the journal, where locksmithd.service logs unless its StandardError= says otherwise: %s",
-			p.inputs[nameLogFormat].subject(), "journalctl -o json shows those as JSON")
+		p.warn("%s: it has no effect in the journal, where locksmithd.service logs unless its StandardError= says otherwise: "+
+			"journalctl -o json shows lines as JSON", p.inputs[nameLogFormat].subject())
 	}
 	return nil
 }

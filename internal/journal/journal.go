@@ -1,8 +1,8 @@
 // Package journal writes what a program says to standard error.
 //
-// Where that is the journal's stream, each line becomes an entry of the journal, sent by its native protocol, so that it
-// can have fields: see [Facts]. The text is the same as on the stream. All lines go this way, and not only those with
-// fields: journald reads its two sockets in no particular order, and lines that take turns would change places.
+// Where that is the journal's stream, each line becomes an entry of the journal, sent by its native protocol, so that
+// it can have fields: see [Facts]. The text is the same as on the stream. All lines go this way, and not only those
+// with fields: journald reads its two sockets in no particular order, and lines that take turns would change places.
 // Anywhere else lines are text or JSON.
 //
 // Guaranteed:

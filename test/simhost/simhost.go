@@ -35,7 +35,7 @@ type Options struct {
 	UpdateConf   string   // content of /etc/flatcar/update.conf
 	Args         []string // more arguments for locksmithd
 	Env          []string // more environment for locksmithd
-	Journal      bool     // locksmithd's standard error is a stream of the journal, whose socket is below Dir, if there is one
+	Journal      bool     // locksmithd's standard error is a stream of the journal, whose socket may be below Dir
 }
 
 // Host is a simulated host. Its methods are safe for concurrent use.
@@ -158,7 +158,8 @@ func (h *Host) Start() error {
 	return nil
 }
 
-// stream makes the standard error of cmd a stream of the journal, which becomes part of the log. It returns the end of cmd.
+// stream makes the standard error of cmd a stream of the journal, which becomes part of the log. It returns the end
+// of cmd.
 func (h *Host) stream(cmd *exec.Cmd) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
