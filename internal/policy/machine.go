@@ -69,6 +69,7 @@ type Machine struct {
 	tries     tries
 	attempt   attempt
 	gates     gates
+	passed    []Gate // as they were when the reboot was decided
 	drain     drain
 	health    health
 	leave     *Leave

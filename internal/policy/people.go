@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -165,6 +164,15 @@ func (m *Machine) local() Local {
 
 // obstacle returns what on this host holds the reboot back, nil for nothing.
 func (m *Machine) obstacle(now time.Time) *Obstacle {
+	if standing, _ := m.obstacles(now); len(standing) > 0 {
+		return &standing[0]
+	}
+	return nil
+}
+
+// obstacles returns everything on this host that holds the reboot back, in the order in which it counts, and what would
+// do so, but does not count now.
+func (m *Machine) obstacles(now time.Time) (standing, overruled []Obstacle) {
 	l, clock := m.local(), m.config.Clock
 	if m.schedule.ours(l.Shutdown) && !l.Shutdown.At.IsZero() {
 		l.Shutdown = Shutdown{}
@@ -174,45 +182,60 @@ func (m *Machine) obstacle(now time.Time) *Obstacle {
 		if !l.Shutdown.At.IsZero() {
 			text += ", if no longer held back by " + l.Shutdown.text(clock)
 		}
-		return &Obstacle{Cancelled, text}
+		standing = append(standing, Obstacle{Cancelled, text})
 	}
 	if m.people.err != nil {
-		return new(unclear(m.people.err))
-	}
-	for _, o := range l.obstacles(now, clock) {
-		switch o.Kind {
-		case Unclear, Inhibited:
-			if m.overdue(now) {
-				continue
+		standing = append(standing, unclear(m.people.err))
+	} else {
+		for _, o := range l.obstacles(now, clock) {
+			if o, counts := m.counts(now, o); counts {
+				standing = append(standing, o)
+			} else {
+				overruled = append(overruled, o)
 			}
-		case Installing:
-			until := m.people.installing.Add(InstallGrace)
-			if m.overdue(now) && !now.Before(until) {
-				continue
-			}
-			if m.overdue(now) {
-				o.Text += ", and has until " + clock(until)
-			}
-		case LoggedIn:
-			if m.room(now) {
-				continue
-			}
-			_, end := m.config.opening(now)
-			o.Text += fmt.Sprintf(": the reboot window shuts %s, before the %v that they have would be over", clock(end), m.delay(now))
 		}
-		return &o
+	}
+	if m.schedule.stands && m.state != Preparing {
+		standing = append(standing, Obstacle{OtherShutdown, "a reboot that was scheduled earlier and called off"})
 	}
 	switch {
-	case m.schedule.stands && m.state != Preparing:
-		return &Obstacle{OtherShutdown, "a reboot that was scheduled earlier and called off"}
 	case now.Before(m.config.Earliest):
-		o := tooEarly(m.config.Earliest, clock)
-		return &o
+		standing = append(standing, tooEarly(m.config.Earliest, clock))
 	case now.Before(m.softAgain()):
-		return &Obstacle{TooEarly, "the last soft reboot, which is not an hour ago: the file of the packages has been changed since, and" +
-			" the host does another one " + clock(m.softAgain()) + " at the earliest"}
+		standing = append(standing, Obstacle{TooEarly, "the last soft reboot, which is not an hour ago: the file of the packages" +
+			" has been changed since, and the host does another one " + clock(m.softAgain()) + " at the earliest"})
 	}
-	return cmp.Or(m.gates.shut(now), m.noRoom(now))
+	for _, o := range []*Obstacle{m.gates.shut(now), m.noRoom(now)} {
+		if o != nil {
+			standing = append(standing, *o)
+		}
+	}
+	return standing, overruled
+}
+
+// counts reports whether something on the host itself holds the reboot back, and returns it in the words for that.
+func (m *Machine) counts(now time.Time, o Obstacle) (Obstacle, bool) {
+	clock := m.config.Clock
+	switch o.Kind {
+	case Unclear, Inhibited:
+		return o, !m.overdue(now)
+	case Installing:
+		if !m.overdue(now) {
+			return o, true
+		}
+		until := m.people.installing.Add(InstallGrace)
+		if !now.Before(until) {
+			return o, false
+		}
+		o.Text += ", and has until " + clock(until)
+	case LoggedIn:
+		if m.room(now) {
+			return o, false
+		}
+		_, end := m.config.opening(now)
+		o.Text += fmt.Sprintf(": the reboot window shuts %s, before the %v that they have would be over", clock(end), m.delay(now))
+	}
+	return o, true
 }
 
 func (e Looked) fold(m *Machine, now time.Time) {

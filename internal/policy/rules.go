@@ -289,6 +289,7 @@ func (m *Machine) checked(now time.Time) (State, string) {
 		if m.choice = m.choose(); m.choice.Text != "" {
 			why += "; " + m.choice.Text
 		}
+		m.passed = m.gateList(now)
 		return Rebooting, why
 	}
 	if drift := m.drift(now); m.schedule.stands && drift.Abs() > MaxDrift {

@@ -11,7 +11,9 @@ type Snapshot struct {
 	State State     `json:"state"`
 	Since time.Time `json:"since"`
 	Why   string    `json:"why"`  // the reason for this state
-	Lock  bool      `json:"lock"` // a slot is needed for a reboot
+	Lock  bool      `json:"lock"`            // a slot is needed for a reboot
+	Holds bool      `json:"holds,omitempty"` // this host holds one, or may do so
+	Gates []Gate    `json:"gates,omitempty"` // every one, in the order in which they count
 
 	Need     Need     `json:"need,omitzero"`
 	Troubles []string `json:"troubles,omitempty"` // why sources do not say whether they need a reboot
@@ -119,7 +121,8 @@ func (m *Machine) facts(now time.Time) *Health {
 
 // Snapshot returns the facts about the machine's state.
 func (m *Machine) Snapshot(now time.Time) Snapshot {
-	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock}
+	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock, Holds: m.config.Lock && m.slot.mayHold}
+	s.Gates = m.gateList(now)
 	s.Need, s.Troubles = m.need(), m.triggers.troubles()
 	if m.slot.mayHold {
 		s.HeldSince = m.slot.since

@@ -107,6 +107,7 @@ func (w *world) tell(ev Event) {
 		ev, ev, d.State, d.Start, d.order.at, d.Cancel, d.Look, d.Nap, w.held, w.open(), w.pending(), w.local, w.planned, w.etcdUp, w.overdue())
 	w.moves(before, d)
 	w.decided(before, d)
+	w.listed(d)
 	if d.State != Preparing {
 		w.warned = false
 	}

@@ -506,7 +506,7 @@ func (w *world) endAsk() {
 	e := Asked{Hooked: w.hooked}
 	if !w.gateOpen {
 		w.seen["gate shut"]++
-		e.Obstacle = &Obstacle{"gate", "a gate"}
+		e.Obstacle = &Obstacle{pick(w, append(AskOrder(), Unclear)...), "a gate"}
 	}
 	w.tell(e)
 }
