@@ -34,15 +34,24 @@ type Gates struct {
 	Alerts      Alerts
 }
 
-// Ask returns what holds back a reboot for what is needed, nil for nothing.
+// Ask returns what holds back a reboot for what is needed, nil for nothing. It asks in the order of policy.AskOrder, and
+// nobody after the first no.
 func (g *Gates) Ask(ctx context.Context, need policy.Need) *policy.Obstacle {
-	if o := g.attempts(need.Version); o != nil {
-		return o
+	for _, kind := range policy.AskOrder() {
+		var o *policy.Obstacle
+		switch kind {
+		case policy.Attempts:
+			o = g.attempts(need.Version)
+		case policy.MayReboot:
+			o = g.mayReboot(ctx, need.Version)
+		case policy.Alerts:
+			o = g.Alerts.ask(ctx)
+		}
+		if o != nil {
+			return o
+		}
 	}
-	if o := g.mayReboot(ctx, need.Version); o != nil {
-		return o
-	}
-	return g.Alerts.ask(ctx)
+	return nil
 }
 
 // attempts says whether too many reboots did not bring a version up.

@@ -190,7 +190,7 @@ func (m *Machine) askedGate(now time.Time, name ObstacleKind, standing []Obstacl
 	switch {
 	case m.gates.until.IsZero():
 		return NotAsked, onceOthers
-	case now.After(m.gates.until.Add(MaxNap)):
+	case m.gates.outdated(now):
 		return NotAsked, tooOld
 	}
 	order := append(AskOrder(), NoRoom)

@@ -31,8 +31,8 @@ func (w *world) listed(d decision) {
 	switch {
 	case d.Start == reboots && len(closed) > 0:
 		w.fail("a reboot begins, and the gates say %+v", closed)
-	case (d.Start == locks || d.Start == schedules || d.Start == drains) && len(beforeSlot) > 0:
-		w.fail("%v is started, and the gates say %+v", d.Start, beforeSlot)
+	case d.Start == locks && len(beforeSlot) > 0:
+		w.fail("a slot is waited for, and the gates say %+v", beforeSlot)
 	case d.State == Waiting && len(beforeSlot) == 0 && !w.m.looking && !w.m.gates.asking:
 		w.fail("the host waits, and every gate says yes")
 	case d.State == Idle && closed[0].Name != NeedGate:

@@ -25,6 +25,9 @@ type gates struct {
 // fresh reports whether the answer counts.
 func (g gates) fresh(now time.Time) bool { return now.Before(g.until) }
 
+// outdated reports whether the answer is too old even for a check that was begun while it counted.
+func (g gates) outdated(now time.Time) bool { return now.After(g.until.Add(MaxNap)) }
+
 // shut returns what holds the reboot back, nil for nothing.
 func (g gates) shut(now time.Time) *Obstacle {
 	if !g.fresh(now) {

@@ -230,6 +230,8 @@ func (m *Machine) preparing(now time.Time) (State, string) {
 		return m.backOut(m.shut())
 	case m.outdated():
 		return m.backOut(m.replaced())
+	case m.health.pending && !m.takesFix():
+		return m.backOut("this host is not well with the version that is wanted")
 	}
 	if by := m.gates.shut(now); by != nil {
 		return m.giveUp(now, errors.New("held back by "+by.Text))
@@ -284,6 +286,12 @@ func (m *Machine) checked(now time.Time) (State, string) {
 	}
 	warned := m.attempt.warned
 	if len(m.people.local.Users) == 0 || !warned && m.delay(now) == 0 || warned && !now.Before(m.attempt.rebootAt) {
+		switch g := m.gates; { // the check may have taken longer than it may
+		case g.obstacle != nil:
+			return m.giveUp(now, errors.New("held back by "+g.obstacle.Text))
+		case g.outdated(now):
+			return m.giveUp(now, errors.New("what the gates answered before the last check is too old"))
+		}
 		m.schedule.askedAt = now
 		why := "every gate is open"
 		if m.choice = m.choose(); m.choice.Text != "" {

@@ -10,7 +10,7 @@ import (
 type Snapshot struct {
 	State State     `json:"state"`
 	Since time.Time `json:"since"`
-	Why   string    `json:"why"`  // the reason for this state
+	Why   string    `json:"why"`             // the reason for this state
 	Lock  bool      `json:"lock"`            // a slot is needed for a reboot
 	Holds bool      `json:"holds,omitempty"` // this host holds one, or may do so
 	Gates []Gate    `json:"gates,omitempty"` // every one, in the order in which they count
