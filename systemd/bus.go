@@ -27,28 +27,37 @@ const (
 //
 // ctx, and a limit of ten seconds, bound connecting only; the connection outlives them. The caller closes it.
 func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
+	return dial(ctx, handshake)
+}
+
+// dial returns what handshake makes of a socket of the system bus.
+func dial[T any](ctx context.Context, handshake func(net.Conn) (T, error)) (conn T, err error) {
 	address := cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), defaultBusAddress)
-	conn, err := connect(ctx, address)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the system bus at %s: %w", address, err)
+	if conn, err = connectFirst(ctx, address, handshake); err != nil {
+		return conn, fmt.Errorf("connect to the system bus at %s: %w", address, err)
 	}
 	return conn, nil
 }
 
-// connect tries the addresses of the list in turn, as "Server Addresses" in the D-Bus specification
-// demands, and returns the first connection that succeeds.
+// connect returns a connection to the first address of a list that answers.
 func connect(ctx context.Context, list string) (*dbus.Conn, error) {
+	return connectFirst(ctx, list, handshake)
+}
+
+// connectFirst tries the addresses of the list in turn, as "Server Addresses" in the D-Bus specification
+// demands, and returns the first connection that succeeds.
+func connectFirst[T any](ctx context.Context, list string, handshake func(net.Conn) (T, error)) (none T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	var failed []error
 	for address := range strings.SplitSeq(list, ";") {
-		conn, err := connectSocket(ctx, address)
+		conn, err := connectSocket(ctx, address, handshake)
 		if err == nil {
 			return conn, nil
 		}
 		failed = append(failed, err)
 	}
-	return nil, errors.Join(failed...)
+	return none, errors.Join(failed...)
 }
 
 // socketPath returns the socket that a D-Bus address names, in the form that package net expects: an
@@ -78,26 +87,26 @@ func socketPath(address string) (string, error) {
 	return "", fmt.Errorf("address %q is not of the form unix:path=SOCKET", address)
 }
 
-func connectSocket(ctx context.Context, address string) (*dbus.Conn, error) {
+func connectSocket[T any](ctx context.Context, address string, handshake func(net.Conn) (T, error)) (conn T, err error) {
 	path, err := socketPath(address)
 	if err != nil {
-		return nil, err
+		return conn, err
 	}
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil, err
+		return conn, err
 	}
 	// godbus takes no context for authentication: if a bus accepts and then stays silent, closing the socket
 	// ends the attempt.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
-	conn, err := handshake(raw)
+	conn, err = handshake(raw)
 	if !stop() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		raw.Close()
-		return nil, err
+		return conn, err
 	}
 	return conn, nil
 }

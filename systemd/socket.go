@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ const (
 // those for which a read provides no room.
 type socket struct {
 	net.Conn
+	most   int64  // bytes of a message; 0: maxMessage
 	framed bool   // authentication is over: only messages follow
 	frame  []byte // the unread rest of a message
 }
@@ -65,19 +67,27 @@ func (s *socket) negotiate() error {
 	if _, err := io.WriteString(s.Conn, "NEGOTIATE_UNIX_FD\r\n"); err != nil {
 		return err
 	}
-	var line []byte
-	for !bytes.HasSuffix(line, []byte("\r\n")) && len(line) < 1024 {
-		var next [1]byte
-		if _, err := io.ReadFull(s.Conn, next[:]); err != nil {
-			return err
-		}
-		line = append(line, next[0])
+	line, err := readLine(s.Conn)
+	if err != nil {
+		return err
 	}
 	known := bytes.HasPrefix(line, []byte("AGREE_UNIX_FD")) || bytes.HasPrefix(line, []byte("ERROR"))
 	if !known || !bytes.HasSuffix(line, []byte("\r\n")) {
 		return fmt.Errorf("authenticate with the bus: it answers NEGOTIATE_UNIX_FD with %q", line)
 	}
 	return nil
+}
+
+// readLine reads a line of the authentication, and nothing after it.
+func readLine(from io.Reader) (line []byte, err error) {
+	for !bytes.HasSuffix(line, []byte("\r\n")) && len(line) < 1024 {
+		var next [1]byte
+		if _, err := io.ReadFull(from, next[:]); err != nil {
+			return nil, err
+		}
+		line = append(line, next[0])
+	}
+	return line, nil
 }
 
 func (s *socket) Read(p []byte) (int, error) {
@@ -113,8 +123,9 @@ func (s *socket) next() error {
 	fields := (int64(order.Uint32(head[12:])) + 7) &^ 7
 	rest := fields + body
 	keep := rest
-	if rest > maxMessage {
-		keep = min(fields, maxMessage) // the fields say which call the message answers
+	most := cmp.Or(s.most, maxMessage)
+	if rest > most {
+		keep = min(fields, most) // the fields say which call the message answers
 	}
 	frame := make([]byte, fixedHeader+keep)
 	copy(frame, head[:])
@@ -128,7 +139,7 @@ func (s *socket) next() error {
 	why := "the answer cannot be decoded"
 	switch {
 	case keep < rest:
-		why = fmt.Sprintf("the answer has more than %d bytes", maxMessage)
+		why = fmt.Sprintf("the answer has more than %d bytes", most)
 	case ofBus(order, header) || decodable(frame):
 		s.frame = frame
 		return nil

@@ -37,6 +37,8 @@ const (
 	// and methods are closed, except those that the policies of update_engine, logind and systemd open. The
 	// user who started the bus takes the place of root.
 	System
+	// Bare is System without the policy file of locksmithd.
+	Bare
 )
 
 // Bus is a dbus-daemon process. Its methods are safe for concurrent use.
@@ -60,6 +62,12 @@ func Start(policy Policy) (*Bus, error) {
 	b := &Bus{dir: dir}
 	err = os.Chmod(dir, 0o755)
 	if err == nil {
+		err = os.Mkdir(b.policyDir(), 0o755)
+	}
+	if err == nil && policy == System {
+		err = b.Install()
+	}
+	if err == nil {
 		err = os.WriteFile(b.configPath(), []byte(b.config(policy)), 0o644)
 	}
 	if err == nil {
@@ -69,6 +77,28 @@ func Start(policy Policy) (*Bus, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return b, nil
+}
+
+// hostPolicy is the policy file of locksmithd.
+const hostPolicy = "io.github.locksmithd.Locksmith1.conf"
+
+// Install installs the policy file of locksmithd, as its package does. A bus that runs reads it by itself. The user who
+// started the bus takes the place of root.
+func (b *Bus) Install() error {
+	root, err := realpart.ModuleRoot()
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(filepath.Join(root, "systemd", hostPolicy))
+	if err != nil {
+		return fmt.Errorf("install a policy file: %w", err)
+	}
+	text := strings.ReplaceAll(string(content), `user="root"`, fmt.Sprintf(`user="%d"`, os.Geteuid()))
+	// The bus reads the folder when something in it changes, and must not find half a file.
+	if err := os.WriteFile(filepath.Join(b.dir, hostPolicy), []byte(text), 0o644); err != nil {
+		return fmt.Errorf("install a policy file: %w", err)
+	}
+	return os.Rename(filepath.Join(b.dir, hostPolicy), filepath.Join(b.policyDir(), hostPolicy))
 }
 
 // Address returns the address at which the bus listens, before and after restarts: a value for
@@ -170,13 +200,14 @@ func (b *Bus) Close() error {
 
 func (b *Bus) socketPath() string { return filepath.Join(b.dir, "socket") }
 func (b *Bus) configPath() string { return filepath.Join(b.dir, "bus.conf") }
+func (b *Bus) policyDir() string  { return filepath.Join(b.dir, "system.d") }
 
 func (b *Bus) config(policy Policy) string {
 	var address bytes.Buffer
 	// Only TMPDIR can put something into the address that has to be escaped.
 	_ = xml.EscapeText(&address, []byte(b.Address()))
 	rules := openRules
-	if policy == System {
+	if policy != Open {
 		rules = strings.ReplaceAll(systemRules, "OWNER", strconv.Itoa(os.Geteuid()))
 	}
 	return `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
@@ -184,7 +215,8 @@ func (b *Bus) config(policy Policy) string {
 <busconfig>
 <auth>EXTERNAL</auth>
 <listen>` + address.String() + `</listen>
-` + rules + `</busconfig>
+` + rules + `<includedir>system.d</includedir>
+</busconfig>
 `
 }
 

@@ -51,7 +51,7 @@ func Binary(v Version) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("find etcd: no version %q, only %v", string(v), Versions())
 	}
-	root, err := moduleRoot()
+	root, err := realpart.ModuleRoot()
 	if err != nil {
 		return "", err
 	}
@@ -93,28 +93,6 @@ func versionOf(path string) (string, error) {
 		return "", fmt.Errorf("run %s --version: no line \"etcd Version: ...\" in %q", path, out)
 	}
 	return string(m[1]), nil
-}
-
-// moduleRoot returns the folder of locksmith's go.mod, at or above the working directory, which for a test is the
-// folder of its package.
-func moduleRoot() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("find module root: %w", err)
-	}
-	module := regexp.MustCompile(`(?m)^module github\.com/locksmithd/locksmith$`)
-	for dir := wd; ; dir = filepath.Dir(dir) {
-		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", fmt.Errorf("find module root: %w", err)
-		}
-		if module.Match(data) {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("find module root: no go.mod of github.com/locksmithd/locksmith at or above %s", wd)
-		}
-	}
 }
 
 // pinnedVersion returns the etcd server's version in a go.mod file, without the "v".
