@@ -13,11 +13,11 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var all, watch bool
+	var all, watch, host bool
 	format := view.Text
 	cmd := &cobra.Command{
-		Use:   "status [-o FORMAT] [-all-groups | -watch]",
-		Short: "Show who holds the lock, and who waits",
+		Use:   "status [-o FORMAT] [-all-groups | -host] [-watch]",
+		Short: "Show who holds the lock and who waits, or why this host has not rebooted",
 		Long: `status shows how many slots the lock has and how many are free, and the machine ids
 of those who hold one. With -o wide it also shows whether the lock is paused, the names
 of the holders, since when and for which version they hold a slot, what they do with it,
@@ -28,6 +28,12 @@ With -all-groups it shows every group that has a lock. With -watch it goes on un
 interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
 the last one will be done; elsewhere it writes a line for every change, or with -o json or yaml a
 document.
+
+With -host it shows this host instead, as locksmithd says on the system bus: what it does, what
+comes next, and every gate, that is every condition of a reboot: "yes", "no", "unknown" if it
+was asked and gave no clear answer, which counts as no, or "not asked" if it is asked later or
+its last answer is too old to count. It needs neither root nor etcd. With -o wide it shows all
+that is known. It fails if locksmithd does not run.
 
 A holder is expired if it asked for a time-to-live (LOCKSMITHD_LOCK_TTL), and that is over:
 the next in the queue, or "locksmithctl unlock -expired", takes its slot away. A record that
@@ -87,8 +93,80 @@ The fields of -o json and -o yaml, to which later versions may add others:
     end         when nobody will wait or hold a slot any more; null if that cannot be estimated
 
 With -all-groups there is a list of these, one for each group. With -watch there is a
-document for each change, in JSON each on a line of its own.`,
+document for each change, in JSON each on a line of its own.
+
+The fields with -host, where a time is null and a text "" if it is unknown or does not apply:
+
+  state         starting, settling, idle, waiting, locking, preparing, rebooting, releasing
+                or left
+  since         since when
+  why           the reason for this state
+  status        the line that "systemctl status locksmithd" shows
+  strategy      REBOOT_STRATEGY that is in force
+  group         the group of hosts, "" for the default one
+  need          null unless a reboot is needed
+    since       since when
+    version     for which version
+    sources     who says so
+    reasons     why, in their words
+  gates         every gate, in the order in which they count
+    name        update, window, begin, retry, undo, health, uptime, hold, shutdown, inhibitors,
+                packages, users, cancelled, attempts, may-reboot, alerts, room or slot
+    answer      yes, no, not asked or unknown
+    why         for people
+  next          what comes next
+    what        for people
+    at          when
+  slot          of the lock
+    needed      true if a reboot needs one
+    held        true if this host holds one, or may do so
+    waits_for   what it waits for
+  window        the reboot window, while a reboot is waited for
+    opens       when it opens
+    shut_by     what makes it open so late
+    shuts       when it shuts, while a slot is waited for
+    begins      when this host begins, at random
+  held_back     null unless something on this host holds the reboot back
+    gate        which gate
+    by          what it says
+    until       when people can hold the reboot back no longer
+  reboot        the reboot that comes
+    users       who are logged in, and delay it
+    warned_at   when they were told
+    at          when the host reboots at the latest
+    final       true if they cannot cancel it
+    mode        what kind of reboot it is and why, "" for a full one
+    give_up_at  when it is tried again if the host is still up
+    drain_until  until when what runs before it has time
+  health        null unless the host is checked after its reboot
+    state       checking, well or unwell
+    version     for which it rebooted
+    since       since when it is checked
+    until       when it counts as unwell, or gives its slot back
+    error       what is wrong
+  troubles      why sources do not say whether a reboot is needed
+  last_error    an error that did not stop the attempt
+  last_reboot_failed  why the host is not well, though the checks are over
+  retries       what failed and is tried again
+    at          when; null for now
+    error       why it failed
+  undo          what is undone before anything else
+    name        what it is
+    doing       what it takes to undo it
+    settles     until when logind may carry out a call that it has not answered
+    retry_at    when it is tried again
+    error       why it could not be undone
+    advice      what to do
+  config_refused  why the last reload was refused`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case all && host:
+				return usageError{errors.New("-host is for this host: leave -all-groups out")}
+			case host && watch:
+				return a.watchHost(cmd.Context(), format)
+			case host:
+				return a.statusOfHost(cmd.Context(), format)
+			}
 			if all && watch {
 				return usageError{errors.New("-watch is for one group: leave -all-groups out, or run one for each group")}
 			}
@@ -108,6 +186,7 @@ document for each change, in JSON each on a line of its own.`,
 	cmd.Flags().VarP(&format, "output", "o", "format: text, wide, json or yaml")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVar(&all, "all-groups", false, "show every group")
+	cmd.Flags().BoolVar(&host, "host", false, "show this host: what locksmithd does, every gate, and what comes next")
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on, and show every change")
 	return cmd
 }

@@ -5,6 +5,8 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/coordinator"
+	"github.com/locksmithd/locksmith/internal/hostbus"
+	"github.com/locksmithd/locksmith/internal/hostfacts"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -38,6 +40,44 @@ func (o *shown) Observe(_ policy.Snapshot, line string, _ []policy.Move) {
 	o.ready.Do(func() { o.warn(systemd.NotifyReady()) })
 }
 
+// exported has the state as properties on the bus.
+type exported struct {
+	*server
+	export *systemd.Export
+
+	mu      sync.Mutex
+	state   hostfacts.Host
+	refused string // see status
+}
+
+func (s *server) exported() *exported {
+	first := hostfacts.Of(policy.Snapshot{}, "starting")
+	return &exported{server: s, state: first, export: systemd.NewExport(hostbus.Object, hostbus.Properties(first), s.log)}
+}
+
+func (o *exported) Observe(s policy.Snapshot, line string, _ []policy.Move) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.state = hostfacts.Of(s, line)
+	o.set()
+}
+
+// refuse says why the last reload was refused; "" if it was not.
+func (o *exported) refuse(why string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused != why {
+		o.refused = why
+		o.set()
+	}
+}
+
+func (o *exported) set() {
+	cfg := o.config.Load()
+	o.state.Strategy, o.state.Group, o.state.ConfigRefused = string(cfg.Strategy), hostfacts.Text(cfg.Group), hostfacts.Text(o.refused)
+	o.export.Set(hostbus.Properties(o.state))
+}
+
 func coordinatorState(state policy.State) coordinator.State {
 	switch state {
 	case policy.Starting, policy.Settling:
@@ -67,4 +107,7 @@ func (s *server) show(change func(*status)) {
 		line += "; the new configuration is refused, the old one stays in force: " + s.status.refused
 	}
 	s.warn(systemd.NotifyStatus(line))
+	if s.onBus != nil {
+		s.onBus.refuse(s.status.refused)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,7 @@ type server struct {
 	leaving func()
 
 	status    status
+	onBus     *exported                     // nil until there is a connection to the bus
 	config    atomic.Pointer[config.Config] // in force; nil until there is one
 	policy    atomic.Pointer[policy.Config] // the part of it that the policy needs
 	inventory atomic.Pointer[recorder]      // where this host's record belongs; nil for nowhere
@@ -126,6 +128,13 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 
+	// What others read has a third, for the same reason. The daemon goes on without that one.
+	s.onBus = s.exported()
+	exporting, endExport := context.WithCancel(context.WithoutCancel(ctx))
+	var exports sync.WaitGroup
+	exports.Go(func() { s.onBus.export.Run(exporting) })
+	defer exports.Wait()
+	defer endExport()
 	around := s.around(calls)
 	sentinels := s.sentinels(ctx, around.hooks.Units)
 	sentinels.follow(cfg)
@@ -147,7 +156,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
-		Observers:  []daemon.Observer{&coordinated{server: s, file: file}, &shown{server: s}, record},
+		Observers:  []daemon.Observer{&coordinated{server: s, file: file}, &shown{server: s}, record, s.onBus},
 		Alive:      func() { s.warn(systemd.NotifyWatchdog()) },
 		AliveEvery: aliveEvery,
 		Log:        s.log,

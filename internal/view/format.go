@@ -57,7 +57,7 @@ func (f Format) marshal(value any) (string, error) {
 }
 
 // marshalOne writes one document of several in a row.
-func (f Format) marshalOne(d Document) (string, error) {
+func (f Format) marshalOne(d any) (string, error) {
 	if f == YAML {
 		text, err := f.marshal(d)
 		return "---\n" + text, err
