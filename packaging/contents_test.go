@@ -22,6 +22,7 @@ const (
 	daemonPath = "/usr/lib/locksmith/locksmithd"
 	cliPath    = "/usr/bin/locksmithctl"
 	unitPath   = "/usr/lib/systemd/system/locksmithd.service"
+	policyPath = "/usr/share/dbus-1/system.d/io.github.locksmithd.Locksmith1.conf" // of the bus
 
 	catalogPath  = "/usr/lib/systemd/catalog/locksmith.catalog"
 	settingsPath = "/usr/lib/locksmith/locksmith.conf" // of the packages, not of the system extension
@@ -41,7 +42,7 @@ var serverUnits = []string{"locksmith-serve.service", "locksmith-serve.socket"}
 type files map[string]string
 
 func required() files {
-	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--", catalogPath: "-rw-r--r--"}
+	all := files{daemonPath: "-rwxr-xr-x", cliPath: "-rwxr-xr-x", unitPath: "-rw-r--r--", catalogPath: "-rw-r--r--", policyPath: "-rw-r--r--"}
 	for _, name := range slices.Concat(startedUnits, serverUnits) {
 		all[filepath.Join(filepath.Dir(unitPath), name)] = "-rw-r--r--"
 	}
