@@ -90,24 +90,31 @@ type Undo struct {
 	Advice  string
 }
 
+// A reader takes 256 KiB at most: see package systemd.
 const (
-	maxText = 2000 // bytes of a text
-	maxList = 50   // entries of a list
+	maxText  = 2000 // bytes of a text
+	maxList  = 30   // entries of a list
+	maxEntry = 400  // bytes of a text in one
+	maxWhy   = 1000 // bytes of a gate's reason
 )
+
+func entry(s string) string { return safetext.Cut(s, maxEntry) }
+
+func first[T any](all []T) []T { return all[:min(len(all), maxList)] }
 
 // Text returns a text as a Host has it.
 func Text(s string) string { return safetext.Cut(s, maxText) }
 
 func texts(all []string) []string {
 	out := []string{}
-	for _, s := range all[:min(len(all), maxList)] {
-		out = append(out, Text(s))
+	for _, s := range first(all) {
+		out = append(out, entry(s))
 	}
 	return out
 }
 
 func micros(t time.Time) uint64 {
-	if t.IsZero() || t.UnixMicro() < 0 {
+	if t.Before(time.UnixMicro(0)) {
 		return 0
 	}
 	return uint64(t.UnixMicro())
@@ -137,16 +144,16 @@ func Of(s policy.Snapshot, line string) Host {
 		LastRebootFailed: Text(s.Failed), LastError: Text(s.Error), Retries: []Retry{}, Undo: []Undo{},
 	}
 	if o := s.HeldBack; o != nil {
-		h.HeldBackKind, h.HeldBackBy = string(o.Kind), Text(o.Text)
+		h.HeldBackKind, h.HeldBackBy = entry(string(o.Kind)), Text(o.Text)
 	}
-	for _, g := range s.Gates {
-		h.Gates = append(h.Gates, Gate{string(g.Name), string(g.Answer), Text(g.Why)})
+	for _, g := range first(s.Gates) {
+		h.Gates = append(h.Gates, Gate{entry(string(g.Name)), entry(string(g.Answer)), safetext.Cut(g.Why, maxWhy)})
 	}
-	for _, r := range s.Retries {
-		h.Retries = append(h.Retries, Retry{micros(r.At), Text(r.Error)})
+	for _, r := range first(s.Retries) {
+		h.Retries = append(h.Retries, Retry{micros(r.At), entry(r.Error)})
 	}
-	for _, u := range s.Undo {
-		h.Undo = append(h.Undo, Undo{Text(u.Name), Text(u.Doing), micros(u.Settles), micros(u.Retry.At), Text(u.Retry.Error), Text(u.Advice)})
+	for _, u := range first(s.Undo) {
+		h.Undo = append(h.Undo, Undo{entry(u.Name), entry(u.Doing), micros(u.Settles), micros(u.Retry.At), entry(u.Retry.Error), entry(u.Advice)})
 	}
 	if f := s.Health; f != nil {
 		h.Health, h.HealthVersion, h.HealthSince, h.HealthUntil = "checking", Text(f.Version), micros(f.Since), micros(f.Until)
