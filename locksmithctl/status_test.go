@@ -33,6 +33,7 @@ func TestHelpNamesTheFieldsThatAreWritten(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[view.Document](), "  ")
+	walk(reflect.TypeFor[view.HostDocument](), "  ")
 	var documented []string
 	help := (&app{}).statusCommand().Long
 	for _, field := range regexp.MustCompile(`(?m)^( {2,4}[a-z_]+)  +\S`).FindAllStringSubmatch(help, -1) {

@@ -195,9 +195,9 @@ func hostDetails(h hostfacts.Host, now time.Time) string {
 	return b.String()
 }
 
-// hostDocument is what scripts read about a host, in JSON and YAML. Fields may be added; existing ones stay; the help of
+// HostDocument is what scripts read about a host, in JSON and YAML. Fields may be added; existing ones stay; the help of
 // "locksmithctl status" describes them.
-type hostDocument struct {
+type HostDocument struct {
 	State     string       `json:"state" yaml:"state"`
 	Since     *time.Time   `json:"since" yaml:"since"`
 	Why       string       `json:"why" yaml:"why"`
@@ -289,10 +289,10 @@ type hostToUndo struct {
 	Advice  string     `json:"advice" yaml:"advice"`
 }
 
-func newHostDocument(h hostfacts.Host) hostDocument {
+func newHostDocument(h hostfacts.Host) HostDocument {
 	at := func(micros uint64) *time.Time { return timeOrNil(hostfacts.Time(micros)) }
 	list := func(all []string) []string { return append([]string{}, all...) }
-	d := hostDocument{
+	d := HostDocument{
 		State: h.State, Since: at(h.StateSince), Why: h.Why, Status: h.Status, Strategy: h.Strategy, Group: h.Group,
 		Gates: []hostGate{}, Next: hostNext{h.Next, at(h.NextAt)}, Slot: hostSlot{h.SlotNeeded, h.SlotHeld, h.SlotWaitsFor},
 		Window:   hostWindow{at(h.WindowOpens), h.WindowShutBy, at(h.WindowShuts), at(h.Begins)},
