@@ -17,6 +17,8 @@ var ErrAbsent = errors.New("locksmithd is not on the system bus")
 
 var errLost = errors.New("watch locksmithd on the bus: the connection to the system bus is lost")
 
+const propertiesInterface = "org.freedesktop.DBus.Properties"
+
 // readTimeout bounds one question.
 const readTimeout = 10 * time.Second
 
@@ -26,7 +28,8 @@ func Read(ctx context.Context, conn *dbus.Conn) (h hostfacts.Host, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var all map[string]dbus.Variant
-	call := conn.Object(Object.Bus, Object.Path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", dbus.FlagNoAutoStart, Object.Interface)
+	const getAll = propertiesInterface + ".GetAll"
+	call := conn.Object(Object.Bus, Object.Path).CallWithContext(ctx, getAll, dbus.FlagNoAutoStart, Object.Interface)
 	if err := call.Store(&all); err != nil {
 		var answer dbus.Error
 		if errors.As(err, &answer) {
@@ -46,7 +49,8 @@ func Read(ctx context.Context, conn *dbus.Conn) (h hostfacts.Host, err error) {
 			continue
 		}
 		if err := dbus.Store([]any{value.Value()}, to.Field(i).Addr().Interface()); err != nil {
-			return hostfacts.Host{}, fmt.Errorf("ask locksmithd for its state on the bus: the property %s has the type %s: %w", name, value.Signature(), err)
+			return hostfacts.Host{}, fmt.Errorf("ask locksmithd for its state on the bus: the property %s has the type %s: %w",
+				name, value.Signature(), err)
 		}
 	}
 	return h, nil
@@ -60,8 +64,14 @@ func Watch(ctx context.Context, conn *dbus.Conn, observed func(hostfacts.Host, e
 	conn.Signal(signals)
 	defer conn.RemoveSignal(signals)
 	for _, match := range [][]dbus.MatchOption{
-		{dbus.WithMatchSender(Object.Bus), dbus.WithMatchInterface("org.freedesktop.DBus.Properties"), dbus.WithMatchObjectPath(Object.Path)},
-		{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, Object.Bus)},
+		{
+			dbus.WithMatchSender(Object.Bus), dbus.WithMatchObjectPath(Object.Path),
+			dbus.WithMatchInterface(propertiesInterface),
+		},
+		{
+			dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"),
+			dbus.WithMatchArg(0, Object.Bus),
+		},
 	} {
 		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
 			return fmt.Errorf("watch locksmithd on the bus: %w", err)

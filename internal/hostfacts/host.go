@@ -153,7 +153,10 @@ func Of(s policy.Snapshot, line string) Host {
 		h.Retries = append(h.Retries, Retry{micros(r.At), entry(r.Error)})
 	}
 	for _, u := range first(s.Undo) {
-		h.Undo = append(h.Undo, Undo{entry(u.Name), entry(u.Doing), micros(u.Settles), micros(u.Retry.At), entry(u.Retry.Error), entry(u.Advice)})
+		h.Undo = append(h.Undo, Undo{
+			Name: entry(u.Name), Doing: entry(u.Doing), Settles: micros(u.Settles),
+			RetryAt: micros(u.Retry.At), Error: entry(u.Retry.Error), Advice: entry(u.Advice),
+		})
 	}
 	if f := s.Health; f != nil {
 		h.Health, h.HealthVersion, h.HealthSince, h.HealthUntil = "checking", Text(f.Version), micros(f.Since), micros(f.Until)
