@@ -62,7 +62,7 @@ func (g *Gates) attempts(version string) *policy.Obstacle {
 	n, why, err := history.New(g.Root).Failed(version)
 	switch {
 	case err != nil:
-		return &policy.Obstacle{Kind: policy.Attempts, Text: fmt.Sprintf("what is known of earlier reboots: %v", err)}
+		return &policy.Obstacle{Kind: policy.Unrecorded, Text: fmt.Sprintf("what is known of earlier reboots: %v", err)}
 	case n < g.MaxAttempts:
 		return nil
 	}

@@ -26,12 +26,18 @@ func (m *Machine) needed() string {
 	return "a reboot is needed: " + strings.Join(m.triggers.reasons(), ", ")
 }
 
-func (r Drained) fold(m *Machine, _ time.Time) {
+func (r Drained) fold(m *Machine, now time.Time) {
+	if r.Err != nil && !m.stopped {
+		m.hookFailed = &HookFailed{HookBefore, m.triggers.version, r.Err.Error(), now}
+	}
 	m.drain.done = r.Err == nil
 	m.attempt.asking, m.attempt.asked = false, false // it may have taken long
 }
 
 func (r Undrained) fold(m *Machine, now time.Time) {
+	if r.Err != nil && !m.stopped && m.drain.retry.err == nil {
+		m.hookFailed = &HookFailed{HookCancelled, m.triggers.version, r.Err.Error(), now}
+	}
 	if m.drain.retry.note(now, r.Err, m.rand) {
 		m.drain.begun, m.drain.done = false, false
 	}

@@ -169,7 +169,9 @@ func (r Verified) fold(m *Machine, now time.Time) {
 		h.failed = h.bad
 		h.end()
 	case h.passed && (h.mismatch() == nil || !m.slot.mayHold): // without a slot nobody waits for the right version
-		h.wellAt, h.failed = now, h.mismatch()
+		if h.wellAt, h.failed = now, h.mismatch(); h.failed == nil {
+			m.well = &Well{h.from.Version, now}
+		}
 	case h.passed:
 		h.retry.at = now.Add(time.Minute) // the slot may be taken away meanwhile
 	}

@@ -77,6 +77,10 @@ type Machine struct {
 	modes     *Modes    // in which the host can reboot, from the last check; nil if that did not ask
 	choice    Choice    // how logind was asked to reboot last
 
+	// What has happened: see Snapshot. What they lead to is never changed.
+	well       *Well
+	hookFailed *HookFailed
+
 	// The effect in flight, and the look that may be.
 	running Effect // nil: none
 	began   time.Time
@@ -146,6 +150,7 @@ func (m *Machine) Restart(config Config, now time.Time) *Machine {
 	n.wall, n.share, n.obligations, n.looking = m.wall, m.share, m.obligations, m.looking
 	n.triggers, n.people, n.schedule, n.drain, n.health = m.triggers, m.people, m.schedule, m.drain, m.health
 	n.people.look, n.gates.asking, n.softSince = look{}, m.gates.asking, m.softSince
+	n.well, n.hookFailed = m.well, m.hookFailed
 	for _, r := range []*retry{&n.schedule.retry, &n.drain.retry, &n.health.retry, &n.health.tell} {
 		r.reset()
 	}

@@ -29,9 +29,10 @@ const (
 	NoRoom        ObstacleKind = "room"       // the window shuts before what runs before a reboot would be over
 
 	// What package gates asks.
-	Attempts  ObstacleKind = "attempts"   // reboots did not bring the version up
-	MayReboot ObstacleKind = "may-reboot" // a script of the host says no
-	Alerts    ObstacleKind = "alerts"     // alerts are firing
+	Attempts   ObstacleKind = "attempts"   // reboots did not bring the version up
+	Unrecorded ObstacleKind = "history"    // it is not known whether they did
+	MayReboot  ObstacleKind = "may-reboot" // a script of the host says no
+	Alerts     ObstacleKind = "alerts"     // alerts are firing
 )
 
 // Obstacles answers whether a host may reboot now, and why not: with everything that keeps it from doing so, in

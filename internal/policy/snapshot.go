@@ -38,6 +38,10 @@ type Snapshot struct {
 	Health     *Health   `json:"health,omitempty"`
 	Failed     string    `json:"failed,omitempty"` // why the host is not well, though the checks are over
 
+	// What has happened since the daemon started, whatever the state is now.
+	Well       *Well       `json:"well,omitempty"`        // the last reboot whose checks have succeeded
+	HookFailed *HookFailed `json:"hook_failed,omitempty"` // the last failure of hooks
+
 	// The reboot.
 	Users    []string  `json:"users,omitempty"`    // who are logged in, and delay it
 	WarnedAt time.Time `json:"warned_at,omitzero"` // zero while they are being warned
@@ -55,6 +59,27 @@ type Need struct {
 	Sources []string  `json:"sources"`
 	Reasons []string  `json:"reasons"` // in the words of the sources, or else their names
 }
+
+// Well is that a host has become well after a reboot.
+type Well struct {
+	Version string    `json:"version,omitempty"` // for which it rebooted
+	At      time.Time `json:"at"`
+}
+
+// HookFailed is a failure of what runs before a reboot, or of what undoes that: of several in succession the first. What
+// runs after the boot is tried until it succeeds, and Health says what has come of it.
+type HookFailed struct {
+	Hook    string    `json:"hook"`              // HookBefore or HookCancelled
+	Version string    `json:"version,omitempty"` // that the reboot was for
+	Error   string    `json:"error"`
+	At      time.Time `json:"at"`
+}
+
+// The phases whose failures HookFailed names, as package hooks calls them.
+const (
+	HookBefore    = "before-reboot"
+	HookCancelled = "reboot-cancelled"
+)
 
 // A Retry is something that failed; the zero one is that nothing did.
 type Retry struct {
@@ -86,6 +111,7 @@ type Health struct {
 	Until    time.Time `json:"until,omitzero"`    // from then on it is unwell if they have not succeeded
 	Unwell   bool      `json:"unwell,omitempty"`  // it is
 	Pauses   bool      `json:"pauses,omitempty"`  // and no host goes on that waits for this version
+	Told     bool      `json:"told,omitempty"`    // and the fleet knows
 	Retry    Retry     `json:"retry,omitzero"`    // what is wrong
 	Releases time.Time `json:"releases,omitzero"` // it is well, and keeps its slot until then
 	Untold   Retry     `json:"untold,omitzero"`   // the fleet could not be told
@@ -105,6 +131,7 @@ func (m *Machine) facts(now time.Time) *Health {
 		f.Until = h.since.Add(m.config.HealthTimeout)
 	default:
 		f.Pauses = m.slot.mayHold && m.pauses()
+		f.Told = h.told == Unwell
 		f.Retry.Error = h.bad.Error()
 	}
 	if h.retry.err != nil {
@@ -133,6 +160,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 	if deadline := m.deadline(); deadline.After(now) {
 		s.Postponable = deadline
 	}
+	s.Well, s.HookFailed = m.well, m.hookFailed
 	start, end := m.config.opening(now)
 	switch m.state {
 	case Starting:
