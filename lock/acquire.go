@@ -32,6 +32,9 @@ type WaitStatus struct {
 	Ahead     string            // the id right before this host; "" at the head, and beside another process
 	Beside    bool              // another process has this id's place in the queue, and this one waits for its outcome
 	Pause     *Pause            // not nil during a pause
+	// Expired is a slot that this call has just freed, because its time-to-live was over; nil if it has not. The rest is
+	// as in the report before, since what is waited for has not changed yet.
+	Expired *HolderInfo
 	// Outside says that this host has no place in the queue, where others wait for versions that are not paused. It
 	// enters the queue, at the end, after the pause.
 	Outside bool
@@ -98,7 +101,8 @@ func (w WaitStatus) Holders() string {
 // report, if not nil, is called in the goroutine of the caller, and the wait goes on once it returns: until
 // then the place in the queue is not kept alive, and is lost within a minute. It is called with a nil error
 // when the wait begins and whenever what it waits for has changed; and after each failure of the store, with
-// the error and what was last reported, which is the zero WaitStatus before the first report.
+// the error and what was last reported, which is the zero WaitStatus before the first report; and for each expired slot
+// that the call has freed.
 func (l *Lock) Acquire(ctx context.Context, id string, r Record, report func(WaitStatus, error)) error {
 	c, err := newCandidate(id, r)
 	if err != nil {

@@ -45,10 +45,16 @@ func (a *acquisition) removeExpired(ctx context.Context, snap Snapshot) (found b
 	defer cancel()
 	for _, id := range a.overdue(snap) {
 		found = true
+		var freed *HolderInfo
 		_, err := a.change(ctx, snap, a.state(), func(v view) (*change, error) {
 			if !slices.Contains(a.overdue(v.Snapshot), id) {
+				if !v.undecided { // else it may be this call that has freed it
+					freed = nil
+				}
 				return nil, nil
 			}
+			record, _ := parseRecord(v.Values[a.recordKey(id)].Data)
+			freed = &HolderInfo{ID: id, Record: record, Expired: true}
 			c, err := a.releasing(id, func(Value) error { return nil })(v)
 			if err == nil { // a sign of life that comes now keeps the slot
 				c.conds = append(c.conds, Cond{Key: a.aliveKey(id), ModRevision: v.Values[a.aliveKey(id)].ModRevision})
@@ -57,6 +63,11 @@ func (a *acquisition) removeExpired(ctx context.Context, snap Snapshot) (found b
 		})
 		if err != nil {
 			return found, err
+		}
+		if freed != nil {
+			status := a.status
+			status.Expired = freed
+			a.place.outside(func() { a.report(status, nil) })
 		}
 		if snap, err = a.store.Get(ctx, a.state()...); err != nil {
 			return found, err

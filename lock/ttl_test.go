@@ -38,6 +38,42 @@ func TestTimeToLiveEndsThoughSomebodyKeepsItsLeaseAlive(t *testing.T) {
 	})
 }
 
+// Also where the outcome of the transaction is unknown at first.
+func TestHostThatFreesAnExpiredSlotIsToldWhoseItWas(t *testing.T) {
+	for name, mute := range map[string]bool{"the reply arrives": false, "the reply is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory, lose := storetest.NewMemory(), false
+				s := &storetest.Hooked{Store: memory, After: func(c *storetest.Call) {
+					if lose && c.Method == storetest.Commit && c.OK {
+						lose, c.OK, c.Err = false, false, storetest.ErrFault
+					}
+				}}
+				enter(t, memory, "a", lock.Record{Hostname: "web-1", Version: "4081.2.0", TTL: time.Hour})
+				b := enter(t, s, "b", lock.Record{Hostname: "web-2"})
+				c := enter(t, memory, "c", lock.Record{Hostname: "web-3"})
+				time.Sleep(time.Hour - time.Second)
+				lose = mute
+				time.Sleep(5 * time.Minute)
+				if !b.got(t) {
+					t.Fatalf("the time-to-live of a is over, and b waits: %v", b.last())
+				}
+				var freed []lock.HolderInfo
+				for _, w := range append(b.reports, c.reports...) {
+					if w.Expired != nil {
+						freed = append(freed, *w.Expired)
+					}
+				}
+				if len(freed) != 1 || freed[0].ID != "a" || freed[0].Record.Hostname != "web-1" || freed[0].Record.Version != "4081.2.0" {
+					t.Errorf("freed are %+v", freed)
+				}
+				c.leave()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 func TestTimeToLiveOfALockOfUnknownOutcomeIsNotCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMemory()

@@ -7,6 +7,7 @@
 package slot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type Store interface {
 type Slot struct {
 	// Owner is a token for the place in the queue, see lock.Record. It is set before the first Acquire.
 	Owner string
+	// Freed, if set, is called when this host has freed the expired slot of another one: with the name of the host, or
+	// else its id, and the version that the slot was for. It must not block. It is set before the first Acquire.
+	Freed func(holder, version string)
 
 	lock   *lock.Lock
 	store  Store
@@ -140,6 +144,13 @@ func (s *Slot) Acquire(ctx context.Context, purpose policy.Lock, blocked func(st
 		if err != nil {
 			s.log.Warn("still waiting for a slot", "error", err)
 			blocked(err.Error())
+			return
+		}
+		if h := w.Expired; h != nil {
+			s.log.Info("freed an expired slot", "id", h.ID, "host", h.Record.Hostname, "since", h.Record.Since, "version", h.Record.Version)
+			if s.Freed != nil {
+				s.Freed(cmp.Or(h.Record.Hostname, h.ID), h.Record.Version)
+			}
 			return
 		}
 		was := paused

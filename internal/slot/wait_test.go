@@ -3,6 +3,7 @@ package slot_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -99,6 +100,22 @@ func TestNewTimeToLiveKeepsThePlaceInTheQueue(t *testing.T) {
 		c.stop(nil)
 		if err := must.Receive(t, patience, "the end", c.ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled, it ends with %v", err)
+		}
+	})
+}
+
+func TestWhoFreesAnExpiredSlotIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := storetest.NewMemory()
+		gone := newHost(t, "a", "web-1").start(store)
+		must.Do(t, gone.Set(1, time.Hour))
+		must.Do(t, gone.Acquire(t.Context(), policy.Lock{Version: "2.0"}, quiet))
+		s := newHost(t, "b", "web-2").start(store)
+		var told []string
+		s.Freed = func(holder, version string) { told = append(told, holder+" "+version) }
+		must.Do(t, s.Acquire(t.Context(), policy.Lock{Version: "2.0"}, quiet))
+		if !slices.Equal(told, []string{"web-1 2.0"}) {
+			t.Errorf("told was %q", told)
 		}
 	})
 }
