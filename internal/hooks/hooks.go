@@ -179,12 +179,20 @@ const maxFact = 1000
 
 // environment returns the facts as lines of an EnvironmentFile=, which a POSIX shell reads in the same way.
 func (f Facts) environment(p Phase) string {
+	return EnvironmentFile([]Variable{
+		{"PHASE", string(p)}, {"GROUP", f.Group}, {"VERSION", f.Version}, {"REASON", f.Reason}, {"MACHINE_ID", f.MachineID},
+	})
+}
+
+// Variable is a variable of the environment of scripts. Its name is to be prefixed with LOCKSMITH_.
+type Variable struct{ Name, Value string }
+
+// EnvironmentFile returns variables as lines of an EnvironmentFile=. Values are cut after 1000 bytes.
+func EnvironmentFile(variables []Variable) string {
 	var b strings.Builder
 	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
-	for _, v := range []struct{ name, value string }{
-		{"PHASE", string(p)}, {"GROUP", f.Group}, {"VERSION", f.Version}, {"REASON", f.Reason}, {"MACHINE_ID", f.MachineID},
-	} {
-		fmt.Fprintf(&b, "%s=\"%s\"\n", variable(v.name), escape.Replace(safetext.Cut(v.value, maxFact)))
+	for _, v := range variables {
+		fmt.Fprintf(&b, "%s=\"%s\"\n", variable(v.Name), escape.Replace(safetext.Cut(v.Value, maxFact)))
 	}
 	return b.String()
 }

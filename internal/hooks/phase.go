@@ -23,6 +23,9 @@ const (
 	AfterReboot     Phase = "after-reboot"     // health checks, and the end of what BeforeReboot began
 )
 
+// Notify is no phase of a reboot: its scripts are told events, whenever there is one. See RunNotify.
+const Notify Phase = "notify"
+
 // BootComplete is systemd's own extension point for what has to succeed after a boot, see systemd.special(7). It comes
 // before AfterReboot.
 const BootComplete = "boot-complete.target"
@@ -51,7 +54,7 @@ func (p Phase) Target() string {
 	return "locksmith-" + string(p) + ".target"
 }
 
-// Service returns the unit that runs the scripts.
+// Service returns the unit that runs the scripts. Those of Notify have a unit for each event.
 func (p Phase) Service() string { return "locksmith-" + string(p) + ".service" }
 
 // unit returns the unit whose start runs everything.

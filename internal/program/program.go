@@ -37,6 +37,7 @@ type Program struct {
 	Args           []string
 	Environ        []string // in addition to that of this process, without what is between it and systemd
 	Grace          time.Duration
+	Stdin          *os.File  // nil: what it reads is empty
 	Stdout, Stderr io.Writer // what it prints to both, in the order of its lines; and what there is to say about that
 }
 
@@ -50,6 +51,9 @@ func (p Program) Run(ctx context.Context) (line string, err error) {
 	cmd := exec.Command(p.Args[0], p.Args[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = append(environ(), p.Environ...)
+	if p.Stdin != nil { // a nil pointer in the interface would not be nil
+		cmd.Stdin = p.Stdin
+	}
 	cmd.Stdout, cmd.Stderr = out, out // one pipe, which keeps the order of lines
 	cmd.WaitDelay = outputGrace
 	// A shell that gets a signal waits for its child first: signals go to the whole group.
