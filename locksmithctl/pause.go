@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/notify"
+	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 )
@@ -67,6 +69,11 @@ func (a *app) pause(ctx context.Context, s session, all bool, info lock.PauseInf
 	if err := a.print("Paused: " + view.Pause(p, now) + "\n"); err != nil {
 		return err
 	}
+	event := notify.Event{Type: notify.RolloutStopped, By: info.By, Group: s.settings.Group, All: all, Reason: info.Reason}
+	if length > 0 {
+		event.Reason = strings.TrimSpace(fmt.Sprintf("%s (until %s)", info.Reason, p.Until.Format(policy.TimeLayout)))
+	}
+	defer a.tell(ctx, event)
 	if replaced != nil {
 		a.note("this replaced what was in force: %s", replaced)
 	}

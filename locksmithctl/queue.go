@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -47,7 +49,14 @@ func (a *app) acquireInTurn(ctx context.Context, s session, id string, record lo
 	defer cancel()
 	notes := a.startNotes()
 	noted, last := "", "etcd has not answered yet"
+	var freed []notify.Event
+	defer func() { a.tell(ctx, freed...) }()
 	err := s.Acquire(limited, id, record, func(w lock.WaitStatus, err error) {
+		if h := w.Expired; h != nil {
+			freed = append(freed, slotExpired(s, *h))
+			notes.add("freed the expired slot of " + cmp.Or(h.Record.Hostname, h.ID))
+			return
+		}
 		if limited.Err() != nil {
 			return
 		}

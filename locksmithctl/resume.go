@@ -8,7 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/locksmithd/locksmith/internal/notify"
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/internal/view"
+	"github.com/locksmithd/locksmith/lock"
 )
 
 func (a *app) resumeCommand() *cobra.Command {
@@ -48,6 +51,9 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 			return err
 		}
 	}
+	if was {
+		defer a.tell(ctx, resumedEvent(s, resumed, all))
+	}
 	left, err := s.pauses(ctx, all)
 	switch {
 	case was && err != nil:
@@ -68,6 +74,21 @@ func (a *app) resume(ctx context.Context, s session, all bool) error {
 		return fmt.Errorf("resume: %s, but %s", what, strings.Join(left, "; "))
 	}
 	return errors.New("resume: nothing is paused")
+}
+
+// resumedEvent says what was paused.
+func resumedEvent(s session, resumed lock.Resumed, all bool) notify.Event {
+	e := notify.Event{Type: notify.Resumed, Group: s.settings.Group, All: all}
+	var was []string
+	if resumed.Pause != nil {
+		was = append(was, resumed.Pause.String())
+	}
+	for _, u := range resumed.Unwell {
+		e.Version = u.Version
+		was = append(was, u.Pause().String())
+	}
+	e.Reason = "it was " + safetext.List(was)
+	return e
 }
 
 // pauses returns a sentence for each pause that is in force: those of single groups if groups is true, or else that

@@ -101,6 +101,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 		a.windowCommand(),
 		a.hooksCommand(),
 		a.sentinelCommand(),
+		a.notifyCommand(),
 		a.importCommand(),
 		a.serveCommand(),
 	)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/internal/terminal"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
@@ -152,6 +153,8 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		}
 	}
 	kept := 0
+	var freed []notify.Event
+	defer func() { a.tell(ctx, freed...) }()
 	for _, h := range victims {
 		err := s.ReleaseRecord(ctx, h)
 		var changed *lock.ChangedError
@@ -162,12 +165,21 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 			a.note("%v", err)
 		case err != nil:
 			return explain(err, `some may be free now: "locksmithctl status" shows it`)
+		case age == 0:
+			freed = append(freed, slotExpired(s, h))
 		}
 	}
 	if kept > 0 {
 		return fmt.Errorf("unlock: %d of %s not freed", kept, count(len(victims), "slot"))
 	}
 	return nil
+}
+
+// slotExpired says that this command has freed the expired slot of a host.
+func slotExpired(s session, h lock.HolderInfo) notify.Event {
+	return notify.Event{
+		Type: notify.SlotExpired, Group: s.settings.Group, Holder: cmp.Or(h.Record.Hostname, h.ID), Version: h.Record.Version,
+	}
 }
 
 // noneExpired says why none of these slots has expired.

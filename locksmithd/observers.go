@@ -106,7 +106,7 @@ func (s *server) show(change func(*status)) {
 	if s.status.refused != "" {
 		line += "; the new configuration is refused, the old one stays in force: " + s.status.refused
 	}
-	s.warn(systemd.NotifyStatus(line))
+	s.warn(systemd.NotifyStatus(line + s.undelivered()))
 	if s.onBus != nil {
 		s.onBus.refuse(s.status.refused)
 	}

@@ -23,6 +23,9 @@ func (s *server) accept(cfg *config.Config) {
 		s.level.Set(slog.LevelDebug)
 	}
 	s.config.Store(cfg)
+	if n := s.notifier.Load(); n != nil {
+		n.Configure(cfg.Notify)
+	}
 	for _, w := range cfg.Warnings {
 		s.log.Warn(w)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/daemon"
 	"github.com/locksmithd/locksmith/internal/host"
 	"github.com/locksmithd/locksmith/internal/journal"
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/internal/permit"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/slot"
@@ -48,10 +49,11 @@ type server struct {
 	leaving func()
 
 	status    status
-	onBus     *exported                     // nil until there is a connection to the bus
-	config    atomic.Pointer[config.Config] // in force; nil until there is one
-	policy    atomic.Pointer[policy.Config] // the part of it that the policy needs
-	inventory atomic.Pointer[recorder]      // where this host's record belongs; nil for nowhere
+	onBus     *exported                       // nil until there is a connection to the bus
+	config    atomic.Pointer[config.Config]   // in force; nil until there is one
+	policy    atomic.Pointer[policy.Config]   // the part of it that the policy needs
+	inventory atomic.Pointer[recorder]        // where this host's record belongs; nil for nowhere
+	notifier  atomic.Pointer[notify.Notifier] // nil until it is started
 }
 
 // location returns the host's time zone as it is now.
@@ -136,6 +138,8 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	defer exports.Wait()
 	defer endExport()
 	around := s.around(calls)
+	notifier := s.startNotifications(cfg, around.hooks.Units)
+	defer notifier.Close() // again does no harm
 	sentinels := s.sentinels(ctx, around.hooks.Units)
 	sentinels.follow(cfg)
 	reload := make(chan daemon.Settings)
@@ -156,12 +160,16 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Keep:       func(k policy.Kept) error { return memory.Write(state.Kept{Kept: k, Owner: s.owner}) },
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
-		Observers:  []daemon.Observer{&coordinated{server: s, file: file}, &shown{server: s}, record, s.onBus},
+		Observers: []daemon.Observer{
+			&coordinated{server: s, file: file}, &shown{server: s}, record, s.onBus,
+			&notify.Observer{Boot: s.boot.ID, Add: s.notify, Forget: notifier.Forget},
+		},
 		Alive:      func() { s.warn(systemd.NotifyWatchdog()) },
 		AliveEvery: aliveEvery,
 		Log:        s.log,
 		Seed:       rand.Uint64(),
 	})
+	notifier.Close() // before the status line is another's
 	s.warn(systemd.NotifyStopping())
 	if context.Cause(ctx) == errOff {
 		return s.off(file)
@@ -299,7 +307,7 @@ func (s *server) newLock(cfg *config.Config) (daemon.Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	own.Owner = s.owner
+	own.Owner, own.Freed = s.owner, s.slotFreed
 	return own, nil
 }
 

@@ -32,7 +32,7 @@ const (
 var startedUnits = []string{
 	"locksmith-before-reboot.target", "locksmith-reboot-cancelled.target", "locksmith-after-reboot.target",
 	"locksmith-before-reboot.service", "locksmith-reboot-cancelled.service", "locksmith-after-reboot.service", "locksmith-may-reboot.service",
-	"locksmith-sentinel.service",
+	"locksmith-sentinel.service", "locksmith-notify@.service",
 }
 
 // serverUnits run `locksmithctl serve`.

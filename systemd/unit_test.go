@@ -118,6 +118,23 @@ func TestUnitOfTheSentinelCommandIsBounded(t *testing.T) {
 	}
 }
 
+func TestUnitOfAnEventIsBounded(t *testing.T) {
+	want := map[string][]string{
+		"StartLimitIntervalSec": {"0"},
+		"Type":                  {"oneshot"},
+		"NotifyAccess":          {"main"},
+		"User":                  {"root"},
+		"Environment":           {"LOCKSMITH_PHASE=notify"},
+		"EnvironmentFile":       {"-/run/locksmith/notify/%i.env"},
+		"ExecStart":             {"/usr/bin/locksmithctl notify scripts %i"},
+		"TimeoutStartSec":       {"1min"},
+		"TimeoutStopSec":        {"3s"},
+	}
+	if got := optionsOf(t, "locksmith-notify@.service"); !reflect.DeepEqual(got, want) {
+		t.Errorf("it has\n%v, want\n%v", got, want)
+	}
+}
+
 // optionsOf returns what a unit file sets, except texts for people.
 func optionsOf(t *testing.T, name string) map[string][]string {
 	t.Helper()
@@ -175,7 +192,7 @@ func TestUnitFilesAreValidToSystemd(t *testing.T) {
 	sockets, err := filepath.Glob("*.socket")
 	must.Do(t, err)
 	units = slices.Concat(units, targets, sockets)
-	if len(units) != 11 {
+	if len(units) != 12 {
 		t.Errorf("the units are %q", units)
 	}
 	for _, name := range units {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/fleetclient"
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/zone"
 	"github.com/locksmithd/locksmith/lock/etcd"
@@ -92,11 +93,13 @@ const (
 	PartGates    // what else may hold a reboot back
 	PartSentinel // noticing that the host needs a reboot
 	PartReport   // telling others what the host does
+	PartNotify   // telling people and programs elsewhere what has happened
 
 	// partFleetLock is checked in place of PartEtcd and PartLock where the slot is one of a FleetLock server.
 	partFleetLock
 
-	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel | PartReport
+	partAll = PartStrategy | PartWindow | PartEtcd | PartLock | PartTrigger | PartLogin | PartHooks | PartGates | PartSentinel |
+		PartReport | PartNotify
 )
 
 // Options say what to load.
@@ -164,6 +167,7 @@ type Config struct {
 	MinUptime           time.Duration // of the host before a reboot
 	RebootJitter        time.Duration // bounds the random time that is waited before a reboot
 	Alerts              Alerts
+	Notify              notify.Config
 
 	Settings []Setting // all of them, in the order of Definitions
 	// Warnings are sentences about what looks like a mistake but is not an error: lines of update.conf and

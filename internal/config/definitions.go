@@ -21,7 +21,7 @@ type Definition struct {
 	Description string // a line for usage texts
 	Switch      bool   // the flag may stand without a value, which means "true"
 	List        bool   // a flag given several times adds up; of others the last counts
-	Secret      bool   // the value must not be shown
+	Secret      bool   // the value must not be shown; of a URL only scheme and host
 	URL         bool   // what stands before an "@" may be a password, and must not be shown
 	Part        Part   // what needs the setting
 	// parse sets fields of the Config, or says what is wrong with the value. It is nil for a setting that a rule
@@ -68,6 +68,7 @@ const (
 	nameAlertTokenFile      = "alert-token-file"
 	nameSentinel            = "reboot-sentinel"
 	nameSentinelCommand     = "reboot-sentinel-command"
+	nameNotifyURL           = "notify-url"
 )
 
 // Names of the settings for a FleetLock server.
@@ -446,5 +447,21 @@ var definitions = []Definition{
 		Description: "how long from one question to the command to the next",
 		Part:        PartSentinel,
 		parse:       duration(func(c *Config) *time.Duration { return &c.SentinelPeriod }, time.Minute, "1m or more, such as 1h"),
+	},
+	{
+		Name:        nameNotifyURL,
+		Variable:    "LOCKSMITHD_NOTIFY_URL",
+		Description: "URL of a web hook that is told what this host does, such as one of Slack",
+		Secret:      true,
+		URL:         true,
+		Part:        PartNotify,
+		parse:       parseNotifyURL,
+	},
+	{
+		Name:        "notify-events",
+		Variable:    "LOCKSMITHD_NOTIFY_EVENTS",
+		Description: "events of which the web hook and the scripts in notify.d are told; all if it is empty",
+		Part:        PartNotify,
+		parse:       parseNotifyEvents,
 	},
 }

@@ -69,6 +69,7 @@ func TestExamplesOfTheDocumentAreRight(t *testing.T) {
 		"/etc/locksmith/alert-token", certs.key,
 	).Replace(blocks[0][1])
 	root := newRoot(t, map[string]string{etc: conf})
+	must.Do(t, os.Chmod(filepath.Join(root, etc), 0o600)) // it has a secret in it
 	for _, program := range []Program{Daemon, CLI} {
 		c := mustLoad(t, Options{Program: program, Root: root})
 		if c.Strategy != StrategyEtcdLock || c.Group != "lb" || strings.Count(c.Etcd.Endpoints, ",") != 1 || c.Window.String() != "Thu 04:00 for 1h, except 2026-12-23/2027-01-02; 2027-04-02" || len(c.Warnings) > 0 {

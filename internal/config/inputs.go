@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -173,6 +174,9 @@ func shorten(text string, most int) string {
 
 // shown returns the value as it may be shown.
 func (in input) shown() string {
+	if in.Secret && in.URL {
+		return notify.URL(in.value).String()
+	}
 	if in.value != "" && (in.Secret || in.URL && strings.Contains(in.value, "@")) {
 		return hidden
 	}

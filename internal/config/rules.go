@@ -29,6 +29,7 @@ var rules = []struct {
 	{PartLock, warnOfShortTTL},
 	{PartGates, warnOfAlerts},
 	{PartSentinel, warnOfSentinel},
+	{PartNotify, warnOfNotify},
 	{PartSentinel, warnOfInverseCommand},
 	{PartStrategy, warnOfMode},
 	{PartStrategy, warnOfRivals},

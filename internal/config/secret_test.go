@@ -160,6 +160,17 @@ func TestNoPasswordIsEverShown(t *testing.T) {
 		{"without an equals sign", "LOCKSMITHD_ETCD_PASSWORD " + secret + "\n", nil, nil},
 		{"not UTF-8", "LOCKSMITHD_ETCD_PASSWORD=" + secret + "\xff\n", nil, nil},
 		{"in an endpoint", "LOCKSMITHD_ENDPOINT=http://user:" + secret + "@10.0.0.1:2379\n", nil, nil},
+		{"in the path of a web hook", "LOCKSMITHD_NOTIFY_URL=https://hooks.example/services/" + secret + "\n", nil, nil},
+		{"in its path, in the environment", "", nil, []string{"LOCKSMITHD_NOTIFY_URL=https://hooks.example/services/" + secret}},
+		{"in its query", "LOCKSMITHD_NOTIFY_URL=https://hooks.example?key=" + secret + "\n", nil, nil},
+		{"as its user", "LOCKSMITHD_NOTIFY_URL=http://user:" + secret + "@hooks.example\n", nil, nil},
+		{"in its fragment", "LOCKSMITHD_NOTIFY_URL=https://hooks.example#" + secret + "\n", nil, nil},
+		{"without a scheme", "LOCKSMITHD_NOTIFY_URL=hooks.example/" + secret + "\n", nil, nil},
+		{"with a slash too few", "LOCKSMITHD_NOTIFY_URL=https:/" + secret + "/services\n", nil, nil},
+		{"with a blank", "LOCKSMITHD_NOTIFY_URL=\"https://hooks.example/a " + secret + "\"\n", nil, nil},
+		{"that cannot be parsed", "LOCKSMITHD_NOTIFY_URL=https://hooks.example/%" + secret + "\n", nil, nil},
+		{"behind a misspelt name", "LOCKSMITHD_NOTIFY_URLS=https://hooks.example/" + secret + "\n", nil, nil},
+		{"behind an exported one", "export LOCKSMITHD_NOTIFY_URL=https://hooks.example/" + secret + "\n", nil, nil},
 		{"in an endpoint, with special characters", "LOCKSMITHD_ENDPOINT=http://user:" + secret + "/%@" + secret + ",@10.0.0.1:2379\n", nil, nil},
 	}
 	for _, test := range tests {

@@ -24,12 +24,20 @@ import (
 // token of its own: see NewToken.
 func Self(root string, boot Boot) (self lock.Record, disk []string, err error) {
 	self.BootID = boot.ID
-	// A host may get its name only some time after it has come up.
-	if self.Hostname, err = readKernelFile(root, "/proc/sys/kernel/hostname"); err != nil {
-		return lock.Record{}, nil, fmt.Errorf("find the name of this host: %w", err)
+	if self.Hostname, err = Name(root); err != nil {
+		return lock.Record{}, nil, err
 	}
 	self.Hardware = hardware(root)
 	return self, tokensOfEarlierBoots(root, self.BootID), nil
+}
+
+// Name returns the name that this host has now: it may get its name only some time after it has come up.
+func Name(root string) (string, error) {
+	name, err := readKernelFile(root, "/proc/sys/kernel/hostname")
+	if err != nil {
+		return "", fmt.Errorf("find the name of this host: %w", err)
+	}
+	return name, nil
 }
 
 // maxMachineID bounds the id, in bytes. The ids of systemd have 32.

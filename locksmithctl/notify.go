@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/hooks"
+	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/notify"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+func (a *app) notifyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "notify",
+		Short: "Try the notifications of this host",
+		Long: `locksmithd tells the web hook of LOCKSMITHD_NOTIFY_URL, and the scripts in
+/etc/locksmith/notify.d, when this host reboots, is back and well, or needs somebody to
+look. "pause", "resume" and "unlock -expired" tell them by themselves, from the host that
+they run on.
+
+"locksmithctl notify test" tells both that this is a test, and shows what became of it.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf(`unknown command "notify %.50s": write "notify test"`, args[0])
+			}
+			return nil
+		},
+	}
+	cmd.AddCommand(a.notifyTestCommand(), a.notifyScriptsCommand())
+	return cmd
+}
+
+func (a *app) notifyTestCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "test",
+		Short: "Send a test notification now, and show the answer",
+		Long: `test sends a notification that says that it is a test to the web hook of
+LOCKSMITHD_NOTIFY_URL, whatever LOCKSMITHD_NOTIFY_EVENTS says, and prints what the server
+answers. As root it also has the scripts in notify.d run, as locksmithd does. It tries
+once, and fails if anything does.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.settings(config.PartNotify)
+			if err != nil {
+				return err
+			}
+			for _, w := range cfg.Warnings {
+				a.note("warning: %s", w)
+			}
+			e, err := a.event(notify.Event{Type: notify.Test})
+			if err != nil {
+				return err
+			}
+			results := a.deliver(cmd.Context(), cfg.Notify, e)
+			if len(results) == 0 {
+				return errors.New("nobody is told anything: LOCKSMITHD_NOTIFY_URL is not set, and there is no script in /etc/locksmith/notify.d")
+			}
+			failed := false
+			for _, r := range results {
+				if r.err != nil {
+					failed = true
+					a.note("%s: not delivered: %v", r.to, r.err)
+				} else if err := a.print(fmt.Sprintf("%s: %s\n", r.to, r.answer)); err != nil {
+					return err
+				}
+			}
+			if failed {
+				return errors.New("notify: the test was not delivered to all")
+			}
+			return nil
+		},
+	}
+}
+
+// event completes an event that this command causes.
+func (a *app) event(e notify.Event) (notify.Event, error) {
+	var err error
+	e.Host, err = host.Name(a.root)
+	return e.Complete(a.now()), err
+}
+
+// delivery is what became of an event.
+type delivery struct {
+	to, answer string
+	err        error
+}
+
+// notifyScripts returns what has the scripts of this host run.
+func (a *app) notifyScripts() notify.Scripts {
+	return notify.Scripts{Root: a.root, Units: systemd.Units{Connect: systemd.ConnectSystemBus}, Log: a.log}
+}
+
+var errOnlyRoot = errors.New("only root may have scripts run, with sudo")
+
+// deliver tells the web hook and the scripts an event, at the same time.
+func (a *app) deliver(ctx context.Context, cfg notify.Config, e notify.Event) []delivery {
+	var post, run delivery
+	var both sync.WaitGroup
+	if cfg.URL != "" {
+		post.to = cfg.URL.String()
+		both.Go(func() { post.answer, post.err = cfg.URL.Post(ctx, e) })
+	}
+	if scripts := a.notifyScripts(); scripts.Any() {
+		run.to, run.answer = string(hooks.Notify)+".d", "all scripts have succeeded"
+		switch {
+		case a.euid != 0:
+			run.err = errOnlyRoot
+		case a.root != "":
+			run.err = errors.New("systemd knows no units below -root")
+		default:
+			both.Go(func() { run.err = scripts.Run(ctx, e) })
+		}
+	}
+	both.Wait()
+	var results []delivery
+	for _, r := range []delivery{post, run} {
+		if r.to != "" {
+			results = append(results, r)
+		}
+	}
+	return results
+}
+
+// tellTimeout is how long a command that has done its work takes to tell of it.
+const tellTimeout = 5 * time.Second
+
+// tell tells of what this command has done. It tries once; that nobody could be told is no failure of the command.
+func (a *app) tell(ctx context.Context, events ...notify.Event) {
+	if len(events) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, tellTimeout, fmt.Errorf("no answer within %v", tellTimeout))
+	defer cancel()
+	cfg, err := a.settings(config.PartNotify)
+	for _, e := range events {
+		if err == nil && e.By == "" {
+			e.By, err = a.operator()
+		}
+		if err == nil {
+			e, err = a.event(e)
+		}
+		if err != nil {
+			a.note("nobody is told of this: %v", err)
+			return
+		}
+		if !cfg.Notify.Chosen(e.Type) {
+			continue
+		}
+		for _, r := range a.deliver(ctx, cfg.Notify, e) {
+			if r.err != nil {
+				a.note("%s is not told of this: %v", r.to, r.err)
+			}
+		}
+	}
+}
+
+func (a *app) notifyScriptsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "scripts ID",
+		Hidden: true, // it is for our unit
+		Short:  "Run the scripts that are told an event in this process",
+		Long: `scripts runs the scripts in notify.d in this process, one after another, with the event
+of an id: in the environment, and as a JSON document on standard input. The unit
+locksmith-notify@ID.service consists of it.
+
+All scripts run, whatever becomes of the others; those that have succeeded for this event
+do not run again. A megabyte of each script's output is passed on. A failure is also the
+unit's status.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := takes(1, 1, "one argument, the id of an event")(cmd, args); err != nil {
+				return err
+			}
+			_, err := notify.FilesOf("", args[0])
+			return err
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files, err := notify.FilesOf(a.root, args[0])
+			if err != nil {
+				return err
+			}
+			// What scripts return counts, whether the journal takes what they print or has gone. The signal is caught
+			// and not ignored, since scripts would inherit that.
+			a.stdout, a.stderr = unchecked(a.stdout), unchecked(a.stderr)
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+			return hooks.RunNotify(cmd.Context(), a.root, files.Document, files.Done, a.stdout, a.stderr, func(status string) {
+				if err := systemd.NotifyStatus(status); err != nil {
+					a.note("tell systemd what runs: %v", err)
+				}
+			})
+		},
+	}
+}
