@@ -124,7 +124,7 @@ func sorted(m map[string]any) (names []string) {
 	return names
 }
 
-// Mattermost and Slack read these fields of a document besides the text, and Mattermost refuses other types than its own.
+// Mattermost and Slack read these fields besides the text, and Mattermost refuses types of others.
 func TestBodyHasNoFieldsThatChatsTakeForTheirs(t *testing.T) {
 	for _, e := range hostileEvents() {
 		var fields map[string]any

@@ -10,7 +10,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/replacefile"
 )
 
-// DefaultPath is the path of the file with what is not delivered yet. Its folder is named by ReadWritePaths= of the unit.
+// DefaultPath is where the file with what is not delivered yet is. ReadWritePaths= of the unit names its folder.
 const DefaultPath = "/var/lib/locksmith/notify.json"
 
 const (

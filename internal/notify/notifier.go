@@ -45,8 +45,8 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// A Notifier delivers events. It is safe for concurrent use. It has goroutines only while there is something to deliver,
-// or to write.
+// A Notifier delivers events. It is safe for concurrent use. It has goroutines only while there is something to
+// deliver, or to write.
 type Notifier struct {
 	Options
 	file  *file
@@ -92,8 +92,8 @@ func New(o Options) *Notifier {
 	return n
 }
 
-// Configure replaces the configuration, and tries at once what waits for another attempt. Events that were queued for an
-// earlier URL go to the new one.
+// Configure replaces the configuration, and tries at once what waits for another attempt. Events that were queued
+// for an earlier URL go to the new one.
 func (n *Notifier) Configure(c Config) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// RunPath is the folder with what the unit of an event reads: its facts, the document, and which scripts have succeeded.
+// RunPath is the folder with what the unit of an event reads: facts, the document, and which scripts have succeeded.
 const RunPath = "/run/locksmith/notify"
 
 const (

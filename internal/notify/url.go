@@ -64,8 +64,8 @@ func (u URL) Exposed() bool {
 	return host != "localhost" && host != "::1" && !strings.HasPrefix(host, "127.")
 }
 
-// minSecret is the length in bytes from which a part of the URL is taken out of texts. Shorter ones are no secrets worth
-// the name, and would take letters out of every word.
+// minSecret is the length in bytes from which a part of the URL is taken out of texts. Shorter ones are no secrets
+// worth the name, and would take letters out of every word.
 const minSecret = 4
 
 // conceal takes the secrets of the URL out of a text, which may be the answer of a server.

@@ -66,8 +66,8 @@ type Well struct {
 	At      time.Time `json:"at"`
 }
 
-// HookFailed is a failure of what runs before a reboot, or of what undoes that: of several in succession the first. What
-// runs after the boot is tried until it succeeds, and Health says what has come of it.
+// HookFailed is a failure of what runs before a reboot, or of what undoes that: of several in succession the first.
+// What runs after the boot is tried until it succeeds, and Health says what has come of it.
 type HookFailed struct {
 	Hook    string    `json:"hook"`              // HookBefore or HookCancelled
 	Version string    `json:"version,omitempty"` // that the reboot was for

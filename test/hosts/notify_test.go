@@ -53,8 +53,8 @@ func (w *webhook) events() []string {
 	return slices.Compact(slices.Clone(w.got))
 }
 
-// The daemon has its own sandbox, and systemd the unit of the scripts: what the web hook is told over a real reboot, the
-// scripts are told as well, also one that fails at first.
+// The daemon has its own sandbox, and systemd the unit of the scripts: what the web hook is told over a real
+// reboot, the scripts are told as well, also one that fails at first.
 func TestWebHookAndScriptsAreToldOfAReboot(t *testing.T) {
 	t.Parallel()
 	hook := startWebhook(t)
