@@ -274,53 +274,87 @@ var leapYear = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // apart returns the shortest time between two starts of the window on the wall clock.
 func (w *Window) apart() time.Duration {
-	// The starts of a day depend on the specs that include the day. A copy of
-	// each spec that starts at midnight only gives its days.
-	dates := make([]cron.SpecSchedule, len(w.specs))
-	for i, spec := range w.specs {
-		dates[i] = *spec
-		dates[i].Hour, dates[i].Minute = 1, 1
+	// The days of the week of all dates repeat after 28 years. One more year includes the step from the last of these
+	// years to the first. A window that names only days of the week repeats every week.
+	days := 29*365 + 8
+	if w.weekly() {
+		days = 2 * 7
 	}
-	due := make([]time.Time, len(w.specs))
-	minutes := make(map[uint64][]int) // starts of a day, by the set of specs that include it
-
-	// The days of the week of all dates repeat after 28 years. One more year
-	// includes the step from the last of these years to the first.
+	known := make(map[uint64]dayStarts) // by the set of specs that include a day
 	shortest, last := 0, -1
-	for n, day := 0, leapYear; day.Year() <= leapYear.Year()+28; n, day = n+1, day.AddDate(0, 0, 1) {
+	note := func(apart int) {
+		if apart > 0 && (shortest == 0 || apart < shortest) {
+			shortest = apart
+		}
+	}
+	for n := range days {
+		day := leapYear.Add(time.Duration(n) * 24 * time.Hour)
 		var having uint64
-		for i := range dates {
-			if due[i].Before(day) {
-				due[i] = dates[i].Next(day.Add(-time.Second))
-			}
-			if due[i].Equal(day) {
+		for i, spec := range w.specs {
+			if hasDay(spec, day) {
 				having |= 1 << i
 			}
 		}
-		if _, ok := minutes[having]; !ok {
-			minutes[having] = w.minutes(having)
+		if having == 0 {
+			continue
 		}
-		for _, m := range minutes[having] {
-			at := n*24*60 + m
-			if last >= 0 && (shortest == 0 || at-last < shortest) {
-				shortest = at - last
-			}
-			last = at
+		s, ok := known[having]
+		if !ok {
+			s = w.dayStarts(having)
+			known[having] = s
 		}
+		note(s.apart)
+		if last >= 0 {
+			note(n*24*60 + s.first - last)
+		}
+		last = n*24*60 + s.last
 	}
 	return time.Duration(shortest) * time.Minute
 }
 
-// minutes returns the starts of a day that the given specs include, in minutes since midnight.
-func (w *Window) minutes(having uint64) []int {
-	var starts []int
+// weekly reports whether the starts of every week are the same.
+func (w *Window) weekly() bool {
+	const allDays, allMonths = 1<<32 - 1<<1, 1<<13 - 1<<1
+	return !slices.ContainsFunc(w.specs, func(s *cron.SpecSchedule) bool {
+		return s.Dom&allDays != allDays || s.Month&allMonths != allMonths
+	})
+}
+
+// anyValue is the bit that the cron package sets in a field that is a star.
+const anyValue = 1 << 63
+
+// hasDay reports whether a schedule has starts on a day: if both the day of the month and that of the week are restricted,
+// either is enough.
+func hasDay(s *cron.SpecSchedule, day time.Time) bool {
+	_, month, date := day.Date()
+	dom, dow := s.Dom&(1<<date) != 0, s.Dow&(1<<day.Weekday()) != 0
+	either := s.Dom&anyValue == 0 && s.Dow&anyValue == 0
+	return s.Month&(1<<month) != 0 && (dom && dow || either && (dom || dow))
+}
+
+// dayStarts are the starts of a day, in minutes since midnight.
+type dayStarts struct {
+	first, last int
+	apart       int // the shortest time between two of them; 0 if there is only one
+}
+
+// dayStarts returns the starts of a day that the given specs include, which are not none.
+func (w *Window) dayStarts(having uint64) dayStarts {
+	s := dayStarts{first: -1}
 	for m := range 24 * 60 {
 		for i, spec := range w.specs {
-			if having&(1<<i) != 0 && spec.Hour&(1<<(m/60)) != 0 && spec.Minute&(1<<(m%60)) != 0 {
-				starts = append(starts, m)
-				break
+			if having&(1<<i) == 0 || spec.Hour&(1<<(m/60)) == 0 || spec.Minute&(1<<(m%60)) == 0 {
+				continue
 			}
+			switch {
+			case s.first < 0:
+				s.first = m
+			case s.apart == 0 || m-s.last < s.apart:
+				s.apart = m - s.last
+			}
+			s.last = m
+			break
 		}
 	}
-	return starts
+	return s
 }

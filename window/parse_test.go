@@ -269,3 +269,16 @@ func TestTooManyStartsAreRefused(t *testing.T) {
 		t.Errorf("65 starts: %v", err)
 	}
 }
+
+// Whoever reads the windows of a fleet parses many: the ns of a parse.
+func BenchmarkParse(b *testing.B) {
+	for _, start := range []string{"04:00", "Mon-Fri 04:00; Sat,Sun 02:00", "*/15 2 1,15 jan-mar MON-FRI", "* * * * *"} {
+		b.Run(start, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Parse(start, "30s", time.UTC); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
