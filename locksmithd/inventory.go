@@ -73,6 +73,7 @@ func (s *server) record(cfg *config.Config, past *history.File) inventory.Host {
 			Start: cfg.Value("window-start"), Length: cfg.Value("window-length"), Zone: cfg.Window.Zone(), Blackout: cfg.Value("blackout"),
 		}
 	}
+	h.Hold = held(host.Holds(s.root), time.Now())
 	kept, err := past.Read()
 	if last := kept.Last; err == nil && last != nil {
 		h.Last = &inventory.Reboot{Version: last.Version, At: last.At, Well: last.Verified, Why: last.Result}
@@ -81,4 +82,16 @@ func (s *server) record(cfg *config.Config, past *history.File) inventory.Host {
 		}
 	}
 	return h
+}
+
+// held returns the hold that ends last; nil for none.
+func held(holds []policy.Hold, now time.Time) (last *inventory.Hold) {
+	for _, h := range holds {
+		switch {
+		case !h.Until.IsZero() && !h.Until.After(now):
+		case last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until)):
+			last = &inventory.Hold{Until: h.Until, Reason: h.Reason}
+		}
+	}
+	return last
 }

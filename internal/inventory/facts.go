@@ -18,7 +18,10 @@ func (h *Host) fill(s policy.Snapshot, now time.Time, settings policy.Config) {
 	// Whoever holds the slots changes with every reboot of another host, and the lock has it.
 	s.BlockedBy = ""
 	h.Why = s.Line(settings.Clock)
-	h.Need, h.Opens, h.Shuts = nil, time.Time{}, time.Time{}
+	h.Need, h.NotBefore, h.Opens, h.Shuts, h.Room = nil, notBefore(s, now, settings), time.Time{}, time.Time{}, 0
+	if s.Hooked {
+		h.Room = settings.BeforeTimeout + policy.Backstop
+	}
 	if s.Need.Sources != nil {
 		h.Need = &Need{s.Need.Version, s.Need.Since, s.Need.Reasons}
 	}
@@ -48,16 +51,33 @@ func waitsFor(s policy.Snapshot) string {
 	return ""
 }
 
+// notBefore returns the earliest time of the reboot that is waited for; zero where it may be now, or nobody knows.
+func notBefore(s policy.Snapshot, now time.Time, settings policy.Config) (earliest time.Time) {
+	if s.State != policy.Waiting {
+		return earliest
+	}
+	times := []time.Time{s.HeldUntil, s.Begins, settings.Earliest}
+	for _, r := range s.Retries {
+		times = append(times, r.At)
+	}
+	for _, t := range times {
+		if t.After(now) && t.After(earliest) {
+			earliest = t
+		}
+	}
+	return earliest
+}
+
 // changed reports whether a record differs from the one before in more than what changes by itself: its texts, the next
-// window, and the time of the boot, which is counted back from now.
+// window, the earliest time of the reboot, and the time of the boot, which is counted back from now.
 func (h Host) changed(before Host) bool {
 	key := func(h Host) Host {
 		h.Updated, h.Booted, h.Why, h.Opens, h.Shuts = time.Time{}, time.Time{}, "", time.Time{}, time.Time{}
-		h.Need, h.Window, h.Last = nil, nil, nil
+		h.NotBefore, h.Need, h.Hold, h.Window, h.Last = time.Time{}, nil, nil, nil, nil
 		return h
 	}
 	return key(h) != key(before) || version(h.Need) != version(before.Need) ||
-		valueOf(h.Window) != valueOf(before.Window) || valueOf(h.Last) != valueOf(before.Last)
+		valueOf(h.Hold) != valueOf(before.Hold) || valueOf(h.Window) != valueOf(before.Window) || valueOf(h.Last) != valueOf(before.Last)
 }
 
 // version returns the version that is needed, and whether a reboot is.

@@ -28,10 +28,16 @@ type Host struct {
 	// it, such as window or users, or else slot, turn (when the host begins, at random), news (of a source) or retry.
 	WaitsFor string `json:"waits_for,omitempty"`
 	Need     *Need  `json:"need,omitempty"` // nil: no reboot is needed
+	// NotBefore is the earliest time of that reboot, as far as the host knows one: the end of what holds it back, of the
+	// time that it has to be up, of a wait at random, or of that before another attempt. The window counts besides.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	Hold      *Hold     `json:"hold,omitempty"` // nil: no hold file holds this host
 
 	Window *Window   `json:"window,omitempty"` // nil: reboots may happen at any time
 	Opens  time.Time `json:"opens,omitzero"`   // the window that is open, or the next one; zero: always open, or never
 	Shuts  time.Time `json:"shuts,omitzero"`   // the same window
+	// Room is how long before the window shuts the reboot has to begin, for what is hooked in before it; 0: no time.
+	Room time.Duration `json:"room_ns,omitempty"`
 
 	Last *Reboot `json:"last_reboot,omitempty"` // nil: locksmithd has not rebooted this host yet
 
@@ -52,6 +58,12 @@ type Need struct {
 	Version string    `json:"version,omitempty"` // of the update, if known
 	Since   time.Time `json:"since"`
 	Reasons []string  `json:"reasons,omitempty"` // what needs it
+}
+
+// A Hold is that a hold file holds this host.
+type Hold struct {
+	Until  time.Time `json:"until,omitzero"` // zero: it does not end by itself
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Window is the settings of a host's reboot window, as they are set; see docs/configuration.md.
@@ -77,7 +89,7 @@ const (
 	maxRecord = 16 << 10
 	// maxReasons bounds the reasons that are kept of a record.
 	maxReasons = 8
-	// maxTook is longer than any host keeps a slot.
+	// maxTook is longer than any host keeps a slot, or than anything takes.
 	maxTook = 366 * 24 * time.Hour
 )
 
@@ -95,7 +107,11 @@ func parse(id, group string, data []byte) Host {
 // clean makes the record safe to show.
 func (h *Host) clean() {
 	texts := []*string{&h.Hostname, &h.OS, &h.OSVersion, &h.Locksmith, (*string)(&h.State), &h.Why, &h.WaitsFor}
-	times := []*time.Time{&h.Booted, &h.Updated, &h.Since, &h.Opens, &h.Shuts}
+	times := []*time.Time{&h.Booted, &h.Updated, &h.Since, &h.NotBefore, &h.Opens, &h.Shuts}
+	h.Room = min(max(h.Room, 0), maxTook)
+	if hold := h.Hold; hold != nil {
+		texts, times = append(texts, &hold.Reason), append(times, &hold.Until)
+	}
 	if n := h.Need; n != nil {
 		n.Reasons = n.Reasons[:min(len(n.Reasons), maxReasons)]
 		for i := range n.Reasons {

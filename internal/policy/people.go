@@ -238,6 +238,29 @@ func (m *Machine) counts(now time.Time, o Obstacle) (Obstacle, bool) {
 	return o, true
 }
 
+// heldUntil returns when what holds the reboot back ends by itself; the zero time where it does not, or nobody knows when.
+func (m *Machine) heldUntil(now time.Time, o *Obstacle) (until time.Time) {
+	switch {
+	case o == nil:
+	case o.Kind == Cancelled:
+		return m.againAt()
+	case o.Kind == TooEarly:
+		if until = m.config.Earliest; m.softAgain().After(until) {
+			until = m.softAgain()
+		}
+	case o.Kind == Held:
+		for _, h := range m.local().Holds {
+			if h.Until.IsZero() {
+				return time.Time{}
+			}
+			if h.stands(now) && h.Until.After(until) {
+				until = h.Until
+			}
+		}
+	}
+	return until
+}
+
 func (e Looked) fold(m *Machine, now time.Time) {
 	m.looking = false
 	if m.people.saw(now, e.Local, e.Err); e.Local != nil && m.schedule.ours(e.Local.Shutdown) {

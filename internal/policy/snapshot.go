@@ -26,6 +26,7 @@ type Snapshot struct {
 	Shuts       time.Time `json:"shuts,omitzero"`        // until then a slot is waited for
 	Begins      time.Time `json:"begins,omitzero"`       // this host, at random, later than the window
 	HeldBack    *Obstacle `json:"held_back,omitempty"`   // by whom on this host
+	HeldUntil   time.Time `json:"held_until,omitzero"`   // when that ends by itself; zero where it does not, or nobody knows when
 	Postponable time.Time `json:"postponable,omitzero"`  // until then people who hold the reboot back can do so
 	BlockedBy   string    `json:"blocked_by,omitempty"`  // in the queue for a slot
 	Silent      []string  `json:"silent,omitempty"`      // sources that have not said yet whether a reboot is needed
@@ -34,6 +35,7 @@ type Snapshot struct {
 	Undo        []Undo    `json:"undo,omitempty"`        // what is undone, the next one first
 
 	// What runs before the reboot, and after the boot.
+	Hooked     bool      `json:"hooked,omitempty"`     // something is to run, as the gates have said last
 	DrainUntil time.Time `json:"drain_until,omitzero"` // it has until then
 	Health     *Health   `json:"health,omitempty"`
 	Failed     string    `json:"failed,omitempty"` // why the host is not well, though the checks are over
@@ -150,7 +152,7 @@ func (m *Machine) facts(now time.Time) *Health {
 func (m *Machine) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{State: m.state, Since: m.entered, Why: m.why, Lock: m.config.Lock, Holds: m.config.Lock && m.slot.mayHold}
 	s.Gates = m.gateList(now)
-	s.Need, s.Troubles = m.need(), m.triggers.troubles()
+	s.Need, s.Troubles, s.Hooked = m.need(), m.triggers.troubles(), m.gates.hooked
 	if m.slot.mayHold {
 		s.HeldSince = m.slot.since
 	}
@@ -191,6 +193,7 @@ func (m *Machine) Snapshot(now time.Time) Snapshot {
 		}
 		if m.mayGo(now) && (!m.people.outdated(now) || m.cancelled(now)) {
 			s.HeldBack = m.obstacle(now)
+			s.HeldUntil = m.heldUntil(now, s.HeldBack)
 		}
 		s.Retries = retries(now, m.tries.slot, m.tries.reboot)
 	case Locking:
