@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -149,19 +150,45 @@ func parseWindow(p *parser) error {
 	case start.value == "":
 		return length.without(start)
 	}
-	clock := p.windowZone
-	w, err := window.Parse(start.value, length.value, clock.Location())
+	w, clock, err := openings(start.value, length.value, p.windowZone, p.options.Warn)
 	var lengthErr *window.LengthError
 	switch {
 	case errors.As(err, &lengthErr):
 		return length.refuse("%w", err)
 	case err != nil:
 		return start.refuse("%w", err)
-	case w.Zone() != "":
-		if clock, err = zone.Named(w.Zone(), p.options.Warn); err != nil {
-			return start.refuse("%w", err)
-		}
 	}
 	p.Window = &Window{w, p.blackout, clock}
 	return nil
+}
+
+// openings parses the start and the length of a window, and returns its zone: z, unless the start names another one.
+func openings(start, length string, z *zone.Zone, warn func(string)) (*window.Window, *zone.Zone, error) {
+	w, err := window.Parse(start, length, z.Location())
+	if err == nil && w.Zone() != "" {
+		z, err = zone.Named(w.Zone(), warn)
+	}
+	return w, z, err
+}
+
+// NewWindow returns the window of another host, from the texts of its settings and the IANA name of its time zone, as they
+// are in its record of the inventory. "" is a setting that is not set, and UTC for the zone. Anybody may have written the
+// texts: an error says what is wrong with them, in one line.
+func NewWindow(start, length, zoneName, blackout string) (*Window, error) {
+	w := &Window{}
+	var err error
+	if w.zone, err = zone.Named(cmp.Or(zoneName, "UTC"), nil); err != nil {
+		return nil, fmt.Errorf("the time zone %q is not known here", shorten(zoneName, maxShown))
+	}
+	if blackout != "" {
+		if w.blackout, err = parseDays(blackout); err != nil {
+			return nil, fmt.Errorf("the blackout: %w", err)
+		}
+	}
+	if start != "" || length != "" {
+		if w.openings, w.zone, err = openings(start, length, w.zone, nil); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
 }
