@@ -19,12 +19,14 @@ type Record struct {
 	// Hardware and Token tell a host that was renamed from another host with its machine id. Both
 	// are "" where they are not known, and can only be compared: Hardware identifies the
 	// hardware, Token was written to the host's disk before the slot was taken.
-	Hardware string    `json:"hardware,omitempty"`
-	Token    string    `json:"token,omitempty"`
-	Since    time.Time `json:"since"`
-	By       string    `json:"by"` // what took the slot, such as the name of the program
-	Version  string    `json:"version,omitempty"`
-	Reason   string    `json:"reason,omitempty"` // why the host reboots, where its version does not say so
+	Hardware string `json:"hardware,omitempty"`
+	Token    string `json:"token,omitempty"`
+	// Since is when the caller of Acquire or TryAcquire begins: since then it waits. The record of a slot that was waited for
+	// says when it was taken.
+	Since   time.Time `json:"since"`
+	By      string    `json:"by"` // what took the slot, such as the name of the program
+	Version string    `json:"version,omitempty"`
+	Reason  string    `json:"reason,omitempty"` // why the host reboots, where its version does not say so
 	// Owner is a random token that identifies the owner of a place in the queue: a wait with the same
 	// Owner takes the place over, any other waits beside it. Where it is empty, each wait has its own.
 	// It is not written into the record of a slot.

@@ -12,6 +12,7 @@ import (
 type candidate struct {
 	id                  string
 	record              Record
+	began               time.Time
 	holderDoc, entryDoc []byte // what it leaves as a holder, and in the queue
 }
 
@@ -25,7 +26,21 @@ func newCandidate(id string, r Record) (*candidate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take a slot for %s: %w", id, err)
 	}
-	return &candidate{id: id, record: r, holderDoc: holder, entryDoc: entry}, nil
+	return &candidate{id: id, record: r, began: time.Now(), holderDoc: holder, entryDoc: entry}, nil
+}
+
+// shortWait is a wait after which the Since of a record is still when the slot is taken.
+const shortWait = time.Second
+
+// holder returns what the candidate leaves as a holder that takes its slot now.
+func (c *candidate) holder() ([]byte, error) {
+	if c.record.Since.IsZero() || time.Since(c.began) < shortWait {
+		return c.holderDoc, nil
+	}
+	r := c.record
+	r.Since = time.Now().UTC()
+	holder, _, err := r.encode()
+	return holder, err
 }
 
 // TryAcquire takes a slot for id and writes its record with it, regardless of the queue. already
@@ -82,12 +97,16 @@ func (l *Lock) take(ctx context.Context, snap Snapshot, reads []Read, c *candida
 		if err != nil {
 			return nil, err
 		}
+		holder, err := c.holder()
+		if err != nil {
+			return nil, err
+		}
 		ch := &change{
 			next: next,
 			conds: append(conds, Cond{Key: l.pauseKey()}, Cond{Key: pauseAllKey},
 				Cond{Key: l.recordKey(c.id), ModRevision: v.Values[l.recordKey(c.id)].ModRevision},
 				Cond{Key: l.queueKey(c.id), ModRevision: entry.ModRevision}),
-			ops:   []Op{{Key: l.recordKey(c.id), Value: c.holderDoc}},
+			ops:   []Op{{Key: l.recordKey(c.id), Value: holder}},
 			reads: []Read{l.unwellRange()},
 		}
 		// A snapshot that events have changed may lack the first entry. (Where it has one, all were read, and each
