@@ -64,7 +64,11 @@ type written struct {
 }
 
 func newRollout(t *testing.T, hosts, max int, failure policy.HealthFailure) *rollout {
-	seed := randtest.Seed(t)
+	return startRollout(t, randtest.Seed(t), hosts, max, failure, nil)
+}
+
+// startRollout starts the hosts after each was set up.
+func startRollout(t *testing.T, seed uint64, hosts, max int, failure policy.HealthFailure, setUp func(*updating, int)) *rollout {
 	r := &rollout{t: t, rng: rand.New(rand.NewPCG(seed, 0)), memory: storetest.NewMemory()}
 	r.config = policy.Config{Lock: true, BeforeTimeout: 10 * time.Minute, HealthTimeout: time.Minute, HealthFailure: failure}
 	r.store = watched{&storetest.Hooked{Store: r.memory, After: r.observe}}
@@ -74,6 +78,10 @@ func newRollout(t *testing.T, hosts, max int, failure policy.HealthFailure) *rol
 	ctx, stop := context.WithCancel(t.Context())
 	for n := range hosts {
 		h := &updating{node: newNode(t, n, r.store), rollout: r, name: fmt.Sprint("host", n), max: max, runs: oldVersion, changed: make(chan struct{})}
+		h.config, h.down = r.config, func(rng *rand.Rand) time.Duration { return time.Minute + time.Duration(rng.Int64N(int64(time.Minute))) }
+		if setUp != nil {
+			setUp(h, n)
+		}
 		r.hosts = append(r.hosts, h)
 		r.lives.Go(func() { h.live(ctx, rand.New(rand.NewPCG(seed, uint64(n+1)))) })
 	}
@@ -199,6 +207,10 @@ type updating struct {
 	name    string
 	max     int
 	runs    string // the version of this boot
+	config  policy.Config
+	holds   bool                                  // a hold file does
+	down    func(*rand.Rand) time.Duration        // how long a boot takes
+	records func(context.Context) daemon.Observer // writes what the host does, until the context ends; nil: nobody does
 
 	mu       sync.Mutex
 	offered  string        // what update_engine has installed; "" for nothing
@@ -241,7 +253,7 @@ func (h *updating) live(ctx context.Context, rng *rand.Rand) {
 		}
 		h.runs = h.boot(ctx, rng)
 		select {
-		case <-time.After(time.Minute + time.Duration(rng.Int64N(int64(time.Minute)))):
+		case <-time.After(h.down(rng)):
 		case <-ctx.Done():
 		}
 	}
@@ -257,10 +269,10 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	must.Do(h.t, err)
 	must.Do(h.t, held.Set(h.max, 0))
 	held.Owner = boot
-	checked := healthy{quiet{make(chan struct{})}, h.runs}
+	checked := healthy{quiet{make(chan struct{})}, h.runs, h.holds}
 	updates := make(chan policy.Event)
 	parts := checked.parts(updates)
-	parts.Hooks, parts.Observers, parts.Seed = checked, []daemon.Observer{h}, rng.Uint64()
+	parts.Host, parts.Hooks, parts.Observers, parts.Seed = checked, checked, []daemon.Observer{h}, rng.Uint64()
 	parts.Found.OSVersion = host.OSVersion(h.root)
 	last, err := record.Pending(boot)
 	must.Do(h.t, err)
@@ -269,7 +281,7 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	}
 	parts.Begin = func(ctx context.Context, r policy.Reboot) error {
 		next = r.Version
-		begun := history.Reboot{BootID: boot, Version: r.Version}
+		begun := history.Reboot{BootID: boot, Version: r.Version, Taken: r.Taken}
 		if r.NewOS {
 			begun.OSVersion = h.runs
 		}
@@ -283,9 +295,12 @@ func (h *updating) boot(ctx context.Context, rng *rand.Rand) (next string) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	if h.records != nil {
+		parts.Observers = append(parts.Observers, h.records(ctx))
+	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- daemon.Run(ctx, daemon.Settings{Policy: h.rollout.config, Lock: held}, parts)
+		ended <- daemon.Run(ctx, daemon.Settings{Policy: h.config, Lock: held}, parts)
 	}()
 	h.announces(ctx, updates, checked.rebooting)
 	stop()
@@ -322,7 +337,15 @@ func (h *updating) announces(ctx context.Context, updates chan<- policy.Event, r
 // healthy is a quiet host whose checks succeed unless it runs the bad version.
 type healthy struct {
 	quiet
-	runs string
+	runs  string
+	holds bool
+}
+
+func (h healthy) Local(context.Context) (l policy.Local, err error) {
+	if h.holds {
+		l.Holds = []policy.Hold{{File: host.HoldFile}}
+	}
+	return l, nil
 }
 
 func (h healthy) After(context.Context, policy.Facts) error {
