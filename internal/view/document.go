@@ -75,7 +75,7 @@ type progressDocument struct {
 func newDocument(g lock.GroupOverview) Document {
 	d := Document{Group: g.Group, Available: g.Semaphore.Free, Max: g.Semaphore.Max, Holders: []holderDocument{}, Queue: []queueDocument{}}
 	if p := g.Pause; p != nil {
-		d.Paused = &pauseDocument{By: p.By, Reason: p.Reason, Since: timeOrNil(p.Since), Until: timeOrNil(p.Until), AllGroups: p.All, Unreadable: p.Broken}
+		d.Paused = newPause(p)
 	}
 	for _, h := range g.Holders {
 		d.Holders = append(d.Holders, holderDocument{
@@ -96,6 +96,10 @@ func newDocument(g lock.GroupOverview) Document {
 		})
 	}
 	return d
+}
+
+func newPause(p *lock.Pause) *pauseDocument {
+	return &pauseDocument{By: p.By, Reason: p.Reason, Since: timeOrNil(p.Since), Until: timeOrNil(p.Until), AllGroups: p.All, Unreadable: p.Broken}
 }
 
 // Document writes the lock for programs, with its progress.
