@@ -21,8 +21,8 @@ type Record struct {
 	// hardware, Token was written to the host's disk before the slot was taken.
 	Hardware string `json:"hardware,omitempty"`
 	Token    string `json:"token,omitempty"`
-	// Since is when the caller of Acquire or TryAcquire begins: since then it waits. The record of a slot that was waited for
-	// says when it was taken.
+	// Since is when the caller of Acquire or TryAcquire begins: since then it waits. The record of a slot that was waited
+	// for says when it was taken.
 	Since   time.Time `json:"since"`
 	By      string    `json:"by"` // what took the slot, such as the name of the program
 	Version string    `json:"version,omitempty"`

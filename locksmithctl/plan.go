@@ -65,8 +65,8 @@ The fields of -o json and -o yaml, to which later versions may add others:
     own_duration  true if its own last reboot says how long it takes
     as_if       true if it needs no reboot yet, with -all; left out otherwise
     cause       why it does not reboot, in a word; left out if it does: hold, unwell, no-news,
-                attempts, version-paused, no-slot, window-shut, window-short, stuck, by-hand,
-                expired, window-unclear, far, or what it waits for, such as users
+                unreadable, attempts, version-paused, no-slot, window-shut, window-short, stuck,
+                by-hand, expired, window-unclear, far, or what it waits for, such as users
     note        the same for people
 
 With -all-groups there is a list of these, one for each group.`,

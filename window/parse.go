@@ -323,8 +323,8 @@ func (w *Window) weekly() bool {
 // anyValue is the bit that the cron package sets in a field that is a star.
 const anyValue = 1 << 63
 
-// hasDay reports whether a schedule has starts on a day: if both the day of the month and that of the week are restricted,
-// either is enough.
+// hasDay reports whether a schedule has starts on a day: if both the day of the month and that of the week are
+// restricted, either is enough.
 func hasDay(s *cron.SpecSchedule, day time.Time) bool {
 	_, month, date := day.Date()
 	dom, dow := s.Dom&(1<<date) != 0, s.Dow&(1<<day.Weekday()) != 0

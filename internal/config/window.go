@@ -171,9 +171,9 @@ func openings(start, length string, z *zone.Zone, warn func(string)) (*window.Wi
 	return w, z, err
 }
 
-// NewWindow returns the window of another host, from the texts of its settings and the IANA name of its time zone, as they
-// are in its record of the inventory. "" is a setting that is not set, and UTC for the zone. Anybody may have written the
-// texts: an error says what is wrong with them, in one line.
+// NewWindow returns the window of another host, from the texts of its settings and the IANA name of its time zone, as
+// they are in its record of the inventory. "" is a setting that is not set, and UTC for the zone. Anybody may have
+// written the texts: an error says what is wrong with them, in one line.
 func NewWindow(start, length, zoneName, blackout string) (*Window, error) {
 	w := &Window{}
 	var err error

@@ -23,8 +23,8 @@ import (
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
-// A season is a rollout to foresee. The windows of its hosts are such that the last ones reboot in the middle of an opening:
-// at its end, one minute decides whether the rollout takes a day longer.
+// A season is a rollout to foresee. The windows of its hosts are such that the last ones reboot in the middle of an
+// opening: at its end, one minute decides whether the rollout takes a day longer.
 type season struct {
 	name    string
 	hosts   int
@@ -48,8 +48,8 @@ var seasons = []season{
 		window: func(n int) inventory.Window { return []inventory.Window{nightly, {}, nightly}[n%3] }},
 }
 
-// The plan says at the beginning, and when half of the hosts are done, when the last one will be: what then happens in a
-// fleet that runs the real daemon's loop, lock and inventory is within a tenth of the time that was left.
+// The plan says at the beginning, and when half of the hosts are done, when the last one will be: what then happens in
+// a fleet that runs the real daemon's loop, lock and inventory is within a tenth of the time that was left.
 func TestPlanForeseesTheEndOfTheRollout(t *testing.T) {
 	seed := randtest.Seed(t)
 	for _, s := range seasons {

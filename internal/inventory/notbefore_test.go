@@ -7,8 +7,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 )
 
-// What a plan needs of a host is in its record: the latest of the times that it waits for, and how long before the window
-// shuts it has to begin.
+// What a plan needs of a host is in its record: the latest of the times that it waits for, and how long before the
+// window shuts it has to begin.
 func TestRecordSaysHowEarlyAndHowLateTheRebootMayBegin(t *testing.T) {
 	now := time.Date(2027, 1, 2, 12, 0, 0, 0, time.UTC)
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }

@@ -107,8 +107,8 @@ func searchAfter(sorted []time.Duration, d time.Duration) int {
 	return n
 }
 
-// isStuck reports whether a host that takes a time for its reboot, and has had its slot for an age, does not come back by
-// itself.
+// isStuck reports whether a host that takes a time for its reboot, and has had its slot for an age, does not come back
+// by itself.
 func (t *times) isStuck(took, age time.Duration) bool {
 	return age > max(stuckLeast, stuck*took, stuck*t.Typical)
 }

@@ -48,9 +48,9 @@ func TestOldRebootsCountOnlyWhereThereAreNoNewerOnes(t *testing.T) {
 	}
 }
 
-// What foresees the end best: that each host takes as long as it did the last time. Where hosts differ, the mean of all is
-// wrong as soon as the slow ones come last; where they do not, it is no worse to ask the host. The median of all is too short
-// where few hosts take long.
+// What foresees the end best: that each host takes as long as it did the last time. Where hosts differ, the mean of all
+// is wrong as soon as the slow ones come last; where they do not, it is no worse to ask the host. The median of all is
+// too short where few hosts take long.
 func TestOwnDurationOfAHostForeseesBest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(randtest.Seed(t), 0))
 	for name, usual := range map[string]func(n int) float64{ // minutes that a host takes

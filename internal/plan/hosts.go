@@ -31,6 +31,8 @@ func (s *simulation) add(h *fleet.Host) bool {
 	case h.NoNews && h.Need == nil && !h.Broken:
 		s.p.Silent++
 		return false
+	case h.Broken:
+		s.out(m, Never, Unreadable, "")
 	case h.NoNews:
 		s.out(m, Never, NoNews, "")
 	case h.Need == nil && h.State != inventory.Unwell:
@@ -82,7 +84,10 @@ func (s *simulation) addHolder(m *member, h *fleet.Host) {
 	if r.Version != "" {
 		m.host.Version = r.Version
 	}
-	age := max(0, s.now.Sub(r.Since))
+	age := time.Duration(0) // as far as it is known: other clients write no record
+	if !r.Since.IsZero() {
+		age = max(0, s.now.Sub(r.Since))
+	}
 	switch {
 	case h.Slot.Expired: // the next host in the queue takes it
 		s.out(m, Unforeseen, Expired, "")
@@ -95,8 +100,6 @@ func (s *simulation) addHolder(m *member, h *fleet.Host) {
 	case h.State == inventory.Unwell:
 		s.out(m, Never, Unwell, h.Why)
 	case h.State == fleet.Holding && r.By == byHand && h.Need == nil:
-		s.out(m, Unforeseen, ByHand, "")
-	case r.Since.IsZero() && h.Need == nil:
 		s.out(m, Unforeseen, ByHand, "")
 	case s.times.isStuck(m.host.Took, age):
 		s.out(m, Never, Stuck, h.Why)
@@ -162,8 +165,8 @@ func (s *simulation) addWaiting(m *member, h *fleet.Host) {
 	c.members = append(c.members, m)
 }
 
-// isObstacle reports whether what a host waits for is something that holds it back, and not one of the other words that its
-// record may have there.
+// isObstacle reports whether what a host waits for is something that holds it back, and not one of the other words that
+// its record may have there.
 func isObstacle(kind policy.ObstacleKind) bool {
 	return !slices.Contains([]policy.ObstacleKind{"", "slot", "turn", "retry"}, kind)
 }

@@ -1,9 +1,9 @@
-// Package plan foresees a rollout: in which order the hosts of a group will reboot, when each has its slot, when the last
-// one is done, and which of them will not get there.
+// Package plan foresees a rollout: in which order the hosts of a group will reboot, when each has its slot, when the
+// last one is done, and which of them will not get there.
 //
-// It is pure: facts in, facts out, no I/O and no clock. It plays the rest of the rollout through by the rules of the lock
-// and of the policy, from what package fleet knows: the slots that are held, the queue in its order, windows, holds, pauses,
-// versions that are paused, and how long hosts had their slots before. Nothing is decided by it.
+// It is pure: facts in, facts out, no I/O and no clock. It plays the rest of the rollout through by the rules of the
+// lock and of the policy, from what package fleet knows: the slots that are held, the queue in its order, windows,
+// holds, pauses, versions that are paused, and how long hosts had their slots before. Nothing is decided by it.
 //
 // Whatever others have written into records costs it a bounded amount of work, and changes no more than the plan of the
 // hosts that have these records. docs/plan.md says what it does not know.
@@ -85,8 +85,8 @@ const (
 	Unforeseen Outcome = "unforeseen" // it depends on what nobody can foresee
 )
 
-// A Cause says in a word why a host does not reboot, or why nobody can say when. Further causes are the obstacles of package
-// policy that nobody can foresee the end of, such as "users".
+// A Cause says in a word why a host does not reboot, or why nobody can say when. Further causes are the obstacles of
+// package policy that nobody can foresee the end of, such as "users".
 type Cause string
 
 // Why a host will never reboot.
@@ -94,6 +94,7 @@ const (
 	Held          Cause = "hold"           // by a file without an end
 	Unwell        Cause = "unwell"         // after its reboot
 	NoNews        Cause = "no-news"        // it has said nothing for too long
+	Unreadable    Cause = "unreadable"     // its record cannot be understood
 	Attempts      Cause = "attempts"       // it has used all of them
 	VersionPaused Cause = "version-paused" // by hosts that are unwell with it
 	NoSlot        Cause = "no-slot"        // max is 0, or all slots are kept
@@ -106,7 +107,7 @@ const (
 const (
 	ByHand        Cause = "by-hand"        // its slot was taken by hand, and it needs no reboot
 	Expired       Cause = "expired"        // others may take its slot away
-	WindowUnclear Cause = "window-unclear" // its record cannot be understood in this, and says no more than the next opening
+	WindowUnclear Cause = "window-unclear" // its record says no more than the next opening
 	Far           Cause = "far"            // not within Horizon, or not in as many openings as are looked at
 )
 

@@ -13,7 +13,8 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// drawn is a plan in a few words: for each host its number with the minutes from noon in which it has a slot, or why not.
+// drawn is a plan in a few words: for each host its number with the minutes from noon in which it has a slot, or why
+// not.
 func drawn(p plan.Plan) string {
 	var hosts []string
 	for _, h := range p.Hosts {
@@ -55,6 +56,8 @@ func TestPlanFollowsTheRulesOfTheLock(t *testing.T) {
 		{"a slot that has expired", group(1, with(holding(1, 10, 300), func(h *fleet.Host) { h.Slot.Expired = true }), queued(2, 10)), "2 0-10, 1 unforeseen expired"},
 		{"a slot that was taken by hand", group(2, with(holding(1, 0, 300), func(h *fleet.Host) { h.Slot.Record.By, h.Need = "locksmithctl", nil }), queued(2, 10)),
 			"2 0-10, 1 unforeseen by-hand"},
+		{"a holder without a record", group(1, with(holding(1, 0, 0), func(h *fleet.Host) { h.Slot.Record, h.Need, h.Missing = lock.Record{}, nil, true }), queued(2, 10)),
+			"1 0-10, 2 10-20"},
 		{"a window that opens later", group(1, in("evening", needs(1, 10)), queued(2, 10)), "2 0-10, 1 360-370"},
 		{"a window that shuts before the turn of a host", group(1, in("now", queued(1, 20)), in("now", queued(2, 20)), in("now", queued(3, 20))),
 			"1 0-20, 2 20-40, 3 1410-1430"},
@@ -78,6 +81,7 @@ func TestPlanFollowsTheRulesOfTheLock(t *testing.T) {
 		{"something that a newer locksmithd waits for", group(1, with(needs(1, 10), waitsFor("moon"))), "1 unforeseen moon"},
 		{"an installation ends by itself", group(1, with(needs(1, 10), waitsFor("packages"))), "1 0-10"},
 		{"no news", group(1, with(needs(1, 10), func(h *fleet.Host) { h.NoNews = true })), "1 never no-news"},
+		{"a record that cannot be understood", group(1, with(needs(1, 10), func(h *fleet.Host) { h.NoNews, h.Broken, h.Need = true, true, nil })), "1 never unreadable"},
 		{"unwell", group(2, with(holding(1, 10, 20), unwell), queued(2, 10)), "2 0-10, 1 never unwell"},
 		{"unwell, and gets the fix on its slot", group(1, with(holding(1, 10, 20), func(h *fleet.Host) { h.State, h.Need = inventory.Unwell, &inventory.Need{Version: "4230.2.2"} }), queued(2, 10)),
 			"1 0-10, 2 10-20"},

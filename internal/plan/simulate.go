@@ -8,8 +8,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/inventory"
 )
 
-// simulation plays a rollout through: at each moment at which a slot becomes free, a window opens, or a host may begin, the
-// host that has been in the queue for longest takes a slot.
+// simulation plays a rollout through: at each moment at which a slot becomes free, a window opens, or a host may begin,
+// the host that has been in the queue for longest takes a slot.
 type simulation struct {
 	g       fleet.Group
 	now     time.Time // of the facts
@@ -198,8 +198,8 @@ func (s *simulation) look(c *class) {
 	}
 }
 
-// opening returns from when on, at from or later, the members of a class can take a slot, and notes until when. It does not
-// find a time if the window does not open any more, as far as it is looked at.
+// opening returns from when on, at from or later, the members of a class can take a slot, and notes until when. It does
+// not find a time if the window does not open any more, as far as it is looked at.
 func (s *simulation) opening(c *class, from time.Time) (opens time.Time, found bool) {
 	if c.window == nil || !c.until.IsZero() && !from.Before(c.from) && from.Before(c.until) {
 		return from, true

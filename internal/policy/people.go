@@ -238,7 +238,8 @@ func (m *Machine) counts(now time.Time, o Obstacle) (Obstacle, bool) {
 	return o, true
 }
 
-// heldUntil returns when what holds the reboot back ends by itself; the zero time where it does not, or nobody knows when.
+// heldUntil returns when what holds the reboot back ends by itself; the zero time where it does not, or nobody knows
+// when.
 func (m *Machine) heldUntil(now time.Time, o *Obstacle) (until time.Time) {
 	switch {
 	case o == nil:

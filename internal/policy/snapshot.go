@@ -26,7 +26,7 @@ type Snapshot struct {
 	Shuts       time.Time `json:"shuts,omitzero"`        // until then a slot is waited for
 	Begins      time.Time `json:"begins,omitzero"`       // this host, at random, later than the window
 	HeldBack    *Obstacle `json:"held_back,omitempty"`   // by whom on this host
-	HeldUntil   time.Time `json:"held_until,omitzero"`   // when that ends by itself; zero where it does not, or nobody knows when
+	HeldUntil   time.Time `json:"held_until,omitzero"`   // when that ends by itself; zero if that is unknown
 	Postponable time.Time `json:"postponable,omitzero"`  // until then people who hold the reboot back can do so
 	BlockedBy   string    `json:"blocked_by,omitempty"`  // in the queue for a slot
 	Silent      []string  `json:"silent,omitempty"`      // sources that have not said yet whether a reboot is needed

@@ -21,7 +21,7 @@ func Clean(s string) string { return Cut(s, 256) }
 // Cut returns s with every unprintable character escaped as in Go. A result longer than most bytes is cut, and
 // ends in "...".
 func Cut(s string, most int) string {
-	if len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) { // most texts
+	if len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return s
 	}
 	var b strings.Builder

@@ -10,8 +10,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// PlanDocument is what programs read about the plan of a group, in JSON and YAML. Fields may be added; existing ones stay;
-// the help of "locksmithctl plan" describes them.
+// PlanDocument is what programs read about the plan of a group, in JSON and YAML. Fields may be added; existing ones
+// stay; the help of "locksmithctl plan" describes them.
 type PlanDocument struct {
 	Group    string         `json:"group" yaml:"group"`
 	At       time.Time      `json:"at" yaml:"at"`
@@ -128,8 +128,8 @@ func (f Format) planText(p plan.Plan, zone *time.Location) string {
 	return text + "\n" + table.String()
 }
 
-// planClock returns what writes times as short as the plan allows: with the day, and with the date if it goes on for longer
-// than a week.
+// planClock returns what writes times as short as the plan allows: with the day, and with the date if it goes on for
+// longer than a week.
 func planClock(p plan.Plan, zone *time.Location) func(time.Time) string {
 	layout := "Mon 15:04"
 	if p.End.Sub(p.At) > 6*24*time.Hour {
@@ -179,13 +179,13 @@ func PlanSummary(p plan.Plan, zone *time.Location) (sentences []string) {
 		first += fmt.Sprintf("; for %d nobody can say when: %s", len(unforeseen), safetext.List(unforeseen))
 	}
 	add("%s.", first)
-	if pause := p.Pause; pause != nil && (pause.Until.IsZero() || reboots == 0) {
-		add("Paused, %s. The plan is as if it were resumed now.", Pause(pause, p.At.In(zone)))
+	if pause := p.Pause; pause != nil && !pause.Until.After(p.At) {
+		add("Paused: %s. The plan is as if it were resumed now.", Pause(pause, p.At.In(zone)))
 	} else if pause != nil {
-		add("Paused, %s. The plan counts on that.", Pause(pause, p.At.In(zone)))
+		add("Paused: %s. The plan counts on that end.", Pause(pause, p.At.In(zone)))
 	}
 	if p.Lost > 0 {
-		add("Of %d slots, %d are kept by hosts for which no end can be foreseen.", p.Max, p.Lost)
+		add("Slots that are kept, with no end in sight: %d of %d.", p.Lost, p.Max)
 	}
 	switch d := p.Duration; {
 	case reboots == 0:
@@ -196,17 +196,17 @@ func PlanSummary(p plan.Plan, zone *time.Location) (sentences []string) {
 			p.Max, elapsed(p.At, p.At.Add(d.Typical)), d.From, elapsed(p.At, p.At.Add(d.Short)), elapsed(p.At, p.At.Add(d.Long)))
 	}
 	if p.Behind > 0 {
-		asIf := "and say nothing of an update yet: they are not in the plan."
+		asIf := "they are not in the plan"
 		for _, h := range p.Hosts {
 			if h.AsIf {
-				asIf = "and are in the plan as if they needed a reboot now."
+				asIf = "they are in the plan as if they did"
 				break
 			}
 		}
-		add("%s more, which run another version than %s, need no reboot, %s", hostCount(p.Behind), safetext.Cut(p.Version, maxName), asIf)
+		add("Hosts that run another version than %s, and need no reboot yet: %d; %s.", safetext.Cut(p.Version, maxName), p.Behind, asIf)
 	}
 	if p.Silent > 0 {
-		add("%s more have said nothing for a long time, and may need a reboot.", hostCount(p.Silent))
+		add("Hosts without news, which may need a reboot: %d.", p.Silent)
 	}
 	return sentences
 }
@@ -223,6 +223,7 @@ var planCauses = map[plan.Cause]string{
 	plan.Held:                        "held by a hold file without an end",
 	plan.Unwell:                      "unwell after its reboot",
 	plan.NoNews:                      "no news",
+	plan.Unreadable:                  "its record cannot be understood",
 	plan.Attempts:                    "has used all attempts",
 	plan.VersionPaused:               "its version is paused, since a host is unwell with it",
 	plan.NoSlot:                      "there is no slot for it",
@@ -254,8 +255,12 @@ func planNote(h plan.Host, p plan.Plan) string {
 		if !known {
 			cause = "waits for " + safetext.Cut(string(h.Cause), maxName)
 		}
-		if h.Detail != "" {
-			cause += ": " + safetext.Cut(h.Detail, MaxReason)
+		detail := safetext.Cut(h.Detail, MaxReason)
+		switch {
+		case detail != "" && h.Outcome == plan.Unforeseen: // it is the sentence of the host
+			cause = detail
+		case detail != "":
+			cause += ": " + detail
 		}
 		add(true, "%s", cause)
 		add(h.Holds, "keeps its slot")
