@@ -50,7 +50,7 @@ type hostPlan struct {
 	Note     string     `json:"note" yaml:"note"`
 }
 
-// NewPlanDocument returns the document of a plan, in which times that people read are in the zone of zone.
+// NewPlanDocument returns the document of a plan, in which the times that people read are in this zone.
 func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
 	seconds := func(d time.Duration) float64 { return d.Seconds() }
 	d := PlanDocument{
@@ -74,7 +74,7 @@ func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
 	return d
 }
 
-// Plan shows the plan of a group. Times are in the zone of now.
+// Plan shows the plan of a group, with the times that people read in this zone.
 func (f Format) Plan(p plan.Plan, zone *time.Location) (string, error) {
 	if f.ForPrograms() {
 		return f.marshal(NewPlanDocument(p, zone))
@@ -82,7 +82,7 @@ func (f Format) Plan(p plan.Plan, zone *time.Location) (string, error) {
 	return f.planText(p, zone), nil
 }
 
-// Plans shows the plans of several groups.
+// Plans shows the plans of several groups, as Plan does.
 func (f Format) Plans(plans []plan.Plan, zone *time.Location) (string, error) {
 	if f.ForPrograms() {
 		documents := []PlanDocument{}
