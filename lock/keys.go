@@ -106,3 +106,15 @@ func byCreation(snap Snapshot, r Read) []string {
 	})
 	return found
 }
+
+// Everything returns watches of all keys of a group, those of its hosts in fleet/ included, and of the pause of all
+// groups. "" is the default group.
+func Everything(group string, after int64) []Watch {
+	if group != "" {
+		all := below(Folder(group) + "/")
+		return []Watch{{Key: all.Key, End: all.End, After: after}, {Key: pauseAllKey, After: after}}
+	}
+	// Its folder has those of all other groups, too.
+	all, groups := below(Root+"/"), below(Root+"/groups/")
+	return []Watch{{Key: all.Key, End: groups.Key, After: after}, {Key: groups.End, End: all.End, After: after}}
+}
