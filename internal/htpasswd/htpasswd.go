@@ -53,6 +53,7 @@ type Checker struct {
 	mu    sync.Mutex
 	lanes map[string]*lane  // by origin
 	right map[string][]byte // the keyed hash of the right password, by its hash in a file
+	wrong map[string]bool   // for CheckEach: a hash in a file, with the keyed hash of a password that is another one's
 }
 
 // lane is where the clients of an origin wait.
@@ -63,7 +64,7 @@ type lane struct {
 
 // NewChecker returns a Checker.
 func NewChecker() *Checker {
-	return &Checker{key: []byte(rand.Text()), turn: newTurn(), compare: bcrypt.CompareHashAndPassword, lanes: map[string]*lane{}, right: map[string][]byte{}}
+	return &Checker{key: []byte(rand.Text()), turn: newTurn(), compare: bcrypt.CompareHashAndPassword, lanes: map[string]*lane{}, right: map[string][]byte{}, wrong: map[string]bool{}}
 }
 
 func newTurn() chan struct{} {
@@ -143,6 +144,74 @@ func (u *Users) Check(ctx context.Context, address, user, password string) (bool
 	return u.checker.check(ctx, address, hash, password, sum)
 }
 
+// CheckEach reports for each file whether the password is that of the user, as Check does, at the cost of one wrong
+// password at most. Where it is right for one of the files, it is remembered for which others it is wrong.
+func (c *Checker) CheckEach(ctx context.Context, address, user, password string, files []*Users) ([]bool, error) {
+	right := make([]bool, len(files))
+	if user == "" || password == "" || len(files) == 0 {
+		return right, nil
+	}
+	sum := c.sum(password)
+	some, unknown := false, false
+	for i, u := range files {
+		hash, exists := u.hashes[user]
+		right[i] = exists && c.remembers(hash, sum)
+		some = some || right[i]
+		unknown = unknown || exists && !right[i] && !c.remembersWrong(hash, sum)
+	}
+	if some && !unknown {
+		return right, nil
+	}
+	ok, err := c.inTurn(ctx, address, func() bool {
+		compared, some := false, false
+		for i, u := range files {
+			hash, exists := u.hashes[user]
+			if !exists || c.remembersWrong(hash, sum) {
+				continue
+			}
+			if right[i] = c.remembers(hash, sum); !right[i] {
+				compared = true
+				right[i] = c.compare(hash, []byte(password)) == nil
+			}
+			if right[i] {
+				some = true
+				c.remember(hash, sum)
+			}
+		}
+		if !compared && !some { // It takes as long as for a user who exists.
+			_ = c.compare(files[0].any, []byte(password))
+		}
+		if some {
+			c.rememberWrong(user, sum, files, right)
+		}
+		return some
+	})
+	if err != nil || !ok {
+		return make([]bool, len(files)), err
+	}
+	return right, nil
+}
+
+func (c *Checker) remembersWrong(hash, sum []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wrong[string(hash)+string(sum)]
+}
+
+// rememberWrong notes for which files a password is wrong.
+func (c *Checker) rememberWrong(user string, sum []byte, files []*Users, right []bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, u := range files {
+		if hash, exists := u.hashes[user]; exists && !right[i] {
+			if len(c.wrong) >= maxRight {
+				clear(c.wrong)
+			}
+			c.wrong[string(hash)+string(sum)] = true
+		}
+	}
+}
+
 // sum returns the keyed hash of a password.
 func (c *Checker) sum(password string) []byte {
 	mac := hmac.New(sha256.New, c.key)
@@ -171,6 +240,18 @@ func (c *Checker) remember(hash, sum []byte) {
 func (c *Checker) check(
 	ctx context.Context, address string, hash []byte, password string, sum []byte,
 ) (ok bool, err error) {
+	return c.inTurn(ctx, address, func() bool {
+		known := sum != nil && c.remembers(hash, sum)
+		right := known || c.compare(hash, []byte(password)) == nil && sum != nil
+		if right {
+			c.remember(hash, sum)
+		}
+		return right
+	})
+}
+
+// inTurn calls f, which checks a password, when it is the turn of a client. f returns whether it is right.
+func (c *Checker) inTurn(ctx context.Context, address string, f func() bool) (ok bool, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, patience, ErrBusy)
 	defer cancel()
 	from := origin.Of(address)
@@ -186,10 +267,7 @@ func (c *Checker) check(
 			return false, context.Cause(limited)
 		}
 	}
-	known := sum != nil && c.remembers(hash, sum)
-	if ok = known || c.compare(hash, []byte(password)) == nil && sum != nil; ok {
-		c.remember(hash, sum)
-	}
+	ok = f()
 	c.turn <- struct{}{}
 	if !ok {
 		pause := time.NewTimer(penalty)

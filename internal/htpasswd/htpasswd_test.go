@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,4 +227,52 @@ func TestLinesOfHtpasswd(t *testing.T) {
 	u, err := NewChecker().Read(path)
 	must.Do(t, err)
 	u.mustCheck(t, "a", "web", "sesame", true)
+}
+
+func TestPasswordIsCheckedForSeveralFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewChecker()
+		var files []*Users
+		for _, content := range []string{
+			line(t, "web", "sesame") + line(t, "ann", "both"), line(t, "web", "other") + line(t, "ann", "both"), line(t, "db", "sesame"),
+		} {
+			u, err := c.Read(write(t, content))
+			must.Do(t, err)
+			files = append(files, u)
+		}
+		compared, compare := 0, c.compare
+		c.compare = func(hash, password []byte) error {
+			compared++
+			return compare(hash, password)
+		}
+		for _, test := range []struct {
+			user, password string
+			want           []bool
+			compared       int
+			takes          time.Duration
+		}{
+			{"web", "sesame", []bool{true, false, false}, 2, 0},
+			{"web", "sesame", []bool{true, false, false}, 0, 0}, // remembered
+			{"web", "other", []bool{false, true, false}, 2, 0},
+			{"web", "other", []bool{false, true, false}, 0, 0},
+			{"web", "sesame", []bool{true, false, false}, 0, 0},
+			{"ann", "both", []bool{true, true, false}, 2, 0},
+			{"db", "sesame", []bool{false, false, true}, 1, 0},
+			{"web", "wrong", []bool{false, false, false}, 2, penalty},
+			{"web", "wrong", []bool{false, false, false}, 2, penalty},
+			{"nobody", "sesame", []bool{false, false, false}, 1, penalty},
+			{"web", "", []bool{false, false, false}, 0, 0},
+			{"", "sesame", []bool{false, false, false}, 0, 0},
+		} {
+			began := time.Now()
+			compared = 0
+			got, err := c.CheckEach(t.Context(), "a", test.user, test.password, files)
+			if took := time.Since(began); err != nil || !slices.Equal(got, test.want) || took != test.takes {
+				t.Errorf("user %q with password %q: %v, %v in %v, want %v in %v", test.user, test.password, got, err, took, test.want, test.takes)
+			}
+			if compared != test.compared {
+				t.Errorf("user %q with password %q: %d were compared, want %d", test.user, test.password, compared, test.compared)
+			}
+		}
+	})
 }
