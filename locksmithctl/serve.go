@@ -18,9 +18,11 @@ import (
 
 	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/fleet"
 	"github.com/locksmithd/locksmith/internal/grant"
 	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/internal/listen"
+	"github.com/locksmithd/locksmith/internal/page"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
@@ -29,6 +31,8 @@ import (
 const (
 	// minConnections is the least that leaves room for other requests than those that wait.
 	minConnections = 8
+	// 1/streamsPart of the connections may be pages that update themselves.
+	streamsPart = 16
 	// stopTime is how long requests that are under way may take when the server stops.
 	stopTime = 10 * time.Second
 )
@@ -66,6 +70,9 @@ the server to take every slot.
 A request for a slot is held open until its slot is free, for 50 s at most, so that the
 next host reboots at once. Where no proxy ends long requests, a longer -hold, up to 25m,
 makes that so for all hosts.
+
+A browser gets a page with the fleet at the same address, and programs get the same as
+JSON, see /api/v1/openapi.json. They show the groups that are served, each to its users.
 
 It also answers /-/healthy and, if etcd lets it read whether all groups are paused,
 /-/ready. The unit locksmith-serve.service runs it.`,
@@ -180,12 +187,17 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			}
 		},
 	})
+	cache := fleet.NewCache(store, groups.sources, max(minConnections/2, f.connections/streamsPart))
+	defer cache.Stop()
 	ready := readiness{store: store, log: log}
 	server := fleetlock.NewHTTPServer(listen.NewHandler(listen.Handler{
-		FleetLock: &fleetlock.Handler{
-			Server: grants,
-			Log:    func(err error) { log.Error("a request has failed", "error", err) },
-		},
+		FleetLock: page.New(page.Options{
+			Fleet: cache, Groups: groups.current, Check: groups.check, Zone: cfg.Zone.Location, Log: log,
+			Next: &fleetlock.Handler{
+				Server: grants,
+				Log:    func(err error) { log.Error("a request has failed", "error", err) },
+			},
+		}),
 		ClientCertificates: f.tls.ClientCA != "",
 		Rate:               f.connections / 4,
 		Ready:              ready.check,
@@ -243,6 +255,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			}
 		case <-groups.changed:
 			grants.Reload()
+			cache.Refresh()
 		case <-hangup:
 			groups.reload()
 			if encrypted != nil {
@@ -255,6 +268,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			log.Info("stops")
 			ready.stopped.Store(true)
 			grants.Stop()
+			cache.Stop()
 			limited, cancel := context.WithTimeout(context.Background(), stopTime)
 			defer cancel()
 			if err := server.Shutdown(limited); err != nil {

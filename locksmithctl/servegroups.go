@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,8 +12,10 @@ import (
 	"strings"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/fleet"
 	"github.com/locksmithd/locksmith/internal/grant"
 	"github.com/locksmithd/locksmith/internal/htpasswd"
+	"github.com/locksmithd/locksmith/internal/page"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/zone"
 )
@@ -168,4 +171,21 @@ func (s *servedGroups) number() int { return len(s.groups.Content()) }
 
 func names(groups map[string]grant.Group) string {
 	return strings.Join(slices.Sorted(maps.Keys(groups)), ", ")
+}
+
+// sources are the groups that are served, for the page.
+func (s *servedGroups) sources() (all []fleet.Source) {
+	for _, g := range page.Sorted(s.current()) {
+		all = append(all, fleet.Source{Group: g.Lock, Max: g.Max})
+	}
+	return all
+}
+
+// check reports for which groups a password is that of a user.
+func (s *servedGroups) check(ctx context.Context, address, user, password string, of []grant.Users) ([]bool, error) {
+	var files []*htpasswd.Users
+	for _, u := range of {
+		files = append(files, u.(*htpasswd.Users)) // see convert
+	}
+	return s.passwords.CheckEach(ctx, address, user, password, files)
 }

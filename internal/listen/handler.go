@@ -21,7 +21,7 @@ const (
 // Handler passes requests on by their path. It answers /-/healthy, while the process runs, and /-/ready itself, whoever
 // asks.
 type Handler struct {
-	// FleetLock gets every other path. (An http.ServeMux would redirect //v1/pre-reboot.)
+	// FleetLock gets every other path, those of the page as well. (An http.ServeMux would redirect //v1/pre-reboot.)
 	FleetLock http.Handler
 	// ClientCertificates says that every path but /-/healthy and /-/ready needs a client certificate.
 	ClientCertificates bool

@@ -1,0 +1,80 @@
+// Keeps the page up to date: events say that something has changed, and the page itself says what it is now.
+"use strict";
+(() => {
+  const main = document.getElementById("main");
+  const line = document.getElementById("live");
+  let ahead = 0; // of the server's clock, in milliseconds
+  const clock = () => { ahead = new Date(main.dataset.now) - Date.now(); };
+
+  // Says it only when it changes: a screen reader reads it aloud.
+  const say = (text) => {
+    if (line.textContent !== text) line.textContent = text;
+    line.hidden = false;
+  };
+
+  // As the server writes it.
+  const elapsed = (from) => {
+    const s = Math.max(0, Math.floor((Date.now() + ahead - from) / 1000));
+    const two = (n) => String(n).padStart(2, "0");
+    if (s < 60) return s + "s";
+    if (s < 3600) return Math.floor(s / 60) + "m";
+    if (s < 86400) return Math.floor(s / 3600) + "h" + two(Math.floor(s / 60) % 60) + "m";
+    return Math.floor(s / 86400) + "d" + two(Math.floor(s / 3600) % 24) + "h";
+  };
+  const tick = () => {
+    for (const t of document.querySelectorAll("time[data-age]")) {
+      const text = elapsed(new Date(t.dateTime));
+      if (t.textContent !== text) t.textContent = text;
+    }
+  };
+
+  // Replaces a section, and keeps what is open and where the focus is.
+  const replace = (now, next) => {
+    const open = new Set([...now.querySelectorAll("details[open]")].map((d) => d.id));
+    const focus = now.contains(document.activeElement) ? document.activeElement : null;
+    const same = focus && [focus.id && "#" + CSS.escape(focus.id), focus.href && `a[href="${CSS.escape(focus.getAttribute("href"))}"]`, focus.localName].find(Boolean);
+    now.replaceWith(next);
+    for (const d of next.querySelectorAll("details")) if (open.has(d.id)) d.open = true;
+    if (same) next.querySelector(same)?.focus({ preventScroll: true });
+  };
+
+  let loading = false, again = false;
+  const load = async () => {
+    if (loading) { again = true; return; }
+    loading = true;
+    try {
+      do {
+        again = false;
+        const answer = await fetch(location.href, { cache: "no-store" });
+        if (!answer.ok) throw new Error(String(answer.status));
+        const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+        main.dataset.now = next.getElementById("main").dataset.now;
+        clock();
+        for (const section of next.querySelectorAll("[data-live]")) {
+          const now = document.getElementById(section.id);
+          if (now && now.outerHTML !== section.outerHTML) replace(now, document.importNode(section, true));
+        }
+        document.title = next.title;
+      } while (again);
+      say("This page updates itself.");
+    } catch (_) {
+      say("This page could not update itself; it tries again.");
+      setTimeout(load, 5000);
+    } finally {
+      loading = false;
+    }
+  };
+
+  const connect = () => {
+    const events = new EventSource("api/v1/events");
+    events.addEventListener("fleet", load); // the first one as well: the page may be older than the stream
+    events.onerror = () => {
+      say("This page does not update itself at the moment; it tries again.");
+      if (events.readyState === EventSource.CLOSED) setTimeout(connect, 10000);
+    };
+  };
+
+  clock();
+  setInterval(tick, 1000);
+  connect();
+})();

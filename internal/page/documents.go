@@ -1,0 +1,229 @@
+package page
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/fleet"
+	"github.com/locksmithd/locksmith/internal/view"
+	"github.com/locksmithd/locksmith/lock"
+)
+
+// The documents of the API. assets/openapi.json describes their fields.
+
+type fleetDocument struct {
+	stateDocument
+	Groups     json.RawMessage   `json:"groups"`                      // as locksmithctl status -all -o json
+	Unreadable []string          `json:"unreadable_groups,omitempty"` // whose lock cannot be understood
+	Hosts      int               `json:"hosts"`
+	Versions   []versionDocument `json:"versions"`
+	Rollout    *rolloutDocument  `json:"rollout"`
+}
+
+// stateDocument says how new an answer is.
+type stateDocument struct {
+	At      *time.Time `json:"at"`
+	Current bool       `json:"current"`
+	Why     string     `json:"why,omitempty"`
+}
+
+type versionDocument struct {
+	Version string         `json:"version"`
+	Hosts   int            `json:"hosts"`
+	States  map[string]int `json:"states"`
+}
+
+type rolloutDocument struct {
+	Version  string           `json:"version"`
+	From     *time.Time       `json:"from"`
+	To       *time.Time       `json:"to"`
+	Pending  int              `json:"pending"`
+	UnderWay int              `json:"under_way"`
+	Well     int              `json:"well"`
+	Unwell   int              `json:"unwell"`
+	Latest   []rebootDocument `json:"latest"`
+	Parts    []partDocument   `json:"parts"`
+}
+
+type rebootDocument struct {
+	ID          string    `json:"id"`
+	Hostname    string    `json:"hostname"`
+	Group       string    `json:"group"`
+	From        time.Time `json:"from"`
+	TookSeconds *int64    `json:"took_seconds"`
+	Result      string    `json:"result"`
+	Why         string    `json:"why,omitempty"`
+}
+
+type partDocument struct {
+	From   time.Time `json:"from"`
+	Well   int       `json:"well"`
+	Unwell int       `json:"unwell"`
+}
+
+type hostsDocument struct {
+	stateDocument
+	Total int            `json:"total"`
+	Page  int            `json:"page"`
+	Pages int            `json:"pages"`
+	Hosts []hostDocument `json:"hosts"`
+}
+
+type hostDocument struct {
+	ID         string              `json:"id"`
+	Hostname   string              `json:"hostname"`
+	Group      string              `json:"group"`
+	State      string              `json:"state"`
+	Since      *time.Time          `json:"since"`
+	Why        string              `json:"why,omitempty"`
+	WaitsFor   string              `json:"waits_for,omitempty"`
+	Need       *needDocument       `json:"need"`
+	OS         string              `json:"os,omitempty"`
+	OSVersion  string              `json:"os_version,omitempty"`
+	Locksmith  string              `json:"locksmith,omitempty"`
+	Booted     *time.Time          `json:"booted"`
+	Updated    *time.Time          `json:"updated"`
+	Window     *windowDocument     `json:"window"`
+	LastReboot *lastRebootDocument `json:"last_reboot"`
+	Slot       *slotDocument       `json:"slot"`
+	Place      int                 `json:"place,omitempty"`
+	NoNews     bool                `json:"no_news"`
+	NoRecord   bool                `json:"no_record"`
+	Unreadable bool                `json:"unreadable"`
+}
+
+type needDocument struct {
+	Version string     `json:"version,omitempty"`
+	Since   *time.Time `json:"since"`
+	Reasons []string   `json:"reasons"`
+}
+
+type windowDocument struct {
+	Start    string     `json:"start,omitempty"`
+	Length   string     `json:"length,omitempty"`
+	Zone     string     `json:"zone,omitempty"`
+	Blackout string     `json:"blackout,omitempty"`
+	Opens    *time.Time `json:"opens"`
+	Shuts    *time.Time `json:"shuts"`
+}
+
+type lastRebootDocument struct {
+	Version     string     `json:"version,omitempty"`
+	At          *time.Time `json:"at"`
+	TookSeconds *int64     `json:"took_seconds"`
+	Well        bool       `json:"well"`
+	Why         string     `json:"why,omitempty"`
+}
+
+type slotDocument struct {
+	Since   *time.Time `json:"since"`
+	By      string     `json:"by"`
+	Version string     `json:"version,omitempty"`
+	Phase   string     `json:"phase,omitempty"`
+	Expired bool       `json:"expired"`
+}
+
+func newStateDocument(s fleet.Seen) stateDocument {
+	d := stateDocument{At: timeOrNil(s.At), Current: s.Err == nil}
+	if s.Err != nil {
+		d.Why = s.Err.Error()
+	}
+	return d
+}
+
+func newHostDocument(h *fleet.Host) hostDocument {
+	d := hostDocument{
+		ID: h.ID, Hostname: h.Hostname, Group: h.Group, State: stateOf(h), Since: timeOrNil(h.Since), Why: h.Why, WaitsFor: h.WaitsFor,
+		OS: h.OS, OSVersion: h.OSVersion, Locksmith: h.Locksmith, Booted: timeOrNil(h.Booted), Updated: timeOrNil(h.Updated),
+		Place: h.Place, NoNews: h.NoNews, NoRecord: h.Missing, Unreadable: h.Broken,
+	}
+	if n := h.Need; n != nil {
+		d.Need = &needDocument{n.Version, timeOrNil(n.Since), append([]string{}, n.Reasons...)}
+	}
+	if w := h.Window; w != nil {
+		d.Window = &windowDocument{w.Start, w.Length, w.Zone, w.Blackout, timeOrNil(h.Opens), timeOrNil(h.Shuts)}
+	}
+	if l := h.Last; l != nil {
+		d.LastReboot = &lastRebootDocument{l.Version, timeOrNil(l.At), secondsOrNil(l.Took), l.Well, l.Why}
+	}
+	if s := h.Slot; s != nil {
+		d.Slot = &slotDocument{timeOrNil(s.Record.Since), s.Record.By, s.Record.Version, string(s.Record.Phase), s.Expired}
+	}
+	return d
+}
+
+func newRolloutDocument(r *rollout) *rolloutDocument {
+	if r == nil {
+		return nil
+	}
+	d := &rolloutDocument{
+		Version: r.Version, From: timeOrNil(r.From), To: timeOrNil(r.To), Pending: r.Pending, UnderWay: r.UnderWay, Well: r.Well, Unwell: r.Unwell,
+		Latest: []rebootDocument{}, Parts: []partDocument{},
+	}
+	for _, one := range r.Latest {
+		d.Latest = append(d.Latest, rebootDocument{one.Host.ID, one.Host.Hostname, one.Host.Group, one.From.UTC(), secondsOrNil(one.Took), strings.ReplaceAll(one.Result, " ", "_"), one.Why})
+	}
+	for _, p := range r.Parts {
+		d.Parts = append(d.Parts, partDocument{p.From.UTC(), p.Well, p.Unwell})
+	}
+	return d
+}
+
+// versionsOf counts hosts by version and state, most hosts first.
+func versionsOf(groups []fleet.Group) (versions []versionDocument, hosts int) {
+	counts := map[string]map[string]int{}
+	for i := range groups {
+		for n := range groups[i].Hosts {
+			h := &groups[i].Hosts[n]
+			v := versionOf(h)
+			if counts[v] == nil {
+				counts[v] = map[string]int{}
+			}
+			counts[v][stateOf(h)]++
+			hosts++
+		}
+	}
+	versions = []versionDocument{}
+	for v, states := range counts {
+		d := versionDocument{Version: v, States: states}
+		for _, n := range states {
+			d.Hosts += n
+		}
+		versions = append(versions, d)
+	}
+	slices.SortFunc(versions, func(a, b versionDocument) int {
+		if a.Hosts != b.Hosts {
+			return b.Hosts - a.Hosts
+		}
+		return strings.Compare(b.Version, a.Version)
+	})
+	return versions, hosts
+}
+
+// groupsDocument returns what locksmithctl status -all -o json prints of the groups that can be read.
+func groupsDocument(groups []fleet.Group, now time.Time) (string, error) {
+	var overviews []lock.GroupOverview
+	for _, g := range groups {
+		if g.Err == nil {
+			overviews = append(overviews, g.GroupOverview)
+		}
+	}
+	return view.JSON.StatusOfAll(overviews, now)
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.UTC())
+}
+
+// secondsOrNil returns nil for a length that is not known.
+func secondsOrNil(d time.Duration) *int64 {
+	if d == 0 {
+		return nil
+	}
+	return new(int64(d / time.Second))
+}

@@ -1,0 +1,143 @@
+package page_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/internal/fleet"
+	"github.com/locksmithd/locksmith/internal/grant"
+	"github.com/locksmithd/locksmith/internal/inventory"
+	"github.com/locksmithd/locksmith/internal/page"
+	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/test/fleettest"
+	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/storetest"
+)
+
+// site is a page over a store in memory.
+type site struct {
+	t      testing.TB
+	memory *storetest.Memory
+	cache  *fleet.Cache
+	groups atomic.Value // map[string]grant.Group
+	log    strings.Builder
+	server *httptest.Server
+	user   string // with which get asks; "" for none
+}
+
+// users are users with one password.
+type users string
+
+func (u users) Check(context.Context, string, string, string) (bool, error) { panic("not used") }
+
+// password is that of every user.
+const password = "sesame"
+
+// newSite returns a page that serves groups, by their names and the users of each, "" for everybody.
+func newSite(t testing.TB, groups map[string]string) *site {
+	t.Helper()
+	s := &site{t: t, memory: storetest.NewMemory()}
+	s.serve(groups)
+	s.cache = fleet.NewCache(s.memory, func() (sources []fleet.Source) {
+		for _, g := range page.Sorted(s.served()) {
+			sources = append(sources, fleet.Source{Group: g.Lock, Max: g.Max})
+		}
+		return sources
+	}, 3)
+	handler := page.New(page.Options{
+		Fleet: s.cache, Groups: s.served, Zone: func() *time.Location { return time.UTC }, Log: slog.New(slog.NewTextHandler(&s.log, nil)),
+		Check: func(_ context.Context, _, user, given string, of []grant.Users) ([]bool, error) {
+			right := make([]bool, len(of))
+			for i, u := range of {
+				right[i] = user == string(u.(users)) && given == password
+			}
+			return right, nil
+		},
+		Next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "next", http.StatusTeapot) }),
+	})
+	s.server = httptest.NewServer(handler)
+	t.Cleanup(func() { s.cache.Stop(); s.server.Close() })
+	return s
+}
+
+func (s *site) served() map[string]grant.Group { return s.groups.Load().(map[string]grant.Group) }
+
+// serve replaces the groups that are served.
+func (s *site) serve(groups map[string]string) {
+	served := map[string]grant.Group{}
+	for name, user := range groups {
+		g := grant.Group{Lock: name, Max: 1}
+		if name == "default" {
+			g.Lock = ""
+		}
+		if user != "" {
+			g.Users = users(user)
+		}
+		served[name] = g
+	}
+	s.groups.Store(served)
+}
+
+// everybody serves the groups of a small fleet to everybody.
+func everybody() map[string]string { return map[string]string{"default": "", "db": "", "lb": ""} }
+
+// write writes a fleet.
+func (s *site) write(groups ...fleettest.Group) {
+	s.t.Helper()
+	must.Do(s.t, fleettest.Write(context.Background(), s.memory, groups, time.Now()))
+}
+
+// put writes a record.
+func (s *site) put(h inventory.Host) {
+	s.t.Helper()
+	records, err := inventory.New(s.memory, h.Group)
+	must.Do(s.t, err)
+	must.Do(s.t, records.Put(context.Background(), h))
+}
+
+// putRaw writes what any client of the store may write.
+func (s *site) putRaw(key, value string) {
+	s.t.Helper()
+	_, _, err := s.memory.Commit(context.Background(), nil, []lock.Op{{Key: key, Value: []byte(value)}})
+	must.Do(s.t, err)
+}
+
+// fresh makes the next look read the store, as it would a second after the last one.
+func (s *site) fresh() { s.cache.Refresh() }
+
+// do makes a request.
+func (s *site) do(method, path string, change ...func(*http.Request)) *http.Response {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.server.URL+path, nil)
+	must.Do(s.t, err)
+	if s.user != "" {
+		r.SetBasicAuth(s.user, password)
+	}
+	for _, f := range change {
+		f(r)
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(r)
+	must.Do(s.t, err)
+	s.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// get returns the body of an answer, which has to have a code.
+func (s *site) get(path string, code int) string {
+	s.t.Helper()
+	resp := s.do(http.MethodGet, path)
+	body, err := io.ReadAll(resp.Body)
+	must.Do(s.t, err)
+	if resp.StatusCode != code {
+		s.t.Fatalf("%s: code %d, want %d: %.300s", path, resp.StatusCode, code, body)
+	}
+	return string(body)
+}
