@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,9 +28,27 @@ type site struct {
 	memory *storetest.Memory
 	cache  *fleet.Cache
 	groups atomic.Value // map[string]grant.Group
-	log    strings.Builder
+	log    buffer
 	server *httptest.Server
 	user   string // with which get asks; "" for none
+}
+
+// buffer is a log that may be read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // users are users with one password.
@@ -109,8 +128,13 @@ func (s *site) putRaw(key, value string) {
 	must.Do(s.t, err)
 }
 
-// fresh makes the next look read the store, as it would a second after the last one.
-func (s *site) fresh() { s.cache.Refresh() }
+// fresh waits until the page knows what is in the store now. It is read once a second at most.
+func (s *site) fresh() {
+	s.t.Helper()
+	now := time.Now()
+	s.cache.Refresh()
+	must.Eventually(s.t, 10*time.Second, "a newer fleet", func() bool { return s.cache.Look(s.t.Context()).At.After(now) })
+}
 
 // do makes a request.
 func (s *site) do(method, path string, change ...func(*http.Request)) *http.Response {
