@@ -286,7 +286,7 @@ func TestServeAnswersEveryErrorInJSON(t *testing.T) {
 		kind string
 	}{
 		"/-/healthy": {200, ""}, "/-/ready": {200, ""}, "/-/metrics": {404, "not_found"},
-		"/": {404, "not_found"}, "/v1/pre-reboot": {405, "method_not_allowed"},
+		"/index.html": {404, "not_found"}, "/api/v1/nothing": {404, "not_found"}, "/v1/pre-reboot": {405, "method_not_allowed"},
 	} {
 		code, kind := s.get(t, client, path)
 		want(t, path, code, kind, c.code, c.kind)

@@ -158,7 +158,7 @@ func take(url, out string) (err error) {
 		if err := tab.Eval(`new Promise((done) => { const look = () => document.getElementById("live").textContent == "This page updates itself." ? done("") : setTimeout(look, 50); look(); })`, &text); err != nil {
 			return err
 		}
-		if err := tab.Eval(fmt.Sprintf(`(document.getElementById(%q) ?? document.body).scrollIntoView()`, p.section), nil); err != nil {
+		if err := tab.Eval(fmt.Sprintf(`document.getElementById(%q)?.scrollIntoView()`, p.section), nil); err != nil {
 			return err
 		}
 		data, err := tab.Picture()

@@ -116,8 +116,11 @@ func TestPageFitsPhonesAndTheDark(t *testing.T) {
 	s := newSite(t, everybody())
 	s.write(fleettest.Small()...)
 	s.put(inventory.Host{ID: strings.Repeat("x", 200), Hostname: strings.Repeat("W", 250), Why: strings.Repeat("W", 250), OSVersion: strings.Repeat("W", 250), Updated: time.Now()})
+	for i, state := range []string{"starting", "settling", "releasing", "checking", "left", "unreadable", "holding"} {
+		s.put(inventory.Host{ID: fmt.Sprint(i), Hostname: state, State: inventory.State(state), OSVersion: fleettest.New, Updated: time.Now()})
+	}
 	paper := map[string]bool{}
-	for _, width := range []int{320, 390, 768, 1280} {
+	for _, width := range []int{320, 390, 768, 897, 1280} {
 		for _, dark := range []bool{false, true} {
 			must.Do(t, tab.Size(width, 800))
 			must.Do(t, tab.Dark(dark))
