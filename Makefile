@@ -7,6 +7,7 @@
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
 # make rpm      RPM packages in dist/, for the same ARCHES
 # make sysext   system extensions for Flatcar in dist/
+# make screenshots: the pictures of the page of `locksmithctl serve`, into docs/images
 # make man completions: manual pages and shell completions, in bin/share
 # make lint race bench fuzz chaos install clean: see below
 
@@ -21,6 +22,7 @@ OPS     ?= 100000
 DURATION ?= 30m
 ARCHES  ?= amd64 arm64
 PACKERS := dpkg rpm squashfs-tools mandoc bash-completion zsh fish # make packages, and check their content
+BROWSER := chromium fonts-dejavu-core # what the page is looked at with
 EXAMPLES := curl etcd-client haproxy socat # what the examples of hooks are tried with
 
 GO      ?= go
@@ -97,6 +99,12 @@ ALERTS := bin/prometheus bin/prometheus-alertmanager
 .PHONY: tools
 tools: $(ETCDS) $(ALERTS) bin/staticcheck
 
+# The newest etcd, the real server, and Chromium.
+.PHONY: screenshots
+screenshots: bin/locksmithctl bin/etcd
+	@scripts/need $(BROWSER)
+	$(GO) run ./demo/screenshots
+
 .PHONY: demo
 demo: all bin/demo bin/etcd
 	@scripts/need dbus-daemon
@@ -107,7 +115,7 @@ demo: all bin/demo bin/etcd
 TEST := $(GO) test -vet=off -p 1 -timeout 20m
 .PHONY: test
 test: all bin/demo $(ETCDS) $(ALERTS)
-	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES)
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES) $(BROWSER)
 	$(REQUIRE_ALL) $(TEST) $$($(GO) list ./... | grep -v test/hosts)
 
 # Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
@@ -140,7 +148,7 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 SEQUENTIAL := /internal/policy /internal/view /window /man /packaging /test/layout /test/model /test/provision
 .PHONY: race
 race: all bin/demo bin/etcd $(ALERTS)
-	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils gcc
+	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils gcc $(BROWSER)
 	$(REQUIRE_ALL) CGO_ENABLED=1 $(TEST) -race -skip '^(TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts|TestUpdateConfIsReadAsSystemdReadsIt|TestBothUpdateConfFilesAreMergedAsSystemdMergesThem)$$' \
 		$$($(GO) list ./... | grep -v -e test/hosts -e test/chaos $(SEQUENTIAL:%=-e '%$$'))
 
