@@ -19,8 +19,8 @@ const (
 	// lingers is how long changes are watched for after the last look, so that looks at a fleet in which nothing
 	// happens read nothing.
 	lingers = time.Minute
-	// rereadAfter is how old a fleet may become that somebody looks at. How long a host is silent changes by itself.
-	rereadAfter = 5 * time.Minute
+	// oldAfter is how old a fleet may become that somebody looks at. How long a host is silent changes by itself.
+	oldAfter = 5 * time.Minute
 	// patience is how long a look waits for a read; firstPatience is the same where there is nothing to show instead.
 	patience, firstPatience = 2 * time.Second, 8 * time.Second
 	// readTime bounds a read.
@@ -194,7 +194,7 @@ func (c *Cache) await(ctx context.Context, watches []lock.Watch) {
 		cancel()
 		c.mu.Lock()
 		watched := len(c.following) > 0 || time.Since(c.looked) < lingers
-		waiting = timedOut && watched && time.Since(c.readAt) < rereadAfter && ctx.Err() == nil
+		waiting = timedOut && watched && time.Since(c.readAt) < oldAfter && ctx.Err() == nil
 		if !waiting && ctx.Err() == nil {
 			c.fresh = false
 		}

@@ -21,7 +21,8 @@ type watched struct {
 	memory  *storetest.Memory
 	reads   atomic.Int64 // that the cache has made of the default group
 	sources []Source
-	hangs   atomic.Bool // no call of the store returns
+	hangs   atomic.Bool  // no call of the store returns
+	waits   atomic.Int64 // watches of the store that are open
 }
 
 func newWatched(t *testing.T) *watched {
@@ -30,10 +31,17 @@ func newWatched(t *testing.T) *watched {
 		if c.Method == storetest.Get && c.Reads[0].Key == lock.Root+"/semaphore" {
 			w.reads.Add(1)
 		}
+		if c.Method == storetest.Wait {
+			w.waits.Add(1)
+		}
 		if w.hangs.Load() {
 			<-c.Ctx.Done()
 		}
 		return nil
+	}, After: func(c *storetest.Call) {
+		if c.Method == storetest.Wait {
+			w.waits.Add(-1)
+		}
 	}}
 	w.Cache = NewCache(counted, func() []Source { return w.sources }, 2)
 	t.Cleanup(w.Stop)
@@ -113,7 +121,13 @@ func TestFleetIsReadOnlyWhenSomebodyLooksAndItHasChanged(t *testing.T) {
 		w.wantReads(0, "it has changed, and nobody looks")
 		w.wantWhy("lb", "a", "two")
 		w.wantReads(1, "it has changed, and somebody looks")
-		time.Sleep(time.Hour)
+		if synctest.Wait(); w.waits.Load() != 1 {
+			t.Errorf("%d watches are open", w.waits.Load())
+		}
+		time.Sleep(2 * lingers)
+		if synctest.Wait(); w.waits.Load() != 0 {
+			t.Error("a watch is open for nobody")
+		}
 		before := w.memory.Calls()
 		for range 10 {
 			w.put("", "b", time.Now().String())

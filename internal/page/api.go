@@ -47,6 +47,8 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, a *access) er
 		document = writeFleet
 	case name == "groups":
 		document = func(seen fleet.Seen) (string, error) { return groupsDocument(seen.Groups, seen.At) }
+	case name == "plan" && h.Plan != nil:
+		document = func(seen fleet.Seen) (string, error) { return h.plansDocument(seen, time.Now()) }
 	case name == "hosts":
 		q, err := parseQuery(r, maxPerAnswer)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,7 @@ func TestEveryAnswerIsWhatTheOpenAPIFileSays(t *testing.T) {
 		t.Error("the group whose lock cannot be understood is not named")
 	}
 	ask("/api/v1/groups", "/api/v1/groups", 200)
+	ask("/api/v1/plan", "/api/v1/plan", 200)
 	for _, q := range []string{"", "?state=idle&per=2&page=2", "?q=web-1&group=default", "?version=4230.2.1", "?per=1000", "?page=99", "?state=no-news", "?group=nowhere"} {
 		ask("/api/v1/hosts", "/api/v1/hosts"+q, 200)
 	}
@@ -160,6 +162,27 @@ func TestHostsAreFoundAndPaged(t *testing.T) {
 		if got := fmt.Sprintf("%d %d/%d", d.Total, d.Page, d.Pages); got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
+	}
+}
+
+func TestPagesAreTheWholeFleet(t *testing.T) {
+	s := newSite(t, everybody())
+	s.write(fleettest.Small()...)
+	ids := func(query string) (ids []string) {
+		var d struct{ Hosts []struct{ ID string } }
+		must.Do(t, json.Unmarshal([]byte(s.get("/api/v1/hosts"+query, 200)), &d))
+		for _, h := range d.Hosts {
+			ids = append(ids, h.ID)
+		}
+		return ids
+	}
+	all := ids("?per=1000")
+	var paged []string
+	for n := 1; n <= 5; n++ {
+		paged = append(paged, ids(fmt.Sprintf("?per=10&page=%d", n))...)
+	}
+	if len(all) != 33 || !slices.Equal(all, paged) {
+		t.Errorf("all hosts are\n%s\nand by page\n%s", all, paged)
 	}
 }
 

@@ -35,6 +35,8 @@ type Options struct {
 	// Check reports for each of several users files whether the password is that of the user. An error means that this
 	// is not known. address is that of the client.
 	Check func(ctx context.Context, address, user, password string, of []grant.Users) ([]bool, error)
+	// Plan returns the plan of a group at a time; nil: neither the page nor the API has plans.
+	Plan func(g fleet.Group, now time.Time) Plan
 	// Zone returns the time zone in which the page shows times.
 	Zone func() *time.Location
 	Log  *slog.Logger
@@ -45,6 +47,7 @@ type Options struct {
 // Handler answers requests for the page and its API.
 type Handler struct {
 	Options
+	plans    plans
 	rejected sparse.Lines
 	failed   sparse.Lines
 }

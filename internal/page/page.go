@@ -18,7 +18,7 @@ import (
 
 // How much is shown: lines of a section, and bytes of a text that others have written.
 const (
-	maxHolders, maxQueue, maxUnwell, maxVersions = 25, 10, 10, 12
+	maxHolders, maxQueue, maxUnwell, maxVersions = 20, 10, 10, 12
 	maxName, maxWhy                              = 64, 160
 )
 
@@ -38,6 +38,8 @@ type pageData struct {
 	Unwell   list[unwellRow]
 	Versions versionTable
 	Rollout  *rolloutData
+	CanPlan  bool
+	Plans    []planRow
 	Hosts    hostList
 }
 
@@ -202,18 +204,24 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, a *access) e
 	if err != nil {
 		return err
 	}
+	now := time.Now().In(h.Zone())
+	writer := &writer{now: now, names: a.groups}
+	data := writer.page(seen, a, q)
+	if data.CanPlan = h.Plan != nil; data.CanPlan {
+		writer.addPlans(&data, seen, func(g fleet.Group) Plan { return h.planOf(seen, g, now) })
+	}
 	var text strings.Builder
-	if err := pages.ExecuteTemplate(&text, "page", newPageData(seen, a, q, time.Now().In(h.Zone()))); err != nil {
+	if err := pages.ExecuteTemplate(&text, "page", data); err != nil {
 		return err
 	}
 	answer(w, http.StatusOK, "text/html; charset=utf-8", text.String())
 	return nil
 }
 
-func newPageData(seen fleet.Seen, a *access, q query, now time.Time) pageData {
-	w := &writer{now: now, names: a.groups}
+// page returns what the page shows, but for the plans.
+func (w *writer) page(seen fleet.Seen, a *access, q query) pageData {
 	d := pageData{
-		Asset: asset, Now: now.UTC().Format(time.RFC3339), User: safetext.Cut(a.user, maxName), Locked: a.locked,
+		Asset: asset, Now: w.now.UTC().Format(time.RFC3339), User: safetext.Cut(a.user, maxName), Locked: a.locked,
 		State: stateLine{At: w.moment(seen.At)}, Rollout: w.rollout(seen),
 	}
 	if seen.Err != nil {

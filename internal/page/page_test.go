@@ -44,6 +44,7 @@ func TestPageShowsTheFleet(t *testing.T) {
 			"Of 32 hosts for version 4230.2.1, 14 have rebooted and are well, 1 are unwell, 2 are under way, and 15 are yet to reboot.",
 			"4m well", "2m under way", "12m unwell: locksmith-after-reboot.target has failed",
 		},
+		"plan": {"Group default 3 hosts will have rebooted &lt;soon&gt;. Host Begins Takes Note web-14 ", "1m waits &lt;now&gt; web-15", "never not known not known unwell", "Group lb 1 hosts"},
 		"hosts": {
 			"1 to 33 of 33", "web-1 default idle", "web-24 default idle", "Flatcar 4230.2.0 4230.2.1 04:00 2h, opens ",
 			"reboot needed for version 4230.2.1; waiting for the reboot window, which opens at 04:00",
@@ -67,11 +68,29 @@ func TestPageShowsTheFleet(t *testing.T) {
 	}
 }
 
+// A plan is made again when the facts are others, or old.
+func TestPlansAreMadeOnceForAll(t *testing.T) {
+	s := newSite(t, everybody())
+	s.write(fleettest.Small()...)
+	for range 3 {
+		s.get("/", 200)
+		s.get("/api/v1/plan", 200)
+	}
+	if n := s.planned.Load(); n != 3 {
+		t.Errorf("%d plans were made of 3 groups", n)
+	}
+	s.put(inventory.Host{ID: "a", Group: "lb", Hostname: "a", Updated: time.Now()})
+	s.fresh()
+	if s.get("/", 200); s.planned.Load() != 4 {
+		t.Errorf("%d plans were made, after a change of one group", s.planned.Load())
+	}
+}
+
 func TestEmptyFleet(t *testing.T) {
 	page := newSite(t, everybody()).get("/", 200)
 	for id, want := range map[string]string{
 		"groups": "default 1 of 1 0 0 0 no", "holders": "Nobody.", "queue": "Nobody.", "versions": "No host is known.",
-		"rollout": "No host needs a reboot", "hosts": "No host is known",
+		"rollout": "No host needs a reboot", "plan": "No host is to reboot.", "hosts": "No host is known",
 	} {
 		if text := section(page, id); !strings.Contains(text, want) {
 			t.Errorf("section %s does not have %q: %s", id, want, text)

@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -24,13 +25,14 @@ import (
 
 // site is a page over a store in memory.
 type site struct {
-	t      testing.TB
-	memory *storetest.Memory
-	cache  *fleet.Cache
-	groups atomic.Value // map[string]grant.Group
-	log    buffer
-	server *httptest.Server
-	user   string // with which get asks; "" for none
+	t       testing.TB
+	memory  *storetest.Memory
+	cache   *fleet.Cache
+	groups  atomic.Value // map[string]grant.Group
+	log     buffer
+	server  *httptest.Server
+	planned atomic.Int64 // plans that were made
+	user    string       // with which get asks; "" for none
 }
 
 // buffer is a log that may be read while it is written.
@@ -78,6 +80,10 @@ func newSite(t testing.TB, groups map[string]string) *site {
 				right[i] = user == string(u.(users)) && given == password
 			}
 			return right, nil
+		},
+		Plan: func(g fleet.Group, now time.Time) page.Plan {
+			s.planned.Add(1)
+			return planOf(g, now)
 		},
 		Next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "next", http.StatusTeapot) }),
 	})
@@ -164,4 +170,33 @@ func (s *site) get(path string, code int) string {
 		s.t.Fatalf("%s: code %d, want %d: %.300s", path, resp.StatusCode, code, body)
 	}
 	return string(body)
+}
+
+// planOf is a plan in which the hosts that wait reboot one after another, a minute each.
+func planOf(g fleet.Group, now time.Time) page.Plan {
+	type document struct {
+		Group    string         `json:"group"`
+		At       time.Time      `json:"at"`
+		End      *time.Time     `json:"end"`
+		Summary  string         `json:"summary"`
+		Max      int            `json:"max"`
+		Lost     int            `json:"lost"`
+		Version  string         `json:"version"`
+		Behind   int            `json:"behind"`
+		Silent   int            `json:"silent"`
+		Paused   *int           `json:"paused"`
+		Duration map[string]int `json:"duration"`
+		Hosts    []int          `json:"hosts"`
+	}
+	p := page.Plan{Summary: fmt.Sprintf("%d hosts will have rebooted <soon>.", len(g.Queue)), Document: document{
+		Group: g.Group, At: now, Hosts: []int{}, Duration: map[string]int{"typical_seconds": 1, "median_seconds": 1, "short_seconds": 1, "long_seconds": 1, "from": 0},
+	}}
+	for i, q := range g.Queue {
+		begins := now.Add(time.Duration(i) * time.Minute)
+		p.Hosts = append(p.Hosts, page.PlannedHost{ID: q.ID, Hostname: q.Hostname, Begins: begins, Ends: begins.Add(time.Minute), Note: "waits <now>"})
+	}
+	if len(p.Hosts) > 0 {
+		p.Hosts = append(p.Hosts, page.PlannedHost{ID: "never", Hostname: "never", Note: "unwell"})
+	}
+	return p
 }

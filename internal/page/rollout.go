@@ -10,7 +10,7 @@ import (
 
 const (
 	// latest is how many reboots of a rollout are shown one by one.
-	latest = 20
+	latest = 12
 	// parts is in how many parts the time of a rollout is divided.
 	parts = 48
 	// longest is the longest time that a rollout is shown for: the clock of a host, or its record, may be wrong.
@@ -199,7 +199,7 @@ type chart struct {
 type bar struct {
 	Host   hostCell
 	From   moment
-	Length string // such as "4m"
+	Length string // such as "4m"; "" where it is not known
 	Result string
 	Class  string // of the style sheet
 	X, W   int    // in thousandths of the chart
