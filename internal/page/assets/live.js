@@ -45,6 +45,7 @@
     try {
       do {
         again = false;
+        const began = performance.now();
         const answer = await fetch(location.href, { cache: "no-store" });
         if (!answer.ok) throw new Error(String(answer.status));
         const next = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -55,8 +56,10 @@
           if (now && now.outerHTML !== section.outerHTML) replace(now, document.importNode(section, true));
         }
         document.title = next.title;
+        say("This page updates itself.");
+        // A server that has much to do, or a large fleet, is asked less often.
+        await new Promise((done) => setTimeout(done, Math.min(30000, 10 * (performance.now() - began))));
       } while (again);
-      say("This page updates itself.");
     } catch (_) {
       say("This page could not update itself; it tries again.");
       setTimeout(load, 5000);
