@@ -1,8 +1,8 @@
 // Command screenshots takes the pictures of the fleet's page that are in the documents.
 //
-// It writes a simulated fleet into an etcd of its own, has `locksmithctl serve` serve it, and looks at it with Chromium:
-// all three are the real programs. The clock of the browser and of the server are those of this machine, so the times in
-// the pictures change, and nothing else.
+// It writes a simulated fleet into an etcd of its own, has `locksmithctl serve` serve it, and looks at it with
+// Chromium: all three are the real programs. The clock of the browser and of the server are those of this machine, so
+// the times in the pictures change, and nothing else.
 package main
 
 import (

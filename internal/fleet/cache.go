@@ -34,8 +34,8 @@ var (
 	errSlow = errors.New("etcd has not answered yet")
 )
 
-// Cache has the newest Fleet for everybody who looks at it. It reads only when somebody looks and the store has changed,
-// once a second at most. While nobody looks it does nothing at all. Its methods may be called concurrently.
+// Cache has the newest Fleet for everybody who looks at it. It reads only when somebody looks and the store has
+// changed, once a second at most. While nobody looks it does nothing at all. Its methods may be called concurrently.
 type Cache struct {
 	store     lock.Store
 	groups    func() []Source
@@ -266,8 +266,8 @@ func (f *Follower) Close() {
 	delete(f.cache.following, f)
 }
 
-// Changed gets a value after the fleet was read again, or could not be: [Cache.Look] then has what is new at once. Several
-// changes may be one value.
+// Changed gets a value after the fleet was read again, or could not be: [Cache.Look] then has what is new at once.
+// Several changes may be one value.
 func (f *Follower) Changed() <-chan struct{} { return f.changed }
 
 // Stopped is closed at the end of the cache.

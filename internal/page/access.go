@@ -66,8 +66,8 @@ func (h *Handler) admit(r *http.Request) (*access, error) {
 	return a, nil
 }
 
-// strange returns why a request seems to come from a page of somebody else, whose own host name was made to lead to this
-// server. A server that only programs of its host reach, without TLS, has an address of that host as its name.
+// strange returns why a request seems to come from a page of somebody else, whose own host name was made to lead to
+// this server. A server that only programs of its host reach, without TLS, has an address of that host as its name.
 func strange(r *http.Request) *failure {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || !local.IP.IsLoopback() || r.TLS != nil {

@@ -141,8 +141,8 @@ type eventDocument struct {
 	Changed []string `json:"changed"`
 }
 
-// serveEvents answers with a stream of events, which ends with the server, or when the client may see something else than
-// at its beginning.
+// serveEvents answers with a stream of events, which ends with the server, or when the client may see something else
+// than at its beginning.
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, a *access) error {
 	follower, err := h.Fleet.Follow()
 	if err != nil {

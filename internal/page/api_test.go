@@ -29,8 +29,8 @@ type contract struct {
 	document map[string]any
 }
 
-// newContract reads the file. What it does not name is not allowed here: programs have to expect new fields, but the file
-// has to name each.
+// newContract reads the file. What it does not name is not allowed here: programs have to expect new fields, but the
+// file has to name each.
 func newContract(t *testing.T) *contract {
 	t.Helper()
 	data, err := os.ReadFile("assets/openapi.json")

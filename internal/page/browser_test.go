@@ -96,8 +96,8 @@ func TestPageIsCompleteWithoutScripts(t *testing.T) {
 	tab.await(`document.readyState == "complete" && location.search.includes("state=unwell") && document.querySelectorAll("#hosts-list tbody tr").length == 1`)
 }
 
-// contrast is a function that returns texts of the page whose contrast to their background is below 4.5, as WCAG 2 wants
-// it.
+// contrast is a function that returns texts of the page whose contrast to their background is below 4.5, as WCAG 2
+// wants it.
 const contrast = `(() => {
   const rgb = (c) => c.match(/[\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);

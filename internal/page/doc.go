@@ -1,8 +1,8 @@
 // Package page shows the fleet to people in a browser, and to programs as JSON.
 //
-// The page is HTML that the server has written, which works without JavaScript. A script keeps it up to date where there
-// is one: it listens to the events of the API, and takes the sections that have changed from the same page. docs/page.md
-// and docs/api.md describe both, and assets/openapi.json is the API for programs.
+// The page is HTML that the server has written, which works without JavaScript. A script keeps it up to date where
+// there is one: it listens to the events of the API, and takes the sections that have changed from the same page.
+// docs/page.md and docs/api.md describe both, and assets/openapi.json is the API for programs.
 //
 // # Guarantees
 //

@@ -91,7 +91,8 @@ func stateOf(h *fleet.Host) string { return cmp.Or(string(h.State), unknown) }
 
 func versionOf(h *fleet.Host) string { return cmp.Or(h.OSVersion, unknown) }
 
-// find returns the hosts that are asked for, of groups with these names, in the order of the groups and of the hosts' names.
+// find returns the hosts that are asked for, of groups with these names, in the order of the groups and of the hosts'
+// names.
 func (q query) find(groups []fleet.Group, names map[string]string) (hosts []*fleet.Host) {
 	search := strings.ToLower(q.Search)
 	for i := range groups {

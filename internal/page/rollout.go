@@ -19,8 +19,8 @@ const (
 	ahead = 10 * time.Minute
 )
 
-// rollout is how far the fleet has come with a version: the one that most hosts need, or if none needs one the one of the
-// last reboot.
+// rollout is how far the fleet has come with a version: the one that most hosts need, or if none needs one the one of
+// the last reboot.
 type rollout struct {
 	Version  string    // "" for reboots that have no version
 	From, To time.Time // of the first reboot, and of the end of the last one, or now if it goes on
@@ -41,7 +41,8 @@ type reboot struct {
 	Why    string        // it is not well
 }
 
-// end returns when a reboot was over; that of one which goes on is now, that of one whose length is not known its begin.
+// end returns when a reboot was over; that of one which goes on is now, that of one whose length is not known its
+// begin.
 func (r reboot) end(now time.Time) time.Time {
 	if r.Result == underWay {
 		return now

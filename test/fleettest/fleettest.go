@@ -1,5 +1,5 @@
-// Package fleettest writes a fleet in the middle of a rollout into a store, as its hosts would have written it: for tests
-// of what shows the fleet, and for its pictures.
+// Package fleettest writes a fleet in the middle of a rollout into a store, as its hosts would have written it: for
+// tests of what shows the fleet, and for its pictures.
 package fleettest
 
 import (
