@@ -192,7 +192,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	ready := readiness{store: store, log: log}
 	server := fleetlock.NewHTTPServer(listen.NewHandler(listen.Handler{
 		FleetLock: page.New(page.Options{
-			Fleet: cache, Groups: groups.current, Check: groups.check, Zone: cfg.Zone.Location, Log: log,
+			Fleet: cache, Groups: groups.current, Check: groups.check, Plan: page.Foresee(windowOf, cfg.Zone.Location), Zone: cfg.Zone.Location, Log: log,
 			Next: &fleetlock.Handler{
 				Server: grants,
 				Log:    func(err error) { log.Error("a request has failed", "error", err) },

@@ -61,6 +61,12 @@ func TestServeShowsTheFleet(t *testing.T) {
 	if code != 200 || header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(page, "web-12") || strings.Contains(page, "db-3") {
 		t.Errorf("the page for everybody: %d %v\n%s", code, header, page)
 	}
+	if !strings.Contains(page, `<section id="plan"`) || !strings.Contains(page, "hosts will have rebooted by") {
+		t.Errorf("the page has no plan:\n%s", page)
+	}
+	if code, _, plans := s.read(t, client, "/api/v1/plan"); code != 200 || !strings.Contains(plans, `"outcome": "reboots"`) {
+		t.Errorf("the plans: %d %s", code, plans)
+	}
 	if _, _, page := s.read(t, client, "/", as("sesame")); !strings.Contains(page, "web-12") || !strings.Contains(page, "db-3") || strings.Contains(page, "lb-1") {
 		t.Errorf("the page for the user of db:\n%s", page)
 	}
