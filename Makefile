@@ -71,6 +71,12 @@ bin/etcd-3.4: scripts/fetch-debian
 bin/prometheus: scripts/fetch-debian
 	@scripts/need dpkg
 	scripts/fetch-debian trixie prometheus usr/bin/prometheus $@
+bin/promtool: scripts/fetch-debian
+	@scripts/need dpkg
+	scripts/fetch-debian trixie promtool usr/bin/promtool $@
+bin/prometheus-node-exporter: scripts/fetch-debian
+	@scripts/need dpkg
+	scripts/fetch-debian trixie prometheus-node-exporter usr/bin/prometheus-node-exporter $@
 bin/prometheus-alertmanager: scripts/fetch-debian
 	@scripts/need dpkg
 	scripts/fetch-debian trixie prometheus-alertmanager usr/share/prometheus $@.share/prometheus usr/bin/prometheus-alertmanager $@
@@ -93,11 +99,11 @@ REQUIRE_ALL := LOCKSMITH_REQUIRE_ALL=1
 # The versions of etcd that locksmith is tested against.
 ETCDS := bin/etcd bin/etcd-3.6 bin/etcd-3.5 bin/etcd-3.4
 
-# The servers that know of alerts.
-ALERTS := bin/prometheus bin/prometheus-alertmanager
+# What watches hosts, and knows of alerts.
+MONITORS := bin/prometheus bin/promtool bin/prometheus-node-exporter bin/prometheus-alertmanager
 
 .PHONY: tools
-tools: $(ETCDS) $(ALERTS) bin/staticcheck
+tools: $(ETCDS) $(MONITORS) bin/staticcheck
 
 # The newest etcd, the real server, and Chromium.
 .PHONY: screenshots
@@ -114,7 +120,7 @@ demo: all bin/demo bin/etcd
 # vetted them.
 TEST := $(GO) test -vet=off -p 1 -timeout 20m
 .PHONY: test
-test: all bin/demo $(ETCDS) $(ALERTS)
+test: all bin/demo $(ETCDS) $(MONITORS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES) $(BROWSER)
 	$(REQUIRE_ALL) $(TEST) $$($(GO) list ./... | grep -v test/hosts)
 
@@ -147,7 +153,7 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 # newest etcd is used, because its version makes no difference to goroutines.
 SEQUENTIAL := /internal/policy /internal/view /window /man /packaging /test/layout /test/model /test/provision
 .PHONY: race
-race: all bin/demo bin/etcd $(ALERTS)
+race: all bin/demo bin/etcd $(MONITORS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils gcc $(BROWSER)
 	$(REQUIRE_ALL) CGO_ENABLED=1 $(TEST) -race -skip '^(TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts|TestUpdateConfIsReadAsSystemdReadsIt|TestBothUpdateConfFilesAreMergedAsSystemdMergesThem)$$' \
 		$$($(GO) list ./... | grep -v -e test/hosts -e test/chaos $(SEQUENTIAL:%=-e '%$$'))

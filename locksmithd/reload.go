@@ -7,7 +7,6 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/daemon"
-	"github.com/locksmithd/locksmith/internal/inventory"
 	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/systemd"
 	"github.com/locksmithd/locksmith/updateengine"
@@ -32,8 +31,8 @@ func (s *server) accept(cfg *config.Config) {
 }
 
 // reload reads the configuration again at every SIGHUP, until ctx ends. A configuration
-// with an error is refused as a whole.
-func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, sentinels *sentinels, record *inventory.Writer, to chan<- daemon.Settings) {
+// with an error is refused as a whole. refresh makes the observers that use the configuration look at it again.
+func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engine *updateengine.Client, sentinels *sentinels, refresh func(), to chan<- daemon.Settings) {
 	for {
 		select {
 		case <-s.hangup:
@@ -61,7 +60,7 @@ func (s *server) reload(ctx context.Context, stop context.CancelCauseFunc, engin
 			s.show(func(status *status) { status.refused = "" })
 			engine.SetTrust(updateengine.Trust{Groups: cfg.TriggerGroups, Root: s.root})
 			sentinels.follow(cfg)
-			record.Refresh()
+			refresh()
 			select {
 			case to <- settings:
 				s.log.Info("the new configuration is in force", "strategy", cfg.Strategy)

@@ -87,6 +87,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	file, err := coordinator.Open(ctx, filepath.Join(s.root, coordinator.DefaultPath), string(cfg.Strategy), s.log)
 	if cfg.Strategy == config.StrategyOff {
+		if err == nil {
+			s.dropMetrics(cfg)
+		}
 		if err != nil { // another coordinator runs, as it may
 			s.log.Warn("the coordinator file is left as it is, and so is what this host may have of FleetLock servers",
 				"error", err)
@@ -145,7 +148,9 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 	reload := make(chan daemon.Settings)
 	record := s.inventoried(around.history)
 	go record.Run(ctx)
-	go s.reload(ctx, stop, engine, sentinels, record, reload)
+	metrics := s.metered(around.history)
+	defer runMetrics(metrics)()
+	go s.reload(ctx, stop, engine, sentinels, func() { record.Refresh(); metrics.Refresh() }, reload)
 	self := machine{systemd.NewLogind(calls), s.root, s.boot}
 	err = daemon.Run(ctx, settings, daemon.Parts{
 		Updates:    updates(events, sentinels.said, s.log),
@@ -161,7 +166,7 @@ func (s *server) serve(ctx context.Context, cfg *config.Config) error {
 		Restarting: func(ctx context.Context) (bool, error) { return systemd.Restarting(ctx, calls) },
 		Reload:     reload,
 		Observers: []daemon.Observer{
-			&coordinated{server: s, file: file}, &shown{server: s}, record, s.onBus,
+			&coordinated{server: s, file: file}, &shown{server: s}, record, metrics, s.onBus,
 			&notify.Observer{Boot: s.boot.ID, Add: s.notify, Forget: notifier.Forget},
 		},
 		Alive:      func() { s.warn(systemd.NotifyWatchdog()) },

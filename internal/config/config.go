@@ -163,6 +163,7 @@ type Config struct {
 	HealthFailure       HealthFailure // what to do after that
 	ReleaseDelay        time.Duration // from being well to giving the slot back
 	Inventory           bool          // this host writes its record into the inventory, where its lock is in etcd
+	MetricsFile         string        // with metrics of this host, for node_exporter, "" for none
 	MaxAttempts         int           // boots that may fail to bring up a version before the host gives it up
 	MinUptime           time.Duration // of the host before a reboot
 	RebootJitter        time.Duration // bounds the random time that is waited before a reboot

@@ -419,6 +419,13 @@ var definitions = []Definition{
 		parse:       parseLogFormat,
 	},
 	{
+		Name:        "metrics-file",
+		Variable:    "LOCKSMITHD_METRICS_FILE",
+		Description: "file with metrics of this host, for the textfile collector of node_exporter",
+		Part:        PartReport,
+		parse:       parseMetricsFile,
+	},
+	{
 		Name:        "trigger-groups",
 		Variable:    "LOCKSMITHD_TRIGGER_GROUPS",
 		Default:     "wheel sudo",

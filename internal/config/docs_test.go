@@ -76,7 +76,7 @@ func TestExamplesOfTheDocumentAreRight(t *testing.T) {
 			t.Errorf("the example gives %+v", c)
 		}
 		for _, s := range c.Settings {
-			optional := []string{"reboot-mode", "etcd-username", "etcd-password", "etcd-password-file", "debug", "log-format", "reboot-sentinel", "reboot-sentinel-command", "reboot-sentinel-period", "inventory"}
+			optional := []string{"reboot-mode", "etcd-username", "etcd-password", "etcd-password-file", "debug", "log-format", "reboot-sentinel", "reboot-sentinel-command", "reboot-sentinel-period", "inventory", "metrics-file"}
 			if s.Origin.Kind != FromFile && !slices.Contains(optional, s.Name) && !strings.HasPrefix(s.Name, "fleetlock-") {
 				t.Errorf("the example does not set %s", s.Name)
 			}

@@ -181,6 +181,21 @@ func parseInventory(p *parser, in input) (err error) {
 	return err
 }
 
+// metricsSuffix ends the names of the files that node_exporter reads.
+const metricsSuffix = ".prom"
+
+// parseMetricsFile takes no other file than one of node_exporter: it is replaced, and removed.
+func parseMetricsFile(p *parser, in input) error {
+	switch path := filepath.Clean(in.value); {
+	case in.value == "":
+	case !filepath.IsAbs(path) || !strings.HasSuffix(in.value, metricsSuffix) || filepath.Base(path) == metricsSuffix:
+		return in.refuse("it is not the path of a file that node_exporter reads: write one that begins with a slash and ends in %s, such as /run/locksmith/locksmith%[1]s", metricsSuffix)
+	default:
+		p.MetricsFile = path
+	}
+	return nil
+}
+
 // boolean parses the value of a setting that is true or false.
 func (in input) boolean() (bool, error) {
 	b, err := strconv.ParseBool(in.value)

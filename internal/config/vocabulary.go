@@ -101,7 +101,7 @@ func (v vocabulary) intended(name string) string {
 		func(w word) bool { return one == strings.TrimSuffix(w.rest, "S") },
 		func(w word) bool { return strings.HasSuffix(name, w.name) }, // behind another word
 		func(w word) bool { return strings.HasSuffix(one, "_"+strings.TrimSuffix(w.rest, "S")) },
-		func(w word) bool { return strings.HasSuffix(w.rest, "_"+rest) && 3*len(rest) >= len(w.rest) },
+		func(w word) bool { return strings.HasSuffix(w.rest, "_"+rest) && 3*len(rest) > len(w.rest) },
 	}
 	for i, is := range similar {
 		var found word

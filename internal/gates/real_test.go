@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -17,59 +14,8 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/test/must"
-	"github.com/locksmithd/locksmith/test/proc"
-	"github.com/locksmithd/locksmith/test/realpart"
+	"github.com/locksmithd/locksmith/test/promtest"
 )
-
-// patience is how long a test waits for something that takes a second.
-const patience = time.Minute
-
-// start starts a server of Debian, which make puts in bin/, in a folder with these files, and returns its URL.
-func start(t *testing.T, program string, files map[string]string, args ...string) string {
-	t.Helper()
-	path, err := filepath.Abs("../../bin/" + program)
-	must.Do(t, err)
-	if !exists(path) {
-		realpart.Must(t, &realpart.Missing{Part: path, Remedy: "make tools"})
-	}
-	dir := t.TempDir()
-	for name, content := range files {
-		must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
-	}
-	logFile := filepath.Join(dir, "log")
-	log, err := os.Create(logFile)
-	must.Do(t, err)
-	defer log.Close()
-	args = append([]string{path, "--web.listen-address=127.0.0.1:0"}, args...)
-	if share := path + ".share"; exists(share) { // the package's /usr/share, where the server expects it
-		realpart.Must(t, realpart.Root("mounts"), realpart.Tool("unshare", "util-linux"))
-		args = append([]string{"unshare", "--mount", "sh", "-ec", `mount --bind "$0" /usr/share; exec "$@"`, share}, args...)
-	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	p, err := proc.Start(cmd)
-	must.Do(t, err)
-	t.Cleanup(p.Kill)
-	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	var address string
-	must.Eventually(t, patience, program+" to listen", func() bool {
-		text, err := os.ReadFile(logFile)
-		must.Do(t, err)
-		if !p.Running() {
-			t.Fatalf("%s has ended:\n%s", program, text)
-		}
-		if m := listening.FindSubmatch(text); m != nil {
-			address = string(m[1])
-		}
-		return address != ""
-	})
-	return "http://" + address
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
 
 // becomes waits until the answer is an obstacle with this text, or none for "".
 func becomes(t *testing.T, a Alerts, want string) {
@@ -80,7 +26,7 @@ func becomes(t *testing.T, a Alerts, want string) {
 			t.Logf("held back by %+v", got)
 		}
 	}()
-	must.Eventually(t, patience, fmt.Sprintf("the answer %q", want), func() bool {
+	must.Eventually(t, promtest.Patience, fmt.Sprintf("the answer %q", want), func() bool {
 		got = ask(t, a)
 		return got == nil && want == "" || got != nil && got.Text == want
 	})
@@ -97,7 +43,7 @@ func TestAlertsOfTheRealPrometheus(t *testing.T) {
 		}
 	})
 	a := Alerts{Ignore: regexp.MustCompile("^(?:Watchdog)$")}
-	a.PrometheusURL = start(t, "prometheus", map[string]string{
+	a.PrometheusURL = promtest.Start(t, "prometheus", map[string]string{
 		"prometheus.yml": fmt.Sprintf(`
 global: {scrape_interval: 100ms, scrape_timeout: 100ms, evaluation_interval: 100ms}
 rule_files: [rules.yml]
@@ -144,7 +90,7 @@ groups:
 func TestAlertsOfTheRealAlertmanager(t *testing.T) {
 	t.Parallel()
 	a := Alerts{Ignore: regexp.MustCompile("^(?:Watchdog)$")}
-	a.AlertmanagerURL = start(t, "prometheus-alertmanager", map[string]string{"alertmanager.yml": `
+	a.AlertmanagerURL = promtest.Start(t, "prometheus-alertmanager", map[string]string{"alertmanager.yml": `
 route: {receiver: nobody}
 receivers: [{name: nobody}]
 inhibit_rules:

@@ -37,6 +37,8 @@ type Kept struct {
 	Version string `json:"version"`
 	// Failed is how many reboots in succession did not bring it up.
 	Failed int `json:"failed"`
+	// Reboots is how many reboots that this program has asked for have taken place, since it counts them.
+	Reboots int `json:"reboots,omitempty"`
 	// Last is the last reboot; nil if there was none.
 	Last *Reboot `json:"last,omitempty"`
 }
@@ -103,7 +105,7 @@ func (f *File) read() (Kept, error) {
 	if err != nil {
 		return Kept{}, err
 	}
-	k.Version, k.Failed = safetext.Clean(k.Version), max(0, k.Failed)
+	k.Version, k.Failed, k.Reboots = safetext.Clean(k.Version), max(0, k.Failed), max(0, k.Reboots)
 	if k.Last != nil {
 		k.Last.clean()
 	}
@@ -138,6 +140,9 @@ func (f *File) Begin(ctx context.Context, r Reboot) error {
 	r.clean()
 	r.At = f.stamp()
 	return f.change(ctx, func(k *Kept) bool {
+		if k.Last.open(r.BootID) {
+			k.Reboots++
+		}
 		switch {
 		case k.Version == r.Version:
 			if k.lastCounts() && k.Last.open(r.BootID) {
@@ -160,6 +165,9 @@ func (f *File) Ended(ctx context.Context, boot, result string) error {
 	result = safetext.Clean(result)
 	return f.change(ctx, func(k *Kept) bool {
 		l := k.Last
+		if l.open(boot) {
+			k.Reboots++
+		}
 		switch {
 		case l == nil, l.BootID == boot, l.Verified, l.Result == result && result != "":
 			return false

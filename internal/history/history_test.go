@@ -335,3 +335,29 @@ func disk(t *testing.T, what string) {
 		t.Errorf("beside the file: %v, %v", entries, err)
 	}
 }
+
+// Reboots that took place count once, however often they were asked for, and whatever came of them.
+func TestRebootsThatTookPlaceAreCounted(t *testing.T) {
+	h := newHost(t)
+	count := func(want int) {
+		t.Helper()
+		if k, err := h.Read(); err != nil || k.Reboots != want {
+			t.Errorf("%d reboots, %v, want %d", k.Reboots, err, want)
+		}
+	}
+	h.begin("a", "1")
+	h.begin("a", "1") // the first request was refused
+	count(0)
+	h.ended("b", bad, bad, good, good)
+	count(1)
+	h.begin("b", "1")
+	h.begin("c", "2") // it reboots again before anybody has asked whether it is well
+	count(2)
+	h.ended("d", good)
+	h.begin("d", "")
+	h.ended("e", good)
+	count(4)
+	_, _, err := h.Reset(t.Context())
+	must.Do(t, err)
+	count(4)
+}
