@@ -11,6 +11,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"path"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -57,8 +58,31 @@ type Handler struct {
 	Prefix string
 	// Log gets the errors whose text clients do not get. If it is nil, package log gets them.
 	Log func(error)
+	// Answered, if it is not nil, is called with what came of each request: what it asked for, [PreReboot] or
+	// [SteadyState], or "" for something else; the group that it names, "" if it was not understood; and the kind of the
+	// answer, "" for success, [KindGone] if nobody reads it. It is called concurrently, and must not block.
+	Answered func(operation, group, kind string)
 
 	bodyTime time.Duration // in tests; 0 means the constant
+}
+
+// What a request asks for, as its path ends.
+const (
+	PreReboot   = "pre-reboot"
+	SteadyState = "steady-state"
+)
+
+// KindGone stands for the kind of an answer that was not given, because the client has gone away.
+const KindGone = "gone"
+
+// asked is what a request asks for, as far as it is understood.
+type asked struct{ operation, group string }
+
+// answered tells what came of a request.
+func (h *Handler) answered(a asked, kind string) {
+	if h.Answered != nil {
+		h.Answered(a.operation, a.group, kind)
+	}
 }
 
 // NewHTTPServer returns a server that bounds what a client can take of it: ten seconds and 16 KiB for the headers, ten
@@ -86,13 +110,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// away.) A writer that has no deadlines is that of a test, or one that somebody has wrapped.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyWithin()))
 	}
-	err := h.carryOut(w, r)
+	var a asked
+	err := h.carryOut(w, r, &a)
 	if err == nil {
+		h.answered(a, "")
 		// An object, because some clients expect JSON in every answer.
 		answer(w, http.StatusOK, struct{}{})
 		return
 	}
 	if cause := r.Context().Err(); cause != nil && errors.Is(err, cause) {
+		h.answered(a, KindGone)
 		panic(http.ErrAbortHandler)
 	}
 	var e *Error
@@ -111,12 +138,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.Value == "" {
 		d.Value = http.StatusText(e.code())
 	}
+	h.answered(a, d.Kind)
 	answer(w, e.code(), d)
 }
 
-// carryOut has the server do what a request asks for.
-func (h *Handler) carryOut(w http.ResponseWriter, r *http.Request) error {
+// carryOut has the server do what a request asks for, and notes that.
+func (h *Handler) carryOut(w http.ResponseWriter, r *http.Request, a *asked) error {
 	do, found := h.operation(r.URL.Path)
+	if found {
+		a.operation = path.Base(r.URL.Path)
+	}
 	switch {
 	case !found:
 		prefix := h.prefix()
@@ -139,21 +170,22 @@ func (h *Handler) carryOut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &Error{Kind: KindBadRequest, Value: err.Error()}
 	}
+	a.group = params.Group
 	caller := Caller{Address: r.RemoteAddr, TLS: r.TLS}
 	caller.User, caller.Password, _ = r.BasicAuth()
 	return withoutPanic(func() error { return do(r.Context(), caller, params) })
 }
 
-// operation returns the method of the server that a path is for.
-func (h *Handler) operation(path string) (do func(context.Context, Caller, Params) error, found bool) {
+// operation returns the method of the server that the path of a request is for.
+func (h *Handler) operation(at string) (do func(context.Context, Caller, Params) error, found bool) {
 	// A base URL with a slash at its end, and a path with one at its start, make two.
-	for strings.Contains(path, "//") {
-		path = strings.ReplaceAll(path, "//", "/")
+	for strings.Contains(at, "//") {
+		at = strings.ReplaceAll(at, "//", "/")
 	}
-	switch path {
-	case h.prefix() + "/v1/pre-reboot":
+	switch at {
+	case h.prefix() + "/v1/" + PreReboot:
 		return h.Server.PreReboot, true
-	case h.prefix() + "/v1/steady-state":
+	case h.prefix() + "/v1/" + SteadyState:
 		return h.Server.SteadyState, true
 	default:
 		return nil, false

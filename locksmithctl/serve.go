@@ -22,6 +22,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/grant"
 	"github.com/locksmithd/locksmith/internal/journal"
 	"github.com/locksmithd/locksmith/internal/listen"
+	"github.com/locksmithd/locksmith/internal/metrics"
 	"github.com/locksmithd/locksmith/internal/page"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
@@ -71,8 +72,9 @@ A request for a slot is held open until its slot is free, for 50 s at most, so t
 next host reboots at once. Where no proxy ends long requests, a longer -hold, up to 25m,
 makes that so for all hosts.
 
-A browser gets a page with the fleet at the same address, and programs get the same as
-JSON, see /api/v1/openapi.json. They show the groups that are served, each to its users.
+A browser gets a page with the fleet at the same address, programs get the same as JSON,
+see /api/v1/openapi.json, and Prometheus gets /metrics. They show the groups that are
+served, each to its users.
 
 It also answers /-/healthy and, if etcd lets it read whether all groups are paused,
 /-/ready. The unit locksmith-serve.service runs it.`,
@@ -174,6 +176,10 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	store := etcd.New(cfg.Etcd)
 	defer store.Close() // the process ends, and with it the connection
 	changed := make(chan struct{}, 1)
+	counters := metrics.NewCounters(groups.current)
+	cache := fleet.NewCache(store, groups.sources, max(minConnections/2, f.connections/streamsPart))
+	defer cache.Stop()
+	limit := listen.NewLimit(f.connections)
 	grants := grant.New(grant.Options{
 		Store:  store,
 		Groups: groups.current,
@@ -186,21 +192,25 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			default:
 			}
 		},
+		HandedOver: counters.HandedOver,
 	})
-	cache := fleet.NewCache(store, groups.sources, max(minConnections/2, f.connections/streamsPart))
-	defer cache.Stop()
 	ready := readiness{store: store, log: log}
 	server := fleetlock.NewHTTPServer(listen.NewHandler(listen.Handler{
-		FleetLock: page.New(page.Options{
-			Fleet: cache, Groups: groups.current, Check: groups.check, Plan: page.Foresee(windowOf, cfg.Zone.Location), Zone: cfg.Zone.Location, Log: log,
-			Next: &fleetlock.Handler{
-				Server: grants,
-				Log:    func(err error) { log.Error("a request has failed", "error", err) },
-			},
+		FleetLock: metrics.New(metrics.Options{
+			Counters: counters, Fleet: cache, Check: groups.check, Version: version, Waiting: grants.Waiting, Limit: limit, Log: log,
+			Next: page.New(page.Options{
+				Fleet: cache, Groups: groups.current, Check: groups.check, Plan: page.Foresee(windowOf, cfg.Zone.Location), Zone: cfg.Zone.Location, Log: log,
+				Next: &fleetlock.Handler{
+					Server:   grants,
+					Log:      func(err error) { log.Error("a request has failed", "error", err) },
+					Answered: counters.Answered,
+				},
+			}),
 		}),
 		ClientCertificates: f.tls.ClientCA != "",
 		Rate:               f.connections / 4,
 		Ready:              ready.check,
+		Refused:            counters.Refused,
 	}))
 	// Whoever asks again comes back in minutes.
 	server.IdleTimeout = 10 * time.Second
@@ -212,7 +222,6 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		server.TLSConfig = encrypted.Config()
 	}
 
-	limit := listen.NewLimit(f.connections)
 	ended := make(chan error, len(listeners))
 	var at []string
 	for _, l := range listeners {

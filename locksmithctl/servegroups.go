@@ -173,7 +173,7 @@ func names(groups map[string]grant.Group) string {
 	return strings.Join(slices.Sorted(maps.Keys(groups)), ", ")
 }
 
-// sources are the groups that are served, for the page.
+// sources are the groups that are served, for whatever shows the fleet.
 func (s *servedGroups) sources() (all []fleet.Source) {
 	for _, g := range page.Sorted(s.current()) {
 		all = append(all, fleet.Source{Group: g.Lock, Max: g.Max})

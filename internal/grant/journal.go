@@ -43,6 +43,13 @@ func (j *journal) news(key any, what string) bool {
 	return true
 }
 
+// granted reports whether a client was last seen to take a slot.
+func (j *journal) granted(c client) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.noted[c] == granted
+}
+
 // about returns the attributes of lines about a client.
 func about(r *request, more ...any) []any {
 	return append([]any{"group", r.client.group, "id", safetext.Clean(r.id), "address", r.address}, more...)

@@ -25,6 +25,10 @@ type Options struct {
 	Log    *slog.Logger
 	// Changed, if not nil, is called after the number of requests that wait has changed. It must not block.
 	Changed func()
+	// HandedOver, if not nil, is called with how long it took from a client's request to give its slot back to the moment
+	// when the client that was first in the queue had it, whose request was held open all the time. group is as clients
+	// call it. It must not block.
+	HandedOver func(group string, took time.Duration)
 }
 
 // Server gives slots to clients. Its methods may be called concurrently.
@@ -39,9 +43,12 @@ type Server struct {
 	life context.Context // ends with the server
 	stop context.CancelCauseFunc
 
+	handedOver func(string, time.Duration)
+
 	mu      sync.Mutex
 	waits   map[client][]*wait
 	waiting int
+	freed   map[string]time.Time // when a slot that a client was seen to take was last given back, by group
 }
 
 var _ fleetlock.Server = (*Server)(nil)
@@ -50,7 +57,7 @@ var _ fleetlock.Server = (*Server)(nil)
 func New(o Options) *Server {
 	s := &Server{
 		store: newBounded(o.Store), groups: o.Groups, hold: o.Hold, most: o.Waits, changed: o.Changed,
-		waits: map[client][]*wait{},
+		waits: map[client][]*wait{}, freed: map[string]time.Time{}, handedOver: o.HandedOver,
 	}
 	if s.changed == nil {
 		s.changed = func() {}
@@ -116,6 +123,7 @@ func (s *Server) SteadyState(ctx context.Context, caller fleetlock.Caller, p fle
 	}
 	// A request that has not come to the queue yet could take a slot afterwards.
 	if err = s.endWaits(ctx, r.client); err == nil {
+		s.gives(r.client)
 		err = r.lock.Withdraw(ctx, r.id, owner(r.id))
 	}
 	switch {
@@ -193,7 +201,12 @@ func (s *Server) take(ctx context.Context, w *wait, r *request) error {
 		defer cancel()
 	}
 	err = r.lock.Acquire(held, r.id, s.record(r.group, r.id, r.address), func(now lock.WaitStatus, err error) {
-		if w.last = &now; err != nil {
+		if w.last = &now; err == nil && now.Pause == nil && now.Ahead == "" && !now.Beside && !now.Outside {
+			w.firstFrom(time.Now())
+		} else {
+			w.first = time.Time{}
+		}
+		if err != nil {
 			w.last = nil
 			s.journal.unreachable(err)
 		} else {
@@ -202,6 +215,7 @@ func (s *Server) take(ctx context.Context, w *wait, r *request) error {
 	})
 	switch cause := context.Cause(held); {
 	case err == nil:
+		s.took(w)
 		s.journal.reached()
 		return nil
 	case ctx.Err() != nil:

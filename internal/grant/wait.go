@@ -34,6 +34,9 @@ type wait struct {
 	// last is what the client was last seen to wait for; nil if etcd has not said so yet, or does not answer any more.
 	// Only the goroutine of the request uses it.
 	last *lock.WaitStatus
+	// first is since when the client is first in the queue, with nothing but a slot to wait for; zero if it is not. It is
+	// for the same goroutine.
+	first time.Time
 
 	// Server.mu guards what follows.
 	admitted bool // it may use the lock, and is counted

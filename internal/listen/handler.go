@@ -29,6 +29,9 @@ type Handler struct {
 	Rate int
 	// Ready returns why the server is not ready. It is called once a second at most.
 	Ready func(context.Context) error
+	// Refused, if it is not nil, is called with the kind of each answer by which a request was refused that others get. It
+	// is called concurrently.
+	Refused func(kind string)
 
 	rate  *rate
 	turn  chan struct{} // holds a token, unless somebody asks
@@ -49,11 +52,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	probe := r.URL.Path == "/-/healthy" || r.URL.Path == "/-/ready"
 	switch {
 	case !probe && h.ClientCertificates && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0):
+		h.refused(fleetlock.KindForbidden)
 		w.Header().Set("Connection", "close")
 		refuse(w, http.StatusForbidden, fleetlock.KindForbidden, "a client certificate is needed")
 	case !probe && strings.HasPrefix(r.URL.Path, "/-/"):
 		refuse(w, http.StatusNotFound, fleetlock.KindNotFound, "there are only /-/healthy and /-/ready")
 	case !probe && !h.rate.allow(origin.Of(r.RemoteAddr), time.Now()):
+		h.refused(fleetlock.KindTooManyRequests)
 		refuse(w, http.StatusTooManyRequests, fleetlock.KindTooManyRequests, "too many requests come from this address: ask again in a minute")
 	case !probe:
 		h.FleetLock.ServeHTTP(w, r)
@@ -64,6 +69,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, fleetlock.KindUnavailable, "not ready: the log of the server says more")
 	default:
 		answer(w, http.StatusOK, map[string]string{"status": strings.TrimPrefix(r.URL.Path, "/-/")})
+	}
+}
+
+func (h *Handler) refused(kind string) {
+	if h.Refused != nil {
+		h.Refused(kind)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/origin"
@@ -43,6 +44,7 @@ func Open(ctx context.Context, address string) (net.Listener, error) {
 type Limit struct {
 	all       chan struct{} // holds a token for each connection
 	perOrigin int
+	closed    atomic.Uint64
 
 	mu    sync.Mutex
 	count map[string]int // by origin
@@ -52,6 +54,15 @@ type Limit struct {
 func NewLimit(n int) *Limit {
 	return &Limit{all: make(chan struct{}, n), perOrigin: max(1, n/perOrigin), count: map[string]int{}}
 }
+
+// Open returns how many connections there are.
+func (limit *Limit) Open() int { return len(limit.all) }
+
+// Most returns how many connections there may be.
+func (limit *Limit) Most() int { return cap(limit.all) }
+
+// Refused returns how many connections were closed because their origin had as many as it may have.
+func (limit *Limit) Refused() uint64 { return limit.closed.Load() }
 
 // Listener returns l with this limit. When there are as many connections as there may be in all, more have to wait;
 // when an origin, see package origin, has as many as it may have, more from there are closed.
@@ -81,6 +92,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		from := origin.Of(c.RemoteAddr().String())
 		if !l.limit.enter(from) {
+			l.limit.closed.Add(1)
 			_ = c.Close()
 			continue
 		}
