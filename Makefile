@@ -23,6 +23,8 @@ DURATION ?= 30m
 ARCHES  ?= amd64 arm64
 PACKERS := dpkg rpm squashfs-tools mandoc bash-completion zsh fish # make packages, and check their content
 BROWSER := chromium fonts-dejavu-core # what the page is looked at with
+# The examples that are programs; the others are data.
+SCRIPTS := $(filter-out %.yaml %.json,$(wildcard packaging/examples/*))
 EXAMPLES := curl etcd-client haproxy socat # what the examples of hooks are tried with
 
 GO      ?= go
@@ -165,7 +167,7 @@ lint: bin/staticcheck
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
-	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/deb/p* packaging/rpm/p* packaging/examples/*
+	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/deb/p* packaging/rpm/p* $(SCRIPTS)
 
 # Missing parts that cannot be installed are named, and the benchmarks that need them are
 # skipped.
@@ -213,7 +215,8 @@ install: all bin/share
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
-	install -m 0755 packaging/examples/* $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
+	install -m 0755 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
+	install -m 0644 $(filter-out $(SCRIPTS),$(wildcard packaging/examples/*)) $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
 
 # The content of the packages. Their scripts run make install, and build nothing.
 PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share

@@ -49,14 +49,18 @@ func required() files {
 	return all
 }
 
-// examples returns the ready examples of hooks, which are copied to where they run.
+// examples returns the ready examples: programs for hooks, and data for Prometheus and Grafana.
 func examples(t *testing.T) files {
 	t.Helper()
 	entries, err := os.ReadDir("examples")
 	must.Do(t, err)
 	found := files{}
 	for _, entry := range entries {
-		found["/usr/share/doc/locksmith/examples/"+entry.Name()] = "-rwxr-xr-x"
+		mode := "-rwxr-xr-x"
+		if ext := filepath.Ext(entry.Name()); ext == ".yaml" || ext == ".json" {
+			mode = "-rw-r--r--"
+		}
+		found["/usr/share/doc/locksmith/examples/"+entry.Name()] = mode
 	}
 	return found
 }
