@@ -99,10 +99,10 @@ func TestFileFollowsTheDaemonOnceASecondAtMost(t *testing.T) {
 		time.Sleep(2 * every)
 		wantState(t, path, "") // the daemon has not said yet what it does
 		k.does(policy.Idle)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantState(t, path, "idle")
 		k.does(policy.Waiting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		k.does(policy.Locking)
 		time.Sleep(every / 2)
 		wantState(t, path, "idle")
