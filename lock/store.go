@@ -52,6 +52,10 @@ type Read struct {
 	Limit int
 	// KeysOnly omits data and leases of the values. (etcd 3.7 omits the lease with the data.)
 	KeysOnly bool
+	// AtMost, if not 0, is how much a Get may return in all, in bytes, for a range into which others may write large
+	// values. If it is more, the Get fails with [ErrTooLarge]. The smallest AtMost of its reads counts, and it is
+	// ignored by Commit.
+	AtMost int
 	// CreatedBefore, if not 0, reads only keys that were created before this revision, and makes Limit count
 	// from the newest of them. It makes etcd look at every key of the range.
 	CreatedBefore int64
@@ -99,6 +103,10 @@ var (
 	// ErrRefused marks an error that is an answer: the store refused, nothing happened, and nothing will happen
 	// later. Without it, or ErrNoLease, an error of [Store.Commit] says nothing about the outcome.
 	ErrRefused = errors.New("refused")
+
+	// ErrTooLarge marks an error that also matches ErrRefused: a Get found more than its reads allow. A smaller Limit
+	// may help.
+	ErrTooLarge = errors.New("too large to be read at once")
 
 	// ErrNoLease marks an error that is an answer, too: the lease has run out or was revoked.
 	ErrNoLease = errors.New("the lease has run out")

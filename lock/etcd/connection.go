@@ -205,7 +205,7 @@ func (s *Store) dial(ctx context.Context) (client *clientv3.Client, at []string,
 		Logger:          zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
-			grpc.WithChainUnaryInterceptor(failFast, failLogin),
+			grpc.WithChainUnaryInterceptor(failFast, failLogin, failLarge),
 			// Requests have a few hundred bytes; the default of 32 KiB a direction is much on small hosts.
 			grpc.WithReadBufferSize(bufferSize),
 			grpc.WithWriteBufferSize(bufferSize),
@@ -245,6 +245,36 @@ func failLogin(ctx context.Context, method string, req, reply any, cc *grpc.Clie
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if status.Code(err) == codes.Unauthenticated {
 		return status.Error(codes.Unavailable, "the log-in has run out")
+	}
+	return err
+}
+
+// mostKey is the key in a context of how many bytes an answer may have.
+type mostKey struct{}
+
+// withMost bounds the answers to requests with this context as the reads say.
+func withMost(ctx context.Context, reads []lock.Read) context.Context {
+	most := 0
+	for _, r := range reads {
+		if r.AtMost > 0 && (most == 0 || r.AtMost < most) {
+			most = r.AtMost
+		}
+	}
+	if most == 0 {
+		return ctx
+	}
+	return context.WithValue(ctx, mostKey{}, most)
+}
+
+// failLarge refuses an answer that is larger than its context allows, before it is in memory.
+func failLarge(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	most, bounded := ctx.Value(mostKey{}).(int)
+	if !bounded {
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	err := invoke(ctx, method, req, reply, cc, append(opts, grpc.MaxCallRecvMsgSize(most))...)
+	if s, ok := status.FromError(err); ok && s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "received message") {
+		return fmt.Errorf("%w: %w: more than %d bytes", lock.ErrRefused, lock.ErrTooLarge, most)
 	}
 	return err
 }

@@ -82,6 +82,7 @@ func (s *Store) Close() error {
 
 // Get implements [lock.Store].
 func (s *Store) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, error) {
+	ctx = withMost(ctx, reads)
 	resp, err := request(ctx, s, func(ctx context.Context, c *clientv3.Client) (*clientv3.TxnResponse, error) {
 		return c.Txn(ctx).Then(gets(reads)...).Commit()
 	})

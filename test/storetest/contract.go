@@ -35,6 +35,7 @@ func Contract(t *testing.T, open func(*testing.T) lock.Store) {
 		{"a wait from a revision that is yet to come has to read", waitForFuture},
 		{"a wait ends with its context", waitEnds},
 		{"ranges are read in order and no further than the limit", ranges},
+		{"a read that would be too large is refused, and a smaller one is not", tooLarge},
 		{"the newest of those created before are found", createdBefore},
 		{"a value tells when it was created and changed, and its lease", provenance},
 		{"a transaction can demand that a range is empty", emptyRange},

@@ -202,6 +202,15 @@ func (m *Memory) Get(ctx context.Context, reads ...lock.Read) (lock.Snapshot, er
 		return lock.Snapshot{}, err
 	}
 	snap := m.snapshot(reads)
+	for _, r := range reads {
+		size := 0
+		for key, v := range snap.Values {
+			size += len(key) + len(v.Data)
+		}
+		if r.AtMost > 0 && size > r.AtMost {
+			return lock.Snapshot{}, fmt.Errorf("%w: %w", lock.ErrRefused, lock.ErrTooLarge)
+		}
+	}
 	delayed := m.delayed
 	m.delayed = nil
 	for _, t := range delayed {

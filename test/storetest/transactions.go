@@ -136,6 +136,24 @@ func ranges(t *testing.T, s lock.Store) {
 	}
 }
 
+func tooLarge(t *testing.T, s lock.Store) {
+	for _, name := range []string{"q/a", "q/b", "q/c"} {
+		mustCommit(t, s, nil, lock.Op{Key: key(t, name), Value: bytes.Repeat([]byte("x"), 50_000)})
+	}
+	all := lock.Read{Key: key(t, "q/"), End: key(t, "q0"), AtMost: 120_000}
+	for limit, fits := range map[int]bool{0: false, 3: false, 2: true, 1: true} {
+		all.Limit = limit
+		snap, err := s.Get(t.Context(), all)
+		if fits && (err != nil || len(snap.Values) != limit) {
+			t.Errorf("a read of %d keys has %d, %v", limit, len(snap.Values), err)
+		}
+		if !fits && (!errors.Is(err, lock.ErrTooLarge) || !errors.Is(err, lock.ErrRefused)) {
+			t.Errorf("a read of %d keys says %v", limit, err)
+		}
+	}
+	get(t, s, key(t, "q/a"), key(t, "q/b"), key(t, "q/c")) // without a bound it is read
+}
+
 func createdBefore(t *testing.T, s lock.Store) {
 	names := []string{"q/c", "q/a", "q/d", "q/b"}
 	for _, name := range names {
