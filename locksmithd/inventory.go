@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
@@ -16,11 +17,13 @@ import (
 func (s *server) inventoried(past *history.File) *inventory.Writer {
 	w := inventory.NewWriter()
 	w.Log, w.Policy = s.log, func() policy.Config { return *s.policy.Load() }
-	w.Self = func() (inventory.Records, inventory.Host) {
-		if records := s.inventory.Load(); records != nil {
-			return *records, s.record(s.config.Load(), past)
+	w.Self = func() (inventory.Records, inventory.Host, error) {
+		records := s.inventory.Load()
+		if records == nil { // a nil pointer in the interface would not be nil
+			return nil, inventory.Host{}, nil
 		}
-		return nil, inventory.Host{}
+		h, err := s.record(s.config.Load(), past)
+		return records, h, err
 	}
 	return w
 }
@@ -37,15 +40,22 @@ func newRecorder(cfg *config.Config) *recorder {
 	return &recorder{cfg.Lock}
 }
 
-func (r recorder) Put(ctx context.Context, h inventory.Host) error {
+// Place implements inventory.Records.
+func (r *recorder) Place() string {
+	return fmt.Sprintf("%s, group %q", r.lock.Etcd.Endpoints, r.lock.Group)
+}
+
+// Put implements inventory.Records.
+func (r *recorder) Put(ctx context.Context, h inventory.Host) error {
 	return r.use(func(records *inventory.Inventory) error { return records.Put(ctx, h) })
 }
 
-func (r recorder) Forget(ctx context.Context, id string) error {
+// Forget implements inventory.Records.
+func (r *recorder) Forget(ctx context.Context, id string) error {
 	return r.use(func(records *inventory.Inventory) error { return records.Forget(ctx, id) })
 }
 
-func (r recorder) use(do func(*inventory.Inventory) error) error {
+func (r *recorder) use(do func(*inventory.Inventory) error) error {
 	store := etcd.New(r.lock.Etcd)
 	defer store.Close()
 	records, err := inventory.New(store, r.lock.Group)
@@ -55,13 +65,14 @@ func (r recorder) use(do func(*inventory.Inventory) error) error {
 	return do(records)
 }
 
-// record returns the record of this host, but for what the daemon does. What cannot be found out is left out.
-func (s *server) record(cfg *config.Config, past *history.File) inventory.Host {
-	h := inventory.Host{OS: host.OSName(s.root), OSVersion: host.OSVersion(s.root), Locksmith: version}
-	var err error
-	if h.ID, err = host.MachineID(s.root); err != nil {
-		s.warn(err)
+// record returns the record of this host, but for what the daemon does. What cannot be found out, except its id, is left
+// out.
+func (s *server) record(cfg *config.Config, past *history.File) (inventory.Host, error) {
+	id, err := host.MachineID(s.root)
+	if err != nil {
+		return inventory.Host{}, err
 	}
+	h := inventory.Host{ID: id, OS: host.OSName(s.root), OSVersion: host.OSVersion(s.root), Locksmith: version}
 	if self, _, err := host.Self(s.root, s.boot); err == nil {
 		h.Hostname = self.Hostname
 	}
@@ -81,7 +92,7 @@ func (s *server) record(cfg *config.Config, past *history.File) inventory.Host {
 			h.Last.Took = max(0, last.Ended.Sub(last.Taken)) + cfg.ReleaseDelay
 		}
 	}
-	return h
+	return h, nil
 }
 
 // held returns the hold that ends last; nil for none.

@@ -138,7 +138,7 @@ func (h *updating) record(ctx context.Context, self inventory.Host) daemon.Obser
 	w := inventory.NewWriter()
 	w.Log, w.Policy = slog.New(slog.DiscardHandler), func() policy.Config { return h.config }
 	self.OSVersion = h.runs
-	w.Self = func() (inventory.Records, inventory.Host) {
+	w.Self = func() (inventory.Records, inventory.Host, error) {
 		now := self
 		kept, err := history.New(h.root).Read()
 		must.Do(h.t, err)
@@ -148,7 +148,7 @@ func (h *updating) record(ctx context.Context, self inventory.Host) daemon.Obser
 				now.Last.Took = last.Ended.Sub(last.Taken)
 			}
 		}
-		return records, now
+		return records, now, nil
 	}
 	h.rollout.lives.Go(func() { w.Run(ctx) })
 	return w

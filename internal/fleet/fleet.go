@@ -7,7 +7,6 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,16 +125,16 @@ func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
 		h := &hosts[n]
 		h.NoNews = !h.Missing && h.stale(now)
 	}
-	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID)) })
+	slices.SortStableFunc(hosts, func(a, b Host) int { return inventory.Compare(a.Host, b.Host) })
 	return Group{g, hosts}
 }
 
 // queued notes a place in the queue.
 func (h *Host) queued(place int, w lock.QueueEntry) {
-	if h.Place = place; h.State == "locking" && !h.Missing {
+	if h.Place = place; h.State == inventory.Locking && !h.Missing {
 		return
 	}
-	h.State, h.Since, h.WaitsFor, h.Why = "locking", w.Since, "slot", "waiting for a slot"
+	h.State, h.Since, h.WaitsFor, h.Why = inventory.Locking, w.Since, "slot", "waiting for a slot"
 	if h.Need == nil {
 		h.Need = &inventory.Need{Version: w.Version, Since: w.Since}
 		if w.Reason != "" {
@@ -153,7 +152,7 @@ func (h *Host) holds(holder *lock.HolderInfo) {
 		return
 	}
 	switch h.State {
-	case "preparing", "rebooting", "settling", "releasing", inventory.Checking, inventory.Unwell:
+	case inventory.Preparing, inventory.Rebooting, inventory.Settling, inventory.Releasing, inventory.Checking, inventory.Unwell:
 		if h.Updated.After(r.Since) {
 			return
 		}
@@ -168,9 +167,9 @@ func (h *Host) holds(holder *lock.HolderInfo) {
 func stateOf(p lock.Phase) inventory.State {
 	switch p {
 	case lock.Draining:
-		return "preparing"
+		return inventory.Preparing
 	case lock.Delaying:
-		return "releasing"
+		return inventory.Releasing
 	}
 	return inventory.State(p) // the others are called the same
 }
@@ -185,7 +184,7 @@ func (h *Host) stale(now time.Time) bool {
 		return false
 	}
 	switch h.State {
-	case "idle", "waiting":
+	case inventory.Idle, inventory.Waiting:
 		return false
 	}
 	return age > NoNewsAfter

@@ -10,14 +10,17 @@ import (
 func (h *Host) fill(s policy.Snapshot, now time.Time, settings policy.Config) {
 	h.State, h.Since, h.WaitsFor = State(s.State.String()), s.Since, waitsFor(s)
 	switch {
-	case s.Health != nil && s.Health.Unwell:
+	case s.Health == nil:
+	case s.Health.Unwell:
 		h.State = Unwell
-	case s.Health != nil:
+	case !s.Health.Releases.IsZero():
+		h.State = Releasing
+	default:
 		h.State = Checking
 	}
 	// Whoever holds the slots changes with every reboot of another host, and the lock has it.
 	s.BlockedBy = ""
-	h.Why = s.Line(settings.Clock)
+	h.Why = s.Doing(settings.Clock)
 	h.Need, h.NotBefore, h.Opens, h.Shuts, h.Room = nil, notBefore(s, now, settings), time.Time{}, time.Time{}, 0
 	if s.Hooked {
 		h.Room = settings.BeforeTimeout + policy.Backstop
@@ -35,6 +38,10 @@ func waitsFor(s policy.Snapshot) string {
 	switch {
 	case s.State == policy.Locking:
 		return "slot"
+	case s.State == policy.Preparing && !s.DrainUntil.IsZero():
+		return "hooks"
+	case s.State == policy.Preparing && !s.RebootAt.IsZero():
+		return string(policy.LoggedIn)
 	case s.State != policy.Waiting:
 		return ""
 	case s.HeldBack != nil:

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock"
 )
 
@@ -33,6 +34,15 @@ func New(store lock.Store, group string) (*Inventory, error) {
 
 func (i *Inventory) key(id string) string { return i.folder + url.QueryEscape(id) }
 
+// idOf returns the id that the last part of a key stands for, if it is one that a host writes.
+func idOf(name string) (id string, ok bool) {
+	id, err := url.QueryUnescape(name)
+	return id, err == nil && lock.ValidateID(id) == nil && url.QueryEscape(id) == name
+}
+
+// Place implements [Records], for a store that is the only one.
+func (i *Inventory) Place() string { return i.folder }
+
 // Put replaces the record of a host. An error leaves open whether it was replaced, unless errors.Is(err,
 // [lock.ErrRefused]).
 func (i *Inventory) Put(ctx context.Context, h Host) error {
@@ -40,6 +50,9 @@ func (i *Inventory) Put(ctx context.Context, h Host) error {
 	defer cancel()
 	h.clean()
 	data, err := json.Marshal(h)
+	if invalid := lock.ValidateID(h.ID); invalid != nil {
+		err = fmt.Errorf("%w: %w", lock.ErrRefused, invalid)
+	}
 	if err == nil {
 		_, _, err = i.store.Commit(ctx, nil, []lock.Op{{Key: i.key(h.ID), Value: data}})
 	}
@@ -52,58 +65,92 @@ func (i *Inventory) Put(ctx context.Context, h Host) error {
 // ErrNoHost says that there is no record of a host.
 var ErrNoHost = errors.New("the inventory has no such host")
 
-// Forget removes the record of a host. The error matches ErrNoHost if there was none; any other, unless it matches
-// [lock.ErrRefused], leaves open whether it was removed.
+// Forget removes the record of a host, with the id that its Host has. The error matches ErrNoHost if there was none; any
+// other, unless it matches [lock.ErrRefused], leaves open whether it was removed.
 func (i *Inventory) Forget(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	key := i.key(id)
-	snap, err := i.store.Get(ctx, lock.Read{Key: key})
+	reads := []lock.Read{{Key: i.key(id), KeysOnly: true}}
+	if name, err := url.QueryUnescape(id); err == nil { // a key that no host writes: see Hosts
+		if _, ok := idOf(name); !ok && name != "" {
+			reads = append(reads, lock.Read{Key: i.folder + name, KeysOnly: true})
+		}
+	}
+	snap, err := i.store.Get(ctx, reads...)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the inventory: %w", err)
 	case len(snap.Values) == 0:
 		return ErrNoHost
 	}
-	if _, _, err := i.store.Commit(ctx, nil, []lock.Op{{Key: key, Delete: true}}); err != nil {
+	var ops []lock.Op
+	for key := range snap.Values {
+		ops = append(ops, lock.Op{Key: key, Delete: true})
+	}
+	if _, _, err := i.store.Commit(ctx, nil, ops); err != nil {
 		return fmt.Errorf("remove the record from the inventory: %w", err)
 	}
 	return nil
 }
 
-// page is how many records are read at once: the store answers others in between.
-const page = 2000
+const (
+	// page is how many records are read at once, and pageBytes how much they may have: less than a hundred times what
+	// they do have. The store answers others in between.
+	page      = 2000
+	pageBytes = 16 << 20
+	// maxHosts is many times the largest fleet. Each record may take some kilobytes of memory.
+	maxHosts = 100_000
+)
 
-// Hosts returns the records of all hosts of the group, in the order of their names and ids, and a revision of the
-// store: whatever was written after it may be missing.
+// Hosts returns the records of all hosts of the group, in the order of their names and ids, and a revision of the store:
+// whatever was written after it may be missing. A key that no host writes is a record that is Broken, with what follows
+// the folder in the key, escaped, as its id. More than 100,000 records are an error.
 func (i *Inventory) Hosts(ctx context.Context) (hosts []Host, revision int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	next := lock.Read{Key: i.folder, End: i.folder[:len(i.folder)-1] + "0", Limit: page} // "0" comes right after "/"
+	read := lock.Read{Key: i.folder + "\x00", End: i.folder[:len(i.folder)-1] + "0", Limit: page, AtMost: pageBytes} // "0" comes right after "/"
 	for {
-		snap, err := i.store.Get(ctx, next)
-		if err != nil {
+		snap, err := i.read(ctx, read)
+		switch {
+		case errors.Is(err, lock.ErrTooLarge) && read.Limit > 1:
+			read.Limit /= 2
+			continue
+		case err != nil:
 			return nil, 0, fmt.Errorf("read the inventory: %w", err)
 		}
 		revision = cmp.Or(revision, snap.Revision)
 		last := ""
+		hosts = slices.Grow(hosts, len(snap.Values))
 		for key, value := range snap.Values {
 			hosts = append(hosts, i.parse(key, value.Data))
 			last = max(last, key)
 		}
-		if len(snap.Values) < page {
-			slices.SortFunc(hosts, func(a, b Host) int { return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID)) })
+		switch {
+		case len(snap.Values) < read.Limit:
+			slices.SortFunc(hosts, Compare)
 			return hosts, revision, nil
+		case len(hosts) > maxHosts:
+			return nil, 0, fmt.Errorf("read the inventory: there are more than %d records below %s", maxHosts, i.folder)
 		}
-		next.Key = last + "\x00"
+		read.Key, read.Limit = last+"\x00", min(2*read.Limit, page)
 	}
+}
+
+// Compare orders hosts by their names and ids.
+func Compare(a, b Host) int {
+	return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
+}
+
+func (i *Inventory) read(ctx context.Context, r lock.Read) (lock.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return i.store.Get(ctx, r)
 }
 
 // parse returns the record that a key of the group has.
 func (i *Inventory) parse(key string, data []byte) Host {
-	id := key[len(i.folder):]
-	if unescaped, err := url.QueryUnescape(id); err == nil {
-		id = unescaped
+	name := key[len(i.folder):]
+	id, ok := idOf(name)
+	if !ok {
+		return Host{ID: safetext.Clean(url.QueryEscape(name[:min(len(name), maxRecord)])), Group: i.group, Broken: true, State: Unreadable}
 	}
 	return parse(id, i.group, data)
 }

@@ -23,9 +23,9 @@ type Host struct {
 
 	State State     `json:"state"`
 	Since time.Time `json:"since"`         // of the state
-	Why   string    `json:"why,omitempty"` // the state, in a sentence
+	Why   string    `json:"why,omitempty"` // the state, in a sentence of at most about 1 KiB
 	// WaitsFor is what holds a reboot back that is needed, in one word: an obstacle as `locksmithctl status -host` names
-	// it, such as window or users, or else slot, turn (when the host begins, at random), news (of a source) or retry.
+	// it, such as window or users, or else slot, hooks, turn (when the host begins, at random), news (of a source) or retry.
 	WaitsFor string `json:"waits_for,omitempty"`
 	Need     *Need  `json:"need,omitempty"` // nil: no reboot is needed
 	// NotBefore is the earliest time of that reboot, as far as the host knows one: the end of what holds it back, of the
@@ -44,14 +44,28 @@ type Host struct {
 	Broken bool `json:"-"` // the record cannot be understood
 }
 
-// A State says in a word what a host does: a state of the daemon, or Unwell, or Checking.
+// A State says in a word what a host does.
 type State string
 
-// The states that are not called as the daemon's own: a host that settles after its reboot.
+// The states. Those of package policy are called the same.
 const (
-	Checking State = "checking" // it is not known yet whether it is well
-	Unwell   State = "unwell"
+	Starting   State = "starting"
+	Idle       State = "idle"
+	Waiting    State = "waiting"    // a reboot is needed, and something on the host or its window holds it back
+	Locking    State = "locking"    // it waits for a slot
+	Preparing  State = "preparing"  // it has a slot, and what comes before the reboot goes on
+	Rebooting  State = "rebooting"  // logind was asked
+	Settling   State = "settling"   // it is up again, and undoes what came before the reboot
+	Checking   State = "checking"   // the same, and it is not known yet whether it is well
+	Unwell     State = "unwell"     // it is not well after its reboot, and goes on checking
+	Releasing  State = "releasing"  // it is about to give its slot back
+	Unreadable State = "unreadable" // of a record that is Broken
 )
+
+// States returns all states, in the order in which a host usually has them.
+func States() []State {
+	return []State{Starting, Idle, Waiting, Locking, Preparing, Rebooting, Settling, Checking, Unwell, Releasing, Unreadable}
+}
 
 // Need is that a reboot is needed.
 type Need struct {
@@ -85,8 +99,12 @@ type Reboot struct {
 }
 
 const (
-	// maxRecord bounds a record that is parsed, in bytes: many times what a host writes.
-	maxRecord = 16 << 10
+	// maxRecord bounds a record that is parsed, in bytes: more than a host writes at most, and many times what it usually
+	// writes.
+	maxRecord = 128 << 10
+	// maxWhy and maxBlackout bound the longest texts of a record, in bytes: a status may be a list.
+	maxWhy      = 1 << 10
+	maxBlackout = 4 << 10
 	// maxReasons bounds the reasons that are kept of a record.
 	maxReasons = 8
 	// maxTook is longer than any host keeps a slot, or than anything takes.
@@ -96,8 +114,9 @@ const (
 // parse returns the record of a host in a group. Any client of the store may have written it.
 func parse(id, group string, data []byte) Host {
 	var h Host
-	if len(data) > maxRecord || !utf8.Valid(data) || !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) || json.Unmarshal(data, &h) != nil {
-		h = Host{Broken: true}
+	object := bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{"))
+	if len(data) > maxRecord || !utf8.Valid(data) || !object || json.Unmarshal(data, &h) != nil {
+		h = Host{Broken: true, State: Unreadable}
 	}
 	h.ID, h.Group = id, group
 	h.clean()
@@ -106,7 +125,8 @@ func parse(id, group string, data []byte) Host {
 
 // clean makes the record safe to show.
 func (h *Host) clean() {
-	texts := []*string{&h.Hostname, &h.OS, &h.OSVersion, &h.Locksmith, (*string)(&h.State), &h.Why, &h.WaitsFor}
+	texts := []*string{&h.Hostname, &h.OS, &h.OSVersion, &h.Locksmith, (*string)(&h.State), &h.WaitsFor}
+	h.Why = safetext.Cut(h.Why, maxWhy)
 	times := []*time.Time{&h.Booted, &h.Updated, &h.Since, &h.NotBefore, &h.Opens, &h.Shuts}
 	h.Room = min(max(h.Room, 0), maxTook)
 	if hold := h.Hold; hold != nil {
@@ -121,7 +141,7 @@ func (h *Host) clean() {
 	}
 	if w := h.Window; w != nil {
 		texts = append(texts, &w.Start, &w.Length, &w.Zone)
-		w.Blackout = safetext.Cut(w.Blackout, maxRecord)
+		w.Blackout = safetext.Cut(w.Blackout, maxBlackout)
 	}
 	if r := h.Last; r != nil {
 		texts, times = append(texts, &r.Version, &r.Why), append(times, &r.At)

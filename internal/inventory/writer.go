@@ -25,8 +25,11 @@ const (
 	firstRetry, lastRetry = 30 * time.Second, 30 * time.Minute
 )
 
-// Records is where the record of this host belongs. Equal ones are the same place.
+// Records is where the record of this host belongs.
 type Records interface {
+	// Place names it, whoever asks, such as by an address and a group: a record that moves to another place is removed
+	// from the one before.
+	Place() string
 	// Put replaces the record of a host.
 	Put(ctx context.Context, h Host) error
 	// Forget removes the record of a host; if there is none, the error matches ErrNoHost.
@@ -37,8 +40,8 @@ type Records interface {
 // changes it has neither a timer nor a connection.
 type Writer struct {
 	// Self returns where this host's record belongs, nil for nowhere, and the record, but for what the daemon does. It is
-	// called right before the record is written.
-	Self func() (Records, Host)
+	// called right before the record is written; with an error it is called again later.
+	Self func() (Records, Host, error)
 	// Policy returns the settings of the policy that are in force.
 	Policy func() policy.Config
 	Log    *slog.Logger
@@ -54,6 +57,9 @@ func NewWriter() *Writer {
 
 // Observe notes what the daemon does. It returns at once. It is for one goroutine.
 func (w *Writer) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
+	if s.State == policy.Left { // it ends, which a reboot does as well, or starts over with other settings
+		return
+	}
 	select {
 	case <-w.latest:
 	default:
@@ -61,7 +67,7 @@ func (w *Writer) Observe(s policy.Snapshot, _ string, _ []policy.Move) {
 	w.latest <- s
 }
 
-// Refresh makes Run look at the settings again. It returns at once.
+// Refresh makes Run look at the settings again, and try again soon what has failed. It returns at once.
 func (w *Writer) Refresh() {
 	select {
 	case w.refresh <- struct{}{}:
@@ -82,6 +88,7 @@ func (w *Writer) Run(ctx context.Context) {
 			r.now = &now
 			r.change()
 		case <-w.refresh:
+			r.due, r.failed = time.Time{}, 0
 			r.change()
 		case <-r.timer.C:
 			r.due = time.Time{}
@@ -117,33 +124,36 @@ func (r *run) change() {
 
 // write writes the record if it has changed.
 func (r *run) write(ctx context.Context) {
-	place, h := r.Self()
 	if r.now == nil {
 		return
 	}
+	place, h, err := r.Self()
 	r.leave(ctx, place)
-	var err error
-	if place != nil {
+	if place == nil {
+		r.failed = 0
+		return
+	}
+	if err == nil {
 		h.fill(*r.now, time.Now(), r.Policy())
 		h.clean()
 		if r.place != nil && !h.changed(r.written) {
-			if wait := min(textEvery-time.Since(r.written.Updated), textEvery); h.Why == r.written.Why {
+			if h.Why == r.written.Why {
 				return
-			} else if wait > 0 {
+			}
+			if wait := min(textEvery-time.Since(r.written.Updated), textEvery); wait > 0 {
 				r.arm(wait)
 				return
 			}
 		}
 		h.Updated = time.Now().UTC().Truncate(time.Second)
-		if err = place.Put(ctx, h); err == nil {
-			r.place, r.written = place, h
-		}
+		err = place.Put(ctx, h)
 	}
 	switch {
-	case err == nil && r.failed > 0:
-		r.Log.Info("the inventory of the fleet knows again what this host does")
-		r.failed = 0
 	case err == nil:
+		if r.failed > 0 {
+			r.Log.Info("the inventory of the fleet knows again what this host does")
+		}
+		r.place, r.written, r.failed = place, h, 0
 	case ctx.Err() == nil:
 		if r.failed++; r.failed == 1 {
 			r.Log.Warn("the inventory of the fleet does not know what this host does", "error", explain(err))
@@ -155,11 +165,17 @@ func (r *run) write(ctx context.Context) {
 // leave removes the record from where it was, if it belongs elsewhere. It tries once: the store may not be there any
 // more.
 func (r *run) leave(ctx context.Context, place Records) {
-	if r.place == nil || r.place == place {
+	switch {
+	case r.place == nil:
+		return
+	case place != nil && place.Place() == r.place.Place():
+		r.place = place // perhaps with another password
 		return
 	}
-	if err := r.place.Forget(ctx, r.written.ID); err != nil && !errors.Is(err, ErrNoHost) {
-		r.Log.Warn(`this host's record stays where it was; "locksmithctl hosts forget" removes it`, "error", err)
+	err := r.place.Forget(ctx, r.written.ID)
+	if err != nil && !errors.Is(err, ErrNoHost) && ctx.Err() == nil {
+		r.Log.Warn(`this host's record may be left where it was before the settings changed: there, "locksmithctl hosts forget" removes it`,
+			"id", r.written.ID, "where", r.place.Place(), "error", err)
 	}
 	r.place = nil
 }
@@ -167,7 +183,8 @@ func (r *run) leave(ctx context.Context, place Records) {
 // explain adds to an error what an operator can do about it.
 func explain(err error) error {
 	if errors.Is(err, lock.ErrRefused) {
-		return fmt.Errorf("%w: let this host's user of etcd write the keys of its group below fleet/ (docs/operations.md, access to etcd), or set LOCKSMITHD_INVENTORY=false", err)
+		return fmt.Errorf("%w: let this host's user of etcd write the keys of its group below fleet/, see access to etcd in "+
+			"docs/operations.md, or set LOCKSMITHD_INVENTORY=false in /etc/locksmith/locksmith.conf", err)
 	}
 	return err
 }

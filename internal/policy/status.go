@@ -28,7 +28,12 @@ func (s Snapshot) Line(clock func(time.Time) string) string {
 	case s.State != Starting && s.State != Settling && s.State != Idle:
 		text = "the reboot is not needed any more; "
 	}
-	text += s.doing(clock)
+	return text + s.Doing(clock)
+}
+
+// Doing is the part of Line that comes after why a reboot is needed.
+func (s Snapshot) Doing(clock func(time.Time) string) string {
+	text := s.doing(clock)
 	if s.Error != "" {
 		text += " (" + s.Error + ")"
 	}
