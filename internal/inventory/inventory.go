@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
@@ -106,6 +108,11 @@ const (
 // whatever was written after it may be missing. A key that no host writes is a record that is Broken, with what follows
 // the folder in the key, escaped, as its id. More than 100,000 records are an error.
 func (i *Inventory) Hosts(ctx context.Context) (hosts []Host, revision int64, err error) {
+	var parsing sync.WaitGroup
+	defer parsing.Wait()
+	var pages [][]Host
+	turns := make(chan struct{}, runtime.GOMAXPROCS(0)) // bounds how many pages are in memory
+	records := 0
 	read := lock.Read{Key: i.folder + "\x00", End: i.folder[:len(i.folder)-1] + "0", Limit: page, AtMost: pageBytes} // "0" comes right after "/"
 	for {
 		snap, err := i.read(ctx, read)
@@ -118,16 +125,25 @@ func (i *Inventory) Hosts(ctx context.Context) (hosts []Host, revision int64, er
 		}
 		revision = cmp.Or(revision, snap.Revision)
 		last := ""
-		hosts = slices.Grow(hosts, len(snap.Values))
-		for key, value := range snap.Values {
-			hosts = append(hosts, i.parse(key, value.Data))
+		for key := range snap.Values {
 			last = max(last, key)
 		}
+		parsed := make([]Host, 0, len(snap.Values))
+		pages, records = append(pages, parsed[:len(snap.Values)]), records+len(snap.Values)
+		turns <- struct{}{}
+		parsing.Go(func() {
+			for key, value := range snap.Values {
+				parsed = append(parsed, i.parse(key, value.Data))
+			}
+			<-turns
+		})
 		switch {
 		case len(snap.Values) < read.Limit:
+			parsing.Wait()
+			hosts = slices.Concat(pages...)
 			slices.SortFunc(hosts, Compare)
 			return hosts, revision, nil
-		case len(hosts) > maxHosts:
+		case records > maxHosts:
 			return nil, 0, fmt.Errorf("read the inventory: there are more than %d records below %s", maxHosts, i.folder)
 		}
 		read.Key, read.Limit = last+"\x00", min(2*read.Limit, page)
