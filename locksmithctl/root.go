@@ -88,6 +88,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.`,
 	root.AddCommand(
 		a.statusCommand(),
 		a.planCommand(),
+		a.hostsCommand(),
 		a.setMaxCommand(),
 		a.lockCommand(),
 		a.unlockCommand(),

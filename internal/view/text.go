@@ -212,3 +212,6 @@ func Window(w Openings, now time.Time) string {
 	}
 	return text + "\n" + table.String()
 }
+
+// HostID shows the id of a host.
+func HostID(id string) string { return safetext.Cut(id, maxID) }
