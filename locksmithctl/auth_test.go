@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/locksmithd/locksmith/internal/inventory"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
@@ -134,6 +135,23 @@ func (p *protectedEtcd) testHostsAndOperators(ctx context.Context) {
 	p.can(viewer("status"), "Available: 0\nMax: 1\n\nMACHINE ID\ndead\n")
 	p.can(viewer("status", "-all-groups"), "\n(default)  0 ")
 
+	// Each host keeps a record, which others see.
+	own, err := inventory.New(store, "")
+	must.Do(t, err)
+	must.Do(t, own.Put(ctx, inventory.Host{ID: "b", Hostname: "web-2", State: inventory.Locking}))
+	must.Do(t, own.Put(ctx, inventory.Host{ID: "gone", Hostname: "web-9", State: inventory.Idle}))
+	p.can(viewer("hosts"), "\nweb-2 ")
+	p.can(viewer("hosts", "-all-groups", "-o=json"), `"hostname": "web-2"`)
+	seen := start(t, p.server, viewer("hosts", "-watch")...)
+	seen.expect("web-9")
+	if r := runOne(t, p.server, viewer("hosts", "forget", "gone")...); r.code != 1 || !strings.Contains(r.stderr, viewerMayNot) {
+		t.Errorf("%+v", r)
+	}
+	p.can(user("hosts", "forget", "gone"), "Forgotten: gone")
+	seen.expect("not among these hosts any more")
+	seen.interrupt()
+	seen.exit(0)
+
 	// The time is over: the head of the queue takes the slot away.
 	alive, err := p.root.Get(ctx, keys+"/alive/dead")
 	if err != nil || len(alive.Kvs) != 1 {
@@ -208,6 +226,19 @@ func (p *protectedEtcd) testHostsAndOperators(ctx context.Context) {
 func (p *protectedEtcd) testHostOfOneGroup() {
 	t, user, confined := p.T, p.as("locksmith"), p.as("locksmith-lb")
 	p.can(confined("-group=lb", "lock", "a"), "")
+	store := etcd.New(etcd.Config{Endpoints: p.server.Endpoint(), Username: "locksmith-lb", Password: "sesame"})
+	defer store.Close()
+	for group, allowed := range map[string]bool{"lb": true, "": false, "lb2": false} {
+		records, err := inventory.New(store, group)
+		must.Do(t, err)
+		err = records.Put(t.Context(), inventory.Host{ID: "x", Hostname: "lb-1", State: inventory.Idle})
+		if allowed && err != nil || !allowed && !errors.Is(err, lock.ErrRefused) {
+			t.Errorf("a record in group %q: %v", group, err)
+		}
+	}
+	p.can(confined("-group=lb", "hosts"), "\nlb-1 ")
+	p.cannot(confined("hosts"), "needs permission")
+	p.can(confined("-group=lb", "hosts", "forget", "x"), "Forgotten: x")
 	e := start(t, p.server, confined("-group=lb", "lock", "-wait", "e")...)
 	e.expect("first in the queue")
 	p.can(user("pause", "-all-groups"), "Paused: all groups")

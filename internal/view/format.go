@@ -93,6 +93,9 @@ func quoteUnprintable(n *yaml.Node) {
 
 // escapeJSON escapes the characters in a JSON text that a terminal may act upon and encoding/json does not escape.
 func escapeJSON(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
+		return text
+	}
 	var b strings.Builder
 	for _, r := range text {
 		if r == '\n' || unicode.IsPrint(r) {
