@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/inventory"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/lock/etcd"
 )
@@ -91,6 +92,13 @@ func (f *fleet) reboot(ctx context.Context, i int, waits func()) error {
 		return err
 	}
 	h.store.Close()
+	// The most that a host writes for a reboot without trouble: it waits for its window, waits in the queue, and is done.
+	// Only a state that lasts for some seconds is written.
+	for _, state := range []inventory.State{inventory.Waiting, inventory.Locking} {
+		if err := h.tell(ctx, state); err != nil {
+			return err
+		}
+	}
 	if err := h.acquire(ctx, waits); err != nil {
 		return err
 	}
@@ -112,7 +120,26 @@ func (f *fleet) reboot(ctx context.Context, i int, waits func()) error {
 	if err := h.confirm(ctx, true); err != nil {
 		return err
 	}
-	return h.release(ctx)
+	if err := h.release(ctx); err != nil {
+		return err
+	}
+	return h.tell(ctx, inventory.Idle)
+}
+
+// tell writes the host's record into the inventory, with a connection of its own, as the daemon does.
+func (h *host) tell(ctx context.Context, state inventory.State) error {
+	store := etcd.New(etcd.Config{Endpoints: h.fleet.endpoint})
+	defer store.Close()
+	records, err := inventory.New(store, "")
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	return records.Put(ctx, inventory.Host{
+		ID: h.id, Hostname: h.record.Hostname, OS: "Flatcar Container Linux by Kinvolk", OSVersion: h.record.OSVersion, Locksmith: "0.8.0",
+		Booted: now, Updated: now, State: state, Since: now, Why: "waiting since Mon 2026-11-30 21:45:22 UTC for a slot",
+		Need: &inventory.Need{Version: h.record.Version, Since: now, Reasons: []string{"update_engine"}},
+	})
 }
 
 // down is the reboot itself. It lasts at least until another host is ready for its turn, and ends with a

@@ -118,7 +118,7 @@ func TestFiguresThatMissTheirTargetAreMarked(t *testing.T) {
 		want string // the line with the only mark; "" for none
 	}{
 		{"good", good, ""},
-		{"many requests", change(good, func(f *figures) { f.calls = map[string]float64{"Txn": 151} }), "etcd requests a reboot"},
+		{"many requests", change(good, func(f *figures) { f.calls = map[string]float64{"Txn": 181} }), "etcd requests a reboot"},
 		{"more requests than fewer hosts", change(good, func(f *figures) { f.hosts = 9 }), "etcd requests a reboot"},
 		{"slow", change(good, func(f *figures) { f.handovers = slow }), "hand-over / floor, medians"},
 		{"slow with more slots", change(good, func(f *figures) { f.handovers, f.max = slow, 2 }), ""},

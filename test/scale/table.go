@@ -12,7 +12,7 @@ import (
 
 // The targets.
 const (
-	maxRequests = 15
+	maxRequests = 18  // with the records of the inventory
 	maxSpread   = 0.1 // between the first number of hosts and any other
 	maxRatio    = 1.5 // up to ratioHosts, and with max 1
 	ratioHosts  = 1000
