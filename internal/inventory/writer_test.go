@@ -285,7 +285,7 @@ func TestARecordThatWasNotThereIsLeftSilently(t *testing.T) {
 	})
 }
 
-// Off after a failure is not a success.
+// Off after a failure is not a success, also where the settings are in force before the writer is told of them.
 func TestOffAfterAFailureIsSilent(t *testing.T) {
 	write(t, func(w *writing) {
 		a := w.at
@@ -294,6 +294,7 @@ func TestOffAfterAFailureIsSilent(t *testing.T) {
 		w.after(soon, a, "put idle")
 		w.says("etcd is down")
 		w.at = nil
+		w.after(time.Hour, a)
 		w.Refresh()
 		w.after(time.Hour, a)
 		w.says("")
