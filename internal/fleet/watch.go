@@ -11,15 +11,15 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// rereadAfter is how long a watch waits for changes at most before it reads again, in case that one was missed; coalesce is
-// how long changes are gathered, since a fleet that is busy changes all the time.
+// rereadAfter is how long a watch waits for changes at most before it reads again, in case that one was missed;
+// coalesce is how long changes are gathered, since a fleet that is busy changes all the time.
 const (
 	rereadAfter = 10 * time.Minute
 	coalesce    = time.Second
 )
 
-// Watch calls changed with the whole fleet, as Read does, now and after changes, at most once a second, until ctx ends, and
-// returns why it ended. A failure of the store is reported as well, and does not end it; a store that refuses does.
+// Watch calls changed with the whole fleet, as Read does, now and after changes, at most once a second, until ctx ends,
+// and returns why it ended. A failure of the store is reported as well, and does not end it; a store that refuses does.
 func Watch(ctx context.Context, store lock.Store, max int, now func() time.Time, changed func(Fleet, error)) error {
 	return watch(ctx, store, "", func() (Fleet, error) { return Read(ctx, store, max, now()) }, changed)
 }
@@ -29,7 +29,8 @@ func WatchGroup(ctx context.Context, store lock.Store, group string, max int, no
 	return watch(ctx, store, group, func() (Fleet, error) { return ReadGroup(ctx, store, group, max, now()) }, changed)
 }
 
-// watch reads again whenever something below the folder of a group has changed. That of the default group has all others.
+// watch reads again whenever something below the folder of a group has changed. That of the default group has all
+// others.
 func watch(ctx context.Context, store lock.Store, group string, read func() (Fleet, error), changed func(Fleet, error)) error {
 	folder := lock.Folder(group)
 	everything := lock.Watch{Key: folder + "/", End: folder + "0"}
