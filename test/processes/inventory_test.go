@@ -47,19 +47,21 @@ func TestHostSaysInEtcdWhatItDoes(t *testing.T) {
 	s := sharedEtcd(t, etcdtest.Newest)
 	g := newGroup(t, s)
 	g.lock("other")
-	h := newHost(t, g.conf(updateconf.ShutWindow()))
+	p := etcdtest.MustProxy(t, s)
+	h := newHost(t, g.confAt(p.Endpoint(), updateconf.ShutWindow()))
 	must.Do(t, h.SetOSVersion("4080.0.0"))
 	h.start()
 	r := g.awaitRecord(h, inventory.Idle, "")
 	if r.OSVersion != "4080.0.0" || r.Hostname == "" || r.Locksmith == "" || r.Booted.IsZero() || r.Need != nil || r.Last != nil || r.Window == nil || r.Opens.IsZero() {
 		t.Errorf("the record of an idle host is %+v", r)
 	}
+	disconnected(t, p)
 
 	h.announce()
 	if r = g.awaitRecord(h, inventory.Waiting, "window"); r.Need == nil || r.Need.Version != needReboot.NewVersion {
 		t.Errorf("the record of a host that waits for its window is %+v", r)
 	}
-	h.reload(g.conf(updateconf.OpenWindow()))
+	h.reload(g.confAt(p.Endpoint(), updateconf.OpenWindow()))
 	g.awaitRecord(h, inventory.Locking, "slot")
 	must.Do(t, h.Logind.SetSessions(someUser))
 	g.unlock("other")
@@ -76,6 +78,7 @@ func TestHostSaysInEtcdWhatItDoes(t *testing.T) {
 	if l := r.Last; l == nil || !l.Well || l.Version != needReboot.NewVersion || l.Took <= 0 || r.OSVersion != needReboot.NewVersion || r.Need != nil {
 		t.Errorf("after the reboot the record is %+v, the last reboot %+v", r, r.Last)
 	}
+	disconnected(t, p)
 }
 
 // A reload moves the record, or removes it.
