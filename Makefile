@@ -209,7 +209,7 @@ install: all bin/share
 		chmod 0644 $$file; \
 	done
 	install -D -m 0644 systemd/locksmith.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/locksmith.catalog
-	install -D -m 0644 systemd/io.github.locksmithd.Locksmith1.conf \
+	install -D -m 0644 systemd/buspolicy/io.github.locksmithd.Locksmith1.conf \
 		$(DESTDIR)$(PREFIX)/share/dbus-1/system.d/io.github.locksmithd.Locksmith1.conf
 	@set -e; for file in $$(cd bin/share && find * -type f); do \
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \

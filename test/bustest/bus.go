@@ -17,6 +17,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/locksmithd/locksmith/systemd/buspolicy"
 	"github.com/locksmithd/locksmith/test/proc"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
@@ -79,26 +80,15 @@ func Start(policy Policy) (*Bus, error) {
 	return b, nil
 }
 
-// hostPolicy is the policy file of locksmithd.
-const hostPolicy = "io.github.locksmithd.Locksmith1.conf"
-
 // Install installs the policy file of locksmithd, as its package does. A bus that runs reads it by itself. The user who
 // started the bus takes the place of root.
 func (b *Bus) Install() error {
-	root, err := realpart.ModuleRoot()
-	if err != nil {
-		return err
-	}
-	content, err := os.ReadFile(filepath.Join(root, "systemd", hostPolicy))
-	if err != nil {
-		return fmt.Errorf("install a policy file: %w", err)
-	}
-	text := strings.ReplaceAll(string(content), `user="root"`, fmt.Sprintf(`user="%d"`, os.Geteuid()))
+	text := strings.ReplaceAll(buspolicy.Content, `user="root"`, fmt.Sprintf(`user="%d"`, os.Geteuid()))
 	// The bus reads the folder when something in it changes, and must not find half a file.
-	if err := os.WriteFile(filepath.Join(b.dir, hostPolicy), []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.dir, buspolicy.Name), []byte(text), 0o644); err != nil {
 		return fmt.Errorf("install a policy file: %w", err)
 	}
-	return os.Rename(filepath.Join(b.dir, hostPolicy), filepath.Join(b.policyDir(), hostPolicy))
+	return os.Rename(filepath.Join(b.dir, buspolicy.Name), filepath.Join(b.policyDir(), buspolicy.Name))
 }
 
 // Address returns the address at which the bus listens, before and after restarts: a value for
