@@ -73,7 +73,7 @@ func TestServeShowsTheFleet(t *testing.T) {
 	if code, header, _ := s.read(t, client, "/", as("wrong")); code != 401 || header.Get("WWW-Authenticate") == "" {
 		t.Errorf("a wrong password: %d %v", code, header)
 	}
-	s.expect(`msg="a request for the page was rejected" address=127.0.0.1 user=ops reason="user and password are not those`)
+	s.expect(`msg="a request for the page was rejected" address=127.0.0.1 user=ops reason="a user and a password are needed, those of one of the groups"`)
 	_, _, groups := s.read(t, client, "/api/v1/groups")
 	var documents []json.RawMessage
 	must.Do(t, json.Unmarshal([]byte(groups), &documents))

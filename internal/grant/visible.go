@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/http"
 	"slices"
 )
 
@@ -13,6 +15,16 @@ type Credentials struct {
 	Address        string // without the port
 	User, Password string
 	Given          bool // there is a user and a password, whatever they are
+}
+
+// CredentialsOf returns what a request has: who sent it, and the name and password of Basic authentication.
+func CredentialsOf(r *http.Request) (c Credentials) {
+	c.User, c.Password, c.Given = r.BasicAuth()
+	c.Address = r.RemoteAddr
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		c.Address = host
+	}
+	return c
 }
 
 // ErrUnauthorized says that somebody may see no group.

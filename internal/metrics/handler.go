@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 
@@ -74,8 +73,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			" here: ask by its address, such as http://127.0.0.1:3333/metrics")
 		return
 	}
-	c := grant.Credentials{Address: addressOf(r)}
-	c.User, c.Password, c.Given = r.BasicAuth()
+	c := grant.CredentialsOf(r)
 	visible, err := grant.Visible(r.Context(), h.groups(), c, h.Check)
 	switch {
 	case r.Context().Err() != nil:
@@ -143,14 +141,6 @@ func (h *Handler) Println(v ...any) {
 	if h.failed.Allow("scrape") {
 		h.Log.Error("a scrape has failed", "error", v)
 	}
-}
-
-// addressOf returns the address of a client, without its port.
-func addressOf(r *http.Request) string {
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		return host
-	}
-	return r.RemoteAddr
 }
 
 func unavailable(w http.ResponseWriter, value string) {

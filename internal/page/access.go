@@ -2,16 +2,15 @@ package page
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"maps"
-	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 
 	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/grant"
+	"github.com/locksmithd/locksmith/internal/listen"
+	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
 // access is what a client may see.
@@ -21,67 +20,31 @@ type access struct {
 	locked int               // how many groups it does not see, because they have users
 }
 
-// admit returns what a client may see: the groups that have no users, and those of which it is a user.
+// admit returns what a client may see.
 func (h *Handler) admit(r *http.Request) (*access, error) {
-	if f := strange(r); f != nil {
-		return nil, h.reject(r, f)
+	if name := listen.StrangeHost(r); name != "" {
+		return nil, h.reject(r, &failure{http.StatusForbidden, fleetlock.KindForbidden, "this server is not called " + safetext.Clean(name) +
+			" here: open the page by its address, such as http://127.0.0.1:3333/; a proxy before it has to send that as Host"})
 	}
 	served := h.Groups()
-	a := &access{groups: map[string]string{}}
-	var names []string
-	var users []grant.Users
-	for _, name := range slices.Sorted(maps.Keys(served)) {
-		if g := served[name]; g.Users == nil {
-			a.groups[g.Lock] = name
-		} else {
-			names, users = append(names, name), append(users, g.Users)
-		}
-	}
-	user, password, given := r.BasicAuth()
+	c := grant.CredentialsOf(r)
+	visible, err := grant.Visible(r.Context(), served, c, h.Check)
 	switch {
-	case len(names) == 0:
-		return a, nil
-	case !given && len(a.groups) == 0:
-		return nil, h.reject(r, unauthorized("the page wants a user and a password, those of one of the groups"))
-	case !given:
-		a.locked = len(names)
-		return a, nil
-	}
-	right, err := h.Check(r.Context(), addressOf(r), user, password, users)
-	switch {
-	case errors.Is(err, context.Canceled):
-		return nil, err
+	case r.Context().Err() != nil:
+		return nil, r.Context().Err()
+	case errors.Is(err, grant.ErrUnauthorized):
+		return nil, h.reject(r, unauthorized(err.Error()))
 	case err != nil:
 		return nil, h.reject(r, &failure{http.StatusServiceUnavailable, fleetlock.KindUnavailable, err.Error()})
-	case !slices.Contains(right, true):
-		return nil, h.reject(r, unauthorized("user and password are not those of a user of one of the groups"))
 	}
-	for i, name := range names {
-		if right[i] {
-			a.groups[served[name].Lock], a.user = name, user
-		} else {
-			a.locked++
+	a := &access{groups: map[string]string{}, locked: len(served) - len(visible)}
+	for name, g := range visible {
+		a.groups[g.Lock] = name
+		if g.Users != nil {
+			a.user = c.User
 		}
 	}
 	return a, nil
-}
-
-// strange returns why a request seems to come from a page of somebody else, whose own host name was made to lead to
-// this server. A server that only programs of its host reach, without TLS, has an address of that host as its name.
-func strange(r *http.Request) *failure {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !ok || !local.IP.IsLoopback() || r.TLS != nil {
-		return nil
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" || host == "" {
-		return nil
-	}
-	return &failure{http.StatusForbidden, fleetlock.KindForbidden, "the page is not called " + host +
-		" here: open it by the address of the server, such as http://127.0.0.1:3333/; a proxy before it has to send that as Host"}
 }
 
 // Sorted returns groups in the order of the page: the default group first.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
-	"net"
 	"net/http"
 	"path"
 	"strings"
@@ -32,8 +31,7 @@ type Options struct {
 	Fleet *fleet.Cache
 	// Groups returns the groups that are served, by the names that clients give. It is called concurrently.
 	Groups func() map[string]grant.Group
-	// Check reports for each of several users files whether the password is that of the user. An error means that this
-	// is not known. address is that of the client.
+	// Check reports for each of several users whether the password is right, see [grant.Visible].
 	Check func(ctx context.Context, address, user, password string, of []grant.Users) ([]bool, error)
 	// Plan returns the plan of a group at a time; nil: neither the page nor the API has plans.
 	Plan func(g fleet.Group, now time.Time) Plan
@@ -193,20 +191,11 @@ func unauthorized(value string) *failure {
 	return &failure{http.StatusUnauthorized, fleetlock.KindUnauthorized, value}
 }
 
-// addressOf returns the address of a client, without its port.
-func addressOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
-}
-
 // reject returns a failure that somebody else has caused, and logs it.
 func (h *Handler) reject(r *http.Request, f *failure) *failure {
-	user, _, _ := r.BasicAuth()
-	if h.rejected.Allow(origin.Of(r.RemoteAddr) + " " + user) {
-		h.Log.Warn("a request for the page was rejected", "address", addressOf(r), "user", cmp.Or(safetext.Clean(user), "none"), "reason", f.value)
+	c := grant.CredentialsOf(r)
+	if h.rejected.Allow(origin.Of(r.RemoteAddr) + " " + c.User) {
+		h.Log.Warn("a request for the page was rejected", "address", c.Address, "user", cmp.Or(safetext.Clean(c.User), "none"), "reason", f.value)
 	}
 	return f
 }
