@@ -100,15 +100,19 @@ hosts:
   last_reboot  null if locksmithd has not rebooted the host yet
     version    that it was for
     at         when it began
-    seconds    how long the slot was held for it; null if unknown, or not over
+    took_seconds
+               how long the slot was held for it; null if unknown, or not over
     well       true if the host has come up, and was well
     why        why it was not; "" if unknown
   slot         null if it holds none
     since      since when
     by         which program took it
+    version    for which version; "" if unknown
+    phase      what the host does with it; "" if unknown
+    expired    true if its time-to-live is over
   place        in the queue, 1 for the next one; 0 if it does not wait
   no_news      true if the record cannot be what the host does now
-  missing      true if there is no record
+  no_record    true if there is none, and this is what the lock knows
   unreadable   true if there is one that cannot be understood
   gone         true, with -watch only, if the host is not among those that are shown any more
 

@@ -83,6 +83,14 @@ func TestServeShowsTheFleet(t *testing.T) {
 	if a, b := mustJSON(t, status), mustJSON(t, group); len(documents) != 1 || a != b {
 		t.Errorf("the group is\n%s\nand status prints\n%s", b, a)
 	}
+	var printed any
+	var served struct{ Hosts any }
+	must.Do(t, json.Unmarshal([]byte(runOne(t, server, "hosts", "-o", "json").stdout), &printed))
+	_, _, hosts := s.read(t, client, "/api/v1/hosts?per=1000")
+	must.Do(t, json.Unmarshal([]byte(hosts), &served))
+	if a, b := mustJSON(t, printed), mustJSON(t, served.Hosts); a != b || len(a) < 1000 {
+		t.Errorf("the hosts are\n%s\nand hosts prints\n%s", b, a)
+	}
 
 	// A change of who may use a group counts for the page as well.
 	s.write(t, "lb.users", userLine(t, "ops", "sesame"))

@@ -29,13 +29,13 @@ type Group struct {
 	Hosts []Host // in the order of their names and ids
 }
 
-// Host is a host of which there is a record, or which the lock knows; a record that is Missing has no more than the
-// lock says.
+// Host is a host of which there is a record, or which the lock knows; where NoRecord is true, the record has no more
+// than the lock says.
 type Host struct {
 	inventory.Host
-	Missing bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
-	Slot    *lock.HolderInfo // that it holds; nil: none
-	Place   int              // in the queue, from 1 on; 0: none
+	NoRecord bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
+	Slot     *lock.HolderInfo // that it holds; nil: none
+	Place    int              // in the queue, from 1 on; 0: none
 	// NoNews says that the record cannot be what the host does now: it has said nothing for NoNewsAfter although it was
 	// about to do something, or nothing at all for SilentAfter, or its record in another group is newer.
 	NoNews bool
@@ -104,7 +104,7 @@ func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
 		n, found := index[id]
 		if !found {
 			n = len(hosts)
-			hosts, index[id] = append(hosts, Host{Host: inventory.Host{ID: id, Group: g.Group, Hostname: hostname}, Missing: true}), n
+			hosts, index[id] = append(hosts, Host{Host: inventory.Host{ID: id, Group: g.Group, Hostname: hostname}, NoRecord: true}), n
 		}
 		return &hosts[n]
 	}
@@ -123,7 +123,7 @@ func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
 	}
 	for n := range hosts {
 		h := &hosts[n]
-		h.NoNews = !h.Missing && h.stale(now)
+		h.NoNews = !h.NoRecord && h.stale(now)
 	}
 	slices.SortStableFunc(hosts, func(a, b Host) int { return inventory.Compare(a.Host, b.Host) })
 	return Group{g, hosts}
@@ -131,7 +131,7 @@ func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
 
 // queued notes a place in the queue.
 func (h *Host) queued(place int, w lock.QueueEntry) {
-	if h.Place = place; h.State == inventory.Locking && !h.Missing {
+	if h.Place = place; h.State == inventory.Locking && !h.NoRecord {
 		return
 	}
 	h.State, h.Since, h.WaitsFor, h.Why = inventory.Locking, w.Since, "slot", "waiting for a slot"
@@ -198,7 +198,7 @@ func (f *Fleet) markMoved() {
 			h := &f.Groups[g].Hosts[n]
 			other := newest[h.ID]
 			switch {
-			case h.Missing:
+			case h.NoRecord:
 				continue
 			case other == nil:
 			case h.Updated.After(other.Updated):

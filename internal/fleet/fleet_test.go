@@ -88,7 +88,7 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 			continue
 		}
 		h := g.Hosts[i]
-		if h.State != c.state || !h.Since.Equal(noon.Add(-c.since)) || h.Why != c.why || h.NoNews != c.noNews || h.Missing != c.missing || h.Hostname != "web-a" {
+		if h.State != c.state || !h.Since.Equal(noon.Add(-c.since)) || h.Why != c.why || h.NoNews != c.noNews || h.NoRecord != c.missing || h.Hostname != "web-a" {
 			t.Errorf("%s: it is %+v", c.name, h)
 		}
 		if (h.Slot != nil) != (len(c.lock.Holders) > 0) || (h.Place > 0) != (len(c.lock.Queue) > 0) {

@@ -93,9 +93,9 @@ func writeFleet(seen fleet.Seen) (string, error) {
 func writeHosts(seen fleet.Seen, q query, a *access) (string, error) {
 	found := q.find(seen.Groups, a.groups)
 	page, pages := q.cut(found)
-	d := hostsDocument{stateDocument: newStateDocument(seen), Total: len(found), Page: q.Page, Pages: pages, Hosts: []hostDocument{}}
+	d := hostsDocument{stateDocument: newStateDocument(seen), Total: len(found), Page: q.Page, Pages: pages, Hosts: []view.FleetHostDocument{}}
 	for _, host := range page {
-		d.Hosts = append(d.Hosts, newHostDocument(host))
+		d.Hosts = append(d.Hosts, view.NewFleetHostDocument(*host))
 	}
 	return view.JSON.Marshal(d)
 }
@@ -113,13 +113,13 @@ func writeHost(seen fleet.Seen, id string) (string, error) {
 	if len(found) == 0 {
 		return "", &failure{http.StatusNotFound, fleetlock.KindNotFound, "no host that you may see has this id"}
 	}
-	return view.JSON.Marshal(newHostDocument(slices.MinFunc(found, func(a, b *fleet.Host) int { return rank(a) - rank(b) })))
+	return view.JSON.Marshal(view.NewFleetHostDocument(*slices.MinFunc(found, func(a, b *fleet.Host) int { return rank(a) - rank(b) })))
 }
 
 // rank is lower the more is known of a host.
 func rank(h *fleet.Host) int {
 	switch {
-	case h.Missing:
+	case h.NoRecord:
 		return 2
 	case h.NoNews:
 		return 1

@@ -105,7 +105,7 @@ func TestEveryAnswerIsWhatTheOpenAPIFileSays(t *testing.T) {
 	}
 	ask("/api/v1/groups", "/api/v1/groups", 200)
 	ask("/api/v1/plan", "/api/v1/plan", 200)
-	for _, q := range []string{"", "?state=idle&per=2&page=2", "?q=web-1&group=default", "?version=4230.2.1", "?per=1000", "?page=99", "?state=no-news", "?group=nowhere"} {
+	for _, q := range []string{"", "?state=idle&per=2&page=2", "?q=web-1&group=default", "?os_version=4230.2.1", "?per=1000", "?page=99", "?state=no-news", "?group=nowhere"} {
 		ask("/api/v1/hosts", "/api/v1/hosts"+q, 200)
 	}
 	for _, q := range []string{"?page=0", "?page=x", "?per=1001", "?colour=red", "?q=a&q=b", "?q=%zz", "?q=" + strings.Repeat("x", 2000)} {
@@ -151,10 +151,10 @@ func TestHostsAreFoundAndPaged(t *testing.T) {
 		"?group=default":                 "24 1/1",
 		"?state=locking":                 "5 1/1",
 		"?state=locking&group=lb":        "1 1/1",
-		"?version=4152.2.3":              "1 1/1",
+		"?os_version=4152.2.3":              "1 1/1",
 		"?q=WEB-2":                       "6 1/1",
 		"?q=" + "00000064":               "5 1/1",
-		"?state=unwell&version=4230.2.1": "1 1/1",
+		"?state=unwell&os_version=4230.2.1": "1 1/1",
 		"?state=nonsense":                "0 1/1",
 	} {
 		var d struct{ Total, Page, Pages int }

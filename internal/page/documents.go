@@ -30,7 +30,7 @@ type stateDocument struct {
 }
 
 type versionDocument struct {
-	Version string         `json:"version"`
+	Version string         `json:"os_version"`
 	Hosts   int            `json:"hosts"`
 	States  map[string]int `json:"states"`
 }
@@ -52,7 +52,7 @@ type rebootDocument struct {
 	Hostname    string    `json:"hostname"`
 	Group       string    `json:"group"`
 	From        time.Time `json:"from"`
-	TookSeconds *int64    `json:"took_seconds"`
+	TookSeconds *float64  `json:"took_seconds"`
 	Result      string    `json:"result"`
 	Why         string    `json:"why,omitempty"`
 }
@@ -65,91 +65,16 @@ type partDocument struct {
 
 type hostsDocument struct {
 	stateDocument
-	Total int            `json:"total"`
-	Page  int            `json:"page"`
-	Pages int            `json:"pages"`
-	Hosts []hostDocument `json:"hosts"`
-}
-
-type hostDocument struct {
-	ID         string              `json:"id"`
-	Hostname   string              `json:"hostname"`
-	Group      string              `json:"group"`
-	State      string              `json:"state"`
-	Since      *time.Time          `json:"since"`
-	Why        string              `json:"why,omitempty"`
-	WaitsFor   string              `json:"waits_for,omitempty"`
-	Need       *needDocument       `json:"need"`
-	OS         string              `json:"os,omitempty"`
-	OSVersion  string              `json:"os_version,omitempty"`
-	Locksmith  string              `json:"locksmith,omitempty"`
-	Booted     *time.Time          `json:"booted"`
-	Updated    *time.Time          `json:"updated"`
-	Window     *windowDocument     `json:"window"`
-	LastReboot *lastRebootDocument `json:"last_reboot"`
-	Slot       *slotDocument       `json:"slot"`
-	Place      int                 `json:"place,omitempty"`
-	NoNews     bool                `json:"no_news"`
-	NoRecord   bool                `json:"no_record"`
-	Unreadable bool                `json:"unreadable"`
-}
-
-type needDocument struct {
-	Version string     `json:"version,omitempty"`
-	Since   *time.Time `json:"since"`
-	Reasons []string   `json:"reasons"`
-}
-
-type windowDocument struct {
-	Start    string     `json:"start,omitempty"`
-	Length   string     `json:"length,omitempty"`
-	Zone     string     `json:"zone,omitempty"`
-	Blackout string     `json:"blackout,omitempty"`
-	Opens    *time.Time `json:"opens"`
-	Shuts    *time.Time `json:"shuts"`
-}
-
-type lastRebootDocument struct {
-	Version     string     `json:"version,omitempty"`
-	At          *time.Time `json:"at"`
-	TookSeconds *int64     `json:"took_seconds"`
-	Well        bool       `json:"well"`
-	Why         string     `json:"why,omitempty"`
-}
-
-type slotDocument struct {
-	Since   *time.Time `json:"since"`
-	By      string     `json:"by"`
-	Version string     `json:"version,omitempty"`
-	Phase   string     `json:"phase,omitempty"`
-	Expired bool       `json:"expired"`
+	Total int                      `json:"total"`
+	Page  int                      `json:"page"`
+	Pages int                      `json:"pages"`
+	Hosts []view.FleetHostDocument `json:"hosts"`
 }
 
 func newStateDocument(s fleet.Seen) stateDocument {
 	d := stateDocument{At: timeOrNil(s.At), Current: s.Err == nil}
 	if s.Err != nil {
 		d.Why = s.Err.Error()
-	}
-	return d
-}
-
-func newHostDocument(h *fleet.Host) hostDocument {
-	d := hostDocument{
-		ID: h.ID, Hostname: h.Hostname, Group: h.Group, State: stateOf(h), Since: timeOrNil(h.Since), Why: h.Why, WaitsFor: h.WaitsFor,
-		OS: h.OS, OSVersion: h.OSVersion, Locksmith: h.Locksmith, Booted: timeOrNil(h.Booted), Updated: timeOrNil(h.Updated),
-		Place: h.Place, NoNews: h.NoNews, NoRecord: h.Missing, Unreadable: h.Broken,
-	}
-	if n := h.Need; n != nil {
-		d.Need = &needDocument{n.Version, timeOrNil(n.Since), append([]string{}, n.Reasons...)}
-	}
-	if w := h.Window; w != nil {
-		d.Window = &windowDocument{w.Start, w.Length, w.Zone, w.Blackout, timeOrNil(h.Opens), timeOrNil(h.Shuts)}
-	}
-	if l := h.Last; l != nil {
-		d.LastReboot = &lastRebootDocument{l.Version, timeOrNil(l.At), secondsOrNil(l.Took), l.Well, l.Why}
-	}
-	if s := h.Slot; s != nil {
-		d.Slot = &slotDocument{timeOrNil(s.Record.Since), s.Record.By, s.Record.Version, string(s.Record.Phase), s.Expired}
 	}
 	return d
 }
@@ -163,7 +88,7 @@ func newRolloutDocument(r *rollout) *rolloutDocument {
 		Latest: []rebootDocument{}, Parts: []partDocument{},
 	}
 	for _, one := range r.Latest {
-		d.Latest = append(d.Latest, rebootDocument{one.Host.ID, one.Host.Hostname, one.Host.Group, one.From.UTC(), secondsOrNil(one.Took), strings.ReplaceAll(one.Result, " ", "_"), one.Why})
+		d.Latest = append(d.Latest, rebootDocument{one.Host.ID, one.Host.Hostname, one.Host.Group, one.From.UTC(), view.SecondsOrNil(one.Took), strings.ReplaceAll(one.Result, " ", "_"), one.Why})
 	}
 	for _, p := range r.Parts {
 		d.Parts = append(d.Parts, partDocument{p.From.UTC(), p.Well, p.Unwell})
@@ -218,12 +143,4 @@ func timeOrNil(t time.Time) *time.Time {
 		return nil
 	}
 	return new(t.UTC())
-}
-
-// secondsOrNil returns nil for a length that is not known.
-func secondsOrNil(d time.Duration) *int64 {
-	if d == 0 {
-		return nil
-	}
-	return new(int64(d / time.Second))
 }

@@ -147,14 +147,14 @@ type hostList struct {
 }
 
 type hostRow struct {
-	Host                        hostCell
-	State, Why                  string
-	Since                       moment
-	Version, OS, Need           string
-	Window                      string
-	Opens                       moment
-	Updated                     moment
-	Missing, NoNews, Unreadable bool
+	Host                         hostCell
+	State, Why                   string
+	Since                        moment
+	Version, OS, Need            string
+	Window                       string
+	Opens                        moment
+	Updated                      moment
+	NoRecord, NoNews, Unreadable bool
 }
 
 // writer makes the data of a page.
@@ -384,7 +384,7 @@ func (w *writer) rollout(seen fleet.Seen) *rolloutData {
 func (w *writer) hosts(seen fleet.Seen, q query, a *access) hostList {
 	found := q.find(seen.Groups, a.groups)
 	page, pages := q.cut(found)
-	l := hostList{Query: q, Total: len(found), Pages: pages, States: append(slices.Clone(states), noNews)}
+	l := hostList{Query: q, Total: len(found), Pages: pages, States: append(slices.Clone(states), view.NoNews)}
 	for _, g := range seen.Groups {
 		l.Groups = append(l.Groups, w.names[g.Group])
 	}
@@ -404,7 +404,7 @@ func (w *writer) hosts(seen fleet.Seen, q query, a *access) hostList {
 	for _, h := range page {
 		row := hostRow{
 			Host: w.host(h.ID, h.Hostname, h.Group), State: name(stateOf(h)), Why: why(h.Why), Since: w.moment(h.Since), Version: name(h.OSVersion), OS: name(h.OS),
-			Updated: w.moment(h.Updated), Missing: h.Missing, NoNews: h.NoNews, Unreadable: h.Broken,
+			Updated: w.moment(h.Updated), NoRecord: h.NoRecord, NoNews: h.NoNews, Unreadable: h.Broken,
 		}
 		if h.Need != nil {
 			row.Need = cmp.Or(name(h.Need.Version), "a reboot")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/fleet"
+	"github.com/locksmithd/locksmith/internal/view"
 )
 
 const (
@@ -19,9 +20,8 @@ const (
 	// maxPerPage is the most that may be asked for of the page; programs may ask for more.
 	maxPerPage, maxPerAnswer = 100, 1000
 
-	// unknown stands for a version or a state that is not known, noNews for hosts whose record cannot be what they do now.
+	// unknown stands for a version or a state that is not known.
 	unknown = "unknown"
-	noNews  = "no-news"
 )
 
 // query says which hosts are asked for. The zero query asks for all.
@@ -31,7 +31,7 @@ type query struct {
 }
 
 // parameters are the names of the parameters of a query.
-var parameters = []string{"state", "version", "group", "q", "page", "per"}
+var parameters = []string{"state", "os_version", "group", "q", "page", "per"}
 
 // parseQuery reads a query. per is how many hosts a page may have at most.
 func parseQuery(r *http.Request, most int) (query, error) {
@@ -52,7 +52,7 @@ func parseQuery(r *http.Request, most int) (query, error) {
 			return bad("the parameter %s is longer than 1024 bytes", name)
 		}
 	}
-	q := query{State: values.Get("state"), Version: values.Get("version"), Group: values.Get("group"), Search: values.Get("q"), Page: 1, Per: perPage}
+	q := query{State: values.Get("state"), Version: values.Get("os_version"), Group: values.Get("group"), Search: values.Get("q"), Page: 1, Per: perPage}
 	for _, number := range []struct {
 		name string
 		to   *int
@@ -72,7 +72,7 @@ func parseQuery(r *http.Request, most int) (query, error) {
 // values returns the parameters of q but the page.
 func (q query) values() url.Values {
 	v := url.Values{}
-	for name, value := range map[string]string{"state": q.State, "version": q.Version, "group": q.Group, "q": q.Search} {
+	for name, value := range map[string]string{"state": q.State, "os_version": q.Version, "group": q.Group, "q": q.Search} {
 		if value != "" {
 			v.Set(name, value)
 		}
@@ -103,8 +103,8 @@ func (q query) find(groups []fleet.Group, names map[string]string) (hosts []*fle
 		for n := range g.Hosts {
 			h := &g.Hosts[n]
 			switch {
-			case q.State == noNews && !h.NoNews:
-			case q.State != "" && q.State != noNews && q.State != stateOf(h):
+			case q.State == view.NoNews && !h.NoNews:
+			case q.State != "" && q.State != view.NoNews && q.State != stateOf(h):
 			case q.Version != "" && q.Version != versionOf(h):
 			case search != "" && !strings.Contains(strings.ToLower(h.Hostname), search) && !strings.Contains(strings.ToLower(h.ID), search):
 			default:

@@ -158,7 +158,7 @@ func versions(hosts []fleet.Host) map[string]int {
 
 // behind reports whether a host that needs no reboot runs another version than the ones that others reboot for.
 func behind(h *fleet.Host, needed map[string]int) bool {
-	if h.Need != nil || h.NoNews || h.Missing || h.Slot != nil || h.Place > 0 || h.OSVersion == "" {
+	if h.Need != nil || h.NoNews || h.NoRecord || h.Slot != nil || h.Place > 0 || h.OSVersion == "" {
 		return false
 	}
 	others := len(needed)

@@ -56,7 +56,7 @@ func TestPlanFollowsTheRulesOfTheLock(t *testing.T) {
 		{"a slot that has expired", group(1, with(holding(1, 10, 300), func(h *fleet.Host) { h.Slot.Expired = true }), queued(2, 10)), "2 0-10, 1 unforeseen expired"},
 		{"a slot that was taken by hand", group(2, with(holding(1, 0, 300), func(h *fleet.Host) { h.Slot.Record.By, h.Need = "locksmithctl", nil }), queued(2, 10)),
 			"2 0-10, 1 unforeseen by-hand"},
-		{"a holder without a record", group(1, with(holding(1, 0, 0), func(h *fleet.Host) { h.Slot.Record, h.Need, h.Missing = lock.Record{}, nil, true }), queued(2, 10)),
+		{"a holder without a record", group(1, with(holding(1, 0, 0), func(h *fleet.Host) { h.Slot.Record, h.Need, h.NoRecord = lock.Record{}, nil, true }), queued(2, 10)),
 			"1 0-10, 2 10-20"},
 		{"a window that opens later", group(1, in("evening", needs(1, 10)), queued(2, 10)), "2 0-10, 1 360-370"},
 		{"a window that shuts before the turn of a host", group(1, in("now", queued(1, 20)), in("now", queued(2, 20)), in("now", queued(3, 20))),

@@ -68,7 +68,7 @@ func (f Format) Hosts(hosts []fleet.Host, groups bool, now time.Time) (string, e
 	case f.ForPrograms():
 		documents := []FleetHostDocument{}
 		for _, h := range hosts {
-			documents = append(documents, newFleetHostDocument(h))
+			documents = append(documents, NewFleetHostDocument(h))
 		}
 		return f.marshal(documents)
 	case len(hosts) == 0:
@@ -145,7 +145,7 @@ func whyHost(h fleet.Host, now time.Time) string {
 	switch {
 	case h.Broken:
 		notes = append(notes, "its record in etcd cannot be understood")
-	case h.Missing:
+	case h.NoRecord:
 		notes = append(notes, "no record")
 	case h.NoNews && !h.Updated.IsZero():
 		notes = append(notes, "its record is from "+timestamp(h.Updated, now))
@@ -242,8 +242,8 @@ func HostSummary(hosts []fleet.Host) string {
 	return text
 }
 
-// FleetHostDocument is what scripts read about a host, in JSON and YAML. Fields may be added; existing ones stay; the help of
-// "locksmithctl hosts" describes them.
+// FleetHostDocument is what programs read about a host of a fleet, in JSON and YAML, from locksmithctl hosts and from the
+// API of serve. Fields may be added; existing ones stay; the help of "locksmithctl hosts" describes them.
 type FleetHostDocument struct {
 	Group      string          `json:"group" yaml:"group"`
 	ID         string          `json:"id" yaml:"id"`
@@ -263,7 +263,7 @@ type FleetHostDocument struct {
 	Slot       *slotDocument   `json:"slot" yaml:"slot"`
 	Place      int             `json:"place" yaml:"place"`
 	NoNews     bool            `json:"no_news" yaml:"no_news"`
-	Missing    bool            `json:"missing" yaml:"missing"`
+	NoRecord   bool            `json:"no_record" yaml:"no_record"`
 	Unreadable bool            `json:"unreadable" yaml:"unreadable"`
 	Gone       bool            `json:"gone,omitempty" yaml:"gone,omitempty"`
 }
@@ -284,23 +284,27 @@ type windowDocument struct {
 }
 
 type rebootDocument struct {
-	Version string     `json:"version" yaml:"version"`
-	At      *time.Time `json:"at" yaml:"at"`
-	Seconds *float64   `json:"seconds" yaml:"seconds"`
-	Well    bool       `json:"well" yaml:"well"`
-	Why     string     `json:"why" yaml:"why"`
+	Version     string     `json:"version" yaml:"version"`
+	At          *time.Time `json:"at" yaml:"at"`
+	TookSeconds *float64   `json:"took_seconds" yaml:"took_seconds"`
+	Well        bool       `json:"well" yaml:"well"`
+	Why         string     `json:"why" yaml:"why"`
 }
 
 type slotDocument struct {
-	Since *time.Time `json:"since" yaml:"since"`
-	By    string     `json:"by" yaml:"by"`
+	Since   *time.Time `json:"since" yaml:"since"`
+	By      string     `json:"by" yaml:"by"`
+	Version string     `json:"version" yaml:"version"`
+	Phase   string     `json:"phase" yaml:"phase"`
+	Expired bool       `json:"expired" yaml:"expired"`
 }
 
-func newFleetHostDocument(h fleet.Host) FleetHostDocument {
+// NewFleetHostDocument returns the document of a host.
+func NewFleetHostDocument(h fleet.Host) FleetHostDocument {
 	d := FleetHostDocument{
 		Group: h.Group, ID: h.ID, Hostname: h.Hostname, OS: h.OS, OSVersion: h.OSVersion, Locksmith: h.Locksmith,
 		Booted: timeOrNil(h.Booted), Updated: timeOrNil(h.Updated), State: string(h.State), Since: timeOrNil(h.Since), Why: h.Why, WaitsFor: h.WaitsFor,
-		Place: h.Place, NoNews: h.NoNews, Missing: h.Missing, Unreadable: h.Broken,
+		Place: h.Place, NoNews: h.NoNews, NoRecord: h.NoRecord, Unreadable: h.Broken,
 	}
 	if n := h.Need; n != nil {
 		d.Need = &needDocument{n.Version, timeOrNil(n.Since), append([]string{}, n.Reasons...)}
@@ -309,13 +313,18 @@ func newFleetHostDocument(h fleet.Host) FleetHostDocument {
 		d.Window = &windowDocument{w.Start, w.Length, w.Zone, w.Blackout, timeOrNil(h.Opens), timeOrNil(h.Shuts)}
 	}
 	if r := h.Last; r != nil {
-		d.LastReboot = &rebootDocument{Version: r.Version, At: timeOrNil(r.At), Well: r.Well, Why: r.Why}
-		if r.Took > 0 {
-			d.LastReboot.Seconds = new(r.Took.Seconds())
-		}
+		d.LastReboot = &rebootDocument{r.Version, timeOrNil(r.At), SecondsOrNil(r.Took), r.Well, r.Why}
 	}
 	if s := h.Slot; s != nil {
-		d.Slot = &slotDocument{timeOrNil(s.Record.Since), s.Record.By}
+		d.Slot = &slotDocument{timeOrNil(s.Record.Since), s.Record.By, s.Record.Version, string(s.Record.Phase), s.Expired}
 	}
 	return d
+}
+
+// SecondsOrNil returns a length of time in seconds as documents have it: nil for 0, which is not known.
+func SecondsOrNil(d time.Duration) *float64 {
+	if d == 0 {
+		return nil
+	}
+	return new(d.Seconds())
 }

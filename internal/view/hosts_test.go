@@ -28,7 +28,7 @@ func someFleet() fleet.Fleet {
 	waits.Opens, waits.Shuts = noon.Add(16*time.Hour), noon.Add(17*time.Hour)
 	holds := says("3", "4152.2.0", inventory.Rebooting, noon.Add(-42*time.Second), "")
 	holds.Slot = &lock.HolderInfo{ID: "3", Record: lock.Record{Since: noon.Add(-time.Minute), By: "locksmithd"}}
-	queued := fleet.Host{Host: inventory.Host{ID: "4", State: inventory.Locking, Why: "waiting for a slot", Since: noon}, Missing: true, Place: 1}
+	queued := fleet.Host{Host: inventory.Host{ID: "4", State: inventory.Locking, Why: "waiting for a slot", Since: noon}, NoRecord: true, Place: 1}
 	queued.Need = &inventory.Need{}
 	failed := says("5", "4152.2.0", inventory.Idle, noon, "idle")
 	failed.Last = &inventory.Reboot{At: noon.Add(-time.Hour), Why: "20-etcd: no\x1b quorum"}

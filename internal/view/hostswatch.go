@@ -47,7 +47,7 @@ func (w *HostsWatch) Observe(f fleet.Fleet) (changes []HostChange) {
 	w.hosts = w.filter.Hosts(f)
 	now := make(map[hostKey]FleetHostDocument, len(w.hosts))
 	for _, h := range w.hosts {
-		key, d := hostKey{h.Group, h.ID}, newFleetHostDocument(h)
+		key, d := hostKey{h.Group, h.ID}, NewFleetHostDocument(h)
 		now[key] = d
 		before, known := w.last[key]
 		if !known || !same(before, d) {
