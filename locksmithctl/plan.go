@@ -45,7 +45,7 @@ The fields of -o json and -o yaml, to which later versions may add others:
   lost          slots that hosts keep for which no end can be foreseen
   version       for which most hosts reboot; "" if unknown
   behind        hosts that need no reboot yet, and run another version than the others reboot for
-  silent        hosts without news of which it is unknown whether they need a reboot
+  no_news       hosts without news of which it is unknown whether they need a reboot
   paused        as of "locksmithctl status"; without an end, the plan is as if it were resumed now
   duration      how long hosts have a slot, in seconds; 0 if unknown
     typical_seconds  the mean, which counts for hosts whose last reboot is not known

@@ -120,7 +120,7 @@ The fields with -host, where a time is null and a text "" if it is unknown or do
   slot          of the lock
     needed      true if a reboot needs one
     held        true if this host holds one, or may do so
-    waits_for   what it waits for
+    blocked_by  what it waits for
   window        the reboot window, while a reboot is waited for
     opens       when it opens
     shut_by     what makes it open so late

@@ -44,6 +44,18 @@ type Host struct {
 // Holding is the state of a host that holds a slot and does not say what for.
 const Holding inventory.State = "holding"
 
+// States returns the names of all states that locksmith gives hosts, those first that an operator looks for. A record may
+// have another one, or none: anybody who may write records can write it.
+func States() (names []string) {
+	for _, s := range []inventory.State{
+		inventory.Unwell, inventory.Checking, inventory.Rebooting, inventory.Preparing, inventory.Settling, inventory.Releasing,
+		Holding, inventory.Locking, inventory.Waiting, inventory.Starting, inventory.Idle, inventory.Unreadable,
+	} {
+		names = append(names, string(s))
+	}
+	return names
+}
+
 const (
 	// NoNewsAfter is how long a host may be in a state that does not last, according to its record, while the lock does
 	// not know of it.

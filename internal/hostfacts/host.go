@@ -22,12 +22,12 @@ type Host struct {
 	Strategy   string // REBOOT_STRATEGY that is in force
 	Group      string // LOCKSMITHD_GROUP; "" for the default group
 
-	RebootNeeded   bool
-	PendingSince   uint64   // time since when a reboot is needed
-	PendingVersion string   // for which it is needed
-	PendingSources []string // who says that it is needed
-	Reasons        []string // in their words, or else their names
-	Troubles       []string // why sources do not say whether a reboot is needed
+	RebootNeeded  bool
+	NeededSince   uint64   // time since when a reboot is needed
+	NeededVersion string   // for which it is needed
+	NeededBy      []string // who says that it is needed
+	NeededReasons []string // in their words, or else their names
+	Troubles      []string // why sources do not say whether a reboot is needed
 
 	Gates  []Gate // every gate, in the order in which they count
 	Next   string // what comes next
@@ -37,13 +37,13 @@ type Host struct {
 	WindowShutBy     string // what makes it open so late, such as a blackout
 	WindowShuts      uint64 // time until which a slot is waited for
 	Begins           uint64 // time, at random, at which this host begins
-	HeldBackKind     string // the gate that holds the reboot back on this host
+	HeldBackGate     string // the gate that holds the reboot back on this host
 	HeldBackBy       string
 	PostponableUntil uint64 // time until which people can hold the reboot back
 
-	SlotNeeded   bool
-	SlotHeld     bool   // this host holds a slot, or may do so
-	SlotWaitsFor string // whom or what the wait for a slot is for
+	SlotNeeded    bool
+	SlotHeld      bool   // this host holds a slot, or may do so
+	SlotBlockedBy string // whom or what the wait for a slot is for
 
 	Users       []string // who are logged in, and delay the reboot
 	UsersWarned uint64   // time at which they were told; 0 while they are being told
@@ -133,18 +133,18 @@ func Of(s policy.Snapshot, line string) Host {
 	next := s.Next()
 	h := Host{
 		State: s.State.String(), StateSince: micros(s.Since), Why: Text(s.Why), Status: Text(line),
-		RebootNeeded: s.Need.Sources != nil, PendingSince: micros(s.Need.Since), PendingVersion: Text(s.Need.Version),
-		PendingSources: texts(s.Need.Sources), Reasons: texts(s.Need.Reasons), Troubles: texts(s.Troubles),
+		RebootNeeded: s.Need.Sources != nil, NeededSince: micros(s.Need.Since), NeededVersion: Text(s.Need.Version),
+		NeededBy: texts(s.Need.Sources), NeededReasons: texts(s.Need.Reasons), Troubles: texts(s.Troubles),
 		Gates: []Gate{}, Next: Text(next.What), NextAt: micros(next.At),
 		WindowOpens: micros(s.Opens), WindowShutBy: Text(s.ShutBy), WindowShuts: micros(s.Shuts), Begins: micros(s.Begins),
 		PostponableUntil: micros(s.Postponable),
-		SlotNeeded:       s.Lock, SlotHeld: s.Holds, SlotWaitsFor: Text(s.BlockedBy),
+		SlotNeeded:       s.Lock, SlotHeld: s.Holds, SlotBlockedBy: Text(s.BlockedBy),
 		Users: texts(s.Users), UsersWarned: micros(s.WarnedAt), RebootAt: micros(s.RebootAt), RebootFinal: s.Final,
 		RebootMode: Text(s.How.Text), GiveUpAt: micros(s.GiveUp), DrainUntil: micros(s.DrainUntil),
 		LastRebootFailed: Text(s.Failed), LastError: Text(s.Error), Retries: []Retry{}, Undo: []Undo{},
 	}
 	if o := s.HeldBack; o != nil {
-		h.HeldBackKind, h.HeldBackBy = entry(string(o.Kind)), Text(o.Text)
+		h.HeldBackGate, h.HeldBackBy = entry(string(o.Kind)), Text(o.Text)
 	}
 	for _, g := range first(s.Gates) {
 		h.Gates = append(h.Gates, Gate{entry(string(g.Name)), entry(string(g.Answer)), safetext.Cut(g.Why, maxWhy)})

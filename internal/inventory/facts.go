@@ -8,7 +8,7 @@ import (
 
 // fill writes into the record what the daemon does now, with these settings.
 func (h *Host) fill(s policy.Snapshot, now time.Time, settings policy.Config) {
-	h.State, h.Since, h.WaitsFor = State(s.State.String()), s.Since, waitsFor(s)
+	h.State, h.Since, h.WaitsFor = State(s.State.String()), s.Since, WaitsFor(s)
 	switch {
 	case s.Health == nil:
 	case s.Health.Unwell:
@@ -33,8 +33,15 @@ func (h *Host) fill(s policy.Snapshot, now time.Time, settings policy.Config) {
 	}
 }
 
-// waitsFor says in a word what holds back a reboot that is needed; "" for nothing.
-func waitsFor(s policy.Snapshot) string {
+// Reasons are what WaitsFor may return, but for "".
+var Reasons = []string{
+	string(policy.WindowShut), string(policy.Held), string(policy.TooEarly), string(policy.OtherShutdown), string(policy.Unclear),
+	string(policy.Inhibited), string(policy.Installing), string(policy.LoggedIn), string(policy.Cancelled), string(policy.NoRoom),
+	string(policy.Attempts), string(policy.MayReboot), string(policy.Alerts), "slot", "hooks", "turn", "news", "retry",
+}
+
+// WaitsFor says in a word what holds back a reboot that is needed, as [Host.WaitsFor] has it; "" for nothing.
+func WaitsFor(s policy.Snapshot) string {
 	switch {
 	case s.State == policy.Locking:
 		return "slot"

@@ -62,11 +62,6 @@ const (
 	Unreadable State = "unreadable" // of a record that is Broken
 )
 
-// States returns all states, in the order in which a host usually has them.
-func States() []State {
-	return []State{Starting, Idle, Waiting, Locking, Preparing, Rebooting, Settling, Checking, Unwell, Releasing, Unreadable}
-}
-
 // Need is that a reboot is needed.
 type Need struct {
 	Version string    `json:"version,omitempty"` // of the update, if known

@@ -10,7 +10,6 @@ import (
 
 	"github.com/locksmithd/locksmith/internal/fleet"
 	"github.com/locksmithd/locksmith/internal/inventory"
-	"github.com/locksmithd/locksmith/internal/metricsfile"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -21,11 +20,8 @@ const (
 	mostVersions = 20
 )
 
-// states are the states of hosts that have series of their own.
-var states = []string{
-	"starting", "settling", "idle", "waiting", "locking", "preparing", "rebooting", "releasing",
-	string(inventory.Checking), string(inventory.Unwell), string(fleet.Holding), "unreadable", other,
-}
+// states are those that have series of their own.
+var states = append(fleet.States(), other)
 
 // gauge describes a gauge.
 func gauge(name, help string, labels ...string) *prometheus.Desc {
@@ -47,7 +43,7 @@ var (
 	blocked      = gauge("fleet_blocked_hosts", "Hosts that need a reboot, which this holds back.", "group", "reason")
 	need         = gauge("fleet_reboot_needed_hosts", "Hosts that need a reboot.", "group")
 	oldestNeed   = gauge("fleet_oldest_reboot_needed_timestamp_seconds", "Since when the host has needed its reboot that has needed it for longest, in seconds since 1970; only if one does.", "group")
-	noNews       = gauge("fleet_silent_hosts", "Hosts whose record cannot be what they do now.", "group")
+	noNews       = gauge("fleet_no_news_hosts", "Hosts whose record cannot be what they do now.", "group")
 	slots        = gauge("fleet_slots", "Slots that there are.", "group")
 	held         = gauge("fleet_slots_held", "Slots that are held.", "group")
 	oldestHolder = gauge("fleet_oldest_holder_timestamp_seconds", "When the slot was taken that has been held for longest, in seconds since 1970; only if one is held, and that is known.", "group")
@@ -99,31 +95,27 @@ func (f fleetGauges) Collect(ch chan<- prometheus.Metric) {
 // group adds the gauges of a group.
 func group(g fleet.Group, name string, add func(d *prometheus.Desc, value float64, labels ...string)) {
 	byState, byOS, byVersion, byReason := map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}
-	needing, silent := 0, 0
+	needing, without := 0, 0
 	var first, taken time.Time
 	for _, h := range g.Hosts {
-		state := string(h.State)
-		if h.Broken {
-			state = "unreadable"
-		}
-		byState[one(state, states)]++
+		byState[one(string(h.State), states)]++
 		byOS[cmp.Or(h.OSVersion, unknown)]++
 		byVersion[cmp.Or(h.Locksmith, unknown)]++
 		if h.NoNews {
-			silent++
+			without++
 		}
 		if h.Need != nil {
 			needing++
 			first = earlier(first, h.Need.Since)
 			if h.WaitsFor != "" {
-				byReason[one(h.WaitsFor, metricsfile.Reasons)]++
+				byReason[one(h.WaitsFor, inventory.Reasons)]++
 			}
 		}
 	}
 	for _, state := range states {
 		add(hosts, float64(byState[state]), name, state)
 	}
-	for _, reason := range append(slices.Clone(metricsfile.Reasons), other) {
+	for _, reason := range append(slices.Clone(inventory.Reasons), other) {
 		add(blocked, float64(byReason[reason]), name, reason)
 	}
 	for version, n := range mostFrequent(byOS) {
@@ -134,7 +126,7 @@ func group(g fleet.Group, name string, add func(d *prometheus.Desc, value float6
 	}
 	add(need, float64(needing), name)
 	at(add, oldestNeed, first, name)
-	add(noNews, float64(silent), name)
+	add(noNews, float64(without), name)
 	add(broken, truth(g.Err != nil), name)
 	if g.Err != nil { // the lock says nothing
 		return

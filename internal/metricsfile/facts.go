@@ -37,13 +37,6 @@ var states = []policy.State{
 	policy.Starting, policy.Settling, policy.Idle, policy.Waiting, policy.Locking, policy.Preparing, policy.Rebooting, policy.Releasing,
 }
 
-// Reasons are what may hold a reboot back, as [inventory.WaitsFor] calls it.
-var Reasons = []string{
-	string(policy.WindowShut), string(policy.Held), string(policy.TooEarly), string(policy.OtherShutdown), string(policy.Unclear),
-	string(policy.Inhibited), string(policy.Installing), string(policy.LoggedIn), string(policy.Cancelled), string(policy.NoRoom),
-	string(policy.Attempts), string(policy.MayReboot), string(policy.Alerts), "slot", "hooks", "turn", "news", "retry",
-}
-
 // Metrics are all metrics, in the order of the file.
 var Metrics = []Metric{
 	{"locksmith_info", "What runs on this host, and which group it is in; always 1.", []string{"version", "strategy", "group", "os_version"},
@@ -69,10 +62,10 @@ var Metrics = []Metric{
 	{"locksmith_blocked", "Whether this holds back a reboot that is needed: 1 for one reason at most, 0 for the others.", []string{"reason"},
 		func(f Facts, add func(float64, ...string)) {
 			now := inventory.WaitsFor(f.Doing)
-			for _, reason := range Reasons {
+			for _, reason := range inventory.Reasons {
 				add(truth(reason == now), reason)
 			}
-			if now != "" && !slices.Contains(Reasons, now) {
+			if now != "" && !slices.Contains(inventory.Reasons, now) {
 				add(1, now)
 			}
 		}},

@@ -144,18 +144,18 @@ func TestHostsAreFoundAndPaged(t *testing.T) {
 	s := newSite(t, everybody())
 	s.write(fleettest.Small()...)
 	for query, want := range map[string]string{
-		"":                               "33 1/1",
-		"?per=10":                        "33 1/4",
-		"?per=10&page=4":                 "33 4/4",
-		"?group=db":                      "5 1/1",
-		"?group=default":                 "24 1/1",
-		"?state=locking":                 "5 1/1",
-		"?state=locking&group=lb":        "1 1/1",
+		"":                                  "33 1/1",
+		"?per=10":                           "33 1/4",
+		"?per=10&page=4":                    "33 4/4",
+		"?group=db":                         "5 1/1",
+		"?group=default":                    "24 1/1",
+		"?state=locking":                    "5 1/1",
+		"?state=locking&group=lb":           "1 1/1",
 		"?os_version=4152.2.3":              "1 1/1",
-		"?q=WEB-2":                       "6 1/1",
-		"?q=" + "00000064":               "5 1/1",
+		"?q=WEB-2":                          "6 1/1",
+		"?q=" + "00000064":                  "5 1/1",
 		"?state=unwell&os_version=4230.2.1": "1 1/1",
-		"?state=nonsense":                "0 1/1",
+		"?state=nonsense":                   "0 1/1",
 	} {
 		var d struct{ Total, Page, Pages int }
 		must.Do(t, json.Unmarshal([]byte(s.get("/api/v1/hosts"+query, 200)), &d))

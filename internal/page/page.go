@@ -306,10 +306,8 @@ func (w *writer) unwell(group string, u lock.UnwellHost) unwellRow {
 	return row
 }
 
-// states are the states that hosts can be in, those first that an operator looks for.
-var states = []string{
-	unwell, "checking", "rebooting", "preparing", "settling", "releasing", string(fleet.Holding), "locking", "waiting", "starting", "idle", "left", "unreadable", unknown,
-}
+// states are what hosts are counted and found by, see stateOf.
+var states = append(fleet.States(), unknown)
 
 func (w *writer) versions(groups []fleet.Group) (t versionTable) {
 	all, _ := versionsOf(groups)

@@ -183,7 +183,7 @@ func planOf(g fleet.Group, now time.Time) page.Plan {
 		Lost     int            `json:"lost"`
 		Version  string         `json:"version"`
 		Behind   int            `json:"behind"`
-		Silent   int            `json:"silent"`
+		NoNews   int            `json:"no_news"`
 		Paused   *int           `json:"paused"`
 		Duration map[string]int `json:"duration"`
 		Hosts    []int          `json:"hosts"`

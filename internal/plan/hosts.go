@@ -29,7 +29,7 @@ func (s *simulation) add(h *fleet.Host) bool {
 		m.seq = h.Place - 1
 		s.addWaiting(m, h)
 	case h.NoNews && h.Need == nil && !h.Broken:
-		s.p.Silent++
+		s.p.NoNews++
 		return false
 	case h.Broken:
 		s.out(m, Never, Unreadable, "")

@@ -54,7 +54,7 @@ type Plan struct {
 	// Behind is how many hosts of the group need no reboot yet, and run none of the versions that others reboot for. With
 	// Options.All they are in the plan. Hosts without news, or without a version of their system, do not count.
 	Behind int
-	Silent int // hosts without news of which it is not known whether they need a reboot
+	NoNews int // hosts without news of which it is not known whether they need a reboot
 }
 
 // A Host is what will become of a host.

@@ -157,8 +157,8 @@ func TestHostsThatDoNotKnowOfTheUpdateAreCounted(t *testing.T) {
 	g := group(1, queued(1, 10), with(needs(2, 10), runs("4152.2.0")), with(needs(3, 10), runs(version)), with(needs(4, 10), runs("")),
 		with(needs(5, 10), func(h *fleet.Host) { runs("4152.2.0")(h); h.NoNews = true }))
 	p := plan.Of(g, noon, options)
-	if p.Version != version || p.Behind != 1 || p.Silent != 1 || drawn(p) != "1 0-10" {
-		t.Errorf("for %s, %d behind, %d silent: %s", p.Version, p.Behind, p.Silent, drawn(p))
+	if p.Version != version || p.Behind != 1 || p.NoNews != 1 || drawn(p) != "1 0-10" {
+		t.Errorf("for %s, %d behind, %d without news: %s", p.Version, p.Behind, p.NoNews, drawn(p))
 	}
 	all := options
 	all.All = true

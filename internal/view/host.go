@@ -72,14 +72,14 @@ func hostText(h hostfacts.Host, now time.Time) string {
 	needed := "no"
 	if h.RebootNeeded {
 		needed = "yes"
-		if at := moment(h.PendingSince, now); at != "" {
+		if at := moment(h.NeededSince, now); at != "" {
 			needed += ", since " + at
 		}
-		if h.PendingVersion != "" {
-			needed += ", for version " + h.PendingVersion
+		if h.NeededVersion != "" {
+			needed += ", for version " + h.NeededVersion
 		}
-		if len(h.Reasons) > 0 {
-			needed += ": " + safetext.List(h.Reasons)
+		if len(h.NeededReasons) > 0 {
+			needed += ": " + safetext.List(h.NeededReasons)
 		}
 	}
 	line("Reboot", needed)
@@ -160,7 +160,7 @@ func hostDetails(h hostfacts.Host, now time.Time) string {
 	if h.SlotNeeded {
 		line("Group", GroupName(h.Group))
 	}
-	line("Sources", safetext.List(h.PendingSources))
+	line("Sources", safetext.List(h.NeededBy))
 	at("Window opens", h.WindowOpens)
 	line("Shut by", h.WindowShutBy)
 	at("Window shuts", h.WindowShuts)
@@ -168,7 +168,7 @@ func hostDetails(h hostfacts.Host, now time.Time) string {
 	line("Held back by", h.HeldBackBy)
 	at("Postponable until", h.PostponableUntil)
 	yes("Slot held", h.SlotHeld)
-	line("Slot waits for", h.SlotWaitsFor)
+	line("Slot blocked by", h.SlotBlockedBy)
 	line("Users", safetext.List(h.Users))
 	at("Users told", h.UsersWarned)
 	at("Reboot at", h.RebootAt)
@@ -239,9 +239,9 @@ type hostNext struct {
 }
 
 type hostSlot struct {
-	Needed   bool   `json:"needed" yaml:"needed"`
-	Held     bool   `json:"held" yaml:"held"`
-	WaitsFor string `json:"waits_for" yaml:"waits_for"`
+	Needed    bool   `json:"needed" yaml:"needed"`
+	Held      bool   `json:"held" yaml:"held"`
+	BlockedBy string `json:"blocked_by" yaml:"blocked_by"`
 }
 
 type hostWindow struct {
@@ -294,17 +294,17 @@ func newHostDocument(h hostfacts.Host) HostDocument {
 	list := func(all []string) []string { return append([]string{}, all...) }
 	d := HostDocument{
 		State: h.State, Since: at(h.StateSince), Why: h.Why, Status: h.Status, Strategy: h.Strategy, Group: h.Group,
-		Gates: []hostGate{}, Next: hostNext{h.Next, at(h.NextAt)}, Slot: hostSlot{h.SlotNeeded, h.SlotHeld, h.SlotWaitsFor},
+		Gates: []hostGate{}, Next: hostNext{h.Next, at(h.NextAt)}, Slot: hostSlot{h.SlotNeeded, h.SlotHeld, h.SlotBlockedBy},
 		Window:   hostWindow{at(h.WindowOpens), h.WindowShutBy, at(h.WindowShuts), at(h.Begins)},
 		Reboot:   hostReboot{list(h.Users), at(h.UsersWarned), at(h.RebootAt), h.RebootFinal, h.RebootMode, at(h.GiveUpAt), at(h.DrainUntil)},
 		Troubles: list(h.Troubles), LastError: h.LastError, Failed: h.LastRebootFailed, Retries: []hostRetry{}, Undo: []hostToUndo{},
 		Refused: h.ConfigRefused,
 	}
 	if h.RebootNeeded {
-		d.Need = &hostNeed{at(h.PendingSince), h.PendingVersion, list(h.PendingSources), list(h.Reasons)}
+		d.Need = &hostNeed{at(h.NeededSince), h.NeededVersion, list(h.NeededBy), list(h.NeededReasons)}
 	}
-	if h.HeldBackKind != "" {
-		d.HeldBack = &hostHeld{h.HeldBackKind, h.HeldBackBy, at(h.PostponableUntil)}
+	if h.HeldBackGate != "" {
+		d.HeldBack = &hostHeld{h.HeldBackGate, h.HeldBackBy, at(h.PostponableUntil)}
 	}
 	if h.Health != "" {
 		d.Health = &hostHealth{h.Health, h.HealthVersion, at(h.HealthSince), at(h.HealthUntil), h.HealthError}

@@ -18,8 +18,8 @@ func heldBack() hostfacts.Host {
 	return hostfacts.Host{
 		State: "waiting", StateSince: ago(2 * time.Hour), Why: "a reboot is needed", Strategy: "etcd-lock", Group: "lb",
 		Status:       "reboot needed since Sat 2027-01-02 09:00:00 UTC for version 1.2.3; waiting",
-		RebootNeeded: true, PendingSince: ago(3 * time.Hour), PendingVersion: "1.2.3", PendingSources: []string{"update_engine"},
-		Reasons: []string{"update_engine"}, Troubles: []string{"the sentinel cannot be read"},
+		RebootNeeded: true, NeededSince: ago(3 * time.Hour), NeededVersion: "1.2.3", NeededBy: []string{"update_engine"},
+		NeededReasons: []string{"update_engine"}, Troubles: []string{"the sentinel cannot be read"},
 		Gates: []hostfacts.Gate{
 			{Name: "update", Answer: "yes"},
 			{Name: "window", Answer: "no", Why: "the reboot window, which opens Sat 2027-01-02 13:00:00 UTC"},
@@ -28,8 +28,8 @@ func heldBack() hostfacts.Host {
 			{Name: "alerts", Answer: "not asked", Why: "asked once the gates before it say yes"},
 		},
 		Next: "the reboot window opens", NextAt: ago(-time.Hour), WindowOpens: ago(-time.Hour), WindowShutBy: "a blackout on 2027-01-02",
-		HeldBackKind: "window", HeldBackBy: "the reboot window", PostponableUntil: ago(-2 * time.Hour), SlotNeeded: true, SlotHeld: true,
-		SlotWaitsFor: "held by web-1", Users: []string{"ann"}, UsersWarned: ago(time.Minute), RebootAt: ago(-time.Minute), RebootFinal: true,
+		HeldBackGate: "window", HeldBackBy: "the reboot window", PostponableUntil: ago(-2 * time.Hour), SlotNeeded: true, SlotHeld: true,
+		SlotBlockedBy: "held by web-1", Users: []string{"ann"}, UsersWarned: ago(time.Minute), RebootAt: ago(-time.Minute), RebootFinal: true,
 		RebootMode: "a soft reboot instead of a full one", Health: "unwell", HealthVersion: "1.2.2", HealthSince: ago(time.Hour),
 		HealthError: "web is down", LastRebootFailed: "not well", LastError: "etcd is down",
 		Retries:       []hostfacts.Retry{{At: ago(-time.Second), Error: "no slot"}},

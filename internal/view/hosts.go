@@ -16,10 +16,7 @@ const NoNews = "no-news"
 
 // HostStates returns the states that a HostFilter takes.
 func HostStates() []string {
-	names := []string{string(fleet.Holding)}
-	for _, s := range inventory.States() {
-		names = append(names, string(s))
-	}
+	names := fleet.States()
 	slices.Sort(names)
 	return append(names, NoNews)
 }

@@ -21,7 +21,7 @@ type PlanDocument struct {
 	Lost     int            `json:"lost" yaml:"lost"`
 	Version  string         `json:"version" yaml:"version"`
 	Behind   int            `json:"behind" yaml:"behind"`
-	Silent   int            `json:"silent" yaml:"silent"`
+	NoNews   int            `json:"no_news" yaml:"no_news"`
 	Paused   *pauseDocument `json:"paused" yaml:"paused"`
 	Duration durationPlan   `json:"duration" yaml:"duration"`
 	Hosts    []hostPlan     `json:"hosts" yaml:"hosts"`
@@ -55,7 +55,7 @@ func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
 	seconds := func(d time.Duration) float64 { return d.Seconds() }
 	d := PlanDocument{
 		Group: p.Group, At: p.At.UTC(), End: timeOrNil(p.End), Summary: strings.Join(PlanSummary(p, zone), " "), Max: p.Max, Lost: p.Lost,
-		Version: p.Version, Behind: p.Behind, Silent: p.Silent, Hosts: []hostPlan{},
+		Version: p.Version, Behind: p.Behind, NoNews: p.NoNews, Hosts: []hostPlan{},
 		Duration: durationPlan{seconds(p.Duration.Typical), seconds(p.Duration.Median), seconds(p.Duration.Short), seconds(p.Duration.Long), p.Duration.From},
 	}
 	if p.Pause != nil {
@@ -205,8 +205,8 @@ func PlanSummary(p plan.Plan, zone *time.Location) (sentences []string) {
 		}
 		add("Hosts that run another version than %s, and need no reboot yet: %d; %s.", safetext.Cut(p.Version, maxName), p.Behind, asIf)
 	}
-	if p.Silent > 0 {
-		add("Hosts without news, which may need a reboot: %d.", p.Silent)
+	if p.NoNews > 0 {
+		add("Hosts without news, which may need a reboot: %d.", p.NoNews)
 	}
 	return sentences
 }

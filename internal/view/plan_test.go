@@ -21,7 +21,7 @@ func rollout() plan.Plan {
 		return host(id, plan.Host{Order: order, Begins: at(begins), Ends: at(ends), Took: at(ends).Sub(at(begins)), Own: order%2 == 0, Outcome: plan.Reboots})
 	}
 	p := plan.Plan{
-		At: noon, End: at(990), Max: 2, Lost: 1, Version: "4230.2.1", Behind: 3, Silent: 1,
+		At: noon, End: at(990), Max: 2, Lost: 1, Version: "4230.2.1", Behind: 3, NoNews: 1,
 		Duration: plan.Duration{Typical: 5 * time.Minute, Median: 4 * time.Minute, Short: 3 * time.Minute, Long: 9 * time.Minute, From: 12},
 		Hosts: []plan.Host{
 			reboots("1", 1, -3, 2), reboots("2", 2, 2, 7), reboots("3", 3, 960, 990),

@@ -39,7 +39,7 @@ func TestStateOfAHostIsOnTheBus(t *testing.T) {
 	h.inhibit("copy")
 	h.announce("4081.2.0")
 	h.awaitStatus("held back by")
-	eventually(t, "the need on the bus", func() bool { return get("RebootNeeded", "PendingVersion") == "b true\ns \"4081.2.0\"\n" })
+	eventually(t, "the need on the bus", func() bool { return get("RebootNeeded", "NeededVersion") == "b true\ns \"4081.2.0\"\n" })
 	if r := h.runAs(user, "locksmithctl", "status", "-host"); r.status != 0 ||
 		!contains.All(r.stdout, "This host needs a reboot, which 1 gate holds back: inhibitors.", "nightly copy", "users ") {
 		t.Errorf("held back: %+v", r)
