@@ -115,8 +115,13 @@ func (r *run) arm(after time.Duration) {
 }
 
 // change sees to it that the record is written soon. It does not wait for as long as a text may; after a failure it
-// waits for the next attempt.
+// waits for the next attempt. A host that has queued writes at once that it has its slot: few hosts have one at a time,
+// and a record that is still that of the queue when the slot is given back may be so old that it counts as no news.
 func (r *run) change() {
+	if queued := r.place != nil && r.written.State == Locking; queued && r.failed == 0 && r.now.Holds && r.now.State != policy.Locking {
+		r.arm(0)
+		return
+	}
 	if r.due.IsZero() || r.failed == 0 && time.Until(r.due) > settle+spread {
 		r.arm(settle + rand.N(spread))
 	}

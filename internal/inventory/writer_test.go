@@ -134,6 +134,26 @@ func TestChangesAreGathered(t *testing.T) {
 	})
 }
 
+// Its record would otherwise be as old as its place in the queue was when the slot is given back, and be no news.
+func TestAHostThatHasQueuedWritesAtOnceThatItHasItsSlot(t *testing.T) {
+	write(t, func(w *writing) {
+		w.does(needs(policy.Locking, "2"))
+		w.after(soon, w.at, "put locking")
+		w.after(time.Hour, w.at)
+		s := needs(policy.Preparing, "2")
+		s.Holds = true
+		w.does(s)
+		w.after(time.Millisecond, w.at, "put preparing")
+		if age := time.Since(w.at.last.Updated); age > 2*time.Second {
+			t.Errorf("the record is from %v ago", age)
+		}
+		s.State = policy.Rebooting
+		w.does(s)
+		w.after(settle-time.Second, w.at)
+		w.after(soon, w.at, "put rebooting")
+	})
+}
+
 func TestAnIdleHostWritesNothingAndHasNoTimer(t *testing.T) {
 	write(t, func(w *writing) {
 		w.does(idle())
