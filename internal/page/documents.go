@@ -15,7 +15,7 @@ import (
 
 type fleetDocument struct {
 	stateDocument
-	Groups     json.RawMessage   `json:"groups"`                      // as locksmithctl status -all -o json
+	Groups     json.RawMessage   `json:"groups"`                      // as locksmithctl status -all-groups -o json
 	Unreadable []string          `json:"unreadable_groups,omitempty"` // whose lock cannot be understood
 	Hosts      int               `json:"hosts"`
 	Versions   []versionDocument `json:"versions"`
@@ -127,7 +127,7 @@ func versionsOf(groups []fleet.Group) (versions []versionDocument, hosts int) {
 	return versions, hosts
 }
 
-// groupsDocument returns what locksmithctl status -all -o json prints of the groups that can be read.
+// groupsDocument returns what locksmithctl status -all-groups -o json prints of the groups that can be read.
 func groupsDocument(groups []fleet.Group, now time.Time) (string, error) {
 	var overviews []lock.GroupOverview
 	for _, g := range groups {

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/locksmithd/locksmith/test/bustest"
 	"github.com/locksmithd/locksmith/test/etcdtest"
@@ -19,8 +20,8 @@ func TestCommandsOfTheReadmePrintWhatItShows(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	must.Do(t, err)
 	g := newGroup(t, sharedEtcd(t, etcdtest.Newest))
-	newNamed := func(name, id string) *host {
-		h := newHost(t, g.conf(), func(o *simhost.Options) { o.MachineID = id })
+	newNamed := func(name, id string, settings ...string) *host {
+		h := newHost(t, g.conf(settings...), func(o *simhost.Options) { o.MachineID = id })
 		must.Do(t, h.Rename(name))
 		h.Engine.Set(bustest.Status{Operation: bustest.OperationNeedReboot, NewVersion: "4230.2.1"})
 		h.start()
@@ -29,18 +30,26 @@ func TestCommandsOfTheReadmePrintWhatItShows(t *testing.T) {
 	web1 := newNamed("web-1", "69d27b356a94476da859461d3a3bc6fd")
 	web1.awaitReboot()
 	newNamed("web-3", "b8a1c1c2f9de4ad3a7c7b7a3de0d8a11").awaitStatus("no slot is free", "web-1")
+	// It is shown that another host waits for its window, and only the beginning of that.
+	later := "LOCKSMITHD_REBOOT_WINDOW_START=" + time.Now().Add(6*time.Hour).Format("15:04")
+	web2 := newNamed("web-2", "0f5c1a3e0b6c4c2c8a53a9d8f0c4b7e2", later, "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1h")
+	web2.awaitHost("a shut window", func(d hostDocument) bool { return strings.HasPrefix(d.gate("window"), "no ") })
 
 	commands := regexp.MustCompile(`(?m)^    \$ locksmithctl (.*)\n((?:\n?    [^$\n].*\n)*)`).FindAllStringSubmatch(string(readme), -1)
-	if len(commands) != 5 {
-		t.Fatalf("the README shows %d commands, want 5", len(commands))
+	if len(commands) != 6 {
+		t.Fatalf("the README shows %d commands, want 6", len(commands))
 	}
 	for _, c := range commands {
 		var args []string
 		for _, arg := range regexp.MustCompile(`"[^"]*"|\S+`).FindAllString(c[1], -1) {
 			args = append(args, strings.Trim(arg, `"`))
 		}
-		r := web1.run(locksmithctl(), args...)
-		if got, want := steady(r.stdout+r.stderr), steady(c[2]); r.status != 0 || got != want {
+		on, shown := web1, func(got, want string) bool { return got == want }
+		if c[1] == "status -host" {
+			on, shown = web2, strings.HasPrefix
+		}
+		r := on.run(locksmithctl(), args...)
+		if got, want := steady(r.stdout+r.stderr), steady(c[2]); r.status != 0 || !shown(got, want) {
 			t.Errorf("locksmithctl %s: status %d\n%s\nthe README shows\n%s", c[1], r.status, got, want)
 		}
 	}

@@ -30,7 +30,7 @@ type hostDocument struct {
 	Gates    []struct{ Name, Answer, Why string }
 	Slot     struct {
 		Needed, Held bool
-		WaitsFor     string `json:"waits_for"`
+		BlockedBy    string `json:"blocked_by"`
 	}
 	Refused string `json:"config_refused"`
 }
@@ -98,7 +98,7 @@ func TestStatusOfThisHostSaysWhyItHasNotRebooted(t *testing.T) {
 	h.reload(g.conf())
 	g.lock("other")
 	h.Logind.SetInhibitors()
-	d = h.awaitHost("in the queue", func(d hostDocument) bool { return strings.Contains(d.Slot.WaitsFor, "held by other") })
+	d = h.awaitHost("in the queue", func(d hostDocument) bool { return strings.Contains(d.Slot.BlockedBy, "held by other") })
 	for _, gate := range d.Gates {
 		if (gate.Answer == "yes") != (gate.Name != "slot") {
 			t.Errorf("in the queue: %+v", gate)
