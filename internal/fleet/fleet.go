@@ -8,7 +8,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -77,15 +76,8 @@ func Read(ctx context.Context, store lock.Store, max int, now time.Time) (Fleet,
 
 // ReadGroup reads one group, as Read does; "" is the default group.
 func ReadGroup(ctx context.Context, store lock.Store, group string, max int, now time.Time) (Fleet, error) {
-	l, err := lock.New(store, group, max)
-	if err != nil {
-		return Fleet{}, err
-	}
-	o, err := l.Overview(ctx)
-	if _, document := errors.AsType[*lock.DocumentError](err); err != nil && !document {
-		return Fleet{}, err
-	}
-	return read(ctx, store, []lock.GroupOverview{{Group: group, Overview: o, Err: err}}, now)
+	f, _, err := ReadGroups(ctx, store, []Source{{group, max}}, now)
+	return f, err
 }
 
 func read(ctx context.Context, store lock.Store, groups []lock.GroupOverview, now time.Time) (Fleet, error) {

@@ -15,8 +15,8 @@ type Source struct {
 	Max   int    // the number of slots that is shown as long as the group has no lock
 }
 
-// ReadGroups reads some groups, as ReadGroup does, in the order given. revision is one of the store: whatever was
-// written after it may be missing.
+// ReadGroups reads some groups, as Read does, in the order given. revision is one of the store: whatever was written
+// after it may be missing.
 func ReadGroups(ctx context.Context, store lock.Store, sources []Source, now time.Time) (f Fleet, revision int64, err error) {
 	first := &firstRevision{Store: store}
 	var groups []lock.GroupOverview

@@ -21,31 +21,29 @@ const (
 // Watch calls changed with the whole fleet, as Read does, now and after changes, at most once a second, until ctx ends,
 // and returns why it ended. A failure of the store is reported as well, and does not end it; a store that refuses does.
 func Watch(ctx context.Context, store lock.Store, max int, now func() time.Time, changed func(Fleet, error)) error {
-	return watch(ctx, store, "", func() (Fleet, error) { return Read(ctx, store, max, now()) }, changed)
+	read := func(store lock.Store) (Fleet, error) { return Read(ctx, store, max, now()) }
+	return watch(ctx, store, []lock.Watch{{Key: lock.Root + "/", End: lock.Root + "0"}}, read, changed) // "0" comes right after "/"
 }
 
 // WatchGroup is Watch for one group.
 func WatchGroup(ctx context.Context, store lock.Store, group string, max int, now func() time.Time, changed func(Fleet, error)) error {
-	return watch(ctx, store, group, func() (Fleet, error) { return ReadGroup(ctx, store, group, max, now()) }, changed)
+	read := func(store lock.Store) (Fleet, error) { return ReadGroup(ctx, store, group, max, now()) }
+	return watch(ctx, store, lock.Everything(group, 0), read, changed)
 }
 
-// watch reads again whenever something below the folder of a group has changed. That of the default group has all
-// others.
-func watch(ctx context.Context, store lock.Store, group string, read func() (Fleet, error), changed func(Fleet, error)) error {
-	folder := lock.Folder(group)
-	everything := lock.Watch{Key: folder + "/", End: folder + "0"}
+// watch reads again whenever something that watches are for has changed.
+func watch(ctx context.Context, store lock.Store, watches []lock.Watch, read func(lock.Store) (Fleet, error), changed func(Fleet, error)) error {
 	for failures := 0; ; {
-		snap, err := store.Get(ctx, lock.Read{Key: everything.Key, End: everything.End, Limit: 1, KeysOnly: true})
-		var f Fleet
-		if err == nil {
-			f, err = read()
-		}
+		first := &firstRevision{Store: store}
+		f, err := read(first)
 		if err == nil {
 			failures = 0
 			changed(f, nil)
-			everything.After = snap.Revision
+			for i := range watches {
+				watches[i].After = first.revision
+			}
 			limited, cancel := context.WithTimeout(ctx, rereadAfter)
-			_, err = store.Wait(limited, everything)
+			_, err = store.Wait(limited, watches...)
 			if limited.Err() != nil {
 				err = nil
 			}
