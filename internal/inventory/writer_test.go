@@ -209,7 +209,7 @@ func TestAFailureIsTriedAgainAndSaidOnce(t *testing.T) {
 		w.does(idle())
 		w.after(soon, w.at, "put idle")
 		w.says("etcd is down")
-		w.does(needs(policy.Waiting, "2")) // which does not make it try sooner
+		w.does(needs(policy.Waiting, "2"))             // which does not make it try sooner
 		w.after(firstRetry/2-spread-time.Second, w.at) // the attempt may have been made that much sooner
 		w.after(firstRetry/2+spread+2*time.Second, w.at, "put waiting")
 		time.Sleep(24 * time.Hour)

@@ -1,6 +1,7 @@
 package page_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -268,18 +269,17 @@ var hostile = []string{
 
 func TestHostileRecordsAreOnlyText(t *testing.T) {
 	s := newSite(t, everybody())
-	for i, text := range hostile {
-		id := fmt.Sprintf("%d-%.200s", i, text)
-		if lock.ValidateID(id) != nil { // nobody can write it as the id of a host; see the raw keys below
-			id = fmt.Sprint(i)
-		}
-		s.put(inventory.Host{
-			ID: id, Hostname: text, OS: text, OSVersion: text, Locksmith: text, State: inventory.State(text), Why: text, WaitsFor: text,
-			Need:   &inventory.Need{Version: text, Since: time.Unix(1<<40, 0), Reasons: []string{text, text}},
+	for i, whole := range hostile {
+		text := whole[:min(len(whole), 64<<10)] // etcd takes no document above 1.5 MiB
+		record, err := json.Marshal(inventory.Host{
+			Hostname: text, OS: text, OSVersion: text, Locksmith: text, State: inventory.State(text), Why: text, WaitsFor: text,
+			Need:   &inventory.Need{Version: text, Since: time.Unix(1<<37, 0), Reasons: []string{text, text}},
 			Window: &inventory.Window{Start: text, Length: text, Zone: text, Blackout: text},
 			Last:   &inventory.Reboot{Version: text, At: time.Now(), Took: 1 << 62, Why: text}, Updated: time.Now(),
 		})
-		s.putRaw(lock.Root+"/fleet/"+url.QueryEscape(fmt.Sprintf("raw-%d-%.100s", i, text)), text)
+		must.Do(t, err)
+		s.putRaw(lock.Root+"/fleet/"+url.QueryEscape(fmt.Sprintf("%d-%.200s", i, text)), string(record))
+		s.putRaw(lock.Root+"/fleet/"+url.QueryEscape(fmt.Sprintf("raw-%d-%.100s", i, text)), whole)
 		s.putRaw(lock.Root+"/unwell/"+url.QueryEscape(fmt.Sprintf("raw-%d-%.100s", i, text)), fmt.Sprintf(`{"hostname":%q,"why":%[1]q,"version":%[1]q}`, strings.ToValidUTF8(text[:min(len(text), 4000)], "")))
 	}
 	s.putRaw(lock.Root+"/semaphore", `{"semaphore":0,"max":1,"holders":["<b>holder</b>"]}`)
