@@ -239,7 +239,7 @@ func (g *group) wantRecord(key string, h *host, since time.Time, by string) {
 	}
 }
 
-// keys returns all keys of the group.
+// keys returns the keys of the lock of the group, without the records that hosts keep of themselves.
 func (g *group) keys() []string {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
@@ -248,7 +248,9 @@ func (g *group) keys() []string {
 	must.Do(g.t, err)
 	var keys []string
 	for _, kv := range response.Kvs {
-		keys = append(keys, string(kv.Key))
+		if key := string(kv.Key); !strings.HasPrefix(key, g.prefix+"/fleet/") {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }
