@@ -19,7 +19,7 @@ func TestFleetKnowsWhatAHostHasRebootedFor(t *testing.T) {
 		ID, Hostname, State string
 		LastReboot          *struct {
 			Version string
-			Seconds float64
+			Seconds float64 `json:"took_seconds"`
 			Well    bool
 		} `json:"last_reboot"`
 	}
