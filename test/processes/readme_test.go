@@ -33,6 +33,7 @@ func TestCommandsOfTheReadmePrintWhatItShows(t *testing.T) {
 	// It is shown that another host waits for its window, and only the beginning of that.
 	later := "LOCKSMITHD_REBOOT_WINDOW_START=" + time.Now().Add(6*time.Hour).Format("15:04")
 	web2 := newNamed("web-2", "0f5c1a3e0b6c4c2c8a53a9d8f0c4b7e2", later, "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1h")
+	web2.awaitStatus("for the reboot window") // before that, etcd is asked whether it holds a slot
 	web2.awaitHost("a shut window", func(d hostDocument) bool { return strings.HasPrefix(d.gate("window"), "no ") })
 
 	commands := regexp.MustCompile(`(?m)^    \$ locksmithctl (.*)\n((?:\n?    [^$\n].*\n)*)`).FindAllStringSubmatch(string(readme), -1)
