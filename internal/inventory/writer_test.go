@@ -50,7 +50,8 @@ func (p *place) call(ctx context.Context, call string, h Host) error {
 type writing struct {
 	*testing.T
 	*Writer
-	at   *place // where the record belongs; nil for nowhere
+	mu   sync.Mutex // guards at, where the writer is not told of the change
+	at   *place     // where the record belongs; nil for nowhere
 	self Host
 	err  error // why there is no record
 	made int   // records, also those that were not written
@@ -64,6 +65,8 @@ func write(t *testing.T, test func(*writing)) {
 		ctx, stop := context.WithCancel(t.Context())
 		w := &writing{T: t, Writer: NewWriter(), at: &place{name: "a"}, self: Host{ID: "1", Hostname: "web-1"}, stop: stop}
 		w.Self = func() (Records, Host, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.made++
 			if w.at == nil {
 				return nil, Host{}, nil
@@ -313,7 +316,9 @@ func TestOffAfterAFailureIsSilent(t *testing.T) {
 		w.does(idle())
 		w.after(soon, a, "put idle")
 		w.says("etcd is down")
+		w.mu.Lock()
 		w.at = nil
+		w.mu.Unlock()
 		w.after(time.Hour, a)
 		w.Refresh()
 		w.after(time.Hour, a)
