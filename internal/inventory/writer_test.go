@@ -46,11 +46,18 @@ func (p *place) call(ctx context.Context, call string, h Host) error {
 	return p.err
 }
 
+// mend forgets the calls, and lets the next ones succeed.
+func (p *place) mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls, p.err = nil, nil
+}
+
 // writing is a writer that runs in a bubble.
 type writing struct {
 	*testing.T
 	*Writer
-	mu   sync.Mutex // guards at, where the writer is not told of the change
+	mu   sync.Mutex // guards at and err, where the writer is not told of the change
 	at   *place     // where the record belongs; nil for nowhere
 	self Host
 	err  error // why there is no record
@@ -220,9 +227,8 @@ func TestAFailureIsTriedAgainAndSaidOnce(t *testing.T) {
 		if n := len(w.at.calls); n < 48 || n > 110 {
 			t.Errorf("%d attempts in a day", n)
 		}
-		w.at.calls = nil
 		w.says("")
-		w.at.err = nil
+		w.at.mend()
 		w.after(lastRetry, w.at, "put waiting")
 		w.says("knows again")
 		w.after(time.Hour, w.at)
@@ -234,7 +240,7 @@ func TestAReloadTriesAgainAtOnce(t *testing.T) {
 		w.at.err = errors.New("the password is wrong")
 		w.does(idle())
 		w.after(48*time.Hour, &place{})
-		w.at.calls, w.at.err = nil, nil
+		w.at.mend()
 		w.log.Reset()
 		w.Refresh()
 		w.after(soon, w.at, "put idle")
@@ -254,7 +260,9 @@ func TestAHostThatMayNotWriteSaysWhatToDo(t *testing.T) {
 		w.does(idle())
 		w.after(soon, w.at)
 		w.says("machine-id")
+		w.mu.Lock()
 		w.err = nil
+		w.mu.Unlock()
 		w.after(firstRetry, w.at, "put idle")
 	})
 }
