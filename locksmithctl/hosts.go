@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/fleet"
 	"github.com/locksmithd/locksmith/internal/inventory"
-	"github.com/locksmithd/locksmith/internal/terminal"
 	"github.com/locksmithd/locksmith/internal/view"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/systemd"
@@ -206,63 +204,20 @@ func (a *app) noteUnreadable(f fleet.Fleet) error {
 
 // hostsWatcher shows hosts while they are watched.
 type hostsWatcher struct {
-	*app
-	format view.Format
-	watch  *view.HostsWatch
-	screen *terminal.Screen // nil if nothing is drawn in place
+	display
+	watch *view.HostsWatch
 }
 
 // watchHosts shows hosts until ctx ends, which is not a failure.
-func (a *app) watchHosts(ctx context.Context, store lock.Store, cfg *config.Config, flags hostsFlags) (err error) {
-	w := &hostsWatcher{app: a, format: flags.format, watch: view.NewHostsWatch(cfg.Group, flags.all, flags.filter)}
-	if out, ok := file(a.stdout); ok && !flags.format.ForPrograms() && terminal.Redraws(out, a.getenv) {
-		if w.screen, err = terminal.Open(out); err != nil {
-			return fmt.Errorf("write the result: %w", err)
-		}
-		defer func() { err = cmp.Or(err, w.screen.Close()) }()
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	observed := make(chan func() error)
-	ended := make(chan error, 1)
-	changed := func(f fleet.Fleet, err error) {
-		select {
-		case observed <- func() error { return w.observe(f, err) }:
-		case <-ctx.Done():
-		}
-	}
-	go func() {
+func (a *app) watchHosts(ctx context.Context, store lock.Store, cfg *config.Config, flags hostsFlags) error {
+	watch := view.NewHostsWatch(cfg.Group, flags.all, flags.filter)
+	w := &hostsWatcher{display{app: a, format: flags.format, picture: watch.Screen}, watch}
+	return showWatch(ctx, &w.display, func(ctx context.Context, changed func(fleet.Fleet, error)) error {
 		if flags.all {
-			ended <- fleet.Watch(ctx, store, cfg.Max, a.now, changed)
-		} else {
-			ended <- fleet.WatchGroup(ctx, store, cfg.Group, cfg.Max, a.now, changed)
+			return fleet.Watch(ctx, store, cfg.Max, a.now, changed)
 		}
-	}()
-	return w.run(ctx, observed, ended)
-}
-
-func (w *hostsWatcher) run(ctx context.Context, observed <-chan func() error, ended <-chan error) error {
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
-	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-ended:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		case show := <-observed:
-			err = show()
-		case <-second.C:
-			err = w.draw()
-		}
-		if err != nil {
-			return err
-		}
-	}
+		return fleet.WatchGroup(ctx, store, cfg.Group, cfg.Max, a.now, changed)
+	}, w.observe)
 }
 
 // observe records a fleet, or why there is none, and shows what has changed.
@@ -290,15 +245,6 @@ func (w *hostsWatcher) observe(f fleet.Fleet, failure error) error {
 		b.WriteString(text)
 	}
 	return w.print(b.String())
-}
-
-// draw draws the hosts in place, if there is a screen.
-func (w *hostsWatcher) draw() error {
-	if w.screen == nil {
-		return nil
-	}
-	width, height := w.screen.Size()
-	return w.screen.Draw(w.watch.Screen(w.now(), width, height))
 }
 
 func (a *app) hostsForgetCommand() *cobra.Command {

@@ -11,36 +11,32 @@ import (
 	"github.com/locksmithd/locksmith/lock"
 )
 
-// watcher shows a lock while it is watched: on a terminal in place, elsewhere, or in a format for programs, one
+// display shows something while it is watched: on a terminal in place, elsewhere, or in a format for programs, one
 // change after the other.
-type watcher struct {
+type display struct {
 	*app
-	format view.Format
-	watch  *view.Watch
-	screen *terminal.Screen // nil if nothing is drawn in place
+	format  view.Format
+	picture func(now time.Time, width, height int) []string // the lines that are drawn in place
+	screen  *terminal.Screen                                // nil if nothing is drawn in place
 }
 
-// watchStatus shows a lock until ctx ends, which is not a failure.
-func (a *app) watchStatus(ctx context.Context, s session, format view.Format) (err error) {
-	w := &watcher{app: a, format: format, watch: view.NewWatch(s.settings.Group)}
-	if out, ok := file(a.stdout); ok && !format.ForPrograms() && terminal.Redraws(out, a.getenv) {
-		if w.screen, err = terminal.Open(out); err != nil {
+// showWatch calls observe with what watch reports, one after the other, and draws the picture every second, until ctx
+// ends, which is not a failure.
+func showWatch[T any](ctx context.Context, d *display, watch func(context.Context, func(T, error)) error, observe func(T, error) error) (err error) {
+	if out, ok := file(d.stdout); ok && !d.format.ForPrograms() && terminal.Redraws(out, d.getenv) {
+		if d.screen, err = terminal.Open(out); err != nil {
 			return fmt.Errorf("write the result: %w", err)
 		}
-		defer func() { err = cmp.Or(err, w.screen.Close()) }()
+		defer func() { err = cmp.Or(err, d.screen.Close()) }()
 	}
-	return w.run(ctx, s)
-}
-
-func (w *watcher) run(ctx context.Context, s session) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	observed := make(chan func() error)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.WatchOverview(ctx, func(o lock.Overview, err error) {
+		ended <- watch(ctx, func(v T, failure error) {
 			select {
-			case observed <- func() error { return w.observe(o, err) }:
+			case observed <- func() error { return observe(v, failure) }:
 			case <-ctx.Done():
 			}
 		})
@@ -60,7 +56,7 @@ func (w *watcher) run(ctx context.Context, s session) error {
 		case show := <-observed:
 			err = show()
 		case <-second.C:
-			err = w.draw()
+			err = d.draw()
 		}
 		if err != nil {
 			return err
@@ -68,8 +64,30 @@ func (w *watcher) run(ctx context.Context, s session) error {
 	}
 }
 
+// draw draws the picture, if there is a screen.
+func (d *display) draw() error {
+	if d.screen == nil {
+		return nil
+	}
+	width, height := d.screen.Size()
+	return d.screen.Draw(d.picture(d.now(), width, height))
+}
+
+// lockWatcher shows a lock while it is watched.
+type lockWatcher struct {
+	display
+	watch *view.Watch
+}
+
+// watchStatus shows a lock until ctx ends, which is not a failure.
+func (a *app) watchStatus(ctx context.Context, s session, format view.Format) error {
+	watch := view.NewWatch(s.settings.Group)
+	w := &lockWatcher{display{app: a, format: format, picture: watch.Screen}, watch}
+	return showWatch(ctx, &w.display, s.WatchOverview, w.observe)
+}
+
 // observe records an overview, or why there is none, and shows what has changed.
-func (w *watcher) observe(o lock.Overview, failure error) error {
+func (w *lockWatcher) observe(o lock.Overview, failure error) error {
 	now := w.now()
 	changed := false
 	if failure != nil {
@@ -89,13 +107,4 @@ func (w *watcher) observe(o lock.Overview, failure error) error {
 		return w.show(w.watch.Document(w.format, now))
 	}
 	return w.print(w.watch.Line(now))
-}
-
-// draw draws the lock in place, if there is a screen.
-func (w *watcher) draw() error {
-	if w.screen == nil {
-		return nil
-	}
-	width, height := w.screen.Size()
-	return w.screen.Draw(w.watch.Screen(w.now(), width, height))
 }

@@ -16,7 +16,7 @@ func TestWatchWritesNothingWithoutAChange(t *testing.T) {
 	held := lock.Overview{Semaphore: lock.Semaphore{Max: 1, Holders: []string{"1"}}, Holders: []lock.HolderInfo{{ID: "1"}}}
 	for _, f := range []view.Format{view.Text, view.JSON} {
 		var out strings.Builder
-		w := &watcher{app: &app{process: process{stdout: &out, now: time.Now}}, format: f, watch: view.NewWatch("")}
+		w := &lockWatcher{display{app: &app{process: process{stdout: &out, now: time.Now}}, format: f}, view.NewWatch("")}
 		for i, o := range []lock.Overview{free, free, held, held} {
 			before := out.Len()
 			must.Do(t, w.observe(o, nil))
