@@ -106,7 +106,8 @@ type run struct {
 
 	place   Records // of the record that was written last; nil: there is none
 	written Host
-	failed  int // attempts in succession
+	unsure  bool // an attempt since then has failed, and may have written something else
+	failed  int  // attempts in succession
 }
 
 func (r *run) arm(after time.Duration) {
@@ -141,7 +142,7 @@ func (r *run) write(ctx context.Context) {
 	if err == nil {
 		h.fill(*r.now, time.Now(), r.Policy())
 		h.clean()
-		if r.place != nil && !h.changed(r.written) {
+		if r.place != nil && !r.unsure && !h.changed(r.written) {
 			if h.Why == r.written.Why {
 				return
 			}
@@ -152,6 +153,7 @@ func (r *run) write(ctx context.Context) {
 		}
 		h.Updated = time.Now().UTC().Truncate(time.Second)
 		err = place.Put(ctx, h)
+		r.unsure = err != nil
 	}
 	switch {
 	case err == nil:

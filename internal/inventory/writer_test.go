@@ -235,6 +235,22 @@ func TestAFailureIsTriedAgainAndSaidOnce(t *testing.T) {
 	})
 }
 
+// An attempt that has failed may have written what is no longer true, also where a reload comes in between.
+func TestAfterAFailureTheRecordBeforeIsWrittenAgain(t *testing.T) {
+	write(t, func(w *writing) {
+		w.does(idle())
+		w.after(soon, w.at, "put idle")
+		w.at.err = errors.New("no answer in time")
+		w.does(needs(policy.Waiting, "2"))
+		w.after(soon, w.at, "put waiting")
+		w.at.mend()
+		w.does(idle())
+		w.Refresh()
+		w.after(firstRetry+soon, w.at, "put idle")
+		w.after(time.Hour, w.at)
+	})
+}
+
 func TestAReloadTriesAgainAtOnce(t *testing.T) {
 	write(t, func(w *writing) {
 		w.at.err = errors.New("the password is wrong")
