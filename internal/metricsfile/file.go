@@ -16,10 +16,14 @@ import (
 	"github.com/locksmithd/locksmith/internal/replacefile"
 )
 
-// every is the least time between two attempts to write.
-const every = time.Second
+const (
+	// every is the least time between two attempts to write.
+	every = time.Second
+	// retryAfter is how long after one that failed the next one is, while nothing changes.
+	retryAfter = time.Minute
+)
 
-// A File follows the daemon, of which it is an observer. While nothing changes it has no timer.
+// A File follows the daemon, of which it is an observer. While nothing changes, and the file is there, it has no timer.
 type File struct {
 	// Self returns the path of the file, "" for none, and the facts but for what the daemon does. It is called right before
 	// the file is written.
@@ -56,7 +60,7 @@ func (f *File) Refresh() {
 func (f *File) Run(ctx context.Context) {
 	r := run{File: f}
 	defer r.leave("")
-	var due <-chan time.Time // nil: nothing has changed
+	var due <-chan time.Time // nil: there is nothing to write
 	for {
 		select {
 		case <-ctx.Done():
@@ -66,10 +70,12 @@ func (f *File) Run(ctx context.Context) {
 		case <-f.refresh:
 		case <-due:
 			due = nil
-			r.write()
+			if r.write(); r.failure != "" {
+				due = time.After(retryAfter)
+			}
 			continue
 		}
-		if due == nil {
+		if due == nil || r.failure != "" {
 			due = time.After(time.Until(r.tried.Add(every)))
 		}
 	}

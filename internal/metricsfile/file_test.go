@@ -159,7 +159,7 @@ func TestFileMovesAndIsTurnedOff(t *testing.T) {
 	})
 }
 
-// What is wrong is said once, and what can be done about it; the next change tries again.
+// What is wrong is said once, and what can be done about it; the next change tries again, and so does time.
 func TestFileThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "missing")
@@ -179,6 +179,16 @@ func TestFileThatCannotBeWritten(t *testing.T) {
 		time.Sleep(every)
 		wantState(t, path, "idle")
 		if log := k.logged(); strings.Count(log, "\n") != 2 || !strings.Contains(log, "written again") {
+			t.Errorf("the log is %s", log)
+		}
+		must.Do(t, os.RemoveAll(dir))
+		k.does(policy.Waiting)
+		time.Sleep(time.Hour)
+		wantState(t, path, "")
+		must.Do(t, os.Mkdir(dir, 0o755))
+		time.Sleep(retryAfter)
+		wantState(t, path, "waiting")
+		if log := k.logged(); strings.Count(log, "\n") != 4 {
 			t.Errorf("the log is %s", log)
 		}
 	})
