@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +103,32 @@ func TestWatchEndsWithTheBus(t *testing.T) {
 	must.Do(t, bus.Kill())
 	if err := must.Receive(t, patience, "the end of the watch", watched); err == nil {
 		t.Error("no error")
+	}
+}
+
+// busy is a daemon that does not answer the first question, and of which nothing changes.
+type busy struct{ asked atomic.Int32 }
+
+func (b *busy) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
+	if b.asked.Add(1) == 1 {
+		return nil, dbus.NewError("org.freedesktop.DBus.Error.NoReply", nil)
+	}
+	return map[string]dbus.Variant{"State": dbus.MakeVariant("idle")}, nil
+}
+
+func TestWatchAsksAgainAfterAFailure(t *testing.T) {
+	bus := bustest.For(t).Bus(bustest.System)
+	daemon, reader := bustest.For(t).Connect(bus), bustest.For(t).Connect(bus)
+	must.Do(t, daemon.Export(&busy{}, Object.Path, propertiesInterface))
+	_, err := daemon.RequestName(Object.Bus, dbus.NameFlagDoNotQueue)
+	must.Do(t, err)
+	seen := make(chan string, 100)
+	go Watch(t.Context(), reader, func(h hostfacts.Host, err error) { seen <- fmt.Sprint(h.State, err) })
+	if first := must.Receive(t, patience, "a failure", seen); !strings.Contains(first, "NoReply") {
+		t.Errorf("first %s", first)
+	}
+	if second := must.Receive(t, patience, "the state", seen); second != "idle<nil>" {
+		t.Errorf("then %s", second)
 	}
 }
 

@@ -19,8 +19,12 @@ var errLost = errors.New("watch locksmithd on the bus: the connection to the sys
 
 const propertiesInterface = "org.freedesktop.DBus.Properties"
 
-// readTimeout bounds one question.
-const readTimeout = 10 * time.Second
+const (
+	// readTimeout bounds one question.
+	readTimeout = 10 * time.Second
+	// askAgainAfter is how long after a question that failed Watch asks again. A host may not change for weeks.
+	askAgainAfter = 2 * time.Second
+)
 
 // Read returns the state. A property that this version does not know is left out, one that the daemon does not know is
 // empty. It matches ErrAbsent if there is no daemon on the bus.
@@ -57,7 +61,7 @@ func Read(ctx context.Context, conn *dbus.Conn) (h hostfacts.Host, err error) {
 }
 
 // Watch calls observed with the state, and again after each change, until ctx ends or the connection to the bus is lost.
-// While there is no daemon on the bus, the error matches ErrAbsent.
+// While there is no daemon on the bus, the error matches ErrAbsent. After any other it asks again.
 func Watch(ctx context.Context, conn *dbus.Conn, observed func(hostfacts.Host, error)) error {
 	const backlog = 16 // each signal is only a reason to ask again
 	signals := make(chan *dbus.Signal, backlog)
@@ -78,8 +82,14 @@ func Watch(ctx context.Context, conn *dbus.Conn, observed func(hostfacts.Host, e
 		}
 	}
 	for {
-		observed(Read(ctx, conn))
+		h, err := Read(ctx, conn)
+		observed(h, err)
+		var again <-chan time.Time // nil: there is a signal if the answer changes
+		if err != nil && !errors.Is(err, ErrAbsent) {
+			again = time.After(askAgainAfter)
+		}
 		select {
+		case <-again:
 		case _, open := <-signals:
 			for open && len(signals) > 0 {
 				_, open = <-signals
