@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,10 +84,7 @@ func briefHostTable(hosts []fleet.Host, groups bool, now time.Time) string {
 	}
 	table := NewTable(columns...)
 	for _, h := range hosts {
-		name := safetext.Cut(h.Hostname, maxName)
-		if name == "" {
-			name = safetext.Cut(h.ID, maxScreenID)
-		}
+		name := cmp.Or(safetext.Cut(h.Hostname, maxName), safetext.Cut(h.ID, maxScreenID))
 		row := []string{name, safetext.Cut(h.OSVersion, maxName), hostState(h), elapsed(h.Since, now), Cut(whyHost(h, now), maxBrief)}
 		if groups {
 			row = append([]string{GroupName(h.Group)}, row...)
@@ -105,10 +103,7 @@ func hostTable(hosts []fleet.Host, groups bool, now time.Time) string {
 	for _, h := range hosts {
 		pending := ""
 		if h.Need != nil {
-			pending = safetext.Cut(h.Need.Version, maxName)
-			if pending == "" {
-				pending = "yes"
-			}
+			pending = cmp.Or(safetext.Cut(h.Need.Version, maxName), "yes")
 		}
 		row := []string{
 			safetext.Cut(h.ID, maxID), safetext.Cut(h.Hostname, maxName), safetext.Cut(h.OS, maxName), safetext.Cut(h.OSVersion, maxName), pending,
@@ -210,29 +205,16 @@ func HostSummary(hosts []fleet.Host) string {
 	for state := range counts {
 		states = append(states, state)
 	}
-	slices.SortFunc(states, func(a, b string) int {
-		if counts[a] != counts[b] {
-			return counts[b] - counts[a]
-		}
-		return strings.Compare(a, b)
-	})
+	slices.SortFunc(states, func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) })
 	var parts []string
 	for _, state := range states {
-		name := state
-		if name == "" {
-			name = "without a state"
-		}
-		parts = append(parts, fmt.Sprintf("%d %s", counts[state], name))
-	}
-	text := fmt.Sprintf("%d hosts: ", len(hosts))
-	if len(hosts) == 1 {
-		text = "1 host: "
+		parts = append(parts, fmt.Sprintf("%d %s", counts[state], cmp.Or(state, "without a state")))
 	}
 	const most = 15 // states that locksmithd has; others are written by somebody else
 	if len(parts) > most {
 		parts = append(parts[:most], fmt.Sprintf("and %d other states", len(states)-most))
 	}
-	text += strings.Join(parts, ", ")
+	text := hostCount(len(hosts)) + ": " + strings.Join(parts, ", ")
 	if silent > 0 {
 		text += fmt.Sprintf("; no news of %d", silent)
 	}

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -52,11 +53,11 @@ type hostPlan struct {
 
 // NewPlanDocument returns the document of a plan, in which the times that people read are in this zone.
 func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
-	seconds := func(d time.Duration) float64 { return d.Seconds() }
+	took := p.Duration
 	d := PlanDocument{
-		Group: p.Group, At: p.At.UTC(), End: timeOrNil(p.End), Summary: strings.Join(PlanSummary(p, zone), " "), Max: p.Max, Lost: p.Lost,
+		Group: p.Group, At: p.At.UTC(), End: timeOrNil(p.End), Summary: strings.Join(planSummary(p, zone), " "), Max: p.Max, Lost: p.Lost,
 		Version: p.Version, Behind: p.Behind, NoNews: p.NoNews, Hosts: []hostPlan{},
-		Duration: durationPlan{seconds(p.Duration.Typical), seconds(p.Duration.Median), seconds(p.Duration.Short), seconds(p.Duration.Long), p.Duration.From},
+		Duration: durationPlan{took.Typical.Seconds(), took.Median.Seconds(), took.Short.Seconds(), took.Long.Seconds(), took.From},
 	}
 	if p.Pause != nil {
 		d.Paused = newPause(p.Pause)
@@ -64,7 +65,7 @@ func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
 	for _, h := range p.Hosts {
 		host := hostPlan{
 			ID: h.ID, Hostname: h.Hostname, Version: h.Version, Outcome: string(h.Outcome), Begins: timeOrNil(h.Begins), Ends: timeOrNil(h.Ends),
-			Holds: h.Holds, Own: h.Own, AsIf: h.AsIf, Cause: string(h.Cause), Note: planNote(h, p),
+			Holds: h.Holds, Own: h.Own, AsIf: h.AsIf, Cause: string(h.Cause), Note: planNote(h),
 		}
 		if h.Order > 0 {
 			host.Order = new(h.Order)
@@ -99,7 +100,7 @@ func (f Format) Plans(plans []plan.Plan, zone *time.Location) (string, error) {
 }
 
 func (f Format) planText(p plan.Plan, zone *time.Location) string {
-	text := strings.Join(PlanSummary(p, zone), "\n") + "\n"
+	text := strings.Join(planSummary(p, zone), "\n") + "\n"
 	if len(p.Hosts) == 0 {
 		return text
 	}
@@ -114,11 +115,7 @@ func (f Format) planText(p plan.Plan, zone *time.Location) string {
 		if h.Order > 0 {
 			order, takes = fmt.Sprint(h.Order), elapsed(p.At, p.At.Add(h.Took))
 		}
-		note := planNote(h, p)
-		name := safetext.Cut(h.Hostname, maxName)
-		if name == "" {
-			name = safetext.Cut(h.ID, maxID)
-		}
+		note, name := planNote(h), planName(h)
 		if f == Wide {
 			table.Row(order, safetext.Cut(h.ID, maxID), name, safetext.Cut(h.Version, maxName), timestamp(h.Begins, p.At.In(zone)), timestamp(h.Ends, p.At.In(zone)), takes, note)
 		} else {
@@ -126,6 +123,11 @@ func (f Format) planText(p plan.Plan, zone *time.Location) string {
 		}
 	}
 	return text + "\n" + table.String()
+}
+
+// planName is the name of a host, or else its id.
+func planName(h plan.Host) string {
+	return cmp.Or(safetext.Cut(h.Hostname, maxName), safetext.Cut(h.ID, maxID))
 }
 
 // planClock returns what writes times as short as the plan allows: with the day, and with the date if it goes on for
@@ -148,8 +150,8 @@ func planClock(p plan.Plan, zone *time.Location) func(time.Time) string {
 	}
 }
 
-// PlanSummary says in sentences when the rollout will be done, who will not get there, and what the plan assumes.
-func PlanSummary(p plan.Plan, zone *time.Location) (sentences []string) {
+// planSummary says in sentences when the rollout will be done, who will not get there, and what the plan assumes.
+func planSummary(p plan.Plan, zone *time.Location) (sentences []string) {
 	add := func(format string, args ...any) { sentences = append(sentences, fmt.Sprintf(format, args...)) }
 	reboots, names := 0, map[plan.Outcome][]string{}
 	for _, h := range p.Hosts {
@@ -157,11 +159,7 @@ func PlanSummary(p plan.Plan, zone *time.Location) (sentences []string) {
 			reboots++
 			continue
 		}
-		name := safetext.Cut(h.Hostname, maxName)
-		if name == "" {
-			name = safetext.Cut(h.ID, maxID)
-		}
-		names[h.Outcome] = append(names[h.Outcome], name)
+		names[h.Outcome] = append(names[h.Outcome], planName(h))
 	}
 	first := ""
 	switch all := len(p.Hosts); {
@@ -243,11 +241,11 @@ var planCauses = map[plan.Cause]string{
 }
 
 // planNote is what there is to say of a host.
-func planNote(h plan.Host, p plan.Plan) string {
+func planNote(h plan.Host) string {
 	var parts []string
-	add := func(known bool, format string, args ...any) {
-		if known {
-			parts = append(parts, fmt.Sprintf(format, args...))
+	add := func(applies bool, text string) {
+		if applies {
+			parts = append(parts, text)
 		}
 	}
 	if h.Order == 0 {
@@ -262,7 +260,7 @@ func planNote(h plan.Host, p plan.Plan) string {
 		case detail != "":
 			cause += ": " + detail
 		}
-		add(true, "%s", cause)
+		add(true, cause)
 		add(h.Holds, "keeps its slot")
 	} else {
 		add(h.Holds, "holds a slot")

@@ -68,7 +68,7 @@ func TestFirstSentenceOfAPlan(t *testing.T) {
 		{plan.Plan{At: noon}, []string{"No host needs a reboot."}},
 		{ends, []string{"", "Paused: by ann, since Sat 2027-01-02 12:00:00 UTC (0s), until Sat 2027-01-02 13:00:00 UTC. The plan counts on that end."}},
 	} {
-		got := PlanSummary(c.plan, time.UTC)
+		got := planSummary(c.plan, time.UTC)
 		for n, want := range c.want {
 			if !strings.HasPrefix(got[n], want) {
 				t.Errorf("got  %s\nwant %s", got[n], want)
