@@ -37,7 +37,7 @@ func (s *simulation) add(h *fleet.Host) bool {
 		s.out(m, Never, NoNews, "")
 	case h.Need == nil && h.State != inventory.Unwell:
 		return false
-	case h.State == "rebooting": // it has given back its slot, and its record is from before
+	case h.State == inventory.Rebooting: // it has given back its slot, and its record is from before
 		return false
 	case h.State == inventory.Unwell && !isFix(h, unwellVersion(s.g.Unwell, h.ID)):
 		s.out(m, Never, Unwell, h.Why)
@@ -152,7 +152,7 @@ func (s *simulation) addWaiting(m *member, h *fleet.Host) {
 	case kind == policy.Attempts:
 		s.out(m, Never, Attempts, h.Why)
 		return
-	case h.State == "waiting" && isObstacle(kind) && !slices.Contains(foreseeable, kind):
+	case h.State == inventory.Waiting && isObstacle(kind) && !slices.Contains(foreseeable, kind):
 		s.out(m, Unforeseen, Cause(kind), h.Why)
 		return
 	}

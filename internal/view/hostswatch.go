@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/locksmithd/locksmith/internal/fleet"
+	"github.com/locksmithd/locksmith/internal/inventory"
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
@@ -135,13 +136,13 @@ func (w *HostsWatch) Screen(now time.Time, width, height int) []string {
 // urgency orders hosts for a screen that is too small for all.
 func urgency(h fleet.Host) int {
 	switch {
-	case h.State == "unwell":
+	case h.State == inventory.Unwell:
 		return 0
 	case h.Slot != nil:
 		return 1
 	case h.Place > 0:
 		return 2
-	case h.State != "idle":
+	case h.State != inventory.Idle:
 		return 3
 	case h.NoNews:
 		return 4
