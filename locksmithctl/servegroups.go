@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 	"github.com/locksmithd/locksmith/internal/fleet"
 	"github.com/locksmithd/locksmith/internal/grant"
 	"github.com/locksmithd/locksmith/internal/htpasswd"
-	"github.com/locksmithd/locksmith/internal/page"
 	"github.com/locksmithd/locksmith/internal/readfile"
 	"github.com/locksmithd/locksmith/internal/zone"
 )
@@ -173,11 +173,12 @@ func names(groups map[string]grant.Group) string {
 	return strings.Join(slices.Sorted(maps.Keys(groups)), ", ")
 }
 
-// sources are the groups that are served, for whatever shows the fleet.
+// sources are the groups that are served, for whatever shows the fleet: the default group first.
 func (s *servedGroups) sources() (all []fleet.Source) {
-	for _, g := range page.Sorted(s.current()) {
+	for _, g := range s.current() {
 		all = append(all, fleet.Source{Group: g.Lock, Max: g.Max})
 	}
+	slices.SortFunc(all, func(a, b fleet.Source) int { return cmp.Compare(a.Group, b.Group) })
 	return all
 }
 

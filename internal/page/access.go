@@ -1,11 +1,8 @@
 package page
 
 import (
-	"cmp"
 	"errors"
-	"maps"
 	"net/http"
-	"slices"
 
 	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/grant"
@@ -45,9 +42,4 @@ func (h *Handler) admit(r *http.Request) (*access, error) {
 		}
 	}
 	return a, nil
-}
-
-// Sorted returns groups in the order of the page: the default group first.
-func Sorted(served map[string]grant.Group) []grant.Group {
-	return slices.SortedFunc(maps.Values(served), func(a, b grant.Group) int { return cmp.Compare(a.Lock, b.Lock) })
 }

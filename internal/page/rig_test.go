@@ -1,12 +1,14 @@
 package page_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,9 +69,10 @@ func newSite(t testing.TB, groups map[string]string) *site {
 	s := &site{t: t, memory: storetest.NewMemory()}
 	s.serve(groups)
 	s.cache = fleet.NewCache(s.memory, func() (sources []fleet.Source) {
-		for _, g := range page.Sorted(s.served()) {
+		for _, g := range s.served() {
 			sources = append(sources, fleet.Source{Group: g.Lock, Max: g.Max})
 		}
+		slices.SortFunc(sources, func(a, b fleet.Source) int { return cmp.Compare(a.Group, b.Group) })
 		return sources
 	}, 3)
 	handler := page.New(page.Options{
