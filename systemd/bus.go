@@ -33,20 +33,15 @@ func ConnectSystemBus(ctx context.Context) (*dbus.Conn, error) {
 // dial returns what handshake makes of a socket of the system bus.
 func dial[T any](ctx context.Context, handshake func(net.Conn) (T, error)) (conn T, err error) {
 	address := cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), defaultBusAddress)
-	if conn, err = connectFirst(ctx, address, handshake); err != nil {
+	if conn, err = connect(ctx, address, handshake); err != nil {
 		return conn, fmt.Errorf("connect to the system bus at %s: %w", address, err)
 	}
 	return conn, nil
 }
 
-// connect returns a connection to the first address of a list that answers.
-func connect(ctx context.Context, list string) (*dbus.Conn, error) {
-	return connectFirst(ctx, list, handshake)
-}
-
-// connectFirst tries the addresses of the list in turn, as "Server Addresses" in the D-Bus specification
+// connect tries the addresses of the list in turn, as "Server Addresses" in the D-Bus specification
 // demands, and returns the first connection that succeeds.
-func connectFirst[T any](ctx context.Context, list string, handshake func(net.Conn) (T, error)) (none T, err error) {
+func connect[T any](ctx context.Context, list string, handshake func(net.Conn) (T, error)) (none T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	var failed []error

@@ -27,7 +27,7 @@ func units(t *testing.T) (Units, *bustest.Bus, *bustest.Logind) {
 	t.Helper()
 	bus := bustest.For(t).Bus(bustest.System)
 	l := bustest.For(t).Logind(bus)
-	u := Units{Connect: func(ctx context.Context) (*dbus.Conn, error) { return connect(ctx, bus.Address()) }}
+	u := Units{Connect: func(ctx context.Context) (*dbus.Conn, error) { return connect(ctx, bus.Address(), handshake) }}
 	return u, bus, l
 }
 
@@ -96,7 +96,7 @@ func TestFailureNamesWhatFailed(t *testing.T) {
 func TestFailedStateIsReset(t *testing.T) {
 	u, bus, systemd := units(t)
 	systemd.SetUnit(testService, bustest.Unit{Run: bustest.Exits(1, "")})
-	calls, err := connect(t.Context(), bus.Address())
+	calls, err := connect(t.Context(), bus.Address(), handshake)
 	must.Do(t, err)
 	defer calls.Close()
 	for _, u := range []Units{u, {Connect: u.Connect, Calls: calls}} {
