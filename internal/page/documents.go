@@ -72,7 +72,7 @@ type hostsDocument struct {
 }
 
 func newStateDocument(s fleet.Seen) stateDocument {
-	d := stateDocument{At: timeOrNil(s.At), Current: s.Err == nil}
+	d := stateDocument{At: view.TimeOrNil(s.At), Current: s.Err == nil}
 	if s.Err != nil {
 		d.Why = s.Err.Error()
 	}
@@ -84,7 +84,7 @@ func newRolloutDocument(r *rollout) *rolloutDocument {
 		return nil
 	}
 	d := &rolloutDocument{
-		Version: r.Version, From: timeOrNil(r.From), To: timeOrNil(r.To), Pending: r.Pending, UnderWay: r.UnderWay, Well: r.Well, Unwell: r.Unwell,
+		Version: r.Version, From: view.TimeOrNil(r.From), To: view.TimeOrNil(r.To), Pending: r.Pending, UnderWay: r.UnderWay, Well: r.Well, Unwell: r.Unwell,
 		Latest: []rebootDocument{}, Parts: []partDocument{},
 	}
 	for _, one := range r.Latest {
@@ -136,11 +136,4 @@ func groupsDocument(groups []fleet.Group, now time.Time) (string, error) {
 		}
 	}
 	return view.JSON.StatusOfAll(overviews, now)
-}
-
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return new(t.UTC())
 }

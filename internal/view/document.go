@@ -79,19 +79,19 @@ func newDocument(g lock.GroupOverview) Document {
 	}
 	for _, h := range g.Holders {
 		d.Holders = append(d.Holders, holderDocument{
-			ID: h.ID, Hostname: h.Record.Hostname, BootID: h.Record.BootID, Since: timeOrNil(h.Record.Since),
+			ID: h.ID, Hostname: h.Record.Hostname, BootID: h.Record.BootID, Since: TimeOrNil(h.Record.Since),
 			By: h.Record.By, Version: h.Record.Version, Reason: h.Record.Reason, Expired: h.Expired, Unreadable: h.Broken,
-			OSVersion: h.Record.OSVersion, Phase: string(h.Record.Phase), PhaseSince: timeOrNil(h.Record.PhaseSince), PhaseWhy: h.Record.PhaseWhy,
+			OSVersion: h.Record.OSVersion, Phase: string(h.Record.Phase), PhaseSince: TimeOrNil(h.Record.PhaseSince), PhaseWhy: h.Record.PhaseWhy,
 		})
 	}
 	for i, w := range g.Queue {
 		d.Queue = append(d.Queue, queueDocument{
-			ID: w.ID, Hostname: w.Hostname, Since: timeOrNil(w.Since), Version: w.Version, Reason: w.Reason, Place: i + 1,
+			ID: w.ID, Hostname: w.Hostname, Since: TimeOrNil(w.Since), Version: w.Version, Reason: w.Reason, Place: i + 1,
 		})
 	}
 	for _, u := range g.Unwell {
 		d.Unwell = append(d.Unwell, unwellDocument{
-			ID: u.ID, Hostname: u.Hostname, BootID: u.BootID, Version: u.Version, Since: timeOrNil(u.Since), Why: u.Why,
+			ID: u.ID, Hostname: u.Hostname, BootID: u.BootID, Version: u.Version, Since: TimeOrNil(u.Since), Why: u.Why,
 			Resumed: u.Resumed, Left: u.Left, Unreadable: u.Broken,
 		})
 	}
@@ -99,7 +99,7 @@ func newDocument(g lock.GroupOverview) Document {
 }
 
 func newPause(p *lock.Pause) *pauseDocument {
-	return &pauseDocument{By: p.By, Reason: p.Reason, Since: timeOrNil(p.Since), Until: timeOrNil(p.Until), AllGroups: p.All, Unreadable: p.Broken}
+	return &pauseDocument{By: p.By, Reason: p.Reason, Since: TimeOrNil(p.Since), Until: TimeOrNil(p.Until), AllGroups: p.All, Unreadable: p.Broken}
 }
 
 // Document writes the lock for programs, with its progress.
@@ -110,12 +110,12 @@ func (w *Watch) Document(f Format, now time.Time) (string, error) {
 		d.Progress.PerHour = &n
 	}
 	end, _ := w.end(now)
-	d.Progress.End = timeOrNil(end)
+	d.Progress.End = TimeOrNil(end)
 	return f.marshalOne(d)
 }
 
-// timeOrNil returns nil for a time that is not known.
-func timeOrNil(t time.Time) *time.Time {
+// TimeOrNil returns a time as documents have it: in UTC, nil for one that is not known.
+func TimeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}

@@ -290,7 +290,7 @@ type hostToUndo struct {
 }
 
 func newHostDocument(h hostfacts.Host) HostDocument {
-	at := func(micros uint64) *time.Time { return timeOrNil(hostfacts.Time(micros)) }
+	at := func(micros uint64) *time.Time { return TimeOrNil(hostfacts.Time(micros)) }
 	list := func(all []string) []string { return append([]string{}, all...) }
 	d := HostDocument{
 		State: h.State, Since: at(h.StateSince), Why: h.Why, Status: h.Status, Strategy: h.Strategy, Group: h.Group,

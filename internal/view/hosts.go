@@ -282,20 +282,20 @@ type slotDocument struct {
 func NewFleetHostDocument(h fleet.Host) FleetHostDocument {
 	d := FleetHostDocument{
 		Group: h.Group, ID: h.ID, Hostname: h.Hostname, OS: h.OS, OSVersion: h.OSVersion, Locksmith: h.Locksmith,
-		Booted: timeOrNil(h.Booted), Updated: timeOrNil(h.Updated), State: string(h.State), Since: timeOrNil(h.Since), Why: h.Why, WaitsFor: h.WaitsFor,
+		Booted: TimeOrNil(h.Booted), Updated: TimeOrNil(h.Updated), State: string(h.State), Since: TimeOrNil(h.Since), Why: h.Why, WaitsFor: h.WaitsFor,
 		Place: h.Place, NoNews: h.NoNews, NoRecord: h.NoRecord, Unreadable: h.Broken,
 	}
 	if n := h.Need; n != nil {
-		d.Need = &needDocument{n.Version, timeOrNil(n.Since), append([]string{}, n.Reasons...)}
+		d.Need = &needDocument{n.Version, TimeOrNil(n.Since), append([]string{}, n.Reasons...)}
 	}
 	if w := h.Window; w != nil {
-		d.Window = &windowDocument{w.Start, w.Length, w.Zone, w.Blackout, timeOrNil(h.Opens), timeOrNil(h.Shuts)}
+		d.Window = &windowDocument{w.Start, w.Length, w.Zone, w.Blackout, TimeOrNil(h.Opens), TimeOrNil(h.Shuts)}
 	}
 	if r := h.Last; r != nil {
-		d.LastReboot = &rebootDocument{r.Version, timeOrNil(r.At), SecondsOrNil(r.Took), r.Well, r.Why}
+		d.LastReboot = &rebootDocument{r.Version, TimeOrNil(r.At), SecondsOrNil(r.Took), r.Well, r.Why}
 	}
 	if s := h.Slot; s != nil {
-		d.Slot = &slotDocument{timeOrNil(s.Record.Since), s.Record.By, s.Record.Version, string(s.Record.Phase), s.Expired}
+		d.Slot = &slotDocument{TimeOrNil(s.Record.Since), s.Record.By, s.Record.Version, string(s.Record.Phase), s.Expired}
 	}
 	return d
 }

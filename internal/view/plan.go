@@ -55,7 +55,7 @@ type hostPlan struct {
 func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
 	took := p.Duration
 	d := PlanDocument{
-		Group: p.Group, At: p.At.UTC(), End: timeOrNil(p.End), Summary: strings.Join(planSummary(p, zone), " "), Max: p.Max, Lost: p.Lost,
+		Group: p.Group, At: p.At.UTC(), End: TimeOrNil(p.End), Summary: strings.Join(planSummary(p, zone), " "), Max: p.Max, Lost: p.Lost,
 		Version: p.Version, Behind: p.Behind, NoNews: p.NoNews, Hosts: []hostPlan{},
 		Duration: durationPlan{took.Typical.Seconds(), took.Median.Seconds(), took.Short.Seconds(), took.Long.Seconds(), took.From},
 	}
@@ -64,7 +64,7 @@ func NewPlanDocument(p plan.Plan, zone *time.Location) PlanDocument {
 	}
 	for _, h := range p.Hosts {
 		host := hostPlan{
-			ID: h.ID, Hostname: h.Hostname, Version: h.Version, Outcome: string(h.Outcome), Begins: timeOrNil(h.Begins), Ends: timeOrNil(h.Ends),
+			ID: h.ID, Hostname: h.Hostname, Version: h.Version, Outcome: string(h.Outcome), Begins: TimeOrNil(h.Begins), Ends: TimeOrNil(h.Ends),
 			Holds: h.Holds, Own: h.Own, AsIf: h.AsIf, Cause: string(h.Cause), Note: planNote(h),
 		}
 		if h.Order > 0 {
