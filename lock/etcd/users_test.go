@@ -12,11 +12,24 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmithd/locksmith/lock"
+	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
 const readWrite = clientv3.PermissionType(clientv3.PermReadWrite)
+
+// startWithUser starts an etcd with a user who may use the keys of the lock, and a proxy before it, and returns how that
+// user connects by the proxy.
+func startWithUser(ctx context.Context, t *testing.T, v etcdtest.Version) (*etcdtest.Server, *etcdtest.RPCProxy, etcd.Config) {
+	t.Helper()
+	s := etcdtest.MustStart(t, v, etcdtest.Options{})
+	p := etcdtest.MustRPCProxy(t, s)
+	must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
+	c := at(p.Endpoint())
+	c.Username, c.Password = "locksmith", "secret"
+	return s, p, c
+}
 
 func TestUsersOfEtcd(t *testing.T) {
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
@@ -65,11 +78,7 @@ func TestWaitSurvivesALostLogIn(t *testing.T) {
 	// A restarted etcd does not know the tokens that it gave out.
 	eachEtcd(t, func(t *testing.T, v etcdtest.Version) {
 		ctx := bounded(t)
-		s := etcdtest.MustStart(t, v, etcdtest.Options{})
-		p := etcdtest.MustRPCProxy(t, s) // which keeps the connections, and so the tokens in use
-		must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
-		c := at(p.Endpoint())
-		c.Username, c.Password = "locksmith", "secret"
+		s, p, c := startWithUser(ctx, t, v) // the proxy keeps the connections, and so the tokens in use
 		a, b := newLock(t, connect(t, c), ""), newLock(t, connect(t, c), "")
 		lockFor(ctx, t, a, "a")
 		w := startWaiting(ctx, t, b, "b")
@@ -86,11 +95,7 @@ func TestWaitSurvivesALostLogIn(t *testing.T) {
 func TestEventDoesNotWaitForALogIn(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
-	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
-	p := etcdtest.MustRPCProxy(t, s)
-	must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
-	c := at(p.Endpoint())
-	c.Username, c.Password = "locksmith", "secret"
+	s, p, c := startWithUser(ctx, t, etcdtest.Newest)
 	store := connect(t, c)
 	const key = root + "k"
 	snap, err := store.Get(ctx, lock.Read{Key: key})
@@ -129,11 +134,7 @@ func TestEventDoesNotWaitForALogIn(t *testing.T) {
 func TestCallDoesNotWaitForTheLogInOfAnother(t *testing.T) {
 	t.Parallel()
 	ctx := bounded(t)
-	s := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
-	p := etcdtest.MustRPCProxy(t, s)
-	must.Do(t, s.EnableAuth(ctx, etcdtest.User{Name: "locksmith", Password: "secret", Prefix: root, Permission: readWrite}))
-	c := at(p.Endpoint())
-	c.Username, c.Password = "locksmith", "secret"
+	_, p, c := startWithUser(ctx, t, etcdtest.Newest)
 	store := connect(t, c)
 	release := make(chan struct{})
 	login := p.Next(etcdtest.Method(etcdtest.Authenticate), etcdtest.Late(release))
