@@ -24,8 +24,8 @@ type Script struct {
 // maxNames bounds the number of files in a folder.
 const maxNames = 1000
 
-// Folders returns the folders of a phase's scripts, the strongest first.
-func Folders(root string, p Phase) (folders []string) {
+// foldersOf returns the folders of a phase's scripts, the strongest first.
+func foldersOf(root string, p Phase) (folders []string) {
 	for _, dir := range []string{"/etc", "/run", "/usr/lib"} {
 		folders = append(folders, filepath.Join(root, dir, "locksmith", string(p)+".d"))
 	}
@@ -37,7 +37,7 @@ func Folders(root string, p Phase) (folders []string) {
 func Scripts(root string, p Phase) ([]Script, error) {
 	byName := map[string]*Script{}
 	var all []*Script
-	for _, folder := range Folders(root, p) {
+	for _, folder := range foldersOf(root, p) {
 		names, err := list(folder)
 		if err != nil {
 			return nil, err

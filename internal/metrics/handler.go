@@ -22,8 +22,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/sparse"
 )
 
-// Path is where the metrics are.
-const Path = "/metrics"
+// metricsPath is where the metrics are.
+const metricsPath = "/metrics"
 
 // atOnce is how many scrapes may be under way at once. More get 503.
 const atOnce = 4
@@ -57,7 +57,7 @@ func New(o Options) *Handler { return &Handler{Options: o, turns: make(chan stru
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != Path {
+	if r.URL.Path != metricsPath {
 		h.Next.ServeHTTP(w, r)
 		return
 	}

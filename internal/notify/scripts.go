@@ -15,8 +15,8 @@ import (
 	"github.com/locksmithd/locksmith/systemd"
 )
 
-// RunPath is the folder with what the unit of an event reads: facts, the document, and which scripts have succeeded.
-const RunPath = "/run/locksmith/notify"
+// runPath is the folder with what the unit of an event reads: facts, the document, and which scripts have succeeded.
+const runPath = "/run/locksmith/notify"
 
 const (
 	// scriptsTimeout is a little more than TimeoutStartSec= of the unit, which usually ends it.
@@ -102,7 +102,7 @@ func FilesOf(root, id string) (Files, error) {
 }
 
 func eventFiles(root, id string) Files {
-	path := filepath.Join(root, RunPath, id)
+	path := filepath.Join(root, runPath, id)
 	return Files{path + ".json", path + ".env", path + ".done"}
 }
 

@@ -51,7 +51,7 @@ func TestScriptsAreToldTheEventOnceEach(t *testing.T) {
 	m.start = func(string) error {
 		files, err := FilesOf(root, e.ID)
 		must.Do(t, err)
-		data, err := os.ReadFile(filepath.Join(root, RunPath, e.ID+".env"))
+		data, err := os.ReadFile(filepath.Join(root, runPath, e.ID+".env"))
 		must.Do(t, err)
 		environment = string(data)
 		var output strings.Builder
@@ -97,7 +97,7 @@ LOCKSMITH_HOLDER=""
 `; environment != want {
 		t.Errorf("the environment is\n%s\nwant\n%s", environment, want)
 	}
-	if left, err := os.ReadDir(filepath.Join(root, RunPath)); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(filepath.Join(root, runPath)); err != nil || len(left) > 0 {
 		t.Errorf("left are %v (%v)", left, err)
 	}
 	must.Do(t, os.RemoveAll(folder))
