@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -67,6 +68,33 @@ func TestNotifierReportsAServiceManagerThatIsGone(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nothing"))
 	if err := NotifyReady(); err == nil {
 		t.Error("no error")
+	}
+}
+
+// Whoever reports does not wait for a PID 1 that has crashed: it has a slot to give back.
+func TestNotifierDoesNotWaitForAServiceManagerThatDoesNotRead(t *testing.T) {
+	manager := serviceManager(t)
+	failed := make(chan error)
+	go func() {
+		for {
+			if err := NotifyWatchdog(); err != nil {
+				failed <- err
+				break
+			}
+		}
+		for _, send := range []func() error{NotifyWatchdog, func() error { return NotifyStatus("idle") }} {
+			failed <- send()
+		}
+	}()
+	for range 3 {
+		if err := must.Receive(t, time.Minute, "an error", failed); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v, want that the service manager is too late", err)
+		}
+	}
+	_, err := manager.Read(make([]byte, 1<<10))
+	must.Do(t, err)
+	if err := NotifyReady(); err != nil {
+		t.Errorf("after it has read again: %v", err)
 	}
 }
 
