@@ -17,6 +17,8 @@ const (
 	writeTime = 10 * time.Second
 	// One origin may have 1/perOrigin of all connections. Many hosts may have one address, behind a gateway or a proxy.
 	perOrigin = 4
+	// pieceSize is how much is written at once, in bytes: what a slow peer takes within writeTime.
+	pieceSize = 4 << 10
 )
 
 // keepAlive notices within 25 seconds that the other end is gone. (A client that waits for its slot sends nothing.)
@@ -136,10 +138,16 @@ type conn struct {
 
 // Write implements net.Conn. A peer that sends requests and reads no answers does not keep its connection.
 func (c *conn) Write(data []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-		return 0, err
+	written := 0
+	for {
+		if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+			return written, err
+		}
+		n, err := c.Conn.Write(data[written:min(len(data), written+pieceSize)])
+		if written += n; err != nil || written == len(data) {
+			return written, err
+		}
 	}
-	return c.Conn.Write(data)
 }
 
 // Close implements net.Conn.

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -154,6 +155,34 @@ func TestWriteIsBounded(t *testing.T) {
 		begin := time.Now()
 		if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != writeTime {
 			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+	})
+}
+
+// The peer takes a long answer slowly, but goes on.
+func TestLongAnswerGoesToASlowPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := net.Pipe()
+		c := &conn{Conn: server, leave: func() {}}
+		taken := make(chan int64, 1)
+		go func() {
+			defer client.Close()
+			n := int64(0)
+			for n < 64<<10 {
+				time.Sleep(time.Second)
+				more, err := io.CopyN(io.Discard, client, 1<<10)
+				if n += more; err != nil {
+					break
+				}
+			}
+			taken <- n
+		}()
+		if n, err := c.Write(make([]byte, 64<<10)); err != nil || n != 64<<10 {
+			t.Errorf("%d bytes are written: %v", n, err)
+		}
+		server.Close()
+		if n := <-taken; n != 64<<10 {
+			t.Errorf("the peer got %d bytes", n)
 		}
 	})
 }
