@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/locksmithd/locksmith/internal/config"
 	"github.com/locksmithd/locksmith/internal/history"
@@ -24,12 +25,22 @@ func (s *server) metered(past *history.File) *metricsfile.File {
 	return f
 }
 
-// runMetrics keeps the file until end is called, which waits until it is removed.
+// metricsEndTimeout is how long the daemon waits at its end for a disk that does not answer.
+const metricsEndTimeout = 2 * time.Second
+
+// runMetrics keeps the file until end is called, which waits until it is removed, for a bounded time.
 func runMetrics(f *metricsfile.File) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); f.Run(ctx) }()
-	return func() { cancel(); <-done }
+	return func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(metricsEndTimeout):
+			f.Log.Warn("the file of LOCKSMITHD_METRICS_FILE may stay: its disk does not answer")
+		}
+	}
 }
 
 // dropMetrics removes the file that an earlier locksmithd may have left, for one that does nothing.
