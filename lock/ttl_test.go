@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,17 +44,18 @@ func TestHostThatFreesAnExpiredSlotIsToldWhoseItWas(t *testing.T) {
 	for name, mute := range map[string]bool{"the reply arrives": false, "the reply is lost": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				memory, lose := storetest.NewMemory(), false
+				memory := storetest.NewMemory()
+				var lose atomic.Bool
 				s := &storetest.Hooked{Store: memory, After: func(c *storetest.Call) {
-					if lose && c.Method == storetest.Commit && c.OK {
-						lose, c.OK, c.Err = false, false, storetest.ErrFault
+					if c.Method == storetest.Commit && c.OK && lose.CompareAndSwap(true, false) {
+						c.OK, c.Err = false, storetest.ErrFault
 					}
 				}}
 				enter(t, memory, "a", lock.Record{Hostname: "web-1", Version: "4081.2.0", TTL: time.Hour})
 				b := enter(t, s, "b", lock.Record{Hostname: "web-2"})
 				c := enter(t, memory, "c", lock.Record{Hostname: "web-3"})
 				time.Sleep(time.Hour - time.Second)
-				lose = mute
+				lose.Store(mute)
 				time.Sleep(5 * time.Minute)
 				if !b.got(t) {
 					t.Fatalf("the time-to-live of a is over, and b waits: %v", b.last())

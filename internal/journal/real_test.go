@@ -30,6 +30,7 @@ func TestRealJournal(t *testing.T) {
 	switch speaks := os.Getenv(speaksVariable); {
 	case speaks == "natively":
 		write(t, stderr, true)
+		stderr.Flush() // entries are looked for by their unit
 	case speaks == "on-the-stream": // as without journald's socket
 		stderr.Below("/nowhere")
 		write(t, stderr, true)
