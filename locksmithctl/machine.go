@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -16,6 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/history"
 	"github.com/locksmithd/locksmith/internal/hooks"
 	"github.com/locksmithd/locksmith/internal/host"
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/internal/sentinel"
 	"github.com/locksmithd/locksmith/lock"
@@ -39,6 +41,7 @@ type machine struct {
 	noID   error         // why they are not told the machine id
 	log    *slog.Logger
 	note   func(format string, args ...any)
+	notify func(context.Context, ...notify.Event) // bounded, and safe for concurrent use
 
 	history *history.File
 	slot    rebootSlot // nil without the lock
@@ -181,7 +184,13 @@ func (m machine) goDown(ctx context.Context) (keep bool, err error) {
 		}
 	}
 	if err == nil {
-		if err = m.reboot(ctx, facts.Version); err == nil {
+		var told sync.WaitGroup // at the same time: a reboot waits for nobody who is told of it
+		told.Go(func() {
+			m.notify(ctx, notify.Event{Type: notify.RebootBegins, Group: facts.Group, Version: facts.Version, Reason: facts.Reason})
+		})
+		err = m.reboot(ctx, facts.Version)
+		told.Wait()
+		if err == nil {
 			return false, nil
 		} else if !errors.Is(err, systemd.ErrRefused) {
 			return true, err

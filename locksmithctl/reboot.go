@@ -80,7 +80,7 @@ func (a *app) reboot(ctx context.Context, force bool, queue queueFlags) error {
 		a.note("%v", err)
 	}
 	m := machine{
-		root: a.root, boot: boot, now: a.now, force: force, log: a.log, note: a.note,
+		root: a.root, boot: boot, now: a.now, force: force, log: a.log, note: a.note, notify: a.tell,
 		hooks: a.hooks(boot), limit: cfg.BeforeRebootTimeout, history: history.New(a.root),
 		facts: hooks.Facts{Group: cfg.Value("group"), Reason: "locksmithctl reboot"}, mode: cfg.RebootMode,
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -33,6 +34,8 @@ import (
 //	ran PHASE...      the units of these phases have run since the last time this command ran, in this order
 //	alerts NAME...    start a Prometheus in which these alerts are firing, and set LOCKSMITHD_PROMETHEUS_URL to it
 //	fires NAME...     these alerts are firing in it from now on
+//	web-hook          start one that answers once logind was asked for a reboot, and set LOCKSMITHD_NOTIFY_URL to it
+//	told [EVENT]      the web hook was told this, or nothing, since the last time this command ran; see the function told
 //	announced         the signal for "need reboot" was on the bus once, as update_engine writes it
 var busCommands = commands{
 	"bus":        busCmd,
@@ -47,6 +50,8 @@ var busCommands = commands{
 	"ran":        ranCmd,
 	"alerts":     alertsCmd,
 	"fires":      firesCmd,
+	"web-hook":   webHookCmd,
+	"told":       toldCmd,
 	"announced":  announcedCmd,
 }
 
@@ -238,6 +243,33 @@ func firesCmd(s *stage, _ *testscript.TestScript, names []string) {
 	}
 	all := strings.Join(series, ",")
 	s.alerts.Store(&all)
+}
+
+func webHookCmd(s *stage, ts *testscript.TestScript, _ []string) {
+	s.told = make(chan string, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		for len(s.logind.Reboots()) == 0 {
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+		s.told <- told(body)
+	}))
+	s.Cleanup(server.Close)
+	ts.Setenv("LOCKSMITHD_NOTIFY_URL", server.URL)
+}
+
+func toldCmd(s *stage, ts *testscript.TestScript, want []string) {
+	var got []string
+	for range len(s.told) {
+		got = append(got, <-s.told)
+	}
+	if !slices.Equal(got, want) {
+		ts.Fatalf("the web hook was told %q, want %q", got, want)
+	}
 }
 
 func announcedCmd(s *stage, ts *testscript.TestScript, _ []string) {

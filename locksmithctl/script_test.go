@@ -82,6 +82,7 @@ type stage struct {
 	ran     int // of the units that systemd has started, those that the command ran has seen
 
 	alerts atomic.Pointer[string] // that Prometheus has
+	told   chan string            // what the web hook was told
 
 	permits *fleetlocktest.Server
 }
