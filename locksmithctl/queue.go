@@ -53,7 +53,7 @@ func (a *app) acquireInTurn(ctx context.Context, s session, id string, record lo
 	defer func() { a.tell(ctx, freed...) }()
 	err := s.Acquire(limited, id, record, func(w lock.WaitStatus, err error) {
 		if h := w.Expired; h != nil {
-			freed = append(freed, slotExpired(s, *h))
+			freed = append(freed, slotExpired(s.settings.Group, *h, ""))
 			notes.add("freed the expired slot of " + cmp.Or(h.Record.Hostname, h.ID))
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -180,6 +181,8 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	cache := fleet.NewCache(store, groups.sources, max(minConnections/2, f.connections/streamsPart))
 	defer cache.Stop()
 	limit := listen.NewLimit(f.connections)
+	var telling sync.WaitGroup // each for a bounded time
+	defer telling.Wait()
 	grants := grant.New(grant.Options{
 		Store:  store,
 		Groups: groups.current,
@@ -193,6 +196,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			}
 		},
 		HandedOver: counters.HandedOver,
+		Expired: func(group string, slot lock.HolderInfo) {
+			telling.Go(func() { a.tell(context.WithoutCancel(ctx), slotExpired(group, slot, "locksmithctl serve")) })
+		},
 	})
 	ready := readiness{store: store, log: log}
 	server := fleetlock.NewHTTPServer(listen.NewHandler(listen.Handler{

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/locksmithd/locksmith/fleetlock"
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/internal/notify"
 	"github.com/locksmithd/locksmith/test/etcdtest"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
@@ -225,6 +227,40 @@ func TestServeHoldsRequestsOpenAndStops(t *testing.T) {
 	must.Eventually(t, patience, "systemd to be told", func() bool { return strings.Contains(s.notified(), "STOPPING=1") })
 	if out := runOne(t, etcd, "status", "-o=wide").stdout; !strings.Contains(out, "web-3") {
 		t.Errorf("web-3 has lost its place: %s", out)
+	}
+}
+
+// Somebody has to look at the host that did not come back.
+func TestServeTellsWhoseExpiredSlotItHasFreed(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
+	events := make(chan notify.Event, 10)
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var e notify.Event
+		if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
+			t.Error(err)
+		}
+		events <- e
+	}))
+	t.Cleanup(hook.Close)
+	s := &serving{root: t.TempDir()}
+	conf := filepath.Join(s.root, "etc/locksmith/locksmith.conf")
+	must.Do(t, os.MkdirAll(filepath.Dir(conf), 0o755))
+	must.Do(t, os.WriteFile(conf, []byte("LOCKSMITHD_NOTIFY_URL="+hook.URL+"\n"), 0o600))
+	s.start(t, etcd, nil, "-listen=127.0.0.1:0", "-hold=25m")
+	putKey(t, etcd, semaphoreKey, `{"semaphore":0,"max":1,"holders":["dead"]}`)
+	putKey(t, etcd, keys+"/holders/dead", `{"hostname":"web-2","version":"4081.2.0","ttl":"1h0m0s"}`)
+	code, kind := s.ask(t, newClient(nil), "pre-reboot", "default", "web-1")
+	want(t, "web-1", code, kind, 200, "")
+	e := must.Receive(t, patience, "the event", events)
+	if e.Type != notify.SlotExpired || e.By != "locksmithctl serve" || e.Holder != "web-2" || e.Version != "4081.2.0" {
+		t.Errorf("told is %+v", e)
+	}
+	s.expect(`msg="freed an expired slot" group=default id=dead host=web-2`)
+	must.Do(t, s.Signal(syscall.SIGTERM))
+	s.exit(0)
+	if len(events) > 0 {
+		t.Errorf("and %+v", <-events)
 	}
 }
 

@@ -166,7 +166,7 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 		case err != nil:
 			return explain(err, `some may be free now: "locksmithctl status" shows it`)
 		case age == 0:
-			freed = append(freed, slotExpired(s, h))
+			freed = append(freed, slotExpired(s.settings.Group, h, ""))
 		}
 	}
 	if kept > 0 {
@@ -175,10 +175,10 @@ func (a *app) unlockSeveral(ctx context.Context, s session, age time.Duration, y
 	return nil
 }
 
-// slotExpired says that this command has freed the expired slot of a host.
-func slotExpired(s session, h lock.HolderInfo) notify.Event {
+// slotExpired says that this command has freed the expired slot of a host of a group, for by; "" for whoever runs it.
+func slotExpired(group string, h lock.HolderInfo, by string) notify.Event {
 	return notify.Event{
-		Type: notify.SlotExpired, Group: s.settings.Group, Holder: cmp.Or(h.Record.Hostname, h.ID), Version: h.Record.Version,
+		Type: notify.SlotExpired, Group: group, Holder: cmp.Or(h.Record.Hostname, h.ID), Version: h.Record.Version, By: by,
 	}
 }
 

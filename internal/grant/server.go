@@ -29,6 +29,9 @@ type Options struct {
 	// when the client that was first in the queue had it, whose request was held open all the time. group is as clients
 	// call it. It must not block.
 	HandedOver func(group string, took time.Duration)
+	// Expired, if not nil, is called with a slot that was freed for a client, because its time-to-live was over, and the
+	// group of its lock. It must not block.
+	Expired func(group string, slot lock.HolderInfo)
 }
 
 // Server gives slots to clients. Its methods may be called concurrently.
@@ -44,6 +47,7 @@ type Server struct {
 	stop context.CancelCauseFunc
 
 	handedOver func(string, time.Duration)
+	expired    func(string, lock.HolderInfo)
 
 	mu      sync.Mutex
 	waits   map[client][]*wait
@@ -57,10 +61,13 @@ var _ fleetlock.Server = (*Server)(nil)
 func New(o Options) *Server {
 	s := &Server{
 		store: newBounded(o.Store), groups: o.Groups, hold: o.Hold, most: o.Waits, changed: o.Changed,
-		waits: map[client][]*wait{}, freed: map[string]time.Time{}, handedOver: o.HandedOver,
+		waits: map[client][]*wait{}, freed: map[string]time.Time{}, handedOver: o.HandedOver, expired: o.Expired,
 	}
 	if s.changed == nil {
 		s.changed = func() {}
+	}
+	if s.expired == nil {
+		s.expired = func(string, lock.HolderInfo) {}
 	}
 	s.journal.log = o.Log
 	s.life, s.stop = context.WithCancelCause(context.Background())
@@ -201,6 +208,11 @@ func (s *Server) take(ctx context.Context, w *wait, r *request) error {
 		defer cancel()
 	}
 	err = r.lock.Acquire(held, r.id, s.record(r.group, r.id, r.address), func(now lock.WaitStatus, err error) {
+		if h := now.Expired; h != nil {
+			s.journal.log.Info("freed an expired slot", "group", r.client.group, "id", h.ID, "host", h.Record.Hostname, "since", h.Record.Since)
+			s.expired(r.group.Lock, *h)
+			return
+		}
 		if w.last = &now; err == nil && now.Pause == nil && now.Ahead == "" && !now.Beside && !now.Outside {
 			w.firstFrom(time.Now())
 		} else {

@@ -87,3 +87,14 @@ func TestChanges(t *testing.T) {
 		}
 	}
 }
+
+// The reasons of a snapshot belong to the daemon, which goes on to read them.
+func TestRecordLeavesTheSnapshotAlone(t *testing.T) {
+	s := policy.Snapshot{Need: policy.Need{Sources: []string{"engine"}, Reasons: []string{"a\x1b[31m"}}}
+	var h Host
+	h.fill(s, time.Now(), policy.Config{})
+	h.clean()
+	if s.Need.Reasons[0] != "a\x1b[31m" || h.Need.Reasons[0] == s.Need.Reasons[0] {
+		t.Errorf("the snapshot has %q, and the record %q", s.Need.Reasons, h.Need.Reasons)
+	}
+}

@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -128,7 +129,7 @@ func (h *Host) clean() {
 		texts, times = append(texts, &hold.Reason), append(times, &hold.Until)
 	}
 	if n := h.Need; n != nil {
-		n.Reasons = n.Reasons[:min(len(n.Reasons), maxReasons)]
+		n.Reasons = slices.Clone(n.Reasons[:min(len(n.Reasons), maxReasons)]) // others read them
 		for i := range n.Reasons {
 			texts = append(texts, &n.Reasons[i])
 		}

@@ -186,7 +186,7 @@ func TestFileThatCannotBeWritten(t *testing.T) {
 		time.Sleep(time.Hour)
 		wantState(t, path, "")
 		must.Do(t, os.Mkdir(dir, 0o755))
-		time.Sleep(retryAfter)
+		time.Sleep(retryAfter + time.Second)
 		wantState(t, path, "waiting")
 		if log := k.logged(); strings.Count(log, "\n") != 4 {
 			t.Errorf("the log is %s", log)
