@@ -20,6 +20,7 @@ import (
 	"github.com/locksmithd/locksmith/internal/policy"
 	"github.com/locksmithd/locksmith/lock"
 	"github.com/locksmithd/locksmith/test/must"
+	"github.com/locksmithd/locksmith/test/race"
 	"github.com/locksmithd/locksmith/test/randtest"
 )
 
@@ -52,7 +53,10 @@ var seasons = []season{
 // a fleet that runs the real daemon's loop, lock and inventory is within a tenth of the time that was left.
 func TestPlanForeseesTheEndOfTheRollout(t *testing.T) {
 	seed := randtest.Seed(t)
-	for _, s := range seasons {
+	for n, s := range seasons {
+		if n > 0 && race.Enabled { // they differ in what is decided, and not in goroutines
+			break
+		}
 		t.Run(s.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { s.play(t, seed) })
 		})

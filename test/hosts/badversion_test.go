@@ -40,6 +40,7 @@ func (h *host) wantLeft(want int) {
 }
 
 func TestThreeHostsWithABadVersionKeepTheirSlotsUntilTheFixIsThere(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(3, "LOCKSMITHD_HEALTH_TIMEOUT=5s")
@@ -97,6 +98,7 @@ func TestThreeHostsWithABadVersionKeepTheirSlotsUntilTheFixIsThere(t *testing.T)
 }
 
 func TestTheFixReachesTheSickHostAndThoseThatWaitForIt(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(2, "LOCKSMITHD_HEALTH_TIMEOUT=5s")

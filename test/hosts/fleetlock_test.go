@@ -97,6 +97,7 @@ func (h *host) usesAppID() {
 
 // Two hosts with etcd, one whose locksmithd asks a FleetLock server, and one that speaks FleetLock without locksmith.
 func TestAMixedFleetSharesOneSlotAlsoWhenItsServerIsKilled(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	server, url, ca := f.newServer()

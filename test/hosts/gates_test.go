@@ -40,6 +40,7 @@ func startAlerting(t testing.TB) *alerting {
 }
 
 func TestHoldsAndAlertsKeepAHostFromQueueing(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	alerts := startAlerting(t)
 	f, h := startOne(t, "LOCKSMITHD_PROMETHEUS_URL="+alerts.url)

@@ -70,6 +70,7 @@ func TestAHostWhoseBootIsNotCompleteKeepsItsSlotUntilItIs(t *testing.T) {
 }
 
 func TestAHostThatRecoversLiftsThePauseThatItCaused(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := startFleet(t, 2, "LOCKSMITHD_HEALTH_TIMEOUT=5s")
 	first, second := f.hosts[0], f.hosts[1]
@@ -93,6 +94,7 @@ func TestAHostThatRecoversLiftsThePauseThatItCaused(t *testing.T) {
 }
 
 func TestAHostThatCameBackWithItsOldVersionIsUnwellUntilAnAdministratorFreesItsSlot(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)
@@ -123,6 +125,7 @@ func TestAHostThatCameBackWithItsOldVersionIsUnwellUntilAnAdministratorFreesItsS
 }
 
 func TestAHostStopsAfterTooManyRebootsThatDidNotBringTheVersionUp(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1, "LOCKSMITHD_HEALTH_FAILURE=release", "LOCKSMITHD_MAX_ATTEMPTS=2")

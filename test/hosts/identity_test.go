@@ -19,6 +19,7 @@ func (h *host) holdAtTheEnd() {
 
 // These hosts can be recognized only by their disk, since containers share the hardware.
 func TestAHostRenamedByItsRebootReleasesItsSlot(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)
@@ -41,6 +42,7 @@ func TestAHostRenamedByItsRebootReleasesItsSlot(t *testing.T) {
 
 // The second host is a copy of the first, from before the slot that the first holds.
 func TestACloneLeavesTheSlotAlone(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(2)

@@ -9,6 +9,7 @@ import (
 
 // What a host says of itself is there after a real reboot, with what that came to.
 func TestFleetKnowsWhatAHostHasRebootedFor(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f, h := startOne(t)
 	before := h.awaitUp()

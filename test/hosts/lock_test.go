@@ -16,6 +16,7 @@ import (
 )
 
 func TestALockTakenByHandWhileTheDaemonIsStoppedIsReleasedWhenItStarts(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f, h := startOne(t)
 	h.do("systemctl", "stop", "locksmithd")
@@ -70,6 +71,7 @@ func TestAHostThatLosesPowerKeepsItsSlotUntilItIsBack(t *testing.T) {
 }
 
 func TestAHostThatLosesPowerLosesItsSlotAfterItsTimeToLive(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f, first, second := cutWhileHolding(t, "LOCKSMITHD_LOCK_TTL=2m")
 	before := second.awaitUp()
@@ -84,6 +86,7 @@ func TestAHostThatLosesPowerLosesItsSlotAfterItsTimeToLive(t *testing.T) {
 }
 
 func TestTLSWithClientCertificates(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	dir := filepath.Join(scratch, "tls")
 	must.Do(t, os.MkdirAll(filepath.Join(dir, "other"), 0o755))

@@ -23,6 +23,17 @@ var patience time.Duration
 // suiteName names the suite of the hosts.
 var suiteName string
 
+// everySuite has also those tests run in every suite that need no more than one.
+var everySuite bool
+
+// inOneSuite leaves a test to the suite trixie, and those that are run by hand: it is about the lock and the daemon, which
+// are the same whatever the systemd and the bus of a host are.
+func inOneSuite(t *testing.T) {
+	if !everySuite && (suiteName == "bookworm" || suiteName == "trixie-polkit") {
+		t.Skip("it runs in the suite trixie, and here with -every")
+	}
+}
+
 // scratch is a file system in memory for all files of the tests. In their mount namespace it hides the machine's
 // own folder.
 const scratch = "/mnt"
@@ -40,6 +51,7 @@ const (
 func TestMain(m *testing.M) {
 	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
 	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
+	flag.BoolVar(&everySuite, "every", false, "also run the tests that the suite trixie has for all")
 	// The tests spend most of their time waiting.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)

@@ -62,6 +62,7 @@ func TestADaemonThatIsKilledLeavesNoRebootBehind(t *testing.T) {
 }
 
 func TestARestartKeepsThePlaceInTheQueueAndAStopDoesNot(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	_, first, second, other := startQueued(t)
 	for range 2 {

@@ -40,6 +40,7 @@ func TestThreeHostsWithEtcdOnThemRebootOneAtATimeAndKeepItsQuorum(t *testing.T) 
 }
 
 func TestWithThreeSlotsThreeHostsAreDownAtOnce(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := startFleet(t, 3)
 	if got, want := f.hosts[0].do("locksmithctl", "set-max", "3"), "Old: 1\nNew: 3\n"; got != want {
