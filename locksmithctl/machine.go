@@ -88,13 +88,20 @@ type rebootSlot interface {
 type heldSlot struct {
 	session
 	id     string
-	record lock.Record // of this reboot
+	record lock.Record // with which this reboot began
+	since  time.Time   // of the record with which it took the slot; zero before that was read
 }
 
-// taken reports whether this is the record with which this reboot took the slot. Otherwise the host held it before,
-// maybe for another reboot.
+// taken reports whether this is the record with which this reboot took the slot, which says when that was, or when the
+// reboot began. Otherwise the host held the slot before, maybe for another reboot.
 func (h *heldSlot) taken(found lock.Record) bool {
-	return found.By == h.record.By && found.Since.Equal(h.record.Since)
+	if found.By != h.record.By || found.Since.Before(h.record.Since) {
+		return false
+	}
+	if h.since.IsZero() {
+		h.since = found.Since
+	}
+	return found.Since.Equal(h.since)
 }
 
 func (h *heldSlot) version() string { return h.record.Version }

@@ -135,7 +135,7 @@ func (a *app) rebootUnder(ctx context.Context, s session, m machine, queue queue
 	if err != nil {
 		return err
 	}
-	m.slot = &heldSlot{s, id, record}
+	m.slot = &heldSlot{session: s, id: id, record: record}
 	return m.rebootWithSlot(ctx)
 }
 
