@@ -182,11 +182,12 @@ chaos: bin/etcd
 	$(if $(SEED),LOCKSMITH_SEED=$(SEED)) CHAOS_OPS=$(OPS) CHAOS_DURATION=$(DURATION) \
 		$(GO) test -count=1 -v -timeout 0 -run '^TestLockIsLinearizableUnderFaults$$' ./test/chaos
 
-# With 10,000 hosts it takes 3 GB of memory and several minutes.
+# With 10,000 hosts it takes 3 GB of memory and several minutes. LOOK=1: while somebody looks
+# at the page of the fleet, and Prometheus and the commands ask for everything.
 .PHONY: scale
 scale: HOSTS := 10,100,1000,10000
-scale: bin/etcd
-	$(GO) run ./test/scale -hosts $(HOSTS) -max $(MAX)
+scale: all bin/etcd
+	$(GO) run ./test/scale -hosts $(HOSTS) -max $(MAX)$(if $(LOOK), -look bin/locksmithctl)
 
 # Every fuzz target in turn, for FUZZTIME each.
 .PHONY: fuzz

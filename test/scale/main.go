@@ -14,6 +14,9 @@
 // or lost its place, or anything was left behind in etcd; it is 2 on wrong usage. A figure that misses its target
 // is marked, but does not change the exit status, since the cause may be this machine.
 //
+// With -look, a server shows the fleet meanwhile, to a browser that has its page open and to Prometheus, and the commands
+// for a terminal run all the time. What they ask of etcd is then among the requests.
+//
 // It does not show the cost of three members, TLS or a real network.
 package main
 
@@ -48,6 +51,7 @@ type options struct {
 	hosts []int
 	max   int
 	pace
+	look     string // the locksmithctl that shows the fleet meanwhile; "" for none
 	markdown bool
 }
 
@@ -76,6 +80,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.IntVar(&o.max, "max", 1, "how many of them may reboot at once")
 	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long everybody waits before the first host reboots")
 	f.DurationVar(&o.down, "down", 10*time.Millisecond, "how long a host is down for its reboot, once another waits for its turn")
+	f.StringVar(&o.look, "look", "", "the `locksmithctl` with which somebody looks at the rollout all the time; its requests count")
 	f.BoolVar(&o.markdown, "markdown", false, "print the table in Markdown")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -112,7 +117,7 @@ func measureAll(ctx context.Context, o options, stdout, stderr io.Writer) error 
 	var all []figures
 	for _, n := range o.hosts {
 		fmt.Fprintf(stderr, "%d hosts\n", n)
-		f, err := measure(ctx, binary, n, o.max, o.pace, stderr)
+		f, err := measure(ctx, binary, n, o, stderr)
 		if err != nil {
 			return fmt.Errorf("measure %d hosts: %w", n, err)
 		}

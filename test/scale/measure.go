@@ -40,6 +40,10 @@ type figures struct {
 	busy    float64       // the share of one processor that etcd used while all hosts waited
 	cpu     time.Duration // of etcd, during the rollout
 
+	glances  glances // nil if nobody looks
+	events   int
+	resident float64 // the server's memory, peak bytes
+
 	failures int // calls, or attempts of a call, that failed
 	verdict
 }
@@ -58,7 +62,7 @@ func (f *figures) wrong() error {
 
 // measure runs one rollout on an etcd of its own. It prints a failure that a host recovers from to progress, and
 // counts it.
-func measure(ctx context.Context, binary string, hosts, max int, p pace, progress io.Writer) (_ figures, err error) {
+func measure(ctx context.Context, binary string, hosts int, o options, progress io.Writer) (_ figures, err error) {
 	if err := allowFiles(hosts); err != nil {
 		return figures{}, err
 	}
@@ -92,7 +96,14 @@ func measure(ctx context.Context, binary string, hosts, max int, p pace, progres
 	if err != nil {
 		return figures{}, err
 	}
-	f := newFleet(server.Endpoint(), hosts, max, p.down, fl, progress)
+	var l *looker
+	if o.look != "" {
+		if l, err = startLooking(ctx, o.look, server.Endpoint(), dir); err != nil {
+			return figures{}, err
+		}
+		defer func() { _ = l.server.Process.Kill() }() // after an error
+	}
+	f := newFleet(server.Endpoint(), hosts, o.max, o.down, fl, progress)
 	began := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- f.roll(ctx) }()
@@ -101,22 +112,22 @@ func measure(ctx context.Context, binary string, hosts, max int, p pace, progres
 	case err := <-ended:
 		return figures{}, fmt.Errorf("before all hosts waited: %w", err)
 	}
-	result := figures{hosts: hosts, max: max, filled: time.Since(began)}
+	result := figures{hosts: hosts, max: o.max, filled: time.Since(began)}
 	fmt.Fprintf(progress, "all hosts wait after %v\n", result.filled.Round(time.Millisecond))
 	filled, err := readMeter(ctx, server)
 	if err != nil {
 		return figures{}, err
 	}
 	select {
-	case <-time.After(p.idle):
+	case <-time.After(o.idle):
 	case <-ctx.Done():
 	}
 	waiting, err := readMeter(ctx, server)
 	if err != nil {
 		return figures{}, err
 	}
-	if p.idle > 0 {
-		result.busy = (waiting[processCPU] - filled[processCPU]) / p.idle.Seconds()
+	if o.idle > 0 {
+		result.busy = (waiting[processCPU] - filled[processCPU]) / o.idle.Seconds()
 	}
 	if result.waiting, err = waiting.memory(server); err != nil {
 		return figures{}, err
@@ -127,6 +138,14 @@ func measure(ctx context.Context, binary string, hosts, max int, p pace, progres
 		return figures{}, err
 	}
 	result.rollout = time.Since(began)
+	if l != nil {
+		if err := l.done(ctx, hosts); err != nil {
+			return figures{}, err
+		}
+		if result.glances, result.events, result.resident, err = l.end(); err != nil {
+			return figures{}, err
+		}
+	}
 	after, err := readMeter(ctx, server)
 	if err != nil {
 		return figures{}, err

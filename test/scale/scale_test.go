@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ func TestEveryHostOfAFleetRebootsInTurn(t *testing.T) {
 		t.Run(fmt.Sprintf("%d hosts, max %d", c.hosts, c.max), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
-			f, err := measure(ctx, binary, c.hosts, c.max, pace{}, t.Output())
+			f, err := measure(ctx, binary, c.hosts, options{max: c.max}, t.Output())
 			must.Do(t, err)
 			if err := f.wrong(); err != nil {
 				t.Error(err)
@@ -40,6 +42,33 @@ func TestEveryHostOfAFleetRebootsInTurn(t *testing.T) {
 				t.Errorf("%d hand-overs and %d floors, want %d and %d", len(f.handovers), len(f.floors), want, c.hosts)
 			}
 		})
+	}
+}
+
+// The page, the metrics and the commands answer all the time, and show in the end that everybody is done.
+func TestSomebodyLooksAtARollout(t *testing.T) {
+	binary, err := etcdtest.Binary(etcdtest.Newest)
+	realpart.Must(t, err)
+	program := filepath.Join(t.TempDir(), "locksmithctl")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../locksmithctl").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	f, err := measure(ctx, binary, 20, options{max: 2, look: program}, t.Output())
+	must.Do(t, err)
+	must.Do(t, f.wrong())
+	for _, what := range []string{"/", "/api/v1/plan", "/metrics", "locksmithctl hosts", "locksmithctl plan"} {
+		if len(f.glances[what]) == 0 {
+			t.Errorf("nobody has had %s", what)
+		}
+	}
+	if f.events == 0 || f.resident == 0 {
+		t.Errorf("%d events, and the server has %v bytes", f.events, f.resident)
+	}
+	if shown := table([]figures{f}, false); !strings.Contains(shown, "/metrics, 99 % ms") {
+		t.Errorf("the table is\n%s", shown)
 	}
 }
 

@@ -71,6 +71,14 @@ func table(all []figures, markdown bool) string {
 	add("etcd's memory, peak MB", "", func(f figures) string { return megabytes(f.ended.peak) })
 	add("etcd's database at the end, MB", "", func(f figures) string { return megabytes(f.ended.database) })
 	add("all in the queue after, s", "", func(f figures) string { return seconds(f.filled) })
+	for _, name := range slices.Sorted(maps.Keys(all[0].glances)) {
+		add(name+", median ms", "", func(f figures) string { return milliseconds(quantile(f.glances[name], 0.5)) })
+		add(name+", 99 % ms", "", func(f figures) string { return milliseconds(quantile(f.glances[name], 0.99)) })
+	}
+	if all[0].glances != nil {
+		add("events that the page has had", "", func(f figures) string { return fmt.Sprint(f.events) })
+		add("the server's memory, peak MB", "", func(f figures) string { return megabytes(f.resident) })
+	}
 	add("whole rollout, s", "", func(f figures) string { return seconds(f.rollout) })
 	if markdown {
 		return asMarkdown(rows)
