@@ -196,7 +196,10 @@ func (m *Machine) askedGate(now time.Time, name ObstacleKind, standing []Obstacl
 	order := append(AskOrder(), NoRoom)
 	if o := m.gates.obstacle; o != nil {
 		at := slices.Index(order, o.Kind)
-		if at < 0 { // what is hooked in is not known
+		switch {
+		case o.Kind == Unrecorded:
+			at = slices.Index(order, Attempts)
+		case at < 0: // it is not known whether there are hooks, on which room depends
 			at = len(order) - 1
 		}
 		switch mine := slices.Index(order, name); {

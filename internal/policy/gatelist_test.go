@@ -91,6 +91,8 @@ func TestGatesSayWhyTheHostHasNotRebooted(t *testing.T) {
 			"users: unknown logind, which does not say who is at work on this host: access denied\n" + asked + noSlot},
 		{"a script says no", []any{notHeld, gatesSay{Obstacle: &Obstacle{MayReboot, "may-reboot.d: not now"}}, need},
 			open + "may-reboot: no may-reboot.d: not now\nalerts:" + later + "room:" + later + noSlot},
+		{"history cannot be read", []any{notHeld, gatesSay{Obstacle: &Obstacle{Unrecorded, "earlier reboots: no access"}}, need},
+			open + "attempts: unknown earlier reboots: no access\nmay-reboot:" + later + "alerts:" + later + "room:" + later + noSlot},
 		{"hooks are not known", []any{notHeld, gatesSay{Obstacle: &Obstacle{Unclear, "what may be hooked in"}}, need},
 			open + "room: unknown what may be hooked in\n" + noSlot},
 		{"an old answer", []any{notHeld, gatesSay{Obstacle: &Obstacle{Alerts, "alerts"}}, need, shuts, 10 * time.Minute},
