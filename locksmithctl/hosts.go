@@ -31,15 +31,15 @@ func (a *app) hostsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hosts [-o FORMAT] [-state STATE] [-os-version VERSION] [-pending VERSION] [-all-groups] [-watch]",
 		Short: "Show what every host does, and what it waits for",
-		Long: `hosts shows the hosts of the group, with the version of the operating system that each
-runs, its state and since when, and what it waits for. With -o wide it also shows the
-machine ids, the windows, the last reboots and more. With -all-groups it shows the hosts of
-all groups. It changes nothing.
+		Long: `hosts shows the hosts of the group: the version of the operating system that each host
+runs, its state, since when it is in that state, and what it waits for. With -o wide it also
+shows the machine ids, the windows, the last reboots and more. With -all-groups it shows the
+hosts of all groups. It changes nothing.
 
-Each host whose locksmithd takes its slots from etcd keeps a record there, which it writes
-a few seconds after something has changed, unless LOCKSMITHD_INVENTORY is false. Who holds
-a slot, who waits for one and who is unwell is asked of the lock, so that also hosts without
-a record are shown. The times are those of the hosts' own clocks.
+Each host with REBOOT_STRATEGY=etcd-lock keeps a record in etcd, unless LOCKSMITHD_INVENTORY
+is false there. It writes the record a few seconds after something has changed. The lock
+itself says who holds a slot, who waits for one and who is unwell, so hosts without a record
+are shown, too. Each time comes from the clock of the host that it is about.
 
 The states:
 
@@ -47,25 +47,25 @@ The states:
   idle        no reboot is needed
   waiting     a reboot is needed, and something on the host, or its window, holds it back
   locking     it waits for a slot
-  preparing   it has a slot, and what comes before the reboot goes on
+  preparing   it has a slot, runs hooks and tells its users before the reboot
   rebooting   it is about to go down, or is down
-  settling    it is up again, and undoes what came before the reboot
+  settling    it is up again, and undoes what its hooks have done before the reboot
   checking    it is up again, and it is not known yet whether it is well
   unwell      it is not well after its reboot
   releasing   it is about to give its slot back
   holding     it holds a slot and does not say what for, as after "locksmithctl lock"
   unreadable  its record cannot be understood
 
-"No news" says that the record cannot be what the host does now: it has been about to do
-something for half an hour, it has said nothing for 60 days, or it has a newer record in
-another group. "locksmithctl hosts forget" removes the record of a host that is gone.
+"No news" means that the record is out of date: the host has been about to do something for
+half an hour, it has written nothing for 60 days, or it has a newer record in another group.
+"locksmithctl hosts forget" removes the record of a host that is gone.
 
-With -state, -os-version and -pending it shows only hosts in one of these states, with one
-of these versions, or in need of a reboot into one of these. Each takes several values, with
-commas or as several flags. -state no-news is for hosts without news.
+-state shows only hosts in a state, -os-version only hosts that run a version, and -pending
+only hosts that need a reboot into a version. Each flag takes several values, separated by
+commas, and may be given several times. "-state no-news" shows hosts without news.
 
-With -watch it goes on until it is interrupted: on a terminal it shows the hosts as they are
-now, those that reboot first; elsewhere it writes a line for every host that has changed, or
+With -watch it goes on until it is interrupted. On a terminal it shows the hosts as they are
+now, those that reboot first. Elsewhere it writes a line for every host that has changed, or
 with -o json or yaml a document.
 
 The fields of -o json and -o yaml, to which later versions may add others, in a list of
@@ -77,13 +77,13 @@ hosts:
   os           name of the operating system; "" if unknown, as the next two
   os_version   its version
   locksmith    version of locksmithd
-  booted       since when the host is up (RFC 3339); null if unknown, as all times
+  booted       when the host has booted (RFC 3339); null if unknown, as all times
   updated      when the record was written
   state        one of the states above
   since        since when
   why          what it does or waits for, in a sentence
-  waits_for    what holds a reboot back, in a word, such as window, users or slot; "" for
-               nothing
+  waits_for    what holds a reboot back, in a word, such as window, users or slot; "" if
+               nothing does
   need         null if no reboot is needed
     version    the version to be rebooted into; "" if unknown
     since      since when
@@ -93,28 +93,28 @@ hosts:
     length
     zone       time zone; "" if unknown
     blackout
-    opens      the opening that was the next one, or under way, when the record was written
-    shuts
+    opens      when it opens; if it was open when the record was written, when it has opened
+    shuts      when that opening ends
   last_reboot  null if locksmithd has not rebooted the host yet
-    version    that it was for
+    version    the version that it was for; "" if unknown
     at         when it began
     took_seconds
                how long the slot was held for it; null if unknown, or not over
     well       true if the host has come up, and was well
-    why        why it was not; "" if unknown
+    why        why it was not well; "" if unknown
   slot         null if it holds none
     since      since when
     by         which program took it
     version    for which version; "" if unknown
-    phase      what the host does with it; "" if unknown
+    phase      what the host does with the slot; "" if unknown
     expired    true if its time-to-live is over
   place        in the queue, 1 for the next one; 0 if it does not wait
-  no_news      true if the record cannot be what the host does now
-  no_record    true if there is none, and this is what the lock knows
-  unreadable   true if there is one that cannot be understood
-  gone         true, with -watch only, if the host is not among those that are shown any more
+  no_news      true if the record is out of date
+  no_record    true if the host has no record, and this is what the lock knows
+  unreadable   true if the record cannot be understood
+  gone         only with -watch: true if the host is no longer among those that are shown
 
-With -watch each document is of one host that has changed, in JSON on a line of its own.`,
+With -watch each document is about one host that has changed, in JSON on a line of its own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range f.filter.States {
 				if !slices.Contains(view.HostStates(), s) {
@@ -252,11 +252,11 @@ func (a *app) hostsForgetCommand() *cobra.Command {
 		Use:   "forget ID...",
 		Short: "Remove the records of hosts that are gone",
 		Long: `forget removes the records of the hosts with these machine ids from the group, so that
-"locksmithctl hosts" does not show them any more. A host that is not gone writes its record
+"locksmithctl hosts" no longer shows these hosts. A host that still runs writes its record
 again when something about it changes.
 
-It does not touch the lock. It leaves the record of a host that holds a slot, or waits for
-one: first give the slot back, with "locksmithctl unlock ID".`,
+It does not touch the lock. It refuses to remove the record of a host that holds a slot or
+waits for one: first give the slot back, with "locksmithctl unlock ID".`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if slices.Contains(args, "") {
 				return errors.New("a machine id is empty")

@@ -23,12 +23,12 @@ func (a *app) notifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "notify",
 		Short: "Try the notifications of this host",
-		Long: `locksmithd tells the web hook of LOCKSMITHD_NOTIFY_URL, and the scripts in
-/etc/locksmith/notify.d, when this host reboots, is back and well, or needs somebody to
-look. "pause", "resume" and "unlock -expired" tell them by themselves, from the host that
-they run on.
+		Long: `locksmithd sends a notification when this host reboots, is back and well, or needs
+attention. It sends it to the web hook in LOCKSMITHD_NOTIFY_URL and to the scripts in
+/etc/locksmith/notify.d. "pause", "resume" and "unlock -expired" send their notifications
+themselves, from the host on which they run.
 
-"locksmithctl notify test" tells both that this is a test, and shows what became of it.`,
+"locksmithctl notify test" sends a test notification to both, and shows the answers.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf(`unknown command "notify %.50s": write "notify test"`, args[0])
@@ -46,8 +46,8 @@ func (a *app) notifyTestCommand() *cobra.Command {
 		Short: "Send a test notification now, and show the answer",
 		Long: `test sends a notification that says that it is a test to the web hook of
 LOCKSMITHD_NOTIFY_URL, whatever LOCKSMITHD_NOTIFY_EVENTS says, and prints what the server
-answers. As root it also has the scripts in notify.d run, as locksmithd does. It tries
-once, and fails if anything does.`,
+answers. As root it also runs the scripts in notify.d, as locksmithd does. It tries once,
+and fails if the server or a script fails.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.settings(config.PartNotify)
 			if err != nil {
@@ -62,7 +62,7 @@ once, and fails if anything does.`,
 			}
 			results := a.deliver(cmd.Context(), cfg.Notify, e)
 			if len(results) == 0 {
-				return errors.New("nobody is told anything: LOCKSMITHD_NOTIFY_URL is not set, and there is no script in /etc/locksmith/notify.d")
+				return errors.New("there is nobody to notify: set LOCKSMITHD_NOTIFY_URL in /etc/locksmith/locksmith.conf, or put a script into /etc/locksmith/notify.d")
 			}
 			failed := false
 			for _, r := range results {
@@ -88,20 +88,20 @@ func (a *app) event(e notify.Event) (notify.Event, error) {
 	return e.Complete(a.now()), err
 }
 
-// delivery is what became of an event.
+// delivery is the result of sending an event to one receiver.
 type delivery struct {
 	to, answer string
 	err        error
 }
 
-// notifyScripts returns what has the scripts of this host run.
+// notifyScripts returns what runs the scripts of this host.
 func (a *app) notifyScripts() notify.Scripts {
 	return notify.Scripts{Root: a.root, Units: systemd.Units{Connect: systemd.ConnectSystemBus}, Log: a.log}
 }
 
-var errOnlyRoot = errors.New("only root may have scripts run, with sudo")
+var errOnlyRoot = errors.New("only root may run the scripts: run this command with sudo")
 
-// deliver tells the web hook and the scripts an event, at the same time.
+// deliver sends an event to the web hook and to the scripts, at the same time.
 func (a *app) deliver(ctx context.Context, cfg notify.Config, e notify.Event) []delivery {
 	var post, run delivery
 	var both sync.WaitGroup
@@ -115,7 +115,7 @@ func (a *app) deliver(ctx context.Context, cfg notify.Config, e notify.Event) []
 		case a.euid != 0:
 			run.err = errOnlyRoot
 		case a.root != "":
-			run.err = errors.New("systemd knows no units below -root")
+			run.err = errors.New("the scripts do not run with -root, because they run in a unit of systemd")
 		default:
 			both.Go(func() { run.err = scripts.Run(ctx, e) })
 		}
@@ -130,10 +130,10 @@ func (a *app) deliver(ctx context.Context, cfg notify.Config, e notify.Event) []
 	return results
 }
 
-// tellTimeout is how long a command that has done its work takes to tell of it.
+// tellTimeout bounds how long a command sends notifications after its work is done.
 const tellTimeout = 5 * time.Second
 
-// tell tells of what this command has done. It tries once; that nobody could be told is no failure of the command.
+// tell sends notifications about what this command has done. It tries once; the command succeeds even if that fails.
 func (a *app) tell(ctx context.Context, events ...notify.Event) {
 	if len(events) == 0 {
 		return
@@ -149,7 +149,7 @@ func (a *app) tell(ctx context.Context, events ...notify.Event) {
 			e, err = a.event(e)
 		}
 		if err != nil {
-			a.note("nobody is told of this: %v", err)
+			a.note("no notification is sent: %v", err)
 			return
 		}
 		if !cfg.Notify.Chosen(e.Type) {
@@ -157,7 +157,7 @@ func (a *app) tell(ctx context.Context, events ...notify.Event) {
 		}
 		for _, r := range a.deliver(ctx, cfg.Notify, e) {
 			if r.err != nil {
-				a.note("%s is not told of this: %v", r.to, r.err)
+				a.note("the notification is not delivered to %s: %v", r.to, r.err)
 			}
 		}
 	}
@@ -166,15 +166,15 @@ func (a *app) tell(ctx context.Context, events ...notify.Event) {
 func (a *app) notifyScriptsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "scripts ID",
-		Hidden: true, // it is for our unit
-		Short:  "Run the scripts that are told an event in this process",
-		Long: `scripts runs the scripts in notify.d in this process, one after another, with the event
-of an id: in the environment, and as a JSON document on standard input. The unit
-locksmith-notify@ID.service consists of it.
+		Hidden: true, // only the unit uses it
+		Short:  "Run the scripts in notify.d for an event",
+		Long: `scripts runs the scripts in notify.d in this process, one after another. Each gets the
+event with this ID in its environment, and as a JSON document on standard input. The unit
+locksmith-notify@ID.service runs this command.
 
-All scripts run, whatever becomes of the others; those that have succeeded for this event
-do not run again. A megabyte of each script's output is passed on. A failure is also the
-unit's status.`,
+All scripts run, even if some fail; those that have succeeded for this event do not run
+again. Of each script's output, a megabyte is passed on. A failure is also the unit's
+status.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := takes(1, 1, "one argument, the id of an event")(cmd, args); err != nil {
 				return err

@@ -135,12 +135,12 @@ func TestNotificationThatFailsIsANote(t *testing.T) {
 		r := h.run("pause")
 		lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
 		if last := lines[len(lines)-1]; r.code != 0 || !strings.HasPrefix(r.stdout, "Paused: ") ||
-			!strings.HasPrefix(last, "locksmithctl: http://127.0.0.1:") || !strings.HasSuffix(last, "/(hidden) is not told of this: "+note) {
+			!strings.HasPrefix(last, "locksmithctl: the notification is not delivered to http://127.0.0.1:") || !strings.HasSuffix(last, "/(hidden): "+note) {
 			t.Errorf("pause: %+v, want the note %s", r, note)
 		}
 	}
 	h.conf = "LOCKSMITHD_NOTIFY_URL=nonsense-geh3im\n"
-	if r := h.run("pause"); r.code != 0 || !strings.Contains(r.stderr, "locksmithctl: nobody is told of this: LOCKSMITHD_NOTIFY_URL=(hidden) (") {
+	if r := h.run("pause"); r.code != 0 || !strings.Contains(r.stderr, "locksmithctl: no notification is sent: LOCKSMITHD_NOTIFY_URL=(hidden) (") {
 		t.Errorf("pause with a wrong URL: %+v", r)
 	}
 }
@@ -165,7 +165,7 @@ func TestNotifyTestShowsTheAnswer(t *testing.T) {
 		t.Errorf("notify test: %+v", r)
 	}
 	h.conf = ""
-	if r := h.run("notify", "test"); r.code != 1 || !strings.Contains(r.stderr, "nobody is told anything: LOCKSMITHD_NOTIFY_URL is not set, and there is no script in /etc/locksmith/notify.d") {
+	if r := h.run("notify", "test"); r.code != 1 || !strings.Contains(r.stderr, "there is nobody to notify: set LOCKSMITHD_NOTIFY_URL in /etc/locksmith/locksmith.conf, or put a script into /etc/locksmith/notify.d") {
 		t.Errorf("notify test: %+v", r)
 	}
 	for _, args := range [][]string{{"notify", "tset"}, {"notify", "scripts"}, {"notify", "scripts", "../../etc/passwd"}} {

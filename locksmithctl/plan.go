@@ -20,39 +20,39 @@ func (a *app) planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan [-all] [-o FORMAT] [-all-groups]",
 		Short: "Say when the rollout will be done, and in which order",
-		Long: `plan says when the last host of the group that needs a reboot will have done it, in which
-order hosts go, from when to when each has its slot, and which of them will not get there:
-their window never opens or is too short, they are held, unwell or without news. It reads
-the lock and the records of the hosts, and changes nothing.
+		Long: `plan says when the last host of the group that needs a reboot will have rebooted, in which
+order hosts reboot, and when each takes its slot and gives it back. It also says which hosts
+will not reboot, because their window never opens or is too short, or because they are held,
+unwell or without news. It reads the lock and the records of the hosts, and changes nothing.
 
-It plays the rest of the rollout through: the queue in its order, the windows of the hosts,
-holds and pauses until their end, and the number of slots. A host is taken to have its slot
-for as long as at its last reboot, or else for as long as the others of the group had
-theirs. A pause without an end counts as resumed now. What it does not know: new updates,
-who will log in, and in which order hosts come whose window opens at the same time.
+It simulates the rest of the rollout: the queue in its order, the windows of the hosts, holds
+and pauses until their end, and the number of slots. It assumes that a host has its slot for
+as long as at its last reboot, or if that is not known, for the mean of its group. If a pause
+has no end, the plan is made as if it were resumed now. The plan cannot know new updates, who
+will log in, and the order of hosts whose windows open at the same time.
 
-Hosts that need no reboot are not in the plan. If some run another version than the others
-reboot for, and say nothing of it yet, their number is shown; with -all they are in the plan
-as if they needed a reboot now.
+Hosts that need no reboot are not in the plan. Some of them may run another version than the
+one that others reboot for, because they have not heard of it yet. The plan shows how many;
+with -all they are in the plan as if they needed a reboot now.
 
 The fields of -o json and -o yaml, to which later versions may add others:
 
   group         the group of hosts, "" for the default one
   at            when the plan was made
   end           when the last host will have given back its slot; null if none will reboot
-  summary       what the text says before its table
+  summary       the sentences that the text has before its table
   max           number of slots
   lost          slots that hosts keep for which no end can be foreseen
-  version       for which most hosts reboot; "" if unknown
+  version       the version that most hosts reboot for; "" if unknown
   behind        hosts that need no reboot yet, and run another version than the others reboot for
   no_news       hosts without news of which it is unknown whether they need a reboot
   paused        as of "locksmithctl status"; without an end, the plan is as if it were resumed now
   duration      how long hosts have a slot, in seconds; 0 if unknown
-    typical_seconds  the mean, which counts for hosts whose last reboot is not known
+    typical_seconds  the mean, which is used for hosts whose last reboot is not known
     median_seconds
-    short_seconds    what one in ten is faster than
-    long_seconds     what one in ten is slower than
-    from        number of reboots that are known; 0: the typical one is a guess
+    short_seconds    one reboot in ten took less
+    long_seconds     one reboot in ten took more
+    from        number of reboots that are known; with 0, typical_seconds is a guess
   hosts         first those that will reboot, in their order; [] for none
     id          machine id
     hostname    "" if unknown
@@ -67,7 +67,7 @@ The fields of -o json and -o yaml, to which later versions may add others:
     cause       why it does not reboot, in a word; left out if it does: hold, unwell, no-news,
                 unreadable, attempts, version-paused, no-slot, window-shut, window-short, stuck,
                 by-hand, expired, window-unclear, far, or what it waits for, such as users
-    note        the same for people
+    note        the cause and other remarks, for people
 
 With -all-groups there is a list of these, one for each group.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

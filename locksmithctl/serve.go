@@ -73,9 +73,9 @@ A request for a slot is held open until its slot is free, for 50 s at most, so t
 next host reboots at once. Where no proxy ends long requests, a longer -hold, up to 25m,
 makes that so for all hosts.
 
-A browser gets a page with the fleet at the same address, programs get the same as JSON,
-see /api/v1/openapi.json, and Prometheus gets /metrics. They show the groups that are
-served, each to its users.
+At the same address, browsers get a page that shows the fleet, programs get the same as JSON
+(/api/v1/openapi.json describes it), and Prometheus gets /metrics. They show the groups that
+are served, each to its users.
 
 It also answers /-/healthy and, if etcd lets it read whether all groups are paused,
 /-/ready. The unit locksmith-serve.service runs it.`,
@@ -89,12 +89,12 @@ It also answers /-/healthy and, if etcd lets it read whether all groups are paus
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:3333", "`ADDRESS` and port to listen on; an empty address stands for all")
-	flags.DurationVar(&f.hold, "hold", 50*time.Second, "how much `TIME` a request for a slot is held open at most")
+	flags.DurationVar(&f.hold, "hold", 50*time.Second, "`TIME` for which a request for a slot is held open at most")
 	flags.IntVar(&f.connections, "connections", 4096, "`NUMBER` of connections that are open at most; a quarter of it from one address, and as many requests a minute")
 	flags.StringVar(&f.tls.Cert, "tls-cert", "", "`FILE` with the certificate of the server")
 	flags.StringVar(&f.tls.Key, "tls-key", "", "`FILE` with its key")
-	flags.StringVar(&f.tls.ClientCA, "tls-client-ca", "", "`FILE` with the authorities that clients have to have a certificate of")
-	flags.BoolVar(&f.insecure, "insecure", false, "listen for other hosts also without TLS, certificates of clients or users")
+	flags.StringVar(&f.tls.ClientCA, "tls-client-ca", "", "`FILE` with certificate authorities; each client needs a certificate from one of them")
+	flags.BoolVar(&f.insecure, "insecure", false, "let other hosts connect although there is no TLS, client certificate or password")
 	for _, name := range []string{"listen", "hold", "connections"} {
 		freeText(cmd, name)
 	}

@@ -26,14 +26,14 @@ if it does not exist.
 
 With -all-groups it shows every group that has a lock. With -watch it goes on until it is
 interrupted: on a terminal it shows the lock as it is now, how fast hosts reboot and when
-the last one will be done; elsewhere it writes a line for every change, or with -o json or yaml a
-document.
+the last one will be done; elsewhere it writes a line for every change, or with -o json or
+yaml a document.
 
-With -host it shows this host instead, as locksmithd says on the system bus: what it does, what
-comes next, and every gate, that is every condition of a reboot: "yes", "no", "unknown" if it
-was asked and gave no clear answer, which counts as no, or "not asked" if it is asked later or
-its last answer is too old to count. It needs neither root nor etcd. With -o wide it shows all
-that is known. It fails if locksmithd does not run.
+With -host it asks locksmithd on this host, over the system bus, and shows what the host does,
+what comes next, and what each gate says. A gate is a condition of a reboot. It says "yes" or
+"no"; "unknown" if it was asked and gave no clear answer, which counts as no; or "not asked"
+if it is asked later, or its last answer is too old to count. With -o wide it shows all that
+is known. It needs neither root nor etcd, and fails if locksmithd does not run.
 
 A holder is expired if it asked for a time-to-live (LOCKSMITHD_LOCK_TTL), and that is over:
 the next in the queue, or "locksmithctl unlock -expired", takes its slot away. A record that
@@ -123,15 +123,15 @@ The fields with -host, where a time is null and a text "" if it is unknown or do
     blocked_by  what it waits for
   window        the reboot window, while a reboot is waited for
     opens       when it opens
-    shut_by     what makes it open so late
+    shut_by     what makes it open so late, such as a blackout
     shuts       when it shuts, while a slot is waited for
-    begins      when this host begins, at random
+    begins      when the random delay of this host ends
   held_back     null unless something on this host holds the reboot back
     gate        which gate
     by          what it says
-    until       when people can hold the reboot back no longer
+    until       when people can no longer hold the reboot back
   reboot        the reboot that comes
-    users       who are logged in, and delay it
+    users       who is logged in, and delays it
     warned_at   when they were told
     at          when the host reboots at the latest
     final       true if they cannot cancel it
@@ -150,9 +150,9 @@ The fields with -host, where a time is null and a text "" if it is unknown or do
   retries       what failed and is tried again
     at          when; null for now
     error       why it failed
-  undo          what is undone before anything else
+  undo          what has to be undone before anything else
     name        what it is
-    doing       what it takes to undo it
+    doing       what is done to undo it
     settles     until when logind may carry out a call that it has not answered
     retry_at    when it is tried again
     error       why it could not be undone
