@@ -58,7 +58,7 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, a *access) er
 	case one && id != "":
 		document = func(seen fleet.Seen) (string, error) { return writeHost(seen, id) }
 	default:
-		return &failure{http.StatusNotFound, fleetlock.KindNotFound, "the API has no such document: " + openapiPath + " describes those that there are"}
+		return &failure{http.StatusNotFound, fleetlock.KindNotFound, "the API has no such document: " + openapiPath + " lists the documents"}
 	}
 	seen, err := h.look(r, a)
 	if err != nil {
@@ -68,7 +68,7 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, a *access) er
 	if err != nil {
 		return err
 	}
-	// Documents without a place for it say so here, too.
+	// Documents that have no fields for this need the headers.
 	w.Header().Set("Last-Modified", seen.At.UTC().Format(http.TimeFormat))
 	w.Header().Set("X-Locksmith-Current", strconv.FormatBool(seen.Err == nil))
 	answer(w, http.StatusOK, "application/json", text)
@@ -100,7 +100,7 @@ func writeHosts(seen fleet.Seen, q query, a *access) (string, error) {
 	return view.JSON.Marshal(d)
 }
 
-// writeHost writes the host with an id; of several, with records in several groups, the one that there is news of.
+// writeHost writes the host with an id. If it has records in several groups, the one with news counts.
 func writeHost(seen fleet.Seen, id string) (string, error) {
 	var found []*fleet.Host
 	for i := range seen.Groups {
@@ -128,7 +128,7 @@ func rank(h *fleet.Host) int {
 }
 
 const (
-	// beat is how often an event stream is written to and checked, at least.
+	// beat is the longest time between two writes to an event stream, and between two checks of it.
 	beat = 15 * time.Second
 	// writeTime is how long a reader of an event stream may take for an event.
 	writeTime = 10 * time.Second
@@ -141,7 +141,7 @@ type eventDocument struct {
 	Changed []string `json:"changed"`
 }
 
-// serveEvents answers with a stream of events, which ends with the server, or when the client may see something else
+// serveEvents answers with a stream of events. It ends when the server stops, and when the client may see other groups
 // than at its beginning.
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, a *access) error {
 	follower, err := h.Fleet.Follow()
@@ -156,7 +156,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, a *access)
 	}
 	stream := http.NewResponseController(w)
 	send := func(text string) error {
-		_ = stream.SetWriteDeadline(time.Now().Add(writeTime)) // a writer without deadlines is that of a test
+		_ = stream.SetWriteDeadline(time.Now().Add(writeTime)) // only writers of tests have no deadlines
 		if _, err := w.Write([]byte(text)); err != nil {
 			return err
 		}

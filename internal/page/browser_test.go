@@ -167,7 +167,7 @@ func TestScreenReadersAreToldWhatIsWhere(t *testing.T) {
 		for _, want := range []string{
 			"banner ", "main ", "contentinfo ", "navigation Sections", "navigation Pages of hosts", "search Hosts",
 			"heading locksmith", "heading Groups", "heading Who holds a slot", "heading This rollout", "heading Hosts",
-			"region Groups", "region Who waits for one", "region Hosts by version and state",
+			"region Groups", "region Who waits for a slot", "region Hosts by version and state",
 			"searchbox Name or id", "combobox State", "textbox Version", "combobox Group", "button Show",
 			"link Skip to the fleet", "columnheader Slots free", "columnheader Phase", "rowheader web-12", "rowheader db", "status ",
 			"image Reboots over time; the table below has the numbers",

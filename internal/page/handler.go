@@ -134,7 +134,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case r.URL.Path == "/sign-in":
 		if seen.locked > 0 && seen.user == "" {
-			return unauthorized("these groups want a user and a password")
+			return unauthorized("these groups need a user and a password")
 		}
 		http.Redirect(w, r, "./", http.StatusSeeOther)
 		return nil

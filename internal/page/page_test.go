@@ -42,7 +42,7 @@ func TestPageShowsTheFleet(t *testing.T) {
 		"queue":    {"web-14 1 default 4230.2.1 46m", "web-15 2 default", "db-4 1 db"},
 		"versions": {"Version Hosts unwell rebooting preparing locking waiting idle 4230.2.0 17 0 1 1 5 10 0 4230.2.1 15 1 0 0 0 0 14 4152.2.3 1 0 0 0 0 0 1"},
 		"rollout": {
-			"Of 32 hosts for version 4230.2.1, 14 have rebooted and are well, 1 are unwell, 2 are under way, and 15 are yet to reboot.",
+			"Hosts that reboot for version 4230.2.1: 32. Rebooted and well: 14; unwell: 1; under way: 2; not yet: 15.",
 			"4m well", "2m under way", "12m unwell: locksmith-after-reboot.target has failed",
 		},
 		"plan": {"Group default 3 hosts will have rebooted &lt;soon&gt;. Host Begins Takes Note web-14 ", "1m waits &lt;now&gt; web-15", "never not known not known unwell", "Group lb 1 hosts"},
@@ -91,7 +91,7 @@ func TestEmptyFleet(t *testing.T) {
 	page := newSite(t, everybody()).get("/", 200)
 	for id, want := range map[string]string{
 		"groups": "default 1 of 1 0 0 0 no", "holders": "Nobody.", "queue": "Nobody.", "versions": "No host is known.",
-		"rollout": "No host needs a reboot", "plan": "No host is to reboot.", "hosts": "No host is known",
+		"rollout": "No host needs a reboot", "plan": "No host needs a reboot.", "hosts": "No host is known",
 	} {
 		if text := section(page, id); !strings.Contains(text, want) {
 			t.Errorf("section %s does not have %q: %s", id, want, text)
@@ -173,7 +173,7 @@ func TestClientsSeeTheGroupsThatTheyMayUse(t *testing.T) {
 		t.Errorf("the log: %s", s.log.String())
 	}
 	s.user = ""
-	if page := s.get("/", 200); !strings.Contains(page, `2 groups are only for their users. <a href="sign-in">Sign in</a>`) {
+	if page := s.get("/", 200); !strings.Contains(page, `2 groups are shown only to their users. <a href="sign-in">Sign in</a>`) {
 		t.Error("the page does not say how to see the other groups")
 	}
 	if resp := s.do(http.MethodGet, "/sign-in"); resp.StatusCode != 401 {

@@ -45,9 +45,9 @@ func parseQuery(r *http.Request, most int) (query, error) {
 	for name, all := range values {
 		switch {
 		case !slices.Contains(parameters, name):
-			return bad("there is no parameter %.40q: there are %s", name, strings.Join(parameters, ", "))
+			return bad("there is no parameter %.40q: write one of %s", name, strings.Join(parameters, ", "))
 		case len(all) > 1:
-			return bad("the parameter %s is there more than once", name)
+			return bad("the parameter %s is given more than once: write it once", name)
 		case len(all[0]) > 1024:
 			return bad("the parameter %s is longer than 1024 bytes", name)
 		}

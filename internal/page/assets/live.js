@@ -1,18 +1,19 @@
-// Keeps the page up to date: events say that something has changed, and the page itself says what it is now.
+// Keeps the page up to date: an event says that something has changed. The script then loads the page again, and
+// replaces the sections that differ.
 "use strict";
 (() => {
   const main = document.getElementById("main");
   const line = document.getElementById("live");
-  let ahead = 0; // of the server's clock, in milliseconds
+  let ahead = 0; // how far the clock of the server is ahead, in milliseconds
   const clock = () => { ahead = new Date(main.dataset.now) - Date.now(); };
 
-  // Says it only when it changes: a screen reader reads it aloud.
+  // Shows a text only if it is another one, because a screen reader reads it aloud.
   const say = (text) => {
     if (line.textContent !== text) line.textContent = text;
     line.hidden = false;
   };
 
-  // As the server writes it.
+  // Returns an age as the server writes it.
   const elapsed = (from) => {
     const s = Math.max(0, Math.floor((Date.now() + ahead - from) / 1000));
     const two = (n) => String(n).padStart(2, "0");
@@ -28,7 +29,7 @@
     }
   };
 
-  // Replaces a section, and keeps what is open and where the focus is.
+  // Replaces a section. Details that are open stay open, and the focus stays where it is.
   const replace = (now, next) => {
     const open = new Set([...now.querySelectorAll("details[open]")].map((d) => d.id));
     const focus = now.contains(document.activeElement) ? document.activeElement : null;
@@ -57,7 +58,7 @@
         }
         document.title = next.title;
         say("This page updates itself.");
-        // A server that has much to do, or a large fleet, is asked less often.
+        // The longer the answer takes, the less often the server is asked.
         await new Promise((done) => setTimeout(done, Math.min(30000, 10 * (performance.now() - began))));
       } while (again);
     } catch (_) {
@@ -70,7 +71,7 @@
 
   const connect = () => {
     const events = new EventSource("api/v1/events");
-    events.addEventListener("fleet", load); // the first one as well: the page may be older than the stream
+    events.addEventListener("fleet", load); // also for the first event: the page may be older than the stream
     events.onerror = () => {
       say("This page does not update itself at the moment; it tries again.");
       if (events.readyState === EventSource.CLOSED) setTimeout(connect, 10000);
