@@ -37,11 +37,11 @@ func NewCounters(groups func() map[string]grant.Group) *Counters {
 		registry: prometheus.NewPedanticRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "fleetlock_requests_total",
-			Help: "FleetLock requests, by what they asked for and what came of them: ok, or the kind of the answer.",
+			Help: "FleetLock requests by operation and result: ok, or the kind of the error in the answer.",
 		}, []string{"operation", "group", "result"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "http_requests_refused_total",
-			Help: "Requests that were refused whatever they asked for: forbidden without a client certificate, or too_many_requests.",
+			Help: "Requests that were refused, whatever they asked for: forbidden without a client certificate, or too_many_requests.",
 		}, []string{"reason"}),
 		handOver: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "hand_over_seconds",

@@ -59,7 +59,7 @@ var Metrics = []Metric{
 		func(f Facts, add func(float64, ...string)) { add(truth(f.Doing.Need.Sources != nil)) }},
 	{"locksmith_reboot_needed_timestamp_seconds", "Since when a reboot is needed, in seconds since 1970; only while it is.", nil,
 		func(f Facts, add func(float64, ...string)) { at(add, f.Doing.Need.Since) }},
-	{"locksmith_blocked", "Whether this holds back a reboot that is needed: 1 for one reason at most, 0 for the others.", []string{"reason"},
+	{"locksmith_blocked", "Whether a reboot that is needed is held back for this reason: 1 for one reason at most, 0 for the others.", []string{"reason"},
 		func(f Facts, add func(float64, ...string)) {
 			now := inventory.WaitsFor(f.Doing)
 			for _, reason := range inventory.Reasons {
@@ -85,7 +85,7 @@ var Metrics = []Metric{
 		past(func(k *history.Kept, add func(float64, ...string)) { add(float64(k.Reboots)) })},
 	{"locksmith_last_reboot_timestamp_seconds", "When locksmithd last asked for a reboot, in seconds since 1970; only if it has.", nil,
 		last(func(r *history.Reboot, add func(float64, ...string)) { at(add, r.At) })},
-	{"locksmith_last_reboot_duration_seconds", "How long it took from asking for the last reboot to finding the host well, or first not well; only once that is known.", nil,
+	{"locksmith_last_reboot_duration_seconds", "Time from asking for the last reboot until the host was found well, or for the first time not well; only once that is known.", nil,
 		last(func(r *history.Reboot, add func(float64, ...string)) {
 			if !r.Ended.IsZero() {
 				add(max(0, r.Ended.Sub(r.At).Seconds()))
