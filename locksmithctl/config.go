@@ -17,11 +17,12 @@ func (a *app) configCommand() *cobra.Command {
 		Use:   "config",
 		Short: "Show every setting and where it comes from",
 		Long: `config shows the settings as locksmithctl sees them, and where each comes from: a line of
-a file, a drop-in of locksmithd's unit, the environment, a flag, or the default. It
-fails, and says why, if one of them is wrong; settings for etcd are checked under every
-strategy but fleet-lock. Under etcd-lock, if LOCKSMITHD_MAX is set, it also says whether the lock has
-another number of slots. What can say that a reboot is needed comes last. Warnings name, among
-others, what else reboots this host, and a sentinel file that nothing creates.
+a file, a drop-in of locksmithd's unit, the environment, a flag, or the default. A second
+table shows what can say that a reboot is needed. config fails, and says why, if a setting
+is wrong; settings for etcd are checked under every strategy but fleet-lock. Under etcd-lock,
+if LOCKSMITHD_MAX is set, it also says whether the lock has another number of slots. Warnings
+name, among others, other programs that reboot this host, and a sentinel file that nothing
+creates.
 
 Without flags and without variables of locksmithctl's own, these are the settings of
 locksmithd on this host, once it has been restarted after a change of its unit. A password

@@ -25,19 +25,21 @@ func (a *app) hooksCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hooks",
 		Short: "Show what runs around a reboot of this host, or run it",
-		Long: `hooks lists the scripts and units that locksmithd has run around a reboot of this host,
-in the order in which they run, with the place that each comes from. A note says that a
-script is masked, hides others of its name, or cannot run.
+		Long: `hooks lists the scripts and units that locksmithd runs before and after a reboot of this
+host, in the order in which they run, with the place that each comes from. A note says that
+a script is masked, hides others of its name, or cannot run.
 
 The phases are may-reboot, which can refuse a reboot; before-reboot, with the slot held;
-reboot-cancelled, which undoes that where no reboot follows; and after-reboot, which has
-to succeed before the slot is given back.
+reboot-cancelled, which undoes before-reboot if no reboot follows; and after-reboot, which
+has to succeed before the host counts as well.
 
 Scripts are in /etc/locksmith/PHASE.d, /run/locksmith/PHASE.d and
-/usr/lib/locksmith/PHASE.d. They run by name, one after another. Of several with one name
-that in the first of these folders counts; a link to /dev/null masks it. Units are those
-that locksmith-PHASE.target pulls in, and for after-reboot, before everything else, those
-that boot-complete.target pulls in. They are in no order but their own.
+/usr/lib/locksmith/PHASE.d. They run one after another, in the order of their names. If
+several folders have a script of the same name, the one in the first of these folders
+counts; a link to /dev/null there masks the others. Units are those that
+locksmith-PHASE.target pulls in, and for after-reboot, before everything else, those that
+boot-complete.target pulls in. Units start in no order, except for the one that they set
+themselves.
 
 "locksmithctl hooks run PHASE" runs one phase now and shows the result. An interrupt, or
 the end of its -timeout (10m), stops what still runs.`,

@@ -23,7 +23,7 @@ It also lets this host try a version again that LOCKSMITHD_MAX_ATTEMPTS reboots 
 up: it sets the count in /var/lib/locksmith/history.json to zero. If that file cannot be
 understood, unhold renames it, and the count begins again.
 
-It fails if there is nothing of that to do.`,
+It fails if there is nothing to remove and nothing to reset.`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.euid != 0 {

@@ -44,10 +44,10 @@ With REBOOT_STRATEGY=fleet-lock it gives the slot back to the FleetLock server, 
 not say whether there was one. The id is the one that the server knows; see "locksmithctl
 status" on the host.
 
-What this host may still have of a FleetLock server, group or id that its settings do not
-name any more is given back as well, and if there is any with REBOOT_STRATEGY=reboot or off
-only that. Its machine id and its id at FleetLock servers stand for this host there, too.
-With -endpoint it is only about the lock in that etcd.`,
+This host may still have a slot of a FleetLock server, in a group or under an id, that its
+settings no longer name. unlock gives that back as well, and with REBOOT_STRATEGY=reboot or
+off only that, if there is any. The id may then be the machine id of this host or its id at
+a FleetLock server. With -endpoint, unlock uses only the lock in that etcd.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			several := expired || olderThan != 0
