@@ -17,7 +17,7 @@ nobody gets a slot. Hosts that hold one keep it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.ParseUint(args[0], 10, 31) // takes no sign
 			if err != nil {
-				return usageError{fmt.Errorf("%q is not a number of slots: write a whole number from 0, so that nobody reboots, to 2147483647", args[0])}
+				return usageError{fmt.Errorf("%q is not a number of slots: write a whole number from 0, with which nobody reboots, to 2147483647", args[0])}
 			}
 			return a.withLock(func(s session) error {
 				before, after, err := s.SetMax(cmd.Context(), int(n))

@@ -32,9 +32,9 @@ func alertURL(to func(*Alerts) *string) func(*parser, input) error {
 		case strings.Contains(in.value, "@"):
 			return in.refuse("it has a user in it: write a bearer token into a file, and set %s", p.inputs[nameAlertTokenFile].Variable)
 		case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-			return in.refuse("it is not the URL of a server: write http:// or https://, the host, and a port if it has one of its own, such as https://monitoring.example:9090")
+			return in.refuse("it is not the URL of a server: write http:// or https://, the host, and the port if the server needs one, such as https://monitoring.example:9090")
 		case u.RawQuery != "", u.Fragment != "":
-			return in.refuse("it has more than the place of the server: leave out what begins with ? or #")
+			return in.refuse("it has more than the address of the server: leave out what begins with ? or #")
 		}
 		*to(&p.Alerts) = u.String()
 		return nil
@@ -51,7 +51,7 @@ func parseAlertIgnore(p *parser, in input) error {
 	}
 	var wrong *syntax.Error
 	if errors.As(err, &wrong) {
-		return in.refuse("it is not a regular expression: %s: write one for whole names, such as Watchdog|Backup.*", wrong.Code)
+		return in.refuse("it is not a regular expression: %s: write one that matches whole names, such as Watchdog|Backup.*", wrong.Code)
 	}
 	return nil
 }

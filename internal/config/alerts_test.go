@@ -86,7 +86,7 @@ func TestSettingsForAlertsThatCannotWorkAreWarnedAbout(t *testing.T) {
 		{"a CA without a certificate", prometheus + "LOCKSMITHD_ALERT_CAFILE=" + empty + "\n", `LOCKSMITHD_ALERT_CAFILE="` + empty + `" (CONF:2): this host does not reboot until`, "there is no certificate in it"},
 		{"a missing token", alertmanager + "LOCKSMITHD_ALERT_TOKEN_FILE=/missing\n", `LOCKSMITHD_ALERT_TOKEN_FILE="/missing" (CONF:2): this host does not reboot until`, "no such file"},
 		{"a token that is a directory", alertmanager + "LOCKSMITHD_ALERT_TOKEN_FILE=/etc\n", `LOCKSMITHD_ALERT_TOKEN_FILE="/etc" (CONF:2): this host does not reboot until`, "not a regular file"},
-		{"a token that others can read", alertmanager + "LOCKSMITHD_ALERT_TOKEN_FILE=" + open + "\n", `LOCKSMITHD_ALERT_TOKEN_FILE="` + open + `" (CONF:2): other users than its owner may read`, "chmod 600 " + open},
+		{"a token that others can read", alertmanager + "LOCKSMITHD_ALERT_TOKEN_FILE=" + open + "\n", `LOCKSMITHD_ALERT_TOKEN_FILE="` + open + `" (CONF:2): users other than its owner may read`, "chmod 600 " + open},
 	} {
 		for _, program := range []Program{Daemon, CLI} {
 			root := newRoot(t, map[string]string{etc: c.conf})

@@ -61,7 +61,7 @@ func parseDays(text string) (all []days, err error) {
 		last, errLast := time.Parse(time.DateOnly, strings.TrimSpace(to))
 		switch {
 		case errFirst != nil || errLast != nil:
-			return nil, fmt.Errorf("%q is not a day or a range of days: write them such as %s", shorten(item, maxShown), blackoutExample)
+			return nil, fmt.Errorf("%q is not a day or a range of days: write days as in %s", shorten(item, maxShown), blackoutExample)
 		case last.Before(first):
 			return nil, fmt.Errorf("%q ends before it begins: write the earlier day first", shorten(item, maxShown))
 		}
@@ -69,7 +69,7 @@ func parseDays(text string) (all []days, err error) {
 	}
 	switch {
 	case len(all) == 0:
-		return nil, errors.New("it names no day: write days such as " + blackoutExample + ", or nothing for none")
+		return nil, errors.New("it names no day: write days as in " + blackoutExample + ", or leave it empty for none")
 	case len(all) > maxBlackouts:
 		return nil, fmt.Errorf("it names more than %d days or ranges of days: write days that follow each other as one range", maxBlackouts)
 	}

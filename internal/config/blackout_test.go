@@ -177,7 +177,7 @@ func TestWrongBlackoutsAreRefused(t *testing.T) {
 		many += ";" + time.Date(2026, 1, 3+2*i, 0, 0, 0, 0, time.UTC).Format(time.DateOnly)
 	}
 	for value, want := range map[string]string{
-		"christmas":                 `"christmas" is not a day or a range of days: write them such as 2026-12-23/2027-01-02; 2027-04-02`,
+		"christmas":                 `"christmas" is not a day or a range of days: write days as in 2026-12-23/2027-01-02; 2027-04-02`,
 		"2026-02-30":                `"2026-02-30" is not a day`,
 		"2026-12-24 18:00":          `"2026-12-24 18:00" is not a day`,
 		"2026-12-24, 2026-12-25":    `is not a day`,

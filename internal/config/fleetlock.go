@@ -117,7 +117,7 @@ func joined(err error) []error {
 
 // elsewhereOnly is elsewhere for a setting without a flag.
 func (in input) elsewhereOnly(secret, from string, file input) error {
-	return in.refuse("locksmithd has the %s from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s",
+	return in.refuse("locksmithd has the %s from %s, and locksmithctl does not read it there: write it into a file that only root can read, and set %s",
 		secret, from, file.Variable)
 }
 

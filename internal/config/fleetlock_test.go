@@ -115,7 +115,7 @@ func TestWarningsAboutFleetLock(t *testing.T) {
 	login := "LOCKSMITHD_FLEETLOCK_USERNAME=web\nLOCKSMITHD_FLEETLOCK_PASSWORD_FILE=" + readable + "\n"
 	plain := strings.Replace(fleetLock, "https:", "http:", 1)
 	for conf, want := range map[string]string{
-		fleetLock + login: "other users than its owner may read " + readable,
+		fleetLock + login: "users other than its owner may read " + readable,
 		plain + login:     "everybody on the way to http://reboots.example:8443/base can read the password: write https there",
 		plain + "LOCKSMITHD_FLEETLOCK_CAFILE=/no/such/file\n":                        "it has no effect, because the connection to http://reboots.example:8443/base is not encrypted: write https there",
 		fleetLock + "LOCKSMITHD_MAX=3\n":                                             "it has no effect with fleet-lock, because the server decides that",

@@ -45,7 +45,7 @@ var servedName = regexp.MustCompile(`^[a-zA-Z0-9-][a-zA-Z0-9.-]*$`)
 func (c *Config) Served() (map[string]ServedGroup, error) {
 	name := cmp.Or(c.Group, fleetlock.DefaultGroup)
 	if c.Group == fleetlock.DefaultGroup || !servedName.MatchString(name) {
-		return nil, fmt.Errorf("group %q cannot be served: clients know only groups of the letters a-z and A-Z, digits, dots and hyphens, and take %q for the group without a name: set LOCKSMITHD_GROUP to another name, or write a file for each group into %s",
+		return nil, fmt.Errorf("group %q cannot be served: clients can name only groups of the letters a-z and A-Z, digits, dots and hyphens, and %q is their name for the group without one: set LOCKSMITHD_GROUP to another name, or write a file for each group into %s",
 			c.Group, fleetlock.DefaultGroup, GroupsDir)
 	}
 	return map[string]ServedGroup{name: {Lock: c.Group, Window: c.Window, Max: c.Max, LockTTL: c.LockTTL}}, nil
@@ -76,7 +76,7 @@ func ServedGroups(root string, host *zone.Zone, warn func(string)) (groups map[s
 		switch {
 		case !isConf || strings.HasPrefix(name, "."): // an editor's, or a README
 		case !servedName.MatchString(name) || lock.ValidateGroup(name) != nil:
-			errs = append(errs, fmt.Errorf("%s is not named for a group: use the letters a-z and A-Z, digits, dots and hyphens before .conf", path))
+			errs = append(errs, fmt.Errorf("%s is not named after a group: use the letters a-z and A-Z, digits, dots and hyphens before .conf", path))
 		default:
 			g, warned, err := servedGroup(path, host, warn)
 			g.Lock = LockGroup(name)
@@ -127,7 +127,7 @@ func servedGroup(path string, host *zone.Zone, warn func(string)) (ServedGroup, 
 	}
 	for _, a := range f.assignments {
 		if !slices.ContainsFunc(groupDefinitions(), func(d Definition) bool { return slices.Contains(d.variables(), a.name) }) {
-			errs = append(errs, fmt.Errorf("%s:%d: %s is not a setting of a group: there are %s", path, a.line, shorten(a.name, maxShown), strings.Join(allowed, ", ")))
+			errs = append(errs, fmt.Errorf("%s:%d: %s is not a setting of a group: write one of %s", path, a.line, shorten(a.name, maxShown), strings.Join(allowed, ", ")))
 		}
 	}
 	own := &fragments{program: Daemon, files: confFiles{f}}

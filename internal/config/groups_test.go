@@ -65,17 +65,17 @@ func TestServedGroupsThatAreWrong(t *testing.T) {
 		want  []string
 	}{
 		"a wrong value": {map[string]string{"db.conf": "\nLOCKSMITHD_MAX=-1\nLOCKSMITHD_BLACKOUT=christmas\n", "web.conf": "LOCKSMITHD_REBOOT_WINDOW_START=04:00"}, []string{
-			`LOCKSMITHD_BLACKOUT="christmas" (DIR/db.conf:3): "christmas" is not a day or a range of days: write them such as 2026-12-23/2027-01-02; 2027-04-02`,
-			`LOCKSMITHD_MAX="-1" (DIR/db.conf:2): it is not a number of slots: write a whole number from 0, so that nobody reboots, to 2147483647`,
+			`LOCKSMITHD_BLACKOUT="christmas" (DIR/db.conf:3): "christmas" is not a day or a range of days: write days as in 2026-12-23/2027-01-02; 2027-04-02`,
+			`LOCKSMITHD_MAX="-1" (DIR/db.conf:2): it is not a number of slots: write a whole number from 0, with which nobody reboots, to 2147483647`,
 			`LOCKSMITHD_REBOOT_WINDOW_START="04:00" (DIR/web.conf:1): it is set without LOCKSMITHD_REBOOT_WINDOW_LENGTH: set both or neither`,
 		}},
 		"not a setting": {map[string]string{"db.conf": "LOCKSMITHD_REBOOT_WINDOW_STRAT=04:00\nLOCKSMITHD_ENDPOINT=http://10.0.0.1\nmax 2\n"}, []string{
 			`DIR/db.conf:3: "max 2" is not NAME=VALUE`,
-			`DIR/db.conf:1: LOCKSMITHD_REBOOT_WINDOW_STRAT is not a setting of a group: there are LOCKSMITHD_REBOOT_WINDOW_START, LOCKSMITHD_REBOOT_WINDOW_LENGTH, LOCKSMITHD_REBOOT_WINDOW_TIMEZONE, LOCKSMITHD_BLACKOUT, LOCKSMITHD_MAX, LOCKSMITHD_LOCK_TTL`,
-			`DIR/db.conf:2: LOCKSMITHD_ENDPOINT is not a setting of a group: there are LOCKSMITHD_REBOOT_WINDOW_START, LOCKSMITHD_REBOOT_WINDOW_LENGTH, LOCKSMITHD_REBOOT_WINDOW_TIMEZONE, LOCKSMITHD_BLACKOUT, LOCKSMITHD_MAX, LOCKSMITHD_LOCK_TTL`,
+			`DIR/db.conf:1: LOCKSMITHD_REBOOT_WINDOW_STRAT is not a setting of a group: write one of LOCKSMITHD_REBOOT_WINDOW_START, LOCKSMITHD_REBOOT_WINDOW_LENGTH, LOCKSMITHD_REBOOT_WINDOW_TIMEZONE, LOCKSMITHD_BLACKOUT, LOCKSMITHD_MAX, LOCKSMITHD_LOCK_TTL`,
+			`DIR/db.conf:2: LOCKSMITHD_ENDPOINT is not a setting of a group: write one of LOCKSMITHD_REBOOT_WINDOW_START, LOCKSMITHD_REBOOT_WINDOW_LENGTH, LOCKSMITHD_REBOOT_WINDOW_TIMEZONE, LOCKSMITHD_BLACKOUT, LOCKSMITHD_MAX, LOCKSMITHD_LOCK_TTL`,
 		}},
 		"not a group": {map[string]string{"data_base.conf": ""}, []string{
-			"DIR/data_base.conf is not named for a group: use the letters a-z and A-Z, digits, dots and hyphens before .conf",
+			"DIR/data_base.conf is not named after a group: use the letters a-z and A-Z, digits, dots and hyphens before .conf",
 			"DIR has no file for a group: write default.conf for the group without a name, which may be empty, or remove the folder to serve this host's own group",
 		}},
 		"users alone": {map[string]string{"db.users": ""}, []string{

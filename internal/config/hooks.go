@@ -47,11 +47,11 @@ func warnOfHooks(p *parser) error {
 func unlessFixed(phase hooks.Phase) string {
 	switch phase {
 	case hooks.RebootCancelled:
-		return "until that is right, what was done before a reboot that is cancelled is not undone"
+		return "until that is fixed, what was done before a cancelled reboot is not undone"
 	case hooks.AfterReboot:
-		return "until that is right, this host does not count as well after a reboot"
+		return "until that is fixed, this host does not count as well after a reboot"
 	}
-	return "until that is right, this host does not reboot"
+	return "until that is fixed, this host does not reboot"
 }
 
 // counted returns a time-out of a phase, or 0 where it does not matter as far as is known: it was not set, and there

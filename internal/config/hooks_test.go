@@ -95,8 +95,8 @@ func TestWarningsOfTimesThatAreTooShortForHooks(t *testing.T) {
 		ttl + "30m":                               "",
 		ttl + "39m" + before:                      `LOCKSMITHD_LOCK_TTL="39m"`,
 		ttl + "40m" + before:                      "",
-		ttl + "80m" + health:                      "the 5m0s of logged-in users, the 1h0m0s of LOCKSMITHD_HEALTH_TIMEOUT included",
-		ttl + "34m" + release:                     "the 10m0s of LOCKSMITHD_RELEASE_DELAY included",
+		ttl + "80m" + health:                      "the 5m0s of logged-in users, the 1h0m0s of LOCKSMITHD_HEALTH_TIMEOUT, the host",
+		ttl + "34m" + release:                     "the 10m0s of LOCKSMITHD_RELEASE_DELAY, the host",
 		ttl + "35m" + release:                     "",
 		ttl + "109m" + before + health + release:  "write 1h50m0s or more",
 		ttl + "110m" + before + health + release:  "",
@@ -178,11 +178,11 @@ func TestScriptsThatCannotRunAreWarnedAbout(t *testing.T) {
 func TestTimesAreTooShortForHooks(t *testing.T) {
 	const conf = "REBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_LOCK_TTL=30m\nREBOOT_WINDOW_START=04:00\nREBOOT_WINDOW_LENGTH=15m\n"
 	for hook, want := range map[string]string{
-		"locksmith/before-reboot.d/10-x":                                                      "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT included|write 16m0s or more",
-		"locksmith/after-reboot.d/10-x":                                                       "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT included|",
+		"locksmith/before-reboot.d/10-x":                                                      "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT, the host|write 16m0s or more",
+		"locksmith/after-reboot.d/10-x":                                                       "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT, the host|",
 		"locksmith/reboot-cancelled.d/10-x":                                                   "|",
-		"systemd/system/locksmith-before-reboot.target.requires/db-drain.service":             "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT included|write 16m0s or more",
-		"systemd/system/locksmith-after-reboot.target.wants/db-check.service":                 "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT included|",
+		"systemd/system/locksmith-before-reboot.target.requires/db-drain.service":             "the 10m0s of LOCKSMITHD_BEFORE_REBOOT_TIMEOUT, the host|write 16m0s or more",
+		"systemd/system/locksmith-after-reboot.target.wants/db-check.service":                 "the 10m0s of LOCKSMITHD_HEALTH_TIMEOUT, the host|",
 		"systemd/system/locksmith-before-reboot.target.wants/locksmith-before-reboot.service": "|", // our own
 	} {
 		root := newRoot(t, map[string]string{etc: conf})

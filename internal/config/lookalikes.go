@@ -60,12 +60,12 @@ func (v vocabulary) lookalikes(f environmentFile) []string {
 		variable, meant := v.has(a.name), v.intended(a.name)
 		switch glued := v.in(a.value, "="); {
 		case len(glued) > 0 && a.name == "Environment":
-			warn(a.line, "Environment= belongs into a unit, and does not set %s here: write %s=VALUE", strings.Join(glued, ", "), glued[0])
+			warn(a.line, "Environment= belongs in a unit, and does not set %s here: write %s=VALUE", strings.Join(glued, ", "), glued[0])
 		case len(glued) > 0:
 			warn(a.line, "%s does not set %s, which has become part of its value: write %s=VALUE on a line of its own, and close quotes before it",
 				shorten(a.name, maxName), strings.Join(glued, ", "), glued[0])
 		case variable && strings.Contains(a.raw, `\n`):
-			warn(a.line, `the value of %s has a \n in it, which does not end the line: end it there, or leave that out`, a.name)
+			warn(a.line, `the value of %s has a \n in it, which does not end the line: begin a new line there, or leave the \n out`, a.name)
 		case variable:
 		case meant != "":
 			warn(a.line, "%s is not a setting of this file, did you mean %s?", shorten(a.name, maxName), meant)
@@ -88,7 +88,7 @@ func (v vocabulary) lookalikes(f environmentFile) []string {
 		case key != "":
 			warn(i.line, "this line looks like YAML, is ignored and does not set %s: write %[1]s=VALUE", found[0])
 		case !strings.Contains(i.text, found[0]):
-			warn(i.line, "this line is ignored and does not set %s: write %[1]s=VALUE, with the name exactly so", found[0])
+			warn(i.line, "this line is ignored and does not set %s: write %[1]s=VALUE, with the name spelled like this", found[0])
 		default:
 			warn(i.line, "this line is ignored and does not set %s: write %[1]s=VALUE, with nothing before it", found[0])
 		}

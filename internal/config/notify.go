@@ -11,7 +11,7 @@ import (
 
 func parseNotifyURL(p *parser, in input) error {
 	if in.withheld != "" {
-		p.warn("%s: locksmithd has it from %s, and locksmithctl does not take it from there: what locksmithctl does is not told", in.Variable, in.withheld)
+		p.warn("%s: locksmithd has it from %s, and locksmithctl does not read it there: locksmithctl sends nothing to the web hook", in.Variable, in.withheld)
 	}
 	if in.value == "" {
 		return nil
@@ -35,14 +35,14 @@ func parseNotifyEvents(p *parser, in input) (err error) {
 func warnOfNotify(p *parser) error {
 	if in, u := p.inputs[nameNotifyURL], p.Notify.URL; u != "" {
 		if u.Exposed() {
-			p.warn("%s: everybody on the way to the server can read it, with all that is sent: write https there", in.subject())
+			p.warn("%s: everybody on the way to the server can read it, and all that is sent: write https there", in.subject())
 		}
 		if u.Secret() && in.origin.Kind == FromFile {
 			p.warnOfReaders(in, in.origin.File)
 		}
 	}
 	scripts, err := hooks.Scripts(p.options.Root, hooks.Notify)
-	const until = "until that is right, it is not told what this host does"
+	const until = "until that is fixed, it gets no notifications"
 	if err != nil && !errors.Is(err, fs.ErrPermission) { // not everybody has to be able to read the folders
 		p.warn("%s: %s", safetext.Cut(err.Error(), maxWarningBytes), until)
 	}

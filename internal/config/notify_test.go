@@ -24,7 +24,7 @@ func TestNotificationsAreChosen(t *testing.T) {
 		{name: "events", conf: "LOCKSMITHD_NOTIFY_EVENTS=\"unwell, rollout-stopped unwell\"\n", events: []notify.Type{notify.Unwell, notify.RolloutStopped}},
 		{name: "no events", conf: "LOCKSMITHD_NOTIFY_EVENTS=\n", events: notify.Types()},
 		{name: "an unknown event", conf: "LOCKSMITHD_NOTIFY_EVENTS=unwell,reboot\n", wrong: `LOCKSMITHD_NOTIFY_EVENTS="unwell,reboot" (CONF:1): "reboot" is not an event: ` +
-			"write some of reboot-begins, back-and-well, hook-failed, unwell, rollout-stopped, resumed, slot-expired and attempts-used-up, with a comma or a space between them, or nothing for all"},
+			"write some of reboot-begins, back-and-well, hook-failed, unwell, rollout-stopped, resumed, slot-expired and attempts-used-up, separated by commas or spaces, or leave it empty for all"},
 		{name: "another protocol", conf: "LOCKSMITHD_NOTIFY_URL=slack://KEY/services\n", wrong: "LOCKSMITHD_NOTIFY_URL=(hidden) (CONF:1): it is not the URL of a web hook: " +
 			"write http:// or https://, the host, and what follows it, such as https://hooks.example/services/KEY"},
 		{name: "a fragment", conf: "LOCKSMITHD_NOTIFY_URL=https://hooks.example/KEY#here\n", wrong: `LOCKSMITHD_NOTIFY_URL="https://hooks.example/(hidden)" (CONF:1): ` +
@@ -61,9 +61,9 @@ func TestDoubtfulNotificationsAreWarnedAbout(t *testing.T) {
 	must.Do(t, os.MkdirAll(folder, 0o755))
 	must.Do(t, os.WriteFile(filepath.Join(folder, "10-mail"), []byte("#!/bin/sh\n"), 0o644))
 	c := mustLoad(t, Options{Program: Daemon, Root: root})
-	want := `LOCKSMITHD_NOTIFY_URL="http://hooks.example/(hidden)" (CONF:1): everybody on the way to the server can read it, with all that is sent: write https there
-LOCKSMITHD_NOTIFY_URL="http://hooks.example/(hidden)" (CONF:1): other users than its owner may read CONF (mode 0644): run chmod 600 CONF
-FOLDER/10-mail: it is not executable: chmod +x FOLDER/10-mail: until that is right, it is not told what this host does`
+	want := `LOCKSMITHD_NOTIFY_URL="http://hooks.example/(hidden)" (CONF:1): everybody on the way to the server can read it, and all that is sent: write https there
+LOCKSMITHD_NOTIFY_URL="http://hooks.example/(hidden)" (CONF:1): users other than its owner may read CONF (mode 0644): run chmod 600 CONF
+FOLDER/10-mail: it is not executable: chmod +x FOLDER/10-mail: until that is fixed, it gets no notifications`
 	got := strings.NewReplacer(folder, "FOLDER", filepath.Join(root, etc), "CONF").Replace(strings.Join(c.Warnings, "\n"))
 	if got != want {
 		t.Errorf("the warnings are\n%s\nwant\n%s", got, want)

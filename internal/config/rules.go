@@ -64,7 +64,7 @@ func (in input) without(other input) error {
 // elsewhere says that the daemon has the secret that the setting needs from a place that locksmithctl does not read.
 // file is the setting for a file with the secret.
 func (in input) elsewhere(secret, from string, file input) error {
-	return in.refuse("locksmithd has the %s from %s, and locksmithctl takes none from there: write it into a file that only root can read, and set %s, or give -%s",
+	return in.refuse("locksmithd has the %s from %s, and locksmithctl does not read it there: write it into a file that only root can read, and set %s, or give -%s",
 		secret, from, file.Variable, file.Name)
 }
 
@@ -121,7 +121,7 @@ func warnOfFiles(p *parser) error {
 // warnOfReaders warns if other users can read a file with a secret of the setting.
 func (p *parser) warnOfReaders(in input, file string) {
 	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 != 0 {
-		p.warn("%s: other users than its owner may read %s (mode %04o): run chmod 600 %[2]s", in.subject(), file, info.Mode().Perm())
+		p.warn("%s: users other than its owner may read %s (mode %04o): run chmod 600 %[2]s", in.subject(), file, info.Mode().Perm())
 	}
 }
 
@@ -144,7 +144,7 @@ func warnOfShortWindow(p *parser) error {
 		p.warn("%s: it is too short for the hooks before a reboot, which may take %v, and for logged-in users, who have %v: write %v or more, or a shorter %s",
 			length.subject(), drain, p.LoginDelay, least, p.inputs[nameBeforeRebootTimeout].Variable)
 	case p.LoginDelay > 0:
-		p.warn("%s: it is too short for a reboot while users are logged in, who are told %v before: write at least a minute more, or a shorter %s",
+		p.warn("%s: it is too short for a reboot while users are logged in, who are told %v before it: write at least a minute more, or a shorter %s",
 			length.subject(), p.LoginDelay, p.inputs[nameLoginDelay].Variable)
 	}
 	return nil
@@ -168,7 +168,7 @@ func warnOfShortTTL(p *parser) error {
 		}
 	}
 	if least = max(shortLockTTL, least); p.LockTTL > 0 && p.LockTTL < least {
-		p.warn("%s: it is short: a reboot that takes longer, %s included, loses its slot to another host, and both are down at once: write %v or more",
+		p.warn("%s: it is short: if a reboot takes longer, including %s, the host loses its slot to another one, and both are down at once: write %v or more",
 			p.inputs[nameLockTTL].subject(), included, least)
 	}
 	return nil

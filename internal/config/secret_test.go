@@ -119,8 +119,8 @@ func TestSecretsThatOthersCanSeeAreWarnedAbout(t *testing.T) {
 		"\nLOCKSMITHD_ETCD_KEYFILE=" + certs.key + "\nLOCKSMITHD_ETCD_USERNAME=u\nLOCKSMITHD_ETCD_PASSWORD_FILE=" + password + "\n"})
 	conf := filepath.Join(root, etc)
 	c := mustLoad(t, Options{Program: Daemon, Root: root})
-	want := `LOCKSMITHD_ETCD_KEYFILE="KEY" (CONF:4): other users than its owner may read KEY (mode 0640): run chmod 600 KEY
-LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): other users than its owner may read PASSWORD (mode 0640): run chmod 600 PASSWORD`
+	want := `LOCKSMITHD_ETCD_KEYFILE="KEY" (CONF:4): users other than its owner may read KEY (mode 0640): run chmod 600 KEY
+LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): users other than its owner may read PASSWORD (mode 0640): run chmod 600 PASSWORD`
 	if got := strings.NewReplacer(conf, "CONF", certs.key, "KEY", password, "PASSWORD").Replace(strings.Join(c.Warnings, "\n")); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -129,7 +129,7 @@ LOCKSMITHD_ETCD_PASSWORD_FILE="PASSWORD" (CONF:6): other users than its owner ma
 	conf = filepath.Join(root, etc)
 	must.Do(t, os.Chmod(conf, 0o644))
 	c = mustLoad(t, Options{Program: CLI, Root: root})
-	want = "LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:3): other users than its owner may read CONF (mode 0644): run chmod 600 CONF"
+	want = "LOCKSMITHD_ETCD_PASSWORD=(hidden) (CONF:3): users other than its owner may read CONF (mode 0644): run chmod 600 CONF"
 	if got := strings.ReplaceAll(strings.Join(c.Warnings, "\n"), conf, "CONF"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

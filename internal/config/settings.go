@@ -135,7 +135,7 @@ func parseEndpoints(p *parser, in input) error {
 func parseMax(p *parser, in input) error {
 	n, err := strconv.ParseUint(in.value, 10, 31) // takes no sign
 	if err != nil {
-		return in.refuse("it is not a number of slots: write a whole number from 0, so that nobody reboots, to 2147483647")
+		return in.refuse("it is not a number of slots: write a whole number from 0, with which nobody reboots, to 2147483647")
 	}
 	p.Max = int(n)
 	if in.origin.Kind != FromDefault {
@@ -153,7 +153,7 @@ func parseLockTTL(p *parser, in input) error {
 	}
 	d, err := time.ParseDuration(in.value)
 	if err != nil || d < lock.MinTTL || d > maxDuration {
-		return in.refuse("it is not a time-to-live: write a duration from 1m to 8760h, such as 30m, or nothing for none")
+		return in.refuse("it is not a time-to-live: write a duration from 1m to 8760h, such as 30m, or leave it empty for none")
 	}
 	p.LockTTL = d
 	return nil
@@ -164,7 +164,7 @@ func duration(to func(*Config) *time.Duration, least time.Duration, right string
 	return func(p *parser, in input) error {
 		d, err := time.ParseDuration(in.value)
 		if err != nil || d < least || d > maxDuration {
-			return in.refuse("it is not such a duration: write %s, and 8760h at most", right)
+			return in.refuse("it is not a duration that is allowed here: write %s, and 8760h at most", right)
 		}
 		*to(p.Config) = d
 		return nil
@@ -230,11 +230,11 @@ func parseTriggerGroups(p *parser, in input) error {
 	groups := strings.FieldsFunc(in.value, func(c rune) bool { return c == ' ' || c == ',' })
 	for _, group := range groups {
 		if !groupName.MatchString(group) {
-			return in.refuse("%q is not the name of a group: write names of groups with a space or comma between them, such as %s", group, in.Default)
+			return in.refuse("%q is not the name of a group: write names of groups, separated by spaces or commas, such as %s", group, in.Default)
 		}
 	}
 	if len(groups) == 0 {
-		return in.refuse("it names no group: write at least one, such as root for nobody else")
+		return in.refuse("it names no group: write at least one, such as root to allow nobody else")
 	}
 	p.TriggerGroups = groups
 	return nil

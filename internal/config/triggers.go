@@ -17,7 +17,7 @@ func parseSentinel(p *parser, in input) error {
 		return nil
 	}
 	if !filepath.IsAbs(in.value) || strings.HasSuffix(in.value, "/") {
-		return in.refuse("it is not the path of a file: write one that begins with a slash, such as /run/reboot-required, or nothing for none")
+		return in.refuse("it is not the path of a file: write one that begins with a slash, such as /run/reboot-required, or leave it empty for none")
 	}
 	p.Sentinel = filepath.Clean(in.value)
 	return nil
@@ -37,7 +37,7 @@ func warnOfSentinel(p *parser) error {
 	if strings.TrimPrefix(p.Sentinel, "/var") == sentinel.Needed {
 		install = "zypp-boot-plugin"
 	}
-	p.warn("%s: as far as is known nothing on this host creates this file, and packages never need a reboot: install %s, or name another file",
+	p.warn("%s: as far as locksmith knows, nothing on this host creates this file, and then packages never cause a reboot: install %s, or name another file",
 		p.inputs[nameSentinel].subject(), install)
 	return nil
 }
@@ -46,7 +46,7 @@ func warnOfSentinel(p *parser) error {
 func warnOfInverseCommand(p *parser) error {
 	const ready = "needs-restarting"
 	if c := p.SentinelCommand; c != ready && strings.Contains(c, ready) && !strings.Contains(c, "!") {
-		p.warn("%s: %s exits with 0 if no reboot is needed, and this host would take that for the opposite: write %[2]s alone, which knows that",
+		p.warn("%s: %s exits with 0 if no reboot is needed, and this host would understand the opposite: write %[2]s alone, which is read correctly",
 			p.inputs[nameSentinelCommand].subject(), ready)
 	}
 	return nil
@@ -63,9 +63,9 @@ func warnOfMode(p *parser) error {
 	case err == nil:
 		p.warn("%s: the updates of update_engine (%s) get a full reboot, because nothing else boots them: write reboot", mode.subject(), updateEngine)
 	case p.RebootMode == policy.Auto && !written(sentinel.Needed):
-		p.warn("%s: as far as is known nothing on this host writes %s, and each reboot is a full one: write reboot, soft-reboot or kexec", mode.subject(), sentinel.Needed)
+		p.warn("%s: as far as locksmith knows, nothing on this host writes %s, and then each reboot is a full one: write reboot, soft-reboot or kexec", mode.subject(), sentinel.Needed)
 	case p.RebootMode == policy.SoftReboot && slices.Contains([]string{"needs-restarting", "needrestart"}, command):
-		p.warn("%s: %s (%s) still says after a soft reboot that a reboot is needed, and a full one follows each time: write reboot",
+		p.warn("%s: %s (%s) still says after a soft reboot that a reboot is needed, so a full one follows each time: write reboot",
 			mode.subject(), command, p.inputs[nameSentinelCommand].Variable)
 	}
 	return nil

@@ -60,7 +60,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 			if errors.Is(err, fs.ErrPermission) {
 				errs = append(errs, unreadable(err))
 			} else if !file.Optional {
-				warnings = append(warnings, fmt.Sprintf("EnvironmentFile=%s is missing, and so systemd does not start locksmithd", file.Path))
+				warnings = append(warnings, fmt.Sprintf("EnvironmentFile=%s is missing, so systemd does not start locksmithd", file.Path))
 			}
 			continue
 		}
@@ -72,7 +72,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 			case err != nil && file.Optional:
 				warnings = append(warnings, fmt.Sprintf("%v: systemd ignores the whole file", err))
 			case err != nil:
-				warnings = append(warnings, fmt.Sprintf("%v, and so systemd does not start locksmithd", err))
+				warnings = append(warnings, fmt.Sprintf("%v, so systemd does not start locksmithd", err))
 			}
 			for _, a := range f.assignments {
 				environ[a.name] = variable{a.value, Origin{Kind: FromFile, Name: a.name, File: path, Line: a.line}}
@@ -95,7 +95,7 @@ func serviceEnvironment(s *systemd.Service, root string) (environ map[string]var
 }
 
 func unreadable(err error) error {
-	return fmt.Errorf("%w: locksmithd may have settings from there, which are not known here: run it with sudo", err)
+	return fmt.Errorf("%w: locksmithd may have settings from there, which this user cannot read: run the command with sudo", err)
 }
 
 // replaceVariables replaces variables in the arguments of a command, see "Command lines" in systemd.service(5):

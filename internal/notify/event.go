@@ -62,7 +62,7 @@ func ParseTypes(text string) ([]Type, error) {
 				known[i] = string(t)
 			}
 			last := len(known) - 1
-			return nil, fmt.Errorf("%.50q is not an event: write some of %s and %s, with a comma or a space between them, or nothing for all",
+			return nil, fmt.Errorf("%.50q is not an event: write some of %s and %s, separated by commas or spaces, or leave it empty for all",
 				name, strings.Join(known[:last], ", "), known[last])
 		}
 		if !slices.Contains(types, t) {
