@@ -176,7 +176,7 @@ func (a *app) hooksRunCommand() *cobra.Command {
 		Use:   "run PHASE [-timeout TIME]",
 		Short: "Run the hooks of a phase now, and show the result",
 		Long: `run starts the scripts and units of a phase, as locksmithd does, waits for their end and
-shows the result. Nothing is asked before: no window, no lock, nobody who is logged in.
+shows the result. It does not check the window, the lock or who is logged in before.
 "hooks run before-reboot" takes this host out of service; "hooks run reboot-cancelled"
 undoes that.
 
@@ -240,11 +240,11 @@ func (a *app) hooksScriptsCommand() *cobra.Command {
 		Hidden: true, // it is for our units
 		Short:  "Run the scripts of a phase in this process",
 		Long: `scripts runs the scripts of a phase in this process, one after another. The units
-locksmith-PHASE.service consist of it: "locksmithctl hooks run PHASE" starts them, with
-what else belongs to the phase.
+locksmith-PHASE.service run this command: "locksmithctl hooks run PHASE" starts them, and
+the other units of the phase.
 
-The first script that fails ends it; only of reboot-cancelled all scripts run, and it
-fails at the end. A megabyte of each script's output is passed on. The failure is also
+It ends with the first script that fails. With reboot-cancelled all scripts run, and it
+fails at the end. Of each script's output, a megabyte is passed on. The failure is also
 the unit's status, so that systemctl status shows it.`,
 		Args:              takesPhase,
 		ValidArgsFunction: completePhase,

@@ -31,12 +31,13 @@ func (a *app) importAirlockCommand() *cobra.Command {
 		Short: "Take over the slots of airlock",
 		Long: `airlock reads airlock's keys in etcd, and shows which groups would get how many slots, and
 for which hosts slots would be taken. Airlock's group "default" is the group without a
-name. With -yes it does that, a group at once, so that no other host takes a slot in
-between. It changes nothing of airlock's.
+name. With -yes it takes them over, each group in one transaction, so that no other host
+takes a slot in between. It does not change airlock's keys.
 
-It may be run again after an error, and then does what is left. A group that was taken over
-is left alone: its hosts have given slots back since, of which airlock does not know. With
--again it is taken over once more, for when airlock has run again in the meantime.
+After an error it may be run again, and then takes over the groups that are left. It leaves
+alone a group that was taken over, because its hosts may have given back slots since, which
+airlock does not know. With -again it takes over such a group once more, if airlock has run
+again in the meantime.
 
 Stop airlock first: as long as it runs it gives out slots of its own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -24,11 +24,11 @@ func (a *app) sentinelCommand() *cobra.Command {
 		Hidden: true, // it is for our unit
 		Short:  "Run the command that says whether this host needs a reboot",
 		Long: `sentinel runs the command of LOCKSMITHD_REBOOT_SENTINEL_COMMAND in this process. The unit
-locksmith-sentinel.service consists of it, and locksmithd starts that.
+locksmith-sentinel.service runs this command, and locksmithd starts that unit.
 
 It succeeds once the command has answered, with a yes or a no, and writes the answer to
 /run/locksmith/sentinel.json. Without an answer it fails; the reason is also the unit's
-status. A megabyte of the command's output is passed on.`,
+status. Of the command's output, a megabyte is passed on.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// What the command says counts, whether the journal takes what it prints or has gone. The signal is caught
 			// and not ignored, since the command would inherit that.
