@@ -49,7 +49,7 @@ The states:
   locking     it waits for a slot
   preparing   it has a slot, runs hooks and tells its users before the reboot
   rebooting   it is about to go down, or is down
-  settling    it is up again, and undoes what its hooks have done before the reboot
+  settling    it is up again, and undoes what was done before the reboot
   checking    it is up again, and it is not known yet whether it is well
   unwell      it is not well after its reboot
   releasing   it is about to give its slot back

@@ -28,8 +28,8 @@ unwell or without news. It reads the lock and the records of the hosts, and chan
 It simulates the rest of the rollout: the queue in its order, the windows of the hosts, holds
 and pauses until their end, and the number of slots. It assumes that a host has its slot for
 as long as at its last reboot, or if that is not known, for the mean of its group. If a pause
-has no end, the plan is made as if it were resumed now. The plan cannot know new updates, who
-will log in, and the order of hosts whose windows open at the same time.
+has no end, the plan is made as if it were resumed now. The plan cannot know of new updates,
+who will log in, or in which order hosts come whose windows open at the same time.
 
 Hosts that need no reboot are not in the plan. Some of them may run another version than the
 one that others reboot for, because they have not heard of it yet. The plan shows how many;
