@@ -25,8 +25,8 @@ func (a *app) notifyCommand() *cobra.Command {
 		Short: "Try the notifications of this host",
 		Long: `locksmithd sends a notification when this host reboots, is back and well, or needs
 attention. It sends it to the web hook in LOCKSMITHD_NOTIFY_URL and to the scripts in
-/etc/locksmith/notify.d. "pause", "resume" and "unlock -expired" send their notifications
-themselves, from the host on which they run.
+/etc/locksmith/notify.d. "pause", "resume", "reboot", "serve" and commands that free an
+expired slot send their notifications themselves, from the host on which they run.
 
 "locksmithctl notify test" sends a test notification to both, and shows the answers.`,
 		Args: func(cmd *cobra.Command, args []string) error {
