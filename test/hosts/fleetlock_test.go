@@ -1,9 +1,14 @@
 package hosts
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -164,5 +169,32 @@ LOCKSMITHD_FLEETLOCK_PASSWORD_FILE=/etc/locksmith/password
 	witness.check(t, 4)
 	if o := native.overview(); len(o.Queue) > 0 {
 		t.Errorf("hosts are in the queue after all have rebooted: %+v", o.Queue)
+	}
+	// The server shows what the hosts with etcd have done. (The others keep no records there.)
+	pool := x509.NewCertPool()
+	data, err := os.ReadFile(ca.File())
+	must.Do(t, err)
+	pool.AppendCertsFromPEM(data)
+	browser := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	for path, want := range map[string]string{
+		"/":             f.hosts[1].name,
+		"/api/v1/hosts": `"hostname":"` + native.name + `"`,
+		"/api/v1/plan":  `"group":"` + f.group + `"`,
+		"/metrics":      `locksmith_fleet_hosts{`,
+	} {
+		shown := ""
+		eventually(t, path+" with "+want, func() bool {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+			must.Do(t, err)
+			r.SetBasicAuth("zincati", "s3cret")
+			answer, err := browser.Do(r)
+			must.Do(t, err)
+			defer answer.Body.Close()
+			body, err := io.ReadAll(answer.Body)
+			must.Do(t, err)
+			shown = fmt.Sprintf("%s %s", answer.Status, body)
+			return answer.StatusCode == http.StatusOK && strings.Contains(strings.ReplaceAll(shown, `": `, `":`), want)
+		})
+		t.Logf("%s: %.300s", path, shown)
 	}
 }

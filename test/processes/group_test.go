@@ -87,9 +87,13 @@ func (g *group) saw(document []byte, revision int64) {
 // conf returns an update.conf that uses the lock.
 func (g *group) conf(more ...string) string { return g.confAt(g.endpoint, more...) }
 
-// confAt returns an update.conf that uses the lock through an endpoint.
+// confAt returns an update.conf that uses the lock through an endpoint. Through a proxy it is for the lock alone, so that
+// faults and counts are about that.
 func (g *group) confAt(endpoint string, more ...string) string {
 	conf := "GROUP=stable\nREBOOT_STRATEGY=etcd-lock\nLOCKSMITHD_ENDPOINT=" + endpoint + "\n"
+	if endpoint != g.endpoint {
+		conf += "LOCKSMITHD_INVENTORY=false\n"
+	}
 	if g.name != "" {
 		conf += fmt.Sprintf("LOCKSMITHD_GROUP=%q\n", g.name)
 	}

@@ -19,7 +19,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	s := sharedEtcd(t, etcdtest.Newest)
 	g := newGroup(t, s)
 	p := etcdtest.MustProxy(t, s)
-	h := newHost(t, g.confAt(p.Endpoint(), noInventory))
+	h := newHost(t, g.confAt(p.Endpoint()))
 	g.lock(h.id)
 	h.start()
 	h.awaitIdle()
@@ -36,7 +36,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	for range 3 {
 		must.Do(t, h.Engine.Announce(idle))
 	}
-	h.reload(g.confAt(p.Endpoint(), noInventory, updateconf.ShutWindow()))
+	h.reload(g.confAt(p.Endpoint(), updateconf.ShutWindow()))
 	h.awaitLog("the new configuration is in force")
 	h.awaitIdle()
 	disconnected(t, p)
@@ -50,7 +50,7 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	}
 	// The daemon is connected exactly while it waits for a slot.
 	g.lock("other")
-	h.reload(g.confAt(p.Endpoint(), noInventory))
+	h.reload(g.confAt(p.Endpoint()))
 	h.announce()
 	h.awaitStatus("waiting for a slot", "held by other")
 	if p.Connections() == 0 {
@@ -60,9 +60,6 @@ func TestIdleDaemonHasNoConnectionToEtcd(t *testing.T) {
 	h.awaitIdle()
 	disconnected(t, p)
 }
-
-// noInventory is a setting of a daemon that is connected to etcd for the lock alone.
-const noInventory = "LOCKSMITHD_INVENTORY=false"
 
 // disconnected waits until the proxy has seen the end of every connection, which comes soon after its cause.
 func disconnected(t *testing.T, p *etcdtest.Proxy) {

@@ -48,7 +48,7 @@ func TestHostSaysInEtcdWhatItDoes(t *testing.T) {
 	g := newGroup(t, s)
 	g.lock("other")
 	p := etcdtest.MustProxy(t, s)
-	h := newHost(t, g.confAt(p.Endpoint(), updateconf.ShutWindow()))
+	h := newHost(t, g.confAt(p.Endpoint(), "LOCKSMITHD_INVENTORY=true", updateconf.ShutWindow()))
 	must.Do(t, h.SetOSVersion("4080.0.0"))
 	h.start()
 	r := g.awaitRecord(h, inventory.Idle, "")
@@ -61,7 +61,7 @@ func TestHostSaysInEtcdWhatItDoes(t *testing.T) {
 	if r = g.awaitRecord(h, inventory.Waiting, "window"); r.Need == nil || r.Need.Version != needReboot.NewVersion {
 		t.Errorf("the record of a host that waits for its window is %+v", r)
 	}
-	h.reload(g.confAt(p.Endpoint(), updateconf.OpenWindow()))
+	h.reload(g.confAt(p.Endpoint(), "LOCKSMITHD_INVENTORY=true", updateconf.OpenWindow()))
 	g.awaitRecord(h, inventory.Locking, "slot")
 	must.Do(t, h.Logind.SetSessions(someUser))
 	g.unlock("other")

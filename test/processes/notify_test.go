@@ -119,7 +119,7 @@ func (h *host) wantNoSecret() {
 func TestWebHookIsToldOfABadUpdateAndItsFix(t *testing.T) {
 	t.Parallel()
 	g, w := newGroup(t, sharedEtcd(t, etcdtest.Newest)), newWebhook(t)
-	h := newHost(t, g.conf()+"LOCKSMITHD_HEALTH_TIMEOUT=2s\n"+w.conf(), func(o *simhost.Options) { o.Locksmithctl = locksmithctl() })
+	h := newHost(t, g.conf()+"LOCKSMITHD_HEALTH_TIMEOUT=10s\n"+w.conf(), func(o *simhost.Options) { o.Locksmithctl = locksmithctl() })
 	must.Do(t, h.AddScript(hooks.AfterReboot, "10-smoke", `#!/bin/sh
 . "${0%/*}/../../os-release"
 [ "$VERSION_ID" = 4081.2.1 ] || { echo "the service answers 503"; exit 1; }
