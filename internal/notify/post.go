@@ -37,7 +37,8 @@ type DeliveryError struct {
 func (e *DeliveryError) Error() string { return e.Err.Error() }
 func (e *DeliveryError) Unwrap() error { return e.Err }
 
-// Post sends an event by HTTP, once, and returns what the server answers. The error is a *DeliveryError.
+// Post sends an event by HTTP, once, and returns what the server answers. The error is a *DeliveryError. Neither shows a
+// secret of the URL.
 func (u URL) Post(ctx context.Context, e Event) (answer string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, postTimeout, fmt.Errorf("no answer within %v", postTimeout))
 	defer cancel()
@@ -79,7 +80,7 @@ func (u URL) post(ctx context.Context, e Event) (answer string, err error) {
 	defer response.Body.Close()
 	// What is wrong with the rest of an answer does not matter: the status says whether the event was taken.
 	said, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	return judge(response, said)
+	return u.judge(response, said)
 }
 
 // headerValue encodes the value of an attribute as the HTTP binding of CloudEvents wants it.
@@ -112,11 +113,11 @@ func explain(err error) error {
 	return err
 }
 
-// judge returns what an answer says.
-func judge(response *http.Response, said []byte) (answer string, err error) {
-	answer = safetext.Clean(response.Status)
+// judge returns what an answer says. It may repeat what was sent, and so is cut only once it has no secret any more.
+func (u URL) judge(response *http.Response, said []byte) (answer string, err error) {
+	answer = safetext.Clean(u.conceal(response.Status))
 	if line := strings.Join(strings.Fields(string(said)), " "); line != "" {
-		answer += " (" + safetext.Cut(line, maxSaid) + ")"
+		answer += " (" + safetext.Cut(u.conceal(line), maxSaid) + ")"
 	}
 	status := response.StatusCode
 	switch {

@@ -171,6 +171,33 @@ func TestFailuresSayWhatIsWrongAndNoSecret(t *testing.T) {
 	}
 }
 
+// A server may answer with what it got, as one does that shows people what is sent to it.
+func TestAnswersShowNoSecret(t *testing.T) {
+	for name, echo := range map[string]func(r *http.Request) string{
+		"all at once":               func(r *http.Request) string { return r.RequestURI + " " + r.Header.Get("Authorization") },
+		"one secret begins another": func(r *http.Request) string { return "you asked for geh3imer" },
+		"a value of the query":      func(r *http.Request) string { return "the key is geh%33im%2Fgeheimnis" },
+		"cut within a secret": func(r *http.Request) string {
+			return strings.Repeat("x", maxSaid-len("geh3")) + "geh3imer"
+		},
+	} {
+		for _, status := range []int{200, 404} {
+			u := hook(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status); io.WriteString(w, echo(r)) })
+			u = URL(strings.Replace(string(u), "https://", "https://ann:geheimnis@", 1) + "/geh3imer?key=geh%33im%2Fgeheimnis&a=b")
+			answer, err := u.Post(t.Context(), Event{Type: Test}.Complete(t0))
+			text := fmt.Sprint(answer, err)
+			for _, secret := range []string{"T0001", "geh3", "imer", "geh%33", "geheim", "YW5uOmdlaGVpbW5pcw"} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%s: %s is shown: %s", name, secret, text)
+				}
+			}
+			if !strings.Contains(text, hidden) && name != "cut within a secret" {
+				t.Errorf("%s: the answer is %s", name, text)
+			}
+		}
+	}
+}
+
 // talking returns the address of a server that answers every first line with a text.
 func talking(t *testing.T, text string) string {
 	t.Helper()

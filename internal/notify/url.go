@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"slices"
@@ -74,19 +75,25 @@ func (u URL) conceal(text string) string {
 	if err != nil {
 		return hidden
 	}
-	secrets := []string{string(u)}
+	secrets := []string{string(u), parsed.RawQuery}
 	if parsed.User != nil {
 		password, _ := parsed.User.Password()
-		secrets = append(secrets, parsed.User.String(), password)
+		sent := base64.StdEncoding.EncodeToString([]byte(parsed.User.Username() + ":" + password)) // in the header
+		secrets = append(secrets, parsed.User.String(), password, sent, strings.TrimRight(sent, "="))
 	}
 	for _, path := range []string{parsed.EscapedPath(), parsed.Path} {
 		secrets = append(secrets, path)
 		secrets = slices.AppendSeq(secrets, strings.SplitSeq(path, "/"))
 	}
-	secrets = append(secrets, parsed.RawQuery)
+	for pair := range strings.SplitSeq(parsed.RawQuery, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		secrets = append(secrets, value)
+	}
 	for _, values := range parsed.Query() {
 		secrets = append(secrets, values...)
 	}
+	// The longest first: one secret may be the beginning of another.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	for _, secret := range secrets {
 		if len(secret) >= minSecret {
 			text = strings.ReplaceAll(text, secret, hidden)
