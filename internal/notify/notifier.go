@@ -66,7 +66,7 @@ type Notifier struct {
 
 // lane is one way of delivery, with a queue of its own: neither waits for the other. n.mu guards it.
 type lane struct {
-	queue []Event
+	queue []waiting
 	busy  bool          // a goroutine delivers
 	wake  chan struct{} // ends a wait for the next attempt
 
@@ -74,6 +74,32 @@ type lane struct {
 	since   time.Time // of failing
 	lost    int       // events that will never be delivered, since the last success
 	why     string    // the last of them was lost
+}
+
+// waiting is an event in a queue.
+type waiting struct {
+	Event
+	// since is from when on it has waited. That is not Event.Time, since the clock of a host may be put right by years
+	// after its start.
+	since time.Time
+}
+
+// resume returns the queue that an earlier process has left.
+func resume(events []Event) (queue []waiting) {
+	now := time.Now()
+	for _, e := range events {
+		waited := min(max(0, now.Sub(e.Time)), keepFor)
+		queue = append(queue, waiting{e, now.Add(-waited)})
+	}
+	return queue
+}
+
+// events returns what is in the queue.
+func (l *lane) events() (all []Event) {
+	for _, w := range l.queue {
+		all = append(all, w.Event)
+	}
+	return all
 }
 
 // New returns a Notifier that goes on with what an earlier one could not deliver, once it is configured.
@@ -84,8 +110,8 @@ func New(o Options) *Notifier {
 	if err != nil {
 		o.Log.Warn("notifications that are not delivered are forgotten at the end of locksmithd", "error", err)
 	}
-	n.post = &lane{queue: k.Post, wake: make(chan struct{}, 1)}
-	n.scripts = &lane{queue: k.Scripts, wake: make(chan struct{}, 1)}
+	n.post = &lane{queue: resume(k.Post), wake: make(chan struct{}, 1)}
+	n.scripts = &lane{queue: resume(k.Scripts), wake: make(chan struct{}, 1)}
 	if n.said = k.Said; n.said == nil {
 		n.said = map[Type]string{}
 	}
@@ -144,9 +170,9 @@ func (n *Notifier) Add(e Event) {
 	n.Log.Debug("notification", "event", e.Type, "id", e.ID, "text", e.Text())
 	for _, l := range to {
 		if len(l.queue) == maxQueue {
-			n.lose(l, l.queue[0], fmt.Sprintf("there are more than %d that are not delivered", maxQueue))
+			n.lose(l, l.queue[0].Event, fmt.Sprintf("there are more than %d that are not delivered", maxQueue))
 		}
-		l.queue = append(l.queue, e)
+		l.queue = append(l.queue, waiting{e, time.Now()})
 		n.start(l)
 	}
 	n.save()
@@ -257,25 +283,24 @@ func (n *Notifier) next(l *lane) (e Event, to URL, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for len(l.queue) > 0 {
-		age := time.Since(l.queue[0].Time)
-		if age < keepFor {
+		if time.Since(l.queue[0].since) < keepFor {
 			break
 		}
-		n.lose(l, l.queue[0], fmt.Sprintf("it was not delivered within %v", keepFor))
+		n.lose(l, l.queue[0].Event, fmt.Sprintf("it was not delivered within %v", keepFor))
 		n.save()
 	}
 	if len(l.queue) == 0 || n.ctx.Err() != nil || l == n.post && n.config.URL == "" {
 		l.busy = false
 		return Event{}, "", false
 	}
-	return l.queue[0], n.config.URL, true
+	return l.queue[0].Event, n.config.URL, true
 }
 
 // ended notes the end of an attempt, and returns how long to wait before the next, 0 for no time.
 func (n *Notifier) ended(l *lane, e Event, err error, tries int) (wait time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	first := slices.IndexFunc(l.queue, func(q Event) bool { return q.ID == e.ID }) // -1 if it was pushed out meanwhile
+	first := slices.IndexFunc(l.queue, func(w waiting) bool { return w.ID == e.ID }) // -1 if it was pushed out meanwhile
 	var failure *DeliveryError
 	switch {
 	case err == nil:
@@ -309,7 +334,7 @@ func (n *Notifier) ended(l *lane, e Event, err error, tries int) (wait time.Dura
 
 // lose drops an event for ever, and says so; n.mu is held, and the caller saves.
 func (n *Notifier) lose(l *lane, e Event, why string) {
-	l.queue = slices.DeleteFunc(l.queue, func(q Event) bool { return q.ID == e.ID })
+	l.queue = slices.DeleteFunc(l.queue, func(w waiting) bool { return w.ID == e.ID })
 	l.lost++
 	l.why = why
 	if len(l.queue) == 0 {
@@ -334,7 +359,7 @@ func (n *Notifier) save() {
 				return
 			}
 			n.dirty = false
-			k := kept{Post: slices.Clone(n.post.queue), Scripts: slices.Clone(n.scripts.queue), Said: maps.Clone(n.said)}
+			k := kept{Post: n.post.events(), Scripts: n.scripts.events(), Said: maps.Clone(n.said)}
 			n.mu.Unlock()
 			err := n.file.write(k)
 			if err != nil && n.writeErr == nil { // only one goroutine saves

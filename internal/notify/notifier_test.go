@@ -192,6 +192,46 @@ func TestEventIsLostAfterADay(t *testing.T) {
 	})
 }
 
+// The clock of a host without one of its own is put right after its start, perhaps by years.
+func TestEventWaitsADayWhateverItsTimeIs(t *testing.T) {
+	for name, off := range map[string]time.Duration{"the clock was put forward": -50 * 365 * 24 * time.Hour, "the clock was put back": 50 * 365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				n := s.start()
+				defer n.Close()
+				s.set(fails)
+				n.Add(Event{Type: Unwell, Time: time.Now().Add(off)})
+				time.Sleep(keepFor - time.Minute)
+				if text := n.Undelivered(clock); !strings.HasPrefix(text, "; 1 notification not delivered") {
+					t.Errorf("before the day is over the status is %q", text)
+				}
+				time.Sleep(lastRetry + time.Minute)
+				if text := n.Undelivered(clock); !strings.HasPrefix(text, "; 1 notification lost") {
+					t.Errorf("after the day the status is %q", text)
+				}
+			})
+		})
+	}
+}
+
+func TestEventFromTheFutureWaitsADayAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		n := s.start()
+		s.set(fails)
+		n.Add(Event{Type: Unwell, Time: time.Now().Add(1000 * time.Hour)})
+		synctest.Wait()
+		n.Close()
+		n = s.start()
+		defer n.Close()
+		time.Sleep(keepFor + lastRetry)
+		if text := n.Undelivered(clock); !strings.HasPrefix(text, "; 1 notification lost") {
+			t.Errorf("after the day the status is %q", text)
+		}
+	})
+}
+
 func TestRefusedEventIsLostAndTheNextIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
