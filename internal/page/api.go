@@ -64,15 +64,14 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, a *access) er
 	if err != nil {
 		return err
 	}
-	text, err := document(seen)
-	if err != nil {
-		return err
-	}
-	// Documents that have no fields for this need the headers.
-	w.Header().Set("Last-Modified", seen.At.UTC().Format(http.TimeFormat))
-	w.Header().Set("X-Locksmith-Current", strconv.FormatBool(seen.Err == nil))
-	answer(w, http.StatusOK, "application/json", text)
-	return nil
+	return h.send(w, r, "application/json", func() (string, error) {
+		text, err := document(seen)
+		if err == nil { // documents that have no fields for this need the headers
+			w.Header().Set("Last-Modified", seen.At.UTC().Format(http.TimeFormat))
+			w.Header().Set("X-Locksmith-Current", strconv.FormatBool(seen.Err == nil))
+		}
+		return text, err
+	})
 }
 
 func writeFleet(seen fleet.Seen) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"path"
@@ -46,6 +47,8 @@ type Options struct {
 type Handler struct {
 	Options
 	plans    plans
+	turns    chan struct{} // holds a token for each answer that is being made
+	unread   unread
 	rejected sparse.Lines
 	failed   sparse.Lines
 }
@@ -53,7 +56,9 @@ type Handler struct {
 var _ http.Handler = (*Handler)(nil)
 
 // New returns a handler.
-func New(o Options) *Handler { return &Handler{Options: o} }
+func New(o Options) *Handler {
+	return &Handler{Options: o, turns: make(chan struct{}, atOnce), unread: unread{most: maxUnread, mostOfOne: maxUnreadOfOne}}
+}
 
 // policy is the Content-Security-Policy: what is shown can neither run nor load anything but the page's own files.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
@@ -184,7 +189,31 @@ func asset(name string) template.URL { return template.URL("assets/" + name + "?
 func answer(w http.ResponseWriter, code int, contentType, text string) {
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(code)
-	_, _ = w.Write([]byte(text))
+	_, _ = io.WriteString(w, text) // which does not copy it
+}
+
+// send answers with what text returns, unless clients leave too much of such answers unread.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, contentType string, text func() (string, error)) error {
+	select {
+	case h.turns <- struct{}{}:
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+	from := origin.Of(r.RemoteAddr)
+	made, sent, err := func() (string, bool, error) {
+		defer func() { <-h.turns }()
+		made, err := text()
+		return made, err == nil && h.unread.add(from, len(made)), err
+	}()
+	switch {
+	case err != nil:
+		return err
+	case !sent:
+		return &failure{http.StatusServiceUnavailable, fleetlock.KindUnavailable, "as many long answers are under way as there may be: read them to their ends, and ask again"}
+	}
+	defer h.unread.remove(from, len(made))
+	answer(w, http.StatusOK, contentType, made)
+	return nil
 }
 
 func unauthorized(value string) *failure {

@@ -204,18 +204,17 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, a *access) e
 	if err != nil {
 		return err
 	}
-	now := time.Now().In(h.Zone())
-	writer := &writer{now: now, names: a.groups}
-	data := writer.page(seen, a, q)
-	if data.CanPlan = h.Plan != nil; data.CanPlan {
-		writer.addPlans(&data, seen, func(g fleet.Group) Plan { return h.planOf(seen, g, now) })
-	}
-	var text strings.Builder
-	if err := pages.ExecuteTemplate(&text, "page", data); err != nil {
-		return err
-	}
-	answer(w, http.StatusOK, "text/html; charset=utf-8", text.String())
-	return nil
+	return h.send(w, r, "text/html; charset=utf-8", func() (string, error) {
+		now := time.Now().In(h.Zone())
+		writer := &writer{now: now, names: a.groups}
+		data := writer.page(seen, a, q)
+		if data.CanPlan = h.Plan != nil; data.CanPlan {
+			writer.addPlans(&data, seen, func(g fleet.Group) Plan { return h.planOf(seen, g, now) })
+		}
+		var text strings.Builder
+		err := pages.ExecuteTemplate(&text, "page", data)
+		return text.String(), err
+	})
 }
 
 // page returns what the page shows, but for the plans.

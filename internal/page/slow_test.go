@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,5 +82,68 @@ func TestSlowReaderOfEventsIsDropped(t *testing.T) {
 				f.Close()
 			})
 		})
+	}
+}
+
+// unreader is a client that reads nothing of an answer until it is released.
+type unreader struct {
+	header   http.Header
+	code     chan int
+	released chan struct{}
+}
+
+func (u *unreader) Header() http.Header  { return u.header }
+func (u *unreader) WriteHeader(code int) { u.code <- code }
+func (u *unreader) Write(data []byte) (int, error) {
+	<-u.released
+	return len(data), nil
+}
+
+// Clients that read long answers slowly do not fill the memory, and do not keep others from the page.
+func TestLongAnswersThatAreNotReadAreBounded(t *testing.T) {
+	cache := fleet.NewCache(storetest.NewMemory(), func() []fleet.Source { return []fleet.Source{{Max: 1}} }, 1)
+	defer cache.Stop()
+	handler := New(Options{
+		Fleet: cache, Groups: func() map[string]grant.Group { return map[string]grant.Group{"default": {Max: 1}} }, Log: slog.New(slog.DiscardHandler),
+		Plan: func(fleet.Group, time.Time) Plan { return Plan{Document: strings.Repeat("x", 2*shortAnswer)} },
+		Zone: func() *time.Location { return time.UTC },
+	})
+	handler.unread.mostOfOne, handler.unread.most = 8*shortAnswer, 32*shortAnswer
+	released := make(chan struct{})
+	var all sync.WaitGroup
+	ask := func(from, path string) int {
+		t.Helper()
+		w := &unreader{http.Header{}, make(chan int, 1), released}
+		r := httptest.NewRequest("GET", path, nil)
+		r.RemoteAddr = from + ":1234"
+		all.Go(func() { handler.ServeHTTP(w, r) })
+		return must.Receive(t, 30*time.Second, "the beginning of an answer", w.code)
+	}
+	want := func(from, path string, code int) {
+		t.Helper()
+		if got := ask(from, path); got != code {
+			t.Errorf("%s for %s: %d, want %d", path, from, got, code)
+		}
+	}
+	const long = "/api/v1/plan"
+	for n := range 5 {
+		want("192.0.2.1", long, []int{200, 200, 200, 503, 503}[n]) // each has a little more than a quarter of the bound
+	}
+	want("192.0.2.1", "/", 200)
+	for n := range 5 {
+		want(fmt.Sprint("192.0.2.", 100+n), long, 200)
+	}
+	for n := range 20 {
+		ask(fmt.Sprint("198.51.100.", n), long)
+	}
+	want("203.0.113.1", long, 503)
+	want("203.0.113.1", "/", 200)
+	want("203.0.113.1", "/api/v1/fleet", 200)
+	close(released)
+	all.Wait()
+	want("192.0.2.1", long, 200)
+	all.Wait()
+	if handler.unread.all != 0 || len(handler.unread.from) != 0 || len(handler.turns) != 0 {
+		t.Errorf("in the end there are %+v, and %d turns", &handler.unread, len(handler.turns))
 	}
 }
