@@ -7,12 +7,13 @@
 //
 // Guaranteed:
 //   - a line that journald does not take goes to standard error, after its priority as in sd-daemon(3);
-//   - a journald that does not read delays the program once, for sendTimeout, until it reads again;
+//   - a journald that does not read delays the program once, for sendTimeout on each of both ways, until it reads again;
+//     how many lines were lost is said then;
 //   - journalctl -u shows the last lines of a program that calls Flush in the end;
 //   - there is no goroutine and no timer.
 //
-// Not guaranteed: that lines keep their order while journald takes only some of them, that standard error itself does
-// not block, and that journalctl -u shows the last lines of a program that is killed.
+// Not guaranteed: that lines keep their order while journald takes only some of them, that standard error does not block
+// where it is not the journal's stream, and that journalctl -u shows the last lines of a program that is killed.
 package journal
 
 import (
@@ -35,16 +36,18 @@ const socketPath = "/run/systemd/journal/socket"
 
 // Stderr is standard error of a program.
 type Stderr struct {
-	w       io.Writer
-	program string
-	journal *socket // nil if standard error is not the journal's stream
+	w        io.Writer
+	program  string
+	journal  *socket   // nil if standard error is not the journal's stream
+	fallback *fallback // what w is then
 }
 
 // New returns the standard error of a program with this name and environment.
 func New(w io.Writer, program string, environ []string) Stderr {
 	s := Stderr{w: w, program: program}
 	if isJournal(w, environ) {
-		s.journal = &socket{path: socketPath}
+		s.journal, s.fallback = &socket{path: socketPath}, &fallback{w: w}
+		s.w = s.fallback
 	}
 	return s
 }
@@ -138,6 +141,11 @@ func (s Stderr) write(priority int, line string, f Facts) error {
 			return failure
 		}
 		text = text[len(part):]
+	}
+	if lost := s.fallback.lost.Swap(0); lost > 0 {
+		const warning = 4
+		missing := fmt.Sprintf("journald did not read: %d lines of %s are missing before this one", lost, s.program)
+		return s.write(warning, missing, Facts{})
 	}
 	return nil
 }

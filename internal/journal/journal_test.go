@@ -340,6 +340,47 @@ func TestNoLineIsLostWhileJournaldDoesNotRead(t *testing.T) {
 	}
 }
 
+// A journald that hangs reads neither its socket nor the stream.
+func TestJournaldThatReadsNothingDoesNotStopTheProgram(t *testing.T) {
+	for _, socket := range []bool{true, false} {
+		s := newStream(t)
+		var conn *net.UnixConn
+		if socket {
+			conn = s.listen()
+		}
+		log := s.stderr.Logger(Options{Level: slog.LevelInfo, Zone: zone})
+		const lines = 5000 // what fits into neither
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for n := range lines {
+				log.Info("line", "n", n, "with", strings.Repeat("x", n%10000))
+			}
+		}()
+		must.Receive(t, time.Minute, "the end of the lines", ended)
+		if err := Announce(log, "System reboot in 5 minutes!"); !errors.Is(err, errUnread) {
+			t.Errorf("the announcement that was not read: %v", err)
+		}
+		var arrived int
+		if socket {
+			arrived = len(receive(t, conn))
+		} else {
+			conn = s.listen()
+		}
+		log.Info("it reads again")
+		log.Info("nothing is missing")
+		entries := receive(t, conn)
+		arrived += strings.Count(s.read(), "msg=line")
+		if len(entries) != 3 || entries[0]["MESSAGE"] != `msg="it reads again"` || entries[2]["MESSAGE"] != `msg="nothing is missing"` {
+			t.Fatalf("afterwards the socket has %.500q", entries)
+		}
+		want := fmt.Sprintf("journald did not read: %d lines of program are missing before this one", lines+1-arrived)
+		if got := entries[1]["MESSAGE"]; got != want || entries[1]["PRIORITY"] != "4" {
+			t.Errorf("the loss is said as %q, want %q", entries[1], want)
+		}
+	}
+}
+
 // Journald opens its socket again when that is restarted.
 func TestRestartedSocketIsFound(t *testing.T) {
 	s := newStream(t)
