@@ -190,7 +190,8 @@ func (n *Notifier) Forget(types ...Type) {
 	}
 }
 
-// Close stops the deliveries, and waits until what is not delivered is on the disk, for two seconds at most.
+// Close stops the deliveries, and waits until they have ended and what is not delivered is on the disk, for two seconds at
+// most.
 func (n *Notifier) Close() {
 	n.mu.Lock()
 	n.closed = true
@@ -201,6 +202,12 @@ func (n *Notifier) Close() {
 	select {
 	case <-done:
 	case <-time.After(closeTimeout):
+		n.mu.Lock()
+		saving := n.saving
+		n.mu.Unlock()
+		if !saving { // scripts that take their time to stop: systemd sees to it
+			return
+		}
 		n.Log.Warn("notifications that are not delivered may be forgotten: the disk does not answer")
 	}
 }

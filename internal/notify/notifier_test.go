@@ -337,6 +337,33 @@ func TestEventIsOnTheDiskBeforeItIsDelivered(t *testing.T) {
 	})
 }
 
+// Scripts may take longer to stop than the daemon waits for them. The disk has nothing to do with that.
+func TestScriptsThatDoNotStopDoNotKeepTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		stopped := make(chan struct{})
+		defer close(stopped)
+		n := New(Options{
+			Root: s.root, HasScripts: func() bool { return true }, Changed: func() {}, Log: slog.New(slog.NewTextHandler(s.log, nil)),
+			RunScripts: func(context.Context, Event) error { <-stopped; return errDown },
+		})
+		n.Configure(Config{Events: Types()})
+		n.Add(event("a"))
+		synctest.Wait()
+		begun := time.Now()
+		n.Close()
+		if took := time.Since(begun); took > closeTimeout {
+			t.Errorf("the end took %v", took)
+		}
+		if text := s.log.text(); text != "" {
+			t.Errorf("the log says %s", text)
+		}
+		s.start()
+		synctest.Wait()
+		s.want("a")
+	})
+}
+
 func TestFileThatIsNotUnderstoodIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, content := range map[string]string{"not JSON": "{", "another form": `{"post":"x"}`, "too long": strings.Repeat(" ", maxFile+1)} {
