@@ -129,7 +129,7 @@ func (h *Host) clean() {
 		texts, times = append(texts, &hold.Reason), append(times, &hold.Until)
 	}
 	if n := h.Need; n != nil {
-		n.Reasons = slices.Clone(n.Reasons[:min(len(n.Reasons), maxReasons)]) // others read them
+		n.Reasons = slices.Clone(n.Reasons[:min(len(n.Reasons), maxReasons)]) // others read them, and the array may be much longer
 		for i := range n.Reasons {
 			texts = append(texts, &n.Reasons[i])
 		}

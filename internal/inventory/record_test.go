@@ -66,6 +66,14 @@ func TestRecordIsBoundedAndSafe(t *testing.T) {
 	}
 }
 
+// A record takes no more memory than what is kept of it. Ten thousand may be in memory at once.
+func TestWhatIsNotKeptOfARecordTakesNoMemory(t *testing.T) {
+	h := parse("1", "", []byte(`{"need":{"reasons":["`+strings.Repeat(`x","`, 30_000)+`"]}}`))
+	if h.Broken || cap(h.Need.Reasons) > 2*maxReasons {
+		t.Errorf("of the reasons %d are kept, in an array of %d", len(h.Need.Reasons), cap(h.Need.Reasons))
+	}
+}
+
 // The longest texts that a host can write, all of which JSON escapes.
 func TestWhatAHostWritesCanBeRead(t *testing.T) {
 	h := full()
