@@ -245,6 +245,31 @@ func TestRedirectsToOthersAreNotFollowed(t *testing.T) {
 	expect(t, ask(t, Alerts{PrometheusURL: s.URL}), policy.Alerts, "Prometheus, which does not say whether alerts are firing: "+s.URL+"/api/v1/query: more than 5 redirects")
 }
 
+// What a server repeats of the token would be in the status, which everybody may read.
+func TestAnswersDoNotShowTheToken(t *testing.T) {
+	const token = "geheim-geheim"
+	file := filepath.Join(t.TempDir(), "token")
+	must.Do(t, os.WriteFile(file, []byte(token+"\n"), 0o600))
+	for said, want := range map[string]string{
+		"HTTP/1.1 401 not %s\r\nContent-Length: 22\r\n\r\nwhat is %[1]s?": "status 401 not (hidden) (what is (hidden)",
+		"HTTP/1.1 200 OK\r\nContent-Type: text/%s\r\n\r\n<%[1]s>":         "an answer that is not Prometheus's (<(hidden)>)",
+		"HTTP/1.1 200 OK\r\nbroken %s\r\n\r\n":                            "no answer of HTTP (malformed MIME header",
+		"%s\r\n":                                                          `no answer of HTTP (malformed HTTP response "(hidden)")`,
+	} {
+		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				fmt.Fprintf(conn, said, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+				conn.Close()
+			}
+		})
+		got := ask(t, Alerts{PrometheusURL: s.URL, TokenFile: file})
+		if got == nil || !strings.Contains(got.Text, want) || strings.Contains(got.Text, token) {
+			t.Errorf("%q becomes %+v", said, got)
+		}
+	}
+}
+
 func TestTLS(t *testing.T) {
 	s := httptest.NewUnstartedServer(says(200, "", quiet))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust it

@@ -96,9 +96,9 @@ func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location s
 	request.Close = true // the server closes the connection, too
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "locksmith")
+	token := ""
 	if a.TokenFile != "" {
-		token, err := a.token()
-		if err != nil {
+		if token, err = a.token(); err != nil {
 			return answer{}, "", err
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
@@ -118,6 +118,9 @@ func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location s
 		response, err = http.ReadResponse(reader, request)
 	}
 	if err != nil {
+		if text := err.Error(); hide(text, token) != text {
+			err = errors.New(hide(text, token))
+		}
 		return answer{}, "", notHTTP{err}
 	}
 	defer response.Body.Close()
@@ -131,7 +134,20 @@ func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location s
 	if response.StatusCode/100 == 3 {
 		location = response.Header.Get("Location")
 	}
-	return answer{response.StatusCode, safetext.Clean(response.Status), response.Header.Get("Content-Type"), body}, location, nil
+	return answer{
+		response.StatusCode, safetext.Clean(hide(response.Status, token)), hide(response.Header.Get("Content-Type"), token), []byte(hide(string(body), token)),
+	}, location, nil
+}
+
+// minSecret is the length in bytes from which a token is hidden. A shorter one would take letters out of every word.
+const minSecret = 4
+
+// hide takes the token out of what a server says, who may repeat what it was sent: everybody may read the status.
+func hide(text, token string) string {
+	if len(token) < minSecret {
+		return text
+	}
+	return strings.ReplaceAll(text, token, "(hidden)")
 }
 
 // connect connects to the server of u.
