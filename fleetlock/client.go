@@ -3,6 +3,7 @@ package fleetlock
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 	"sync/atomic"
 )
 
-// Client asks a server. Its methods may be called concurrently.
+// Client asks a server. Its methods may be called concurrently. Their errors do not show a password of four bytes or
+// more.
 type Client struct {
 	base           url.URL // without user and password
 	user, password string
@@ -118,6 +120,9 @@ func (c *Client) request(ctx context.Context, operation string, params Params) e
 		if errors.As(err, &named) {
 			err = named.Err
 		}
+		if text := err.Error(); c.hide(text) != text {
+			err = errors.New(c.hide(text))
+		}
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the server closed the connection without an answer: %w", err)
 		}
@@ -126,7 +131,29 @@ func (c *Client) request(ctx context.Context, operation string, params Params) e
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	return outcome(to, resp.StatusCode, resp.Header, body, err)
+	for _, values := range resp.Header {
+		for i := range values {
+			values[i] = c.hide(values[i])
+		}
+	}
+	return outcome(to, resp.StatusCode, resp.Header, []byte(c.hide(string(body))), err)
+}
+
+// minSecret is the length in bytes from which a password is hidden. A shorter one would take letters out of every word.
+const minSecret = 4
+
+// hide takes the password out of what a server says, who may repeat what it was sent.
+func (c *Client) hide(text string) string {
+	if len(c.password) < minSecret {
+		return text
+	}
+	sent := base64.StdEncoding.EncodeToString([]byte(c.user + ":" + c.password))
+	quoted, _ := json.Marshal(c.password) // a text can be marshaled
+	inJSON := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(c.password)
+	for _, secret := range []string{sent, strings.TrimRight(sent, "="), inJSON, string(quoted[1 : len(quoted)-1]), c.password} {
+		text = strings.ReplaceAll(text, secret, "(hidden)")
+	}
+	return text
 }
 
 // failure is an error of a client.

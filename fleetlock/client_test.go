@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -115,6 +116,32 @@ func TestBaseURLsThatAreRefused(t *testing.T) {
 }
 
 // Redirects are not followed, whatever the caller's client does with them, and that client is left as it was.
+func TestErrorsDoNotShowThePassword(t *testing.T) {
+	for _, said := range []string{
+		"HTTP/1.1 401 x\r\nContent-Type: application/json\r\n\r\n{\"kind\":\"k\",\"value\":\"you sent %s, which is ann:<geheim\\\\>\"}",
+		"HTTP/1.1 401 x\r\nContent-Type: application/json\r\n\r\n{\"kind\":\"k\",\"value\":\"%s is ann:\\u003cgeheim\\\\\\u003e\"}",
+		"HTTP/1.1 404 x\r\nContent-Type: text/plain\r\n\r\n%s <geheim\\>", "HTTP/1.1 302 x\r\nLocation: /%s/<geheim\\>\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nbroken %s\r\n\r\n", "%s <geheim\\>\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				fmt.Fprintf(conn, said, r.Header.Get("Authorization"))
+				conn.Close()
+			}
+		}))
+		client := newClient(t, server.URL, fleetlock.ClientOptions{User: "ann", Password: `<geheim\>`})
+		err := client.PreReboot(t.Context(), fleetlock.Params{ID: "1", Group: "default"})
+		server.Close()
+		if text := fmt.Sprint(err); !strings.Contains(text, "(hidden)") || strings.Contains(text, "geheim") || strings.Contains(text, "YW5uOjxnZWhlaW1c") {
+			t.Errorf("%q becomes %v", said, err)
+		}
+		var answer *fleetlock.Error
+		if errors.As(err, &answer) && strings.Contains(answer.Value, "geheim") {
+			t.Errorf("the answer has %q", answer.Value)
+		}
+	}
+}
+
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	followed := false
