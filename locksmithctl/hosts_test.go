@@ -16,10 +16,13 @@ import (
 
 const fleetKey = keys + "/fleet/"
 
+// writtenNow is the end of a record that was written now.
+func writtenNow() string { return `"updated":"` + time.Now().UTC().Format(time.RFC3339) + `"}` }
+
 func TestWatchOfHostsWritesALineForEveryHostThatChanges(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
-	putKey(t, server, fleetKey+"a", `{"hostname":"web-1","state":"idle","why":"no reboot is needed","updated":"2126-01-02T00:00:00Z"}`)
+	putKey(t, server, fleetKey+"a", `{"hostname":"web-1","state":"idle","why":"no reboot is needed",`+writtenNow())
 	text := start(t, server, "hosts", "-watch")
 	json := start(t, server, "hosts", "-watch", "-o", "json")
 	idle := start(t, server, "hosts", "-watch", "-all-groups", "-state", "idle")
@@ -27,7 +30,7 @@ func TestWatchOfHostsWritesALineForEveryHostThatChanges(t *testing.T) {
 	json.expect(`^\{"group":"","id":"a","hostname":"web-1",.*"state":"idle",.*"unreadable":false\}\n`)
 	idle.expect(`web-1 \(a\): idle: `)
 
-	putKey(t, server, fleetKey+"a", `{"hostname":"web-1","state":"waiting","waits_for":"users","why":"ann is logged in","updated":"2126-01-02T00:01:00Z"}`)
+	putKey(t, server, fleetKey+"a", `{"hostname":"web-1","state":"waiting","waits_for":"users","why":"ann is logged in",`+writtenNow())
 	text.expect(`web-1 \(a\): waiting, was idle: ann is logged in\n`)
 	json.expect(`"state":"waiting",.*"waits_for":"users",.*\n`)
 	idle.expect(`web-1 \(a\): not among these hosts any more, was idle\n`)
@@ -55,14 +58,14 @@ func TestWatchOfHostsOnATerminalRedrawsInPlace(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.MustStart(t, etcdtest.Newest, etcdtest.Options{})
 	for n := range 100 {
-		putKey(t, server, fmt.Sprintf("%shost-%02d", fleetKey, n), fmt.Sprintf(`{"hostname":"web-%02d","state":"idle","updated":"2126-01-02T00:00:00Z"}`, n))
+		putKey(t, server, fmt.Sprintf("%shost-%02d", fleetKey, n), fmt.Sprintf(`{"hostname":"web-%02d","state":"idle",`, n)+writtenNow())
 	}
 	r := startOnTerminal(t, server, "hosts", "-watch")
 	if got := r.expect("100 hosts: 100 idle"); !strings.HasPrefix(got, entersView) {
 		t.Errorf("it begins with %q", got)
 	}
 	r.expect("and [0-9]+ more")
-	putKey(t, server, fleetKey+"host-99", `{"hostname":"web-99","state":"unwell","why":"no quorum","updated":"2126-01-02T00:00:00Z"}`)
+	putKey(t, server, fleetKey+"host-99", `{"hostname":"web-99","state":"unwell","why":"no quorum",`+writtenNow())
 	r.expect(`WHY\S*\s+web-99 +- +unwell +- +no quorum`) // first
 	r.interrupt()
 	if _, after, left := strings.Cut(r.exit(0), leavesView); !left || after != "" {

@@ -36,7 +36,8 @@ type Host struct {
 	Slot     *lock.HolderInfo // that it holds; nil: none
 	Place    int              // in the queue, from 1 on; 0: none
 	// NoNews says that the record cannot be what the host does now: it has said nothing for NoNewsAfter although it was
-	// about to do something, or nothing at all for SilentAfter, or its record in another group is newer.
+	// about to do something, or nothing at all for SilentAfter; or it is as far in the future; or its record in another
+	// group is newer.
 	NoNews bool
 }
 
@@ -180,7 +181,7 @@ func stateOf(p lock.Phase) inventory.State {
 
 // stale reports whether the record cannot be what the host does now.
 func (h *Host) stale(now time.Time) bool {
-	age := now.Sub(h.Updated)
+	age := now.Sub(h.Updated).Abs() // of a record from the future nobody knows how old it is
 	switch {
 	case h.Broken || age > SilentAfter:
 		return true

@@ -53,6 +53,10 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 		{"about to ask", new(says("locking", time.Minute)), lock.Overview{}, "locking", time.Minute, "by itself", false, false},
 		{"asked long ago", new(says("locking", 31*time.Minute)), lock.Overview{}, "locking", 31 * time.Minute, "by itself", true, false},
 		{"began long ago", new(says("starting", 31*time.Minute)), lock.Overview{}, "starting", 31 * time.Minute, "by itself", true, false},
+		{"about to ask, by a clock that is ahead", new(says("locking", -29*time.Minute)), lock.Overview{}, "locking", -29 * time.Minute, "by itself", false, false},
+		{"asks in the future", new(says("locking", -31*time.Minute)), lock.Overview{}, "locking", -31 * time.Minute, "by itself", true, false},
+		{"idle, by a clock that is ahead", new(says("idle", -50*24*time.Hour)), lock.Overview{}, "idle", -50 * 24 * time.Hour, "by itself", false, false},
+		{"idle in the far future", new(says("idle", -61*24*time.Hour)), lock.Overview{}, "idle", -61 * 24 * time.Hour, "by itself", true, false},
 		{"a state of a later version", new(says("dancing", time.Minute)), lock.Overview{}, "dancing", time.Minute, "by itself", false, false},
 		{"unreadable", &broken, lock.Overview{}, "", time.Minute, "by itself", true, false},
 
