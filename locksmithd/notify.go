@@ -11,7 +11,7 @@ import (
 func (s *server) startNotifications(cfg *config.Config, units notify.Units) *notify.Notifier {
 	scripts := notify.Scripts{Root: s.root, Units: units, Log: s.log}
 	n := notify.New(notify.Options{
-		Root: s.root, HasScripts: scripts.Any, RunScripts: scripts.Run, Log: s.log,
+		Root: s.root, HasScripts: scripts.Any, RunScripts: scripts.Run, ForgetScripts: scripts.Forget, Log: s.log,
 		Changed: func() { s.show(func(*status) {}) },
 	})
 	s.notifier.Store(n)

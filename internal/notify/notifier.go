@@ -40,6 +40,8 @@ type Options struct {
 	// RunScripts has the scripts told an event, and returns which of them failed. Its context ends when the notifier
 	// is closed.
 	RunScripts func(context.Context, Event) error
+	// ForgetScripts forgets which scripts have succeeded for an event that is told no more. It must not block.
+	ForgetScripts func(Event)
 	// Changed is called, by any goroutine, when Undelivered may have changed.
 	Changed func()
 	Log     *slog.Logger
@@ -67,8 +69,10 @@ type Notifier struct {
 // lane is one way of delivery, with a queue of its own: neither waits for the other. n.mu guards it.
 type lane struct {
 	queue []waiting
-	busy  bool          // a goroutine delivers
-	wake  chan struct{} // ends a wait for the next attempt
+	busy  bool // a goroutine delivers
+	// current is the id of the event of which an attempt is under way, which goes on if the event is pushed out.
+	current string
+	wake    chan struct{} // ends a wait for the next attempt
 
 	failing error     // why the first of the queue was not delivered; nil if it was not tried, or the last attempt succeeded
 	since   time.Time // of failing
@@ -300,6 +304,7 @@ func (n *Notifier) next(l *lane) (e Event, to URL, ok bool) {
 		l.busy = false
 		return Event{}, "", false
 	}
+	l.current = l.queue[0].ID
 	return l.queue[0].Event, n.config.URL, true
 }
 
@@ -308,6 +313,9 @@ func (n *Notifier) ended(l *lane, e Event, err error, tries int) (wait time.Dura
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	first := slices.IndexFunc(l.queue, func(w waiting) bool { return w.ID == e.ID }) // -1 if it was pushed out meanwhile
+	if l.current = ""; first < 0 && l == n.scripts {
+		n.ForgetScripts(e)
+	}
 	var failure *DeliveryError
 	switch {
 	case err == nil:
@@ -342,6 +350,9 @@ func (n *Notifier) ended(l *lane, e Event, err error, tries int) (wait time.Dura
 // lose drops an event for ever, and says so; n.mu is held, and the caller saves.
 func (n *Notifier) lose(l *lane, e Event, why string) {
 	l.queue = slices.DeleteFunc(l.queue, func(w waiting) bool { return w.ID == e.ID })
+	if l == n.scripts && e.ID != l.current {
+		n.ForgetScripts(e)
+	}
 	l.lost++
 	l.why = why
 	if len(l.queue) == 0 {

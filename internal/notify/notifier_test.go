@@ -29,6 +29,7 @@ type site struct {
 	answer func(Event) error // nil: success
 	got    []Event           // each time that scripts were told
 	at     []time.Time
+	gone   []string // reasons of the events that were forgotten
 }
 
 // buffer is a log that goroutines share.
@@ -56,7 +57,7 @@ func (s *site) path() string { return filepath.Join(s.root, DefaultPath) }
 // start starts a notifier of all events without a URL.
 func (s *site) start() *Notifier {
 	n := New(Options{
-		Root: s.root, HasScripts: func() bool { return true }, RunScripts: s.run, Changed: func() {},
+		Root: s.root, HasScripts: func() bool { return true }, RunScripts: s.run, ForgetScripts: s.forget, Changed: func() {},
 		Log: slog.New(slog.NewTextHandler(s.log, nil)),
 	})
 	n.Configure(Config{Events: Types()})
@@ -79,6 +80,19 @@ func (s *site) run(ctx context.Context, e Event) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (s *site) forget(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = append(s.gone, e.Reason)
+}
+
+// forgotten returns the reasons of the events that were forgotten, in order.
+func (s *site) forgotten() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.gone)
 }
 
 func (s *site) set(answer func(Event) error) {
@@ -189,6 +203,9 @@ func TestEventIsLostAfterADay(t *testing.T) {
 		if text := n.Undelivered(clock); text != "" {
 			t.Errorf("after a success the status is %q", text)
 		}
+		if gone := s.forgotten(); !slices.Equal(gone, []string{"a"}) {
+			t.Errorf("forgotten are %q", gone)
+		}
 	})
 }
 
@@ -285,6 +302,32 @@ func TestFullQueueLosesTheOldest(t *testing.T) {
 		time.Sleep(lastRetry)
 		if got := s.reasons(); len(got) != maxQueue || got[0] != "2" {
 			t.Errorf("delivered are %q", got)
+		}
+		if gone := s.forgotten(); !slices.Equal(gone, []string{"0", "1"}) {
+			t.Errorf("forgotten are %q", gone)
+		}
+	})
+}
+
+// An event that is pushed out while scripts are told it is forgotten only once they have ended.
+func TestEventThatIsBeingToldIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		n := s.start()
+		release := make(chan struct{})
+		s.set(func(Event) error { <-release; return errDown })
+		for i := range maxQueue + 1 {
+			n.Add(event(fmt.Sprint(i)))
+			synctest.Wait()
+		}
+		if gone := s.forgotten(); len(gone) > 0 {
+			t.Errorf("forgotten are %q", gone)
+		}
+		s.set(nil)
+		close(release)
+		time.Sleep(lastRetry)
+		if gone := s.forgotten(); !slices.Equal(gone, []string{"0"}) {
+			t.Errorf("in the end forgotten are %q", gone)
 		}
 	})
 }

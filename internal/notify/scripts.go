@@ -67,6 +67,13 @@ func (s Scripts) Run(ctx context.Context, e Event) error {
 	return err
 }
 
+// Forget forgets which scripts have succeeded for an event that is told no more.
+func (s Scripts) Forget(e Event) {
+	if err := eventFiles(s.Root, e.ID).remove(true); err != nil {
+		s.Log.Warn("what scripts were told stays in a file", "error", err)
+	}
+}
+
 // describe says why a unit failed, in the words of what it ran if it has said why.
 func describe(err error, unit string) string {
 	if errors.Is(err, systemd.ErrNoUnit) {

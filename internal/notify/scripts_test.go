@@ -100,6 +100,15 @@ LOCKSMITH_HOLDER=""
 	if left, err := os.ReadDir(filepath.Join(root, runPath)); err != nil || len(left) > 0 {
 		t.Errorf("left are %v (%v)", left, err)
 	}
+	script("20-broken", "exit 1")
+	if s.Run(t.Context(), e) == nil {
+		t.Error("a script that fails is no failure")
+	}
+	s.Forget(e)
+	s.Forget(e)
+	if left, err := os.ReadDir(filepath.Join(root, runPath)); err != nil || len(left) > 0 {
+		t.Errorf("of an event that was forgotten there are %v (%v)", left, err)
+	}
 	must.Do(t, os.RemoveAll(folder))
 	if s.Any() {
 		t.Error("there are scripts")
