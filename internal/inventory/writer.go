@@ -21,6 +21,11 @@ const (
 	spread = 5 * time.Second
 	// textEvery is how often a record is written of which only the texts have changed.
 	textEvery = 15 * time.Minute
+	// clockAfter is how long after a record was written it is looked at once more, in case the clock was put right:
+	// that of a host without one of its own is wrong by years until it has reached a time server. clockOff is how much
+	// that has to be.
+	clockAfter = 15 * time.Minute
+	clockOff   = time.Minute
 
 	firstRetry, lastRetry = 30 * time.Second, 30 * time.Minute
 )
@@ -37,14 +42,16 @@ type Records interface {
 }
 
 // A Writer writes the record of this host whenever it has changed. It is an observer of the daemon. While nothing
-// changes it has neither a timer nor a connection.
+// changes it has no connection, and from a quarter of an hour on no timer.
 type Writer struct {
 	// Self returns where this host's record belongs, nil for nowhere, and the record, but for what the daemon does. It is
 	// called right before the record is written; with an error it is called again later.
 	Self func() (Records, Host, error)
 	// Policy returns the settings of the policy that are in force.
 	Policy func() policy.Config
-	Log    *slog.Logger
+	// Clock returns the time by the host's clock.
+	Clock func() time.Time
+	Log   *slog.Logger
 
 	latest  chan policy.Snapshot // the newest one that Run has not seen yet
 	refresh chan struct{}
@@ -52,7 +59,7 @@ type Writer struct {
 
 // NewWriter returns a Writer, of which the fields are to be set.
 func NewWriter() *Writer {
-	return &Writer{latest: make(chan policy.Snapshot, 1), refresh: make(chan struct{}, 1)}
+	return &Writer{Clock: time.Now, latest: make(chan policy.Snapshot, 1), refresh: make(chan struct{}, 1)}
 }
 
 // Observe notes what the daemon does. It returns at once. It is for one goroutine.
@@ -103,15 +110,17 @@ type run struct {
 	now   *policy.Snapshot // what the daemon does; nil before it has said so
 	timer *time.Timer
 	due   time.Time // when the timer fires; zero: it does not
+	look  bool      // it fires to look at the clock alone
 
 	place   Records // of the record that was written last; nil: there is none
 	written Host
-	unsure  bool // an attempt since then has failed, and may have written something else
-	failed  int  // attempts in succession
+	at      time.Time // when it was written, by the clock that nobody sets
+	unsure  bool      // an attempt since then has failed, and may have written something else
+	failed  int       // attempts in succession
 }
 
 func (r *run) arm(after time.Duration) {
-	r.due = time.Now().Add(after)
+	r.due, r.look = time.Now().Add(after), false
 	r.timer.Reset(after)
 }
 
@@ -123,14 +132,14 @@ func (r *run) change() {
 		r.arm(0)
 		return
 	}
-	if r.due.IsZero() || r.failed == 0 && time.Until(r.due) > settle+spread {
+	if r.look || r.due.IsZero() || r.failed == 0 && time.Until(r.due) > settle+spread {
 		r.arm(settle + rand.N(spread))
 	}
 }
 
 // write writes the record if it has changed.
 func (r *run) write(ctx context.Context) {
-	if r.now == nil {
+	if r.now == nil || r.look && !r.clockSet() {
 		return
 	}
 	place, h, err := r.Self()
@@ -140,18 +149,18 @@ func (r *run) write(ctx context.Context) {
 		return
 	}
 	if err == nil {
-		h.fill(*r.now, time.Now(), r.Policy())
+		h.fill(*r.now, r.Clock(), r.Policy())
 		h.clean()
-		if r.place != nil && !r.unsure && !h.changed(r.written) {
+		if r.place != nil && !r.unsure && !h.changed(r.written) && !r.clockSet() {
 			if h.Why == r.written.Why {
 				return
 			}
-			if wait := min(textEvery-time.Since(r.written.Updated), textEvery); wait > 0 {
+			if wait := textEvery - time.Since(r.at); wait > 0 {
 				r.arm(wait)
 				return
 			}
 		}
-		h.Updated = time.Now().UTC().Truncate(time.Second)
+		h.Updated = r.Clock().UTC().Truncate(time.Second)
 		err = place.Put(ctx, h)
 		r.unsure = err != nil
 	}
@@ -160,13 +169,22 @@ func (r *run) write(ctx context.Context) {
 		if r.failed > 0 {
 			r.Log.Info("the inventory of the fleet knows again what this host does")
 		}
-		r.place, r.written, r.failed = place, h, 0
+		r.place, r.written, r.at, r.failed = place, h, time.Now(), 0
+		if r.due.IsZero() {
+			r.arm(clockAfter)
+			r.look = true
+		}
 	case ctx.Err() == nil:
 		if r.failed++; r.failed == 1 {
 			r.Log.Warn("the inventory of the fleet does not know what this host does", "error", explain(err))
 		}
 		r.arm(backoff.Delay(r.failed-1, firstRetry, lastRetry))
 	}
+}
+
+// clockSet reports whether the clock was put right since the record was written.
+func (r *run) clockSet() bool {
+	return (r.Clock().Sub(r.written.Updated) - time.Since(r.at)).Abs() > clockOff
 }
 
 // leave removes the record from where it was, if it belongs elsewhere. It tries once: the store may not be there any

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -378,4 +379,25 @@ func TestTheEndIsNotAState(t *testing.T) {
 		w.does(s)
 		w.after(time.Hour, w.at)
 	})
+}
+
+// The clock of a host without one of its own is put right some time after its start.
+func TestRecordIsWrittenAgainOnceTheClockIsRight(t *testing.T) {
+	for name, off := range map[string]time.Duration{"forward": 50 * 365 * 24 * time.Hour, "back": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			write(t, func(w *writing) {
+				var set atomic.Int64
+				w.Clock = func() time.Time { return time.Now().Add(time.Duration(set.Load())) }
+				w.does(policy.Snapshot{State: policy.Idle})
+				w.after(time.Minute, w.at, "put idle")
+				set.Store(int64(off))
+				w.after(clockAfter, w.at, "put idle")
+				if want := time.Now().Add(off); w.at.last.Updated.Sub(want).Abs() > clockAfter {
+					t.Errorf("the record is from %v, want %v", w.at.last.Updated, want)
+				}
+				set.Add(int64(clockOff / 2))
+				w.after(24*time.Hour, w.at)
+			})
+		})
+	}
 }
