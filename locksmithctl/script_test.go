@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -54,6 +55,7 @@ func runScripts(t *testing.T, dir string, v etcdtest.Version) {
 				return err
 			}
 			env.Setenv("HOSTNAME", hostname)
+			env.Setenv("NOW", time.Now().UTC().Format(time.RFC3339))
 			env.Setenv("HOST", filepath.Join(env.WorkDir, "host"))
 			env.Setenv("ESC", "\x1b")
 			return nil
