@@ -102,7 +102,7 @@ package -i /deb/old.deb
 mkdir /var/lib/locksmith
 touch /var/lib/locksmith/token
 package -P locksmith
-find / -xdev -newer /deb/before \( -iname '*locksmith*' -o -lname '*locksmith*' -o -name update.conf \)
+find /etc /opt /run /usr /var -xdev -newer /deb/before \( -iname '*locksmith*' -o -lname '*locksmith*' -o -name update.conf \)
 cat /etc/flatcar/update.conf
 dpkg -s locksmith > /deb/log 2>&1 || echo unknown
 `, "REBOOT_STRATEGY=off\nunknown\n"},
