@@ -68,12 +68,16 @@ func (f Format) marshalOne(d any) (string, error) {
 
 // marshalYAML writes YAML, and escapes the characters that a terminal may act upon and yaml does not escape.
 func marshalYAML(value any) (string, error) {
-	var document yaml.Node
+	text, err := yaml.Marshal(value)
+	if err != nil || !strings.ContainsFunc(string(text), isUnprintable) {
+		return string(text), err
+	}
+	var document yaml.Node // which takes three times as long
 	if err := document.Encode(value); err != nil {
 		return "", err
 	}
 	quoteUnprintable(&document)
-	text, err := yaml.Marshal(&document)
+	text, err = yaml.Marshal(&document)
 	lines := strings.Split(string(text), "\n")
 	for i := range lines {
 		lines[i] = safetext.Cut(lines[i], math.MaxInt) // Go's escapes are those of YAML, too
@@ -83,13 +87,15 @@ func marshalYAML(value any) (string, error) {
 
 // quoteUnprintable puts the values that need escapes into double quotes, where YAML has them.
 func quoteUnprintable(n *yaml.Node) {
-	if strings.ContainsFunc(n.Value, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+	if strings.ContainsFunc(n.Value, isUnprintable) {
 		n.Style = yaml.DoubleQuotedStyle
 	}
 	for _, child := range n.Content {
 		quoteUnprintable(child)
 	}
 }
+
+func isUnprintable(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
 // escapeJSON escapes the characters in a JSON text that a terminal may act upon and encoding/json does not escape.
 func escapeJSON(text string) string {
