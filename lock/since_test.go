@@ -13,11 +13,12 @@ import (
 // How long a slot is held does not include how long it was waited for; the entry in the queue says since when that is.
 func TestSlotIsHeldSinceItWasTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLock(t, storetest.NewMemory(), "")
+		store := storetest.NewMemory()
+		l, other := newLock(t, store, ""), newLock(t, store, "") // a lock is for one caller at a time
 		began := time.Now().UTC()
 		lockFor(t.Context(), t, l, "a")
 		got := make(chan error)
-		go func() { got <- l.Acquire(t.Context(), "b", lock.Record{Since: began}, nil) }()
+		go func() { got <- other.Acquire(t.Context(), "b", lock.Record{Since: began}, nil) }()
 		time.Sleep(time.Hour)
 		o, err := l.Overview(t.Context())
 		must.Do(t, err)
