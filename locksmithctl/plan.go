@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/locksmithd/locksmith/internal/config"
-	"github.com/locksmithd/locksmith/internal/fleet"
 	"github.com/locksmithd/locksmith/internal/inventory"
 	foreseen "github.com/locksmithd/locksmith/internal/plan"
 	"github.com/locksmithd/locksmith/internal/view"
@@ -86,13 +85,7 @@ With -all-groups there is a list of these, one for each group.`,
 // plan shows the plan of the group, or of every group whose lock can be understood, and fails if there are others.
 func (a *app) plan(ctx context.Context, store lock.Store, cfg *config.Config, format view.Format, all, allGroups bool) error {
 	now := a.now()
-	var f fleet.Fleet
-	var err error
-	if allGroups {
-		f, err = fleet.Read(ctx, store, cfg.Max, now)
-	} else {
-		f, err = fleet.ReadGroup(ctx, store, cfg.Group, cfg.Max, now)
-	}
+	f, err := readFleet(ctx, store, cfg, allGroups, now)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func Clean(s string) string { return Cut(s, 256) }
 // Cut returns s with every unprintable character escaped as in Go. A result longer than most bytes is cut, and
 // ends in "...".
 func Cut(s string, most int) string {
-	if len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if len(s) <= most && isPlain(s) {
 		return s
 	}
 	var b strings.Builder
@@ -42,6 +42,16 @@ func Cut(s string, most int) string {
 		s = s[size:]
 	}
 	return b.String()
+}
+
+// isPlain reports whether a text has printable ASCII characters alone, as nearly every text.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // maxListed is the number of texts in a list.

@@ -31,7 +31,11 @@ type HostFilter struct {
 
 // Hosts returns the hosts that match, in their order.
 func (f HostFilter) Hosts(all fleet.Fleet) []fleet.Host {
-	var hosts []fleet.Host
+	total := 0
+	for _, g := range all.Groups {
+		total += len(g.Hosts)
+	}
+	hosts := make([]fleet.Host, 0, total)
 	for _, g := range all.Groups {
 		for _, h := range g.Hosts {
 			if f.matches(h) {
