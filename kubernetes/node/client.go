@@ -1,0 +1,284 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/url"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+const (
+	// callTimeout bounds a request. Two of them fit into the half minute that a script in may-reboot.d has.
+	callTimeout = 12 * time.Second
+	// maxConflicts is how often a change is tried that others come before. The kubelet changes its node every few seconds
+	// at most.
+	maxConflicts = 10
+	// fieldManager is under which name the API server remembers our changes.
+	fieldManager = "locksmith-kubernetes"
+)
+
+// client makes the requests about one node. It is safe for concurrent use.
+type client struct {
+	api    rest.Interface
+	server string // URL of the API server
+	source string // "kubeconfig PATH", for messages
+	name   string // of the node
+}
+
+// newClient does not use the typed clients of client-go: they link every API group, and repeat a request that is answered
+// with Retry-After by themselves, unseen.
+func newClient(config *rest.Config, source string) (*client, error) {
+	klog.SetLogger(logr.Discard()) // an error is returned, and a first line of output has a meaning
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, policyv1.AddToScheme, authenticationv1.AddToScheme} {
+		utilruntime.Must(add(scheme))
+	}
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.WarningHandler = rest.NoWarnings{}
+	config.QPS = -1 // there are bounds of our own
+	api, err := rest.UnversionedRESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", source, oneLine(err.Error()))
+	}
+	return &client{api: api, server: config.Host, source: source}, nil
+}
+
+func (c *client) getNode(ctx context.Context) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	err := c.do(ctx, "read node "+c.name, c.core("GET").Resource("nodes").Name(c.name), node)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("node %s does not exist at %s: check --node and --kubeconfig", c.name, c.server)
+	}
+	return node, err
+}
+
+func (c *client) listNodes(ctx context.Context) ([]corev1.Node, error) {
+	list := &corev1.NodeList{}
+	err := c.do(ctx, "list all nodes", c.core("GET").Resource("nodes"), list)
+	return list.Items, err
+}
+
+// listPods returns the pods of this node. A kubelet may not list others.
+func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
+	list := &corev1.PodList{}
+	request := c.core("GET").Resource("pods").Param("fieldSelector", fields.OneTermEqualSelector("spec.nodeName", c.name).String())
+	err := c.do(ctx, "list the pods of node "+c.name, request, list)
+	return list.Items, err
+}
+
+// evict asks for the end of a pod, within its disruption budget. Another pod that has its name by now is left alone: the
+// answer is a conflict.
+func (c *client) evict(ctx context.Context, pod *corev1.Pod, gracePeriod int) error {
+	eviction := &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
+		DeleteOptions: deleteOptions(pod, gracePeriod),
+	}
+	request := c.core("POST").Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").Body(eviction)
+	return c.do(ctx, "evict pod "+podName(pod), request, nil)
+}
+
+// deletePod is evict without a budget.
+func (c *client) deletePod(ctx context.Context, pod *corev1.Pod, gracePeriod int) error {
+	request := c.core("DELETE").Namespace(pod.Namespace).Resource("pods").Name(pod.Name).Body(deleteOptions(pod, gracePeriod))
+	return c.do(ctx, "delete pod "+podName(pod), request, nil)
+}
+
+func deleteOptions(pod *corev1.Pod, gracePeriod int) *metav1.DeleteOptions {
+	options := &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}}
+	if gracePeriod >= 0 {
+		seconds := int64(gracePeriod)
+		options.GracePeriodSeconds = &seconds
+	}
+	return options
+}
+
+// change applies edit to the node's annotations, labels and spec.unschedulable, and returns the node as it is then. Edit is
+// called again with a newer node if somebody else changes the node meanwhile, so that nobody's change is lost.
+func (c *client) change(ctx context.Context, edit func(*corev1.Node)) (*corev1.Node, error) {
+	for n := 0; ; n++ {
+		old, err := c.getNode(ctx)
+		if err != nil {
+			return nil, err
+		}
+		edited := old.DeepCopy()
+		if edited.Annotations == nil {
+			edited.Annotations = map[string]string{}
+		}
+		if edited.Labels == nil {
+			edited.Labels = map[string]string{}
+		}
+		edit(edited)
+		patch := difference(old, edited)
+		if patch == nil {
+			return old, nil
+		}
+		body, err := json.Marshal(patch)
+		if err != nil {
+			return nil, err
+		}
+		node := &corev1.Node{}
+		request := c.api.Patch(types.MergePatchType).AbsPath("/api/v1").Resource("nodes").Name(c.name).
+			Param("fieldManager", fieldManager).Body(body)
+		switch err = c.do(ctx, "change node "+c.name, request, node); {
+		case err == nil:
+			return node, nil
+		case !apierrors.IsConflict(err) || n == maxConflicts:
+			return nil, err
+		}
+		backoff.Sleep(ctx, time.Duration(rand.Int64N(int64(100*time.Millisecond))))
+	}
+}
+
+// nodePatch is a JSON merge patch, in which nil removes.
+type nodePatch struct {
+	Metadata struct {
+		ResourceVersion string             `json:"resourceVersion"`
+		Annotations     map[string]*string `json:"annotations,omitempty"`
+		Labels          map[string]*string `json:"labels,omitempty"`
+	} `json:"metadata"`
+	Spec struct {
+		Unschedulable *bool `json:"unschedulable,omitempty"`
+	} `json:"spec"`
+}
+
+// difference returns the patch that makes one node of another, as far as change goes; nil if there is nothing to do.
+func difference(old, edited *corev1.Node) *nodePatch {
+	patch := &nodePatch{}
+	patch.Metadata.ResourceVersion = old.ResourceVersion
+	patch.Metadata.Annotations = mapDifference(old.Annotations, edited.Annotations)
+	patch.Metadata.Labels = mapDifference(old.Labels, edited.Labels)
+	if old.Spec.Unschedulable != edited.Spec.Unschedulable {
+		patch.Spec.Unschedulable = &edited.Spec.Unschedulable
+	}
+	if len(patch.Metadata.Annotations)+len(patch.Metadata.Labels) == 0 && patch.Spec.Unschedulable == nil {
+		return nil
+	}
+	return patch
+}
+
+func mapDifference(old, edited map[string]string) map[string]*string {
+	changes := map[string]*string{}
+	for key, value := range edited {
+		if was, found := old[key]; !found || was != value {
+			changes[key] = &value
+		}
+	}
+	for key := range old {
+		if _, found := edited[key]; !found {
+			changes[key] = nil
+		}
+	}
+	return changes
+}
+
+// core begins a request to the core API.
+func (c *client) core(verb string) *rest.Request { return c.api.Verb(verb).AbsPath("/api/v1") }
+
+var errNoAnswer = fmt.Errorf("no answer within %v", callTimeout)
+
+// do makes a request, and reads the answer into a value unless that is nil. The error is a *callError.
+func (c *client) do(ctx context.Context, what string, request *rest.Request, into runtime.Object) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errNoAnswer)
+	defer cancel()
+	result := request.MaxRetries(0).Do(ctx)
+	err := result.Error()
+	if err == nil && into != nil {
+		err = result.Into(into)
+	}
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return &callError{what: what, client: c, err: err}
+}
+
+// callError is a request that failed, or whose answer did not come.
+type callError struct {
+	what   string // verb and noun
+	client *client
+	err    error
+}
+
+func (e *callError) Unwrap() error { return e.err }
+
+func (e *callError) Error() string {
+	text := fmt.Sprintf("%s: %s", e.what, e.reason())
+	var status apierrors.APIStatus
+	switch {
+	case apierrors.IsUnauthorized(e.err):
+		text += fmt.Sprintf("; %s does not accept the credentials of %s", e.client.server, e.client.source)
+	case apierrors.IsForbidden(e.err):
+		text += "; " + e.client.source + " is of an account without this right"
+	case !errors.As(e.err, &status):
+		text = fmt.Sprintf("%s: %s: %s", e.what, e.client.server, e.reason())
+		if likely := likelyCause(e.err); likely != "" {
+			text += " (" + likely + ")"
+		}
+	}
+	return text
+}
+
+// reason is the error without what was asked.
+func (e *callError) reason() string {
+	var request *url.Error
+	if errors.As(e.err, &request) {
+		return oneLine(request.Err.Error())
+	}
+	return oneLine(e.err.Error())
+}
+
+// reason returns why a request failed, without what was asked.
+func reason(err error) string {
+	var call *callError
+	if errors.As(err, &call) {
+		return call.reason()
+	}
+	return oneLine(err.Error())
+}
+
+// cause returns an error of the file system without the path, which the caller names.
+func cause(err error) error {
+	var path *fs.PathError
+	var program *exec.Error
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &program):
+		return program.Err
+	}
+	return err
+}
+
+// oneLine makes a text safe to show that the API server or a file said.
+func oneLine(s string) string {
+	return safetext.Cut(strings.Join(strings.Fields(s), " "), 512)
+}
+
+func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
