@@ -1,0 +1,124 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/locksmithd/locksmith/internal/backoff"
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
+
+// Uncordon undoes a drain: at once if the reboot was cancelled, and else when the node is back: Ready since this boot, with
+// its DaemonSet pods. It can be called again, and where there was no drain. It uses the settings of what has to hold after
+// a reboot, and the conventions.
+func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
+	if !cancelled {
+		if err := n.waitUntilBack(ctx); err != nil {
+			return err
+		}
+		if n.FLUO {
+			if err := n.fluoAfterReboot(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := n.change(ctx, n.comeBack)
+	return err
+}
+
+// comeBack takes the node into service, and ends what announce and leave have begun.
+func (n *Node) comeBack(node *corev1.Node) {
+	if n.FLUO {
+		n.fluoEnd(node)
+	}
+	uncordon(node)
+	include(node)
+	n.kuredEnd(node)
+}
+
+// waitUntilBack waits until the node is Ready, and then for its DaemonSet pods.
+func (n *Node) waitUntilBack(ctx context.Context) error {
+	err := n.waitFor(ctx, n.ReadyTimeout, func(ctx context.Context) (string, error) {
+		node, err := n.getNode(ctx)
+		if err != nil {
+			return "", err
+		}
+		return n.notBack(node), nil
+	})
+	if err != nil || n.WaitDaemonSets == 0 {
+		return err
+	}
+	return n.waitFor(ctx, n.WaitDaemonSets, func(ctx context.Context) (string, error) {
+		pods, err := n.listPods(ctx)
+		if err != nil {
+			return "", err
+		}
+		return notRunning(pods), nil
+	})
+}
+
+// notBack says why a node does not count as back, "" if it does. What the API server shows is from before the reboot until
+// the kubelet has reported this boot.
+func (n *Node) notBack(node *corev1.Node) string {
+	ready, reported := readiness(node), node.Status.NodeInfo.BootID
+	switch {
+	case n.BootID != "" && reported != "" && reported != n.BootID:
+		return fmt.Sprintf("node %s: its kubelet has not reported since the boot", n.name)
+	case ready.Status != corev1.ConditionTrue:
+		return fmt.Sprintf("node %s is not Ready: %s", n.name, cmp.Or(oneLine(ready.Message), "its kubelet has not said why"))
+	}
+	return ""
+}
+
+// readiness returns what the kubelet has reported last.
+func readiness(node *corev1.Node) (ready corev1.NodeCondition) {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			ready = condition
+		}
+	}
+	return ready
+}
+
+// notRunning names the DaemonSet pods that are not ready, "" if all are. Those that end will be replaced, or not.
+func notRunning(pods []corev1.Pod) string {
+	var texts []string
+	for i := range pods {
+		pod := &pods[i]
+		if isOfDaemonSet(pod) && !isFinished(pod) && pod.DeletionTimestamp == nil && !isReady(pod) {
+			texts = append(texts, podName(pod))
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s not ready: %s", plural(len(texts), "DaemonSet pod"), safetext.List(texts))
+}
+
+// waitFor asks until there is no obstacle, and fails with the last one after a time. A request that failed says nothing,
+// unless it was refused.
+func (n *Node) waitFor(ctx context.Context, within time.Duration, ask func(context.Context) (obstacle string, err error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("waited %v", within))
+	defer cancel()
+	obstacle := ""
+	for ; ; backoff.Sleep(ctx, n.poll) {
+		now, err := ask(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s (%w)", obstacle, ended(ctx))
+		case isFinal(err):
+			return err
+		case err != nil:
+			obstacle = err.Error()
+		case now == "":
+			return nil
+		default:
+			obstacle = now
+		}
+		n.status("waiting: " + obstacle)
+	}
+}
