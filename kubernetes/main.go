@@ -1,0 +1,201 @@
+// Command locksmith-kubernetes takes the Kubernetes node of this host through a reboot by locksmithd: hooks start it. It
+// says whether the node may go, drains it, and takes it back.
+//
+// It guarantees:
+//   - the exit status is 0 only if all was done, or the answer is yes; 2 on wrong usage, and 1 otherwise;
+//   - a failure is one line, on standard error and as the status of its unit;
+//   - every setting is checked, also those of the other commands, before the API server is asked for anything;
+//   - a signal ends it at once; what it had begun is undone by "uncordon --cancelled".
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/locksmithd/locksmith/kubernetes/node"
+	"github.com/locksmithd/locksmith/systemd"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// mayRebootTimeout is less than the half minute after which locksmithd takes no answer for a no, without a reason.
+const mayRebootTimeout = 25 * time.Second
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// usageError says that the command line is wrong.
+type usageError struct{ error }
+
+// run runs one command and returns the exit status.
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{getenv: getenv, stdout: stdout}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, err)
+	a.notify(err.Error())
+	if errors.As(err, new(usageError)) {
+		return 2
+	}
+	return 1
+}
+
+// app is one run of the program.
+type app struct {
+	settings
+	getenv func(string) string
+	stdout io.Writer
+
+	shown   string    // status
+	printed time.Time // when a status was printed
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "locksmith-kubernetes COMMAND",
+		Short: "Take a Kubernetes node through a reboot by locksmithd",
+		Long: `locksmith-kubernetes takes the Kubernetes node of this host through a reboot by
+locksmithd, whose hooks start it. It uses the kubeconfig of the kubelet, whose
+rights are enough.
+
+Every flag but --cancelled can be set by a variable as well, which the flag
+overrides: --pod-selector by LOCKSMITH_KUBERNETES_POD_SELECTOR. The hooks read
+variables from /etc/locksmith/kubernetes.conf.
+
+Exit status: 0 success, or yes; 1 failure, or no; 2 wrong usage.`,
+		Version:           version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:              noArguments,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	a.commonFlags(root.PersistentFlags())
+
+	drain := &cobra.Command{
+		Use:   "drain",
+		Short: "Cordon the node, and evict its pods",
+		Long: `drain cordons the node, and evicts its pods within their disruption budgets. Pods
+of DaemonSets, static pods and finished pods stay. If it fails, or is stopped,
+"uncordon --cancelled" undoes what it has done.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := n.Drain(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "node %s is drained\n", n.Name())
+			return nil
+		},
+	}
+	a.drainFlags(drain.Flags())
+
+	cancelled := false
+	uncordon := &cobra.Command{
+		Use:   "uncordon",
+		Short: "Take the node back after a reboot",
+		Long: `uncordon waits until the node is Ready and its DaemonSet pods run, and lifts the
+cordon that drain has made. A cordon that somebody else has made stays.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return n.Uncordon(cmd.Context(), cancelled)
+		},
+	}
+	a.uncordonFlags(uncordon.Flags())
+	uncordon.Flags().BoolVar(&cancelled, "cancelled", false, "there was no reboot: undo a drain at once")
+
+	mayReboot := &cobra.Command{
+		Use:   "may-reboot",
+		Short: "Say whether the node may reboot now",
+		Long: `may-reboot exits 0 if the node may reboot now, and else 1, with the reason in its
+first line. An administrator holds a node back with the annotation
+flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := context.WithTimeoutCause(cmd.Context(), mayRebootTimeout, fmt.Errorf("no answer within %v", mayRebootTimeout))
+			defer stop()
+			n, err := a.connect(ctx)
+			if err != nil {
+				return err
+			}
+			obstacle, err := n.MayReboot(ctx)
+			if err == nil && obstacle != "" {
+				err = errors.New(obstacle)
+			}
+			return err
+		},
+	}
+	a.mayRebootFlags(mayReboot.Flags())
+
+	for _, cmd := range []*cobra.Command{drain, uncordon, mayReboot} {
+		cmd.Args = noArguments
+		cmd.DisableFlagsInUseLine = true
+		root.AddCommand(cmd)
+	}
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		flags := []*pflag.FlagSet{root.PersistentFlags()}
+		for _, sub := range root.Commands() {
+			flags = append(flags, sub.LocalNonPersistentFlags())
+		}
+		if err := fromEnvironment(a.getenv, flags...); err != nil {
+			return err
+		}
+		a.BootID, a.NewVersion = bootID(), a.getenv("LOCKSMITH_VERSION")
+		return a.check()
+	}
+	return root
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument %q: see --help", cmd.CommandPath(), args[0])}
+	}
+	return nil
+}
+
+func (a *app) connect(ctx context.Context) (*node.Node, error) {
+	return node.Connect(ctx, a.kubeconfig, a.node, a.Settings, a.status)
+}
+
+// printInterval bounds how often the status goes to the journal.
+const printInterval = 10 * time.Second
+
+// status shows what the program waits for: as the status of its unit, and now and then in the journal.
+func (a *app) status(text string) {
+	if text == a.shown {
+		return
+	}
+	a.shown = text
+	a.notify(text)
+	if now := time.Now(); now.Sub(a.printed) >= printInterval {
+		a.printed = now
+		fmt.Fprintln(a.stdout, text)
+	}
+}
+
+// notify sets the status of the unit. A service manager that does not read is none of the node's business.
+func (a *app) notify(text string) { _ = systemd.NotifyStatus(text) }
