@@ -34,7 +34,7 @@ type eviction struct {
 func (n *Node) evictAll(ctx context.Context) error {
 	known := map[types.UID]*eviction{} // all that were seen
 	var left []*eviction
-	for start := time.Now(); ; backoff.Sleep(ctx, n.poll) {
+	for start := time.Now(); ; backoff.Sleep(ctx, pollInterval) {
 		pods, err := n.listPods(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -42,7 +42,7 @@ func (n *Node) evictAll(ctx context.Context) error {
 		case isFinal(err):
 			return err
 		case err != nil:
-			n.status(fmt.Sprintf("evicting %d of %s; waiting for the API server: %s", len(left), plural(len(known), "pod"), reason(err)))
+			n.status("waiting for the API server: " + reason(err))
 			continue
 		}
 		if left, err = n.leaving(pods, known); err != nil || len(left) == 0 {
@@ -103,17 +103,19 @@ func (n *Node) evictEach(ctx context.Context, left []*eviction, force bool) {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
+			end := n.evict
 			if force {
-				e.note(n.deletePod(ctx, e.pod, n.GracePeriod), n.retry)
-			} else {
-				e.note(n.evict(ctx, e.pod, n.GracePeriod), n.retry)
+				end = n.deletePod
+			}
+			if err := end(ctx, e.pod, n.GracePeriod); ctx.Err() == nil {
+				e.note(err)
 			}
 		})
 	}
 }
 
 // note takes down an answer. What it means that the pod is not there, or is another one, the next list will tell.
-func (e *eviction) note(err error, retry time.Duration) {
+func (e *eviction) note(err error) {
 	switch {
 	case err == nil:
 		e.why = "ending"
@@ -123,10 +125,8 @@ func (e *eviction) note(err error, retry time.Duration) {
 	default:
 		e.why = obstacle(err)
 	}
-	if seconds, found := apierrors.SuggestsClientDelay(err); found {
-		retry = max(retry, time.Duration(seconds)*time.Second)
-	}
-	e.next = time.Now().Add(retry)
+	seconds, _ := apierrors.SuggestsClientDelay(err)
+	e.next = time.Now().Add(max(retryInterval, time.Duration(seconds)*time.Second))
 }
 
 // isFinal reports whether an error is a refusal that does not pass by itself. The API server forbids as well what a budget

@@ -107,7 +107,7 @@ func removeAll(values map[string]string, keys []string) {
 // waitForAnnotations waits until hooks have set all of the annotations to true, or ctx ends.
 func (n *Node) waitForAnnotations(ctx context.Context, annotations []string) error {
 	missing := annotations
-	for ; len(missing) > 0; backoff.Sleep(ctx, n.poll) {
+	for ; len(missing) > 0; backoff.Sleep(ctx, pollInterval) {
 		node, err := n.getNode(ctx)
 		switch {
 		case ctx.Err() != nil:

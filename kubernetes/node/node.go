@@ -46,14 +46,12 @@ type Node struct {
 	client
 	Settings
 	status func(string)
-	pace
 }
 
-// pace is how often something is looked at that takes time.
-type pace struct {
-	poll  time.Duration // pods and nodes that change
-	retry time.Duration // evictions that were refused, as with kubectl
-}
+const (
+	pollInterval  = time.Second     // at which the node and its pods are looked at while something is to change
+	retryInterval = 5 * time.Second // after which an eviction is asked for again, as with kubectl
+)
 
 // Connect finds the node of this host: kubeconfig is a path, "" for the first of Kubeconfigs that exists; name is the
 // node's, "" for that in the credentials. Status is told what Drain and Uncordon wait for, from one goroutine.
@@ -75,7 +73,7 @@ func Connect(ctx context.Context, kubeconfig, name string, settings Settings, st
 	if c.name, err = c.findName(ctx, config, name); err != nil {
 		return nil, err
 	}
-	return &Node{client: *c, Settings: settings, status: status, pace: pace{poll: time.Second, retry: 5 * time.Second}}, nil
+	return &Node{client: *c, Settings: settings, status: status}, nil
 }
 
 // Name returns the name of the node.

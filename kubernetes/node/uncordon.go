@@ -104,8 +104,8 @@ func notRunning(pods []corev1.Pod) string {
 func (n *Node) waitFor(ctx context.Context, within time.Duration, ask func(context.Context) (obstacle string, err error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("waited %v", within))
 	defer cancel()
-	obstacle := ""
-	for ; ; backoff.Sleep(ctx, n.poll) {
+	obstacle := "there was no answer"
+	for ; ; backoff.Sleep(ctx, pollInterval) {
 		now, err := ask(ctx)
 		switch {
 		case ctx.Err() != nil:
