@@ -46,9 +46,14 @@ PROGRAMS := $(foreach dir,bin bin/amd64 bin/arm64,$(dir)/locksmithd $(dir)/locks
 .PHONY: all
 all: $(BIN)/locksmithd $(BIN)/locksmithctl
 
-.PHONY: $(PROGRAMS) bin/demo
+# What takes a Kubernetes node through a reboot is a module of its own, for its dependencies.
+KUBERNETES := bin/locksmith-kubernetes bin/amd64/locksmith-kubernetes bin/arm64/locksmith-kubernetes
+
+.PHONY: $(PROGRAMS) $(KUBERNETES) bin/demo
 $(PROGRAMS):
 	GOARCH=$(filter amd64 arm64,$(subst /, ,$(@D))) $(BUILD) -o $@ ./$(@F)
+$(KUBERNETES):
+	cd kubernetes && GOARCH=$(filter amd64 arm64,$(subst /, ,$(@D))) $(BUILD) -o $(CURDIR)/$@ .
 bin/demo:
 	$(BUILD) -o $@ ./demo
 
@@ -167,7 +172,8 @@ lint: bin/staticcheck
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
-	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/deb/p* packaging/rpm/p* $(SCRIPTS)
+	cd kubernetes && $(GO) vet ./... && ../bin/staticcheck ./...
+	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/deb/p* packaging/rpm/p* $(SCRIPTS) kubernetes/systemd/may-reboot.d/*
 
 # Missing parts that cannot be installed are named, and the benchmarks that need them are
 # skipped.

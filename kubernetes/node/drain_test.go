@@ -45,7 +45,7 @@ func TestDrainTriesAgainWhatMayPass(t *testing.T) {
 		}, "its namespace is being deleted"},
 		"busy server": {func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "0")
-			http.Error(w, "Too many requests, please try again later.", 429)
+			http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 		}, "the API server is busy"},
 		"two budgets": {func(w http.ResponseWriter) {
 			refuse(w, 500, metav1.StatusReasonInternalError, "This pod has more than one PodDisruptionBudget,\nwhich is not supported.")
@@ -88,7 +88,7 @@ func TestDrainWaitsAsLongAsTheServerSays(t *testing.T) {
 			case isEviction(r, "a"):
 				a.Add(1)
 				w.Header().Set("Retry-After", "3600")
-				http.Error(w, "Too many requests, please try again later.", 429)
+				http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 				return true
 			case isEviction(r, "b") && b.Add(1) == 20: // until when a would have been asked for again
 				s.seen(func() { s.pods = nil })

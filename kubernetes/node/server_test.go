@@ -17,7 +17,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -144,20 +143,18 @@ func (s *server) touch() {
 // end ends a pod.
 func (s *server) end(w http.ResponseWriter, r *http.Request, name string) {
 	i := slices.IndexFunc(s.pods, func(p corev1.Pod) bool { return podName(&p) == name })
-	var eviction policyv1.Eviction
-	data, err := io.ReadAll(r.Body)
-	options := &metav1.DeleteOptions{}
-	if r.Method == "DELETE" {
-		err = json.Unmarshal(data, options)
-	} else if err = json.Unmarshal(data, &eviction); err == nil {
-		options = eviction.DeleteOptions
+	type options struct{ Preconditions struct{ UID types.UID } }
+	var body struct {
+		options       // of DELETE
+		DeleteOptions options
 	}
+	err := json.NewDecoder(r.Body).Decode(&body)
 	switch s.evicted = append(s.evicted, name); {
 	case err != nil:
 		refuse(w, 400, metav1.StatusReasonBadRequest, err.Error())
 	case i < 0:
 		refuse(w, 404, metav1.StatusReasonNotFound, "there is no pod "+name)
-	case *options.Preconditions.UID != s.pods[i].UID:
+	case cmp.Or(body.Preconditions.UID, body.DeleteOptions.Preconditions.UID) != s.pods[i].UID:
 		refuse(w, 409, metav1.StatusReasonConflict, "the UID does not match")
 	default:
 		s.pods = slices.Delete(s.pods, i, i+1)
