@@ -1,5 +1,5 @@
-// Command locksmith-kubernetes takes the Kubernetes node of this host through a reboot by locksmithd: hooks start it. It
-// says whether the node may go, drains it, and takes it back.
+// Command locksmith-kubernetes takes the Kubernetes node of this host through a reboot by locksmithd: hooks start it.
+// It says whether the node may go, drains it, and takes it back.
 //
 // It guarantees:
 //   - the exit status is 0 only if all was done, or the answer is yes; 2 on wrong usage, and 1 otherwise;
@@ -136,7 +136,8 @@ cordon that drain has made. A cordon that somebody else has made stays.`,
 first line. An administrator holds a node back with the annotation
 flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := context.WithTimeoutCause(cmd.Context(), mayRebootTimeout, fmt.Errorf("no answer within %v", mayRebootTimeout))
+			late := fmt.Errorf("no answer within %v", mayRebootTimeout)
+			ctx, stop := context.WithTimeoutCause(cmd.Context(), mayRebootTimeout, late)
 			defer stop()
 			n, err := a.connect(ctx)
 			if err != nil {

@@ -24,9 +24,11 @@ type settings struct {
 }
 
 func (s *settings) commonFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE` with the API server and the credentials (default: that of the kubelet)")
+	flags.StringVar(&s.kubeconfig, "kubeconfig", "",
+		"`FILE` with the API server and the credentials (default: that of the kubelet)")
 	flags.StringVar(&s.node, "node", "", "`NAME` of this host's node (default: that in the credentials)")
-	flags.BoolVar(&s.FLUO, "fluo", false, "keep the annotations and labels of the Flatcar Linux Update Operator, and run its hooks")
+	flags.BoolVar(&s.FLUO, "fluo", false,
+		"keep the annotations and labels of the Flatcar Linux Update Operator, and run its hooks")
 	flags.BoolVar(&s.Kured, "kured", false, "keep the annotations of kured")
 }
 
@@ -34,46 +36,58 @@ func (s *settings) drainFlags(flags *pflag.FlagSet) {
 	s.Timeout, s.GracePeriod = 10*time.Minute, -1
 	flags.Var(&timeValue{&s.Timeout, time.Second}, "timeout", "fail after `TIME`, all together")
 	flags.Var(&timeValue{&s.ForceAfter, 0}, "force-after", "after `TIME`, delete pods whatever their budgets say; 0: never")
-	flags.Func("grace-period", "`SECONDS` that a pod has to end; -1: what the pod says (default -1)", func(value string) (err error) {
-		if s.GracePeriod, err = strconv.Atoi(value); err != nil || s.GracePeriod < -1 {
-			return errors.New("write a whole number of seconds, or -1 for what the pod says")
-		}
-		return nil
-	})
-	flags.Func("pod-selector", "evict only pods with labels that match `SELECTOR`", func(value string) (err error) {
-		s.PodSelector, err = labels.Parse(value)
-		return err
-	})
-	flags.Var(&listValue{&s.SkipNamespaces, validation.IsDNS1123Label}, "skip-namespaces", "leave the pods of these `NAMESPACES`")
+	flags.Func("grace-period", "`SECONDS` that a pod has to end; -1: what the pod says (default -1)", s.setGracePeriod)
+	flags.Func("pod-selector", "evict only pods with labels that match `SELECTOR`", s.setPodSelector)
+	flags.Var(&listValue{&s.SkipNamespaces, validation.IsDNS1123Label}, "skip-namespaces",
+		"leave the pods of these `NAMESPACES`")
 	flags.BoolVar(&s.Force, "force", false, "evict pods without a controller as well, which nothing starts elsewhere")
-	flags.BoolVar(&s.DeleteEmptyDirData, "delete-emptydir-data", false, "evict pods with emptyDir volumes as well, whose data is lost")
-	flags.Func("exclude-from-load-balancers", "label the node so that load balancers leave it, and wait for `TIME`, or not at all", s.setExclude)
+	flags.BoolVar(&s.DeleteEmptyDirData, "delete-emptydir-data", false,
+		"evict pods with emptyDir volumes as well, whose data is lost")
+	flags.Func("exclude-from-load-balancers",
+		"label the node so that load balancers leave it, and wait for `TIME`, or not at all", s.setExclude)
 	flags.Lookup("exclude-from-load-balancers").NoOptDefVal = "true"
 	flags.Var(&listValue{&s.BeforeRebootAnnotations, validation.IsQualifiedName}, "before-reboot-annotations",
 		"`ANNOTATIONS` that hooks set to true before the drain; needs --fluo")
-	flags.Var(&labelsValue{&s.PreRebootLabels}, "pre-reboot-node-labels", "`LABELS`, such as example.com/reboot=soon, for the node before its drain")
+	flags.Var(&labelsValue{&s.PreRebootLabels}, "pre-reboot-node-labels",
+		"`LABELS`, such as example.com/reboot=soon, for the node before its drain")
 }
 
 func (s *settings) uncordonFlags(flags *pflag.FlagSet) {
 	s.ReadyTimeout, s.WaitDaemonSets = 5*time.Minute, 2*time.Minute
 	flags.Var(&timeValue{&s.ReadyTimeout, time.Second}, "ready-timeout", "fail if the node is not Ready after `TIME`")
-	flags.Var(&timeValue{&s.WaitDaemonSets, 0}, "wait-daemonsets", "fail if its DaemonSet pods do not run `TIME` later; 0: do not wait for them")
+	flags.Var(&timeValue{&s.WaitDaemonSets, 0}, "wait-daemonsets",
+		"fail if its DaemonSet pods do not run `TIME` later; 0: do not wait for them")
 	flags.Var(&listValue{&s.AfterRebootAnnotations, validation.IsQualifiedName}, "after-reboot-annotations",
 		"`ANNOTATIONS` that hooks set to true after the reboot; needs --fluo")
 	flags.Var(&labelsValue{&s.PostRebootLabels}, "post-reboot-node-labels", "`LABELS` for the node when it is back")
 }
 
 func (s *settings) mayRebootFlags(flags *pflag.FlagSet) {
-	flags.Func("blocking-pod-selector", "no reboot while a pod of the node matches `SELECTOR`; can be repeated, or has several with ; between them",
-		s.addBlockingPods)
-	flags.Func("min-ready", "no reboot unless `N` other nodes are Ready and not cordoned; needs the right to list nodes", func(value string) error {
-		n, err := strconv.ParseUint(value, 10, 16)
-		if err != nil {
-			return errors.New("write a whole number of nodes")
-		}
-		s.MinReady = int(n)
-		return nil
-	})
+	flags.Func("blocking-pod-selector", "no reboot while a pod of the node matches `SELECTOR`; "+
+		"can be repeated, or has several with ; between them", s.addBlockingPods)
+	flags.Func("min-ready", "no reboot unless `N` other nodes are Ready and not cordoned; needs the right to list nodes",
+		s.setMinReady)
+}
+
+func (s *settings) setGracePeriod(value string) (err error) {
+	if s.GracePeriod, err = strconv.Atoi(value); err != nil || s.GracePeriod < -1 {
+		return errors.New("write a whole number of seconds, or -1 for what the pod says")
+	}
+	return nil
+}
+
+func (s *settings) setPodSelector(value string) (err error) {
+	s.PodSelector, err = labels.Parse(value)
+	return err
+}
+
+func (s *settings) setMinReady(value string) error {
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil {
+		return errors.New("write a whole number of nodes")
+	}
+	s.MinReady = int(n)
+	return nil
 }
 
 // setExclude takes true, false, or how long to wait then.
@@ -107,7 +121,8 @@ func (s *settings) check() error {
 	case s.ForceAfter >= s.Timeout:
 		return fmt.Errorf("--force-after %v never comes: --timeout is %v", s.ForceAfter, s.Timeout)
 	case s.LoadBalancerWait >= s.Timeout:
-		return fmt.Errorf("--exclude-from-load-balancers=%v leaves no time for the drain: --timeout is %v", s.LoadBalancerWait, s.Timeout)
+		return fmt.Errorf("--exclude-from-load-balancers=%v leaves no time for the drain: --timeout is %v",
+			s.LoadBalancerWait, s.Timeout)
 	case !s.FLUO && len(s.BeforeRebootAnnotations)+len(s.AfterRebootAnnotations) > 0:
 		return errors.New("--before-reboot-annotations and --after-reboot-annotations need --fluo")
 	case !sameKeys:
@@ -122,7 +137,8 @@ func fromEnvironment(getenv func(string) string, sets ...*pflag.FlagSet) (err er
 		flags.VisitAll(func(flag *pflag.Flag) {
 			variable := "LOCKSMITH_KUBERNETES_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 			value := getenv(variable)
-			if err != nil || flag.Changed || value == "" || flag.Name == "cancelled" || flag.Name == "help" || flag.Name == "version" {
+			isSetting := flag.Name != "cancelled" && flag.Name != "help" && flag.Name != "version"
+			if err != nil || flag.Changed || value == "" || !isSetting {
 				return
 			}
 			if wrong := flag.Value.Set(value); wrong != nil {

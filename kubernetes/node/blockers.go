@@ -66,16 +66,19 @@ func (n *Node) blocking(pods []corev1.Pod) string {
 func (n *Node) tooFewReady(ctx context.Context) (string, error) {
 	nodes, err := n.listNodes(ctx)
 	if apierrors.IsForbidden(err) {
-		return "", fmt.Errorf("--min-ready has to list all nodes, which a kubelet may not since Kubernetes 1.32: set --kubeconfig and --node (%w)", err)
+		return "", fmt.Errorf("--min-ready has to list all nodes, which a kubelet may not since Kubernetes 1.32: "+
+			"set --kubeconfig and --node (%w)", err)
 	}
 	ready := 0
 	for i := range nodes {
-		if node := &nodes[i]; node.Name != n.name && !node.Spec.Unschedulable && readiness(node).Status == corev1.ConditionTrue {
+		node := &nodes[i]
+		if node.Name != n.name && !node.Spec.Unschedulable && readiness(node).Status == corev1.ConditionTrue {
 			ready++
 		}
 	}
 	if err == nil && ready < n.MinReady {
-		return fmt.Sprintf("only %s beside %s Ready and not cordoned, --min-ready is %d", plural(ready, "node"), n.name, n.MinReady), nil
+		return fmt.Sprintf("only %s beside %s Ready and not cordoned, --min-ready is %d",
+			plural(ready, "node"), n.name, n.MinReady), nil
 	}
 	return "", err
 }

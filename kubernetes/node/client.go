@@ -49,14 +49,14 @@ type client struct {
 	name   string // of the node
 }
 
-// newClient does not use the typed clients of client-go: they link every API group, and repeat a request that is answered
-// with Retry-After by themselves, unseen.
+// newClient does not use the typed clients of client-go: they link every API group, and repeat a request that is
+// answered with Retry-After by themselves, unseen.
 func newClient(config *rest.Config, source string) (*client, error) {
 	klog.SetLogger(logr.Discard()) // an error is returned, and a first line of output has a meaning
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, policyv1.AddToScheme, authenticationv1.AddToScheme} {
-		utilruntime.Must(add(scheme))
-	}
+	utilruntime.Must(corev1.AddToScheme(scheme))
+	utilruntime.Must(policyv1.AddToScheme(scheme))
+	utilruntime.Must(authenticationv1.AddToScheme(scheme))
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.WarningHandler = rest.NoWarnings{}
@@ -86,25 +86,26 @@ func (c *client) listNodes(ctx context.Context) ([]corev1.Node, error) {
 // listPods returns the pods of this node. A kubelet may not list others.
 func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
-	request := c.core("GET").Resource("pods").Param("fieldSelector", fields.OneTermEqualSelector("spec.nodeName", c.name).String())
+	ours := fields.OneTermEqualSelector("spec.nodeName", c.name).String()
+	request := c.core("GET").Resource("pods").Param("fieldSelector", ours)
 	err := c.do(ctx, "list the pods of node "+c.name, request, list)
 	return list.Items, err
 }
 
-// evict asks for the end of a pod, within its disruption budget. Another pod that has its name by now is left alone: the
-// answer is a conflict.
+// evict asks for the end of a pod, within its disruption budget. Another pod that has its name by now is left alone:
+// the answer is a conflict.
 func (c *client) evict(ctx context.Context, pod *corev1.Pod, gracePeriod int) error {
 	eviction := &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
 		DeleteOptions: deleteOptions(pod, gracePeriod),
 	}
-	request := c.core("POST").Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").Body(eviction)
+	request := c.pod("POST", pod).SubResource("eviction").Body(eviction)
 	return c.do(ctx, "evict pod "+podName(pod), request, nil)
 }
 
 // deletePod is evict without a budget.
 func (c *client) deletePod(ctx context.Context, pod *corev1.Pod, gracePeriod int) error {
-	request := c.core("DELETE").Namespace(pod.Namespace).Resource("pods").Name(pod.Name).Body(deleteOptions(pod, gracePeriod))
+	request := c.pod("DELETE", pod).Body(deleteOptions(pod, gracePeriod))
 	return c.do(ctx, "delete pod "+podName(pod), request, nil)
 }
 
@@ -117,8 +118,8 @@ func deleteOptions(pod *corev1.Pod, gracePeriod int) *metav1.DeleteOptions {
 	return options
 }
 
-// change applies edit to the node's annotations, labels and spec.unschedulable, and returns the node as it is then. Edit is
-// called again with a newer node if somebody else changes the node meanwhile, so that nobody's change is lost.
+// change applies edit to the node's annotations, labels and spec.unschedulable, and returns the node as it is then.
+// Edit is called again with a newer node if somebody else changes the node meanwhile, so that nobody's change is lost.
 func (c *client) change(ctx context.Context, edit func(*corev1.Node)) (*corev1.Node, error) {
 	for n := 0; ; n++ {
 		old, err := c.getNode(ctx)
@@ -142,8 +143,8 @@ func (c *client) change(ctx context.Context, edit func(*corev1.Node)) (*corev1.N
 			return nil, err
 		}
 		node := &corev1.Node{}
-		request := c.api.Patch(types.MergePatchType).AbsPath("/api/v1").Resource("nodes").Name(c.name).
-			Param("fieldManager", fieldManager).Body(body)
+		request := c.core("PATCH").Resource("nodes").Name(c.name).Param("fieldManager", fieldManager).
+			SetHeader("Content-Type", string(types.MergePatchType)).Body(body)
 		switch err = c.do(ctx, "change node "+c.name, request, node); {
 		case err == nil:
 			return node, nil
@@ -198,6 +199,10 @@ func mapDifference(old, edited map[string]string) map[string]*string {
 
 // core begins a request to the core API.
 func (c *client) core(verb string) *rest.Request { return c.api.Verb(verb).AbsPath("/api/v1") }
+
+func (c *client) pod(verb string, pod *corev1.Pod) *rest.Request {
+	return c.core(verb).Namespace(pod.Namespace).Resource("pods").Name(pod.Name)
+}
 
 var errNoAnswer = fmt.Errorf("no answer within %v", callTimeout)
 

@@ -12,12 +12,12 @@ const (
 	excludedAnnotation = "locksmith.locksmithd.io/excluded-from-load-balancers"
 )
 
-// excludeLabel makes a cloud's load balancers leave the node. A kubelet may set it on its own node, as every label below
-// node.kubernetes.io.
+// excludeLabel makes a cloud's load balancers leave the node. A kubelet may set it on its own node, as every label
+// below node.kubernetes.io.
 const excludeLabel = corev1.LabelNodeExcludeBalancers
 
-// cordon makes a node unschedulable. An annotation that is left from a cordon which somebody else has lifted says nothing:
-// the node is schedulable.
+// cordon makes a node unschedulable. An annotation that is left from a cordon which somebody else has lifted says
+// nothing: the node is schedulable.
 func cordon(node *corev1.Node, now time.Time) {
 	if !node.Spec.Unschedulable {
 		node.Spec.Unschedulable = true

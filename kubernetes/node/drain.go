@@ -12,9 +12,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Drain cordons the node, and returns once all pods that are to leave have ended or have moved. What it announces before,
-// by labels and annotations, follows Settings. An error says what is left; Uncordon with cancelled undoes what was done.
-// It uses the settings of pods, of eviction, and the conventions.
+// Drain cordons the node, and returns once all pods that are to leave have ended or have moved. What it announces
+// before, by labels and annotations, follows Settings. An error says what is left; Uncordon with cancelled undoes what
+// was done. It uses the settings of pods, of eviction, and the conventions.
 func (n *Node) Drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.Timeout, fmt.Errorf("not done within %v", n.Timeout))
 	defer cancel()

@@ -29,8 +29,9 @@ type eviction struct {
 	refused error     // a refusal that is final, unless the pod has left by now
 }
 
-// evictAll evicts pods until none that is to leave is on the node. It goes by lists of the node's pods alone: a pod that has
-// ended or moved is not in the next list, one that has a new UID is another pod, and one that was started meanwhile is.
+// evictAll evicts pods until none that is to leave is on the node. It goes by lists of the node's pods alone, and by
+// their UIDs: a pod that has ended, or has moved under its name, is not in the next list, and one that was started
+// meanwhile is.
 func (n *Node) evictAll(ctx context.Context) error {
 	known := map[types.UID]*eviction{} // all that were seen
 	var left []*eviction
@@ -54,7 +55,7 @@ func (n *Node) evictAll(ctx context.Context) error {
 	}
 }
 
-// leaving returns what is known of those of the pods that are to leave, by their names, and fails if one of them must not.
+// leaving returns what is known of the pods that are to leave, by their names, and fails if one of them must not.
 func (n *Node) leaving(pods []corev1.Pod, known map[types.UID]*eviction) ([]*eviction, error) {
 	var left []*eviction
 	for i := range pods {
@@ -129,8 +130,8 @@ func (e *eviction) note(err error) {
 	e.next = time.Now().Add(max(retryInterval, time.Duration(seconds)*time.Second))
 }
 
-// isFinal reports whether an error is a refusal that does not pass by itself. The API server forbids as well what a budget
-// does not allow while its numbers are out of order, and what is asked for in a namespace that is being deleted.
+// isFinal reports whether an error is a refusal that does not pass by itself. The API server forbids as well what a
+// budget does not allow while its numbers are out of order, and what is asked for in a namespace that is being deleted.
 func isFinal(err error) bool {
 	return apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) &&
 		!apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) &&
@@ -151,7 +152,7 @@ func obstacle(err error) string {
 	return reason(err)
 }
 
-// budget shortens what the API server says of a disruption budget, which a kubelet may not read. The name has no blank.
+// budget shortens what the API server says of a disruption budget, which a kubelet may not read.
 func budget(message string) string {
 	text, found := strings.CutPrefix(oneLine(message), "The disruption budget ")
 	name, says, _ := strings.Cut(text, " ")

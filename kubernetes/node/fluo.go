@@ -11,13 +11,13 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Annotations and labels of the Flatcar Linux Update Operator. Its pods, the agent on each node and the operator, change
-// them in turns; here both are this program. DaemonSets that select one of the two hook labels start when it is set.
+// Annotations and labels of the Flatcar Linux Update Operator. Its agent on each node and its operator change them in
+// turns; here both are this program. DaemonSets that select one of the two hook labels start when it is set.
 const (
 	fluo = "flatcar-linux-update.v1.flatcar-linux.net/"
 
 	fluoNeeded       = fluo + "reboot-needed"            // annotation and label, of the agent
-	fluoOK           = fluo + "reboot-ok"                // annotation of the operator: hooks are done; false after a reboot
+	fluoOK           = fluo + "reboot-ok"                // annotation of the operator: hooks before a reboot are done
 	fluoInProgress   = fluo + "reboot-in-progress"       // annotation of the agent, from the drain to the boot
 	fluoCordoned     = fluo + "agent-made-unschedulable" // annotation of the agent
 	fluoStatus       = fluo + "status"                   // annotation of the agent, from update_engine
@@ -83,7 +83,7 @@ func fluoNotNeeded(node *corev1.Node) {
 	node.Annotations[fluoInProgress] = "false"
 }
 
-// startHooks sets the label that hooks select, and forgets what earlier ones have said. Hooks that run already go on.
+// startHooks sets the label that hooks select, and forgets what earlier ones have said. Those that run already go on.
 func startHooks(node *corev1.Node, label string, annotations []string) {
 	if node.Labels[label] != "true" {
 		removeAll(node.Annotations, annotations)
@@ -118,7 +118,8 @@ func (n *Node) waitForAnnotations(ctx context.Context, annotations []string) err
 			n.status("waiting: " + err.Error())
 			continue
 		}
-		missing = slices.DeleteFunc(slices.Clone(annotations), func(key string) bool { return node.Annotations[key] == "true" })
+		done := func(key string) bool { return node.Annotations[key] == "true" }
+		missing = slices.DeleteFunc(slices.Clone(annotations), done)
 		if len(missing) > 0 {
 			n.status(fmt.Sprintf("waiting for hooks to set the annotation %s=true", safetext.List(missing)))
 		}

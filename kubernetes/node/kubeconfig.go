@@ -37,7 +37,8 @@ func findKubeconfig(paths []string) (string, error) {
 			return path, nil // whatever else is wrong with it will be said when it is read
 		}
 	}
-	return "", fmt.Errorf("there is no kubeconfig of a kubelet: none of %s exists; set --kubeconfig", strings.Join(paths, ", "))
+	return "", fmt.Errorf("there is no kubeconfig of a kubelet: none of %s exists; set --kubeconfig",
+		strings.Join(paths, ", "))
 }
 
 // loadKubeconfig reads a kubeconfig, and checks what can be checked without its API server.
@@ -85,9 +86,11 @@ func checkCredentials(config *rest.Config, now time.Time) error {
 	case certificate == nil:
 		return nil
 	case now.After(certificate.NotAfter):
-		return fmt.Errorf("the client certificate in %s expired at %s; the kubelet renews it as long as it runs", file, timestamp(certificate.NotAfter))
+		return fmt.Errorf("the client certificate in %s expired at %s; the kubelet renews it as long as it runs",
+			file, timestamp(certificate.NotAfter))
 	case now.Before(certificate.NotBefore):
-		return fmt.Errorf("the client certificate in %s is not valid before %s, and this host's clock says %s", file, timestamp(certificate.NotBefore), timestamp(now))
+		return fmt.Errorf("the client certificate in %s is not valid before %s, and this host's clock says %s",
+			file, timestamp(certificate.NotBefore), timestamp(now))
 	}
 	return nil
 }
@@ -125,7 +128,8 @@ func (c *client) findName(ctx context.Context, config *rest.Config, wanted strin
 	}
 	if user == "" && wanted == "" {
 		review := &authenticationv1.SelfSubjectReview{}
-		request := c.api.Post().AbsPath("/apis/authentication.k8s.io/v1").Resource("selfsubjectreviews").Body(review.DeepCopy())
+		request := c.api.Post().AbsPath("/apis/authentication.k8s.io/v1").Resource("selfsubjectreviews").
+			Body(review.DeepCopy())
 		if err := c.do(ctx, "ask for the user of the kubeconfig", request, review); err != nil {
 			return "", err
 		}
@@ -143,7 +147,7 @@ func (c *client) findName(ctx context.Context, config *rest.Config, wanted strin
 	return name, nil
 }
 
-// likelyCause adds to a failure of a connection what is probably wrong with the kubeconfig; "" if nothing comes to mind.
+// likelyCause says what is probably wrong where a connection failed, "" if nothing comes to mind.
 func likelyCause(err error) string {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError

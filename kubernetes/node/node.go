@@ -54,7 +54,7 @@ const (
 )
 
 // Connect finds the node of this host: kubeconfig is a path, "" for the first of Kubeconfigs that exists; name is the
-// node's, "" for that in the credentials. Status is told what Drain and Uncordon wait for, from one goroutine.
+// node's, "" for that in the credentials. Status is told what Drain and Uncordon wait for, from their goroutine.
 func Connect(ctx context.Context, kubeconfig, name string, settings Settings, status func(string)) (*Node, error) {
 	if kubeconfig == "" {
 		var err error

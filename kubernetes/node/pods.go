@@ -9,9 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// mirrorAnnotation marks what the API server shows of a static pod, which ends with its node.
-const mirrorAnnotation = corev1.MirrorPodAnnotationKey
-
 // evictable reports whether a drain evicts a pod; objection says why it must not, "" for nothing.
 func (s *Settings) evictable(pod *corev1.Pod) (evict bool, objection string) {
 	switch {
@@ -23,19 +20,22 @@ func (s *Settings) evictable(pod *corev1.Pod) (evict bool, objection string) {
 		return true, ""
 	case !s.Force && metav1.GetControllerOf(pod) == nil:
 		return true, "has no controller that would start it elsewhere (--force)"
-	case !s.DeleteEmptyDirData && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.EmptyDir != nil }):
+	case !s.DeleteEmptyDirData && slices.ContainsFunc(pod.Spec.Volumes, isEmptyDir):
 		return true, "has an emptyDir volume, whose data would be lost (--delete-emptydir-data)"
 	}
 	return true, ""
 }
 
+func isEmptyDir(volume corev1.Volume) bool { return volume.EmptyDir != nil }
+
+// isMirror reports whether a pod is what the API server shows of a static pod, which ends with its node.
 func isMirror(pod *corev1.Pod) bool {
-	_, found := pod.Annotations[mirrorAnnotation]
+	_, found := pod.Annotations[corev1.MirrorPodAnnotationKey]
 	return found
 }
 
-// isOfDaemonSet goes by the owner alone, of whatever API group: a kubelet may not read DaemonSets, and each of them would
-// start the pod again at once, on this node.
+// isOfDaemonSet goes by the owner alone, of whatever API group: a kubelet may not read DaemonSets, and each of them
+// would start the pod again at once, on this node.
 func isOfDaemonSet(pod *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(pod)
 	return owner != nil && owner.Kind == "DaemonSet"

@@ -12,9 +12,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Uncordon undoes a drain: at once if the reboot was cancelled, and else when the node is back: Ready since this boot, with
-// its DaemonSet pods. It can be called again, and where there was no drain. It uses the settings of what has to hold after
-// a reboot, and the conventions.
+// Uncordon undoes a drain: at once if the reboot was cancelled, and else when the node is back: Ready since this boot,
+// with its DaemonSet pods. It can be called again, and where there was no drain. It uses the settings of what has to
+// hold after a reboot, and the conventions.
 func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
 	if !cancelled {
 		if err := n.waitUntilBack(ctx); err != nil {
@@ -61,8 +61,8 @@ func (n *Node) waitUntilBack(ctx context.Context) error {
 	})
 }
 
-// notBack says why a node does not count as back, "" if it does. What the API server shows is from before the reboot until
-// the kubelet has reported this boot.
+// notBack says why a node does not count as back, "" if it does. What the API server shows is from before the reboot
+// until the kubelet has reported this boot.
 func (n *Node) notBack(node *corev1.Node) string {
 	ready, reported := readiness(node), node.Status.NodeInfo.BootID
 	switch {
@@ -99,9 +99,9 @@ func notRunning(pods []corev1.Pod) string {
 	return fmt.Sprintf("%s not ready: %s", plural(len(texts), "DaemonSet pod"), safetext.List(texts))
 }
 
-// waitFor asks until there is no obstacle, and fails with the last one after a time. A request that failed says nothing,
-// unless it was refused.
-func (n *Node) waitFor(ctx context.Context, within time.Duration, ask func(context.Context) (obstacle string, err error)) error {
+// waitFor asks until there is no obstacle, "", and fails with the last one after a time. A request that failed says
+// nothing, unless it was refused.
+func (n *Node) waitFor(ctx context.Context, within time.Duration, ask func(context.Context) (string, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("waited %v", within))
 	defer cancel()
 	obstacle := "there was no answer"
