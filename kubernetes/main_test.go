@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -163,5 +164,22 @@ func TestMayRebootSaysWhyNot(t *testing.T) {
 	want := result{1, "", "node web-1 has the annotation flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true\n"}
 	if got := execute(nil, args...); got != want {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+func TestDocumentNamesEveryFlag(t *testing.T) {
+	page, err := os.ReadFile("../docs/kubernetes.md")
+	must.Do(t, err)
+	root := (&app{}).rootCommand()
+	documented := func(command string) func(*pflag.Flag) {
+		return func(flag *pflag.Flag) {
+			if row := "| `--" + flag.Name + "` | " + command + " |"; !strings.Contains(string(page), row) {
+				t.Errorf("docs/kubernetes.md has no row %q", row)
+			}
+		}
+	}
+	root.PersistentFlags().VisitAll(documented("all"))
+	for _, command := range root.Commands() {
+		command.LocalNonPersistentFlags().VisitAll(documented(command.Name()))
 	}
 }

@@ -64,8 +64,8 @@ func (n *Node) fluoAfterReboot(ctx context.Context) error {
 	return n.waitForAnnotations(ctx, n.AfterRebootAnnotations)
 }
 
-// fluoEnd leaves the node as the agent leaves it after a reboot. A cordon of the agent is lifted, also one that the agent
-// itself made before it was replaced by this program.
+// fluoEnd leaves the node as the agent leaves it after a reboot. A cordon of the agent is lifted, also one that the
+// agent itself made before it was replaced by this program.
 func (n *Node) fluoEnd(node *corev1.Node) {
 	endHooks(node, fluoBeforeReboot, n.BeforeRebootAnnotations)
 	endHooks(node, fluoAfterReboot, n.AfterRebootAnnotations)
