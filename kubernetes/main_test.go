@@ -44,8 +44,9 @@ func environment(variables []string) (getenv func(string) string) {
 
 // A wrong setting is named, whichever command it is for, and the API server is not asked.
 func TestWrongSettingsAreNamed(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("the API server was asked for %s", r.URL)
+		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	t.Cleanup(server.Close)
 	kubeconfig := "KUBECONFIG=" + writeKubeconfig(t, server.URL)

@@ -209,3 +209,18 @@ func TestMayRebootWithoutAnAnswerIsAnError(t *testing.T) {
 		}
 	})
 }
+
+func TestNodeThatMayNotBeReadIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		s.answer = func(w http.ResponseWriter, _ *http.Request) bool {
+			refuse(w, 403, metav1.StatusReasonForbidden, "User \"x\" cannot do that")
+			return true
+		}
+		start := time.Now()
+		oneLineWith(t, s.connect(t, Settings{ReadyTimeout: time.Minute}).Uncordon(t.Context(), false), `User "x" cannot do that`)
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("it has waited for %v", waited)
+		}
+	})
+}
