@@ -12,8 +12,8 @@ import (
 // errAddressInUse means that another process has taken an address first.
 var errAddressInUse = errors.New("address in use")
 
-// randomHost returns an address in 127.0.0.0/8 other than 127.0.0.1, which all other programs use.
-func randomHost() string {
+// RandomHost returns an address in 127.0.0.0/8 other than 127.0.0.1, which all other programs use.
+func RandomHost() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
@@ -32,8 +32,9 @@ func listen(host string) (net.Listener, error) {
 	}
 }
 
-// freeAddress returns a host:port on which nothing listens.
-func freeAddress(host string) (string, error) {
+// FreeAddress returns a host:port on which nothing listens; host is one of RandomHost. The server that gets the address
+// keeps it over restarts, but another process may listen there first.
+func FreeAddress(host string) (string, error) {
 	l, err := listen(host)
 	if err != nil {
 		return "", err

@@ -31,6 +31,8 @@ type CA struct {
 type Certificate struct {
 	// CommonName is also the user name, where etcd takes users from client certificates.
 	CommonName string
+	// Organizations are also the groups of the user, where Kubernetes takes users from client certificates.
+	Organizations []string
 	// Hosts are the IP addresses and DNS names that a server answers for.
 	Hosts []string
 	// NotBefore and NotAfter default to an hour ago and a day from now.
@@ -89,7 +91,7 @@ func (ca *CA) Issue(c Certificate) (KeyPair, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial),
-		Subject:      pkix.Name{CommonName: c.CommonName},
+		Subject:      pkix.Name{CommonName: c.CommonName, Organization: c.Organizations},
 		NotBefore:    c.NotBefore,
 		NotAfter:     c.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,

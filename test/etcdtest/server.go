@@ -84,11 +84,11 @@ func startCluster(ctx context.Context, n int, o Options, version string) (_ []*S
 	var cluster []string
 	for i := range n {
 		s := &Server{o: o, name: fmt.Sprintf("etcd%d", i+1)}
-		host := randomHost()
-		if s.address, err = freeAddress(host); err != nil {
+		host := RandomHost()
+		if s.address, err = FreeAddress(host); err != nil {
 			return nil, err
 		}
-		if s.peer, err = freeAddress(host); err != nil {
+		if s.peer, err = FreeAddress(host); err != nil {
 			return nil, err
 		}
 		members = append(members, s)
