@@ -2,6 +2,7 @@
 # make demo     a simulated fleet reboots one host after another (HOSTS=3 MAX=1), or stops
 #               at a version that does not become well, and takes the fix (UPDATE=bad)
 # make test     every test but the real hosts; installs what it needs when run as root
+# make test-kubernetes: the tests of locksmith-kubernetes, with a real API server, which it builds in minutes
 # make e2e      hosts with a real systemd in containers; needs root (SUITE="bookworm trixie trixie-polkit", or sid)
 # make scale    the load that a rollout over many hosts puts on etcd (HOSTS=10,100,1000,10000 MAX=1)
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
@@ -100,6 +101,12 @@ bin/ignition-apply: tools/provision/go.mod tools/provision/go.sum
 bin/butane: tools/provision/go.mod tools/provision/go.sum
 	cd tools/provision && $(GO) build -o ../../$@ github.com/coreos/butane/internal
 
+# Kubernetes asks for its version by linker flags. Without the symbols the two are 210 MB less.
+KUBE := k8s.io/component-base/version
+bin/kube-apiserver bin/kube-controller-manager: tools/kubernetes/go.mod tools/kubernetes/go.sum
+	cd tools/kubernetes && $(GO) build -ldflags "-s -w -X $(KUBE).gitVersion=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)" \
+		-o ../../$@ k8s.io/kubernetes/cmd/$(@F)
+
 # Makes a test fail, and not skip, if a part that it needs is missing.
 REQUIRE_ALL := LOCKSMITH_REQUIRE_ALL=1
 
@@ -130,6 +137,11 @@ TEST := $(GO) test -vet=off -p 2 -timeout 20m
 test: all bin/demo $(ETCDS) $(MONITORS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES) $(BROWSER)
 	$(REQUIRE_ALL) $(TEST) $$($(GO) list ./... | grep -v test/hosts)
+
+# Tests of the nodes of Kubernetes, with a real API server and its controllers.
+.PHONY: test-kubernetes
+test-kubernetes: bin/etcd bin/kube-apiserver bin/kube-controller-manager
+	cd kubernetes && $(REQUIRE_ALL) $(TEST) ./...
 
 # Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
 # the same package with a later version. The roots of the hosts are made once, and kept

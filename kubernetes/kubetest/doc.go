@@ -1,0 +1,28 @@
+// Package kubetest runs a real Kubernetes control plane for tests: etcd, kube-apiserver and kube-controller-manager, with
+// stand-ins for the kubelets of its nodes and for the scheduler.
+//
+// A test starts a cluster, adds nodes, and gives the program that it tests the kubeconfig of a node's kubelet:
+//
+//	c := kubetest.MustStart(t)
+//	n := c.MustAddNode(t, "node-1")
+//	c.MustCreate(t, kubetest.ReplicaSet("default", "web", 3), kubetest.Budget("default", "web", "2"))
+//	c.MustAwaitPods(t, "default", "three ready pods", kubetest.AllReady(3))
+//	... run a program with n.Kubeconfig ...
+//
+// What runs outside of a test uses Start, Close, and the methods that return errors.
+//
+// # Guarantees
+//
+//   - Users are authorized as on a real cluster (Node, RBAC), requests of kubelets are admitted by NodeRestriction, and a
+//     kubelet's stand-in has no other rights than the kubelet: it is known by its client certificate.
+//   - Budgets, ReplicaSets, Deployments, StatefulSets, DaemonSets, Jobs, namespaces and garbage are handled by the real
+//     controllers.
+//   - No process outlives the one that started it. Clusters that run at the same time share no address.
+//   - The API server keeps its address and its data when it is killed and runs again.
+//
+// # Not guaranteed
+//
+// A pod is an object only: no container runs. A pod that is to end ends when the node's stand-in says so, whatever its
+// grace period. The scheduler knows cordons, Ready nodes, and pods of DaemonSets, but neither resources nor taints. Nodes
+// do not become NotReady by themselves. Linux only.
+package kubetest
