@@ -43,10 +43,10 @@ const (
 
 // client makes the requests about one node. It is safe for concurrent use.
 type client struct {
-	api    rest.Interface
-	server string // URL of the API server
-	source string // "kubeconfig PATH", for messages
-	name   string // of the node
+	connection *connection
+	server     string // URL of the API server
+	source     string // "kubeconfig PATH", for messages
+	name       string // of the node
 }
 
 // newClient does not use the typed clients of client-go: they link every API group, and repeat a request that is
@@ -61,11 +61,11 @@ func newClient(config *rest.Config, source string) (*client, error) {
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.WarningHandler = rest.NoWarnings{}
 	config.QPS = -1 // there are bounds of our own
-	api, err := rest.UnversionedRESTClientFor(config)
+	connection, err := newConnection(config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", source, oneLine(err.Error()))
 	}
-	return &client{api: api, server: config.Host, source: source}, nil
+	return &client{connection: connection, server: config.Host, source: source}, nil
 }
 
 func (c *client) getNode(ctx context.Context) (*corev1.Node, error) {
@@ -198,7 +198,9 @@ func mapDifference(old, edited map[string]string) map[string]*string {
 }
 
 // core begins a request to the core API.
-func (c *client) core(verb string) *rest.Request { return c.api.Verb(verb).AbsPath("/api/v1") }
+func (c *client) core(verb string) *rest.Request {
+	return c.connection.api().Verb(verb).AbsPath("/api/v1")
+}
 
 func (c *client) pod(verb string, pod *corev1.Pod) *rest.Request {
 	return c.core(verb).Namespace(pod.Namespace).Resource("pods").Name(pod.Name)

@@ -128,7 +128,7 @@ func (c *client) findName(ctx context.Context, config *rest.Config, wanted strin
 	}
 	if user == "" && wanted == "" {
 		review := &authenticationv1.SelfSubjectReview{}
-		request := c.api.Post().AbsPath("/apis/authentication.k8s.io/v1").Resource("selfsubjectreviews").
+		request := c.connection.api().Post().AbsPath("/apis/authentication.k8s.io/v1").Resource("selfsubjectreviews").
 			Body(review.DeepCopy())
 		if err := c.do(ctx, "ask for the user of the kubeconfig", request, review); err != nil {
 			return "", err
