@@ -34,6 +34,8 @@ type Options struct {
 type Cluster struct {
 	// Admin may do everything.
 	Admin Clients
+	// AdminKubeconfig is the path of the administrator's kubeconfig.
+	AdminKubeconfig string
 	// URL is that of the API server.
 	URL string
 
@@ -142,11 +144,11 @@ func (c *Cluster) setUp() error {
 	if err != nil {
 		return err
 	}
-	kubeconfig := filepath.Join(c.o.Dir, "admin.conf")
-	if err := c.WriteKubeconfig(kubeconfig, c.URL, admin); err != nil {
+	c.AdminKubeconfig = filepath.Join(c.o.Dir, "admin.conf")
+	if err := c.WriteKubeconfig(c.AdminKubeconfig, c.URL, admin); err != nil {
 		return err
 	}
-	if c.Admin, err = newClients(kubeconfig); err != nil {
+	if c.Admin, err = newClients(c.AdminKubeconfig); err != nil {
 		return err
 	}
 	c.apiServer = &server{program: c.o.APIServer, logFile: filepath.Join(c.o.Dir, "kube-apiserver.log"), args: []string{
@@ -171,7 +173,7 @@ func (c *Cluster) setUp() error {
 		"--requestheader-group-headers=" + groupHeader,
 	}}
 	c.controller = &server{program: c.o.ControllerManager, logFile: filepath.Join(c.o.Dir, "kube-controller-manager.log"), args: []string{
-		"--kubeconfig=" + kubeconfig,
+		"--kubeconfig=" + c.AdminKubeconfig,
 		"--secure-port=0",
 		"--leader-elect=false",
 		"--controllers=" + strings.Join(controllers, ","),
