@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,17 +33,17 @@ var version = "dev"
 const mayRebootTimeout = 25 * time.Second
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
 // usageError says that the command line is wrong.
 type usageError struct{ error }
 
 // run runs one command and returns the exit status.
-func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+func run(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{getenv: getenv, stdout: stdout}
+	a := &app{environ: environ, stdout: stdout}
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -62,8 +63,8 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 // app is one run of the program.
 type app struct {
 	settings
-	getenv func(string) string
-	stdout io.Writer
+	environ []string
+	stdout  io.Writer
 
 	shown   string    // status
 	printed time.Time // when a status was printed
@@ -162,10 +163,15 @@ flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true.`,
 		for _, sub := range root.Commands() {
 			flags = append(flags, sub.LocalNonPersistentFlags())
 		}
-		if err := fromEnvironment(a.getenv, flags...); err != nil {
+		if err := fromEnvironment(a.environ, flags...); err != nil {
 			return err
 		}
-		a.BootID, a.NewVersion = bootID(), a.getenv("LOCKSMITH_VERSION")
+		a.BootID = bootID()
+		for _, variable := range a.environ {
+			if version, found := strings.CutPrefix(variable, "LOCKSMITH_VERSION="); found {
+				a.NewVersion = version
+			}
+		}
 		return a.check()
 	}
 	return root

@@ -30,16 +30,12 @@ func execute(variables []string, args ...string) (r result) {
 	return r
 }
 
-// environment returns the value of each variable, of which the last counts.
-func environment(variables []string) (getenv func(string) string) {
-	return func(name string) string {
-		for _, v := range slices.Backward(variables) {
-			if key, value, _ := strings.Cut(v, "="); name == "LOCKSMITH_KUBERNETES_"+key {
-				return value
-			}
-		}
-		return ""
+// environment returns variables with their prefix.
+func environment(variables []string) (environ []string) {
+	for _, v := range variables {
+		environ = append(environ, "LOCKSMITH_KUBERNETES_"+v)
 	}
+	return environ
 }
 
 // A wrong setting is named, whichever command it is for, and the API server is not asked.
@@ -51,6 +47,8 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 	t.Cleanup(server.Close)
 	kubeconfig := "KUBECONFIG=" + writeKubeconfig(t, server.URL)
 	for variable, want := range map[string]string{
+		"SKIP_NAMESPACE=kube-system":         `LOCKSMITH_KUBERNETES_SKIP_NAMESPACE is not a setting: docs/kubernetes.md has all of them`,
+		"CANCELLED=true":                     `LOCKSMITH_KUBERNETES_CANCELLED is not a setting`,
 		"TIMEOUT=0":                          `LOCKSMITH_KUBERNETES_TIMEOUT="0": write a length of time from 1s to 24h, such as 90s or 10m`,
 		"TIMEOUT=10":                         `LOCKSMITH_KUBERNETES_TIMEOUT="10": write a length of time from 1s to 24h`,
 		"FORCE=perhaps":                      `LOCKSMITH_KUBERNETES_FORCE="perhaps": write true or false`,
@@ -71,7 +69,11 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		"KUBECONFIG=/nonexistent/kubeconfig": `kubeconfig /nonexistent/kubeconfig: no such file or directory`,
 	} {
 		for _, command := range []string{"drain", "uncordon", "may-reboot"} {
-			got := execute([]string{kubeconfig, "NODE=web-1", variable}, command)
+			variables := []string{kubeconfig, "NODE=web-1", variable}
+			if strings.HasPrefix(variable, "KUBECONFIG=") {
+				variables = variables[1:]
+			}
+			got := execute(variables, command)
 			if got.code != 1 || !strings.HasPrefix(got.stderr, want) || strings.Count(got.stderr, "\n") != 1 || got.stdout != "" {
 				t.Errorf("%s with %s: %+v, want %s", command, variable, got, want)
 			}
@@ -109,7 +111,7 @@ func TestSettingsComeFromFlagsAndVariables(t *testing.T) {
 		"labels":                             {[]string{"PRE_REBOOT_NODE_LABELS=a/b=c,d=", "POST_REBOOT_NODE_LABELS=a/b=,d=e"}, nil, func(s *settings) bool { return s.PreRebootLabels["a/b"] == "c" && s.PostRebootLabels["d"] == "e" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &app{getenv: environment(test.variables)}
+			a := &app{environ: environment(test.variables)}
 			root := a.rootCommand()
 			drain, _, err := root.Find([]string{"drain"})
 			must.Do(t, err)

@@ -131,25 +131,35 @@ func (s *settings) check() error {
 	return nil
 }
 
-// fromEnvironment sets the flags that were not given from their variables.
-func fromEnvironment(getenv func(string) string, sets ...*pflag.FlagSet) (err error) {
-	for _, flags := range sets {
-		flags.VisitAll(func(flag *pflag.Flag) {
-			variable := "LOCKSMITH_KUBERNETES_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-			value := getenv(variable)
-			isSetting := flag.Name != "cancelled" && flag.Name != "help" && flag.Name != "version"
-			if err != nil || flag.Changed || value == "" || !isSetting {
-				return
-			}
-			if wrong := flag.Value.Set(value); wrong != nil {
-				if flag.Value.Type() == "bool" {
-					wrong = errors.New("write true or false")
-				}
-				err = fmt.Errorf("%s=%q: %w", variable, value, wrong)
+// fromEnvironment sets the flags that were not given from their variables. A variable that is none of them is a mistake
+// that could evict what was to stay.
+func fromEnvironment(environ []string, sets ...*pflag.FlagSet) error {
+	flags := map[string]*pflag.Flag{}
+	for _, set := range sets {
+		set.VisitAll(func(flag *pflag.Flag) {
+			if flag.Name != "cancelled" && flag.Name != "help" && flag.Name != "version" {
+				flags[strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))] = flag
 			}
 		})
 	}
-	return err
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		key, ours := strings.CutPrefix(name, "LOCKSMITH_KUBERNETES_")
+		flag, known := flags[key]
+		switch {
+		case !ours || value == "" || known && flag.Changed:
+			continue
+		case !known:
+			return fmt.Errorf("%s is not a setting: docs/kubernetes.md has all of them", name)
+		}
+		if err := flag.Value.Set(value); err != nil {
+			if flag.Value.Type() == "bool" {
+				err = errors.New("write true or false")
+			}
+			return fmt.Errorf("%s=%q: %w", name, value, err)
+		}
+	}
+	return nil
 }
 
 // timeValue is a length of time of at least least, or 0 where that is allowed.
