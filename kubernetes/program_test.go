@@ -30,6 +30,15 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		// The tests spend most of their time waiting.
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	dir, err := os.MkdirTemp("", "locksmith-kubernetes")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
