@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -121,16 +122,24 @@ func (p *program) seen() []string {
 // awaitStatus waits for a status that contains a text, also one that has passed.
 func (p *program) awaitStatus(t *testing.T, text string) {
 	t.Helper()
-	must.Await(t, patience, fmt.Sprintf("the status %q", text), func() (<-chan struct{}, bool) {
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
 		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, status := range p.statuses {
-			if strings.Contains(status, text) {
-				return nil, true
-			}
+		changed := p.changed
+		found := slices.ContainsFunc(p.statuses, func(status string) bool { return strings.Contains(status, text) })
+		p.mu.Unlock()
+		if found {
+			return
 		}
-		return p.changed, false
-	})
+		select {
+		case <-changed:
+		case <-p.Done():
+			t.Fatalf("the program ended without the status %q", text)
+		case <-deadline.C:
+			t.Fatalf("timed out waiting for the status %q", text)
+		}
+	}
 }
 
 // succeed waits for the end of the program, with exit status 0.
