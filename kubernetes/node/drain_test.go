@@ -40,6 +40,12 @@ func TestDrainTriesAgainWhatMayPass(t *testing.T) {
 		"budget whose numbers are out of order": {func(w http.ResponseWriter) {
 			refuse(w, 403, metav1.StatusReasonForbidden, "forbidden", budgetCause("does not allow evicting pods currently: pdb disruptions allowed is negative"))
 		}, "budget postgres-pdb does not allow evicting pods currently: pdb disruptions allowed is negative"},
+		"budget with evictions that are not confirmed": {func(w http.ResponseWriter) {
+			refuse(w, 403, metav1.StatusReasonForbidden, "forbidden", budgetCause("does not allow evicting pods currently: too many pending evictions not confirmed by PDB controller"))
+		}, "budget postgres-pdb does not allow evicting pods currently: too many pending evictions not confirmed by PDB controller"},
+		"budget that was just changed": {func(w http.ResponseWriter) {
+			refuse(w, 429, metav1.StatusReasonTooManyRequests, "Cannot evict pod", budgetCause("is still being processed by the server."))
+		}, "budget postgres-pdb is still being processed by the server."},
 		"namespace that is being deleted": {func(w http.ResponseWriter) {
 			refuse(w, 403, metav1.StatusReasonForbidden, "forbidden", metav1.StatusCause{Type: corev1.NamespaceTerminatingCause})
 		}, "its namespace is being deleted"},
