@@ -43,6 +43,15 @@ func newClients(kubeconfig string) (Clients, error) {
 	return Clients{Config: config, Core: core, Apps: apps, Policy: policy}, nil
 }
 
+// Issue makes a client certificate of a user of the cluster, for WriteKubeconfig.
+func (c *Cluster) Issue(user etcdtest.Certificate) (etcdtest.KeyPair, error) {
+	pair, err := c.ca.Issue(user)
+	if err != nil {
+		return etcdtest.KeyPair{}, fmt.Errorf("issue certificate of user %s: %w", user.CommonName, err)
+	}
+	return pair, nil
+}
+
 // WriteKubeconfig writes a kubeconfig as kubeadm does: with the certificate authority of the cluster inside, and the
 // paths of the files of a client certificate. The URL is that of the cluster, or of a Proxy.
 func (c *Cluster) WriteKubeconfig(path, url string, user etcdtest.KeyPair) error {

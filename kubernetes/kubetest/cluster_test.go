@@ -65,6 +65,10 @@ func TestKubeletHasTheRightsOfAKubeletAndNoOthers(t *testing.T) {
 	forbidden("read budgets", `cannot list resource "poddisruptionbudgets"`, err)
 	_, err = one.Kubelet.Core.Pods("").List(t.Context(), metav1.ListOptions{})
 	forbidden("list the pods of all nodes", "can only list/watch pods with spec.nodeName field selector", err)
+	_, err = one.Kubelet.Core.Nodes().List(t.Context(), metav1.ListOptions{})
+	forbidden("list all nodes", "cannot read all nodes, only its own Node object", err)
+	_, err = one.Kubelet.Core.Nodes().Get(t.Context(), "node-2", metav1.GetOptions{})
+	forbidden("read another node", "cannot read 'node-2', only its own Node object", err)
 	forbidden("evict another node's pod", "can only evict pods with spec.nodeName set to itself", evict(t.Context(), one, pod(t, c, "other")))
 
 	patch := func(node, body string) error {
@@ -74,6 +78,17 @@ func TestKubeletHasTheRightsOfAKubeletAndNoOthers(t *testing.T) {
 	forbidden("cordon another node", "", patch("node-2", `{"spec":{"unschedulable":true}}`))
 	forbidden("taint its own node", "is not allowed to modify taints", patch("node-1", `{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}`))
 	must.Do(t, patch("node-1", `{"spec":{"unschedulable":true},"metadata":{"annotations":{"example.com/a":"b"},"labels":{"example.com/c":"d"}}}`))
+	label := func(key string) error { return patch("node-1", `{"metadata":{"labels":{"`+key+`":"a"}}}`) }
+	for _, key := range []string{
+		corev1.LabelNodeExcludeBalancers, "node.kubernetes.io/a", "a.node.kubernetes.io/b", "kubelet.kubernetes.io/a", "example.com/a",
+	} {
+		must.Do(t, label(key))
+	}
+	for _, key := range []string{
+		"kubernetes.io/a", "a.kubernetes.io/b", "k8s.io/a", "a.k8s.io/b", "node-role.kubernetes.io/a", corev1.LabelNamespaceNodeRestriction + "/a",
+	} {
+		forbidden("set the label "+key, "is not allowed to modify labels: "+key, label(key))
+	}
 	c.MustAwaitNode(t, "node-1", "the kubelet's cordon", func(n *corev1.Node) bool {
 		return n.Spec.Unschedulable && n.Annotations["example.com/a"] == "b" && n.Labels["example.com/c"] == "d"
 	})
