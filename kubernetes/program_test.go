@@ -153,9 +153,15 @@ func (p *program) succeed(t *testing.T) {
 // fail waits for the end of the program, with exit status 1 and a line with some texts.
 func (p *program) fail(t *testing.T, texts ...string) {
 	t.Helper()
+	p.failWith(t, 1, texts...)
+}
+
+// failWith is fail with another exit status.
+func (p *program) failWith(t *testing.T, want int, texts ...string) {
+	t.Helper()
 	status, line := p.end(t)
-	if status != 1 || strings.Count(line, "\n") != 1 {
-		t.Fatalf("exit status %d, want 1 with one line:\n%s", status, line)
+	if status != want || strings.Count(line, "\n") != 1 {
+		t.Fatalf("exit status %d, want %d with one line:\n%s", status, want, line)
 	}
 	for _, text := range texts {
 		if !strings.Contains(line, text) {

@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/locksmithd/locksmith/kubernetes/kubetest"
@@ -61,20 +61,13 @@ func (c *cluster) uncordon(t *testing.T, node string) {
 	c.adminPatch(t, node, `{"spec":{"unschedulable":false}}`)
 }
 
-// onNodeOne starts n pods, which all run on node-1, of a controller.
-func (c *cluster) onNodeOne(t *testing.T, n int, controller any) {
+// onNodeOne starts controllers with n pods together, which all run on node-1.
+func (c *cluster) onNodeOne(t *testing.T, n int, controllers ...runtime.Object) {
 	t.Helper()
 	c.cordon(t, c.two.Name)
 	c.MustAwaitNode(t, c.two.Name, "the cordon of node-2", func(node *corev1.Node) bool { return len(node.Spec.Taints) == 1 })
-	switch x := controller.(type) {
-	case *appsv1.ReplicaSet:
-		c.MustCreate(t, x)
-	case *appsv1.StatefulSet:
-		c.MustCreate(t, x)
-	default:
-		t.Fatalf("unknown controller %T", x)
-	}
-	c.MustAwaitPods(t, namespace, fmt.Sprintf("%d pods on node-1", n), allOn("node-1", n))
+	c.MustCreate(t, controllers...)
+	c.MustAwaitPods(t, "", fmt.Sprintf("%d pods on node-1", n), allOn("node-1", n))
 	c.uncordon(t, c.two.Name)
 }
 
@@ -170,6 +163,36 @@ func TestDrainKeepsBudgets(t *testing.T) {
 	c.untouched(t)
 }
 
+// The status says how many pods are left, and what holds up the first of them.
+func TestStatusSaysWhatIsWaitedFor(t *testing.T) {
+	c := newCluster(t)
+	budget := kubetest.Budget("db", "postgres", "3")
+	budget.Name = "postgres-pdb"
+	c.MustCreate(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "db"}}, budget)
+	c.onNodeOne(t, 41, kubetest.ReplicaSet(namespace, "web", 38), kubetest.StatefulSet("db", "postgres", 3))
+	c.MustAwaitBudget(t, "db", "postgres-pdb", "the budget to allow none", func(b *policyv1.PodDisruptionBudget) bool {
+		return b.Status.CurrentHealthy == 3 && b.Status.DisruptionsAllowed == 0
+	})
+	drain := start(t, c.one.Kubeconfig, "drain")
+	drain.awaitStatus(t, "evicting 3 of 41 pods; waiting for db/postgres-0: budget postgres-pdb allows none: it needs 3 healthy pods and has 3 currently")
+	must.Do(t, drain.Signal(syscall.SIGTERM))
+	drain.fail(t, "drain node node-1: stopped, 3 of 41 pods left: db/postgres-0: budget postgres-pdb allows none")
+}
+
+// The API server evicts no pod that two budgets match: the drain says so, and goes on when one of them is gone.
+func TestPodWithTwoBudgets(t *testing.T) {
+	c := newCluster(t)
+	second := kubetest.Budget(namespace, "db", "0")
+	second.Name = "second"
+	c.MustCreate(t, kubetest.Budget(namespace, "db", "0"), second)
+	c.onNodeOne(t, 1, kubetest.StatefulSet(namespace, "db", 1))
+	drain := start(t, c.one.Kubeconfig, "drain")
+	drain.awaitStatus(t, "evicting 1 of 1 pod; waiting for default/db-0: This pod has more than one PodDisruptionBudget")
+	must.Do(t, c.Admin.Policy.PodDisruptionBudgets(namespace).Delete(t.Context(), "second", metav1.DeleteOptions{}))
+	drain.succeed(t)
+	c.MustAwaitPods(t, namespace, "the pod on node-2", allOn("node-2", 1))
+}
+
 // A budget that never allows any: the drain fails in time, says why, and is undone.
 func TestDrainFailsAtItsTimeOutAndIsUndone(t *testing.T) {
 	c := newCluster(t)
@@ -206,11 +229,7 @@ func TestDrainRefusesWhatWouldBeLost(t *testing.T) {
 func TestDrainEvictsWhatItsFlagsSay(t *testing.T) {
 	c := newCluster(t)
 	c.MustCreate(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "skipped"}})
-	c.onNodeOne(t, 1, kubetest.StatefulSet(namespace, "go", 1))
-	c.cordon(t, c.two.Name)
-	c.MustCreate(t, kubetest.StatefulSet(namespace, "stay", 1), kubetest.StatefulSet("skipped", "go", 1))
-	c.MustAwaitPods(t, "", "three pods on node-1", allOn("node-1", 3))
-	c.uncordon(t, c.two.Name)
+	c.onNodeOne(t, 3, kubetest.StatefulSet(namespace, "go", 1), kubetest.StatefulSet(namespace, "stay", 1), kubetest.StatefulSet("skipped", "go", 1))
 	c.one.HoldPods()
 	drain := start(t, c.one.Kubeconfig, "drain", "--pod-selector=app=go", "--skip-namespaces=skipped", "--grace-period=7")
 	drain.awaitStatus(t, "evicting 1 of 1 pod; waiting for default/go-0: ending")
@@ -437,6 +456,50 @@ func TestDrainThatIsKilled(t *testing.T) {
 	c.untouched(t)
 }
 
+// Program and API server are killed together, in the middle of a drain, and of the return. What runs next takes over.
+func TestProgramAndAPIServerThatAreKilled(t *testing.T) {
+	c := newCluster(t)
+	c.onNodeOne(t, 3, kubetest.ReplicaSet(namespace, "web", 3))
+	c.one.HoldPods()
+	drain := start(t, c.one.Kubeconfig, "drain")
+	drain.awaitStatus(t, "evicting 3 of 3 pods")
+	c.StopAPIServer()
+	drain.Kill()
+	start(t, c.one.Kubeconfig, "uncordon", "--cancelled").fail(t, c.URL, "connection refused")
+	must.Do(t, c.RestartAPIServer(t.Context()))
+	c.cordoned(t)
+	start(t, c.one.Kubeconfig, "uncordon", "--cancelled").succeed(t)
+	c.untouched(t)
+
+	c.one.ReleasePods()
+	start(t, c.one.Kubeconfig, "drain").succeed(t)
+	must.Do(t, c.one.SetReady(t.Context(), false))
+	uncordon := start(t, c.one.Kubeconfig, "uncordon")
+	uncordon.awaitStatus(t, "node-1 is not Ready")
+	uncordon.Kill()
+	c.StopAPIServer()
+	must.Do(t, c.RestartAPIServer(t.Context()))
+	c.cordoned(t)
+	must.Do(t, c.one.SetReady(t.Context(), true))
+	start(t, c.one.Kubeconfig, "uncordon").succeed(t)
+	c.untouched(t)
+}
+
+// The API server stops to answer in the middle of a drain, with its connections open: the drain goes on afterwards.
+func TestAPIServerThatHangs(t *testing.T) {
+	c := newCluster(t)
+	c.onNodeOne(t, 1, kubetest.ReplicaSet(namespace, "web", 1))
+	c.one.HoldPods()
+	drain := start(t, c.one.Kubeconfig, "drain")
+	drain.awaitStatus(t, "evicting 1 of 1 pod")
+	must.Do(t, c.PauseAPIServer(t.Context()))
+	drain.awaitStatus(t, "waiting for the API server: no answer within 12s")
+	must.Do(t, c.ResumeAPIServer(t.Context()))
+	c.one.ReleasePods()
+	drain.succeed(t)
+	c.MustAwaitPods(t, namespace, "the pod on node-2", allOn("node-2", 1))
+}
+
 // The API server is killed in the middle of a drain, and of the return: both go on when it is back.
 func TestAPIServerThatIsKilled(t *testing.T) {
 	c := newCluster(t)
@@ -466,6 +529,16 @@ func TestAPIServerThatDoesNotServe(t *testing.T) {
 	c := newCluster(t)
 	c.onNodeOne(t, 1, kubetest.ReplicaSet(namespace, "web", 1))
 	proxy, kubeconfig := c.proxied(t)
+	everyCommandFails := func(says string) {
+		t.Helper()
+		var programs []*program
+		for _, args := range [][]string{{"drain"}, {"uncordon", "--cancelled"}, {"may-reboot"}} {
+			programs = append(programs, start(t, kubeconfig, args...))
+		}
+		for _, p := range programs {
+			p.fail(t, says)
+		}
+	}
 	answer := func(code int) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, _ *http.Request) bool {
 			kubetest.Refuse(w, code, http.StatusText(code))
@@ -484,17 +557,15 @@ func TestAPIServerThatDoesNotServe(t *testing.T) {
 		{"silent", func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }, "no answer within 12s"},
 	} {
 		proxy.Intercept(test.intercept)
-		for _, command := range []string{"drain", "may-reboot"} {
-			t.Log(test.name, command)
-			start(t, kubeconfig, command).fail(t, test.says)
-		}
+		t.Log(test.name)
+		everyCommandFails(test.says)
 		proxy.Intercept(nil)
 		c.untouched(t)
 	}
 	proxy.Close()
-	start(t, kubeconfig, "drain").fail(t, proxy.URL, "connection refused")
-	start(t, kubeconfig, "may-reboot").fail(t, proxy.URL, "connection refused")
+	everyCommandFails(proxy.URL + ": dial tcp ")
 	c.untouched(t)
+	c.MustAwaitPods(t, namespace, "the pod, where it was", allOn("node-1", 1))
 }
 
 // An API server that is slow, and fails now and then: the drain is done.
