@@ -110,6 +110,17 @@ endpoint https://10.0.0.1:2379,https://10.0.0.2:2379 /etc/flatcar/update.conf:3
 etcd-cafile /etc/ssl/certs/etcd-ca.pem /etc/flatcar/update.conf:4
 `,
 		},
+		"docs/kubernetes-flatcar.md": {`
+strategy etcd-lock /etc/flatcar/update.conf:2
+window-start Mon-Fri 02:00 /etc/flatcar/update.conf:6
+window-length 4h /etc/flatcar/update.conf:7
+window-timezone Europe/Berlin /etc/flatcar/update.conf:8
+endpoint https://10.0.0.1:2379,https://10.0.0.2:2379,https://10.0.0.3:2379 /etc/flatcar/update.conf:4
+group workers /etc/flatcar/update.conf:3
+etcd-cafile /etc/ssl/certs/etcd-ca.pem /etc/flatcar/update.conf:5
+before-reboot-timeout 25m /etc/flatcar/update.conf:9
+health-timeout 15m /etc/flatcar/update.conf:10
+`},
 	}
 }
 
