@@ -37,8 +37,9 @@ func findKubeconfig(paths []string) (string, error) {
 			return path, nil // whatever else is wrong with it will be said when it is read
 		}
 	}
-	return "", fmt.Errorf("there is no kubeconfig of a kubelet: none of %s exists; set --kubeconfig",
-		strings.Join(paths, ", "))
+	return "", fmt.Errorf("there is no kubeconfig of a kubelet: none of %s exists; set --kubeconfig, or "+
+		"LOCKSMITH_KUBERNETES_KUBECONFIG in /etc/locksmith/kubernetes.conf, or remove locksmith-kubernetes from a host that "+
+		"is not a node", strings.Join(paths, ", "))
 }
 
 // loadKubeconfig reads a kubeconfig, and checks what can be checked without its API server.
