@@ -230,7 +230,7 @@ install: all bin/share
 	install -D -m 0644 systemd/locksmith.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/locksmith.catalog
 	install -D -m 0644 systemd/buspolicy/io.github.locksmithd.Locksmith1.conf \
 		$(DESTDIR)$(PREFIX)/share/dbus-1/system.d/io.github.locksmithd.Locksmith1.conf
-	@set -e; for file in $$(cd bin/share && find * -type f); do \
+	@set -e; for file in $$(cd bin/share && find * -type f ! -name 'locksmith-kubernetes.*'); do \
 		install -D -m 0644 bin/share/$$file $(DESTDIR)$(PREFIX)/share/$$file; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples

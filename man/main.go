@@ -1,10 +1,10 @@
-// Command man writes the manual pages locksmithd(8), locksmithctl(1) and
-// update.conf(5), and locksmithctl's completions for bash, zsh and fish.
+// Command man writes the manual pages locksmithd(8), locksmithctl(1), update.conf(5) and
+// locksmith-kubernetes(8), and locksmithctl's completions for bash, zsh and fish.
 //
 // The pages are templates in Markdown (*.md in this folder). They take commands and
 // flags from the help of the two programs, settings from package config, and the
-// description of settings from docs/configuration.md. So a new flag or setting gets
-// into them without a change here.
+// description of settings from docs/configuration.md and docs/kubernetes.md. So a new flag
+// or setting gets into them without a change here.
 //
 // Command man guarantees that the same sources and date give the same bytes. It
 // fails on Markdown or help that it does not understand.
@@ -44,7 +44,7 @@ type generator struct {
 
 // write writes every page and completion below dir.
 func (g generator) write(dir string) error {
-	for _, page := range []string{"locksmithd.8", "locksmithctl.1", "update.conf.5"} {
+	for _, page := range []string{"locksmithd.8", "locksmithctl.1", "update.conf.5", "locksmith-kubernetes.8"} {
 		text, err := g.page(page)
 		if err != nil {
 			return fmt.Errorf("make %s: %w", page, err)
@@ -80,11 +80,12 @@ func writeFile(path, text string) error {
 // page returns a page, by a name such as locksmithd.8, in the man(7) language.
 func (g generator) page(name string) (string, error) {
 	t, err := template.New(name + ".md").Funcs(template.FuncMap{
-		"definitions": config.Definitions,
-		"daemonFlags": g.daemonFlags,
-		"command":     g.command,
-		"section":     g.section,
-		"settings":    g.settings,
+		"definitions":     config.Definitions,
+		"daemonFlags":     g.daemonFlags,
+		"command":         g.command,
+		"section":         g.section,
+		"settings":        g.settings,
+		"kubernetesFlags": g.kubernetesFlags,
 	}).ParseFiles(filepath.Join(g.source, "man", name+".md"))
 	if err != nil {
 		return "", err

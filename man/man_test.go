@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/locksmithd/locksmith/internal/config"
+	"github.com/locksmithd/locksmith/test/contains"
 	"github.com/locksmithd/locksmith/test/must"
 	"github.com/locksmithd/locksmith/test/realpart"
 )
@@ -44,8 +45,8 @@ func TestPagesAreValidToMandoc(t *testing.T) {
 	dir := t.TempDir()
 	must.Do(t, newGenerator(t).write(dir))
 	pages, err := filepath.Glob(filepath.Join(dir, "man/man?/*"))
-	if err != nil || len(pages) != 3 {
-		t.Fatalf("there are the pages %q (%v), want 3", pages, err)
+	if err != nil || len(pages) != 4 {
+		t.Fatalf("there are the pages %q (%v), want 4", pages, err)
 	}
 	for _, page := range pages {
 		if out, err := exec.Command("mandoc", "-Tlint", page).CombinedOutput(); err != nil || len(out) > 0 {
@@ -119,6 +120,14 @@ func TestEveryCommandIsInThePageWithItsFlags(t *testing.T) {
 				t.Errorf("the page does not have %q, which %q says", fields, "locksmithctl help "+m[1])
 			}
 		}
+	}
+}
+
+func TestFlagsOfTheProgramForKubernetesAreInItsPage(t *testing.T) {
+	page, err := generator{source: ".."}.page("locksmith-kubernetes.8")
+	must.Do(t, err)
+	if text := rendered(t, page); !contains.All(text, "--timeout (drain, default: 10m) ", "--node (all, default: ", "--cancelled (uncordon) ") {
+		t.Errorf("flags are missing in the page:\n%s", text)
 	}
 }
 
