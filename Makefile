@@ -8,6 +8,7 @@
 # make deb      Debian packages in dist/ (ARCHES="amd64 arm64")
 # make rpm      RPM packages in dist/, for the same ARCHES
 # make sysext   system extensions for Flatcar in dist/
+# make kubernetes-deb kubernetes-rpm kubernetes-sysext: the same of locksmith-kubernetes; make kubernetes: the program
 # make screenshots: the pictures of the page of `locksmithctl serve`, into docs/images
 # make man completions: manual pages and shell completions, in bin/share
 # make lint race bench fuzz chaos install clean: see below
@@ -49,6 +50,9 @@ all: $(BIN)/locksmithd $(BIN)/locksmithctl
 
 # What takes a Kubernetes node through a reboot is a module of its own, for its dependencies.
 KUBERNETES := bin/locksmith-kubernetes bin/amd64/locksmith-kubernetes bin/arm64/locksmith-kubernetes
+
+.PHONY: kubernetes
+kubernetes: $(BIN)/locksmith-kubernetes
 
 .PHONY: $(PROGRAMS) $(KUBERNETES) bin/demo
 $(PROGRAMS):
@@ -185,7 +189,7 @@ lint: bin/staticcheck
 	bin/staticcheck ./...
 	cd tools/provision && $(GO) vet . && ../../bin/staticcheck .
 	cd kubernetes && $(GO) vet ./... && ../bin/staticcheck ./...
-	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/deb/p* packaging/rpm/p* $(SCRIPTS) kubernetes/systemd/may-reboot.d/*
+	shellcheck .ci/run scripts/fetch-debian scripts/need packaging/build-* packaging/epoch packaging/notices packaging/locksmith*/*/p* $(SCRIPTS) kubernetes/systemd/may-reboot.d/*
 
 # Missing parts that cannot be installed are named, and the benchmarks that need them are
 # skipped.
@@ -217,8 +221,9 @@ fuzz:
 	done
 
 # Hosts expect the files as PREFIX=/usr puts them.
-.PHONY: install
-install: all bin/share
+.PHONY: install install-locksmith
+install: install-locksmith
+install-locksmith: all bin/share
 	install -D -m 0755 $(BIN)/locksmithd $(DESTDIR)$(PREFIX)/lib/locksmith/locksmithd
 	install -D -m 0755 $(BIN)/locksmithctl $(DESTDIR)$(PREFIX)/bin/locksmithctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
@@ -237,30 +242,67 @@ install: all bin/share
 	install -m 0755 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
 	install -m 0644 $(filter-out $(SCRIPTS),$(wildcard packaging/examples/*)) $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
 
-# The content of the packages. Their scripts run make install, and build nothing.
-PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share
+# locksmith-kubernetes, hooked in by links: a system extension cannot enable units, and on some hosts presets do not. Their
+# sections [Install] would offer systemctl disable, which leaves these links alone.
+.PHONY: install-locksmith-kubernetes
+install-locksmith-kubernetes: UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
+install-locksmith-kubernetes: kubernetes bin/share
+	install -D -m 0755 $(BIN)/locksmith-kubernetes $(DESTDIR)$(PREFIX)/bin/locksmith-kubernetes
+	install -D -m 0644 bin/share/man/man8/locksmith-kubernetes.8 $(DESTDIR)$(PREFIX)/share/man/man8/locksmith-kubernetes.8
+	install -d $(UNITS) $(DESTDIR)$(PREFIX)/lib/locksmith/may-reboot.d
+	@set -e; for path in kubernetes/systemd/*.service; do \
+		unit=$${path##*/}; \
+		sed '/^\[Install\]/,$$d; s|=/usr/bin/|=$(PREFIX)/bin/|' $$path > $(UNITS)/$$unit; \
+		chmod 0644 $(UNITS)/$$unit; \
+		for target in $$(sed -n 's/^RequiredBy=//p' $$path); do \
+			install -d $(UNITS)/$$target.requires; \
+			ln -sf ../$$unit $(UNITS)/$$target.requires/$$unit; \
+		done; \
+	done
+	@set -e; cd kubernetes/systemd; for path in *.d/*.conf; do install -D -m 0644 $$path $(UNITS)/$$path; done
+	@set -e; cd kubernetes/systemd; for path in may-reboot.d/*; do \
+		sed 's|/usr/bin/|$(PREFIX)/bin/|' $$path > $(DESTDIR)$(PREFIX)/lib/locksmith/$$path; \
+		chmod 0755 $(DESTDIR)$(PREFIX)/lib/locksmith/$$path; \
+	done
+	install -D -m 0644 kubernetes/kubernetes.conf $(DESTDIR)$(PREFIX)/share/doc/locksmith-kubernetes/examples/kubernetes.conf
 
-# Debian packages, dist/locksmith_VERSION_ARCH.deb.
-.PHONY: deb
+# The content of the packages. Their scripts run make install-PACKAGE, and build nothing.
+PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share
+KUBERNETES_PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmith-kubernetes) bin/share
+
+# The package that a target makes. locksmith-kubernetes has targets of its own, because what it is built of takes minutes.
+PACKAGE = $(if $(filter kubernetes-%,$@),locksmith-kubernetes,locksmith)
+
+# Debian packages, dist/PACKAGE_VERSION_ARCH.deb.
+.PHONY: deb kubernetes-deb
 deb: $(PACKED)
+kubernetes-deb: $(KUBERNETES_PACKED)
+deb kubernetes-deb:
 	@scripts/need dpkg
 	@mkdir -p dist
-	@set -e; for arch in $(ARCHES); do packaging/build-deb $(VERSION) $$arch dist/locksmith_$(VERSION)_$$arch.deb; done
+	@set -e; for arch in $(ARCHES); do packaging/build-deb $(PACKAGE) $(VERSION) $$arch dist/$(PACKAGE)_$(VERSION)_$$arch.deb; done
 
-# RPM packages, dist/locksmith-VERSION-1.ARCHITECTURE.rpm.
-.PHONY: rpm
-rpm: $(PACKED) bin/nfpm
+# RPM packages, dist/PACKAGE-VERSION-1.ARCHITECTURE.rpm.
+.PHONY: rpm kubernetes-rpm
+rpm: $(PACKED)
+kubernetes-rpm: $(KUBERNETES_PACKED)
+rpm kubernetes-rpm: bin/nfpm
 	@mkdir -p dist
-	@set -e; for arch in $(ARCHES); do packaging/build-rpm $(VERSION) $$arch \
-		dist/locksmith-$(VERSION)-1.$$(echo $$arch | sed 's/amd64/x86_64/; s/arm64/aarch64/').rpm; done
+	@set -e; for arch in $(ARCHES); do packaging/build-rpm $(PACKAGE) $(VERSION) $$arch \
+		dist/$(PACKAGE)-$(VERSION)-1.$$(echo $$arch | sed 's/amd64/x86_64/; s/arm64/aarch64/').rpm; done
 
-# System extensions, dist/locksmith-VERSION-ARCHITECTURE.raw with the tree beside it,
-# and the sums that systemd-sysupdate looks for.
-.PHONY: sysext
+# System extensions, PACKAGE-VERSION-ARCHITECTURE.raw with the tree beside it, and the sums that systemd-sysupdate looks
+# for. Those of locksmith-kubernetes have a folder of their own, because the pattern of locksmith's, locksmith-@v-%a.raw,
+# takes them for locksmith of the version kubernetes-VERSION, and for the newest.
+.PHONY: sysext kubernetes-sysext
+sysext: EXTENSIONS := dist
 sysext: $(PACKED)
+kubernetes-sysext: EXTENSIONS := dist/locksmith-kubernetes
+kubernetes-sysext: $(KUBERNETES_PACKED)
+sysext kubernetes-sysext:
 	@scripts/need squashfs-tools
-	@set -e; for arch in $(ARCHES); do packaging/build-sysext $(VERSION) $$arch dist; done
-	cd dist && sha256sum locksmith-$(VERSION)-*.raw > SHA256SUMS
+	@set -e; for arch in $(ARCHES); do packaging/build-sysext $(PACKAGE) $(VERSION) $$arch $(EXTENSIONS); done
+	cd $(EXTENSIONS) && sha256sum $(PACKAGE)-$(VERSION)-*.raw > SHA256SUMS
 
 .PHONY: clean
 clean:

@@ -26,8 +26,9 @@ const commitDate = "1700000001"
 type built struct{ dir string }
 
 var (
-	first  = sync.OnceValues(build)
-	folder string // of the copies, removed after the tests
+	first           = sync.OnceValues(build)
+	firstKubernetes = sync.OnceValues(buildKubernetes)
+	folder          string // of the copies, removed after the tests
 )
 
 func TestMain(m *testing.M) {
@@ -42,11 +43,20 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// packages builds everything, once for all tests.
+// packages builds those of locksmith, once for all tests.
 func packages(t *testing.T) built {
 	t.Helper()
 	realpart.Must(t, realpart.Tool("dpkg-deb", "dpkg"), realpart.Tool("rpm", "rpm"), realpart.Tool("mksquashfs", "squashfs-tools"))
 	b, err := first()
+	must.Do(t, err)
+	return b
+}
+
+// kubernetesPackages builds those of locksmith-kubernetes as well, once for all tests.
+func kubernetesPackages(t *testing.T) built {
+	t.Helper()
+	packages(t)
+	b, err := firstKubernetes()
 	must.Do(t, err)
 	return b
 }
@@ -57,6 +67,14 @@ func build() (built, error) {
 		return b, err
 	}
 	return b, b.run(nil, "make", "deb", "rpm", "sysext")
+}
+
+func buildKubernetes() (built, error) {
+	b, err := first()
+	if err != nil {
+		return b, err
+	}
+	return b, b.run(nil, "make", "kubernetes-deb", "kubernetes-rpm", "kubernetes-sysext")
 }
 
 // run runs a command in the copy, without the variables of a make that runs the
@@ -125,9 +143,10 @@ func versionOf(t *testing.T) string {
 }
 
 // The second build has another folder, user, time zone, language and umask, two jobs at
-// a time, and sources that are an hour older and writable for the group.
+// a time, and sources that are an hour older and writable for the group. The packages of locksmith-kubernetes are made by
+// the same scripts, and so for one architecture only.
 func TestSameSourcesGiveTheSameBytes(t *testing.T) {
-	a := packages(t)
+	a := kubernetesPackages(t)
 	b := built{filepath.Join(folder, "another", "folder")}
 	must.Do(t, copySources(b.dir))
 	if err := filepath.WalkDir(b.dir, func(path string, _ fs.DirEntry, err error) error {
@@ -148,12 +167,14 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 	}
 	environ := []string{"TZ=Pacific/Kiritimati", "LC_ALL=C.UTF-8", "LANGUAGE=de"}
 	user := []string{"--user", "--map-user=1000", "--map-group=1000"} // root's files look like this user's
-	must.Do(t, b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb rpm sysext")...))
+	must.Do(t, b.run(environ, "unshare", append(user, "sh", "-c", "umask 0077; make -j2 deb rpm sysext && make -j2 kubernetes-deb kubernetes-rpm kubernetes-sysext ARCHES=amd64")...))
 	version := versionOf(t)
 	for _, name := range []string{
 		"locksmith_" + version + "_amd64.deb", "locksmith_" + version + "_arm64.deb",
 		"locksmith-" + version + "-1.x86_64.rpm", "locksmith-" + version + "-1.aarch64.rpm",
 		"locksmith-" + version + "-x86-64.raw", "locksmith-" + version + "-arm64.raw",
+		"locksmith-kubernetes_" + version + "_amd64.deb", "locksmith-kubernetes-" + version + "-1.x86_64.rpm",
+		"locksmith-kubernetes/locksmith-kubernetes-" + version + "-x86-64.raw",
 	} {
 		x, err := os.ReadFile(a.path(name))
 		if err != nil {
@@ -171,7 +192,7 @@ func TestSameSourcesGiveTheSameBytes(t *testing.T) {
 	}
 }
 
-// Most licences have to be distributed with the programs.
+// Most licences have to be distributed with the programs. The packages of locksmith-kubernetes are made by the same scripts.
 func TestNoPackageIsMadeWithoutAllLicences(t *testing.T) {
 	b := packages(t)
 	goTool, err := exec.LookPath("go")
@@ -179,18 +200,18 @@ func TestNoPackageIsMadeWithoutAllLicences(t *testing.T) {
 	for _, test := range []struct{ name, script string }{
 		{"go does not run", "exit 1"},
 		{"go names some of the modules", `"$GO" "$@" | head -3; [ "$1" != list ]`},
-		{"a module has no licence", `"$GO" "$@"; [ "$1" != list ] || echo example.com/unlicensed v1.0.0 /nonexistent`},
+		{"a module has no licence", `"$GO" "$@"; [ "$1" != list ] || echo example.com/unlicensed v1.0.0 example.com/unlicensed /nonexistent`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			must.Do(t, os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n"+test.script+"\n"), 0o755))
 			environ := []string{"GO=" + goTool, "PATH=" + dir + ":" + os.Getenv("PATH")}
 			for _, format := range []string{"deb", "rpm"} {
-				if err := b.run(environ, "packaging/build-"+format, versionOf(t), "amd64", filepath.Join(dir, format)); err == nil {
+				if err := b.run(environ, "packaging/build-"+format, "locksmith", versionOf(t), "amd64", filepath.Join(dir, format)); err == nil {
 					t.Errorf("build-%s succeeds", format)
 				}
 			}
-			if err := b.run(environ, "packaging/build-sysext", versionOf(t), "amd64", dir); err == nil {
+			if err := b.run(environ, "packaging/build-sysext", "locksmith", versionOf(t), "amd64", dir); err == nil {
 				t.Error("build-sysext succeeds")
 			}
 			for _, name := range []string{"deb", "rpm", "locksmith-" + versionOf(t) + "-x86-64.raw"} {

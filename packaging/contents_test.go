@@ -38,7 +38,8 @@ var startedUnits = []string{
 // serverUnits run `locksmithctl serve`.
 var serverUnits = []string{"locksmith-serve.service", "locksmith-serve.socket"}
 
-// files are paths with their modes, such as "-rwxr-xr-x". Directories are left out.
+// files are paths with their modes, such as "-rwxr-xr-x", or with the targets of symbolic links, such as "-> ../x".
+// Directories are left out.
 type files map[string]string
 
 func required() files {
@@ -101,11 +102,15 @@ func listing(t *testing.T, out, prefix string) files {
 	t.Helper()
 	got := files{}
 	for line := range strings.Lines(out) {
+		line, target, isLink := strings.Cut(strings.TrimSpace(line), " -> ")
 		fields := strings.Fields(line)
-		if len(fields) != 6 {
+		if len(fields) != 6 || isLink != strings.HasPrefix(line, "l") {
 			t.Fatalf("malformed line of the listing: %q", line)
 		}
 		mode, owner, name := fields[0], fields[1], strings.TrimPrefix(fields[5], prefix)
+		if isLink {
+			mode = "-> " + target
+		}
 		if owner != "root/root" && owner != "0/0" {
 			t.Errorf("%s belongs to %s, want root", name, owner)
 		}
@@ -139,7 +144,13 @@ func walk(t *testing.T, dir string) files {
 		if err != nil {
 			return err
 		}
-		if !entry.IsDir() {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			got[strings.TrimPrefix(path, dir)] = "-> " + target
+		} else if !entry.IsDir() {
 			got[strings.TrimPrefix(path, dir)] = info.Mode().String()
 		} else if path != dir && info.Mode().Perm() != 0o755 {
 			t.Errorf("%s has the mode %v, want 0755", path, info.Mode())

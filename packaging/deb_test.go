@@ -131,7 +131,7 @@ func TestMaintainerScriptsCallARunningSystemd(t *testing.T) {
 		{"postrm", "purge", "systemctl --system daemon-reload\n"},
 	} {
 		t.Run(test.script+" "+test.args, func(t *testing.T) {
-			script, err := filepath.Abs(filepath.Join("deb", test.script))
+			script, err := filepath.Abs(filepath.Join("locksmith", "deb", test.script))
 			must.Do(t, err)
 			bin := t.TempDir()
 			for _, name := range []string{"systemctl", "deb-systemd-invoke"} {

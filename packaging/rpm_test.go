@@ -17,7 +17,7 @@ var nextRPM = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(folder, "next.rpm")
-	return path, b.run(nil, "packaging/build-rpm", "99", runtime.GOARCH, path)
+	return path, b.run(nil, "packaging/build-rpm", "locksmith", "99", runtime.GOARCH, path)
 })
 
 // onRPM runs a shell script with rpm in a root of its own, which has this machine's programs, and an empty database of
