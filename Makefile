@@ -136,7 +136,7 @@ demo: all bin/demo bin/etcd
 
 # Two packages at a time: mostly they wait. With more their many processes would come near
 # to the deadlines. Lint has vetted them.
-TEST := $(GO) test -vet=off -p 2 -timeout 20m
+TEST := $(GO) test -vet=off -p 2 -timeout 30m
 .PHONY: test
 test: all bin/demo $(ETCDS) $(MONITORS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES) $(BROWSER)
