@@ -34,8 +34,11 @@ type Options struct {
 type Cluster struct {
 	// Admin may do everything.
 	Admin Clients
-	// AdminKubeconfig is the path of the administrator's kubeconfig.
+	// AdminKubeconfig is the path of the administrator's kubeconfig, and AdminPair of the files that it names.
 	AdminKubeconfig string
+	AdminPair       etcdtest.KeyPair
+	// CAFile is the path of the certificate authority of the API server.
+	CAFile string
 	// URL is that of the API server.
 	URL string
 
@@ -140,12 +143,13 @@ func (c *Cluster) setUp() error {
 	if err != nil {
 		return err
 	}
-	admin, err := c.ca.Issue(etcdtest.Certificate{CommonName: "admin", Organizations: []string{"system:masters"}})
+	c.CAFile = c.ca.File()
+	c.AdminPair, err = c.ca.Issue(etcdtest.Certificate{CommonName: "admin", Organizations: []string{"system:masters"}})
 	if err != nil {
 		return err
 	}
 	c.AdminKubeconfig = filepath.Join(c.o.Dir, "admin.conf")
-	if err := c.WriteKubeconfig(c.AdminKubeconfig, c.URL, admin); err != nil {
+	if err := c.WriteKubeconfig(c.AdminKubeconfig, c.URL, c.AdminPair); err != nil {
 		return err
 	}
 	if c.Admin, err = newClients(c.AdminKubeconfig); err != nil {

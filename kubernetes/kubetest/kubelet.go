@@ -21,9 +21,21 @@ const retry = 100 * time.Millisecond
 
 // kubelet is the work of a kubelet's stand-in: it makes the pods of its node run and, when they are deleted, end.
 type kubelet struct {
-	*Node
+	name    string
+	clients Clients
+	logf    func(format string, args ...any)
+	changed <-chan struct{}         // has a value after a change of what pace returns
+	pace    func() pace             // of now
+	host    bool                    // it begins with a boot of its host, where no pod runs yet
+	created map[types.UID]time.Time // when a pod was first seen
 	deleted map[types.UID]time.Time // when a deletion was first seen
 	done    map[types.UID]string    // the last thing that was done to a pod: "run" or "end"
+}
+
+// pace is how long pods take.
+type pace struct {
+	startAfter, endAfter time.Duration
+	held                 bool // no pod ends
 }
 
 // Start starts the kubelet's stand-in, if it does not run.
@@ -36,7 +48,7 @@ func (n *Node) Start() {
 	ctx, cancel := context.WithCancel(n.cluster.running)
 	var ended sync.WaitGroup
 	run := func() {
-		k := kubelet{Node: n, deleted: map[types.UID]time.Time{}, done: map[types.UID]string{}}
+		k := kubelet{name: n.Name, clients: n.Kubelet, logf: n.cluster.o.Logf, changed: n.changed, pace: n.currentPace}
 		k.run(ctx)
 	}
 	ended.Go(run)
@@ -59,8 +71,15 @@ func (n *Node) Stop() {
 	}
 }
 
+func (n *Node) currentPace() pace {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pace
+}
+
 func (k *kubelet) run(ctx context.Context) {
-	pods := newView(k.Kubelet.Core.RESTClient(), "pods", "", fields.OneTermEqualSelector("spec.nodeName", k.Name), &corev1.Pod{})
+	k.created, k.deleted, k.done = map[types.UID]time.Time{}, map[types.UID]time.Time{}, map[types.UID]string{}
+	pods := newView(k.clients.Core.RESTClient(), "pods", "", fields.OneTermEqualSelector("spec.nodeName", k.name), &corev1.Pod{})
 	defer pods.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -80,13 +99,22 @@ func (k *kubelet) run(ctx context.Context) {
 
 // sync does what is due, and returns the time until more is due, 0 if nothing is.
 func (k *kubelet) sync(ctx context.Context, pods []*corev1.Pod) (next time.Duration) {
-	k.mu.Lock()
-	endAfter, held := k.endAfter, k.held
-	k.mu.Unlock()
+	pace := k.pace()
 	later := func(d time.Duration) {
 		if next == 0 || d < next {
 			next = d
 		}
+	}
+	// due reports whether a time has passed since a pod was seen so first.
+	due := func(seen map[types.UID]time.Time, pod *corev1.Pod, after time.Duration) bool {
+		if _, known := seen[pod.UID]; !known {
+			seen[pod.UID] = time.Now()
+		}
+		left := after - time.Since(seen[pod.UID])
+		if left > 0 {
+			later(left)
+		}
+		return left <= 0
 	}
 	for _, pod := range pods {
 		var err error
@@ -94,27 +122,25 @@ func (k *kubelet) sync(ctx context.Context, pods []*corev1.Pod) (next time.Durat
 		case ctx.Err() != nil:
 			return 0
 		case pod.DeletionTimestamp != nil && done != "end":
-			if _, seen := k.deleted[pod.UID]; !seen {
-				k.deleted[pod.UID] = time.Now()
-			}
-			left := endAfter - time.Since(k.deleted[pod.UID])
-			if held {
-				continue
-			}
-			if left > 0 {
-				later(left)
+			if !due(k.deleted, pod, pace.endAfter) || pace.held {
 				continue
 			}
 			if err = k.end(ctx, pod); err == nil {
 				k.done[pod.UID] = "end"
 			}
-		case pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodPending && done == "":
+		case pod.DeletionTimestamp != nil:
+		case k.host && done == "" && pod.Status.Phase == corev1.PodRunning && Ready(pod):
+			err = k.patchPod(ctx, pod, corev1.PodRunning, false) // it ended with the boot before
+		case pod.Status.Phase == corev1.PodPending && done == "", k.host && pod.Status.Phase == corev1.PodRunning && Ready(pod) != wantsReady(pod):
+			if !due(k.created, pod, pace.startAfter) {
+				continue
+			}
 			if err = k.start(ctx, pod); err == nil {
 				k.done[pod.UID] = "run"
 			}
 		}
 		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-			k.cluster.o.Logf("kubelet of %s: %v", k.Name, err)
+			k.logf("kubelet of %s: %v", k.name, err)
 			later(retry)
 		}
 	}
@@ -123,16 +149,17 @@ func (k *kubelet) sync(ctx context.Context, pods []*corev1.Pod) (next time.Durat
 
 // start makes a pod run.
 func (k *kubelet) start(ctx context.Context, pod *corev1.Pod) error {
-	ready := pod.Annotations[UnreadyAnnotation] == ""
-	return k.patchPod(ctx, pod, corev1.PodRunning, ready)
+	return k.patchPod(ctx, pod, corev1.PodRunning, wantsReady(pod))
 }
+
+func wantsReady(pod *corev1.Pod) bool { return pod.Annotations[UnreadyAnnotation] == "" }
 
 // end makes a pod end and, unless it has finalizers, go.
 func (k *kubelet) end(ctx context.Context, pod *corev1.Pod) error {
 	if err := k.patchPod(ctx, pod, corev1.PodSucceeded, false); err != nil {
 		return err
 	}
-	return k.Kubelet.Core.Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+	return k.clients.Core.Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
 	})
 }
@@ -146,6 +173,6 @@ func (k *kubelet) patchPod(ctx context.Context, pod *corev1.Pod, phase corev1.Po
 	patch := fmt.Sprintf(`{"metadata":{"uid":%q},"status":{"phase":%q,"conditions":[
 		{"type":"Ready","status":%q,"lastTransitionTime":%q},{"type":"ContainersReady","status":%[3]q,"lastTransitionTime":%[4]q}]}}`,
 		pod.UID, phase, status, now)
-	_, err := k.Kubelet.Core.Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+	_, err := k.clients.Core.Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
 	return err
 }

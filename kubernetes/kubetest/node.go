@@ -1,9 +1,7 @@
 package kubetest
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
@@ -33,10 +30,9 @@ type Node struct {
 
 	mu        sync.Mutex
 	rotations int
-	stop      func()        // nil while the stand-in is stopped
-	endAfter  time.Duration // how long a pod takes to end
-	held      bool          // no pod ends
-	changed   chan struct{} // wakes the stand-in after a change of the two
+	stop      func() // nil while the stand-in is stopped
+	pace      pace
+	changed   chan struct{} // wakes the stand-in after a change of its pace
 }
 
 // AddNode makes a node as its kubelet does, Ready and with this machine's boot id, and starts its kubelet's stand-in.
@@ -66,17 +62,14 @@ func (c *Cluster) addNode(ctx context.Context, name string) (*Node, error) {
 	if n.Kubelet, err = newClients(n.Kubeconfig); err != nil {
 		return nil, err
 	}
-	_, err = n.Kubelet.Core.Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{
-		Name: name, Labels: map[string]string{corev1.LabelHostname: name},
-	}}, metav1.CreateOptions{})
+	if err := n.client().create(ctx); err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
 	if err != nil {
 		return nil, err
 	}
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return nil, err
-	}
-	if err := n.SetBoot(ctx, string(bytes.TrimSpace(id))); err != nil {
+	if err := n.SetBoot(ctx, boot); err != nil {
 		return nil, err
 	}
 	if err := n.SetReady(ctx, true); err != nil {
@@ -97,7 +90,14 @@ func (n *Node) WriteKubeconfig(path, url string) error {
 func (n *Node) Rotate() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	pair, err := n.cluster.ca.Issue(etcdtest.Certificate{CommonName: "system:node:" + n.Name, Organizations: []string{"system:nodes"}})
+	n.rotations++
+	return n.cluster.issueKubelet(n.Name, n.Certificate, n.rotations)
+}
+
+// issueKubelet puts a new certificate and key of a node's kubelet, the n-th, into one file beside a path, which becomes a
+// symbolic link to it, in one step.
+func (c *Cluster) issueKubelet(node, path string, n int) error {
+	pair, err := c.ca.Issue(etcdtest.Certificate{CommonName: "system:node:" + node, Organizations: []string{"system:nodes"}})
 	if err != nil {
 		return err
 	}
@@ -109,43 +109,26 @@ func (n *Node) Rotate() error {
 	if err != nil {
 		return err
 	}
-	n.rotations++
-	file := filepath.Join(n.dir, fmt.Sprintf("kubelet-client-%d.pem", n.rotations))
-	if err := os.WriteFile(file, append(certificate, key...), 0o600); err != nil {
+	file := fmt.Sprintf("kubelet-client-%d.pem", n)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), file), append(certificate, key...), 0o600); err != nil {
 		return err
 	}
-	link := n.Certificate + ".new"
-	if err := os.Symlink(filepath.Base(file), link); err != nil {
+	link := path + ".new"
+	if err := os.Symlink(file, link); err != nil {
 		return err
 	}
-	return os.Rename(link, n.Certificate)
+	return os.Rename(link, path)
 }
+
+func (n *Node) client() nodeClient { return nodeClient{n.Name, n.Kubelet} }
 
 // SetReady sets the node's condition Ready, as its kubelet does.
 func (n *Node) SetReady(ctx context.Context, ready bool) error {
-	condition := corev1.NodeCondition{
-		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady",
-		LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
-	}
-	if !ready {
-		condition.Status, condition.Reason = corev1.ConditionFalse, "KubeletNotReady"
-	}
-	return n.patchStatus(ctx, map[string]any{"conditions": []corev1.NodeCondition{condition}})
+	return n.client().setReady(ctx, ready)
 }
 
 // SetBoot sets the boot id in the node's status, as its kubelet does after a boot.
-func (n *Node) SetBoot(ctx context.Context, id string) error {
-	return n.patchStatus(ctx, map[string]any{"nodeInfo": map[string]any{"bootID": id}})
-}
-
-func (n *Node) patchStatus(ctx context.Context, status map[string]any) error {
-	patch, err := json.Marshal(map[string]any{"status": status})
-	if err != nil {
-		return err
-	}
-	_, err = n.Kubelet.Core.Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	return err
-}
+func (n *Node) SetBoot(ctx context.Context, id string) error { return n.client().setBoot(ctx, id) }
 
 // CreateMirrorPod makes the pod that stands for a static pod of the kubelet.
 func (n *Node) CreateMirrorPod(ctx context.Context, namespace, name string) error {
@@ -163,13 +146,13 @@ func (n *Node) CreateMirrorPod(ctx context.Context, namespace, name string) erro
 }
 
 // EndPodsAfter makes pods that are being deleted end after a time, which is 0 for a new node.
-func (n *Node) EndPodsAfter(d time.Duration) { n.change(func() { n.endAfter = d }) }
+func (n *Node) EndPodsAfter(d time.Duration) { n.change(func() { n.pace.endAfter = d }) }
 
 // HoldPods makes pods that are being deleted go on running until ReleasePods.
-func (n *Node) HoldPods() { n.change(func() { n.held = true }) }
+func (n *Node) HoldPods() { n.change(func() { n.pace.held = true }) }
 
 // ReleasePods ends HoldPods.
-func (n *Node) ReleasePods() { n.change(func() { n.held = false }) }
+func (n *Node) ReleasePods() { n.change(func() { n.pace.held = false }) }
 
 func (n *Node) change(f func()) {
 	n.mu.Lock()
