@@ -62,6 +62,11 @@ $(KUBERNETES):
 bin/demo:
 	$(BUILD) -o $@ ./demo
 
+# What the hosts of make e2e need to be nodes: the control plane, and the stand-in for a kubelet.
+.PHONY: bin/kubetest-cluster bin/kubetest-kubelet
+bin/kubetest-cluster bin/kubetest-kubelet:
+	cd kubernetes && $(BUILD) -o ../$@ ./kubetest/$(@F:kubetest-%=%)
+
 # Manual pages and completions are made from the output of this machine's own programs.
 .PHONY: man completions bin/share
 man completions: bin/share
@@ -155,6 +160,7 @@ SUITE ?= bookworm trixie trixie-polkit
 e2e: ARCH = $(shell dpkg --print-architecture)
 e2e: NEXT = $(VERSION)+next
 e2e: bin/etcd bin/ignition-apply bin/butane
+e2e: bin/kube-apiserver bin/kube-controller-manager bin/kubetest-cluster bin/kubetest-kubelet bin/locksmith-kubernetes
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb

@@ -1,0 +1,188 @@
+package hosts
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/locksmithd/locksmith/test/contains"
+	"github.com/locksmithd/locksmith/test/must"
+)
+
+// The conf of locksmith-kubernetes, and the annotation by which it remembers its cordon.
+const (
+	nodeConf   = "/etc/locksmith/kubernetes.conf"
+	cordonedBy = "locksmith.locksmithd.io/cordoned"
+)
+
+// nodeStates records what the nodes of a cluster go through.
+type nodeStates struct {
+	mu      sync.Mutex
+	boots   map[string][]string // by node, the boot ids that its kubelet has reported
+	history map[string][]string // by node, its states, each once
+	wrong   []string
+}
+
+// see adds what is new of nodes, of which no more than one may be out of service.
+func (s *nodeStates) see(nodes map[string]*object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for name, node := range nodes {
+		if boot := node.Status.NodeInfo.BootID; !slices.Contains(s.boots[name], boot) {
+			s.boots[name] = append(s.boots[name], boot)
+		}
+		state := fmt.Sprintf("boot %d", len(s.boots[name]))
+		if !node.ready() {
+			state += ", not ready"
+		}
+		if node.Spec.Unschedulable {
+			state += ", cordoned"
+		}
+		if node.Spec.Unschedulable != (node.Metadata.Annotations[cordonedBy] != "") {
+			s.wrong = append(s.wrong, fmt.Sprintf("%v has the annotations %v", node, node.Metadata.Annotations))
+		}
+		if h := s.history[name]; len(h) == 0 || h[len(h)-1] != state {
+			s.history[name] = append(h, state)
+		}
+		if !node.ready() || node.Spec.Unschedulable {
+			out = append(out, name)
+		}
+	}
+	if len(out) > 1 {
+		s.wrong = append(s.wrong, fmt.Sprintf("the nodes %v are out of service together", out))
+	}
+}
+
+// oneReboot is what a node goes through. Its kubelet reports the boot before it says that the node is Ready.
+var oneReboot = []string{
+	"boot 1",
+	"boot 1, cordoned",
+	"boot 1, not ready, cordoned",
+	"boot 2, not ready, cordoned",
+	"boot 2, cordoned",
+	"boot 2",
+}
+
+func TestThreeNodesAreDrainedAndRebootOneAfterAnotherWithinABudget(t *testing.T) {
+	t.Parallel()
+	inOneSuite(t)
+	const pods, needed = 4, 3 // on three nodes: one at least has two, and may lose one at a time
+	f := newFleet(t)
+	f.add(3)
+	c := startCluster(t, 6443, f.hosts...)
+	f.start()
+	c.runEverywhere("agent")
+	c.awaitHealthy("agent", 3)
+	c.deploy("web", pods, needed)
+	c.awaitHealthy("web", pods)
+
+	var mu sync.Mutex
+	lowest, highest, changes := pods, 0, 0
+	var tooFew []string
+	stopPods := c.watch(podsPath, func(all map[string]*object) {
+		mu.Lock()
+		defer mu.Unlock()
+		var healthy, web []string
+		for _, pod := range all {
+			if pod.app() != "web" {
+				continue
+			}
+			web = append(web, pod.String())
+			if pod.healthy() {
+				healthy = append(healthy, pod.Metadata.Name)
+			}
+		}
+		changes++
+		lowest, highest = min(lowest, len(healthy)), max(highest, len(web))
+		if len(healthy) < needed {
+			tooFew = append(tooFew, strings.Join(web, "; "))
+		}
+	})
+	nodes := nodeStates{boots: map[string][]string{}, history: map[string][]string{}}
+	stopNodes := c.watch(nodesPath, nodes.see)
+	// Only what is to run everywhere is on a host that is down.
+	witness := f.oneAtATime(func(h *host) error {
+		on, err := c.podsOn(t.Context(), h.name)
+		if err == nil && (len(on) != 1 || on[0].app() != "agent") {
+			err = fmt.Errorf("the node has the pods %v, want one of agent", on)
+		}
+		return err
+	})
+	f.roll()
+	for _, h := range f.hosts {
+		h.awaitStatus("idle")
+	}
+	c.awaitHealthy("web", pods)
+	c.awaitHealthy("agent", 3)
+	must.Do(t, stopPods())
+	must.Do(t, stopNodes())
+	witness.check(t, 3)
+
+	t.Logf("%d changes of pods; of %d pods of web, %d at least were healthy, and there were %d at most", changes, pods, lowest, highest)
+	for _, web := range tooFew {
+		t.Errorf("fewer than %d pods of web were healthy: %s", needed, web)
+	}
+	if lowest != needed {
+		t.Errorf("the drains took no pod of web away: %d were healthy at least, of %d", lowest, pods)
+	}
+	for _, wrong := range nodes.wrong {
+		t.Error(wrong)
+	}
+	for _, h := range f.hosts {
+		if got := nodes.history[h.name]; !slices.Equal(got, oneReboot) {
+			t.Errorf("node %s went through\n%q, want\n%q", h.name, got, oneReboot)
+		}
+	}
+}
+
+func TestANodeWhoseBudgetAllowsNoneStaysInServiceUntilItDoes(t *testing.T) {
+	t.Parallel()
+	inOneSuite(t)
+	f := newFleet(t)
+	f.add(1)
+	h := f.hosts[0]
+	c := startCluster(t, 6444, h)
+	h.record()
+	h.write(nodeConf, "LOCKSMITH_KUBERNETES_TIMEOUT=3s\n")
+	f.start()
+	c.deploy("web", 1, 1)
+	c.awaitHealthy("web", 1)
+	first := c.onlyPod("web")
+	before := h.awaitUp()
+
+	h.announce("4081.2.0")
+	cancelled := h.awaitHook("reboot-cancelled", recorder, 1)
+	blocked := []string{"default/" + first, "budget web allows none"}
+	if !contains.All(cancelled.Reason, blocked...) {
+		t.Errorf("reboot-cancelled was told %q, want %q", cancelled.Reason, blocked)
+	}
+	f.awaitHolders()
+	h.awaitStatus(append([]string{"waiting since", "the last attempt failed: what runs before a reboot has failed"}, blocked...)...)
+	h.withdraw()
+	if node := c.node(h); node.Spec.Unschedulable || node.Metadata.Annotations[cordonedBy] != "" {
+		t.Errorf("after the undo there is %v, with the annotations %v", node, node.Metadata.Annotations)
+	}
+	if now := c.onlyPod("web"); now != first {
+		t.Errorf("the pod is now %s, and was %s", now, first)
+	}
+	h.wantNoReboot(before)
+	h.wantNotDrained()
+
+	attempts := countRuns(h.hookRuns(), "reboot-cancelled:"+recorder)
+	h.announce("4081.2.0")
+	h.awaitHook("reboot-cancelled", recorder, attempts+1)
+	must.Do(t, c.do(t.Context(), http.MethodPatch, budgetsPath+"/web", `{"spec":{"minAvailable":0}}`, nil))
+	f.wantHeldWhileDown(h)
+	h.awaitReboot(before)
+	h.awaitStatus("idle")
+	f.awaitHolders()
+	h.wantNotDrained()
+	if node := c.node(h); node.Spec.Unschedulable || node.Metadata.Annotations[cordonedBy] != "" || !node.ready() {
+		t.Errorf("after the reboot there is %v, with the annotations %v", node, node.Metadata.Annotations)
+	}
+	c.awaitHealthy("web", 1) // which could be nowhere else
+}
