@@ -9,7 +9,8 @@
 //	c.MustAwaitPods(t, "default", "three ready pods", kubetest.AllReady(3))
 //	... run a program with n.Kubeconfig ...
 //
-// What runs outside of a test uses Start, Close, and the methods that return errors.
+// What runs outside of a test uses Start, Close, and the methods that return errors. Real hosts are nodes by Join and
+// Kubelet; for tests that cannot import this package, the commands in the folders cluster and kubelet do both.
 //
 // # Guarantees
 //
@@ -24,5 +25,5 @@
 //
 // A pod is an object only: no container runs. A pod that is to end ends when the node's stand-in says so, whatever its
 // grace period. The scheduler knows cordons, Ready nodes, and pods of DaemonSets, but neither resources nor taints. Nodes
-// do not become NotReady by themselves. Linux only.
+// do not become NotReady by themselves, unless a Kubelet ends. Linux only.
 package kubetest

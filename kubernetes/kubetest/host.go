@@ -79,7 +79,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	})
 	work := kubelet{name: k.Node, clients: clients, logf: k.Logf, host: true, pace: func() pace { return pace{startAfter: k.StartAfter, endAfter: k.EndAfter} }}
 	work.run(ctx)
-	down, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	down, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	node.try(down, k.Logf, func(ctx context.Context) error { return node.setReady(ctx, false) })
 	return nil

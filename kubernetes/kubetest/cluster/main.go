@@ -44,7 +44,7 @@ func run(dir, address string, hosts []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c, err := kubetest.Start(ctx, kubetest.Options{Programs: programs, Dir: dir, Address: address, Logf: log.Printf})
 	if err != nil {
