@@ -239,6 +239,14 @@ func (c *cluster) node(h *host) *object {
 	return &node
 }
 
+// wantInService fails unless the node of a host is Ready, and takes pods.
+func (c *cluster) wantInService(h *host) {
+	c.t.Helper()
+	if node := c.node(h); !node.ready() || node.Spec.Unschedulable || node.Metadata.Annotations[cordonedBy] != "" {
+		c.t.Errorf("there is the node %v, with the annotations %v", node, node.Metadata.Annotations)
+	}
+}
+
 // onlyPod returns the name of the only pod of an app.
 func (c *cluster) onlyPod(app string) string {
 	c.t.Helper()

@@ -7,6 +7,9 @@
 // container, and the test starts the next boot, which has a new boot id. Nothing else counts as a reboot. A power
 // loss is a SIGKILL to the container.
 //
+// A host can be a node of a real Kubernetes control plane, a program of the module kubernetes, which runs beside the
+// hosts: see startCluster.
+//
 // The tests run in mount, process and network namespaces of their own. So they leave nothing behind, however they
 // end: the kernel removes everything with their first process.
 //

@@ -12,6 +12,9 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
+// drainService is the unit that drains a node.
+const drainService = "locksmith-kubernetes-drain.service"
+
 // The conf of locksmith-kubernetes, and the annotation by which it remembers its cordon.
 const (
 	nodeConf   = "/etc/locksmith/kubernetes.conf"
@@ -24,6 +27,10 @@ type nodeStates struct {
 	boots   map[string][]string // by node, the boot ids that its kubelet has reported
 	history map[string][]string // by node, its states, each once
 	wrong   []string
+}
+
+func newNodeStates() *nodeStates {
+	return &nodeStates{boots: map[string][]string{}, history: map[string][]string{}}
 }
 
 // see adds what is new of nodes, of which no more than one may be out of service.
@@ -54,6 +61,19 @@ func (s *nodeStates) see(nodes map[string]*object) {
 	}
 	if len(out) > 1 {
 		s.wrong = append(s.wrong, fmt.Sprintf("the nodes %v are out of service together", out))
+	}
+}
+
+// check fails if anything was wrong, or unless the node of a host went through these states, in this order. The watch
+// has been stopped.
+func (s *nodeStates) check(t testing.TB, h *host, want ...string) {
+	t.Helper()
+	for _, wrong := range s.wrong {
+		t.Error(wrong)
+	}
+	s.wrong = nil // said once
+	if got := s.history[h.name]; !slices.Equal(got, want) {
+		t.Errorf("node %s went through\n%q, want\n%q", h.name, got, want)
 	}
 }
 
@@ -102,7 +122,7 @@ func TestThreeNodesAreDrainedAndRebootOneAfterAnotherWithinABudget(t *testing.T)
 			tooFew = append(tooFew, strings.Join(web, "; "))
 		}
 	})
-	nodes := nodeStates{boots: map[string][]string{}, history: map[string][]string{}}
+	nodes := newNodeStates()
 	stopNodes := c.watch(nodesPath, nodes.see)
 	// Only what is to run everywhere is on a host that is down.
 	witness := f.oneAtATime(func(h *host) error {
@@ -129,13 +149,8 @@ func TestThreeNodesAreDrainedAndRebootOneAfterAnotherWithinABudget(t *testing.T)
 	if lowest != needed {
 		t.Errorf("the drains took no pod of web away: %d were healthy at least, of %d", lowest, pods)
 	}
-	for _, wrong := range nodes.wrong {
-		t.Error(wrong)
-	}
 	for _, h := range f.hosts {
-		if got := nodes.history[h.name]; !slices.Equal(got, oneReboot) {
-			t.Errorf("node %s went through\n%q, want\n%q", h.name, got, oneReboot)
-		}
+		nodes.check(t, h, oneReboot...)
 	}
 }
 
@@ -147,7 +162,7 @@ func TestANodeWhoseBudgetAllowsNoneStaysInServiceUntilItDoes(t *testing.T) {
 	h := f.hosts[0]
 	c := startCluster(t, 6444, h)
 	h.record()
-	h.write(nodeConf, "LOCKSMITH_KUBERNETES_TIMEOUT=3s\n")
+	h.write(nodeConf, "LOCKSMITH_KUBERNETES_TIMEOUT=10s\n")
 	f.start()
 	c.deploy("web", 1, 1)
 	c.awaitHealthy("web", 1)
@@ -163,9 +178,7 @@ func TestANodeWhoseBudgetAllowsNoneStaysInServiceUntilItDoes(t *testing.T) {
 	f.awaitHolders()
 	h.awaitStatus(append([]string{"waiting since", "the last attempt failed: what runs before a reboot has failed"}, blocked...)...)
 	h.withdraw()
-	if node := c.node(h); node.Spec.Unschedulable || node.Metadata.Annotations[cordonedBy] != "" {
-		t.Errorf("after the undo there is %v, with the annotations %v", node, node.Metadata.Annotations)
-	}
+	c.wantInService(h)
 	if now := c.onlyPod("web"); now != first {
 		t.Errorf("the pod is now %s, and was %s", now, first)
 	}
@@ -181,8 +194,58 @@ func TestANodeWhoseBudgetAllowsNoneStaysInServiceUntilItDoes(t *testing.T) {
 	h.awaitStatus("idle")
 	f.awaitHolders()
 	h.wantNotDrained()
-	if node := c.node(h); node.Spec.Unschedulable || node.Metadata.Annotations[cordonedBy] != "" || !node.ready() {
-		t.Errorf("after the reboot there is %v, with the annotations %v", node, node.Metadata.Annotations)
-	}
+	c.wantInService(h)
 	c.awaitHealthy("web", 1) // which could be nowhere else
+}
+
+// A drain that is killed is undone at once. One that ends with the power of its host is undone after the next boot, once
+// the kubelet has reported that boot: until then the API server shows the node as it was before, Ready.
+func TestANodeIsTakenBackAfterItsDrainWasKilledAndAfterAPowerLoss(t *testing.T) {
+	t.Parallel()
+	inOneSuite(t)
+	f := newFleet(t)
+	f.add(1)
+	h := f.hosts[0]
+	c := startCluster(t, 6445, h)
+	h.record()
+	f.start()
+	c.deploy("web", 1, 1)
+	c.awaitHealthy("web", 1)
+	before := h.awaitUp()
+	nodes := newNodeStates()
+	stop := c.watch(nodesPath, nodes.see)
+
+	h.announce("4081.2.0")
+	eventually(t, "a drain that waits for a budget", func() bool {
+		return strings.Contains(h.unit(drainService, "StatusText"), "budget web allows none")
+	})
+	h.do("locksmithctl", "hold", "-reason", "one attempt is enough")
+	h.do("systemctl", "kill", "--signal=KILL", drainService)
+	if r := h.awaitHook("reboot-cancelled", recorder, 1); !strings.Contains(r.Reason, drainService) {
+		t.Errorf("reboot-cancelled was told %q, want %q", r.Reason, drainService)
+	}
+	h.awaitStatus("held back by the file /etc/locksmith/hold")
+	f.awaitHolders()
+	c.wantInService(h)
+	h.wantNoReboot(before)
+
+	h.script("before-reboot", "50-slow", until("/run/never"))
+	must.Do(t, c.do(t.Context(), http.MethodPatch, budgetsPath+"/web", `{"spec":{"minAvailable":0}}`, nil))
+	h.do("locksmithctl", "unhold")
+	eventually(t, "a drained node", func() bool {
+		on, err := c.podsOn(t.Context(), h.name)
+		must.Do(t, err)
+		return len(on) == 0
+	})
+	f.awaitHolders(h)
+	h.powerOff()
+	h.powerOn()
+	h.awaitReboot(before)
+	h.awaitStatus("idle")
+	f.awaitHolders()
+	c.wantInService(h)
+	h.wantNotDrained()
+	c.awaitHealthy("web", 1)
+	must.Do(t, stop())
+	nodes.check(t, h, "boot 1", "boot 1, cordoned", "boot 1", "boot 1, cordoned", "boot 2, cordoned", "boot 2")
 }
