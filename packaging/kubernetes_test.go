@@ -417,7 +417,7 @@ func hostThatIsNoNode(t *testing.T) {
 			}
 		}
 	}
-	says("there is no kubeconfig of a kubelet: none of /etc/kubernetes/kubelet.conf, /var/lib/rancher/k3s/agent/kubelet.kubeconfig, /var/lib/rancher/rke2/agent/kubelet.kubeconfig, /var/lib/kubelet/kubeconfig exists; set --kubeconfig, or LOCKSMITH_KUBERNETES_KUBECONFIG in /etc/locksmith/kubernetes.conf, or remove locksmith-kubernetes from a host that is not a node")
+	says("there is no kubeconfig of a kubelet: set LOCKSMITH_KUBERNETES_KUBECONFIG in /etc/locksmith/kubernetes.conf, or remove locksmith-kubernetes from a host that is not a node")
 	must.Do(t, os.MkdirAll("/etc/locksmith", 0o755))
 	must.Do(t, os.WriteFile("/etc/locksmith/kubernetes.conf", []byte("LOCKSMITH_KUBERNETES_KUBECONFIG=/etc/cluster.conf\n"), 0o644))
 	says("kubeconfig /etc/cluster.conf: no such file or directory")

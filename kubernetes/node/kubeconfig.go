@@ -37,9 +37,10 @@ func findKubeconfig(paths []string) (string, error) {
 			return path, nil // whatever else is wrong with it will be said when it is read
 		}
 	}
-	return "", fmt.Errorf("there is no kubeconfig of a kubelet: none of %s exists; set --kubeconfig, or "+
-		"LOCKSMITH_KUBERNETES_KUBECONFIG in /etc/locksmith/kubernetes.conf, or remove locksmith-kubernetes from a host that "+
-		"is not a node", strings.Join(paths, ", "))
+	// What to do comes first: the end of a long line is cut in the status of the host.
+	return "", fmt.Errorf("there is no kubeconfig of a kubelet: set LOCKSMITH_KUBERNETES_KUBECONFIG in "+
+		"/etc/locksmith/kubernetes.conf, or remove locksmith-kubernetes from a host that is not a node (none of %s exists)",
+		strings.Join(paths, ", "))
 }
 
 // loadKubeconfig reads a kubeconfig, and checks what can be checked without its API server.

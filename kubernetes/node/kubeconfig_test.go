@@ -164,7 +164,7 @@ func TestFirstKubeconfigThatExistsIsUsed(t *testing.T) {
 		t.Errorf("%s, %v, want %s", got, err, b)
 	}
 	_, err := findKubeconfig([]string{a, a + "a"})
-	oneLineWith(t, err, a+", "+a+"a", "set --kubeconfig, or LOCKSMITH_KUBERNETES_KUBECONFIG in /etc/locksmith/kubernetes.conf, ", "a host that is not a node")
+	oneLineWith(t, err, a+", "+a+"a", "set LOCKSMITH_KUBERNETES_KUBECONFIG in /etc/locksmith/kubernetes.conf, ", "a host that is not a node")
 }
 
 func TestNameOfTheNodeComesFromTheCredentials(t *testing.T) {
