@@ -12,8 +12,11 @@ import (
 	"github.com/locksmithd/locksmith/test/must"
 )
 
-// drainService is the unit that drains a node.
-const drainService = "locksmith-kubernetes-drain.service"
+// The units that drain a node, and take it back after a reboot.
+const (
+	drainService    = "locksmith-kubernetes-drain.service"
+	uncordonService = "locksmith-kubernetes-uncordon.service"
+)
 
 // The conf of locksmith-kubernetes, and the annotation by which it remembers its cordon.
 const (
@@ -238,9 +241,14 @@ func TestANodeIsTakenBackAfterItsDrainWasKilledAndAfterAPowerLoss(t *testing.T) 
 		return len(on) == 0
 	})
 	f.awaitHolders(h)
+	h.do("systemctl", "disable", "kubelet")
 	h.powerOff()
 	h.powerOn()
 	h.awaitReboot(before)
+	eventually(t, "a return that waits for the kubelet", func() bool {
+		return strings.Contains(h.unit(uncordonService, "StatusText"), "has not reported since the boot")
+	})
+	h.do("systemctl", "start", "kubelet")
 	h.awaitStatus("idle")
 	f.awaitHolders()
 	c.wantInService(h)
