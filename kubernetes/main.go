@@ -1,11 +1,13 @@
-// Command locksmith-kubernetes takes the Kubernetes node of this host through a reboot by locksmithd: hooks start it.
-// It says whether the node may go, drains it, and takes it back.
+// Command locksmith-kubernetes takes the Kubernetes node of this host through a reboot. The hooks of locksmithd start
+// it: it says whether the node may reboot, drains the node before the reboot, and takes it back afterwards.
 //
 // It guarantees:
-//   - the exit status is 0 only if all was done, or the answer is yes; 2 on wrong usage, and 1 otherwise;
-//   - a failure is one line, on standard error and as the status of its unit;
-//   - every setting is checked, also those of the other commands, before the API server is asked for anything;
-//   - a signal ends it at once; what it had begun is undone by "uncordon --cancelled".
+//   - the exit status is 0 only if everything was done, or the answer is yes; it is 2 on wrong usage, and 1 otherwise;
+//   - a failure is one line, on standard error and as the status of the unit;
+//   - the settings of all commands are checked before the first request to the API server;
+//   - a signal ends it at once, and "uncordon --cancelled" undoes what it has begun.
+//
+// It does not reboot, and does not decide when to.
 package main
 
 import (
@@ -29,7 +31,8 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// mayRebootTimeout is less than the half minute after which locksmithd takes no answer for a no, without a reason.
+// mayRebootTimeout is shorter than the 30 seconds that locksmithd waits for scripts in may-reboot.d: a script that takes
+// longer counts as a no, and its reason is lost.
 const mayRebootTimeout = 25 * time.Second
 
 func main() {
@@ -66,8 +69,8 @@ type app struct {
 	environ []string
 	stdout  io.Writer
 
-	shown   string    // status
-	printed time.Time // when a status was printed
+	shown   string    // the last status
+	printed time.Time // when a status was last printed
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -164,7 +167,7 @@ flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true.`,
 			flags = append(flags, sub.LocalNonPersistentFlags())
 		}
 		if err := fromEnvironment(a.environ, flags...); err != nil {
-			return err
+			return fmt.Errorf("%w (hooks read it from /etc/locksmith/kubernetes.conf)", err)
 		}
 		a.BootID = bootID()
 		for _, variable := range a.environ {
@@ -172,7 +175,11 @@ flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true.`,
 				a.NewVersion = version
 			}
 		}
-		return a.check()
+		if err := a.check(); err != nil {
+			return fmt.Errorf("%w (hooks read --timeout from /etc/locksmith/kubernetes.conf as LOCKSMITH_KUBERNETES_TIMEOUT, "+
+				"and so on)", err)
+		}
+		return nil
 	}
 	return root
 }
@@ -188,10 +195,10 @@ func (a *app) connect(ctx context.Context) (*node.Node, error) {
 	return node.Connect(ctx, a.kubeconfig, a.node, a.Settings, a.status)
 }
 
-// printInterval bounds how often the status goes to the journal.
+// printInterval is the shortest time between two statuses in the journal.
 const printInterval = 10 * time.Second
 
-// status shows what the program waits for: as the status of its unit, and now and then in the journal.
+// status shows what the program waits for: each change as the status of the unit, and some of them in the journal.
 func (a *app) status(text string) {
 	if text == a.shown {
 		return
@@ -204,5 +211,5 @@ func (a *app) status(text string) {
 	}
 }
 
-// notify sets the status of the unit. A service manager that does not read is none of the node's business.
+// notify sets the status of the unit. An error is ignored: the work goes on without a status.
 func (a *app) notify(text string) { _ = systemd.NotifyStatus(text) }

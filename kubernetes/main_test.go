@@ -47,7 +47,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 	t.Cleanup(server.Close)
 	kubeconfig := "KUBECONFIG=" + writeKubeconfig(t, server.URL)
 	for variable, want := range map[string]string{
-		"SKIP_NAMESPACE=kube-system":         `LOCKSMITH_KUBERNETES_SKIP_NAMESPACE is not a setting: docs/kubernetes.md has all of them`,
+		"SKIP_NAMESPACE=kube-system":         `LOCKSMITH_KUBERNETES_SKIP_NAMESPACE is not a setting: /usr/share/doc/locksmith-kubernetes/examples/kubernetes.conf has all of them`,
 		"CANCELLED=true":                     `LOCKSMITH_KUBERNETES_CANCELLED is not a setting`,
 		"TIMEOUT=0":                          `LOCKSMITH_KUBERNETES_TIMEOUT="0": write a length of time from 1s to 24h, such as 90s or 10m`,
 		"TIMEOUT=10":                         `LOCKSMITH_KUBERNETES_TIMEOUT="10": write a length of time from 1s to 24h`,

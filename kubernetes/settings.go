@@ -17,7 +17,7 @@ import (
 	"github.com/locksmithd/locksmith/kubernetes/node"
 )
 
-// settings are what flags and the environment say.
+// settings come from flags and from the environment.
 type settings struct {
 	node.Settings
 	kubeconfig, node string
@@ -64,7 +64,7 @@ func (s *settings) uncordonFlags(flags *pflag.FlagSet) {
 
 func (s *settings) mayRebootFlags(flags *pflag.FlagSet) {
 	flags.Func("blocking-pod-selector", "no reboot while a pod of the node matches `SELECTOR`; "+
-		"can be repeated, or has several with ; between them", s.addBlockingPods)
+		"can be repeated, or list several, separated by ;", s.addBlockingPods)
 	flags.Func("min-ready", "no reboot unless `N` other nodes are Ready and not cordoned; needs the right to list nodes",
 		s.setMinReady)
 }
@@ -90,7 +90,7 @@ func (s *settings) setMinReady(value string) error {
 	return nil
 }
 
-// setExclude takes true, false, or how long to wait then.
+// setExclude accepts true, false, or how long to wait after the node has its label.
 func (s *settings) setExclude(value string) error {
 	if on, err := strconv.ParseBool(value); err == nil {
 		s.ExcludeFromLoadBalancers, s.LoadBalancerWait = on, 0
@@ -131,8 +131,8 @@ func (s *settings) check() error {
 	return nil
 }
 
-// fromEnvironment sets the flags that were not given from their variables. A variable that is none of them is a mistake
-// that could evict what was to stay.
+// fromEnvironment sets the flags that were not given from their variables. An unknown variable is an error: a misspelled
+// one could evict pods that were to stay.
 func fromEnvironment(environ []string, sets ...*pflag.FlagSet) error {
 	flags := map[string]*pflag.Flag{}
 	for _, set := range sets {
@@ -150,7 +150,7 @@ func fromEnvironment(environ []string, sets ...*pflag.FlagSet) error {
 		case !ours || value == "" || known && flag.Changed:
 			continue
 		case !known:
-			return fmt.Errorf("%s is not a setting: docs/kubernetes.md has all of them", name)
+			return fmt.Errorf("%s is not a setting: /usr/share/doc/locksmith-kubernetes/examples/kubernetes.conf has all of them", name)
 		}
 		if err := flag.Value.Set(value); err != nil {
 			if flag.Value.Type() == "bool" {
@@ -162,7 +162,7 @@ func fromEnvironment(environ []string, sets ...*pflag.FlagSet) error {
 	return nil
 }
 
-// timeValue is a length of time of at least least, or 0 where that is allowed.
+// timeValue is a length of time between least and 24 hours.
 type timeValue struct {
 	*time.Duration
 	least time.Duration
@@ -179,7 +179,7 @@ func (v *timeValue) Set(value string) error {
 
 func (v *timeValue) Type() string { return "TIME" }
 
-// listValue is a list of names with commas between them.
+// listValue is a list of names, separated by commas.
 type listValue struct {
 	names   *[]string
 	invalid func(string) []string
@@ -199,7 +199,7 @@ func (v *listValue) Set(value string) error {
 func (v *listValue) String() string { return "" }
 func (v *listValue) Type() string   { return "LIST" }
 
-// labelsValue is a list of labels, KEY=VALUE, with commas between them.
+// labelsValue is a list of labels, KEY=VALUE, separated by commas.
 type labelsValue struct{ labels *map[string]string }
 
 func (v *labelsValue) Set(value string) error {

@@ -11,8 +11,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// MayReboot returns why the node must not reboot now, "" if it may. An error means that this is not known. It uses
-// BlockingPods and MinReady, and heeds FLUO's reboot-paused whatever FLUO is.
+// MayReboot returns why the node must not reboot now, "" if it may. An error means that this is not known. MayReboot
+// uses BlockingPods and MinReady. FLUO's annotation reboot-paused counts even if FLUO is false.
 func (n *Node) MayReboot(ctx context.Context) (obstacle string, err error) {
 	node, err := n.getNode(ctx)
 	if err != nil {
@@ -36,7 +36,8 @@ func (n *Node) MayReboot(ctx context.Context) (obstacle string, err error) {
 	return "", nil
 }
 
-// paused reports FLUO's mark. It is an annotation; administrators have set it as a label as well, and meant the same.
+// paused returns an obstacle if FLUO's reboot-paused is set. FLUO reads the annotation only, but administrators also set
+// it as a label by mistake.
 func paused(node *corev1.Node) string {
 	switch {
 	case node.Annotations[fluoPaused] == "true":
@@ -47,7 +48,7 @@ func paused(node *corev1.Node) string {
 	return ""
 }
 
-// blocking names the first few pods that keep the node from a reboot.
+// blocking names the pods that match the first selector with any. They keep the node from a reboot.
 func (n *Node) blocking(pods []corev1.Pod) string {
 	for _, selector := range n.BlockingPods {
 		var names []string

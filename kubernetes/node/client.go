@@ -32,12 +32,12 @@ import (
 )
 
 const (
-	// callTimeout bounds a request. Two of them fit into the half minute that a script in may-reboot.d has.
+	// callTimeout is the time limit of a request. Two of them fit into the 30 seconds that a script in may-reboot.d has.
 	callTimeout = 12 * time.Second
-	// maxConflicts is how often a change is tried that others come before. The kubelet changes its node every few seconds
-	// at most.
+	// maxConflicts is how many times a change is tried again because somebody else has changed the node meanwhile. The
+	// kubelet changes it every few seconds at most.
 	maxConflicts = 10
-	// fieldManager is under which name the API server remembers our changes.
+	// fieldManager is the name under which the API server records our changes.
 	fieldManager = "locksmith-kubernetes"
 )
 
@@ -49,10 +49,10 @@ type client struct {
 	name       string // of the node
 }
 
-// newClient does not use the typed clients of client-go: they link every API group, and repeat a request that is
-// answered with Retry-After by themselves, unseen.
+// newClient makes a client. It does not use the typed clients of client-go: they link every API group, and repeat a
+// request by themselves that was answered with Retry-After.
 func newClient(config *rest.Config, source string) (*client, error) {
-	klog.SetLogger(logr.Discard()) // an error is returned, and a first line of output has a meaning
+	klog.SetLogger(logr.Discard()) // errors are returned, and the first line of output is the reason of may-reboot
 	scheme := runtime.NewScheme()
 	utilruntime.Must(corev1.AddToScheme(scheme))
 	utilruntime.Must(policyv1.AddToScheme(scheme))
@@ -60,7 +60,7 @@ func newClient(config *rest.Config, source string) (*client, error) {
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.WarningHandler = rest.NoWarnings{}
-	config.QPS = -1 // there are bounds of our own
+	config.QPS = -1 // no limit: evictions have their own, maxParallel and retryInterval
 	connection, err := newConnection(config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", source, oneLine(err.Error()))
@@ -83,7 +83,7 @@ func (c *client) listNodes(ctx context.Context) ([]corev1.Node, error) {
 	return list.Items, err
 }
 
-// listPods returns the pods of this node. A kubelet may not list others.
+// listPods returns the pods of this node. A kubelet may not list the pods of others.
 func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
 	ours := fields.OneTermEqualSelector("spec.nodeName", c.name).String()
@@ -92,8 +92,8 @@ func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
 	return list.Items, err
 }
 
-// evict asks for the end of a pod, within its disruption budget. Another pod that has its name by now is left alone:
-// the answer is a conflict.
+// evict requests the eviction of a pod, which respects its disruption budgets. If another pod has its name by now, that
+// pod is left alone, and the answer is a conflict.
 func (c *client) evict(ctx context.Context, pod *corev1.Pod, gracePeriod int) error {
 	eviction := &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
@@ -103,7 +103,7 @@ func (c *client) evict(ctx context.Context, pod *corev1.Pod, gracePeriod int) er
 	return c.do(ctx, "evict pod "+podName(pod), request, nil)
 }
 
-// deletePod is evict without a budget.
+// deletePod deletes a pod regardless of its disruption budgets. It is otherwise like evict.
 func (c *client) deletePod(ctx context.Context, pod *corev1.Pod, gracePeriod int) error {
 	request := c.pod("DELETE", pod).Body(deleteOptions(pod, gracePeriod))
 	return c.do(ctx, "delete pod "+podName(pod), request, nil)
@@ -118,8 +118,8 @@ func deleteOptions(pod *corev1.Pod, gracePeriod int) *metav1.DeleteOptions {
 	return options
 }
 
-// change applies edit to the node's annotations, labels and spec.unschedulable, and returns the node as it is then.
-// Edit is called again with a newer node if somebody else changes the node meanwhile, so that nobody's change is lost.
+// change applies edit to the node's annotations, labels and spec.unschedulable, and returns the changed node. If
+// somebody else changes the node meanwhile, edit is called again with the newer node, so that no change is lost.
 func (c *client) change(ctx context.Context, edit func(*corev1.Node)) (*corev1.Node, error) {
 	for n := 0; ; n++ {
 		old, err := c.getNode(ctx)
@@ -167,7 +167,7 @@ type nodePatch struct {
 	} `json:"spec"`
 }
 
-// difference returns the patch that makes one node of another, as far as change goes; nil if there is nothing to do.
+// difference returns the patch from the old to the edited node, for the fields that change edits; nil if there is none.
 func difference(old, edited *corev1.Node) *nodePatch {
 	patch := &nodePatch{}
 	patch.Metadata.ResourceVersion = old.ResourceVersion
@@ -208,7 +208,7 @@ func (c *client) pod(verb string, pod *corev1.Pod) *rest.Request {
 
 var errNoAnswer = fmt.Errorf("no answer within %v", callTimeout)
 
-// do makes a request, and reads the answer into a value unless that is nil. The error is a *callError.
+// do makes a request, and decodes the answer if into is not nil. The error is a *callError.
 func (c *client) do(ctx context.Context, what string, request *rest.Request, into runtime.Object) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errNoAnswer)
 	defer cancel()
@@ -226,7 +226,7 @@ func (c *client) do(ctx context.Context, what string, request *rest.Request, int
 	return &callError{what: what, client: c, err: err}
 }
 
-// callError is a request that failed, or whose answer did not come.
+// callError is a request that failed, or got no answer.
 type callError struct {
 	what   string // verb and noun
 	client *client
@@ -252,7 +252,7 @@ func (e *callError) Error() string {
 	return text
 }
 
-// reason is the error without what was asked.
+// reason returns the error without the name of the request.
 func (e *callError) reason() string {
 	var request *url.Error
 	if errors.As(e.err, &request) {
@@ -261,7 +261,7 @@ func (e *callError) reason() string {
 	return oneLine(e.err.Error())
 }
 
-// reason returns why a request failed, without what was asked.
+// reason returns why a request failed, without the name of the request.
 func reason(err error) string {
 	var call *callError
 	if errors.As(err, &call) {
@@ -270,7 +270,7 @@ func reason(err error) string {
 	return oneLine(err.Error())
 }
 
-// cause returns an error of the file system without the path, which the caller names.
+// cause returns the error of a file or program without its path, which the caller names.
 func cause(err error) error {
 	var path *fs.PathError
 	var program *exec.Error
@@ -283,7 +283,7 @@ func cause(err error) error {
 	return err
 }
 
-// oneLine makes a text safe to show that the API server or a file said.
+// oneLine makes a text of the API server or of a file safe to show, in one line.
 func oneLine(s string) string {
 	return safetext.Cut(strings.Join(strings.Fields(s), " "), 512)
 }

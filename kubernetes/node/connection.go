@@ -8,9 +8,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// connection makes requests with the client certificate that is in the kubeconfig's files now. client-go itself reads the
-// files only for a new connection, and looks for a change every five minutes: an API server that no longer takes the old
-// certificate would refuse everything until then. It is safe for concurrent use.
+// connection makes requests with the client certificate that the kubeconfig's files have now. client-go itself reads
+// the files only for a new connection, and checks for a change every five minutes: until then, an API server that no
+// longer accepts the old certificate would refuse everything. It is safe for concurrent use.
 type connection struct {
 	config *rest.Config
 
@@ -28,12 +28,12 @@ func newConnection(config *rest.Config) (*connection, error) {
 	return c, nil
 }
 
-// readsFiles reports whether there is a client certificate in files.
+// readsFiles reports whether the client certificate is in files, not in the kubeconfig itself.
 func (c *connection) readsFiles() bool {
 	return c.config.CertFile != "" && c.config.KeyFile != "" && len(c.config.CertData)+len(c.config.KeyData) == 0
 }
 
-// api returns what begins a request.
+// api returns a client with the newest certificate.
 func (c *connection) api() rest.Interface {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -45,8 +45,8 @@ func (c *connection) api() rest.Interface {
 	return c.current
 }
 
-// renewed returns a client with the certificate and key in the files, nil if they are those of the current one or do not
-// fit together: the kubelet may be in the middle of replacing one after the other.
+// renewed returns a client with the certificate and key in the files. It returns nil if they have not changed, or do not
+// belong together: the kubelet may have replaced only one of them so far.
 func (c *connection) renewed() rest.Interface {
 	cert, err := os.ReadFile(c.config.CertFile)
 	if err != nil {

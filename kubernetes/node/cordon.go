@@ -6,18 +6,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The annotations that remember what is to be changed back. Their values say since when, and are for people.
+// These annotations record which changes are ours to undo. Their values are the times of the changes, for people.
 const (
 	cordonedAnnotation = "locksmith.locksmithd.io/cordoned"
 	excludedAnnotation = "locksmith.locksmithd.io/excluded-from-load-balancers"
 )
 
-// excludeLabel makes a cloud's load balancers leave the node. A kubelet may set it on its own node, as every label
-// below node.kubernetes.io.
+// excludeLabel takes the node out of a cloud's load balancers. A kubelet may set every label below node.kubernetes.io
+// on its own node.
 const excludeLabel = corev1.LabelNodeExcludeBalancers
 
-// cordon makes a node unschedulable. An annotation that is left from a cordon which somebody else has lifted says
-// nothing: the node is schedulable.
+// cordon makes a node unschedulable. A schedulable node may still have the annotation of an earlier cordon, which
+// somebody else has lifted: the annotation is then overwritten.
 func cordon(node *corev1.Node, now time.Time) {
 	if !node.Spec.Unschedulable {
 		node.Spec.Unschedulable = true
@@ -39,7 +39,7 @@ func uncordon(node *corev1.Node) {
 	delete(node.Annotations, cordonedAnnotation)
 }
 
-// exclude makes load balancers leave the node.
+// exclude takes the node out of load balancers, unless somebody else has.
 func exclude(node *corev1.Node, now time.Time) {
 	if _, found := node.Labels[excludeLabel]; !found {
 		node.Labels[excludeLabel] = "true"

@@ -12,9 +12,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Drain cordons the node, and returns once all pods that are to leave have ended or have moved. What it announces
-// before, by labels and annotations, follows Settings. An error says what is left; Uncordon with cancelled undoes what
-// was done. It uses the settings of pods, of eviction, and the conventions.
+// Drain sets the labels and annotations of the conventions, cordons the node, and evicts its pods. It returns once all
+// of these pods have ended. An error names the pods that are left; Uncordon with cancelled undoes what was done. Drain
+// uses the settings for pods and eviction, and the conventions.
 func (n *Node) Drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.Timeout, fmt.Errorf("not done within %v", n.Timeout))
 	defer cancel()
@@ -41,7 +41,8 @@ func (n *Node) Drain(ctx context.Context) error {
 	return n.evictAll(ctx)
 }
 
-// objections returns an error that names the pods which a drain must not evict. Nothing has been changed by then.
+// objections returns an error that names the pods which the settings do not allow to evict. Drain calls it before it
+// changes anything.
 func (n *Node) objections(ctx context.Context) error {
 	pods, err := n.listPods(ctx)
 	if err != nil {
@@ -56,10 +57,16 @@ func (n *Node) objections(ctx context.Context) error {
 	if len(texts) == 0 {
 		return nil
 	}
-	return fmt.Errorf("node %s cannot be drained: %s", n.name, safetext.List(texts))
+	return n.undrainable(texts...)
 }
 
-// announce says that the node will go, before it takes no more pods.
+// undrainable returns the error for pods that the settings do not allow to evict.
+func (n *Node) undrainable(objections ...string) error {
+	return fmt.Errorf("node %s cannot be drained: %s; for hooks these flags are LOCKSMITH_KUBERNETES_FORCE=true and "+
+		"LOCKSMITH_KUBERNETES_DELETE_EMPTYDIR_DATA=true in /etc/locksmith/kubernetes.conf", n.name, safetext.List(objections))
+}
+
+// announce sets what others look for before the cordon.
 func (n *Node) announce(node *corev1.Node) {
 	if n.FLUO {
 		n.fluoBeforeReboot(node)
@@ -70,7 +77,7 @@ func (n *Node) announce(node *corev1.Node) {
 	}
 }
 
-// leave takes the node out of service.
+// leave takes the node out of service: no pod is scheduled to it any more.
 func (n *Node) leave(node *corev1.Node) {
 	if n.FLUO {
 		n.fluoReboot(node)
@@ -78,7 +85,7 @@ func (n *Node) leave(node *corev1.Node) {
 	cordon(node, time.Now())
 }
 
-// ended says why a context has ended.
+// ended returns why a context has ended: a time-out, or "stopped" after a signal.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

@@ -18,22 +18,22 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// maxParallel bounds the evictions that are asked for at the same time.
+// maxParallel is the number of evictions that are requested at the same time.
 const maxParallel = 10
 
-// eviction is what is known of a pod that is to leave.
+// eviction is the state of a pod that has to leave.
 type eviction struct {
 	pod     *corev1.Pod
-	next    time.Time // before which it is not asked for again
+	next    time.Time // of the next request, at the earliest
 	why     string    // why the pod is still there
-	refused error     // a refusal that is final, unless the pod has left by now
+	refused error     // a final refusal; it does not matter if the pod is no longer in the next list
 }
 
-// evictAll evicts pods until none that is to leave is on the node. It goes by lists of the node's pods alone, and by
-// their UIDs: a pod that has ended, or has moved under its name, is not in the next list, and one that was started
-// meanwhile is.
+// evictAll evicts pods until none that has to leave is on the node. Only lists of the node's pods, by UID, tell what is
+// left: a pod that has ended, or was created again under its name on another node, is not in the next list. A pod that
+// was started on the node meanwhile is.
 func (n *Node) evictAll(ctx context.Context) error {
-	known := map[types.UID]*eviction{} // all that were seen
+	known := map[types.UID]*eviction{} // all pods so far, also those that have left
 	var left []*eviction
 	for start := time.Now(); ; backoff.Sleep(ctx, pollInterval) {
 		pods, err := n.listPods(ctx)
@@ -55,7 +55,8 @@ func (n *Node) evictAll(ctx context.Context) error {
 	}
 }
 
-// leaving returns what is known of the pods that are to leave, by their names, and fails if one of them must not.
+// leaving returns the pods that have to leave, sorted by name. It fails if the settings do not allow to evict one of
+// them, or the API server has refused to.
 func (n *Node) leaving(pods []corev1.Pod, known map[types.UID]*eviction) ([]*eviction, error) {
 	var left []*eviction
 	for i := range pods {
@@ -63,7 +64,7 @@ func (n *Node) leaving(pods []corev1.Pod, known map[types.UID]*eviction) ([]*evi
 		evict, objection := n.evictable(pod)
 		switch e := known[pod.UID]; {
 		case objection != "":
-			return nil, fmt.Errorf("node %s cannot be drained: %s %s", n.name, podName(pod), objection)
+			return nil, n.undrainable(podName(pod) + " " + objection)
 		case !evict:
 		case e == nil:
 			known[pod.UID] = &eviction{pod: pod, why: "not asked for yet"}
@@ -84,7 +85,7 @@ func (n *Node) leaving(pods []corev1.Pod, known map[types.UID]*eviction) ([]*evi
 	return left, nil
 }
 
-// ending says what a pod waits for that is asked to end.
+// ending says what a pod that is being deleted waits for.
 func ending(pod *corev1.Pod) string {
 	if len(pod.Finalizers) > 0 {
 		return "ending, with the finalizer " + safetext.List(pod.Finalizers)
@@ -92,7 +93,7 @@ func ending(pod *corev1.Pod) string {
 	return "ending"
 }
 
-// evictEach asks for the evictions that are due, and notes the answers.
+// evictEach requests the evictions that are due, and notes the answers.
 func (n *Node) evictEach(ctx context.Context, left []*eviction, force bool) {
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -115,7 +116,8 @@ func (n *Node) evictEach(ctx context.Context, left []*eviction, force bool) {
 	}
 }
 
-// note takes down an answer. What it means that the pod is not there, or is another one, the next list will tell.
+// note records the answer to an eviction. "Not found" and "conflict" need no case of their own: the pod is gone, or
+// another pod has its name, and the next list shows it.
 func (e *eviction) note(err error) {
 	switch {
 	case err == nil:
@@ -130,15 +132,15 @@ func (e *eviction) note(err error) {
 	e.next = time.Now().Add(max(retryInterval, time.Duration(seconds)*time.Second))
 }
 
-// isFinal reports whether an error is a refusal that does not pass by itself. The API server forbids as well what a
-// budget does not allow while its numbers are out of order, and what is asked for in a namespace that is being deleted.
+// isFinal reports whether an error is a refusal that does not pass by itself. Two kinds of "forbidden" do pass: a budget
+// whose status is out of date, and a namespace that is being deleted.
 func isFinal(err error) bool {
 	return apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) &&
 		!apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) &&
 		!apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// obstacle says why an eviction is to be tried again.
+// obstacle says why an eviction has failed for now.
 func obstacle(err error) string {
 	cause, found := apierrors.StatusCause(err, policyv1.DisruptionBudgetCause)
 	switch {
@@ -152,7 +154,7 @@ func obstacle(err error) string {
 	return reason(err)
 }
 
-// budget shortens what the API server says of a disruption budget, which a kubelet may not read.
+// budget shortens the API server's message about a disruption budget. A kubelet may not read the budget itself.
 func budget(message string) string {
 	text, found := strings.CutPrefix(oneLine(message), "The disruption budget ")
 	name, says, _ := strings.Cut(text, " ")
@@ -169,7 +171,7 @@ func budget(message string) string {
 func progress(left []*eviction, all int) string {
 	first := left[0]
 	for _, e := range left {
-		if e.pod.DeletionTimestamp == nil && e.why != "ending" { // what hinders an eviction says more
+		if e.pod.DeletionTimestamp == nil && e.why != "ending" { // a blocked eviction says more than a pod that ends
 			first = e
 			break
 		}
@@ -177,7 +179,7 @@ func progress(left []*eviction, all int) string {
 	return fmt.Sprintf("evicting %d of %s; waiting for %s: %s", len(left), plural(all, "pod"), podName(first.pod), first.why)
 }
 
-// unfinished is the error of a drain whose time is over.
+// unfinished returns the error of a drain that has timed out or was stopped.
 func unfinished(ctx context.Context, name string, left []*eviction, all int) error {
 	if len(left) == 0 {
 		return fmt.Errorf("drain node %s: %w", name, ended(ctx))

@@ -11,8 +11,9 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Annotations and labels of the Flatcar Linux Update Operator. Its agent on each node and its operator change them in
-// turns; here both are this program. DaemonSets that select one of the two hook labels start when it is set.
+// Annotations and labels of the Flatcar Linux Update Operator. There, the agent on each node and the operator set them
+// in turn; this program does the part of both. DaemonSets that select before-reboot or after-reboot start when the label
+// is set.
 const (
 	fluo = "flatcar-linux-update.v1.flatcar-linux.net/"
 
@@ -38,7 +39,7 @@ func (n *Node) fluoBeforeReboot(node *corev1.Node) {
 	startHooks(node, fluoBeforeReboot, n.BeforeRebootAnnotations)
 }
 
-// fluoReboot says that hooks are done, and that the node goes.
+// fluoReboot says that the hooks before the reboot are done, and that the node is about to reboot.
 func (n *Node) fluoReboot(node *corev1.Node) {
 	endHooks(node, fluoBeforeReboot, n.BeforeRebootAnnotations)
 	node.Annotations[fluoOK] = "true"
@@ -48,7 +49,7 @@ func (n *Node) fluoReboot(node *corev1.Node) {
 	}
 }
 
-// fluoAfterReboot runs the hooks after a reboot that followed fluoReboot.
+// fluoAfterReboot starts the hooks after the reboot and waits for them, if the node was drained by fluoReboot.
 func (n *Node) fluoAfterReboot(ctx context.Context) error {
 	node, err := n.change(ctx, func(node *corev1.Node) {
 		if node.Annotations[fluoOK] == "true" {
@@ -64,8 +65,8 @@ func (n *Node) fluoAfterReboot(ctx context.Context) error {
 	return n.waitForAnnotations(ctx, n.AfterRebootAnnotations)
 }
 
-// fluoEnd leaves the node as the agent leaves it after a reboot. A cordon of the agent is lifted, also one that the
-// agent itself made before it was replaced by this program.
+// fluoEnd leaves the node as FLUO does after a reboot. It also lifts a cordon that FLUO's own agent has made, before this
+// program replaced it.
 func (n *Node) fluoEnd(node *corev1.Node) {
 	endHooks(node, fluoBeforeReboot, n.BeforeRebootAnnotations)
 	endHooks(node, fluoAfterReboot, n.AfterRebootAnnotations)
@@ -83,7 +84,8 @@ func fluoNotNeeded(node *corev1.Node) {
 	node.Annotations[fluoInProgress] = "false"
 }
 
-// startHooks sets the label that hooks select, and forgets what earlier ones have said. Those that run already go on.
+// startHooks sets the label that hooks select, and removes the annotations that are left from earlier hooks. If the
+// label is set already, hooks may be at work or done, and keep their annotations.
 func startHooks(node *corev1.Node, label string, annotations []string) {
 	if node.Labels[label] != "true" {
 		removeAll(node.Annotations, annotations)
@@ -104,7 +106,7 @@ func removeAll(values map[string]string, keys []string) {
 	}
 }
 
-// waitForAnnotations waits until hooks have set all of the annotations to true, or ctx ends.
+// waitForAnnotations waits until hooks have set all annotations to true.
 func (n *Node) waitForAnnotations(ctx context.Context, annotations []string) error {
 	missing := annotations
 	for ; len(missing) > 0; backoff.Sleep(ctx, pollInterval) {

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Kubeconfigs returns where kubelets keep their kubeconfig: with kubeadm, k3s, rke2, and with images of clouds.
+// Kubeconfigs returns the paths of kubelets' kubeconfigs: of kubeadm, k3s, rke2, and images of clouds.
 func Kubeconfigs() []string {
 	return []string{
 		"/etc/kubernetes/kubelet.conf",
@@ -27,14 +27,14 @@ func Kubeconfigs() []string {
 	}
 }
 
-// userPrefix begins the user name of a kubelet; the name of its node follows. The node authorizer demands it.
+// userPrefix begins the user name of a kubelet, as the node authorizer requires. The name of the node follows.
 const userPrefix = "system:node:"
 
 // findKubeconfig returns the first of the files that exists.
 func findKubeconfig(paths []string) (string, error) {
 	for _, path := range paths {
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-			return path, nil // whatever else is wrong with it will be said when it is read
+			return path, nil // reading it reports what else is wrong
 		}
 	}
 	// What to do comes first: the end of a long line is cut in the status of the host.
@@ -74,7 +74,8 @@ func readKubeconfig(path string) (*rest.Config, error) {
 	return config, err
 }
 
-// checkCredentials names what would otherwise show as a refusal of the API server.
+// checkCredentials reports expired certificates and missing programs, whose effect would otherwise look like a refusal
+// of the API server.
 func checkCredentials(config *rest.Config, now time.Time) error {
 	if plugin := config.ExecProvider; plugin != nil {
 		if _, err := exec.LookPath(plugin.Command); err != nil {
@@ -120,7 +121,7 @@ func clientCertificate(config *rest.Config) (*x509.Certificate, error) {
 	}
 }
 
-// findName returns the name of the node: that which the credentials are for, or else the one asked for.
+// findName returns the name of the node: the one in the credentials, or wanted if the credentials are not of a node.
 func (c *client) findName(ctx context.Context, config *rest.Config, wanted string) (string, error) {
 	user := ""
 	if certificate, err := clientCertificate(config); err != nil {
@@ -149,7 +150,7 @@ func (c *client) findName(ctx context.Context, config *rest.Config, wanted strin
 	return name, nil
 }
 
-// likelyCause says what is probably wrong where a connection failed, "" if nothing comes to mind.
+// likelyCause returns a hint for a failed connection, "" if there is none.
 func likelyCause(err error) string {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError

@@ -13,7 +13,7 @@ const (
 	kuredLastNeeded = "weave.works/kured-most-recent-reboot-needed"
 )
 
-// kuredBeforeReboot sets what kured sets before it cordons a node.
+// kuredBeforeReboot sets what kured sets before it cordons a node. Labels do not depend on the setting Kured.
 func (n *Node) kuredBeforeReboot(node *corev1.Node, now time.Time) {
 	if _, found := node.Annotations[kuredInProgress]; n.Kured && !found {
 		node.Annotations[kuredInProgress] = timestamp(now)
@@ -22,7 +22,7 @@ func (n *Node) kuredBeforeReboot(node *corev1.Node, now time.Time) {
 	maps.Copy(node.Labels, n.PreRebootLabels)
 }
 
-// kuredEnd sets what kured sets once it has uncordoned a node, after a reboot or a failed drain.
+// kuredEnd does what kured does after it has uncordoned a node. That is after a reboot, or after a failed drain.
 func (n *Node) kuredEnd(node *corev1.Node) {
 	if n.Kured {
 		delete(node.Annotations, kuredInProgress)

@@ -9,14 +9,14 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// evictable reports whether a drain evicts a pod; objection says why it must not, "" for nothing.
+// evictable reports whether a pod has to leave. The objection, if not "", says why the settings do not allow it.
 func (s *Settings) evictable(pod *corev1.Pod) (evict bool, objection string) {
 	switch {
 	case isMirror(pod), isOfDaemonSet(pod), isFinished(pod), slices.Contains(s.SkipNamespaces, pod.Namespace):
 		return false, ""
 	case s.PodSelector != nil && !s.PodSelector.Matches(labels.Set(pod.Labels)):
 		return false, ""
-	case pod.DeletionTimestamp != nil: // nothing can save it
+	case pod.DeletionTimestamp != nil: // it ends anyway
 		return true, ""
 	case !s.Force && metav1.GetControllerOf(pod) == nil:
 		return true, "has no controller that would start it elsewhere (--force)"
@@ -28,20 +28,20 @@ func (s *Settings) evictable(pod *corev1.Pod) (evict bool, objection string) {
 
 func isEmptyDir(volume corev1.Volume) bool { return volume.EmptyDir != nil }
 
-// isMirror reports whether a pod is what the API server shows of a static pod, which ends with its node.
+// isMirror reports whether a pod stands for a static pod, which the kubelet runs whatever happens to this object.
 func isMirror(pod *corev1.Pod) bool {
 	_, found := pod.Annotations[corev1.MirrorPodAnnotationKey]
 	return found
 }
 
-// isOfDaemonSet goes by the owner alone, of whatever API group: a kubelet may not read DaemonSets, and each of them
-// would start the pod again at once, on this node.
+// isOfDaemonSet reports whether a pod belongs to a DaemonSet, of any API group: each would start the pod again on this
+// node at once. The name of the kind has to do, because a kubelet may not read DaemonSets.
 func isOfDaemonSet(pod *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(pod)
 	return owner != nil && owner.Kind == "DaemonSet"
 }
 
-// isFinished reports whether nothing of a pod runs any more. To evict it would only delete its logs.
+// isFinished reports whether all containers of a pod have ended. Evicting such a pod would only delete its logs.
 func isFinished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
@@ -54,7 +54,7 @@ func isReady(pod *corev1.Pod) bool {
 
 func podName(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
 
-// plural counts things.
+// plural returns a number with a noun, such as "1 pod" or "3 pods".
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

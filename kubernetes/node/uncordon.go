@@ -12,8 +12,8 @@ import (
 	"github.com/locksmithd/locksmith/internal/safetext"
 )
 
-// Uncordon undoes a drain: at once if the reboot was cancelled, and else when the node is back: Ready since this boot,
-// with its DaemonSet pods. It can be called again, and where there was no drain. It uses the settings of what has to
+// Uncordon undoes a drain: at once if the reboot was cancelled, otherwise once the node is Ready since this boot and its
+// DaemonSet pods are ready. It can be called again, also where there was no drain. It uses the settings for what has to
 // hold after a reboot, and the conventions.
 func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
 	if !cancelled {
@@ -30,7 +30,7 @@ func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
 	return err
 }
 
-// comeBack takes the node into service, and ends what announce and leave have begun.
+// comeBack puts the node back into service, and undoes announce and leave.
 func (n *Node) comeBack(node *corev1.Node) {
 	if n.FLUO {
 		n.fluoEnd(node)
@@ -40,7 +40,7 @@ func (n *Node) comeBack(node *corev1.Node) {
 	n.kuredEnd(node)
 }
 
-// waitUntilBack waits until the node is Ready, and then for its DaemonSet pods.
+// waitUntilBack waits until the node is Ready, and then until its DaemonSet pods are.
 func (n *Node) waitUntilBack(ctx context.Context) error {
 	err := n.waitFor(ctx, n.ReadyTimeout, func(ctx context.Context) (string, error) {
 		node, err := n.getNode(ctx)
@@ -61,8 +61,8 @@ func (n *Node) waitUntilBack(ctx context.Context) error {
 	})
 }
 
-// notBack says why a node does not count as back, "" if it does. What the API server shows is from before the reboot
-// until the kubelet has reported this boot.
+// notBack says why a node does not count as back, "" if it does. Until the kubelet has reported this boot, the API
+// server shows the node as it was before the reboot.
 func (n *Node) notBack(node *corev1.Node) string {
 	ready, reported := readiness(node), node.Status.NodeInfo.BootID
 	switch {
@@ -74,7 +74,7 @@ func (n *Node) notBack(node *corev1.Node) string {
 	return ""
 }
 
-// readiness returns what the kubelet has reported last.
+// readiness returns the node's condition Ready, or the zero value if there is none.
 func readiness(node *corev1.Node) (ready corev1.NodeCondition) {
 	for _, condition := range node.Status.Conditions {
 		if condition.Type == corev1.NodeReady {
@@ -84,7 +84,7 @@ func readiness(node *corev1.Node) (ready corev1.NodeCondition) {
 	return ready
 }
 
-// notRunning names the DaemonSet pods that are not ready, "" if all are. Those that end will be replaced, or not.
+// notRunning names the DaemonSet pods that are not ready, "" if all are. Pods that are being deleted do not count.
 func notRunning(pods []corev1.Pod) string {
 	var texts []string
 	for i := range pods {
@@ -99,8 +99,8 @@ func notRunning(pods []corev1.Pod) string {
 	return fmt.Sprintf("%s not ready: %s", plural(len(texts), "DaemonSet pod"), safetext.List(texts))
 }
 
-// waitFor asks until there is no obstacle, "", and fails with the last one after a time. A request that failed says
-// nothing, unless it was refused.
+// waitFor calls ask until it returns no obstacle, "". After a time it fails with the last obstacle. A failed request is
+// tried again, unless the API server has refused it for good.
 func (n *Node) waitFor(ctx context.Context, within time.Duration, ask func(context.Context) (string, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("waited %v", within))
 	defer cancel()
