@@ -26,7 +26,7 @@ type Options struct {
 	Dir string
 	// Address is the host:port of the API server, an IP address of this machine. "" is a free one of the loopback.
 	Address string
-	// Logf, if not nil, hears what the stand-ins could not do. It is called from several goroutines.
+	// Logf, if not nil, logs failed requests of the stand-ins. It is called from several goroutines.
 	Logf func(format string, args ...any)
 }
 
@@ -44,7 +44,7 @@ type Cluster struct {
 
 	o          Options
 	ca         *etcdtest.CA // of servers and users
-	proxyCA    *etcdtest.CA // of proxies that the API server believes
+	proxyCA    *etcdtest.CA // of proxies that the API server trusts
 	etcd       *etcdtest.Server
 	apiServer  *server
 	controller *server
@@ -110,7 +110,7 @@ func start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	return c, c.awaitServiceAccount(ctx, metav1.NamespaceDefault)
 }
 
-// folder makes an empty folder below that of the cluster.
+// folder makes an empty folder below the cluster's own.
 func (c *Cluster) folder(name string) (string, error) {
 	path := filepath.Join(c.o.Dir, name)
 	if err := os.RemoveAll(path); err != nil { // what an attempt on another address has left
@@ -159,8 +159,8 @@ func (c *Cluster) setUp() error {
 		"--etcd-servers=" + c.etcd.Endpoint(),
 		"--bind-address=" + host,
 		"--secure-port=" + port,
-		"--advertise-address=192.0.2.1",   // of the service "kubernetes": it must not be of the loopback, and nobody uses it
-		"--endpoint-reconciler-type=none", // nor asks for it
+		"--advertise-address=192.0.2.1",   // of the service "kubernetes": a loopback address is not allowed, and nobody uses it
+		"--endpoint-reconciler-type=none", // so there are no endpoints with that address
 		"--service-cluster-ip-range=198.51.100.0/24",
 		"--tls-cert-file=" + serving.CertFile,
 		"--tls-private-key-file=" + serving.KeyFile,
@@ -189,7 +189,7 @@ func (c *Cluster) setUp() error {
 	return nil
 }
 
-// controllers are those that a drain meets, and those that they need.
+// controllers are the ones that a drain depends on, and the ones that these need.
 var controllers = []string{
 	"daemonset-controller", "deployment-controller", "disruption-controller", "garbage-collector-controller", "job-controller",
 	"namespace-controller", "node-lifecycle-controller", "replicaset-controller", "serviceaccount-controller", "statefulset-controller",
@@ -211,8 +211,8 @@ func (c *Cluster) checkVersion(ctx context.Context) error {
 	return nil
 }
 
-// RestartAPIServer runs the API server, after killing it if it still runs, and waits until it is ready. It has the data
-// and the address that it had.
+// RestartAPIServer runs the API server, after killing it if it still runs, and waits until it is ready. Data and address
+// stay the same.
 func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	c.apiServer.kill()
 	if err := c.apiServer.run(); err != nil {
@@ -286,7 +286,7 @@ func (c *Cluster) Log() string {
 // authority returns the certificate that clients trust.
 func (c *Cluster) authority() ([]byte, error) { return os.ReadFile(c.ca.File()) }
 
-// awaitServiceAccount waits for what every pod of a namespace needs.
+// awaitServiceAccount waits for the service account of a namespace, which every pod needs.
 func (c *Cluster) awaitServiceAccount(ctx context.Context, namespace string) error {
 	accounts := c.Admin.Core.ServiceAccounts(namespace)
 	tick := time.NewTicker(20 * time.Millisecond)

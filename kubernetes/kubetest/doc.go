@@ -9,13 +9,13 @@
 //	c.MustAwaitPods(t, "default", "three ready pods", kubetest.AllReady(3))
 //	... run a program with n.Kubeconfig ...
 //
-// What runs outside of a test uses Start, Close, and the methods that return errors. Real hosts are nodes by Join and
-// Kubelet; for tests that cannot import this package, the commands in the folders cluster and kubelet do both.
+// Code outside of tests uses Start, Close, and the methods that return errors. Join and Kubelet make real hosts nodes.
+// The commands in the folders cluster and kubelet do the same for tests that cannot import this package.
 //
 // # Guarantees
 //
-//   - Users are authorized as on a real cluster (Node, RBAC), requests of kubelets are admitted by NodeRestriction, and a
-//     kubelet's stand-in has no other rights than the kubelet: it is known by its client certificate.
+//   - Users are authorized as on a real cluster (Node, RBAC), NodeRestriction admits the requests of kubelets, and a
+//     kubelet's stand-in has only the rights of a kubelet, by its client certificate.
 //   - Budgets, ReplicaSets, Deployments, StatefulSets, DaemonSets, Jobs, namespaces and garbage are handled by the real
 //     controllers.
 //   - No process outlives the one that started it. Clusters that run at the same time share no address.
@@ -23,7 +23,7 @@
 //
 // # Not guaranteed
 //
-// A pod is an object only: no container runs. A pod that is to end ends when the node's stand-in says so, whatever its
+// A pod is only an object: no container runs. A deleted pod ends when the node's stand-in says so, regardless of its
 // grace period. The scheduler knows cordons, Ready nodes, and pods of DaemonSets, but neither resources nor taints. Nodes
 // do not become NotReady by themselves, unless a Kubelet ends. Linux only.
 package kubetest

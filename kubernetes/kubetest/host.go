@@ -50,14 +50,14 @@ type Kubelet struct {
 	Kubeconfig string
 	// StartAfter and EndAfter are how long pods take to be ready, and to end.
 	StartAfter, EndAfter time.Duration
-	// Logf hears what could not be done. It is called from several goroutines.
+	// Logf logs failed requests. It is called from several goroutines.
 	Logf func(format string, args ...any)
 }
 
 // Run makes the node if there is none, reports the boot and that the node is Ready, and runs its pods, until ctx ends.
-// Then it reports that the node is not Ready, as a kubelet does that sees its host shut down. Pods of the boot before
-// are first not ready, and then start again. Run tries again what the API server does not do, and fails only if the
-// kubeconfig is not as Join makes it.
+// Then it reports that the node is not Ready, as a kubelet does when its host shuts down. Pods of the previous boot first
+// become not ready, and then start again. Run tries failed requests again, and fails only if it cannot read the
+// kubeconfig or the boot id.
 func (k *Kubelet) Run(ctx context.Context) error {
 	clients, err := newClients(k.Kubeconfig)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // UnreadyAnnotation on a pod makes the kubelet's stand-in run it without being ready.
 const UnreadyAnnotation = "kubetest.locksmithd.io/unready"
 
-// retry is how long a stand-in waits before it tries again what the API server did not do.
+// retry is how long a stand-in waits after a failed request.
 const retry = 100 * time.Millisecond
 
 // kubelet is the work of a kubelet's stand-in: it makes the pods of its node run and, when they are deleted, end.
@@ -25,8 +25,8 @@ type kubelet struct {
 	clients Clients
 	logf    func(format string, args ...any)
 	changed <-chan struct{}         // has a value after a change of what pace returns
-	pace    func() pace             // of now
-	host    bool                    // it begins with a boot of its host, where no pod runs yet
+	pace    func() pace             // the current one
+	host    bool                    // it starts with a boot of its host, when no pod runs yet
 	created map[types.UID]time.Time // when a pod was first seen
 	deleted map[types.UID]time.Time // when a deletion was first seen
 	done    map[types.UID]string    // the last thing that was done to a pod: "run" or "end"
@@ -105,7 +105,7 @@ func (k *kubelet) sync(ctx context.Context, pods []*corev1.Pod) (next time.Durat
 			next = d
 		}
 	}
-	// due reports whether a time has passed since a pod was seen so first.
+	// due reports whether a time has passed since the pod was first in seen.
 	due := func(seen map[types.UID]time.Time, pod *corev1.Pod, after time.Duration) bool {
 		if _, known := seen[pod.UID]; !known {
 			seen[pod.UID] = time.Now()

@@ -76,7 +76,7 @@ func (c *Cluster) addNode(ctx context.Context, name string) (*Node, error) {
 		return nil, err
 	}
 	n.Start()
-	// The node lifecycle controller takes away the taint that a node begins with.
+	// The node lifecycle controller removes the taint that a new node has.
 	return n, c.AwaitNode(ctx, name, "node "+name+" without a taint", func(node *corev1.Node) bool { return len(node.Spec.Taints) == 0 })
 }
 
@@ -94,8 +94,8 @@ func (n *Node) Rotate() error {
 	return n.cluster.issueKubelet(n.Name, n.Certificate, n.rotations)
 }
 
-// issueKubelet puts a new certificate and key of a node's kubelet, the n-th, into one file beside a path, which becomes a
-// symbolic link to it, in one step.
+// issueKubelet writes the n-th certificate and key of a node's kubelet into one file, in the folder of path. In one step,
+// path becomes a symbolic link to this file.
 func (c *Cluster) issueKubelet(node, path string, n int) error {
 	pair, err := c.ca.Issue(etcdtest.Certificate{CommonName: "system:node:" + node, Organizations: []string{"system:nodes"}})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// The functions below return objects for Create, which a test may change before. Pods have the label app with the name of
-// their controller, or their own.
+// The functions below return objects for Create. A test may change them first. Pods have the label app, with the name of
+// their controller, or with their own name if they have none.
 
 // Pod returns a pod without a controller. The scheduler chooses its node if Spec.NodeName is empty.
 func Pod(namespace, name string) *corev1.Pod {

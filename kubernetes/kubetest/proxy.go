@@ -17,21 +17,21 @@ import (
 	"github.com/locksmithd/locksmith/test/etcdtest"
 )
 
-// The name of the proxies that the API server believes, and the headers in which they tell who their client is.
+// The name of the proxies that the API server trusts, and the headers in which they name their client.
 const (
 	proxyName   = "kubetest-proxy"
 	userHeader  = "X-Remote-User"
 	groupHeader = "X-Remote-Group"
 )
 
-// Request is one that a Proxy has got.
+// Request is a request that a Proxy has received.
 type Request struct {
 	Method, Path string // the path without the query
 	Serial       string // of the client's certificate
 }
 
-// Proxy stands between a client and the API server. It makes faults, and counts requests. Clients are known to the API
-// server as without it. It is safe for concurrent use.
+// Proxy stands between a client and the API server. It makes faults, and records requests. The API server sees the user
+// of the client, not of the proxy. It is safe for concurrent use.
 type Proxy struct {
 	URL string
 
@@ -142,10 +142,10 @@ func (p *Proxy) Close() {
 	p.upward.CloseIdleConnections()
 }
 
-// Refuse answers a request as an API server does that fails it: with a status code such as 403, and a message.
+// Refuse answers a request with an error, as an API server does: a status code such as 403, and a message.
 func Refuse(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	// A client that has gone needs no answer.
+	// The error is ignored: the client may have gone.
 	_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":%q,"code":%d}`, message, code)
 }

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// schedule binds pods to nodes until the cluster is closed: the pod of a DaemonSet to the node that it is for, another to
-// the node with the fewest pods of those that are Ready and not cordoned.
+// schedule binds pods to nodes until the cluster is closed: the pod of a DaemonSet to the node that it was made for, any
+// other to the Ready, schedulable node with the fewest pods.
 func (c *Cluster) schedule() {
 	ctx := c.running
 	pods := newView(c.Admin.Core.RESTClient(), "pods", "", fields.Everything(), &corev1.Pod{})
@@ -73,7 +73,7 @@ func choose(pod *corev1.Pod, nodes []*corev1.Node, load map[string]int) string {
 	return slices.MinFunc(nodes, func(a, b *corev1.Node) int { return load[a.Name] - load[b.Name] }).Name
 }
 
-// daemonSetNode returns the node that the DaemonSet controller made a pod for, "" if another made it.
+// daemonSetNode returns the node that the DaemonSet controller has made a pod for, "" if the pod has another controller.
 func daemonSetNode(pod *corev1.Pod) string {
 	if pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil || pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return ""

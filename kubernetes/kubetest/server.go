@@ -29,7 +29,7 @@ func (s *server) run() error {
 	}
 	defer log.Close() // the process has its own descriptor
 	cmd := exec.Command(s.program, s.args...)
-	cmd.Env = []string{} // neither a proxy nor a kubeconfig of who runs the test
+	cmd.Env = []string{} // no HTTPS_PROXY or KUBECONFIG of the user who runs the test
 	cmd.Dir = filepath.Dir(s.logFile)
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := proc.Start(cmd)

@@ -15,20 +15,20 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// view is the objects of one kind, as far as their watch has told. It survives an API server that is away.
+// view holds the objects of one kind, kept up to date by a watch. It survives times without an API server.
 type view[T runtime.Object] struct {
 	store   cache.Store
 	synced  func() bool
-	changed chan struct{} // has a value after a change that nobody has seen
+	changed chan struct{} // has a value after a change that nobody has received yet
 	close   func()
 }
 
-// newView begins to watch objects. A namespace "" is all.
+// newView begins to watch objects. The namespace "" means all.
 func newView[T runtime.Object](c cache.Getter, resource, namespace string, selector fields.Selector, example T) *view[T] {
 	v := &view[T]{changed: make(chan struct{}, 1)}
 	var informer cache.Controller
 	v.store, informer = cache.NewInformerWithOptions(cache.InformerOptions{
-		Logger:        &klog.Logger{}, // a watch that an API server without answers ends is tried again
+		Logger:        &klog.Logger{}, // silent: a watch that fails is tried again
 		ListerWatcher: cache.NewListWatchFromClient(c, resource, namespace, selector),
 		ObjectType:    example,
 		Handler: cache.ResourceEventHandlerFuncs{
@@ -90,7 +90,7 @@ func (v *view[T]) await(ctx context.Context, what string, name func(T) string, h
 }
 
 // AwaitPods waits until a condition holds for the pods of a namespace ("": all), which it must not change. What names
-// the condition in the error, which ctx ends with.
+// the condition in the error that is returned when ctx ends.
 func (c *Cluster) AwaitPods(ctx context.Context, namespace, what string, holds func([]*corev1.Pod) bool) error {
 	v := newView(c.Admin.Core.RESTClient(), "pods", namespace, fields.Everything(), &corev1.Pod{})
 	return v.await(ctx, what, describePod, holds)
@@ -102,8 +102,8 @@ func (c *Cluster) AwaitNode(ctx context.Context, name, what string, holds func(*
 	return v.await(ctx, what, describeNode, func(nodes []*corev1.Node) bool { return len(nodes) == 1 && holds(nodes[0]) })
 }
 
-// AwaitBudget waits until a condition holds for a budget, which it must not change, and which the disruption controller
-// has seen as it is.
+// AwaitBudget waits until a condition holds for a budget, which it must not change. Before that it waits until the
+// disruption controller has observed the newest generation of the budget.
 func (c *Cluster) AwaitBudget(ctx context.Context, namespace, name, what string, holds func(*policyv1.PodDisruptionBudget) bool) error {
 	v := newView(c.Admin.Policy.RESTClient(), "poddisruptionbudgets", namespace,
 		fields.OneTermEqualSelector("metadata.name", name), &policyv1.PodDisruptionBudget{})

@@ -23,22 +23,22 @@ import (
 	"github.com/locksmithd/locksmith/test/realpart"
 )
 
-// The programs of the tests of Kubernetes, which module kubernetes has.
+// Programs of the module kubernetes.
 const (
 	clusterProgram = "../../bin/kubetest-cluster"
 	kubeletProgram = "../../bin/kubetest-kubelet"
 	nodeProgram    = "../../bin/locksmith-kubernetes"
 )
 
-// cluster is a Kubernetes control plane outside of all hosts, as an administrator uses it. Its objects are JSON, since
-// this module has no client of Kubernetes.
+// cluster is a client of a Kubernetes control plane that runs outside of all hosts, with the rights of an administrator.
+// It sends JSON, because this module has no client of Kubernetes.
 type cluster struct {
 	t      testing.TB
 	url    string
 	client *http.Client
 }
 
-// startCluster runs a control plane on a port of its own. Hosts, which are off, become its nodes, with
+// startCluster runs a control plane on its own port. The hosts, which have to be off, become its nodes, with
 // locksmith-kubernetes as its package installs it.
 func startCluster(t testing.TB, port int, hosts ...*host) *cluster {
 	t.Helper()
@@ -88,7 +88,7 @@ func startCluster(t testing.TB, port int, hosts ...*host) *cluster {
 	return &cluster{t: t, url: access.URL, client: &http.Client{Transport: transport}}
 }
 
-// joinNodes installs what a node has on a host, which is off.
+// joinNodes installs on a host, which has to be off, what a node needs.
 func (h *host) joinNodes() {
 	h.t.Helper()
 	must.Do(h.t, sh(`
@@ -118,7 +118,7 @@ func (c *cluster) do(ctx context.Context, method, path, body string, result any)
 	return json.Unmarshal(data, result)
 }
 
-// send returns the answer to a request that has succeeded.
+// send sends a request and returns the answer. An answer other than 2xx is an error.
 func (c *cluster) send(ctx context.Context, method, path, body string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.url+path, strings.NewReader(body))
 	if err != nil {
@@ -149,7 +149,7 @@ const (
 	budgetsPath     = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 )
 
-// deploy makes a Deployment, and a budget of which so many pods have to be healthy.
+// deploy makes a Deployment, and a budget that needs minAvailable healthy pods.
 func (c *cluster) deploy(app string, replicas, minAvailable int) {
 	c.t.Helper()
 	must.Do(c.t, c.do(c.t.Context(), http.MethodPost, deploymentsPath, fmt.Sprintf(`{"metadata":{"name":%q},"spec":{"replicas":%d,%s}}`, app, replicas, podsOf(app)), nil))
@@ -162,7 +162,7 @@ func (c *cluster) runEverywhere(app string) {
 	must.Do(c.t, c.do(c.t.Context(), http.MethodPost, daemonSetsPath, fmt.Sprintf(`{"metadata":{"name":%q},"spec":{%s}}`, app, podsOf(app)), nil))
 }
 
-// podsOf is the part of the spec of a controller that says what its pods are.
+// podsOf returns the part of a controller's spec that describes its pods.
 func podsOf(app string) string {
 	return fmt.Sprintf(`"selector":{"matchLabels":{"app":%q}},"template":{"metadata":{"labels":{"app":%[1]q}},
 		"spec":{"containers":[{"name":"main","image":"example.invalid/none"}]}}`, app)
@@ -184,7 +184,7 @@ type object struct {
 	}
 }
 
-// app is what the pod belongs to.
+// app returns the app that a pod belongs to.
 func (o *object) app() string { return o.Metadata.Labels["app"] }
 
 // ready reports whether a node or a pod is Ready.
@@ -218,7 +218,7 @@ func (o *object) String() string {
 	return text
 }
 
-// objects is an answer with several.
+// objects is a list of pods or nodes.
 type objects struct {
 	Metadata struct{ ResourceVersion string }
 	Items    []*object
@@ -258,7 +258,7 @@ func (c *cluster) onlyPod(app string) string {
 	return list.Items[0].Metadata.Name
 }
 
-// awaitHealthy waits until an app has so many healthy pods, and no other.
+// awaitHealthy waits until an app has n healthy pods, and no others.
 func (c *cluster) awaitHealthy(app string, n int) {
 	c.t.Helper()
 	var pods []*object
@@ -275,8 +275,8 @@ func (c *cluster) awaitHealthy(app string, n int) {
 	})
 }
 
-// watch calls a function with all objects of a path by their names: as they are now, and after each single change since,
-// in the order of the changes, until the test ends or stop is called. Stop returns an error if changes may be missing.
+// watch calls see with all objects of a path, by name: first as they are now, then after each single change, in order,
+// until the test ends or stop is called. Stop returns an error if changes may be missing.
 func (c *cluster) watch(path string, see func(map[string]*object)) (stop func() error) {
 	c.t.Helper()
 	var list objects
@@ -295,7 +295,7 @@ func (c *cluster) watch(path string, see func(map[string]*object)) (stop func() 
 	}
 }
 
-// follow is the goroutine of watch. It goes on where the API server has ended a watch.
+// follow is the goroutine of watch. When the API server ends a watch, it starts the next one there.
 func (c *cluster) follow(ctx context.Context, path, version string, all map[string]*object, see func(map[string]*object)) error {
 	for ctx.Err() == nil {
 		response, err := c.send(ctx, http.MethodGet, path+"?watch=true&resourceVersion="+version, "")
@@ -330,7 +330,7 @@ func (c *cluster) follow(ctx context.Context, path, version string, all map[stri
 	return nil
 }
 
-// ignoreEnd returns an error, unless it is that of a context that was ended on purpose.
+// ignoreEnd returns err, or nil if ctx was ended on purpose.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

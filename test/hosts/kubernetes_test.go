@@ -18,17 +18,17 @@ const (
 	uncordonService = "locksmith-kubernetes-uncordon.service"
 )
 
-// The conf of locksmith-kubernetes, and the annotation by which it remembers its cordon.
+// The settings file of locksmith-kubernetes, and the annotation that records its cordon.
 const (
 	nodeConf   = "/etc/locksmith/kubernetes.conf"
 	cordonedBy = "locksmith.locksmithd.io/cordoned"
 )
 
-// nodeStates records what the nodes of a cluster go through.
+// nodeStates records the states that the nodes of a cluster go through.
 type nodeStates struct {
 	mu      sync.Mutex
 	boots   map[string][]string // by node, the boot ids that its kubelet has reported
-	history map[string][]string // by node, its states, each once
+	history map[string][]string // by node, its states, without repetitions in a row
 	wrong   []string
 }
 
@@ -36,7 +36,7 @@ func newNodeStates() *nodeStates {
 	return &nodeStates{boots: map[string][]string{}, history: map[string][]string{}}
 }
 
-// see adds what is new of nodes, of which no more than one may be out of service.
+// see records the states of all nodes. It is wrong if more than one is out of service.
 func (s *nodeStates) see(nodes map[string]*object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,20 +67,20 @@ func (s *nodeStates) see(nodes map[string]*object) {
 	}
 }
 
-// check fails if anything was wrong, or unless the node of a host went through these states, in this order. The watch
-// has been stopped.
+// check fails the test if anything was wrong, or if the node of a host did not go through exactly these states. The watch
+// has to be stopped before.
 func (s *nodeStates) check(t testing.TB, h *host, want ...string) {
 	t.Helper()
 	for _, wrong := range s.wrong {
 		t.Error(wrong)
 	}
-	s.wrong = nil // said once
+	s.wrong = nil // report each only once
 	if got := s.history[h.name]; !slices.Equal(got, want) {
 		t.Errorf("node %s went through\n%q, want\n%q", h.name, got, want)
 	}
 }
 
-// oneReboot is what a node goes through. Its kubelet reports the boot before it says that the node is Ready.
+// oneReboot lists the states of a node in one reboot. The kubelet reports the boot before it reports the node as Ready.
 var oneReboot = []string{
 	"boot 1",
 	"boot 1, cordoned",
@@ -127,7 +127,7 @@ func TestThreeNodesAreDrainedAndRebootOneAfterAnotherWithinABudget(t *testing.T)
 	})
 	nodes := newNodeStates()
 	stopNodes := c.watch(nodesPath, nodes.see)
-	// Only what is to run everywhere is on a host that is down.
+	// While a host is down, its node has only the pod of the DaemonSet.
 	witness := f.oneAtATime(func(h *host) error {
 		on, err := c.podsOn(t.Context(), h.name)
 		if err == nil && (len(on) != 1 || on[0].app() != "agent") {
@@ -198,7 +198,7 @@ func TestANodeWhoseBudgetAllowsNoneStaysInServiceUntilItDoes(t *testing.T) {
 	f.awaitHolders()
 	h.wantNotDrained()
 	c.wantInService(h)
-	c.awaitHealthy("web", 1) // which could be nowhere else
+	c.awaitHealthy("web", 1) // there is no other node that it could be on
 }
 
 // A drain that is killed is undone at once. One that ends with the power of its host is undone after the next boot, once

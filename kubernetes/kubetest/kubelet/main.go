@@ -1,7 +1,7 @@
 // Command kubelet stands in for the kubelet of the host that it runs on, whose name is that of the node.
 //
-// A pod is an object only: it is ready and it ends when this program says so. At SIGTERM the node is reported as not
-// Ready. The flags are -start-after and -end-after: how long pods take to be ready, and to end.
+// A pod is only an object: it becomes ready, and ends, when this program says so. At SIGTERM the program reports that the
+// node is not Ready. The flags -start-after and -end-after say how long pods take to be ready, and to end.
 package main
 
 import (
