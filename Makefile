@@ -48,7 +48,7 @@ PROGRAMS := $(foreach dir,bin bin/amd64 bin/arm64,$(dir)/locksmithd $(dir)/locks
 .PHONY: all
 all: $(BIN)/locksmithd $(BIN)/locksmithctl
 
-# What takes a Kubernetes node through a reboot is a module of its own, for its dependencies.
+# locksmith-kubernetes is a module of its own, because of its dependencies.
 KUBERNETES := bin/locksmith-kubernetes bin/amd64/locksmith-kubernetes bin/arm64/locksmith-kubernetes
 
 .PHONY: kubernetes
@@ -147,7 +147,7 @@ test: all bin/demo $(ETCDS) $(MONITORS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils $(PACKERS) $(EXAMPLES) $(BROWSER)
 	$(REQUIRE_ALL) $(TEST) $$($(GO) list ./... | grep -v test/hosts)
 
-# Tests of the nodes of Kubernetes, with a real API server and its controllers.
+# Tests of locksmith-kubernetes, with a real API server and its controllers.
 .PHONY: test-kubernetes
 test-kubernetes: bin/etcd bin/kube-apiserver bin/kube-controller-manager
 	cd kubernetes && $(REQUIRE_ALL) $(TEST) ./...
@@ -248,8 +248,8 @@ install-locksmith: all bin/share
 	install -m 0755 $(SCRIPTS) $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
 	install -m 0644 $(filter-out $(SCRIPTS),$(wildcard packaging/examples/*)) $(DESTDIR)$(PREFIX)/share/doc/locksmith/examples
 
-# locksmith-kubernetes, hooked in by links: a system extension cannot enable units, and on some hosts presets do not. Their
-# sections [Install] would offer systemctl disable, which leaves these links alone.
+# locksmith-kubernetes is hooked in by links: a system extension cannot enable units, and on some hosts presets do not. The
+# sections [Install] are left out, because systemctl disable does not remove these links.
 .PHONY: install-locksmith-kubernetes
 install-locksmith-kubernetes: UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 install-locksmith-kubernetes: kubernetes bin/share
@@ -276,7 +276,7 @@ install-locksmith-kubernetes: kubernetes bin/share
 PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmithd bin/$(arch)/locksmithctl) bin/share
 KUBERNETES_PACKED := $(foreach arch,$(ARCHES),bin/$(arch)/locksmith-kubernetes) bin/share
 
-# The package that a target makes. locksmith-kubernetes has targets of its own, because what it is built of takes minutes.
+# The package that a target makes. locksmith-kubernetes has its own targets, because it takes minutes to build.
 PACKAGE = $(if $(filter kubernetes-%,$@),locksmith-kubernetes,locksmith)
 
 # Debian packages, dist/PACKAGE_VERSION_ARCH.deb.
