@@ -333,7 +333,7 @@ func TestScriptsForKubernetesCallARunningSystemd(t *testing.T) {
 		reload = "--system daemon-reload\n"
 		undo   = "--system stop locksmith-kubernetes-drain.service locksmith-kubernetes-uncordon.service\n" +
 			"--system start locksmith-kubernetes-undrain.service\n" +
-			"locksmith-kubernetes: no drain could be undone: if this host is a node, it may be cordoned\n"
+			"locksmith-kubernetes: no drain could be undone: if this host is a node, it may be cordoned; kubectl uncordon NODE takes it back\n"
 		forget = "--system reset-failed locksmith-kubernetes-*.service\n"
 	)
 	for _, test := range []struct{ script, args, want string }{
