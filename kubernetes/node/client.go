@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os/exec"
+	"reflect"
 	"strings"
 	"time"
 
@@ -69,10 +70,13 @@ func newClient(config *rest.Config, source string) (*client, error) {
 }
 
 func (c *client) getNode(ctx context.Context) (*corev1.Node, error) {
-	node := &corev1.Node{}
-	err := c.do(ctx, "read node "+c.name, c.core("GET").Resource("nodes").Name(c.name), node)
-	if apierrors.IsNotFound(err) {
+	node, what := &corev1.Node{}, "read node "+c.name
+	err := c.do(ctx, what, c.core("GET").Resource("nodes").Name(c.name), node)
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("node %s does not exist at %s: check --node and --kubeconfig", c.name, c.server)
+	case err == nil && node.Name != c.name:
+		return nil, &callError{what: what, client: c, err: fmt.Errorf("the answer is about node %q", node.Name)}
 	}
 	return node, err
 }
@@ -87,8 +91,11 @@ func (c *client) listNodes(ctx context.Context) ([]corev1.Node, error) {
 func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
 	ours := fields.OneTermEqualSelector("spec.nodeName", c.name).String()
-	request := c.core("GET").Resource("pods").Param("fieldSelector", ours)
-	err := c.do(ctx, "list the pods of node "+c.name, request, list)
+	request, what := c.core("GET").Resource("pods").Param("fieldSelector", ours), "list the pods of node "+c.name
+	err := c.do(ctx, what, request, list)
+	if err == nil && list.Continue != "" { // a page was not asked for
+		err = &callError{what: what, client: c, err: errors.New("the answer is only a part of the list")}
+	}
 	return list.Items, err
 }
 
@@ -215,7 +222,7 @@ func (c *client) do(ctx context.Context, what string, request *rest.Request, int
 	result := request.MaxRetries(0).Do(ctx)
 	err := result.Error()
 	if err == nil && into != nil {
-		err = result.Into(into)
+		err = read(result, into)
 	}
 	if err == nil {
 		return nil
@@ -224,6 +231,21 @@ func (c *client) do(ctx context.Context, what string, request *rest.Request, int
 		err = context.Cause(ctx)
 	}
 	return &callError{what: what, client: c, err: err}
+}
+
+// read reads an answer into a value of its kind. Result.Into takes one that has no kind, and leaves the value empty, without
+// an error, when the answer is of another kind: a node without annotations, or one without pods.
+func read(result rest.Result, into runtime.Object) error {
+	answer, err := result.Get()
+	if err != nil {
+		return err
+	}
+	from, to := reflect.ValueOf(answer).Elem(), reflect.ValueOf(into).Elem()
+	if from.Type() != to.Type() {
+		return fmt.Errorf("the answer is a %s, not a %s", from.Type().Name(), to.Type().Name())
+	}
+	to.Set(from)
+	return nil
 }
 
 // callError is a request that failed, or got no answer.

@@ -188,7 +188,7 @@ func pod(name string) corev1.Pod {
 	return corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "db", Name: name, UID: types.UID("uid-of-" + name),
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "db", Controller: &yes}},
-	}}
+	}, Spec: corev1.PodSpec{NodeName: "web-1"}}
 }
 
 // blockedBy returns settings with blocking pods.

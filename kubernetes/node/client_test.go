@@ -1,0 +1,55 @@
+package node
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// A proxy, a portal or a broken server answers with success, but not to what was asked.
+func TestAnswerToSomethingElseIsAnError(t *testing.T) {
+	list := metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}
+	for name, test := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		says   string
+	}{
+		"no kind": {func(w http.ResponseWriter) { send(w, 200, struct{}{}) }, "Object 'Kind' is missing"},
+		"null":    {func(w http.ResponseWriter) { send(w, 200, nil) }, "Object 'Kind' is missing"},
+		"success": {func(w http.ResponseWriter) {
+			send(w, 200, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess})
+		}, "the answer is a Status, not a "},
+		"another kind": {func(w http.ResponseWriter) { send(w, 200, metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}) }, "the answer is a Pod, not a "},
+		"unknown kind": {func(w http.ResponseWriter) { send(w, 200, metav1.TypeMeta{APIVersion: "example.com/v1", Kind: "Node"}) }, "example.com/v1"},
+		"no name":      {func(w http.ResponseWriter) { send(w, 200, metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}) }, `the answer is about node ""`},
+		"HTML": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, "<html>Log in</html>")
+		}, "text/html"},
+		"first page": {func(w http.ResponseWriter) {
+			send(w, 200, corev1.PodList{TypeMeta: list, ListMeta: metav1.ListMeta{Continue: "x"}})
+		}, "the answer is a PodList, not a Node"},
+	} {
+		run(t, name, func(t *testing.T) {
+			s := newServer(pod("a"))
+			s.answer = func(w http.ResponseWriter, _ *http.Request) bool { test.answer(w); return true }
+			n := s.connect(t, Settings{})
+			_, err := n.MayReboot(t.Context())
+			oneLineWith(t, err, test.says)
+			oneLineWith(t, n.Drain(t.Context()), "list the pods of node web-1: ")
+			oneLineWith(t, n.Uncordon(t.Context(), true), "read node web-1: ")
+		})
+	}
+}
+
+func TestAnswerAboutAnotherNodeIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		s.node.Name = "web-2"
+		_, err := s.connect(t, Settings{}).MayReboot(t.Context())
+		oneLineWith(t, err, `read node web-1: http://server: the answer is about node "web-2"`)
+	})
+}
