@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +88,8 @@ func (c *client) listNodes(ctx context.Context) ([]corev1.Node, error) {
 	return list.Items, err
 }
 
-// listPods returns the pods of this node. A kubelet may not list the pods of others.
+// listPods returns the pods of this node. A kubelet may not list the pods of others. A server that ignores the selector
+// lists them all.
 func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
 	ours := fields.OneTermEqualSelector("spec.nodeName", c.name).String()
@@ -96,7 +98,7 @@ func (c *client) listPods(ctx context.Context) ([]corev1.Pod, error) {
 	if err == nil && list.Continue != "" { // a page was not asked for
 		err = &callError{what: what, client: c, err: errors.New("the answer is only a part of the list")}
 	}
-	return list.Items, err
+	return slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return pod.Spec.NodeName != c.name }), err
 }
 
 // evict requests the eviction of a pod, which respects its disruption budgets. If another pod has its name by now, that

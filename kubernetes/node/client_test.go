@@ -3,6 +3,7 @@ package node
 import (
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -51,5 +52,20 @@ func TestAnswerAboutAnotherNodeIsAnError(t *testing.T) {
 		s.node.Name = "web-2"
 		_, err := s.connect(t, Settings{}).MayReboot(t.Context())
 		oneLineWith(t, err, `read node web-1: http://server: the answer is about node "web-2"`)
+	})
+}
+
+// A server that does not know the field selector answers with the pods of all nodes.
+func TestPodOfAnotherNodeIsNotEvicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		theirs := pod("b")
+		theirs.Spec.NodeName = "web-2"
+		s := newServer(pod("a"), theirs)
+		if err := s.connect(t, Settings{}).Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(s.evicted, ","); got != "db/a" {
+			t.Errorf("evicted are %s, want db/a alone", got)
+		}
 	})
 }
