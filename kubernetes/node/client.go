@@ -221,10 +221,16 @@ var errNoAnswer = fmt.Errorf("no answer within %v", callTimeout)
 func (c *client) do(ctx context.Context, what string, request *rest.Request, into runtime.Object) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errNoAnswer)
 	defer cancel()
-	result := request.MaxRetries(0).Do(ctx)
-	err := result.Error()
-	if err == nil && into != nil {
-		err = read(result, into)
+	answered := make(chan rest.Result, 1)
+	go func() { answered <- request.MaxRetries(0).Do(ctx) }() // which waits without a limit for the program of an exec plugin
+	var err error
+	select {
+	case result := <-answered:
+		if err = result.Error(); err == nil && into != nil {
+			err = read(result, into)
+		}
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
 	if err == nil {
 		return nil

@@ -6,9 +6,13 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // A proxy, a portal or a broken server answers with success, but not to what was asked.
@@ -67,5 +71,27 @@ func TestPodOfAnotherNodeIsNotEvicted(t *testing.T) {
 		if got := strings.Join(s.evicted, ","); got != "db/a" {
 			t.Errorf("evicted are %s, want db/a alone", got)
 		}
+	})
+}
+
+// hanging is a transport that heeds no context, like one whose program for credentials does not end.
+type hanging chan struct{}
+
+func (h hanging) RoundTrip(*http.Request) (*http.Response, error) {
+	<-h
+	return nil, io.EOF
+}
+
+func TestProgramForCredentialsThatHangsIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := make(hanging)
+		defer close(h)
+		c, err := newClient(&rest.Config{Host: "http://server", Transport: h}, "kubeconfig")
+		must.Do(t, err)
+		c.name = "web-1"
+		n := &Node{client: *c, Settings: Settings{Timeout: time.Second}}
+		oneLineWith(t, n.Drain(t.Context()), "not done within 1s")
+		_, err = n.MayReboot(t.Context())
+		oneLineWith(t, err, "no answer within 12s")
 	})
 }

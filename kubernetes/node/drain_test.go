@@ -58,7 +58,7 @@ func TestDrainTriesAgainWhatMayPass(t *testing.T) {
 		}, "This pod has more than one PodDisruptionBudget, which is not supported."},
 		"webhook":    {func(w http.ResponseWriter) { refuse(w, 400, metav1.StatusReasonBadRequest, "denied by webhook") }, "denied by webhook"},
 		"connection": {cut, "unexpected EOF"},
-		"silence":    {func(http.ResponseWriter) { time.Sleep(time.Minute) }, "no answer within 12s"},
+		"silence":    {func(http.ResponseWriter) { time.Sleep(callTimeout + time.Second) }, "no answer within 12s"},
 	} {
 		run(t, name, func(t *testing.T) {
 			s := newServer(pod("a"), pod("b"))
