@@ -12,6 +12,9 @@ const (
 	excludedAnnotation = "locksmith.locksmithd.io/excluded-from-load-balancers"
 )
 
+// undoingAnnotation is there only while a drain is undone.
+const undoingAnnotation = "locksmith.locksmithd.io/undoing"
+
 // excludeLabel takes the node out of a cloud's load balancers. A kubelet may set every label below node.kubernetes.io
 // on its own node.
 const excludeLabel = corev1.LabelNodeExcludeBalancers

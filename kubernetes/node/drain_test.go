@@ -1,9 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 // isEviction reports whether a request evicts a pod.
@@ -253,6 +258,36 @@ func TestNobodysCordonIsTakenForOurs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A drain is killed, or does not wait any longer, and the API server makes its change after the undo.
+func TestChangeOfADrainThatComesAfterItsUndoIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		ctx, kill := context.WithCancel(t.Context())
+		var late *http.Request
+		s.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method != "PATCH" || late != nil {
+				return false
+			}
+			body, err := io.ReadAll(r.Body)
+			must.Do(t, err)
+			late = r.Clone(t.Context())
+			late.Body = io.NopCloser(bytes.NewReader(body))
+			kill()
+			return true
+		}
+		n := s.connect(t, Settings{})
+		if err := n.Drain(ctx); err == nil {
+			t.Fatal("the drain has succeeded")
+		}
+		must.Do(t, n.Uncordon(t.Context(), true))
+		answer := httptest.NewRecorder()
+		s.ServeHTTP(answer, late)
+		if answer.Code != http.StatusConflict || s.node.Spec.Unschedulable || len(s.node.Annotations) > 0 {
+			t.Errorf("the answer is %d; unschedulable is %v, annotations are %v", answer.Code, s.node.Spec.Unschedulable, s.node.Annotations)
+		}
+	})
 }
 
 // lostAnswer is an answer that nobody gets.

@@ -16,7 +16,11 @@ import (
 // DaemonSet pods are ready. It can be called again, also where there was no drain. It uses the settings for what has to
 // hold after a reboot, and the conventions.
 func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
-	if !cancelled {
+	if cancelled {
+		if err := n.refuseLateChanges(ctx); err != nil {
+			return err
+		}
+	} else {
 		if err := n.waitUntilBack(ctx); err != nil {
 			return err
 		}
@@ -30,6 +34,14 @@ func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
 	return err
 }
 
+// refuseLateChanges gives the node a new version, so that the API server refuses a change that a drain has sent before.
+// The drain may have been killed, or have stopped waiting for the answer. Without a new version, its cordon could follow
+// an undo that has found nothing to undo, and nobody would lift it.
+func (n *Node) refuseLateChanges(ctx context.Context) error {
+	_, err := n.change(ctx, func(node *corev1.Node) { node.Annotations[undoingAnnotation] = timestamp(time.Now()) })
+	return err
+}
+
 // comeBack puts the node back into service, and undoes announce and leave.
 func (n *Node) comeBack(node *corev1.Node) {
 	if n.FLUO {
@@ -37,6 +49,7 @@ func (n *Node) comeBack(node *corev1.Node) {
 	}
 	uncordon(node)
 	include(node)
+	delete(node.Annotations, undoingAnnotation)
 	n.kuredEnd(node)
 }
 
