@@ -28,7 +28,8 @@ const (
 	fluoAfterReboot  = fluo + "after-reboot"             // label of the operator while hooks run
 )
 
-// fluoBeforeReboot says that a reboot is needed, and starts the hooks before it.
+// fluoBeforeReboot says that a reboot is needed, and starts the hooks before it. Those after an earlier reboot, from which
+// the node is not back yet, end.
 func (n *Node) fluoBeforeReboot(node *corev1.Node) {
 	node.Annotations[fluoNeeded] = "true"
 	node.Labels[fluoNeeded] = "true"
@@ -36,6 +37,7 @@ func (n *Node) fluoBeforeReboot(node *corev1.Node) {
 		node.Annotations[fluoStatus] = "UPDATE_STATUS_UPDATED_NEED_REBOOT"
 		node.Annotations[fluoNewVersion] = n.NewVersion
 	}
+	endHooks(node, fluoAfterReboot, n.AfterRebootAnnotations)
 	startHooks(node, fluoBeforeReboot, n.BeforeRebootAnnotations)
 }
 

@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/locksmithd/locksmith/test/must"
 )
 
 func (s *server) setReady(status corev1.ConditionStatus, message, bootID string) {
@@ -222,5 +224,25 @@ func TestNodeThatMayNotBeReadIsNotWaitedFor(t *testing.T) {
 		if waited := time.Since(start); waited > 0 {
 			t.Errorf("it has waited for %v", waited)
 		}
+	})
+}
+
+// A host that is not well takes another version: what hooks have said after the first boot does not count after the second.
+func TestHooksRunAgainAfterASecondReboot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		s.setReady("True", "", "now")
+		n := s.connect(t, Settings{
+			FLUO: true, ReadyTimeout: time.Minute, AfterRebootAnnotations: []string{"example.com/disk", "example.com/network"},
+		})
+		must.Do(t, n.Drain(t.Context()))
+		s.answer = func(http.ResponseWriter, *http.Request) bool {
+			s.seen(func() { s.node.Annotations["example.com/disk"] = "true" })
+			return false
+		}
+		oneLineWith(t, n.Uncordon(t.Context(), false), "hooks have not set the annotation example.com/network=true")
+		s.answer = nil
+		must.Do(t, n.Drain(t.Context()))
+		oneLineWith(t, n.Uncordon(t.Context(), false), "hooks have not set the annotation example.com/disk, example.com/network=true")
 	})
 }
