@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/kubernetes/node"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -55,7 +56,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, err)
+	fmt.Fprintln(stderr, printable(err.Error()))
 	a.notify(err.Error())
 	if errors.As(err, new(usageError)) {
 		return 2
@@ -207,9 +208,12 @@ func (a *app) status(text string) {
 	a.notify(text)
 	if now := time.Now(); now.Sub(a.printed) >= printInterval {
 		a.printed = now
-		fmt.Fprintln(a.stdout, text)
+		fmt.Fprintln(a.stdout, printable(text))
 	}
 }
+
+// printable makes one line of a text with names that others have chosen.
+func printable(text string) string { return safetext.Cut(text, 4096) }
 
 // notify sets the status of the unit. An error is ignored: the work goes on without a status.
 func (a *app) notify(text string) { _ = systemd.NotifyStatus(text) }

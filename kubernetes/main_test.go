@@ -170,6 +170,28 @@ func TestMayRebootSaysWhyNot(t *testing.T) {
 	}
 }
 
+// What an API server, a kubeconfig or a variable says cannot forge a line of the journal.
+func TestOutputIsOneLineWhateverIsInIt(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"PodList","items":[{"metadata":{"name":"a\nb\u001b[2J","namespace":"c"},"spec":{"nodeName":"web-1"}}]}`))
+	}))
+	t.Cleanup(server.Close)
+	got := execute(nil, "drain", "--kubeconfig", writeKubeconfig(t, server.URL), "--node=web-1")
+	if want := `node web-1 cannot be drained: c/a\nb\x1b[2J has no controller`; got.code != 1 || !strings.HasPrefix(got.stderr, want) {
+		t.Errorf("%+v, want %s", got, want)
+	}
+	got = execute([]string{"NODE=web-1\nweb-2"}, "may-reboot", "--kubeconfig", writeKubeconfig(t, server.URL))
+	if want := `read node web-1\nweb-2: `; got.code != 1 || !strings.HasPrefix(got.stderr, want) || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("%+v, want %s", got, want)
+	}
+	var stdout bytes.Buffer
+	(&app{stdout: &stdout}).status("waiting for c/a\nb")
+	if want := `waiting for c/a\nb` + "\n"; stdout.String() != want {
+		t.Errorf("printed is %q, want %q", &stdout, want)
+	}
+}
+
 func TestDocumentNamesEveryFlag(t *testing.T) {
 	page, err := os.ReadFile("../docs/kubernetes.md")
 	must.Do(t, err)
