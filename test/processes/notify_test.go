@@ -247,6 +247,7 @@ func TestWebHookThatIsGoneIsSaid(t *testing.T) {
 	h := startPending(t, "REBOOT_STRATEGY=reboot\n"+w.conf())
 	h.awaitReboot()
 	h.awaitStatus("; 1 notification lost on the way to http://", "/(hidden), the last because 410 Gone (you asked for (hidden))")
+	h.awaitLog("a notification is lost", "event=reboot-begins") // the status tells it first
 	if n := h.logged("a notification is lost", "event=reboot-begins"); n != 1 {
 		t.Errorf("the log says %d times that it is lost", n)
 	}
