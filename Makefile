@@ -177,14 +177,15 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 
 # Left out are what has no goroutines: the model, the policy, settings, windows, views, the
 # layout, and what builds or runs programs, which are not built for the detector: the demo,
-# packages, manual pages, provisioning; and the chaos harness, whose clients would be too
-# slow to conflict. Only the newest etcd is used, because its version makes no difference to
-# goroutines.
+# packages, manual pages, provisioning, units that a real systemd loads; and the chaos harness,
+# whose clients would be too slow to conflict. Only the newest etcd is used, because its version
+# makes no difference to goroutines.
 SEQUENTIAL := /demo /demo/screenshots /internal/config /internal/policy /internal/view /window /man /packaging /test/layout /test/model /test/provision /test/updateconf
 .PHONY: race
 race: all bin/demo bin/etcd $(MONITORS)
 	@scripts/need dbus-daemon libpam-systemd systemd systemd-container util-linux apache2-utils gcc $(BROWSER)
-	$(REQUIRE_ALL) CGO_ENABLED=1 $(TEST) -race -skip '^TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts$$' \
+	$(REQUIRE_ALL) CGO_ENABLED=1 $(TEST) -race \
+		-skip '^(TestCLIHasTheSettingsOfTheDaemonThatSystemdStarts|TestRealUnits|TestUnitFilesAreReadAsSystemdReadsThem)$$' \
 		$$($(GO) list ./... | grep -v -e test/hosts -e test/chaos $(SEQUENTIAL:%=-e '%$$'))
 
 .PHONY: lint
