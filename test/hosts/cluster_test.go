@@ -98,6 +98,7 @@ func (h *host) joinNodes() {
 		install -m 0755 `+nodeProgram+` $root/usr/bin/locksmith-kubernetes
 		cp -r ../../kubernetes/systemd/*.service ../../kubernetes/systemd/*.service.d $root/usr/lib/systemd/system
 		install -D -t $root/usr/lib/locksmith/may-reboot.d ../../kubernetes/systemd/may-reboot.d/50-kubernetes
+		cp -r testdata/locksmith-kubernetes-.service.d $root/etc/systemd/system
 		chroot $root systemctl --quiet enable kubelet.service locksmith-kubernetes-drain.service \
 			locksmith-kubernetes-undrain.service locksmith-kubernetes-uncordon.service`))
 }

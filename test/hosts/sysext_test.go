@@ -18,7 +18,7 @@ func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
 	h.write("/usr/lib/os-release", "ID=flatcar\nVERSION_ID=4230.2.1\nSYSEXT_LEVEL=1.0\n")
 	h.write(unit, "[Unit]\nDescription=The distribution's own\n[Service]\nType=exec\nExecStart="+program+" infinity\n[Install]\nWantedBy=multi-user.target\n")
 	must.Do(t, sh("cp "+h.root+"/usr/bin/sleep "+h.root+program))
-	must.Do(t, sh("../../packaging/build-sysext e2e "+runtime.GOARCH+" "+h.root+"/opt/extensions"))
+	must.Do(t, sh("../../packaging/build-sysext locksmith e2e "+runtime.GOARCH+" "+h.root+"/opt/extensions"))
 	tree := "/opt/extensions/locksmith-e2e-" + map[string]string{"amd64": "x86-64", "arm64": "arm64"}[runtime.GOARCH]
 	link := filepath.Join(h.root, "etc/extensions/locksmith")
 	must.Do(t, os.MkdirAll(filepath.Dir(link), 0o755))
