@@ -187,9 +187,7 @@ func TestHostIsNotHeldUpByThoseWhoRead(t *testing.T) {
 		defer close(ended)
 		object := conn.Object(hostbus.Object.Bus, hostbus.Object.Path)
 		for i := range 20_000 {
-			if object.Go("org.freedesktop.DBus.Properties.GetAll", 0, make(chan *dbus.Call, 1), hostbus.Object.Interface).Err != nil {
-				return
-			}
+			object.Go("org.freedesktop.DBus.Properties.GetAll", 0, make(chan *dbus.Call, 1), hostbus.Object.Interface)
 			if i == 10_000 {
 				close(asked)
 			}
