@@ -464,16 +464,16 @@ func TestSettingsThatChangeAtTheEndOfTheHold(t *testing.T) {
 	for _, after := range []time.Duration{50*time.Second - 1, 50 * time.Second} {
 		bubble(t, func(t *testing.T, memory *storetest.Memory) {
 			must.Do(t, newServer(memory).take(t, "holder"))
-			slow := false
+			var slow atomic.Bool
 			s := newServer(&storetest.Hooked{Store: memory, Before: func(c *storetest.Call) error {
-				if slow && c.Method != storetest.Wait {
+				if slow.Load() && c.Method != storetest.Wait {
 					<-c.Ctx.Done()
 				}
 				return c.Ctx.Err()
 			}})
 			done := s.begin(t, "r")
 			time.Sleep(after)
-			slow = true
+			slow.Store(true)
 			s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
 			s.Reload()
 			wantKind(t, <-done, fleetlock.KindLockHeld, "held by holder")
