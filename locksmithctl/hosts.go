@@ -172,7 +172,7 @@ func readFleet(ctx context.Context, store lock.Store, cfg *config.Config, all bo
 }
 
 // noteHosts says how many hosts there are, or why there is none.
-func (a *app) noteHosts(hosts []fleet.Host, f fleet.Fleet, cfg *config.Config, flags hostsFlags) {
+func (a *app) noteHosts(hosts []*fleet.Host, f fleet.Fleet, cfg *config.Config, flags hostsFlags) {
 	of := "in group " + view.GroupName(cfg.Group)
 	if flags.all {
 		of = "in any group"

@@ -7,6 +7,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -98,12 +99,22 @@ func read(ctx context.Context, store lock.Store, groups []lock.GroupOverview, no
 	return f, nil
 }
 
-// join returns a group with its hosts. records are in order.
+// compare orders hosts by their names and ids.
+func compare(a, b *inventory.Host) int {
+	return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
+}
+
+// join returns a group with its hosts.
 func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
-	hosts := make([]Host, len(records), len(records)+len(g.Holders))
-	index := make(map[string]int, len(records))
-	for n, r := range records {
-		hosts[n], index[r.ID] = Host{Host: r}, n
+	order := make([]*inventory.Host, len(records)) // pointers are sorted, because records are large
+	for n := range records {
+		order[n] = &records[n]
+	}
+	slices.SortFunc(order, compare)
+	hosts := make([]Host, len(order), len(order)+len(g.Holders))
+	index := make(map[string]int, len(order))
+	for n, record := range order {
+		hosts[n].Host, index[record.ID] = *record, n
 	}
 	host := func(id, hostname string) *Host {
 		n, found := index[id]
@@ -130,7 +141,9 @@ func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
 		h := &hosts[n]
 		h.NoNews = !h.NoRecord && h.stale(now)
 	}
-	slices.SortStableFunc(hosts, func(a, b Host) int { return inventory.Compare(a.Host, b.Host) })
+	if len(hosts) > len(order) {
+		slices.SortFunc(hosts, func(a, b Host) int { return compare(&a.Host, &b.Host) })
+	}
 	return Group{g, hosts}
 }
 
@@ -197,6 +210,9 @@ func (h *Host) stale(now time.Time) bool {
 
 // markMoved marks the records of hosts that have a newer one in another group.
 func (f *Fleet) markMoved() {
+	if len(f.Groups) < 2 {
+		return
+	}
 	newest := map[string]*Host{}
 	for g := range f.Groups {
 		for n := range f.Groups[g].Hosts {

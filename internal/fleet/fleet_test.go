@@ -106,14 +106,21 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 }
 
 func TestHostsAreInTheOrderOfTheirNames(t *testing.T) {
-	g := join(lock.GroupOverview{Overview: lock.Overview{Holders: []lock.HolderInfo{{ID: "x", Record: lock.Record{Hostname: "b"}}, {ID: "w"}}}},
-		[]inventory.Host{{ID: "2", Hostname: "a"}, {ID: "1", Hostname: "c"}}, noon)
-	var got []string
-	for _, h := range g.Hosts {
-		got = append(got, h.ID)
-	}
-	if want := []string{"w", "2", "x", "1"}; !slices.Equal(got, want) {
-		t.Errorf("the order is %q, want %q", got, want)
+	records := []inventory.Host{{ID: "1", Hostname: "c"}, {ID: "3", Hostname: "a"}, {ID: "2", Hostname: "a"}}
+	for _, c := range []struct {
+		holders []lock.HolderInfo
+		want    []string
+	}{
+		{nil, []string{"2", "3", "1"}},
+		{[]lock.HolderInfo{{ID: "x", Record: lock.Record{Hostname: "b"}}, {ID: "w"}}, []string{"w", "2", "3", "x", "1"}},
+	} {
+		var got []string
+		for _, h := range join(lock.GroupOverview{Overview: lock.Overview{Holders: c.holders}}, records, noon).Hosts {
+			got = append(got, h.ID)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("the order is %q, want %q", got, c.want)
+		}
 	}
 }
 

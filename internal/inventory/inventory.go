@@ -96,18 +96,18 @@ func (i *Inventory) Forget(ctx context.Context, id string) error {
 }
 
 const (
-	// page is how many records are read at once, and pageBytes how much they may have: less than a hundred times what
-	// they do have. The store answers others in between.
-	page      = 2000
+	// page is how many records are read at once: with their usual size they fit into the largest buffers that gRPC uses
+	// again, of 1 MiB. pageBytes is how much they may have: less than a hundred times what they do have. The store answers others in between.
+	page      = 1000
 	pageBytes = 16 << 20
 	// maxHosts is many times the largest fleet. Each record may take some kilobytes of memory.
 	maxHosts = 100_000
 )
 
-// Hosts returns the records of all hosts of the group, in the order of their names and ids, and a revision of the store:
+// Hosts returns the records of all hosts of the group, in no order, and a revision of the store:
 // whatever was written after it may be missing. A key that no host writes is a record that is Broken, with what follows
 // the folder in the key, escaped, as its id. More than 100,000 records are an error.
-func (i *Inventory) Hosts(ctx context.Context) (hosts []Host, revision int64, err error) {
+func (i *Inventory) Hosts(ctx context.Context) (_ []Host, revision int64, err error) {
 	var parsing sync.WaitGroup
 	defer parsing.Wait()
 	var pages [][]Host
@@ -140,19 +140,12 @@ func (i *Inventory) Hosts(ctx context.Context) (hosts []Host, revision int64, er
 		switch {
 		case len(snap.Values) < read.Limit:
 			parsing.Wait()
-			hosts = slices.Concat(pages...)
-			slices.SortFunc(hosts, Compare)
-			return hosts, revision, nil
+			return slices.Concat(pages...), revision, nil
 		case records > maxHosts:
 			return nil, 0, fmt.Errorf("read the inventory: there are more than %d records below %s", maxHosts, i.folder)
 		}
 		read.Key, read.Limit = last+"\x00", min(2*read.Limit, page)
 	}
-}
-
-// Compare orders hosts by their names and ids.
-func Compare(a, b Host) int {
-	return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
 }
 
 func (i *Inventory) read(ctx context.Context, r lock.Read) (lock.Snapshot, error) {

@@ -45,7 +45,7 @@ func put(t testing.TB, store lock.Store, key, value string) {
 	must.Do(t, err)
 }
 
-// ids returns the ids of the records, in order.
+// ids returns the ids of the records, sorted.
 func ids(t testing.TB, i *Inventory) (all []string) {
 	t.Helper()
 	hosts, _, err := i.Hosts(t.Context())
@@ -53,6 +53,7 @@ func ids(t testing.TB, i *Inventory) (all []string) {
 	for _, h := range hosts {
 		all = append(all, h.ID)
 	}
+	slices.Sort(all)
 	return all
 }
 
@@ -73,7 +74,7 @@ func TestRecordsOfEachGroup(t *testing.T) {
 		must.Do(t, db.Put(t.Context(), h))
 		h.State = Idle
 		must.Do(t, db.Put(t.Context(), h))
-		if got := ids(t, web); !slices.Equal(got, []string{"z", "1"}) {
+		if got := ids(t, web); !slices.Equal(got, []string{"1", "z"}) {
 			t.Errorf("the default group has %q", got)
 		}
 		hosts, revision, err := db.Hosts(t.Context())
@@ -131,7 +132,7 @@ func TestManyRecordsAreReadInPages(t *testing.T) {
 		for n := 0; n < many; n += 100 {
 			var ops []lock.Op
 			for i := n; i < min(n+100, many); i++ {
-				ops = append(ops, lock.Op{Key: web.key(fmt.Sprint(i)), Value: fmt.Appendf(nil, `{"hostname":"web-%05d"}`, i)})
+				ops = append(ops, lock.Op{Key: web.key(fmt.Sprintf("%05d", i)), Value: fmt.Appendf(nil, `{"hostname":"web-%05d"}`, i)})
 			}
 			_, _, err := store.Commit(t.Context(), nil, ops)
 			must.Do(t, err)
@@ -141,7 +142,7 @@ func TestManyRecordsAreReadInPages(t *testing.T) {
 			t.Fatalf("%d records are read, want %d", len(got), many)
 		}
 		for i, id := range got {
-			if id != fmt.Sprint(i) {
+			if id != fmt.Sprintf("%05d", i) {
 				t.Fatalf("record %d is %s", i, id)
 			}
 		}

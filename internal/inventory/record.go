@@ -121,31 +121,40 @@ func parse(id, group string, data []byte) Host {
 
 // clean makes the record safe to show.
 func (h *Host) clean() {
-	texts := []*string{&h.Hostname, &h.OS, &h.OSVersion, &h.Locksmith, (*string)(&h.State), &h.WaitsFor}
+	cleanTexts(&h.Hostname, &h.OS, &h.OSVersion, &h.Locksmith, (*string)(&h.State), &h.WaitsFor)
 	h.Why = safetext.Cut(h.Why, maxWhy)
-	times := []*time.Time{&h.Booted, &h.Updated, &h.Since, &h.NotBefore, &h.Opens, &h.Shuts}
+	cleanTimes(&h.Booted, &h.Updated, &h.Since, &h.NotBefore, &h.Opens, &h.Shuts)
 	h.Room = min(max(h.Room, 0), maxTook)
 	if hold := h.Hold; hold != nil {
-		texts, times = append(texts, &hold.Reason), append(times, &hold.Until)
+		cleanTexts(&hold.Reason)
+		cleanTimes(&hold.Until)
 	}
 	if n := h.Need; n != nil {
 		n.Reasons = slices.Clone(n.Reasons[:min(len(n.Reasons), maxReasons)]) // others read them, and the array may be much longer
 		for i := range n.Reasons {
-			texts = append(texts, &n.Reasons[i])
+			cleanTexts(&n.Reasons[i])
 		}
-		texts, times = append(texts, &n.Version), append(times, &n.Since)
+		cleanTexts(&n.Version)
+		cleanTimes(&n.Since)
 	}
 	if w := h.Window; w != nil {
-		texts = append(texts, &w.Start, &w.Length, &w.Zone)
+		cleanTexts(&w.Start, &w.Length, &w.Zone)
 		w.Blackout = safetext.Cut(w.Blackout, maxBlackout)
 	}
 	if r := h.Last; r != nil {
-		texts, times = append(texts, &r.Version, &r.Why), append(times, &r.At)
+		cleanTexts(&r.Version, &r.Why)
+		cleanTimes(&r.At)
 		r.Took = min(max(r.Took, 0), maxTook)
 	}
+}
+
+func cleanTexts(texts ...*string) {
 	for _, text := range texts {
 		*text = safetext.Clean(*text)
 	}
+}
+
+func cleanTimes(times ...*time.Time) {
 	for _, t := range times {
 		if year := t.UTC().Year(); year < 1 || year >= 9999 { // it cannot be written in every zone
 			*t = time.Time{}

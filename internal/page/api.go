@@ -94,7 +94,7 @@ func writeHosts(seen fleet.Seen, q query, a *access) (string, error) {
 	page, pages := q.cut(found)
 	d := hostsDocument{stateDocument: newStateDocument(seen), Total: len(found), Page: q.Page, Pages: pages, Hosts: []view.FleetHostDocument{}}
 	for _, host := range page {
-		d.Hosts = append(d.Hosts, view.NewFleetHostDocument(*host))
+		d.Hosts = append(d.Hosts, view.NewFleetHostDocument(host))
 	}
 	return view.JSON.Marshal(d)
 }
@@ -112,7 +112,7 @@ func writeHost(seen fleet.Seen, id string) (string, error) {
 	if len(found) == 0 {
 		return "", &failure{http.StatusNotFound, fleetlock.KindNotFound, "no host that you may see has this id"}
 	}
-	return view.JSON.Marshal(view.NewFleetHostDocument(*slices.MinFunc(found, func(a, b *fleet.Host) int { return rank(a) - rank(b) })))
+	return view.JSON.Marshal(view.NewFleetHostDocument(slices.MinFunc(found, func(a, b *fleet.Host) int { return rank(a) - rank(b) })))
 }
 
 // rank is lower the more is known of a host.

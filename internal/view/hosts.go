@@ -30,15 +30,10 @@ type HostFilter struct {
 }
 
 // Hosts returns the hosts that match, in their order.
-func (f HostFilter) Hosts(all fleet.Fleet) []fleet.Host {
-	total := 0
+func (f HostFilter) Hosts(all fleet.Fleet) (hosts []*fleet.Host) {
 	for _, g := range all.Groups {
-		total += len(g.Hosts)
-	}
-	hosts := make([]fleet.Host, 0, total)
-	for _, g := range all.Groups {
-		for _, h := range g.Hosts {
-			if f.matches(h) {
+		for n := range g.Hosts {
+			if h := &g.Hosts[n]; f.matches(h) {
 				hosts = append(hosts, h)
 			}
 		}
@@ -46,7 +41,7 @@ func (f HostFilter) Hosts(all fleet.Fleet) []fleet.Host {
 	return hosts
 }
 
-func (f HostFilter) matches(h fleet.Host) bool {
+func (f HostFilter) matches(h *fleet.Host) bool {
 	pending := ""
 	if h.Need != nil {
 		pending = h.Need.Version
@@ -65,7 +60,7 @@ func (f HostFilter) matches(h fleet.Host) bool {
 const maxBrief = 80
 
 // Hosts shows hosts of a group, or with groups those of all.
-func (f Format) Hosts(hosts []fleet.Host, groups bool, now time.Time) (string, error) {
+func (f Format) Hosts(hosts []*fleet.Host, groups bool, now time.Time) (string, error) {
 	switch {
 	case f.ForPrograms():
 		documents := []FleetHostDocument{}
@@ -81,7 +76,7 @@ func (f Format) Hosts(hosts []fleet.Host, groups bool, now time.Time) (string, e
 	return briefHostTable(hosts, groups, now), nil
 }
 
-func briefHostTable(hosts []fleet.Host, groups bool, now time.Time) string {
+func briefHostTable(hosts []*fleet.Host, groups bool, now time.Time) string {
 	columns := []string{"HOSTNAME", "VERSION", "STATE", "FOR", "WHY"}
 	if groups {
 		columns = append([]string{"GROUP"}, columns...)
@@ -98,7 +93,7 @@ func briefHostTable(hosts []fleet.Host, groups bool, now time.Time) string {
 	return table.String()
 }
 
-func hostTable(hosts []fleet.Host, groups bool, now time.Time) string {
+func hostTable(hosts []*fleet.Host, groups bool, now time.Time) string {
 	columns := []string{"MACHINE ID", "HOSTNAME", "OS", "VERSION", "PENDING", "STATE", "SINCE", "WINDOW", "BOOTED", "LAST REBOOT", "LOCKSMITH", "HEARD", "WHY"}
 	if groups {
 		columns = append([]string{"GROUP"}, columns...)
@@ -123,7 +118,7 @@ func hostTable(hosts []fleet.Host, groups bool, now time.Time) string {
 }
 
 // hostState is the state of a host, with what it waits for.
-func hostState(h fleet.Host) string {
+func hostState(h *fleet.Host) string {
 	text := safetext.Cut(string(h.State), maxName)
 	if h.State == inventory.Waiting && h.WaitsFor != "" {
 		text += " (" + safetext.Cut(h.WaitsFor, maxName) + ")"
@@ -135,7 +130,7 @@ func hostState(h fleet.Host) string {
 }
 
 // whyHost says more about the state of a host, first what makes it doubtful.
-func whyHost(h fleet.Host, now time.Time) string {
+func whyHost(h *fleet.Host, now time.Time) string {
 	why := safetext.Cut(h.Why, maxFailure)
 	var notes []string
 	switch {
@@ -159,7 +154,7 @@ func whyHost(h fleet.Host, now time.Time) string {
 }
 
 // fleetWindow is the reboot window of a host, as it is set.
-func fleetWindow(h fleet.Host) string {
+func fleetWindow(h *fleet.Host) string {
 	w := h.Window
 	if w == nil {
 		return ""
@@ -196,7 +191,7 @@ func lastReboot(r *inventory.Reboot, now time.Time) string {
 }
 
 // HostSummary says how many hosts are in which state.
-func HostSummary(hosts []fleet.Host) string {
+func HostSummary(hosts []*fleet.Host) string {
 	counts := map[string]int{}
 	silent := 0
 	for _, h := range hosts {
@@ -283,7 +278,7 @@ type slotDocument struct {
 }
 
 // NewFleetHostDocument returns the document of a host.
-func NewFleetHostDocument(h fleet.Host) FleetHostDocument {
+func NewFleetHostDocument(h *fleet.Host) FleetHostDocument {
 	d := FleetHostDocument{
 		Group: h.Group, ID: h.ID, Hostname: h.Hostname, OS: h.OS, OSVersion: h.OSVersion, Locksmith: h.Locksmith,
 		Booted: TimeOrNil(h.Booted), Updated: TimeOrNil(h.Updated), State: string(h.State), Since: TimeOrNil(h.Since), Why: h.Why, WaitsFor: h.WaitsFor,

@@ -92,9 +92,9 @@ func TestSummaryOfHosts(t *testing.T) {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 	for n := range 30 {
-		h := hosts[0]
+		h := *hosts[0]
 		h.State = inventory.State(strings.Repeat("x", n+1))
-		hosts = append(hosts, h)
+		hosts = append(hosts, &h)
 	}
 	if got := HostSummary(hosts); !strings.Contains(got, "and 22 other states") {
 		t.Errorf("it is %q", got)

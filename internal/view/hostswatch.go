@@ -20,7 +20,7 @@ type HostsWatch struct {
 	filter HostFilter
 
 	began   bool
-	hosts   []fleet.Host                  // that match
+	hosts   []*fleet.Host                 // that match
 	last    map[hostKey]FleetHostDocument // of them
 	failure string                        // why they may be out of date; "" if they are not
 }
@@ -124,7 +124,7 @@ func (w *HostsWatch) Screen(now time.Time, width, height int) []string {
 	}
 	room := max(0, height-len(lines))
 	shown := slices.Clone(w.hosts)
-	slices.SortStableFunc(shown, func(a, b fleet.Host) int { return cmp.Compare(urgency(a), urgency(b)) })
+	slices.SortStableFunc(shown, func(a, b *fleet.Host) int { return cmp.Compare(urgency(a), urgency(b)) })
 	shown = shown[:min(len(shown), max(1, room))] // more do not fit
 	table := strings.Split("\n"+strings.TrimSuffix(briefHostTable(shown, w.groups, now), "\n"), "\n")
 	if more := len(w.hosts) + 2 - room; more > 0 && room >= 4 {
@@ -134,7 +134,7 @@ func (w *HostsWatch) Screen(now time.Time, width, height int) []string {
 }
 
 // urgency orders hosts for a screen that is too small for all.
-func urgency(h fleet.Host) int {
+func urgency(h *fleet.Host) int {
 	switch {
 	case h.State == inventory.Unwell:
 		return 0

@@ -122,12 +122,20 @@ func Fit(lines []string, width, height int) []string {
 
 // Cut shortens a line to width characters.
 func Cut(line string, width int) string {
-	runes := []rune(line)
-	if len(runes) <= width {
-		return line
-	}
+	width = max(0, width)
+	keep, dots := width-3, "..."
 	if width < 3 {
-		return string(runes[:max(0, width)])
+		keep, dots = width, ""
 	}
-	return string(runes[:width-3]) + "..."
+	length, end := 0, 0
+	for at := range line {
+		if length == keep {
+			end = at
+		}
+		if length == width {
+			return line[:end] + dots
+		}
+		length++
+	}
+	return line
 }

@@ -152,3 +152,18 @@ func expectPhases(t *testing.T) {
 	again.Record.Phase, again.Record.PhaseWhy = "", ""
 	observe("web-a (a) is in no phase; web-b (b) is dancing", []lock.UnwellHost{resumed}, again, b)
 }
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		line  string
+		width int
+		want  string
+	}{
+		{"grün", 4, "grün"}, {"grün", 5, "grün"}, {"grünlich", 5, "gr..."}, {"grünlich", 7, "grün..."},
+		{"grün", 3, "..."}, {"grün", 2, "gr"}, {"grün", 0, ""}, {"grün", -1, ""}, {"", 0, ""},
+	} {
+		if got := Cut(c.line, c.width); got != c.want {
+			t.Errorf("%q in %d characters is %q, want %q", c.line, c.width, got, c.want)
+		}
+	}
+}
