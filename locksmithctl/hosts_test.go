@@ -98,7 +98,7 @@ func TestHostileRecordsHarmNoTerminal(t *testing.T) {
 	}
 }
 
-// BenchmarkHosts runs the program with 10,000 records in a real etcd.
+// BenchmarkHosts runs hosts and plan with 10,000 records in a real etcd.
 func BenchmarkHosts(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "locksmithctl")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
@@ -120,11 +120,11 @@ func BenchmarkHosts(b *testing.B) {
 			Last: &inventory.Reboot{Version: "4152.2.0", At: at, Took: time.Minute, Well: true},
 		}))
 	}
-	for _, format := range []string{"text", "wide", "json", "yaml"} {
-		b.Run(format, func(b *testing.B) {
+	for _, command := range []string{"hosts", "hosts -o wide", "hosts -o json", "hosts -o yaml", "plan"} {
+		b.Run(command, func(b *testing.B) {
 			var took, cpu time.Duration
 			for b.Loop() {
-				cmd := exec.Command(binary, "--root="+b.TempDir(), "-endpoint="+server.Endpoint(), "hosts", "-o", format)
+				cmd := exec.Command(binary, append([]string{"--root=" + b.TempDir(), "-endpoint=" + server.Endpoint()}, strings.Fields(command)...)...)
 				begin := time.Now()
 				out, err := cmd.Output()
 				must.Do(b, err)
