@@ -73,7 +73,7 @@ func (i *Inventory) Forget(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reads := []lock.Read{{Key: i.key(id), KeysOnly: true}}
-	if name, err := url.QueryUnescape(id); err == nil { // a key that no host writes: see Hosts
+	if name, err := url.QueryUnescape(id); err == nil && url.QueryEscape(name) == id { // a key that no host writes: see Hosts
 		if _, ok := idOf(name); !ok && name != "" {
 			reads = append(reads, lock.Read{Key: i.folder + name, KeysOnly: true})
 		}

@@ -224,6 +224,11 @@ func TestForgettingAKeyThatNoHostWritesLeavesHosts(t *testing.T) {
 	if got := ids(t, web); !slices.Equal(got, []string{"a/b"}) {
 		t.Errorf("left are %q", got)
 	}
+	put(t, store, lock.Folder("")+"/fleet/a/b", "{}")
+	must.Do(t, web.Forget(t.Context(), "a/b"))
+	if got := ids(t, web); !slices.Equal(got, []string{"a%2Fb"}) {
+		t.Errorf("after the host was forgotten, left are %q", got)
+	}
 }
 
 func TestMoreRecordsThanAnyFleetHasAreRefused(t *testing.T) {
