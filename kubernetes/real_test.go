@@ -432,6 +432,28 @@ func TestUncordonWaitsForTheNodeAndItsDaemonSets(t *testing.T) {
 	c.untouched(t)
 }
 
+// A node that is deleted after its drain leaves nothing to undo. After a reboot it is waited for, because its kubelet
+// registers it again.
+func TestNodeThatIsDeletedAfterItsDrain(t *testing.T) {
+	c := newCluster(t)
+	start(t, c.one.Kubeconfig, "drain").succeed(t)
+	must.Do(t, c.Admin.Core.Nodes().Delete(t.Context(), "node-1", metav1.DeleteOptions{}))
+	missing := "node node-1 does not exist at " + c.URL
+	start(t, c.AdminKubeconfig, "uncordon", "--cancelled", "--node=node-1").fail(t, missing+": check --node and --kubeconfig")
+	for _, args := range [][]string{{"may-reboot"}, {"drain"}, {"uncordon", "--ready-timeout=1s"}} {
+		start(t, c.one.Kubeconfig, args...).fail(t, missing+": its kubelet registers it when it starts")
+	}
+	undo := start(t, c.one.Kubeconfig, "uncordon", "--cancelled")
+	undo.awaitStatus(t, "node node-1 does not exist any more: nothing to undo")
+	undo.succeed(t)
+
+	uncordon := start(t, c.one.Kubeconfig, "uncordon")
+	uncordon.awaitStatus(t, "waiting: "+missing)
+	must.Do(t, c.one.Register(t.Context()))
+	uncordon.succeed(t)
+	c.untouched(t)
+}
+
 // A host asks whether its node may go.
 func TestMayReboot(t *testing.T) {
 	c := newCluster(t)

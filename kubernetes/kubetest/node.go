@@ -62,17 +62,7 @@ func (c *Cluster) addNode(ctx context.Context, name string) (*Node, error) {
 	if n.Kubelet, err = newClients(n.Kubeconfig); err != nil {
 		return nil, err
 	}
-	if err := n.client().create(ctx); err != nil {
-		return nil, err
-	}
-	boot, err := bootID()
-	if err != nil {
-		return nil, err
-	}
-	if err := n.SetBoot(ctx, boot); err != nil {
-		return nil, err
-	}
-	if err := n.SetReady(ctx, true); err != nil {
+	if err := n.Register(ctx); err != nil {
 		return nil, err
 	}
 	n.Start()
@@ -121,6 +111,21 @@ func (c *Cluster) issueKubelet(node, path string, n int) error {
 }
 
 func (n *Node) client() nodeClient { return nodeClient{n.Name, n.Kubelet} }
+
+// Register makes the node, which does not exist, as its kubelet does when it starts: Ready and with this machine's boot id.
+func (n *Node) Register(ctx context.Context) error {
+	if err := n.client().create(ctx); err != nil {
+		return err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if err := n.SetBoot(ctx, boot); err != nil {
+		return err
+	}
+	return n.SetReady(ctx, true)
+}
 
 // SetReady sets the node's condition Ready, as its kubelet does.
 func (n *Node) SetReady(ctx context.Context, ready bool) error {

@@ -49,7 +49,11 @@ type client struct {
 	server     string // URL of the API server
 	source     string // "kubeconfig PATH", for messages
 	name       string // of the node
+	own        bool   // the credentials are the node's
 }
+
+// errNotRegistered says that there is no node with the name in its own credentials: it was deleted, or never made.
+var errNotRegistered = errors.New("its kubelet registers it when it starts")
 
 // newClient makes a client. It does not use the typed clients of client-go: they link every API group, and repeat a
 // request by themselves that was answered with Retry-After.
@@ -74,7 +78,9 @@ func (c *client) getNode(ctx context.Context) (*corev1.Node, error) {
 	node, what := &corev1.Node{}, "read node "+c.name
 	err := c.do(ctx, what, c.core("GET").Resource("nodes").Name(c.name), node)
 	switch {
-	case apierrors.IsNotFound(err):
+	case c.own && apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse):
+		return nil, fmt.Errorf("node %s does not exist at %s: %w", c.name, c.server, errNotRegistered)
+	case apierrors.IsNotFound(err): // or something between here and the API server says so
 		return nil, fmt.Errorf("node %s does not exist at %s: check --node and --kubeconfig", c.name, c.server)
 	case err == nil && node.Name != c.name:
 		return nil, &callError{what: what, client: c, err: fmt.Errorf("the answer is about node %q", node.Name)}
@@ -128,7 +134,8 @@ func deleteOptions(pod *corev1.Pod, gracePeriod int) *metav1.DeleteOptions {
 }
 
 // change applies edit to the node's annotations, labels and spec.unschedulable, and returns the changed node. If
-// somebody else changes the node meanwhile, edit is called again with the newer node, so that no change is lost.
+// somebody else changes or deletes the node meanwhile, it is read again, and edit is called with the newer node, so that
+// no change is lost.
 func (c *client) change(ctx context.Context, edit func(*corev1.Node)) (*corev1.Node, error) {
 	for n := 0; ; n++ {
 		old, err := c.getNode(ctx)
@@ -157,7 +164,7 @@ func (c *client) change(ctx context.Context, edit func(*corev1.Node)) (*corev1.N
 		switch err = c.do(ctx, "change node "+c.name, request, node); {
 		case err == nil:
 			return node, nil
-		case !apierrors.IsConflict(err) || n == maxConflicts:
+		case !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) || n == maxConflicts:
 			return nil, err
 		}
 		backoff.Sleep(ctx, time.Duration(rand.Int64N(int64(100*time.Millisecond))))

@@ -121,11 +121,11 @@ func clientCertificate(config *rest.Config) (*x509.Certificate, error) {
 	}
 }
 
-// findName returns the name of the node: the one in the credentials, or wanted if the credentials are not of a node.
-func (c *client) findName(ctx context.Context, config *rest.Config, wanted string) (string, error) {
+// findName sets the name of the node: the one in the credentials, or wanted if the credentials are not of a node.
+func (c *client) findName(ctx context.Context, config *rest.Config, wanted string) error {
 	user := ""
 	if certificate, err := clientCertificate(config); err != nil {
-		return "", err
+		return err
 	} else if certificate != nil {
 		user = certificate.Subject.CommonName
 	}
@@ -134,20 +134,22 @@ func (c *client) findName(ctx context.Context, config *rest.Config, wanted strin
 		request := c.connection.api().Post().AbsPath("/apis/authentication.k8s.io/v1").Resource("selfsubjectreviews").
 			Body(review.DeepCopy())
 		if err := c.do(ctx, "ask for the user of the kubeconfig", request, review); err != nil {
-			return "", err
+			return err
 		}
 		user = review.Status.UserInfo.Username
 	}
 	name, isNode := strings.CutPrefix(user, userPrefix)
 	switch {
 	case !isNode && wanted == "":
-		return "", fmt.Errorf("%s is for user %q, which is not a node: set --node", c.source, oneLine(user))
+		return fmt.Errorf("%s is for user %q, which is not a node: set --node", c.source, oneLine(user))
 	case !isNode:
-		return wanted, nil
+		c.name = wanted
+		return nil
 	case wanted != "" && wanted != name:
-		return "", fmt.Errorf("--node is %s, but %s is for node %s", wanted, c.source, oneLine(name))
+		return fmt.Errorf("--node is %s, but %s is for node %s", wanted, c.source, oneLine(name))
 	}
-	return name, nil
+	c.name, c.own = name, true
+	return nil
 }
 
 // likelyCause returns a hint for a failed connection, "" if there is none.

@@ -202,7 +202,7 @@ func TestNameOfTheNodeComesFromTheCredentials(t *testing.T) {
 			n, err := Connect(t.Context(), kubeconfig(t, "insecure-skip-tls-verify: true, server: "+server.URL, credentials), test.wanted, Settings{}, nil)
 			if test.err != "" {
 				oneLineWith(t, err, test.err)
-			} else if err != nil || n.Name() != test.name {
+			} else if err != nil || n.Name() != test.name || n.own != strings.HasPrefix(test.certificate+test.token, "system:node:") {
 				t.Errorf("%v, %v, want %s", n, err, test.name)
 			}
 		})

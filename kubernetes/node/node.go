@@ -71,7 +71,7 @@ func Connect(ctx context.Context, kubeconfig, name string, settings Settings, st
 	if err != nil {
 		return nil, err
 	}
-	if c.name, err = c.findName(ctx, config, name); err != nil {
+	if err := c.findName(ctx, config, name); err != nil {
 		return nil, err
 	}
 	return &Node{client: *c, Settings: settings, status: status}, nil

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,20 +16,34 @@ import (
 // Uncordon undoes a drain: at once if the reboot was cancelled, otherwise once the node is Ready since this boot and its
 // DaemonSet pods are ready. It can be called again, also where there was no drain. It uses the settings for what has to
 // hold after a reboot, and the conventions.
+//
+// A node that was deleted meanwhile took the cordon with it. If the reboot was cancelled, nothing is left to undo. After a
+// reboot the node is waited for like one that is not Ready, because its kubelet registers it again.
 func (n *Node) Uncordon(ctx context.Context, cancelled bool) error {
 	if cancelled {
-		if err := n.refuseLateChanges(ctx); err != nil {
+		err := n.undo(ctx)
+		if errors.Is(err, errNotRegistered) {
+			n.status(fmt.Sprintf("node %s does not exist any more: nothing to undo", n.name))
+			return nil
+		}
+		return err
+	}
+	if err := n.waitUntilBack(ctx); err != nil {
+		return err
+	}
+	if n.FLUO {
+		if err := n.fluoAfterReboot(ctx); err != nil {
 			return err
 		}
-	} else {
-		if err := n.waitUntilBack(ctx); err != nil {
-			return err
-		}
-		if n.FLUO {
-			if err := n.fluoAfterReboot(ctx); err != nil {
-				return err
-			}
-		}
+	}
+	_, err := n.change(ctx, n.comeBack)
+	return err
+}
+
+// undo puts the node back into service as it is.
+func (n *Node) undo(ctx context.Context) error {
+	if err := n.refuseLateChanges(ctx); err != nil {
+		return err
 	}
 	_, err := n.change(ctx, n.comeBack)
 	return err

@@ -246,3 +246,38 @@ func TestHooksRunAgainAfterASecondReboot(t *testing.T) {
 		oneLineWith(t, n.Uncordon(t.Context(), false), "hooks have not set the annotation example.com/disk, example.com/network=true")
 	})
 }
+
+// Only an answer of the API server itself, to the node's own credentials, says that the node was deleted.
+func TestUndoOfANodeThatWasDeleted(t *testing.T) {
+	gone := func(w http.ResponseWriter) { refuse(w, 404, metav1.StatusReasonNotFound, `nodes "web-1" not found`) }
+	page := func(w http.ResponseWriter) { http.Error(w, "404 page not found", http.StatusNotFound) }
+	for name, test := range map[string]struct {
+		own      bool
+		notFound func(w http.ResponseWriter)
+		method   string // of the first request that is not answered with the node
+		want     string // error, "" for none
+	}{
+		"before the undo":      {true, gone, "GET", ""},
+		"in the undo":          {true, gone, "PATCH", ""},
+		"other credentials":    {false, gone, "GET", "node web-1 does not exist at http://server: check --node and --kubeconfig"},
+		"page of a web server": {true, page, "GET", "node web-1 does not exist at http://server: check --node and --kubeconfig"},
+	} {
+		run(t, name, func(t *testing.T) {
+			s := newServer()
+			deleted := false
+			s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if deleted = deleted || r.Method == test.method; deleted {
+					test.notFound(w)
+				}
+				return deleted
+			}
+			n := s.connect(t, Settings{ReadyTimeout: time.Minute})
+			n.own = test.own
+			err := n.Uncordon(t.Context(), true)
+			if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
+				t.Errorf("the error is %v, want %q", err, test.want)
+			}
+			oneLineWith(t, n.Uncordon(t.Context(), false), "node web-1 does not exist at http://server", "(waited 1m0s)")
+		})
+	}
+}
