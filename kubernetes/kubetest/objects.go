@@ -27,12 +27,6 @@ func ReplicaSet(namespace, name string, replicas int32) *appsv1.ReplicaSet {
 		Spec: appsv1.ReplicaSetSpec{Replicas: &replicas, Selector: selector(name), Template: podTemplate(name)}}
 }
 
-// Deployment returns a Deployment.
-func Deployment(namespace, name string, replicas int32) *appsv1.Deployment {
-	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: selector(name), Template: podTemplate(name)}}
-}
-
 // StatefulSet returns a StatefulSet, whose pods are name-0, name-1 and so on, wherever they run.
 func StatefulSet(namespace, name string, replicas int32) *appsv1.StatefulSet {
 	return &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: appsv1.StatefulSetSpec{
@@ -77,8 +71,6 @@ func (c *Cluster) Create(ctx context.Context, objects ...runtime.Object) error {
 			_, err = c.Admin.Core.Pods(x.Namespace).Create(ctx, x, o)
 		case *appsv1.ReplicaSet:
 			_, err = c.Admin.Apps.ReplicaSets(x.Namespace).Create(ctx, x, o)
-		case *appsv1.Deployment:
-			_, err = c.Admin.Apps.Deployments(x.Namespace).Create(ctx, x, o)
 		case *appsv1.StatefulSet:
 			_, err = c.Admin.Apps.StatefulSets(x.Namespace).Create(ctx, x, o)
 		case *appsv1.DaemonSet:

@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Kubeconfigs returns the paths of kubelets' kubeconfigs: of kubeadm, k3s, rke2, and images of clouds.
-func Kubeconfigs() []string {
+// kubeletKubeconfigs returns the paths of kubelets' kubeconfigs: of kubeadm, k3s, rke2, and images of clouds.
+func kubeletKubeconfigs() []string {
 	return []string{
 		"/etc/kubernetes/kubelet.conf",
 		"/var/lib/rancher/k3s/agent/kubelet.kubeconfig",

@@ -18,7 +18,7 @@ type Settings struct {
 	// How they are evicted.
 	Timeout     time.Duration // of a drain
 	GracePeriod int           // seconds that a pod has to end; negative: as the pod says
-	ForceAfter  time.Duration // after this time pods are deleted regardless of their budgets; 0: never
+	ForceAfter  time.Duration // this long after the cordon pods are deleted regardless of their budgets; 0: never
 
 	// What has to hold before the node counts as back after a reboot.
 	BootID         string        // of this boot, as in /proc/sys/kernel/random/boot_id; "": not compared with the kubelet's
@@ -53,13 +53,13 @@ const (
 	retryInterval = 5 * time.Second // between two requests to evict the same pod, as with kubectl
 )
 
-// Connect finds the node of this host. Kubeconfig is a path; "" means the first of Kubeconfigs that exists. Name is the
-// name of the node; "" means the one in the credentials. Drain and Uncordon call status with what they wait for, in the
-// goroutine of their caller.
+// Connect finds the node of this host. Kubeconfig is a path; "" means that of the kubelet. Name is the name of the node; ""
+// means the one in the credentials. Drain and Uncordon call status with what they wait for, in the goroutine of their
+// caller.
 func Connect(ctx context.Context, kubeconfig, name string, settings Settings, status func(string)) (*Node, error) {
 	if kubeconfig == "" {
 		var err error
-		if kubeconfig, err = findKubeconfig(Kubeconfigs()); err != nil {
+		if kubeconfig, err = findKubeconfig(kubeletKubeconfigs()); err != nil {
 			return nil, err
 		}
 	}
