@@ -21,25 +21,20 @@ func TestExampleOfTheConfigurationHasEverySetting(t *testing.T) {
 		if line != "" && !strings.HasPrefix(line, "#") {
 			t.Errorf("%q is in force, and not an example", line)
 		}
-		if setting := strings.TrimPrefix(line, "#"); strings.HasPrefix(setting, "LOCKSMITH_KUBERNETES_") {
+		if setting := strings.TrimPrefix(line, "#"); strings.HasPrefix(setting, prefix) {
 			environ = append(environ, setting)
 		}
 	}
 	a := &app{}
 	root := a.rootCommand()
-	sets := []*pflag.FlagSet{root.PersistentFlags()}
-	for _, sub := range root.Commands() {
-		sets = append(sets, sub.LocalNonPersistentFlags())
-	}
-	for _, set := range sets {
+	for _, set := range flagSets(root) {
 		set.VisitAll(func(flag *pflag.Flag) {
-			line := "\n#LOCKSMITH_KUBERNETES_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_")) + "="
-			if count := strings.Count(string(text), line); flag.Name != "cancelled" && count != 1 {
+			if count := strings.Count(string(text), "\n#"+variable(flag)+"="); variable(flag) != "" && count != 1 {
 				t.Errorf("the example has --%s %d times", flag.Name, count)
 			}
 		})
 	}
-	must.Do(t, fromEnvironment(environ, sets...))
+	must.Do(t, fromEnvironment(environ, root))
 	a.FLUO = true // what hooks need is off by default, and so in the example
 	must.Do(t, a.check())
 }

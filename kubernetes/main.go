@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/kubernetes/node"
@@ -57,7 +56,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintln(stderr, printable(err.Error()))
-	a.notify(err.Error())
+	notify(err.Error())
 	if errors.As(err, new(usageError)) {
 		return 2
 	}
@@ -124,6 +123,11 @@ of DaemonSets, static pods and finished pods stay. If it fails, or is stopped,
 		Long: `uncordon waits until the node is Ready and its DaemonSet pods run, and lifts the
 cordon that drain has made. A cordon that somebody else has made stays.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cancelled {
+				if err := a.readBootID("/proc/sys/kernel/random/boot_id"); err != nil {
+					return err
+				}
+			}
 			n, err := a.connect(cmd.Context())
 			if err != nil {
 				return err
@@ -163,14 +167,9 @@ flatcar-linux-update.v1.flatcar-linux.net/reboot-paused=true.`,
 		root.AddCommand(cmd)
 	}
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		flags := []*pflag.FlagSet{root.PersistentFlags()}
-		for _, sub := range root.Commands() {
-			flags = append(flags, sub.LocalNonPersistentFlags())
-		}
-		if err := fromEnvironment(a.environ, flags...); err != nil {
+		if err := fromEnvironment(a.environ, root); err != nil {
 			return fmt.Errorf("%w (hooks read it from /etc/locksmith/kubernetes.conf)", err)
 		}
-		a.BootID = bootID()
 		for _, variable := range a.environ {
 			if version, found := strings.CutPrefix(variable, "LOCKSMITH_VERSION="); found {
 				a.NewVersion = version
@@ -205,7 +204,7 @@ func (a *app) status(text string) {
 		return
 	}
 	a.shown = text
-	a.notify(text)
+	notify(text)
 	if now := time.Now(); now.Sub(a.printed) >= printInterval {
 		a.printed = now
 		fmt.Fprintln(a.stdout, printable(text))
@@ -216,4 +215,4 @@ func (a *app) status(text string) {
 func printable(text string) string { return safetext.Cut(text, 4096) }
 
 // notify sets the status of the unit. An error is ignored: the work goes on without a status.
-func (a *app) notify(text string) { _ = systemd.NotifyStatus(text) }
+func notify(text string) { _ = systemd.NotifyStatus(text) }

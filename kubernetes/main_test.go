@@ -125,6 +125,28 @@ func TestSettingsComeFromFlagsAndVariables(t *testing.T) {
 	}
 }
 
+// --force-after is counted from the cordon.
+func TestForceThatNeverComesIsRefused(t *testing.T) {
+	for forceAfter, want := range map[string]string{
+		"9m29s": "kubeconfig /nonexistent/kubeconfig: ",
+		"9m30s": "--force-after 9m30s never comes: it is counted from the cordon, after --exclude-from-load-balancers=30s, and --timeout is 10m0s",
+	} {
+		got := execute([]string{"FORCE_AFTER=" + forceAfter, "EXCLUDE_FROM_LOAD_BALANCERS=30s", "KUBECONFIG=/nonexistent/kubeconfig"}, "may-reboot")
+		if got.code != 1 || !strings.HasPrefix(got.stderr, want) {
+			t.Errorf("%s: %+v, want %s", forceAfter, got, want)
+		}
+	}
+}
+
+// Without the id of this boot, a node that is still as it was before the reboot would count as back.
+func TestBootIDThatCannotBeReadIsAnError(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "boot_id")
+	var s settings
+	if err := s.readBootID(missing); err == nil || !strings.HasPrefix(err.Error(), "read the id of this boot: open "+missing) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, test := range []struct {
 		args   []string

@@ -38,14 +38,8 @@ func TestSettingsInDocumentsAreAccepted(t *testing.T) {
 // What stands for flags of other programs, in the last column of the tables, are flags and variables that exist.
 func TestDocumentsMapToFlagsThatExist(t *testing.T) {
 	flags := map[string]bool{"--version": true} // which cobra adds when it runs
-	add := func(flag *pflag.Flag) {
-		flags["--"+flag.Name] = true
-		flags["LOCKSMITH_KUBERNETES_"+strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))] = true
-	}
-	root := (&app{}).rootCommand()
-	root.PersistentFlags().VisitAll(add)
-	for _, command := range root.Commands() {
-		command.LocalNonPersistentFlags().VisitAll(add)
+	for _, set := range flagSets((&app{}).rootCommand()) {
+		set.VisitAll(func(flag *pflag.Flag) { flags["--"+flag.Name], flags[variable(flag)] = true, true })
 	}
 	for page, text := range pages(t) {
 		for _, name := range regexp.MustCompile(`LOCKSMITH_KUBERNETES_[A-Z_]+`).FindAllString(text, -1) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -35,7 +36,7 @@ func (s *settings) commonFlags(flags *pflag.FlagSet) {
 func (s *settings) drainFlags(flags *pflag.FlagSet) {
 	s.Timeout, s.GracePeriod = 10*time.Minute, -1
 	flags.Var(&timeValue{&s.Timeout, time.Second}, "timeout", "fail after `TIME`, all together")
-	flags.Var(&timeValue{&s.ForceAfter, 0}, "force-after", "after `TIME`, delete pods whatever their budgets say; 0: never")
+	flags.Var(&timeValue{&s.ForceAfter, 0}, "force-after", "delete pods regardless of their budgets, `TIME` after the cordon; 0: never")
 	flags.Func("grace-period", "`SECONDS` that a pod has to end; -1: what the pod says (default -1)", s.setGracePeriod)
 	flags.Func("pod-selector", "evict only pods with labels that match `SELECTOR`", s.setPodSelector)
 	flags.Var(&listValue{&s.SkipNamespaces, validation.IsDNS1123Label}, "skip-namespaces",
@@ -123,6 +124,9 @@ func (s *settings) check() error {
 	case s.LoadBalancerWait >= s.Timeout:
 		return fmt.Errorf("--exclude-from-load-balancers=%v leaves no time for the drain: --timeout is %v",
 			s.LoadBalancerWait, s.Timeout)
+	case s.ForceAfter > 0 && s.LoadBalancerWait+s.ForceAfter >= s.Timeout:
+		return fmt.Errorf("--force-after %v never comes: it is counted from the cordon, after "+
+			"--exclude-from-load-balancers=%v, and --timeout is %v", s.ForceAfter, s.LoadBalancerWait, s.Timeout)
 	case !s.FLUO && len(s.BeforeRebootAnnotations)+len(s.AfterRebootAnnotations) > 0:
 		return errors.New("--before-reboot-annotations and --after-reboot-annotations need --fluo")
 	case !sameKeys:
@@ -131,23 +135,40 @@ func (s *settings) check() error {
 	return nil
 }
 
+// prefix begins the variables of all settings.
+const prefix = "LOCKSMITH_KUBERNETES_"
+
+// variable returns the variable of a flag, "" if it has none.
+func variable(flag *pflag.Flag) string {
+	switch flag.Name {
+	case "cancelled", "help", "version":
+		return ""
+	}
+	return prefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+}
+
+// flagSets returns the flags that all commands have, and those of each.
+func flagSets(root *cobra.Command) []*pflag.FlagSet {
+	sets := []*pflag.FlagSet{root.PersistentFlags()}
+	for _, command := range root.Commands() {
+		sets = append(sets, command.LocalNonPersistentFlags())
+	}
+	return sets
+}
+
 // fromEnvironment sets the flags that were not given from their variables. An unknown variable is an error: a misspelled
 // one could evict pods that were to stay.
-func fromEnvironment(environ []string, sets ...*pflag.FlagSet) error {
-	flags := map[string]*pflag.Flag{}
-	for _, set := range sets {
-		set.VisitAll(func(flag *pflag.Flag) {
-			if flag.Name != "cancelled" && flag.Name != "help" && flag.Name != "version" {
-				flags[strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))] = flag
-			}
-		})
+func fromEnvironment(environ []string, root *cobra.Command) error {
+	flags := map[string]*pflag.Flag{} // by variable
+	for _, set := range flagSets(root) {
+		set.VisitAll(func(flag *pflag.Flag) { flags[variable(flag)] = flag })
 	}
-	for _, variable := range environ {
-		name, value, _ := strings.Cut(variable, "=")
-		key, ours := strings.CutPrefix(name, "LOCKSMITH_KUBERNETES_")
-		flag, known := flags[key]
+	delete(flags, "") // of flags without a variable
+	for _, setting := range environ {
+		name, value, _ := strings.Cut(setting, "=")
+		flag, known := flags[name]
 		switch {
-		case !ours || value == "" || known && flag.Changed:
+		case !strings.HasPrefix(name, prefix) || value == "" || known && flag.Changed:
 			continue
 		case !known:
 			return fmt.Errorf("%s is not a setting: /usr/share/doc/locksmith-kubernetes/examples/kubernetes.conf has all of them", name)
@@ -222,8 +243,12 @@ func (v *labelsValue) Set(value string) error {
 func (v *labelsValue) String() string { return "" }
 func (v *labelsValue) Type() string   { return "LABELS" }
 
-// bootID returns the id of this boot, "" where it cannot be read.
-func bootID() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
+// readBootID reads the id of this boot from a file of the kernel.
+func (s *settings) readBootID(path string) error {
+	id, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the id of this boot: %w", err)
+	}
+	s.BootID = strings.TrimSpace(string(id))
+	return nil
 }
