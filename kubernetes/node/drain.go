@@ -92,3 +92,11 @@ func ended(ctx context.Context) error {
 	}
 	return errors.New("stopped")
 }
+
+// endedAfter is ended, with why the last request has failed, if it has.
+func endedAfter(ctx context.Context, failure error) error {
+	if failure == nil {
+		return ended(ctx)
+	}
+	return fmt.Errorf("%w (waiting for the API server: %s)", ended(ctx), reason(failure))
+}

@@ -90,6 +90,25 @@ func TestDrainTriesAgainWhatMayPass(t *testing.T) {
 	}
 }
 
+// Pod a ends: what holds up pod b says more.
+func TestStatusNamesAPodThatIsHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(pod("a"), pod("b"))
+		var asked atomic.Int32
+		s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if !isEviction(r, "b") || asked.Add(1) > 1 {
+				return false
+			}
+			refuse(w, 429, metav1.StatusReasonTooManyRequests, "Cannot evict pod", budgetCause(needs))
+			return true
+		}
+		must.Do(t, s.connect(t, Settings{}).Drain(t.Context()))
+		if want := "evicting 2 of 2 pods; waiting for db/b: budget postgres-pdb allows none: it " + needs; !slices.Contains(s.statuses, want) {
+			t.Errorf("no status is %q: %q", want, s.statuses)
+		}
+	})
+}
+
 func TestDrainWaitsAsLongAsTheServerSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(pod("a"), pod("b"))
@@ -260,6 +279,21 @@ func TestNobodysCordonIsTakenForOurs(t *testing.T) {
 	}
 }
 
+// What an undo that was killed has left makes no difference.
+func TestUndoGivesTheNodeANewVersionTwiceInASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		n := s.connect(t, Settings{})
+		must.Do(t, n.refuseLateChanges(t.Context()))
+		before := s.node.ResourceVersion
+		time.Sleep(time.Millisecond)
+		must.Do(t, n.refuseLateChanges(t.Context()))
+		if s.node.ResourceVersion == before {
+			t.Error("the node has the same version as before, which a late change would match")
+		}
+	})
+}
+
 // A drain is killed, or does not wait any longer, and the API server makes its change after the undo.
 func TestChangeOfADrainThatComesAfterItsUndoIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -299,18 +333,59 @@ func (lostAnswer) WriteHeader(int)                {}
 
 func TestForcedDrainDeletes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const forceAfter = 5 * time.Minute
 		s := newServer(pod("a"))
+		var cordoned, deleted time.Time
 		s.answer = func(w http.ResponseWriter, r *http.Request) bool {
-			if isEviction(r, "a") {
+			switch {
+			case isEviction(r, "a"):
 				refuse(w, 429, metav1.StatusReasonTooManyRequests, "Cannot evict pod", budgetCause(needs))
 				return true
+			case r.Method == "PATCH":
+				cordoned = time.Now() // by the last change
+			case r.Method == "DELETE":
+				deleted = time.Now()
 			}
 			return false
 		}
-		if err := s.connect(t, Settings{ForceAfter: 5 * time.Minute}).Drain(t.Context()); err != nil {
-			t.Error(err)
+		must.Do(t, s.connect(t, Settings{ForceAfter: forceAfter, ExcludeFromLoadBalancers: true, LoadBalancerWait: time.Minute}).Drain(t.Context()))
+		if after := deleted.Sub(cordoned); after < forceAfter || after > forceAfter+retryInterval {
+			t.Errorf("the pod was deleted %v after the cordon, want %v, or the next attempt then", after, forceAfter)
 		}
 	})
+}
+
+// An API server that fails at the end is named beside what the program waits for.
+func TestEndNamesAFailingAPIServer(t *testing.T) {
+	const why = "not done within 1m0s (waiting for the API server: etcd is down)"
+	for name, test := range map[string]struct {
+		settings Settings
+		want     string
+	}{
+		"pods": {Settings{}, "drain node web-1: " + why + ", 1 of 1 pod left: db/a: budget postgres-pdb allows none: it " + needs},
+		"hooks": {Settings{FLUO: true, BeforeRebootAnnotations: []string{"example.com/a"}},
+			"hooks have not set the annotation example.com/a=true: " + why},
+	} {
+		run(t, name, func(t *testing.T) {
+			s := newServer(pod("a"))
+			start := time.Now()
+			s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				switch {
+				case time.Since(start) > 30*time.Second:
+					refuse(w, 500, metav1.StatusReasonInternalError, "etcd is down")
+				case isEviction(r, "a"):
+					refuse(w, 429, metav1.StatusReasonTooManyRequests, "Cannot evict pod", budgetCause(needs))
+				default:
+					return false
+				}
+				return true
+			}
+			test.settings.Timeout = time.Minute
+			if err := s.connect(t, test.settings).Drain(t.Context()); err == nil || err.Error() != test.want {
+				t.Errorf("the error is\n%v, want\n%s", err, test.want)
+			}
+		})
+	}
 }
 
 func TestEndedSaysWhy(t *testing.T) {

@@ -23,10 +23,11 @@ const maxParallel = 10
 
 // eviction is the state of a pod that has to leave.
 type eviction struct {
-	pod     *corev1.Pod
-	next    time.Time // of the next request, at the earliest
-	why     string    // why the pod is still there
-	refused error     // a final refusal; it does not matter if the pod is no longer in the next list
+	pod      *corev1.Pod
+	next     time.Time // of the next request, at the earliest
+	accepted bool      // by the API server, so that the pod ends
+	why      string    // why the pod is still there
+	refused  error     // a final refusal; it does not matter if the pod is no longer in the next list
 }
 
 // evictAll evicts pods until none that has to leave is on the node. Only lists of the node's pods, by UID, tell what is
@@ -35,11 +36,13 @@ type eviction struct {
 func (n *Node) evictAll(ctx context.Context) error {
 	known := map[types.UID]*eviction{} // all pods so far, also those that have left
 	var left []*eviction
+	var failure error // of the last list, if it failed
 	for start := time.Now(); ; backoff.Sleep(ctx, pollInterval) {
 		pods, err := n.listPods(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return unfinished(ctx, n.name, left, len(known))
+		if ctx.Err() != nil {
+			return unfinished(endedAfter(ctx, failure), n.name, left, len(known))
+		}
+		switch failure = err; {
 		case isFinal(err):
 			return err
 		case err != nil:
@@ -119,8 +122,8 @@ func (n *Node) evictEach(ctx context.Context, left []*eviction, force bool) {
 // note records the answer to an eviction. "Not found" and "conflict" need no case of their own: the pod is gone, or
 // another pod has its name, and the next list shows it.
 func (e *eviction) note(err error) {
-	switch {
-	case err == nil:
+	switch e.accepted = err == nil; {
+	case e.accepted:
 		e.why = "ending"
 	case isFinal(err):
 		e.refused = err
@@ -171,7 +174,7 @@ func budget(message string) string {
 func progress(left []*eviction, all int) string {
 	first := left[0]
 	for _, e := range left {
-		if e.pod.DeletionTimestamp == nil && e.why != "ending" { // a blocked eviction says more than a pod that ends
+		if e.pod.DeletionTimestamp == nil && !e.accepted { // a blocked eviction says more than a pod that ends
 			first = e
 			break
 		}
@@ -180,14 +183,14 @@ func progress(left []*eviction, all int) string {
 }
 
 // unfinished returns the error of a drain that has timed out or was stopped.
-func unfinished(ctx context.Context, name string, left []*eviction, all int) error {
+func unfinished(why error, name string, left []*eviction, all int) error {
 	if len(left) == 0 {
-		return fmt.Errorf("drain node %s: %w", name, ended(ctx))
+		return fmt.Errorf("drain node %s: %w", name, why)
 	}
 	var texts []string
 	for _, e := range left {
 		texts = append(texts, podName(e.pod)+": "+e.why)
 	}
-	return fmt.Errorf("drain node %s: %w, %d of %s left: %s", name, ended(ctx), len(left), plural(all, "pod"),
+	return fmt.Errorf("drain node %s: %w, %d of %s left: %s", name, why, len(left), plural(all, "pod"),
 		safetext.List(texts))
 }

@@ -111,11 +111,13 @@ func removeAll(values map[string]string, keys []string) {
 // waitForAnnotations waits until hooks have set all annotations to true.
 func (n *Node) waitForAnnotations(ctx context.Context, annotations []string) error {
 	missing := annotations
+	var failure error // of the last request, if it failed
 	for ; len(missing) > 0; backoff.Sleep(ctx, pollInterval) {
 		node, err := n.getNode(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return fmt.Errorf("hooks have not set the annotation %s=true: %w", safetext.List(missing), ended(ctx))
+		if ctx.Err() != nil {
+			return fmt.Errorf("hooks have not set the annotation %s=true: %w", safetext.List(missing), endedAfter(ctx, failure))
+		}
+		switch failure = err; {
 		case isFinal(err):
 			return err
 		case err != nil:

@@ -51,9 +51,12 @@ func (n *Node) undo(ctx context.Context) error {
 
 // refuseLateChanges gives the node a new version, so that the API server refuses a change that a drain has sent before.
 // The drain may have been killed, or have stopped waiting for the answer. Without a new version, its cordon could follow
-// an undo that has found nothing to undo, and nobody would lift it.
+// an undo that has found nothing to undo, and nobody would lift it. An earlier undo that was killed may have left its
+// annotation, in the same second.
 func (n *Node) refuseLateChanges(ctx context.Context) error {
-	_, err := n.change(ctx, func(node *corev1.Node) { node.Annotations[undoingAnnotation] = timestamp(time.Now()) })
+	_, err := n.change(ctx, func(node *corev1.Node) {
+		node.Annotations[undoingAnnotation] = time.Now().UTC().Format(time.RFC3339Nano)
+	})
 	return err
 }
 
