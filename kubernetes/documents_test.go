@@ -96,9 +96,9 @@ subjects: [{kind: ServiceAccount, name: reboots, namespace: default}]
 	c.cordoned(t)
 	c.MustAwaitPods(t, namespace, "the pod on node-2", allOn("node-2", 1))
 	startWith(t, environ, kubeconfig, "uncordon").succeed(t)
-	c.untouched(t)
-	if label := c.node(t).Labels["kubernetes.io/reboot"]; label != "done" {
-		t.Errorf("the label is %q, want done", label)
+	c.has(t, "afterwards", map[string]string{"label kubernetes.io/reboot": "done"})
+	if c.node(t).Spec.Unschedulable {
+		t.Error("node-1 is cordoned")
 	}
 }
 

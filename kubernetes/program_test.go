@@ -61,7 +61,8 @@ type program struct {
 
 	mu       sync.Mutex
 	statuses []string      // what systemd would show, in order
-	changed  chan struct{} // closed at the next status
+	ended    bool          // all statuses are there
+	changed  chan struct{} // closed when one of these changes
 }
 
 // start starts the program as a service manager does: it hears its status.
@@ -86,6 +87,7 @@ func startWith(t *testing.T, environ []string, kubeconfig string, args ...string
 	cmd.Stdout, cmd.Stderr = &p.out, &p.err
 	p.Process, err = proc.Start(cmd)
 	must.Do(t, err)
+	go p.sendEnd(socket.LocalAddr().String())
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
@@ -95,6 +97,18 @@ func startWith(t *testing.T, environ []string, kubeconfig string, args ...string
 	return p
 }
 
+// end is what the test itself sends to the program's socket.
+const end = "END"
+
+// sendEnd waits for the end of the program and sends end, which comes after all that the program has sent.
+func (p *program) sendEnd(socket string) {
+	<-p.Done()
+	if conn, err := net.Dial("unixgram", socket); err == nil { // otherwise the test has ended
+		_, _ = conn.Write([]byte(end))
+		_ = conn.Close()
+	}
+}
+
 func (p *program) listen(socket *net.UnixConn) {
 	buffer := make([]byte, 4096)
 	for {
@@ -102,13 +116,14 @@ func (p *program) listen(socket *net.UnixConn) {
 		if err != nil {
 			return // the test has ended
 		}
+		p.mu.Lock()
 		if status, ok := strings.CutPrefix(string(buffer[:n]), "STATUS="); ok {
-			p.mu.Lock()
 			p.statuses = append(p.statuses, status)
-			close(p.changed)
-			p.changed = make(chan struct{})
-			p.mu.Unlock()
 		}
+		p.ended = p.ended || string(buffer[:n]) == end
+		close(p.changed)
+		p.changed = make(chan struct{})
+		p.mu.Unlock()
 	}
 }
 
@@ -126,16 +141,17 @@ func (p *program) awaitStatus(t *testing.T, text string) {
 	defer deadline.Stop()
 	for {
 		p.mu.Lock()
-		changed := p.changed
+		changed, ended := p.changed, p.ended
 		found := slices.ContainsFunc(p.statuses, func(status string) bool { return strings.Contains(status, text) })
 		p.mu.Unlock()
 		if found {
 			return
 		}
+		if ended {
+			t.Fatalf("the program ended without the status %q", text)
+		}
 		select {
 		case <-changed:
-		case <-p.Done():
-			t.Fatalf("the program ended without the status %q", text)
 		case <-deadline.C:
 			t.Fatalf("timed out waiting for the status %q", text)
 		}

@@ -90,8 +90,9 @@ func (c *cluster) cordoned(t *testing.T) {
 // untouched fails unless node-1 is as it was before the program.
 func (c *cluster) untouched(t *testing.T) {
 	t.Helper()
-	if node := c.node(t); node.Spec.Unschedulable || len(node.Annotations) != 0 {
-		t.Errorf("node-1 is not as before: unschedulable %v, annotations %v", node.Spec.Unschedulable, node.Annotations)
+	c.has(t, "afterwards", nil)
+	if c.node(t).Spec.Unschedulable {
+		t.Error("node-1 is cordoned")
 	}
 }
 
@@ -124,6 +125,15 @@ func (c *cluster) proxied(t *testing.T) (*kubetest.Proxy, string) {
 	path := filepath.Join(t.TempDir(), "kubelet.conf")
 	must.Do(t, c.one.WriteKubeconfig(path, p.URL))
 	return p, path
+}
+
+// heldDrain starts a drain of n pods, which do not end until ReleasePods, and waits until it waits for all of them.
+func (c *cluster) heldDrain(t *testing.T, kubeconfig string, n int) *program {
+	t.Helper()
+	c.one.HoldPods()
+	drain := start(t, kubeconfig, "drain")
+	drain.awaitStatus(t, fmt.Sprintf("evicting %d of %[1]d pod", n))
+	return drain
 }
 
 func isEviction(r *http.Request) bool {
@@ -271,7 +281,6 @@ func TestDrainEvictsWhatItsFlagsSay(t *testing.T) {
 
 // What FLUO, kured and load balancers look for may be set by a kubelet.
 func TestConventionsOfOthers(t *testing.T) {
-	const fluo = "flatcar-linux-update.v1.flatcar-linux.net/"
 	c := newCluster(t)
 	environ := []string{
 		"LOCKSMITH_VERSION=4500.0.0",
@@ -285,46 +294,42 @@ func TestConventionsOfOthers(t *testing.T) {
 	}
 	drain := startWith(t, environ, c.one.Kubeconfig, "drain")
 	drain.awaitStatus(t, "waiting for hooks to set the annotation example.com/saved=true")
-	has := func(what string, values, want map[string]string) {
-		t.Helper()
-		for key, value := range want {
-			if is, found := values[key]; is != value || found == (value == "") {
-				t.Errorf("the %s %s is %q, want %q", what, key, is, value)
-			}
-		}
+	set := map[string]string{
+		"label fluo/before-reboot": "true", "label fluo/reboot-needed": "true", "label example.com/reboot": "soon",
+		"label " + corev1.LabelNodeExcludeBalancers: "true", "locksmith.locksmithd.io/excluded-from-load-balancers": "*",
+		"fluo/reboot-needed": "true", "fluo/status": "UPDATE_STATUS_UPDATED_NEED_REBOOT", "fluo/new-version": "4500.0.0",
+		"weave.works/kured-reboot-in-progress": "*", "weave.works/kured-most-recent-reboot-needed": "*",
 	}
-	node := c.node(t)
-	has("label", node.Labels, map[string]string{
-		fluo + "before-reboot": "true", fluo + "reboot-needed": "true", corev1.LabelNodeExcludeBalancers: "true", "example.com/reboot": "soon",
-	})
-	has("annotation", node.Annotations, map[string]string{fluo + "reboot-needed": "true", fluo + "new-version": "4500.0.0"})
-	if node.Annotations["weave.works/kured-reboot-in-progress"] == "" || node.Spec.Unschedulable {
-		t.Errorf("unschedulable %v, annotations %v", node.Spec.Unschedulable, node.Annotations)
+	c.has(t, "before the cordon", set)
+	if c.node(t).Spec.Unschedulable {
+		t.Error("node-1 is cordoned while hooks run")
 	}
 	c.adminPatch(t, c.one.Name, `{"metadata":{"annotations":{"example.com/saved":"true"}}}`)
 	drain.succeed(t)
-	node = c.node(t)
-	has("label", node.Labels, map[string]string{fluo + "before-reboot": ""})
-	has("annotation", node.Annotations, map[string]string{
-		fluo + "reboot-ok": "true", fluo + "reboot-in-progress": "true", fluo + "agent-made-unschedulable": "true", "example.com/saved": "",
+	delete(set, "label fluo/before-reboot")
+	maps.Copy(set, map[string]string{
+		"fluo/reboot-ok": "true", "fluo/reboot-in-progress": "true", "fluo/agent-made-unschedulable": "true", cordonedAnnotation: "*",
 	})
+	c.has(t, "after the drain", set)
 	c.cordoned(t)
 
 	uncordon := startWith(t, environ, c.one.Kubeconfig, "uncordon")
 	uncordon.awaitStatus(t, "waiting for hooks to set the annotation example.com/restored=true")
-	has("label", c.node(t).Labels, map[string]string{fluo + "after-reboot": "true", fluo + "reboot-needed": "false"})
+	maps.Copy(set, map[string]string{
+		"label fluo/after-reboot": "true", "label fluo/reboot-needed": "false",
+		"fluo/reboot-needed": "false", "fluo/reboot-in-progress": "false",
+	})
+	c.has(t, "while hooks run after the reboot", set)
 	c.cordoned(t)
 	c.adminPatch(t, c.one.Name, `{"metadata":{"annotations":{"example.com/restored":"true"}}}`)
 	uncordon.succeed(t)
-	node = c.node(t)
-	has("label", node.Labels, map[string]string{
-		fluo + "after-reboot": "", fluo + "reboot-needed": "false", corev1.LabelNodeExcludeBalancers: "", "example.com/reboot": "done",
+	c.has(t, "after the reboot", map[string]string{
+		"label fluo/reboot-needed": "false", "label example.com/reboot": "done",
+		"fluo/reboot-needed": "false", "fluo/status": "UPDATE_STATUS_UPDATED_NEED_REBOOT", "fluo/new-version": "4500.0.0",
+		"fluo/reboot-ok": "false", "fluo/reboot-in-progress": "false", "fluo/agent-made-unschedulable": "false",
+		"weave.works/kured-most-recent-reboot-needed": "*",
 	})
-	has("annotation", node.Annotations, map[string]string{
-		fluo + "reboot-ok": "false", fluo + "reboot-in-progress": "false", fluo + "agent-made-unschedulable": "false", "example.com/restored": "",
-		cordonedAnnotation: "", "weave.works/kured-reboot-in-progress": "",
-	})
-	if node.Spec.Unschedulable {
+	if c.node(t).Spec.Unschedulable {
 		t.Error("node-1 is still cordoned")
 	}
 }
@@ -475,22 +480,18 @@ func TestMayReboot(t *testing.T) {
 func TestDrainThatIsKilled(t *testing.T) {
 	c := newCluster(t)
 	c.onNodeOne(t, 3, kubetest.ReplicaSet(namespace, "web", 3))
-	c.one.HoldPods()
-	drain := start(t, c.one.Kubeconfig, "drain")
-	drain.awaitStatus(t, "evicting 3 of 3 pods")
+	drain := c.heldDrain(t, c.one.Kubeconfig, 3)
 	drain.Kill()
 	c.cordoned(t)
 	start(t, c.one.Kubeconfig, "uncordon", "--cancelled").succeed(t)
 	c.untouched(t)
 
-	drain = start(t, c.one.Kubeconfig, "drain")
-	drain.awaitStatus(t, "evicting 3 of 3 pods")
+	drain = c.heldDrain(t, c.one.Kubeconfig, 3)
 	must.Do(t, drain.Signal(syscall.SIGTERM))
 	drain.fail(t, "drain node node-1: stopped, 3 of 3 pods left")
 	c.cordoned(t)
 
-	drain = start(t, c.one.Kubeconfig, "drain")
-	drain.awaitStatus(t, "evicting 3 of 3 pods")
+	drain = c.heldDrain(t, c.one.Kubeconfig, 3)
 	c.one.ReleasePods()
 	drain.succeed(t)
 	c.MustAwaitPods(t, namespace, "the pods on node-2", allOn("node-2", 3))
@@ -502,9 +503,7 @@ func TestDrainThatIsKilled(t *testing.T) {
 func TestProgramAndAPIServerThatAreKilled(t *testing.T) {
 	c := newCluster(t)
 	c.onNodeOne(t, 3, kubetest.ReplicaSet(namespace, "web", 3))
-	c.one.HoldPods()
-	drain := start(t, c.one.Kubeconfig, "drain")
-	drain.awaitStatus(t, "evicting 3 of 3 pods")
+	drain := c.heldDrain(t, c.one.Kubeconfig, 3)
 	c.StopAPIServer()
 	drain.Kill()
 	start(t, c.one.Kubeconfig, "uncordon", "--cancelled").fail(t, c.URL, "connection refused")
@@ -531,9 +530,7 @@ func TestProgramAndAPIServerThatAreKilled(t *testing.T) {
 func TestAPIServerThatHangs(t *testing.T) {
 	c := newCluster(t)
 	c.onNodeOne(t, 1, kubetest.ReplicaSet(namespace, "web", 1))
-	c.one.HoldPods()
-	drain := start(t, c.one.Kubeconfig, "drain")
-	drain.awaitStatus(t, "evicting 1 of 1 pod")
+	drain := c.heldDrain(t, c.one.Kubeconfig, 1)
 	must.Do(t, c.PauseAPIServer(t.Context()))
 	drain.awaitStatus(t, "waiting for the API server: no answer within 12s")
 	must.Do(t, c.ResumeAPIServer(t.Context()))
@@ -546,9 +543,7 @@ func TestAPIServerThatHangs(t *testing.T) {
 func TestAPIServerThatIsKilled(t *testing.T) {
 	c := newCluster(t)
 	c.onNodeOne(t, 3, kubetest.ReplicaSet(namespace, "web", 3))
-	c.one.HoldPods()
-	drain := start(t, c.one.Kubeconfig, "drain")
-	drain.awaitStatus(t, "evicting 3 of 3 pods")
+	drain := c.heldDrain(t, c.one.Kubeconfig, 3)
 	c.StopAPIServer()
 	drain.awaitStatus(t, "waiting for the API server: ")
 	must.Do(t, c.RestartAPIServer(t.Context()))
@@ -670,7 +665,6 @@ func TestCertificateThatRotates(t *testing.T) {
 		t.Run(fmt.Sprintf("files=%d", files), func(t *testing.T) {
 			c := newCluster(t)
 			c.onNodeOne(t, 2, kubetest.ReplicaSet(namespace, "web", 2))
-			c.one.HoldPods()
 			proxy, kubeconfig := c.proxied(t)
 			dir := t.TempDir()
 			pair := etcdtest.KeyPair{CertFile: filepath.Join(dir, "cert"), KeyFile: filepath.Join(dir, "key")}
@@ -685,8 +679,7 @@ func TestCertificateThatRotates(t *testing.T) {
 				refresh(pair.KeyFile)
 				must.Do(t, c.WriteKubeconfig(kubeconfig, proxy.URL, pair))
 			}
-			drain := start(t, kubeconfig, "drain")
-			drain.awaitStatus(t, "evicting 2 of 2 pods")
+			drain := c.heldDrain(t, kubeconfig, 2)
 			old := proxy.Requests()[0].Serial
 			var renewed atomic.Bool
 			proxy.Intercept(func(w http.ResponseWriter, r *http.Request) bool {

@@ -1,6 +1,7 @@
 package kubetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -248,10 +249,11 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-process.Done():
-			if tail := c.apiServer.logTail(); strings.Contains(tail, "address already in use") {
+			tail := c.apiServer.logTail()
+			if strings.Contains(tail, "address already in use") {
 				return errAddressInUse
 			}
-			return fmt.Errorf("kube-apiserver ended (%w); %s", process.Err(), c.apiServer.logTail())
+			return fmt.Errorf("kube-apiserver ended (%w); %s", process.Err(), tail)
 		case <-ctx.Done():
 			return fmt.Errorf("kube-apiserver is not ready: %w; %s", err, c.apiServer.logTail())
 		}
@@ -299,7 +301,7 @@ func (c *Cluster) awaitServiceAccount(ctx context.Context, namespace string) err
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("namespace %s has no service account: %w; %s", namespace, ctx.Err(), c.controller.logTail())
+			return fmt.Errorf("namespace %s has no service account: %w; %s", namespace, cmp.Or(err, ctx.Err()), c.controller.logTail())
 		}
 	}
 }

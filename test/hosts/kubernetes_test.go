@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/locksmithd/locksmith/test/contains"
@@ -26,7 +25,6 @@ const (
 
 // nodeStates records the states that the nodes of a cluster go through.
 type nodeStates struct {
-	mu      sync.Mutex
 	boots   map[string][]string // by node, the boot ids that its kubelet has reported
 	history map[string][]string // by node, its states, without repetitions in a row
 	wrong   []string
@@ -38,8 +36,6 @@ func newNodeStates() *nodeStates {
 
 // see records the states of all nodes. It is wrong if more than one is out of service.
 func (s *nodeStates) see(nodes map[string]*object) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var out []string
 	for name, node := range nodes {
 		if boot := node.Status.NodeInfo.BootID; !slices.Contains(s.boots[name], boot) {
@@ -103,12 +99,9 @@ func TestThreeNodesAreDrainedAndRebootOneAfterAnotherWithinABudget(t *testing.T)
 	c.deploy("web", pods, needed)
 	c.awaitHealthy("web", pods)
 
-	var mu sync.Mutex
 	lowest, highest, changes := pods, 0, 0
 	var tooFew []string
 	stopPods := c.watch(podsPath, func(all map[string]*object) {
-		mu.Lock()
-		defer mu.Unlock()
 		var healthy, web []string
 		for _, pod := range all {
 			if pod.app() != "web" {
