@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -55,10 +56,14 @@ type client struct {
 // errNotRegistered says that there is no node with the name in its own credentials: it was deleted, or never made.
 var errNotRegistered = errors.New("its kubelet registers it when it starts")
 
+// silenceLog makes client-go log nothing: errors are returned, and the first line of output is the reason of may-reboot.
+// It does so once, because goroutines of an earlier client may be logging.
+var silenceLog = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
+
 // newClient makes a client. It does not use the typed clients of client-go: they link every API group, and repeat a
 // request by themselves that was answered with Retry-After.
 func newClient(config *rest.Config, source string) (*client, error) {
-	klog.SetLogger(logr.Discard()) // errors are returned, and the first line of output is the reason of may-reboot
+	silenceLog()
 	scheme := runtime.NewScheme()
 	utilruntime.Must(corev1.AddToScheme(scheme))
 	utilruntime.Must(policyv1.AddToScheme(scheme))
