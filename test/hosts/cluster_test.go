@@ -94,13 +94,10 @@ func (h *host) joinNodes() {
 	must.Do(h.t, sh(`
 		root=`+h.root+`
 		install -m 0755 `+kubeletProgram+` $root/usr/local/bin/kubelet
-		# As its package does.
-		install -m 0755 `+nodeProgram+` $root/usr/bin/locksmith-kubernetes
-		cp -r ../../kubernetes/systemd/*.service ../../kubernetes/systemd/*.service.d $root/usr/lib/systemd/system
-		install -D -t $root/usr/lib/locksmith/may-reboot.d ../../kubernetes/systemd/may-reboot.d/50-kubernetes
+		make --no-print-directory -C ../.. --old-file=kubernetes --old-file=bin/share \
+			install-locksmith-kubernetes DESTDIR=$root PREFIX=/usr
 		cp -r testdata/locksmith-kubernetes-.service.d $root/etc/systemd/system
-		chroot $root systemctl --quiet enable kubelet.service locksmith-kubernetes-drain.service \
-			locksmith-kubernetes-undrain.service locksmith-kubernetes-uncordon.service`))
+		chroot $root systemctl --quiet enable kubelet.service`))
 }
 
 // do sends a request, with a body if it is not "", and reads the answer into result if that is not nil.
