@@ -66,7 +66,7 @@ func TestSteadyStateOfUnknownOutcomeCannotTakeAwayALaterGrant(t *testing.T) {
 				store.Break(nil)
 				if w, ok := w.(window); ok {
 					w.begin = time.Now()
-					s.groups["default"] = grant.Group{Max: 1, Window: w}
+					s.serve("default", grant.Group{Max: 1, Window: w})
 				}
 				must.Do(t, s.take(t, "r"))
 				store.Deliver()
@@ -86,7 +86,7 @@ func TestGrantAfterASteadyStateThatSucceedsLate(t *testing.T) {
 		store.Break(nil)
 		confirms := func(c *storetest.Call) bool { return c.Method == storetest.Commit }
 		s.change(func(o *grant.Options) { o.Store = storetest.Before(store, confirms, store.Deliver) })
-		s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+		s.serve("default", grant.Group{Max: 1, TTL: time.Hour})
 		must.Do(t, s.take(t, "r"))
 		wantLock(t, store, []string{"r"}, nil)
 		if store.Leases() == 0 {
@@ -180,7 +180,7 @@ func (window) ShutBy(time.Time) string { return "a blackout" }
 func TestWindowThatShuts(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["default"] = grant.Group{Max: 1, Window: window{open: 40 * time.Second, shut: time.Hour, begin: time.Now()}}
+		s.serve("default", grant.Group{Max: 1, Window: window{open: 40 * time.Second, shut: time.Hour, begin: time.Now()}})
 		must.Do(t, s.take(t, "holder"))
 		begin := time.Now()
 		wait := s.begin(t, "r")
@@ -206,7 +206,7 @@ func TestWindowThatShuts(t *testing.T) {
 func TestPlaceOfAClientEndsWhenItComesBackToAWindowThatIsShut(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["default"] = grant.Group{Max: 1, Window: window{open: time.Minute, shut: time.Hour, begin: time.Now()}}
+		s.serve("default", grant.Group{Max: 1, Window: window{open: time.Minute, shut: time.Hour, begin: time.Now()}})
 		must.Do(t, s.take(t, "holder"))
 		wantKind(t, s.take(t, "r"), fleetlock.KindLockHeld)
 		time.Sleep(time.Minute)
@@ -221,21 +221,22 @@ func TestPlaceOfAClientEndsWhenItComesBackToAWindowThatIsShut(t *testing.T) {
 // The server stops, or the client is up again, while etcd does not say whether it has a slot.
 func TestRequestToAWindowThatIsShutEndsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, memory *storetest.Memory) {
-		hang := true
+		var hang atomic.Bool
+		hang.Store(true)
 		s := newServer(&storetest.Hooked{Store: memory, Before: func(c *storetest.Call) error {
-			if hang {
+			if hang.Load() {
 				<-c.Ctx.Done()
 			}
 			return c.Ctx.Err()
 		}})
-		s.groups["default"] = grant.Group{Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: time.Now()}}
+		s.serve("default", grant.Group{Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: time.Now()}})
 		begin := time.Now()
 		first := s.begin(t, "r")
-		hang = false
+		hang.Store(false)
 		s.steady(t, "r")
 		wantKind(t, <-first, fleetlock.KindLockHeld, "steady-state")
 		s.logged()
-		hang = true
+		hang.Store(true)
 		second := s.begin(t, "r")
 		s.Stop()
 		wantKind(t, <-second, fleetlock.KindUnavailable, "the server stops")

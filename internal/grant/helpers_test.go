@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -22,11 +23,11 @@ import (
 // server is a server that serves the default group, and what it logs.
 type server struct {
 	*grant.Server
-	groups  map[string]grant.Group
 	options grant.Options
 
-	mu  sync.Mutex
-	log bytes.Buffer
+	mu     sync.Mutex
+	log    bytes.Buffer
+	groups map[string]grant.Group // a new map for each change, since requests may still read the one before
 }
 
 func (s *server) Write(line []byte) (int, error) {
@@ -46,6 +47,27 @@ func (s *server) logged() (lines []string) {
 	return lines
 }
 
+// served returns the groups that are served.
+func (s *server) served() map[string]grant.Group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.groups
+}
+
+// serve serves a group with these settings from now on.
+func (s *server) serve(name string, g grant.Group) {
+	groups := maps.Clone(s.served())
+	groups[name] = g
+	s.serveOnly(groups)
+}
+
+// serveOnly serves these groups from now on, and no others.
+func (s *server) serveOnly(groups map[string]grant.Group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups = groups
+}
+
 func newServer(store lock.Store) *server {
 	s := &server{groups: map[string]grant.Group{"default": {Max: 1}}}
 	log := slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -54,7 +76,7 @@ func newServer(store lock.Store) *server {
 		}
 		return a
 	}}))
-	s.options = grant.Options{Store: store, Groups: func() map[string]grant.Group { return s.groups }, Hold: 50 * time.Second, Waits: 100, Log: log}
+	s.options = grant.Options{Store: store, Groups: s.served, Hold: 50 * time.Second, Waits: 100, Log: log}
 	s.Server = grant.New(s.options)
 	return s
 }

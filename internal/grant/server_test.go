@@ -22,7 +22,7 @@ import (
 func TestGrantIsASlotOfTheLock(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["default"] = grant.Group{Max: 2, TTL: time.Hour}
+		s.serve("default", grant.Group{Max: 2, TTL: time.Hour})
 		for range 2 { // the first answer is lost
 			must.Do(t, s.take(t, "r"))
 		}
@@ -262,7 +262,7 @@ func TestWaitsAreBounded(t *testing.T) {
 func TestOnlyServedGroupsAndUsableIDs(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["workers"] = grant.Group{Lock: "workers", Max: 1}
+		s.serve("workers", grant.Group{Lock: "workers", Max: 1})
 		wantKind(t, s.PreReboot(t.Context(), caller, fleetlock.Params{ID: "r", Group: "wrokers"}), fleetlock.KindUnknownGroup, "wrokers")
 		wantKind(t, s.SteadyState(t.Context(), caller, fleetlock.Params{ID: "r", Group: ""}), fleetlock.KindUnknownGroup)
 		wantKind(t, s.take(t, "a\x1bb"), fleetlock.KindBadRequest, "cannot be printed")
@@ -291,8 +291,8 @@ func (u users) Check(_ context.Context, address, user, password string) (bool, e
 func TestGroupIsForItsUsers(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["default"] = grant.Group{Max: 1, Users: users("web")}
-		s.groups["db"] = grant.Group{Lock: "db", Max: 1, Users: users("db")}
+		s.serve("default", grant.Group{Max: 1, Users: users("web")})
+		s.serve("db", grant.Group{Lock: "db", Max: 1, Users: users("db")})
 		web := fleetlock.Caller{Address: "192.0.2.7:1", User: "web", Password: "sesame"}
 		db := fleetlock.Params{ID: "r", Group: "db"}
 		must.Do(t, s.PreReboot(t.Context(), web, params("r")))
@@ -310,7 +310,7 @@ func TestGroupIsForItsUsers(t *testing.T) {
 func TestHeldRequestsFollowTheSettings(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["db"] = grant.Group{Lock: "db", Max: 1}
+		s.serve("db", grant.Group{Lock: "db", Max: 1})
 		db := func(id string) fleetlock.Params { return fleetlock.Params{ID: id, Group: "db"} }
 		must.Do(t, s.PreReboot(t.Context(), caller, db("holder")))
 		must.Do(t, s.take(t, "holder"))
@@ -323,7 +323,7 @@ func TestHeldRequestsFollowTheSettings(t *testing.T) {
 		if s.Reload(); len(r)+len(r2)+len(other) > 0 || store.Calls() != calls {
 			t.Error("without a change the requests begin again")
 		}
-		s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+		s.serve("default", grant.Group{Max: 1, TTL: time.Hour})
 		s.Reload()
 		synctest.Wait()
 		wantLock(t, store, []string{"holder"}, []string{"r", "r2"})
@@ -333,18 +333,17 @@ func TestHeldRequestsFollowTheSettings(t *testing.T) {
 			t.Errorf("the record is %+v, %v", record, err)
 		}
 		// The window of the new settings is shut.
-		s.groups["default"] = grant.Group{Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: begin}}
-		delete(s.groups, "db")
+		s.serveOnly(map[string]grant.Group{"default": {Max: 1, Window: window{first: time.Hour, open: time.Hour, begin: begin}}})
 		s.Reload()
 		wantKind(t, <-r2, fleetlock.KindWindowShut)
 		wantKind(t, <-other, fleetlock.KindUnknownGroup)
 		wantLock(t, store, []string{"r"}, nil)
 		// A change does not make the hold longer.
-		s.groups["default"] = grant.Group{Max: 1}
+		s.serve("default", grant.Group{Max: 1})
 		begin = time.Now()
 		r2 = s.begin(t, "r2")
 		time.Sleep(30 * time.Second)
-		s.groups["default"] = grant.Group{Max: 2}
+		s.serve("default", grant.Group{Max: 2})
 		s.Reload()
 		if wantKind(t, <-r2, fleetlock.KindLockHeld); time.Since(begin) != 50*time.Second {
 			t.Errorf("it was held open for %v", time.Since(begin))
@@ -377,10 +376,10 @@ func TestSettingsThatChangeWhileAPasswordIsChecked(t *testing.T) {
 		for kind, now := range map[string]map[string]grant.Group{
 			fleetlock.KindWindowShut: {"default": shut}, fleetlock.KindUnknownGroup: {},
 		} {
-			s.groups = map[string]grant.Group{"default": {Max: 1, Users: &slowUsers{func(context.Context) {
-				s.groups = now
+			s.serveOnly(map[string]grant.Group{"default": {Max: 1, Users: &slowUsers{func(context.Context) {
+				s.serveOnly(now)
 				s.Reload()
-			}}}}
+			}}}})
 			wantKind(t, s.take(t, "r"), kind)
 			wantLock(t, store, nil, nil)
 		}
@@ -401,14 +400,14 @@ func TestSteadyStateEndsARequestWhosePasswordIsChecked(t *testing.T) {
 				want := []string{"holder"}
 				if when == "at first" {
 					want = nil
-					s.groups["default"] = grant.Group{Max: 1, Users: users}
+					s.serve("default", grant.Group{Max: 1, Users: users})
 				} else {
 					must.Do(t, s.take(t, "holder"))
 				}
 				done := s.begin(t, "r")
 				if when == "again" {
 					wantLock(t, store, []string{"holder"}, []string{"r"})
-					s.groups["default"] = grant.Group{Max: 1, Users: users}
+					s.serve("default", grant.Group{Max: 1, Users: users})
 					s.Reload()
 				}
 				must.Do(t, <-steady)
@@ -422,12 +421,12 @@ func TestSteadyStateEndsARequestWhosePasswordIsChecked(t *testing.T) {
 func TestRequestWhosePasswordIsCheckedEndsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, store *storetest.Memory) {
 		s := newServer(store)
-		s.groups["default"] = grant.Group{Max: 1, Users: once(func(ctx context.Context) { <-ctx.Done() })}
+		s.serve("default", grant.Group{Max: 1, Users: once(func(ctx context.Context) { <-ctx.Done() })})
 		begin := time.Now()
 		first := s.begin(t, "r")
 		must.Do(t, s.take(t, "r"))
 		wantKind(t, <-first, fleetlock.KindLockHeld, "asked again")
-		s.groups["default"] = grant.Group{Max: 1, Users: once(func(ctx context.Context) { <-ctx.Done() })}
+		s.serve("default", grant.Group{Max: 1, Users: once(func(ctx context.Context) { <-ctx.Done() })})
 		second := s.begin(t, "r2")
 		s.Stop()
 		if wantKind(t, <-second, fleetlock.KindUnavailable, "the server stops"); time.Since(begin) != 0 || s.Waiting() != 0 {
@@ -444,12 +443,12 @@ func TestHoldThatEndsBeforeTheNextRound(t *testing.T) {
 		must.Do(t, s.take(t, "holder"))
 		slow := once(func(context.Context) { time.Sleep(time.Minute) })
 		done := s.begin(t, "r")
-		s.groups["default"] = grant.Group{Max: 1, Users: slow}
+		s.serve("default", grant.Group{Max: 1, Users: slow})
 		s.Reload()
 		wantKind(t, <-done, fleetlock.KindLockHeld, "held by holder")
-		s.groups["default"] = grant.Group{Max: 1, Users: once(slow.meanwhile)}
+		s.serve("default", grant.Group{Max: 1, Users: once(slow.meanwhile)})
 		must.Do(t, s.take(t, "holder"))
-		s.groups["default"] = grant.Group{Max: 1, Users: once(func(context.Context) { time.Sleep(time.Minute) })}
+		s.serve("default", grant.Group{Max: 1, Users: once(func(context.Context) { time.Sleep(time.Minute) })})
 		wantKind(t, s.take(t, "r"), fleetlock.KindUnavailable, "over before there was an answer")
 		for _, line := range s.logged() {
 			if strings.Contains(line, "etcd cannot be used") {
@@ -474,7 +473,7 @@ func TestSettingsThatChangeAtTheEndOfTheHold(t *testing.T) {
 			done := s.begin(t, "r")
 			time.Sleep(after)
 			slow.Store(true)
-			s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+			s.serve("default", grant.Group{Max: 1, TTL: time.Hour})
 			s.Reload()
 			wantKind(t, <-done, fleetlock.KindLockHeld, "held by holder")
 			if lines := s.logged(); len(lines) != 1 {
@@ -488,17 +487,16 @@ func TestSettingsThatChangeAtTheEndOfTheHold(t *testing.T) {
 func TestSettingsThatChangeDuringATransaction(t *testing.T) {
 	bubble(t, func(t *testing.T, memory *storetest.Memory) {
 		taking := storetest.Writes(lock.Root + "/holders/r")
-		first := true
+		var again atomic.Bool
 		s := newServer(&storetest.Hooked{Store: memory, Before: func(c *storetest.Call) error {
-			if taking(c) && first {
-				first = false
+			if taking(c) && !again.Swap(true) {
 				<-c.Ctx.Done()
 				return c.Ctx.Err()
 			}
 			return nil
 		}})
 		done := s.begin(t, "r")
-		s.groups["default"] = grant.Group{Max: 1, TTL: time.Hour}
+		s.serve("default", grant.Group{Max: 1, TTL: time.Hour})
 		s.Reload()
 		must.Do(t, <-done)
 		wantLock(t, memory, []string{"r"}, nil)
@@ -516,10 +514,10 @@ func TestReloadLeavesNobodyOut(t *testing.T) {
 		must.Do(t, s.take(t, "holder"))
 		done := s.begin(t, "r")
 		other := make(chan error, 1)
-		s.groups["default"] = grant.Group{Max: 1, Users: once(func(context.Context) {
+		s.serve("default", grant.Group{Max: 1, Users: once(func(context.Context) {
 			go func() { other <- s.take(t, "r2") }()
 			time.Sleep(time.Second)
-		})}
+		})})
 		s.Reload()
 		wantKind(t, <-other, fleetlock.KindUnavailable, "as many hosts wait")
 		s.steady(t, "holder")
