@@ -61,6 +61,11 @@ func (s *Server) change(do func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	do()
+	s.wake()
+}
+
+// wake wakes who waits for a change; s.mu is held.
+func (s *Server) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -79,29 +84,35 @@ func (s *Server) PreReboot(ctx context.Context, caller fleetlock.Caller, p fleet
 	end := time.After(s.hold)
 	s.mu.Unlock()
 	for {
-		var err error
-		s.change(func() {
-			switch {
-			case s.refusal != nil:
-				err = s.refusal
-			case slices.Contains(s.holders, p.ID):
-			case len(s.holders) < s.max:
-				s.holders = append(s.holders, p.ID)
-			default:
-				err = &fleetlock.Error{Kind: fleetlock.KindLockHeld, Value: fmt.Sprintf("no slot is free: max is %d, held by %s", s.max, strings.Join(s.holders, ", "))}
-			}
-		})
+		changed, err := s.take(p.ID)
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-s.Changed():
+		case <-changed:
 		case <-end:
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// take gives a slot to a host if one is free. With an error it returns what is closed at the next change.
+func (s *Server) take(id string) (changed <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.refusal != nil:
+		return s.changed, s.refusal
+	case slices.Contains(s.holders, id):
+		return nil, nil
+	case len(s.holders) >= s.max:
+		return s.changed, &fleetlock.Error{Kind: fleetlock.KindLockHeld, Value: fmt.Sprintf("no slot is free: max is %d, held by %s", s.max, strings.Join(s.holders, ", "))}
+	}
+	s.holders = append(s.holders, id)
+	s.wake()
+	return nil, nil
 }
 
 // SteadyState gives a slot back.
