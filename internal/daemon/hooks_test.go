@@ -22,13 +22,13 @@ type hooks struct {
 	after  error
 }
 
-func (h *hooks) Hooked(context.Context) (bool, error) { return h.hooked, nil }
+func (h *hooks) Hooked(context.Context) (bool, error) { return now(h.site, &h.hooked), nil }
 
 func (h *hooks) Before(ctx context.Context, f policy.Facts) error {
 	h.site.note("before " + f.Version)
 	select {
-	case <-time.After(h.takes):
-		return h.before
+	case <-time.After(now(h.site, &h.takes)):
+		return now(h.site, &h.before)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -36,12 +36,12 @@ func (h *hooks) Before(ctx context.Context, f policy.Facts) error {
 
 func (h *hooks) Undo(_ context.Context, f policy.Facts) error {
 	h.site.note("undo: " + f.Reason)
-	return h.undo
+	return now(h.site, &h.undo)
 }
 
 func (h *hooks) After(context.Context, policy.Facts) error {
 	h.site.note("after")
-	return h.after
+	return now(h.site, &h.after)
 }
 
 // newDrainedSite returns a site with something hooked in before a reboot, and its slot.

@@ -69,13 +69,16 @@ func newSite(t *testing.T) *site {
 	s.hooks.site = s
 	s.parts = Parts{
 		Updates:    s.updates,
-		AskSources: func(context.Context) []policy.Update { return s.engine() },
+		AskSources: func(context.Context) []policy.Update { return now(s, &s.engine)() },
 		Host:       s,
 		Announce:   func(message string) { s.note("announce"); s.set(func() { s.message = message }) },
 		Found:      policy.Found{Kept: &policy.Kept{}},
-		Gate:       func(context.Context, policy.Need) *policy.Obstacle { return s.gate() },
+		Gate:       func(context.Context, policy.Need) *policy.Obstacle { return now(s, &s.gate)() },
 		Hooks:      &s.hooks,
-		Begin:      func(_ context.Context, r policy.Reboot) error { s.begun = append(s.begun, r); return nil },
+		Begin: func(_ context.Context, r policy.Reboot) error {
+			s.set(func() { s.begun = append(s.begun, r) })
+			return nil
+		},
 		Ended: func(_ context.Context, failure error) error {
 			s.set(func() { s.results = append(s.results, failure) })
 			return nil
@@ -144,6 +147,13 @@ func (s *site) set(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
+}
+
+// now returns what a field of the site is now, since set may change it at any time.
+func now[T any](s *site, field *T) T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *field
 }
 
 // What the loop has done so far.
@@ -221,7 +231,7 @@ func (s *site) Modes() policy.Modes {
 	return s.modes
 }
 
-func (s *site) GoingDown(ctx context.Context) (bool, error) { return s.goingDown(ctx) }
+func (s *site) GoingDown(ctx context.Context) (bool, error) { return now(s, &s.goingDown)(ctx) }
 
 func (s *site) Local(context.Context) (policy.Local, error) {
 	s.note("local")
