@@ -39,10 +39,16 @@ func newInventory(t testing.TB, store lock.Store, group string) *Inventory {
 	return i
 }
 
+// put writes a key. The time that etcd gets for a megabyte may be too short for a busy machine, so it is tried again.
 func put(t testing.TB, store lock.Store, key, value string) {
 	t.Helper()
-	_, _, err := store.Commit(t.Context(), nil, []lock.Op{{Key: key, Value: []byte(value)}})
-	must.Do(t, err)
+	must.Eventually(t, time.Minute, "a key to be written", func() bool {
+		_, _, err := store.Commit(t.Context(), nil, []lock.Op{{Key: key, Value: []byte(value)}})
+		if err != nil {
+			t.Logf("write %.80q: %v", key, err)
+		}
+		return err == nil
+	})
 }
 
 // ids returns the ids of the records, sorted.
