@@ -120,9 +120,7 @@ func (c *Client) request(ctx context.Context, operation string, params Params) e
 		if errors.As(err, &named) {
 			err = named.Err
 		}
-		if text := err.Error(); c.hide(text) != text {
-			err = errors.New(c.hide(text))
-		}
+		err = c.hideIn(err)
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the server closed the connection without an answer: %w", err)
 		}
@@ -131,18 +129,14 @@ func (c *Client) request(ctx context.Context, operation string, params Params) e
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	for _, values := range resp.Header {
-		for i := range values {
-			values[i] = c.hide(values[i])
-		}
-	}
-	return outcome(to, resp.StatusCode, resp.Header, []byte(c.hide(string(body))), err)
+	return c.outcome(to, resp.StatusCode, resp.Header, body, err)
 }
 
 // minSecret is the length in bytes from which a password is hidden. A shorter one would take letters out of every word.
 const minSecret = 4
 
-// hide takes the password out of what a server says, who may repeat what it was sent.
+// hide takes the password out of what is shown of an answer: a server may repeat what it was sent. What an answer means
+// is decided before.
 func (c *Client) hide(text string) string {
 	if len(c.password) < minSecret {
 		return text
@@ -155,6 +149,17 @@ func (c *Client) hide(text string) string {
 	}
 	return text
 }
+
+// hiddenError is an error whose text is shown without the password.
+type hiddenError struct {
+	error
+	text string
+}
+
+func (e hiddenError) Error() string { return e.text }
+func (e hiddenError) Unwrap() error { return e.error }
+
+func (c *Client) hideIn(err error) error { return hiddenError{err, c.hide(err.Error())} }
 
 // failure is an error of a client.
 type failure struct {
@@ -173,26 +178,26 @@ func (f *failure) Is(target error) bool { return target == ErrUnknown && f.unkno
 
 // outcome returns what an answer says: nil if the request was granted. The body may be cut after more than maxBody
 // bytes; incomplete is the error of reading it.
-func outcome(url string, code int, header http.Header, body []byte, incomplete error) error {
-	if err := understand(code, header, body, incomplete); err != nil {
+func (c *Client) outcome(url string, code int, header http.Header, body []byte, incomplete error) error {
+	if err := c.understand(code, header, body, incomplete); err != nil {
 		return newFailure(url, err, unknown(code))
 	}
 	return nil
 }
 
 // understand is outcome without the URL, and without whether the request may have been carried out.
-func understand(code int, header http.Header, body []byte, incomplete error) error {
+func (c *Client) understand(code int, header http.Header, body []byte, incomplete error) error {
 	answered := strings.TrimSpace(fmt.Sprint("the server answered ", code, " ", http.StatusText(code)))
 	const foreign = "which is not an answer of FleetLock"
 	const hint = ": is the base URL right?"
 	switch {
 	case incomplete != nil:
-		return fmt.Errorf("%s, but the rest of the answer was lost: %w", answered, incomplete)
+		return fmt.Errorf("%s, but the rest of the answer was lost: %w", answered, c.hideIn(incomplete))
 	case len(body) > maxBody:
 		return fmt.Errorf("%s with more than %d bytes, %s", answered, maxBody, foreign)
 	}
-	what, plain := content(header, body)
-	e := decodeError(code, body)
+	what, plain := c.content(header, body)
+	e := c.decodeError(code, body)
 	switch {
 	case code == http.StatusOK && plain && !hasErrorKind(body):
 		// Servers grant with nothing, a line of text, or JSON. HTML comes from some other web server, and the kind of an
@@ -201,12 +206,24 @@ func understand(code int, header http.Header, body []byte, incomplete error) err
 	case e != nil:
 		return e
 	case code >= 300 && code <= 399:
-		return fmt.Errorf("%s to %q, and redirects are not followed%s", answered, printable(header.Get("Location"), maxLength), hint)
+		return fmt.Errorf("%s to %q, and redirects are not followed%s", answered, printable(c.hide(header.Get("Location")), maxLength), hint)
 	case code == http.StatusOK, code == http.StatusNotFound, code == http.StatusMethodNotAllowed:
 		return fmt.Errorf("%s with %s, %s%s", answered, what, foreign, hint)
 	default:
 		return fmt.Errorf("%s with %s, %s", answered, what, foreign)
 	}
+}
+
+// decodeError reads an error from the body of an answer. It returns nil if the body has another form.
+func (c *Client) decodeError(code int, body []byte) *Error {
+	var d document
+	if json.Unmarshal(body, &d) != nil || printable(d.Kind, maxKind) == "" || printable(d.Value, maxValue) == "" {
+		return nil
+	}
+	if _, ours := codes[d.Kind]; !ours { // one of ours is for programs, and tells nobody a password
+		d.Kind = c.hide(d.Kind)
+	}
+	return &Error{Kind: printable(d.Kind, maxKind), Value: printable(c.hide(d.Value), maxValue), Status: code}
 }
 
 // hasErrorKind reports whether a body is JSON with the kind of an error, also without a value. (Heathcliff26's
@@ -217,10 +234,10 @@ func hasErrorKind(body []byte) bool {
 }
 
 // content describes a body, and reports whether it is text, JSON or nothing.
-func content(header http.Header, body []byte) (what string, plain bool) {
+func (c *Client) content(header http.Header, body []byte) (what string, plain bool) {
 	declared, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
 	detected, _, _ := mime.ParseMediaType(http.DetectContentType(body))
-	text := printable(string(body), maxLength)
+	text := strings.TrimSpace(string(body))
 	switch {
 	case declared == "text/html" || detected == "text/html":
 		return "HTML", false
@@ -231,6 +248,6 @@ func content(header http.Header, body []byte) (what string, plain bool) {
 	case text == "":
 		return "an empty body", true
 	default:
-		return fmt.Sprintf("%q", text), true
+		return fmt.Sprintf("%q", printable(c.hide(text), maxLength)), true
 	}
 }

@@ -115,13 +115,14 @@ func TestBaseURLsThatAreRefused(t *testing.T) {
 	}
 }
 
-// Redirects are not followed, whatever the caller's client does with them, and that client is left as it was.
+// A server may repeat the password that it was sent.
 func TestErrorsDoNotShowThePassword(t *testing.T) {
 	for _, said := range []string{
 		"HTTP/1.1 401 x\r\nContent-Type: application/json\r\n\r\n{\"kind\":\"k\",\"value\":\"you sent %s, which is ann:<geheim\\\\>\"}",
 		"HTTP/1.1 401 x\r\nContent-Type: application/json\r\n\r\n{\"kind\":\"k\",\"value\":\"%s is ann:\\u003cgeheim\\\\\\u003e\"}",
 		"HTTP/1.1 404 x\r\nContent-Type: text/plain\r\n\r\n%s <geheim\\>", "HTTP/1.1 302 x\r\nLocation: /%s/<geheim\\>\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nbroken %s\r\n\r\n", "%s <geheim\\>\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nbroken %s <geheim\\>\r\n\r\n",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
@@ -142,6 +143,53 @@ func TestErrorsDoNotShowThePassword(t *testing.T) {
 	}
 }
 
+// A password that is part of an answer does not change what the answer means.
+func TestPasswordDoesNotChangeTheOutcome(t *testing.T) {
+	t.Parallel()
+	const (
+		html = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 18\r\n\r\n  <tag>hello</tag>"
+		held = "HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: 35\r\n\r\n" + `{"kind":"lock_held","value":"held"}`
+		word = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\ngranted"
+	)
+	for _, test := range []struct{ answer, password, want string }{
+		{fmt.Sprintf(held, 200), "kind", "unknown: lock_held: held (200)"},
+		{fmt.Sprintf(held, 200), `"kind":`, "unknown: lock_held: held (200)"},
+		{fmt.Sprintf(held, 200), "value", "unknown: lock_held: held (200)"},
+		{fmt.Sprintf(held, 423), "kind", "refused: lock_held: held (423)"},
+		{fmt.Sprintf(held, 423), "lock_held", "refused: lock_held: held (423)"},
+		{fmt.Sprintf(held, 423), "held", "refused: lock_held: (hidden) (423)"},
+		{strings.Replace(fmt.Sprintf(held, 423), "lock_held", "slot_held", 1), "slot", "refused: (hidden)_held: held (423)"},
+		{html, "<tag", "unknown: the server answered 200 OK with XML or HTML, which is not an answer of FleetLock: is the base URL right?"},
+		{strings.Replace(html, "text/plain", "text/html", 1), "html", "unknown: the server answered 200 OK with HTML, which is not an answer of FleetLock: is the base URL right?"},
+		{word, "granted", "granted"},
+	} {
+		address, _ := answerWith(t, []byte(test.answer), true)
+		err := newClient(t, "http://"+address, fleetlock.ClientOptions{User: "ann", Password: test.password}).PreReboot(bounded(t), web1)
+		got := "granted"
+		if err != nil {
+			got = "refused: "
+			if errors.Is(err, fleetlock.ErrUnknown) {
+				got = "unknown: "
+			}
+			got += strings.TrimPrefix(err.Error(), "http://"+address+"/v1/pre-reboot: ")
+		}
+		if got != test.want {
+			t.Errorf("password %s: got %q, want %q", test.password, got, test.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(bounded(t))
+	address, requests := answerWith(t, nil, false)
+	go func() {
+		<-requests
+		cancel()
+	}()
+	err := newClient(t, "http://"+address, fleetlock.ClientOptions{Password: "canceled"}).PreReboot(ctx, web1)
+	if !errors.Is(err, context.Canceled) || !strings.HasSuffix(err.Error(), "context (hidden)") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Redirects are not followed, whatever the caller's client does with them, and that client is left as it was.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	followed := false

@@ -1,7 +1,6 @@
 package fleetlock
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -126,17 +125,4 @@ const (
 type document struct {
 	Kind  string `json:"kind"`
 	Value string `json:"value"`
-}
-
-// decodeError reads an error from the body of an answer. It returns nil if the body has another form.
-func decodeError(code int, body []byte) *Error {
-	var d document
-	if json.Unmarshal(body, &d) != nil {
-		return nil
-	}
-	e := &Error{Kind: printable(d.Kind, maxKind), Value: printable(d.Value, maxValue), Status: code}
-	if e.Kind == "" || e.Value == "" {
-		return nil
-	}
-	return e
 }

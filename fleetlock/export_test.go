@@ -5,7 +5,7 @@ import "time"
 // For the tests outside of the package.
 var (
 	Codes   = codes
-	Outcome = outcome
+	Outcome = new(Client).outcome
 )
 
 // SetBodyTime sets how long the body of a request may take.
