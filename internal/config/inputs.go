@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/locksmithd/locksmith/internal/notify"
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/systemd"
 )
@@ -145,9 +146,6 @@ func (o Origin) place() string {
 	return "environment"
 }
 
-// hidden is shown instead of a secret.
-const hidden = "(hidden)"
-
 // maxShown bounds, in bytes, how much of a wrong value an error repeats.
 const maxShown = 100
 
@@ -159,7 +157,7 @@ func (in input) refuse(format string, args ...any) error {
 // subject names the setting: `REBOOT_STRATEGY="on" (/etc/flatcar/update.conf:3)`.
 func (in input) subject() string {
 	value := in.shown()
-	if value != hidden {
+	if value != safetext.Hidden {
 		value = fmt.Sprintf("%q", shorten(value, maxShown))
 	}
 	return fmt.Sprintf("%s=%s (%s)", cmp.Or(in.origin.Name, in.Variable), value, in.origin.place())
@@ -178,7 +176,7 @@ func (in input) shown() string {
 		return notify.URL(in.value).String()
 	}
 	if in.value != "" && (in.Secret || in.URL && strings.Contains(in.value, "@")) {
-		return hidden
+		return safetext.Hidden
 	}
 	return in.value
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/lock/etcd"
 	"github.com/locksmithd/locksmith/test/must"
 )
@@ -71,7 +72,7 @@ func TestPrecedenceOfEverySetting(t *testing.T) {
 					s := c.setting(t, d.Name)
 					want := value
 					if d.Secret {
-						want = hidden
+						want = safetext.Hidden
 					}
 					if s.Value != want || s.Origin != origin || s.Origin.String() != text {
 						t.Errorf("got %q from %+v (%s), want %q from %+v (%s)", s.Value, s.Origin, s.Origin, want, origin, text)

@@ -80,9 +80,6 @@ func (a Alerts) askOne(ctx context.Context, s source) *policy.Obstacle {
 		text := fmt.Sprintf("%s, which does not say whether alerts are firing: %s", s.name, safetext.Cut(err.Error(), maxText))
 		return &policy.Obstacle{Kind: policy.Alerts, Text: text}
 	}
-	if a.Ignore != nil {
-		names = slices.DeleteFunc(names, a.Ignore.MatchString)
-	}
 	if len(names) == 0 {
 		return nil
 	}
@@ -93,7 +90,8 @@ func (a Alerts) askOne(ctx context.Context, s source) *policy.Obstacle {
 	return &policy.Obstacle{Kind: policy.Alerts, Text: fmt.Sprintf("alerts in %s (%s)", s.name, safetext.List(slices.Compact(names)))}
 }
 
-// fetch returns the names of the alerts that a source has.
+// fetch returns the names of the alerts of a source that count. Neither they nor the error show the token, which a server
+// may repeat, since everybody may read the status. What an answer means is decided before that is hidden.
 func (a Alerts) fetch(ctx context.Context, s source) ([]string, error) {
 	u, err := url.Parse(s.url)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -105,17 +103,27 @@ func (a Alerts) fetch(ctx context.Context, s source) ([]string, error) {
 		query[key] = values
 	}
 	u.RawQuery = query.Encode()
-	answer, err := a.get(ctx, u)
+	token, err := a.token()
+	var got answer
+	if err == nil {
+		got, err = a.get(ctx, u, token)
+	}
 	var names []string
 	if err == nil {
-		names, err = s.read(answer)
+		names, err = s.read(got)
 	}
 	var other notHTTP
 	if errors.As(err, &other) {
 		err = fmt.Errorf("no answer of HTTP (%w); %s has to be the address of %s", other.error, s.setting, s.name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown(u), err)
+		return nil, fmt.Errorf("%s: %s", shown(u), safetext.Hide(err.Error(), token))
+	}
+	if a.Ignore != nil {
+		names = slices.DeleteFunc(names, a.Ignore.MatchString)
+	}
+	for i := range names {
+		names[i] = safetext.Hide(names[i], token)
 	}
 	return names, nil
 }

@@ -245,16 +245,54 @@ func TestRedirectsToOthersAreNotFollowed(t *testing.T) {
 	expect(t, ask(t, Alerts{PrometheusURL: s.URL}), policy.Alerts, "Prometheus, which does not say whether alerts are firing: "+s.URL+"/api/v1/query: more than 5 redirects")
 }
 
+// incomplete is an answer of Prometheus with a warning that has a text in it.
+const incomplete = `{"status":"success","data":{"resultType":"vector","result":[]},"warnings":["store %s is down"]}`
+
+// A token that is part of an answer does not change what the answer means.
+func TestTokenDoesNotChangeTheAnswer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	for _, test := range []struct{ token, body, want string }{
+		{"warn", fmt.Sprintf(incomplete, "3"), "Prometheus, which does not say whether alerts are firing: URL: an answer that may be incomplete: store 3 is down"},
+		{"success", quiet, ""},
+		{`"result":[`, firing("Disk"), "alerts in Prometheus (Disk)"},
+		{"alertname", firing("Disk"), "alerts in Prometheus (Disk)"},
+		{"Disk", firing("Disk", "DiskFull", "CPU"), "alerts in Prometheus ((hidden)Full, CPU)"}, // without Disk, which is ignored
+	} {
+		must.Do(t, os.WriteFile(file, []byte(test.token), 0o600))
+		s := serve(t, says(200, "application/json", test.body))
+		a := Alerts{PrometheusURL: s.URL, TokenFile: file}
+		if test.token == "Disk" {
+			a.Ignore = regexp.MustCompile("^Disk$")
+		}
+		expect(t, ask(t, a), policy.Alerts, strings.Replace(test.want, "URL", s.URL+"/api/v1/query", 1))
+	}
+	must.Do(t, os.WriteFile(file, []byte("elsewhere"), 0o600))
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/elsewhere" {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			return
+		}
+		says(200, "", quiet)(w, r)
+	})
+	expect(t, ask(t, Alerts{PrometheusURL: s.URL, TokenFile: file}), "", "")
+}
+
 // What a server repeats of the token would be in the status, which everybody may read.
 func TestAnswersDoNotShowTheToken(t *testing.T) {
 	const token = "geheim-geheim"
 	file := filepath.Join(t.TempDir(), "token")
 	must.Do(t, os.WriteFile(file, []byte(token+"\n"), 0o600))
 	for said, want := range map[string]string{
-		"HTTP/1.1 401 not %s\r\nContent-Length: 22\r\n\r\nwhat is %[1]s?": "status 401 not (hidden) (what is (hidden)",
-		"HTTP/1.1 200 OK\r\nContent-Type: text/%s\r\n\r\n<%[1]s>":         "an answer that is not Prometheus's (<(hidden)>)",
-		"HTTP/1.1 200 OK\r\nbroken %s\r\n\r\n":                            "no answer of HTTP (malformed MIME header",
-		"%s\r\n":                                                          `no answer of HTTP (malformed HTTP response "(hidden)")`,
+		"HTTP/1.1 401 not %s\r\nContent-Length: 22\r\n\r\nwhat is %[1]s?":                             "status 401 not (hidden) (what is (hidden)",
+		"HTTP/1.1 200 OK\r\nContent-Type: text/%s\r\n\r\n<%[1]s>":                                     "an answer that is not Prometheus's (<(hidden)>)",
+		"HTTP/1.1 200 OK\r\nbroken %s\r\n\r\n":                                                        "no answer of HTTP (malformed MIME header",
+		"%s\r\n":                                                                                      `no answer of HTTP (malformed HTTP response "(hidden)")`,
+		"HTTP/1.1 302 Found\r\nLocation: http://%s.example/\r\n\r\n":                                  "a redirect to http://(hidden).example, which is not followed",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nbroken %s\r\n\r\n":                 "read the answer: malformed MIME header: missing colon: \"broken (hidden)\"",
+		"HTTP/1.1 200 OK\r\n\r\n" + firing("at %s"):                                                   "alerts in Prometheus (at (hidden))",
+		"HTTP/1.1 400 Bad Request\r\n\r\n" + `{"status":"error","errorType":"%s","error":"no %[1]s"}`: "status 400 Bad Request ((hidden): no (hidden))",
+		"HTTP/1.1 200 OK\r\n\r\n" + incomplete:                                                        "an answer that may be incomplete: store (hidden) is down",
+		"HTTP/1.1 500 x\r\n\r\n" + strings.Repeat("\n", 471) + "%s":                                   "status 500 x ((hidden))",
 	} {
 		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()

@@ -35,11 +35,13 @@ type answer struct {
 	text   string // of the status, such as "404 Not Found"
 	kind   string // its Content-Type
 	body   []byte
+	token  string // that was sent, and may be repeated in the answer; "" for none
 }
 
 // said quotes the beginning of the body, for an error; "" for an empty one.
 func (a answer) said() string {
-	line := strings.Join(strings.Fields(string(a.body[:min(len(a.body), 4*maxSaid)])), " ")
+	body := safetext.Hide(string(a.body), a.token)
+	line := strings.Join(strings.Fields(body[:min(len(body), 4*maxSaid)]), " ")
 	if line == "" {
 		return ""
 	}
@@ -48,19 +50,20 @@ func (a answer) said() string {
 
 // content says of which type the answer is, if it says so.
 func (a answer) content() string {
-	kind, _, err := mime.ParseMediaType(a.kind)
+	kind, _, err := mime.ParseMediaType(safetext.Hide(a.kind, a.token))
 	if err != nil {
 		return ""
 	}
 	return " of type " + safetext.Cut(kind, maxSaid)
 }
 
-// get asks for u, and follows redirects to the same host. Errors do not name u.
+// get asks for u, with a token if that is not "", and follows redirects to the same host. Errors do not name u, and may
+// have the token in them.
 //
 // It does without http.Client, which would make the daemon on every host larger by more than half a megabyte.
-func (a Alerts) get(ctx context.Context, u *url.URL) (answer, error) {
+func (a Alerts) get(ctx context.Context, u *url.URL, token string) (answer, error) {
 	for range maxRedirects + 1 {
-		got, location, err := a.getOnce(ctx, u)
+		got, location, err := a.getOnce(ctx, u, token)
 		if err != nil || location == "" {
 			return got, plain(ctx, err)
 		}
@@ -88,7 +91,7 @@ func sameHost(from, to *url.URL) bool {
 }
 
 // getOnce asks for u on a connection of its own. location is not empty if the answer is a redirect.
-func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location string, err error) {
+func (a Alerts) getOnce(ctx context.Context, u *url.URL, token string) (got answer, location string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return answer{}, "", errors.New("not a valid address")
@@ -96,11 +99,7 @@ func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location s
 	request.Close = true // the server closes the connection, too
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "locksmith")
-	token := ""
-	if a.TokenFile != "" {
-		if token, err = a.token(); err != nil {
-			return answer{}, "", err
-		}
+	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	conn, err := a.connect(ctx, u)
@@ -118,9 +117,6 @@ func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location s
 		response, err = http.ReadResponse(reader, request)
 	}
 	if err != nil {
-		if text := err.Error(); hide(text, token) != text {
-			err = errors.New(hide(text, token))
-		}
 		return answer{}, "", notHTTP{err}
 	}
 	defer response.Body.Close()
@@ -134,20 +130,7 @@ func (a Alerts) getOnce(ctx context.Context, u *url.URL) (got answer, location s
 	if response.StatusCode/100 == 3 {
 		location = response.Header.Get("Location")
 	}
-	return answer{
-		response.StatusCode, safetext.Clean(hide(response.Status, token)), hide(response.Header.Get("Content-Type"), token), []byte(hide(string(body), token)),
-	}, location, nil
-}
-
-// minSecret is the length in bytes from which a token is hidden. A shorter one would take letters out of every word.
-const minSecret = 4
-
-// hide takes the token out of what a server says, who may repeat what it was sent: everybody may read the status.
-func hide(text, token string) string {
-	if len(token) < minSecret {
-		return text
-	}
-	return strings.ReplaceAll(text, token, "(hidden)")
+	return answer{response.StatusCode, safetext.Clean(safetext.Hide(response.Status, token)), response.Header.Get("Content-Type"), body, token}, location, nil
 }
 
 // connect connects to the server of u.
@@ -191,8 +174,12 @@ func plain(ctx context.Context, err error) error {
 	return err
 }
 
+// token returns the token that is sent, "" for none.
 func (a Alerts) token() (string, error) {
 	const setting = "LOCKSMITHD_ALERT_TOKEN_FILE"
+	if a.TokenFile == "" {
+		return "", nil
+	}
 	data, err := readfile.Read(a.TokenFile, maxToken)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", setting, err)

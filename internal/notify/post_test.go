@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmithd/locksmith/internal/safetext"
 	"github.com/locksmithd/locksmith/test/must"
 )
 
@@ -191,7 +192,7 @@ func TestAnswersShowNoSecret(t *testing.T) {
 					t.Errorf("%s: %s is shown: %s", name, secret, text)
 				}
 			}
-			if !strings.Contains(text, hidden) && name != "cut within a secret" {
+			if !strings.Contains(text, safetext.Hidden) && name != "cut within a secret" {
 				t.Errorf("%s: the answer is %s", name, text)
 			}
 		}

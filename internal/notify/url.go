@@ -7,10 +7,9 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-)
 
-// hidden is shown instead of a secret.
-const hidden = "(hidden)"
+	"github.com/locksmithd/locksmith/internal/safetext"
+)
 
 // URL is where events are sent, "" for nowhere. Its user, path and query may be secrets: only scheme and host are
 // shown, also by package fmt.
@@ -37,11 +36,11 @@ func (u URL) String() string {
 	case u == "":
 		return ""
 	case err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https":
-		return hidden
+		return safetext.Hidden
 	}
 	shown := parsed.Scheme + "://" + parsed.Host
 	if u.Secret() {
-		shown += "/" + hidden
+		shown += "/" + safetext.Hidden
 	}
 	return shown
 }
@@ -65,15 +64,11 @@ func (u URL) Exposed() bool {
 	return host != "localhost" && host != "::1" && !strings.HasPrefix(host, "127.")
 }
 
-// minSecret is the length in bytes from which a part of the URL is taken out of texts. Shorter ones are no secrets
-// worth the name, and would take letters out of every word.
-const minSecret = 4
-
 // conceal takes the secrets of the URL out of a text, which may be the answer of a server.
 func (u URL) conceal(text string) string {
 	parsed, err := url.Parse(string(u))
 	if err != nil {
-		return hidden
+		return safetext.Hidden
 	}
 	secrets := []string{string(u), parsed.RawQuery}
 	if parsed.User != nil {
@@ -92,12 +87,5 @@ func (u URL) conceal(text string) string {
 	for _, values := range parsed.Query() {
 		secrets = append(secrets, values...)
 	}
-	// The longest first: one secret may be the beginning of another.
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	for _, secret := range secrets {
-		if len(secret) >= minSecret {
-			text = strings.ReplaceAll(text, secret, hidden)
-		}
-	}
-	return text
+	return safetext.Hide(text, secrets...)
 }

@@ -4,6 +4,8 @@
 // It guarantees that the result has only characters for which unicode.IsPrint holds, so that no terminal acts
 // upon it, and that it is hardly longer than the limit. It does not guarantee that two texts stay different,
 // nor how wide they are.
+//
+// It also takes secrets out of what is shown of a text.
 package safetext
 
 import (
@@ -52,6 +54,27 @@ func isPlain(s string) bool {
 		}
 	}
 	return true
+}
+
+// Hidden is shown instead of a secret.
+const Hidden = "(hidden)"
+
+// minSecret is the length in bytes from which a secret is hidden. Shorter ones are no secrets worth the name, and would
+// take letters out of every word.
+const minSecret = 4
+
+// Hide takes secrets out of what is shown of a text. It is for texts that are not cut yet: what is left of a secret is not
+// recognized.
+func Hide(text string, secrets ...string) string {
+	secrets = slices.Clone(secrets)
+	// The longest first: one secret may be part of another.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
+		if len(secret) >= minSecret {
+			text = strings.ReplaceAll(text, secret, Hidden)
+		}
+	}
+	return text
 }
 
 // maxListed is the number of texts in a list.

@@ -39,6 +39,25 @@ func FuzzCut(f *testing.F) {
 	})
 }
 
+func TestHideTakesSecretsOut(t *testing.T) {
+	secrets := []string{"abc", "", "abcd", "abcdef", "x(y"}
+	for text, want := range map[string]string{
+		"":                        "",
+		"abc x(y":                 "abc x(y",
+		"an abcdef, abcdabcd abc": "an (hidden), (hidden)(hidden) abc",
+	} {
+		if got := Hide(text, secrets...); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+	if secrets[0] != "abc" {
+		t.Errorf("Hide changed its arguments: %q", secrets)
+	}
+	if got := Hide("abcd"); got != "abcd" {
+		t.Errorf("without a secret: %q", got)
+	}
+}
+
 func TestListNamesTheFirstFew(t *testing.T) {
 	texts := []string{"a", "b", "c", "d", "e", "f", "g"}
 	for n, want := range map[int]string{0: "", 1: "a", 2: "a, b", 5: "a, b, c, d, e", 6: "a, b, c, d, e, and 1 more", 7: "a, b, c, d, e, and 2 more"} {
