@@ -153,6 +153,7 @@ func (r *run) write(ctx context.Context) {
 		h.clean()
 		if r.place != nil && !r.unsure && !h.changed(r.written) && !r.clockSet() {
 			if h.Why == r.written.Why {
+				r.watchClock()
 				return
 			}
 			if wait := textEvery - time.Since(r.at); wait > 0 {
@@ -170,15 +171,20 @@ func (r *run) write(ctx context.Context) {
 			r.Log.Info("the inventory of the fleet knows again what this host does")
 		}
 		r.place, r.written, r.at, r.failed = place, h, time.Now(), 0
-		if r.due.IsZero() {
-			r.arm(clockAfter)
-			r.look = true
-		}
+		r.watchClock()
 	case ctx.Err() == nil:
 		if r.failed++; r.failed == 1 {
 			r.Log.Warn("the inventory of the fleet does not know what this host does", "error", explain(err))
 		}
 		r.arm(backoff.Delay(r.failed-1, firstRetry, lastRetry))
+	}
+}
+
+// watchClock has the clock looked at once the record is clockAfter old, unless something else is due.
+func (r *run) watchClock() {
+	if wait := clockAfter - time.Since(r.at); wait > 0 && r.due.IsZero() {
+		r.arm(wait)
+		r.look = true
 	}
 }
 

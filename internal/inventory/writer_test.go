@@ -381,6 +381,20 @@ func TestTheEndIsNotAState(t *testing.T) {
 	})
 }
 
+func TestClockIsLookedAtAlsoAfterAReload(t *testing.T) {
+	write(t, func(w *writing) {
+		var set atomic.Int64
+		w.Clock = func() time.Time { return time.Now().Add(time.Duration(set.Load())) }
+		w.does(idle())
+		w.after(time.Minute, w.at, "put idle")
+		w.Refresh()
+		w.after(soon, w.at)
+		set.Store(int64(time.Hour))
+		w.after(clockAfter, w.at, "put idle")
+		w.after(24*time.Hour, w.at)
+	})
+}
+
 // The clock of a host without one of its own is put right some time after its start.
 func TestRecordIsWrittenAgainOnceTheClockIsRight(t *testing.T) {
 	for name, off := range map[string]time.Duration{"forward": 50 * 365 * 24 * time.Hour, "back": -time.Hour} {
