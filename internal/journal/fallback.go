@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,29 +19,34 @@ var errUnread = errors.New("journald does not read")
 // fallback is standard error that is the journal's stream, for lines that the socket does not take. A journald that does
 // not read it delays the program once, for sendTimeout, until it reads again: meanwhile lines are lost.
 type fallback struct {
-	w    io.Writer
-	lost atomic.Int64 // lines, until somebody tells of them
+	w io.Writer
 
 	mu   sync.Mutex
 	busy bool // the last piece was not taken in time
+	torn bool // the last line was not written to its end
 }
 
-// Write implements io.Writer for one line.
-func (s *fallback) Write(line []byte) (written int, err error) {
+// write writes a line, which ends in a newline.
+func (s *fallback) write(line string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(line) > 0 && err == nil {
-		if err = s.await(); err != nil {
-			break
+	if s.torn {
+		line = "\n" + line
+	}
+	for len(line) > 0 {
+		if err := s.await(); err != nil {
+			return err
 		}
-		var n int
-		n, err = s.w.Write(line[:min(len(line), pieceSize)])
-		written, line = written+n, line[n:]
+		n, err := io.WriteString(s.w, line[:min(len(line), pieceSize)])
+		if n > 0 {
+			s.torn = line[n-1] != '\n'
+		}
+		if err != nil {
+			return err
+		}
+		line = line[n:]
 	}
-	if err != nil {
-		s.lost.Add(1)
-	}
-	return written, err
+	return nil
 }
 
 // await waits until the stream takes a piece.

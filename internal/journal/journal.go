@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -36,26 +37,30 @@ const socketPath = "/run/systemd/journal/socket"
 
 // Stderr is standard error of a program.
 type Stderr struct {
-	w        io.Writer
-	program  string
-	journal  *socket   // nil if standard error is not the journal's stream
-	fallback *fallback // what w is then
+	program string
+	w       io.Writer // nil if standard error is the journal's stream
+	journal *journald // nil if it is not
+}
+
+// journald is the ways to the journal.
+type journald struct {
+	socket   socket
+	fallback fallback
+	lost     atomic.Int64 // lines that neither way has taken, until somebody is told
 }
 
 // New returns the standard error of a program with this name and environment.
 func New(w io.Writer, program string, environ []string) Stderr {
-	s := Stderr{w: w, program: program}
 	if isJournal(w, environ) {
-		s.journal, s.fallback = &socket{path: socketPath}, &fallback{w: w}
-		s.w = s.fallback
+		return Stderr{program: program, journal: &journald{socket: socket{path: socketPath}, fallback: fallback{w: w}}}
 	}
-	return s
+	return Stderr{program: program, w: w}
 }
 
 // Below says that the journal's socket is below root, "" for "/". It comes before the first line.
 func (s Stderr) Below(root string) {
 	if s.journal != nil {
-		s.journal.path = filepath.Join("/", root, socketPath)
+		s.journal.socket.path = filepath.Join("/", root, socketPath)
 	}
 }
 
@@ -63,7 +68,7 @@ func (s Stderr) Below(root string) {
 // journald reads in /proc to which unit a program belongs, so that journalctl -u does not show what it reads too late.
 func (s Stderr) Flush() {
 	if s.journal != nil {
-		s.journal.flush()
+		s.journal.socket.flush()
 	}
 }
 
@@ -131,23 +136,42 @@ func (s Stderr) write(priority int, line string, f Facts) error {
 		_, err := io.WriteString(s.w, line)
 		return err
 	}
+	if err := s.send(priority, line, f); err != nil {
+		s.journal.lost.Add(1)
+		return err
+	}
+	s.tellLost()
+	return nil
+}
+
+// send sends a line to the journal, by either way.
+func (s Stderr) send(priority int, line string, f Facts) error {
 	for text := strings.TrimSpace(line); text != ""; {
 		part := text[:cut(text, maxMessage)]
-		if err := s.journal.send(s.entry(priority, part, f)); err != nil {
-			_, failure := fmt.Fprintf(s.w, "<%d>%s\n", priority, text)
-			if failure != nil {
-				failure = errors.Join(failure, err)
+		if err := s.journal.socket.send(s.entry(priority, part, f)); err != nil {
+			if failure := s.journal.fallback.write(fmt.Sprintf("<%d>%s\n", priority, text)); failure != nil {
+				return errors.Join(failure, err)
 			}
-			return failure
+			return nil
 		}
 		text = text[len(part):]
 	}
-	if lost := s.fallback.lost.Swap(0); lost > 0 {
-		const warning = 4
-		missing := fmt.Sprintf("journald did not read: %d lines of %s are missing before this one", lost, s.program)
-		return s.write(warning, missing, Facts{})
-	}
 	return nil
+}
+
+// tellLost says how many lines were lost. If nobody hears that, the next line tells it.
+func (s Stderr) tellLost() {
+	lost := s.journal.lost.Swap(0)
+	if lost == 0 {
+		return
+	}
+	missing := "1 line of " + s.program + " is missing"
+	if lost > 1 {
+		missing = fmt.Sprintf("%d lines of %s are missing", lost, s.program)
+	}
+	if s.send(priority(slog.LevelWarn), "journald did not read: "+missing+" before this one", Facts{}) != nil {
+		s.journal.lost.Add(lost)
+	}
 }
 
 // cut returns at which byte to cut a text of more than most bytes: not within a character.

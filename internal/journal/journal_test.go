@@ -381,6 +381,23 @@ func TestJournaldThatReadsNothingDoesNotStopTheProgram(t *testing.T) {
 	}
 }
 
+// A line that was cut off does not swallow the next one, and the loss is told where lines arrive again.
+func TestTornLineEndsBeforeTheNext(t *testing.T) {
+	s := newStream(t)
+	log := s.stderr.Logger(Options{Level: slog.LevelInfo, Zone: zone})
+	size, err := unix.FcntlInt(s.w.Fd(), unix.F_GETPIPE_SZ, 0)
+	must.Do(t, err)
+	log.Info(strings.Repeat("x", 2*size))
+	s.stderr.tellLost() // which nobody hears, and which is no line that is lost
+	_, err = io.ReadFull(s.r, make([]byte, size))
+	must.Do(t, err)
+	log.Info("next")
+	want := "\n<6>msg=next\n<4>journald did not read: 1 line of program is missing before this one\n"
+	if got := s.read(); got != want {
+		t.Errorf("after the torn line comes %q, want %q", got, want)
+	}
+}
+
 // Journald opens its socket again when that is restarted.
 func TestRestartedSocketIsFound(t *testing.T) {
 	s := newStream(t)
@@ -407,7 +424,7 @@ func TestFlushWaitsForJournald(t *testing.T) {
 		read := make(chan bool)
 		go func() { receive(t, conn); close(read) }()
 		s.stderr.Flush()
-		unread, err := unix.IoctlGetInt(s.stderr.journal.fd, unix.SIOCOUTQ)
+		unread, err := unix.IoctlGetInt(s.stderr.journal.socket.fd, unix.SIOCOUTQ)
 		if must.Do(t, err); unread > 0 {
 			t.Fatalf("%d bytes are not read", unread)
 		}
