@@ -64,14 +64,11 @@ func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, a *access) er
 	if err != nil {
 		return err
 	}
-	return h.send(w, r, "application/json", func() (string, error) {
-		text, err := document(seen)
-		if err == nil { // documents that have no fields for this need the headers
-			w.Header().Set("Last-Modified", seen.At.UTC().Format(http.TimeFormat))
-			w.Header().Set("X-Locksmith-Current", strconv.FormatBool(seen.Err == nil))
-		}
-		return text, err
-	})
+	state := map[string]string{ // for documents that have no fields for this
+		"Last-Modified":       seen.At.UTC().Format(http.TimeFormat),
+		"X-Locksmith-Current": strconv.FormatBool(seen.Err == nil),
+	}
+	return h.send(w, r, "application/json", state, func() (string, error) { return document(seen) })
 }
 
 func writeFleet(seen fleet.Seen) (string, error) {

@@ -192,8 +192,8 @@ func answer(w http.ResponseWriter, code int, contentType, text string) {
 	_, _ = io.WriteString(w, text) // which does not copy it
 }
 
-// send answers with what text returns, unless clients leave too much of such answers unread.
-func (h *Handler) send(w http.ResponseWriter, r *http.Request, contentType string, text func() (string, error)) error {
+// send answers with what text returns and with headers of its own, unless clients leave too much of such answers unread.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, contentType string, headers map[string]string, text func() (string, error)) error {
 	select {
 	case h.turns <- struct{}{}:
 	case <-r.Context().Done():
@@ -212,6 +212,9 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, contentType strin
 		return &failure{http.StatusServiceUnavailable, fleetlock.KindUnavailable, "as many long answers are under way as there may be: read them to their ends, and ask again"}
 	}
 	defer h.unread.remove(from, len(made))
+	for name, value := range headers { // only now: an answer that is refused must not have them
+		w.Header().Set(name, value)
+	}
 	answer(w, http.StatusOK, contentType, made)
 	return nil
 }

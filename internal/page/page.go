@@ -204,7 +204,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, a *access) e
 	if err != nil {
 		return err
 	}
-	return h.send(w, r, "text/html; charset=utf-8", func() (string, error) {
+	return h.send(w, r, "text/html; charset=utf-8", nil, func() (string, error) {
 		now := time.Now().In(h.Zone())
 		writer := &writer{now: now, names: a.groups}
 		data := writer.page(seen, a, q)

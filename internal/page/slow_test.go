@@ -117,7 +117,12 @@ func TestLongAnswersThatAreNotReadAreBounded(t *testing.T) {
 		r := httptest.NewRequest("GET", path, nil)
 		r.RemoteAddr = from + ":1234"
 		all.Go(func() { handler.ServeHTTP(w, r) })
-		return must.Receive(t, 30*time.Second, "the beginning of an answer", w.code)
+		code := must.Receive(t, 30*time.Second, "the beginning of an answer", w.code)
+		document := code == http.StatusOK && path != "/"
+		if h := w.header; (h.Get("Last-Modified") != "") != document || (h.Get("X-Locksmith-Current") != "") != document {
+			t.Errorf("%s for %s: %d with the headers %v", path, from, code, h)
+		}
+		return code
 	}
 	want := func(from, path string, code int) {
 		t.Helper()
@@ -146,4 +151,55 @@ func TestLongAnswersThatAreNotReadAreBounded(t *testing.T) {
 	if handler.unread.all != 0 || len(handler.unread.from) != 0 || len(handler.turns) != 0 {
 		t.Errorf("in the end there are %+v, and %d turns", &handler.unread, len(handler.turns))
 	}
+}
+
+// Clients that ask at the same time wait for their turns, and do not fill the memory.
+func TestAnswersThatAreMadeAtOnceAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := fleet.NewCache(storetest.NewMemory(), func() []fleet.Source { return []fleet.Source{{Max: 1}} }, 1)
+		defer cache.Stop()
+		begun, finish := make(chan struct{}, 100), make(chan struct{})
+		handler := New(Options{
+			Fleet: cache, Groups: func() map[string]grant.Group { return map[string]grant.Group{"default": {Max: 1}} }, Log: slog.New(slog.DiscardHandler),
+			Zone: func() *time.Location { // which every page asks for
+				begun <- struct{}{}
+				<-finish
+				return time.UTC
+			},
+		})
+		var all sync.WaitGroup
+		ask := func(ctx context.Context) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			all.Go(func() { handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/", nil)) })
+			synctest.Wait()
+			return w
+		}
+		want := func(when string, n int) {
+			t.Helper()
+			if synctest.Wait(); len(begun) != n {
+				t.Errorf("%s: %d answers were begun, want %d", when, len(begun), n)
+			}
+		}
+		var answers []*httptest.ResponseRecorder
+		for range atOnce + 2 {
+			answers = append(answers, ask(t.Context()))
+		}
+		want("after the questions", atOnce)
+		gone, leave := context.WithCancel(t.Context())
+		left := ask(gone)
+		leave()
+		finish <- struct{}{}
+		want("after one answer", atOnce+1)
+		close(finish)
+		all.Wait()
+		want("in the end", atOnce+2) // without the one that has left
+		for n, w := range answers {
+			if w.Code != http.StatusOK || w.Body.Len() == 0 {
+				t.Errorf("answer %d: %d", n, w.Code)
+			}
+		}
+		if left.Body.Len() > 0 {
+			t.Errorf("who has left got %q", left.Body)
+		}
+	})
 }
