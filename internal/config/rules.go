@@ -154,7 +154,7 @@ func warnOfShortWindow(p *parser) error {
 // PartHooks is not.
 func warnOfShortTTL(p *parser) error {
 	least := p.LoginDelay + rebootTime
-	included := fmt.Sprintf("the %v of logged-in users", p.LoginDelay)
+	included := []string{fmt.Sprintf("the %v of logged-in users", p.LoginDelay)}
 	for _, t := range []struct {
 		name string
 		time.Duration
@@ -164,12 +164,17 @@ func warnOfShortTTL(p *parser) error {
 		{nameReleaseDelay, p.ReleaseDelay},
 	} {
 		if least += t.Duration; t.Duration > 0 {
-			included += fmt.Sprintf(", the %v of %s", t.Duration, p.inputs[t.name].Variable)
+			included = append(included, fmt.Sprintf("the %v of %s", t.Duration, p.inputs[t.name].Variable))
 		}
+	}
+	last := len(included) - 1
+	list := included[last]
+	if last > 0 {
+		list = strings.Join(included[:last], ", ") + " and " + list
 	}
 	if least = max(shortLockTTL, least); p.LockTTL > 0 && p.LockTTL < least {
 		p.warn("%s: it is short: if a reboot takes longer, including %s, the host loses its slot to another one, and both are down at once: write %v or more",
-			p.inputs[nameLockTTL].subject(), included, least)
+			p.inputs[nameLockTTL].subject(), list, least)
 	}
 	return nil
 }

@@ -7,8 +7,8 @@ const (
 	atOnce = 4
 	// shortAnswer is how long an answer may be to be sent whatever other clients read, in bytes: the page is shorter.
 	shortAnswer = 128 << 10
-	// maxUnread is how many bytes longer answers may have that are not read to their ends, all together, and of one
-	// origin, see package origin. The whole plan of 10,000 hosts has 4 MB.
+	// maxUnread is how many bytes the answers may have that clients have not read to their ends, and maxUnreadOfOne those
+	// of one origin, see package origin. Beyond that only short answers are sent. The whole plan of 10,000 hosts has 4 MB.
 	maxUnread, maxUnreadOfOne = 128 << 20, 32 << 20
 )
 
