@@ -117,7 +117,11 @@ func (a *app) deliver(ctx context.Context, cfg notify.Config, e notify.Event) []
 		case a.root != "":
 			run.err = errors.New("the scripts do not run with -root, because they run in a unit of systemd")
 		default:
-			both.Go(func() { run.err = scripts.Run(ctx, e); scripts.Forget(e) }) // it is told once
+			both.Go(func() {
+				if run.err = scripts.Run(ctx, e); run.err != nil {
+					scripts.Forget(e) // it is not delivered again
+				}
+			})
 		}
 	}
 	both.Wait()

@@ -23,7 +23,7 @@ const (
 	AfterReboot     Phase = "after-reboot"     // health checks, and the end of what BeforeReboot began
 )
 
-// Notify is no phase of a reboot: its scripts are told events, whenever there is one. See RunNotify.
+// Notify is no phase of a reboot: its scripts get events, whenever there is one. See RunNotify.
 const Notify Phase = "notify"
 
 // BootComplete is systemd's own extension point for what has to succeed after a boot, see systemd.special(7). It comes

@@ -23,7 +23,7 @@ const (
 // kept is the content of the file.
 type kept struct {
 	Post    []Event         `json:"post,omitempty"`    // to be sent by HTTP, the oldest first
-	Scripts []Event         `json:"scripts,omitempty"` // to be told to scripts
+	Scripts []Event         `json:"scripts,omitempty"` // to be delivered to scripts
 	Said    map[Type]string `json:"said,omitempty"`    // Event.Once of the last event of a type
 }
 

@@ -35,12 +35,12 @@ func (c Config) Chosen(t Type) bool { return t == Test || slices.Contains(c.Even
 // Options are what a Notifier needs of its host.
 type Options struct {
 	Root string // directory that stands for "/"
-	// HasScripts reports whether there are scripts to be told. It must not block.
+	// HasScripts reports whether there are scripts that get events. It must not block.
 	HasScripts func() bool
-	// RunScripts has the scripts told an event, and returns which of them failed. Its context ends when the notifier
+	// RunScripts delivers an event to the scripts, and returns which of them failed. Its context ends when the notifier
 	// is closed.
 	RunScripts func(context.Context, Event) error
-	// ForgetScripts forgets which scripts have succeeded for an event that is told no more. It must not block.
+	// ForgetScripts forgets which scripts have succeeded for an event that is not delivered any more. It must not block.
 	ForgetScripts func(Event)
 	// Changed is called, by any goroutine, when Undelivered may have changed.
 	Changed func()
@@ -88,7 +88,8 @@ type waiting struct {
 	since time.Time
 }
 
-// resume returns the queue that an earlier process has left.
+// resume returns the queue with the events that an earlier process has left. Of each only the time by the clock is known:
+// one from the future counts as new, and one that is older than keepFor as that old.
 func resume(events []Event) (queue []waiting) {
 	now := time.Now()
 	for _, e := range events {
@@ -313,7 +314,7 @@ func (n *Notifier) ended(l *lane, e Event, err error, tries int) (wait time.Dura
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	first := slices.IndexFunc(l.queue, func(w waiting) bool { return w.ID == e.ID }) // -1 if it was pushed out meanwhile
-	if l.current = ""; first < 0 && l == n.scripts {
+	if l.current = ""; first < 0 && l == n.scripts && err != nil {
 		n.ForgetScripts(e)
 	}
 	var failure *DeliveryError

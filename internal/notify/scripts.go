@@ -34,7 +34,7 @@ type Units interface {
 	ResetFailed(ctx context.Context, unit string) error
 }
 
-// Scripts has the scripts in notify.d told events, in a unit for each event.
+// Scripts delivers events to the scripts in notify.d, in a unit for each event.
 type Scripts struct {
 	Root  string // directory that stands for "/"
 	Units Units
@@ -47,8 +47,8 @@ func (s Scripts) Any() bool {
 	return err != nil || slices.ContainsFunc(scripts, func(s hooks.Script) bool { return !s.Masked })
 }
 
-// Run has the scripts told an event, and returns which of them failed. Those that succeed are not told the same event
-// again. The end of ctx stops them.
+// Run delivers an event to the scripts, and returns which of them failed. Those that succeed do not get the same event
+// again. The end of ctx stops them. After a failure it is Run again, or it is for Forget.
 func (s Scripts) Run(ctx context.Context, e Event) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, scriptsTimeout, fmt.Errorf("it was not over within %v", scriptsTimeout))
 	defer cancel()
@@ -61,17 +61,22 @@ func (s Scripts) Run(ctx context.Context, e Event) error {
 			err = errors.New(describe(err, unit))
 		}
 	}
-	if removed := files.remove(err == nil); removed != nil {
-		s.Log.Warn("what scripts were told stays in a file", "error", removed)
+	// After a failure the next call removes what stays, or says so.
+	if removed := files.remove(err == nil); removed != nil && err == nil {
+		s.warnOfFiles(removed)
 	}
 	return err
 }
 
-// Forget forgets which scripts have succeeded for an event that is told no more.
+// Forget forgets which scripts have succeeded for an event that is not delivered any more.
 func (s Scripts) Forget(e Event) {
 	if err := eventFiles(s.Root, e.ID).remove(true); err != nil {
-		s.Log.Warn("what scripts were told stays in a file", "error", err)
+		s.warnOfFiles(err)
 	}
+}
+
+func (s Scripts) warnOfFiles(err error) {
+	s.Log.Warn("a notification for scripts stays in a file", "error", err)
 }
 
 // describe says why a unit failed, in the words of what it ran if it has said why.

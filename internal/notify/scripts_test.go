@@ -115,6 +115,28 @@ LOCKSMITH_HOLDER=""
 	}
 }
 
+// What cannot be removed is said once: after a success, or when there is no other attempt.
+func TestFilesThatStayAreWarnedOfOnce(t *testing.T) {
+	for _, failure := range []error{nil, errDown} {
+		var log strings.Builder
+		root := t.TempDir()
+		e := Event{Type: Test}.Complete(t0)
+		m := &manager{start: func(string) error {
+			document := filepath.Join(root, runPath, e.ID+".json")
+			must.Do(t, os.Remove(document))
+			must.Do(t, os.MkdirAll(filepath.Join(document, "not-empty"), 0o700))
+			return failure
+		}}
+		s := Scripts{Root: root, Units: m, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		if err := s.Run(t.Context(), e); err != nil {
+			s.Forget(e)
+		}
+		if n := strings.Count(log.String(), "a notification for scripts stays in a file"); n != 1 {
+			t.Errorf("after %v it was said %d times:\n%s", failure, n, &log)
+		}
+	}
+}
+
 func TestMissingUnitIsNamed(t *testing.T) {
 	m := &manager{start: func(string) error { return systemd.ErrNoUnit }}
 	s := Scripts{Root: t.TempDir(), Units: m, Log: slog.New(slog.DiscardHandler)}
