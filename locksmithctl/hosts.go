@@ -161,14 +161,6 @@ func (a *app) hosts(ctx context.Context, store lock.Store, cfg *config.Config, f
 	return a.noteUnreadable(f)
 }
 
-// readFleet reads the hosts of one group, or of all, for a command that shows them once.
-func readFleet(ctx context.Context, store lock.Store, cfg *config.Config, all bool, now time.Time) (fleet.Fleet, error) {
-	if all {
-		return fleet.Read(ctx, store, cfg.Max, now)
-	}
-	return fleet.ReadGroup(ctx, store, cfg.Group, cfg.Max, now)
-}
-
 // noteHosts says how many hosts there are, or why there is none.
 func (a *app) noteHosts(hosts []*fleet.Host, f fleet.Fleet, cfg *config.Config, flags hostsFlags) {
 	of := "in group " + view.GroupName(cfg.Group)

@@ -44,9 +44,9 @@ With REBOOT_STRATEGY=fleet-lock it gives the slot back to the FleetLock server, 
 not say whether there was one. The id is the one that the server knows; see "locksmithctl
 status" on the host.
 
-This host may still have a slot of a FleetLock server, in a group or under an id, that its
-settings no longer name. unlock gives that back as well, and with REBOOT_STRATEGY=reboot or
-off only that, if there is any. The id may then be the machine id of this host or its id at
+This host may still have a slot from before its settings changed: at another FleetLock
+server, in another group or under another id. unlock gives that back as well, and with
+REBOOT_STRATEGY=reboot or off only that, if there is any. The id may then be the machine id of this host or its id at
 a FleetLock server. With -endpoint, unlock uses only the lock in that etcd.`,
 		Args: takesID,
 		RunE: func(cmd *cobra.Command, args []string) error {

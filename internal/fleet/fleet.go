@@ -36,9 +36,9 @@ type Host struct {
 	NoRecord bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
 	Slot     *lock.HolderInfo // that it holds; nil: none
 	Place    int              // in the queue, from 1 on; 0: none
-	// NoNews says that the record cannot be what the host does now: it has said nothing for NoNewsAfter although it was
-	// about to do something, or nothing at all for SilentAfter; or it is as far in the future; or its record in another
-	// group is newer.
+	// NoNews says that the record does not tell what the host does now: it cannot be read; or it is older than NoNewsAfter
+	// although the host was about to do something, or older than SilentAfter; or it is that far in the future; or the host
+	// has a newer record in another group.
 	NoNews bool
 }
 
@@ -194,7 +194,7 @@ func stateOf(p lock.Phase) inventory.State {
 
 // stale reports whether the record cannot be what the host does now.
 func (h *Host) stale(now time.Time) bool {
-	age := now.Sub(h.Updated).Abs() // of a record from the future nobody knows how old it is
+	age := now.Sub(h.Updated).Abs() // a record from the future is from a wrong clock, and no better than an old one
 	switch {
 	case h.Broken || age > SilentAfter:
 		return true
