@@ -115,9 +115,10 @@ func (l *Logind) systemdProperty(iface, property string) (dbus.Variant, *dbus.Er
 // monotonic is when the last soft reboot ended, in microseconds by CLOCK_MONOTONIC; 1 if that was before the clock
 // began.
 func (l *Logind) monotonic() uint64 {
+	ago := time.Since(l.userspace) // first: if this process stands still in between, that is later, and not too early
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // never fails
-	return uint64(max(1, now.Nano()/1000-time.Since(l.userspace).Microseconds()))
+	return uint64(max(1, now.Nano()/1000-ago.Microseconds()))
 }
 
 type jobRef struct {
