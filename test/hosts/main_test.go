@@ -52,17 +52,23 @@ func TestMain(m *testing.M) {
 	flag.DurationVar(&patience, "patience", 3*time.Minute, "how long a test waits for what has to happen")
 	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
 	flag.BoolVar(&everySuite, "every", false, "also run the tests that the suite trixie has for all")
+	rootOnly := flag.Bool("root-only", false, "make the root of the hosts if it is missing, and run no test")
 	// The tests spend most of their time waiting.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
 	flag.Parse()
 	status, err := 0, error(nil)
-	if root := os.Getenv(rootVariable); root == "" {
+	switch root := os.Getenv(rootVariable); {
+	case *rootOnly:
+		_, err = findRoot(suiteName)
+	case root == "":
 		status, err = isolate(suiteName)
-	} else if err = setUp(root); err == nil {
-		status = m.Run()
-		err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")
+	default:
+		if err = setUp(root); err == nil {
+			status = m.Run()
+			err = sh("find " + cgroups + " -depth -type d -exec rmdir {} +")
+		}
 	}
 	if err != nil {
 		status = realpart.Status(err)
@@ -75,15 +81,7 @@ func isolate(suite string) (status int, err error) {
 	if os.Getenv("LOCKSMITH_DEB") == "" || os.Getenv("LOCKSMITH_NEXT_DEB") == "" {
 		return 0, &realpart.Missing{Part: "the package to test (LOCKSMITH_DEB, LOCKSMITH_NEXT_DEB)", Remedy: "make e2e, as root"}
 	}
-	for _, err := range []error{
-		realpart.Root("hosts with a real systemd"), realpart.Tool("debootstrap", "debootstrap"), realpart.Tool("systemd-nspawn", "systemd-container"),
-		realpart.Tool("nsenter", "util-linux"), realpart.Tool("ip", "iproute2"), realpart.Tool("mksquashfs", "squashfs-tools"),
-	} {
-		if err != nil {
-			return 0, err
-		}
-	}
-	root, err := cachedRoot(suite)
+	root, err := findRoot(suite)
 	if err != nil {
 		return 0, err
 	}
@@ -99,6 +97,19 @@ func isolate(suite string) (status int, err error) {
 		return status, nil
 	}
 	return 0, fmt.Errorf("the tests: %w", p.Err())
+}
+
+// findRoot returns the folder with the root of the hosts of a suite, on a machine that has what they need.
+func findRoot(suite string) (string, error) {
+	for _, err := range []error{
+		realpart.Root("hosts with a real systemd"), realpart.Tool("debootstrap", "debootstrap"), realpart.Tool("systemd-nspawn", "systemd-container"),
+		realpart.Tool("nsenter", "util-linux"), realpart.Tool("ip", "iproute2"), realpart.Tool("mksquashfs", "squashfs-tools"),
+	} {
+		if err != nil {
+			return "", err
+		}
+	}
+	return cachedRoot(suite)
 }
 
 // setUp prepares the namespaces, and the site, the layer that all hosts share.
