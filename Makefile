@@ -184,8 +184,8 @@ $(addprefix hosts-,$(SUITE)): hosts-%:
 # Left out are what has no goroutines: the model, the policy, settings, windows, views, the
 # layout, and what builds or runs programs, which are not built for the detector: the demo,
 # packages, manual pages, provisioning, units that a real systemd loads; and the chaos harness,
-# whose clients would be too slow to conflict. Only the newest etcd is run, because its version
-# makes no difference to goroutines; another one is only asked for its version.
+# whose clients would be too slow to conflict. Nearly everything uses the newest etcd, because
+# its version makes no difference to goroutines.
 SEQUENTIAL := /demo /demo/screenshots /internal/config /internal/policy /internal/view /window /man /packaging /test/layout /test/model /test/provision /test/updateconf
 .PHONY: race
 race: all bin/demo bin/etcd bin/etcd-3.4 $(MONITORS)
