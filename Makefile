@@ -167,7 +167,7 @@ e2e: bin/kube-apiserver bin/kube-controller-manager bin/kubetest-cluster bin/kub
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
 	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix hosts-,$(SUITE))
 
-# Otherwise e2e makes them, once, which takes minutes.
+# Makes the roots of the hosts that are missing, which takes minutes. Without it e2e does.
 .PHONY: roots
 roots:
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
