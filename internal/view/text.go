@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -177,14 +178,20 @@ func (t *Table) Row(cells ...string) {
 
 // String returns the table, a line a row.
 func (t *Table) String() string {
+	blanks, line := strings.Repeat(" ", slices.Max(t.widths)+2), 0
+	for _, width := range t.widths {
+		line += width + 2
+	}
 	var text strings.Builder
+	text.Grow(len(t.rows) * line) // a large table would be copied several times while it grows
 	for _, row := range t.rows {
 		last := len(row) - 1
 		for i, cell := range row[:last] {
 			text.WriteString(cell)
-			text.WriteString(strings.Repeat(" ", t.widths[i]-utf8.RuneCountInString(cell)+2))
+			text.WriteString(blanks[:t.widths[i]-utf8.RuneCountInString(cell)+2])
 		}
-		text.WriteString(row[last] + "\n")
+		text.WriteString(row[last])
+		text.WriteByte('\n')
 	}
 	return text.String()
 }
