@@ -104,16 +104,12 @@ func compare(a, b *inventory.Host) int {
 	return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
 }
 
-// join returns a group with its hosts.
-func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
-	order := make([]*inventory.Host, len(records)) // pointers are sorted, because records are large
-	for n := range records {
-		order[n] = &records[n]
-	}
-	slices.SortFunc(order, compare)
-	hosts := make([]Host, len(order), len(order)+len(g.Holders))
-	index := make(map[string]int, len(order))
-	for n, record := range order {
+// join returns a group with its hosts. It sorts the records.
+func join(g lock.GroupOverview, records []*inventory.Host, now time.Time) Group {
+	slices.SortFunc(records, compare)
+	hosts := make([]Host, len(records), len(records)+len(g.Holders))
+	index := make(map[string]int, len(records))
+	for n, record := range records {
 		hosts[n].Host, index[record.ID] = *record, n
 	}
 	host := func(id, hostname string) *Host {
@@ -141,7 +137,7 @@ func join(g lock.GroupOverview, records []inventory.Host, now time.Time) Group {
 		h := &hosts[n]
 		h.NoNews = !h.NoRecord && h.stale(now)
 	}
-	if len(hosts) > len(order) {
+	if len(hosts) > len(records) {
 		slices.SortFunc(hosts, func(a, b Host) int { return compare(&a.Host, &b.Host) })
 	}
 	return Group{g, hosts}

@@ -79,9 +79,9 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 		{"unwell before", new(says("idle", 2*time.Hour)), lock.Overview{Unwell: left}, "idle", 2 * time.Hour, "by itself", false, false},
 		{"unwell before, without a record", nil, lock.Overview{Unwell: left}, "", 0, "", false, false},
 	} {
-		var records []inventory.Host
+		var records []*inventory.Host
 		if c.record != nil {
-			records = append(records, *c.record)
+			records = append(records, c.record)
 		}
 		g := join(lock.GroupOverview{Overview: c.lock}, records, noon)
 		i := slices.IndexFunc(g.Hosts, func(h Host) bool { return h.ID == "a" })
@@ -106,7 +106,7 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 }
 
 func TestHostsAreInTheOrderOfTheirNames(t *testing.T) {
-	records := []inventory.Host{{ID: "1", Hostname: "c"}, {ID: "3", Hostname: "a"}, {ID: "2", Hostname: "a"}}
+	records := []*inventory.Host{{ID: "1", Hostname: "c"}, {ID: "3", Hostname: "a"}, {ID: "2", Hostname: "a"}}
 	for _, c := range []struct {
 		holders []lock.HolderInfo
 		want    []string

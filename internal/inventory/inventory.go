@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -107,7 +106,7 @@ const (
 // Hosts returns the records of all hosts of the group, in no order, and a revision of the store:
 // whatever was written after it may be missing. A key that no host writes is a record that is Broken, with what follows
 // the folder in the key, escaped, as its id. More than 100,000 records are an error.
-func (i *Inventory) Hosts(ctx context.Context) (_ []Host, revision int64, err error) {
+func (i *Inventory) Hosts(ctx context.Context) (hosts []*Host, revision int64, err error) {
 	var parsing sync.WaitGroup
 	defer parsing.Wait()
 	var pages [][]Host
@@ -140,7 +139,12 @@ func (i *Inventory) Hosts(ctx context.Context) (_ []Host, revision int64, err er
 		switch {
 		case len(snap.Values) < read.Limit:
 			parsing.Wait()
-			return slices.Concat(pages...), revision, nil
+			for _, page := range pages {
+				for n := range page {
+					hosts = append(hosts, &page[n])
+				}
+			}
+			return hosts, revision, nil
 		case records > maxHosts:
 			return nil, 0, fmt.Errorf("read the inventory: there are more than %d records below %s", maxHosts, i.folder)
 		}

@@ -85,7 +85,7 @@ func TestRecordsOfEachGroup(t *testing.T) {
 		}
 		hosts, revision, err := db.Hosts(t.Context())
 		h.Group = "prod/database"
-		if err != nil || revision == 0 || !reflect.DeepEqual(hosts, []Host{h}) {
+		if err != nil || revision == 0 || !reflect.DeepEqual(hosts, []*Host{&h}) {
 			t.Errorf("the other group has %+v, %d, %v", hosts, revision, err)
 		}
 		must.Do(t, db.Forget(t.Context(), h.ID))
