@@ -4,13 +4,17 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
+
+	"github.com/locksmithd/locksmith/lock/etcd"
 )
 
 // TestMain lets more tests run at once than there are processors, unless a flag says otherwise: most of
-// their time is spent waiting for time-outs.
+// their time is spent waiting for time-outs. On a machine that stands still for seconds a cause is found nonetheless.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
+	etcd.SetProbeTimeout(15 * time.Second)
 	os.Exit(m.Run())
 }

@@ -20,12 +20,11 @@ import (
 	"time"
 )
 
-const (
-	// probeTimeout bounds the search for the cause of a failure.
-	probeTimeout = 2 * time.Second
-	// greetingTime is how long a probe waits for a server that speaks first.
-	greetingTime = 200 * time.Millisecond
-)
+// probeTimeout bounds the search for the cause of a failure. Tests set it.
+var probeTimeout = 2 * time.Second
+
+// greetingTime is how long a probe waits for a server that speaks first.
+const greetingTime = 200 * time.Millisecond
 
 // causes say why etcd cannot be reached, and what to change: a sentence for each endpoint, empty
 // where an etcd seems to answer.
