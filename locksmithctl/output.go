@@ -21,10 +21,21 @@ type output struct {
 
 func (o *output) Write(data []byte) (int, error) {
 	n, err := o.Writer.Write(data)
-	if err != nil {
-		o.failure.CompareAndSwap(nil, &err)
-	}
+	o.note(err)
 	return n, err
+}
+
+// WriteString writes to a file without a copy of the text.
+func (o *output) WriteString(text string) (int, error) {
+	n, err := io.WriteString(o.Writer, text)
+	o.note(err)
+	return n, err
+}
+
+func (o *output) note(failure error) {
+	if failure != nil {
+		o.failure.CompareAndSwap(nil, &failure)
+	}
 }
 
 // Stat lets package journal find out whether this is the journal.

@@ -32,7 +32,7 @@ type Group struct {
 // Host is a host of which there is a record, or which the lock knows; where NoRecord is true, the record has no more
 // than the lock says.
 type Host struct {
-	inventory.Host
+	*inventory.Host
 	NoRecord bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
 	Slot     *lock.HolderInfo // that it holds; nil: none
 	Place    int              // in the queue, from 1 on; 0: none
@@ -101,22 +101,38 @@ func read(ctx context.Context, store lock.Store, groups []lock.GroupOverview, no
 
 // compare orders hosts by their names and ids.
 func compare(a, b *inventory.Host) int {
-	return cmp.Or(cmp.Compare(a.Hostname, b.Hostname), cmp.Compare(a.ID, b.ID))
+	if order := cmp.Compare(a.Hostname, b.Hostname); order != 0 {
+		return order
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
-// join returns a group with its hosts. It sorts the records.
+// join returns a group with its hosts. It sorts the records, and puts into them what the lock says.
 func join(g lock.GroupOverview, records []*inventory.Host, now time.Time) Group {
+	const missing = -1
 	slices.SortFunc(records, compare)
 	hosts := make([]Host, len(records), len(records)+len(g.Holders))
-	index := make(map[string]int, len(records))
+	index := map[string]int{} // of the hosts that the lock knows: few of all
+	for _, u := range g.Unwell {
+		index[u.ID] = missing
+	}
+	for _, w := range g.Queue {
+		index[w.ID] = missing
+	}
+	for _, h := range g.Holders {
+		index[h.ID] = missing
+	}
 	for n, record := range records {
-		hosts[n].Host, index[record.ID] = *record, n
+		hosts[n].Host = record
+		if _, known := index[record.ID]; known {
+			index[record.ID] = n
+		}
 	}
 	host := func(id, hostname string) *Host {
-		n, found := index[id]
-		if !found {
+		n := index[id]
+		if n == missing {
 			n = len(hosts)
-			hosts, index[id] = append(hosts, Host{Host: inventory.Host{ID: id, Group: g.Group, Hostname: hostname}, NoRecord: true}), n
+			hosts, index[id] = append(hosts, Host{Host: &inventory.Host{ID: id, Group: g.Group, Hostname: hostname}, NoRecord: true}), n
 		}
 		return &hosts[n]
 	}
@@ -138,7 +154,7 @@ func join(g lock.GroupOverview, records []*inventory.Host, now time.Time) Group 
 		h.NoNews = !h.NoRecord && h.stale(now)
 	}
 	if len(hosts) > len(records) {
-		slices.SortFunc(hosts, func(a, b Host) int { return compare(&a.Host, &b.Host) })
+		slices.SortFunc(hosts, func(a, b Host) int { return compare(a.Host, b.Host) })
 	}
 	return Group{g, hosts}
 }

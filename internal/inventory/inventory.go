@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,7 +110,7 @@ const (
 func (i *Inventory) Hosts(ctx context.Context) (hosts []*Host, revision int64, err error) {
 	var parsing sync.WaitGroup
 	defer parsing.Wait()
-	var pages [][]Host
+	var pages [][]*Host
 	turns := make(chan struct{}, runtime.GOMAXPROCS(0)) // bounds how many pages are in memory
 	records := 0
 	read := lock.Read{Key: i.folder + "\x00", End: i.folder[:len(i.folder)-1] + "0", Limit: page, AtMost: pageBytes} // "0" comes right after "/"
@@ -127,7 +128,7 @@ func (i *Inventory) Hosts(ctx context.Context) (hosts []*Host, revision int64, e
 		for key := range snap.Values {
 			last = max(last, key)
 		}
-		parsed := make([]Host, 0, len(snap.Values))
+		parsed := make([]*Host, 0, len(snap.Values))
 		pages, records = append(pages, parsed[:len(snap.Values)]), records+len(snap.Values)
 		turns <- struct{}{}
 		parsing.Go(func() {
@@ -139,12 +140,7 @@ func (i *Inventory) Hosts(ctx context.Context) (hosts []*Host, revision int64, e
 		switch {
 		case len(snap.Values) < read.Limit:
 			parsing.Wait()
-			for _, page := range pages {
-				for n := range page {
-					hosts = append(hosts, &page[n])
-				}
-			}
-			return hosts, revision, nil
+			return slices.Concat(pages...), revision, nil
 		case records > maxHosts:
 			return nil, 0, fmt.Errorf("read the inventory: there are more than %d records below %s", maxHosts, i.folder)
 		}
@@ -159,11 +155,11 @@ func (i *Inventory) read(ctx context.Context, r lock.Read) (lock.Snapshot, error
 }
 
 // parse returns the record that a key of the group has.
-func (i *Inventory) parse(key string, data []byte) Host {
+func (i *Inventory) parse(key string, data []byte) *Host {
 	name := key[len(i.folder):]
 	id, ok := idOf(name)
 	if !ok {
-		return Host{ID: safetext.Clean(url.QueryEscape(name[:min(len(name), maxRecord)])), Group: i.group, Broken: true, State: Unreadable}
+		return &Host{ID: safetext.Clean(url.QueryEscape(name[:min(len(name), maxRecord)])), Group: i.group, Broken: true, State: Unreadable}
 	}
 	return parse(id, i.group, data)
 }

@@ -108,11 +108,11 @@ const (
 )
 
 // parse returns the record of a host in a group. Any client of the store may have written it.
-func parse(id, group string, data []byte) Host {
-	var h Host
+func parse(id, group string, data []byte) *Host {
+	h := new(Host)
 	object := bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{"))
-	if len(data) > maxRecord || !utf8.Valid(data) || !object || json.Unmarshal(data, &h) != nil {
-		h = Host{Broken: true, State: Unreadable}
+	if len(data) > maxRecord || !utf8.Valid(data) || !object || json.Unmarshal(data, h) != nil {
+		h = &Host{Broken: true, State: Unreadable}
 	}
 	h.ID, h.Group = id, group
 	h.clean()

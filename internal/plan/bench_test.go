@@ -34,9 +34,9 @@ func filled(tb testing.TB, hosts int, change func(int, *inventory.Host)) lock.St
 		h.OSVersion, h.Why, h.WaitsFor = "4152.2.0", "waiting: held back by the reboot window, which opens Sun 2027-01-03 02:00:00 UTC", "window"
 		h.Window = &inventory.Window{Start: fmt.Sprintf("%02d:00", n%4), Length: "3h", Zone: []string{"UTC", "Europe/Berlin", "Asia/Tokyo"}[n%3], Blackout: "2027-01-05"}
 		if change != nil {
-			change(n, &h)
+			change(n, h)
 		}
-		must.Do(tb, records.Put(tb.Context(), h))
+		must.Do(tb, records.Put(tb.Context(), *h))
 	}
 	return store
 }
@@ -117,7 +117,7 @@ func TestHostileRecordsHarmNoOthers(t *testing.T) {
 		hosts := map[string]plan.Host{}
 		for _, h := range plan.Of(f.Groups[0], noon, real).Hosts {
 			h.Order = 0
-			hosts[h.ID] = h
+			hosts[h.ID] = *h
 		}
 		return hosts
 	}

@@ -19,7 +19,7 @@ const version = "4230.2.1"
 
 // needs is a host that needs a reboot, and took so many minutes for the last one; 0: that is not known.
 func needs(n, minutes int) fleet.Host {
-	h := fleet.Host{Host: inventory.Host{ID: fmt.Sprintf("%05d", n), Hostname: fmt.Sprintf("web-%05d", n), State: "waiting", Updated: noon}}
+	h := fleet.Host{Host: &inventory.Host{ID: fmt.Sprintf("%05d", n), Hostname: fmt.Sprintf("web-%05d", n), State: "waiting", Updated: noon}}
 	h.Need = &inventory.Need{Version: version, Since: noon.Add(-time.Hour)}
 	if minutes > 0 {
 		h.Last = &inventory.Reboot{Version: "4152.2.0", At: noon.AddDate(0, -1, 0), Took: time.Duration(minutes) * time.Minute, Well: true}

@@ -41,7 +41,7 @@ type Plan struct {
 	At    time.Time
 	// Hosts are those that need a reboot, hold a slot, or are unwell: first those that will reboot, in their order, then
 	// those that will not, and those of which it cannot be foreseen, by their names.
-	Hosts []Host
+	Hosts []*Host
 	End   time.Time // when the last host will have given back its slot; zero: no host will reboot
 
 	Duration Duration
@@ -169,17 +169,23 @@ func behind(h *fleet.Host, needed map[string]int) bool {
 }
 
 // hosts returns the hosts of the plan in order.
-func (s *simulation) hosts() []Host {
+func (s *simulation) hosts() []*Host {
 	slices.SortStableFunc(s.all, func(a, b *member) int {
-		rank := func(m *member) int { return slices.Index([]Outcome{Reboots, Never, Unforeseen}, m.host.Outcome) }
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.host.Begins.Compare(b.host.Begins), cmp.Compare(a.seq, b.seq))
+		if a.host.Outcome != b.host.Outcome {
+			rank := func(m *member) int { return slices.Index([]Outcome{Reboots, Never, Unforeseen}, m.host.Outcome) }
+			return cmp.Compare(rank(a), rank(b))
+		}
+		if by := a.host.Begins.Compare(b.host.Begins); by != 0 {
+			return by
+		}
+		return cmp.Compare(a.seq, b.seq)
 	})
-	hosts := make([]Host, len(s.all))
+	hosts := make([]*Host, len(s.all))
 	for n, m := range s.all {
 		if m.host.Outcome == Reboots {
 			m.host.Order = n + 1
 		}
-		if hosts[n] = m.host; m.host.Holds && m.host.Order == 0 && m.host.Cause != Expired {
+		if hosts[n] = &m.host; m.host.Holds && m.host.Order == 0 && m.host.Cause != Expired {
 			s.p.Lost++
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // someFleet is two groups with a host of every kind.
 func someFleet() fleet.Fleet {
 	says := func(id, version string, state inventory.State, since time.Time, why string) fleet.Host {
-		return fleet.Host{Host: inventory.Host{
+		return fleet.Host{Host: &inventory.Host{
 			ID: id, Hostname: "web-" + id, OS: "Flatcar", OSVersion: version, Locksmith: "0.8.0", Booted: noon.Add(-48 * time.Hour), Updated: since,
 			State: state, Since: since, Why: why,
 		}}
@@ -28,13 +28,13 @@ func someFleet() fleet.Fleet {
 	waits.Opens, waits.Shuts = noon.Add(16*time.Hour), noon.Add(17*time.Hour)
 	holds := says("3", "4152.2.0", inventory.Rebooting, noon.Add(-42*time.Second), "")
 	holds.Slot = &lock.HolderInfo{ID: "3", Record: lock.Record{Since: noon.Add(-time.Minute), By: "locksmithd"}}
-	queued := fleet.Host{Host: inventory.Host{ID: "4", State: inventory.Locking, Why: "waiting for a slot", Since: noon}, NoRecord: true, Place: 1}
+	queued := fleet.Host{Host: &inventory.Host{ID: "4", State: inventory.Locking, Why: "waiting for a slot", Since: noon}, NoRecord: true, Place: 1}
 	queued.Need = &inventory.Need{}
 	failed := says("5", "4152.2.0", inventory.Idle, noon, "idle")
 	failed.Last = &inventory.Reboot{At: noon.Add(-time.Hour), Why: "20-etcd: no\x1b quorum"}
 	silent := says("6", "4152.2.0", inventory.Preparing, noon.Add(-time.Hour), "checking")
 	silent.NoNews = true
-	broken := fleet.Host{Host: inventory.Host{ID: "7\x1b[2J", Broken: true, State: inventory.Unreadable}, NoNews: true}
+	broken := fleet.Host{Host: &inventory.Host{ID: "7\x1b[2J", Broken: true, State: inventory.Unreadable}, NoNews: true}
 	hostile := says("8", "\x1b[2J", "\u202eeldi", noon, "<script>\n"+strings.Repeat("é", 3000))
 	hostile.Group = "lb"
 	return fleet.Fleet{At: noon, Groups: []fleet.Group{
@@ -92,9 +92,7 @@ func TestSummaryOfHosts(t *testing.T) {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 	for n := range 30 {
-		h := *hosts[0]
-		h.State = inventory.State(strings.Repeat("x", n+1))
-		hosts = append(hosts, &h)
+		hosts = append(hosts, &fleet.Host{Host: &inventory.Host{State: inventory.State(strings.Repeat("x", n+1))}})
 	}
 	if got := HostSummary(hosts); !strings.Contains(got, "and 22 other states") {
 		t.Errorf("it is %q", got)

@@ -111,22 +111,26 @@ func (f Format) planText(p plan.Plan, zone *time.Location) string {
 	table := NewTable(columns...)
 	clock := planClock(p, zone)
 	for _, h := range p.Hosts {
-		order, takes := "", ""
+		order := ""
 		if h.Order > 0 {
-			order, takes = fmt.Sprint(h.Order), elapsed(p.At, p.At.Add(h.Took))
+			order = fmt.Sprint(h.Order)
 		}
 		note, name := planNote(h), planName(h)
 		if f == Wide {
+			takes := ""
+			if h.Order > 0 {
+				takes = elapsed(p.At, p.At.Add(h.Took))
+			}
 			table.Row(order, safetext.Cut(h.ID, maxID), name, safetext.Cut(h.Version, maxName), timestamp(h.Begins, p.At.In(zone)), timestamp(h.Ends, p.At.In(zone)), takes, note)
 		} else {
 			table.Row(order, name, clock(h.Begins), clock(h.Ends), note)
 		}
 	}
-	return text + "\n" + table.String()
+	return table.Under(text + "\n")
 }
 
 // planName is the name of a host, or else its id.
-func planName(h plan.Host) string {
+func planName(h *plan.Host) string {
 	return cmp.Or(safetext.Cut(h.Hostname, maxName), safetext.Cut(h.ID, maxID))
 }
 
@@ -241,7 +245,7 @@ var planCauses = map[plan.Cause]string{
 }
 
 // planNote is what there is to say of a host.
-func planNote(h plan.Host) string {
+func planNote(h *plan.Host) string {
 	var parts []string
 	add := func(applies bool, text string) {
 		if applies {

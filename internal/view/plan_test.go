@@ -13,17 +13,17 @@ import (
 // rollout is a plan with a host of each kind.
 func rollout() plan.Plan {
 	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
-	host := func(id string, h plan.Host) plan.Host {
+	host := func(id string, h plan.Host) *plan.Host {
 		h.ID, h.Hostname, h.Version = id, "web-"+id, "4230.2.1"
-		return h
+		return &h
 	}
-	reboots := func(id string, order, begins, ends int) plan.Host {
+	reboots := func(id string, order, begins, ends int) *plan.Host {
 		return host(id, plan.Host{Order: order, Begins: at(begins), Ends: at(ends), Took: at(ends).Sub(at(begins)), Own: order%2 == 0, Outcome: plan.Reboots})
 	}
 	p := plan.Plan{
 		At: noon, End: at(990), Max: 2, Lost: 1, Version: "4230.2.1", Behind: 3, NoNews: 1,
 		Duration: plan.Duration{Typical: 5 * time.Minute, Median: 4 * time.Minute, Short: 3 * time.Minute, Long: 9 * time.Minute, From: 12},
-		Hosts: []plan.Host{
+		Hosts: []*plan.Host{
 			reboots("1", 1, -3, 2), reboots("2", 2, 2, 7), reboots("3", 3, 960, 990),
 			host("4", plan.Host{Outcome: plan.Never, Cause: plan.Unwell, Detail: "after-reboot: 20-etcd: no\u202e quorum", Holds: true}),
 			host("5", plan.Host{Outcome: plan.Never, Cause: plan.WindowShort}),

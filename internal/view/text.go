@@ -177,13 +177,17 @@ func (t *Table) Row(cells ...string) {
 }
 
 // String returns the table, a line a row.
-func (t *Table) String() string {
+func (t *Table) String() string { return t.Under("") }
+
+// Under returns the table with a text before it.
+func (t *Table) Under(head string) string {
 	blanks, line := strings.Repeat(" ", slices.Max(t.widths)+2), 0
 	for _, width := range t.widths {
 		line += width + 2
 	}
 	var text strings.Builder
-	text.Grow(len(t.rows) * line) // a large table would be copied several times while it grows
+	text.Grow(len(head) + len(t.rows)*line) // a large table would be copied several times while it grows
+	text.WriteString(head)
 	for _, row := range t.rows {
 		last := len(row) - 1
 		for i, cell := range row[:last] {
@@ -226,7 +230,7 @@ func Window(w Openings, now time.Time) string {
 		table.Row(dateTime(start), dateTime(end))
 		start, end = w.Next(end)
 	}
-	return text + "\n" + table.String()
+	return table.Under(text + "\n")
 }
 
 // HostID shows the id of a host.

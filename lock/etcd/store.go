@@ -318,7 +318,11 @@ func gets(reads []lock.Read) []clientv3.Op {
 
 // snapshot collects what the gets of a transaction have read.
 func snapshot(resp *clientv3.TxnResponse) lock.Snapshot {
-	snap := lock.Snapshot{Revision: resp.Header.Revision, Values: map[string]lock.Value{}}
+	values := 0
+	for _, r := range resp.Responses {
+		values += len(r.GetResponseRange().GetKvs())
+	}
+	snap := lock.Snapshot{Revision: resp.Header.Revision, Values: make(map[string]lock.Value, values)}
 	for _, r := range resp.Responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
 			if _, ok := snap.Values[string(kv.Key)]; !ok {
