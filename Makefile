@@ -152,6 +152,9 @@ test: all bin/demo $(ETCDS) $(MONITORS)
 test-kubernetes: bin/etcd bin/kube-apiserver bin/kube-controller-manager
 	cd kubernetes && $(REQUIRE_ALL) $(TEST) ./...
 
+# What the hosts of make e2e run, or are provisioned with, beside the packages.
+HOST_PARTS := bin/etcd bin/ignition-apply bin/butane bin/kube-apiserver bin/kube-controller-manager bin/kubetest-cluster bin/kubetest-kubelet bin/locksmith-kubernetes
+
 # Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
 # the same package with a later version. The roots of the hosts are made once, and kept
 # in the user's cache folder.
@@ -159,17 +162,16 @@ SUITE ?= bookworm trixie trixie-polkit
 .PHONY: e2e
 e2e: ARCH = $(shell dpkg --print-architecture)
 e2e: NEXT = $(VERSION)+next
-e2e: bin/etcd bin/ignition-apply bin/butane
-e2e: bin/kube-apiserver bin/kube-controller-manager bin/kubetest-cluster bin/kubetest-kubelet bin/locksmith-kubernetes
+e2e: $(HOST_PARTS)
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
 	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix hosts-,$(SUITE))
 
-# Makes the roots of the hosts that are missing, which takes minutes. Without it e2e does.
-.PHONY: roots
-roots:
+# Makes what e2e needs and is missing, which takes minutes, the roots of the hosts among it. Without it e2e does.
+.PHONY: e2e-parts
+e2e-parts: $(HOST_PARTS)
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	@set -e; for suite in $(SUITE); do $(REQUIRE_ALL) $(TEST) -count=1 ./test/hosts -suite $$suite -root-only; done
 

@@ -32,7 +32,7 @@ type Group struct {
 // Host is a host of which there is a record, or which the lock knows; where NoRecord is true, the record has no more
 // than the lock says.
 type Host struct {
-	*inventory.Host
+	*inventory.Host          // never nil
 	NoRecord bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
 	Slot     *lock.HolderInfo // that it holds; nil: none
 	Place    int              // in the queue, from 1 on; 0: none

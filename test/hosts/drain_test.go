@@ -65,6 +65,7 @@ func TestAHostIsDrainedWithItsSlotAndGivesItBackAfterTheHooksOfTheNextBoot(t *te
 }
 
 func TestAHostWhoseDrainFailsGivesItsSlotBackAndTriesAgain(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, h := startOne(t)
 	h.record()
@@ -100,8 +101,9 @@ func countRuns(runs []hookRun, what string) (n int) {
 }
 
 func TestADrainThatHangsIsStoppedAndUndone(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
-	f, h := startOne(t, "LOCKSMITHD_BEFORE_REBOOT_TIMEOUT=3s")
+	f, h := startOne(t, "LOCKSMITHD_BEFORE_REBOOT_TIMEOUT=10s")
 	h.record()
 	h.script("before-reboot", "50-drain", "trap '' TERM\nsetsid sleep 11111 &\nsleep 11112 &\nwhile :; do sleep 11113; done")
 	h.service("db-drain.service", strings.ReplaceAll(drainUnit("/bin/sleep 11114"), "After=locksmith-before-reboot.service", ""))
@@ -114,7 +116,7 @@ func TestADrainThatHangsIsStoppedAndUndone(t *testing.T) {
 	h.awaitHook("reboot-cancelled", recorder, 1)
 	f.awaitHolders()
 	status := h.awaitStatus("waiting since", "the last attempt failed: what runs before a reboot has failed")
-	if !contains.All(status, "3s", "50-drain", "db-drain.service") {
+	if !contains.All(status, "10s", "50-drain", "db-drain.service") {
 		t.Errorf("the status does not say what hung: %s", status)
 	}
 	h.wantNoReboot(before)
@@ -136,6 +138,7 @@ type cancellation struct {
 }
 
 func TestADrainIsUndoneWhateverCancelsTheReboot(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, h := startOne(t)
 	h.record()
@@ -233,6 +236,7 @@ func TestADrainIsUndoneWhateverCancelsTheReboot(t *testing.T) {
 
 // The daemon that follows one that was killed undoes the drain, keeps the slot, and begins again.
 func TestADrainOfADaemonThatWasKilledIsUndoneBeforeTheNextOne(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, h := startOne(t)
 	h.record()

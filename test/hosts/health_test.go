@@ -45,6 +45,7 @@ WantedBy=multi-user.target
 `
 
 func TestAHostWhoseBootIsNotCompleteKeepsItsSlotUntilItIs(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, h := startOne(t, "LOCKSMITHD_HEALTH_TIMEOUT=5s")
 	h.record()

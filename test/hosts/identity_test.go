@@ -86,6 +86,7 @@ func TestACloneLeavesTheSlotAlone(t *testing.T) {
 
 // The unit starts, and the daemon warns about what it cannot write.
 func TestAHostWithAReadOnlyDiskReboots(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.add(1)

@@ -25,6 +25,7 @@ func (h *host) entry(field string) map[string]any {
 
 // The package has brought the catalog into use, and the sandbox lets the daemon reach the journal.
 func TestTheJournalHasFactsAndExplainsThem(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, h := startOne(t)
 	other := machineID()

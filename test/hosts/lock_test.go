@@ -54,6 +54,7 @@ func cutWhileHolding(t *testing.T, more ...string) (f *fleet, first, second *hos
 }
 
 func TestAHostThatLosesPowerKeepsItsSlotUntilItIsBack(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, first, second := cutWhileHolding(t)
 	before := second.awaitUp()
@@ -147,6 +148,7 @@ LOCKSMITHD_ETCD_KEYFILE=/etc/etcd/client-key.pem
 }
 
 func TestThePasswordIsACredentialOfTheUnit(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f := newFleetAt(t, startEtcd(t, "http", 2383))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -34,6 +34,14 @@ func inOneSuite(t *testing.T) {
 	}
 }
 
+// oncePerRelease leaves a test out of the suite trixie-polkit, which is trixie with another bus and with polkit: it is about
+// what a release of Debian has, such as systemd and apt.
+func oncePerRelease(t *testing.T) {
+	if !everySuite && suiteName == "trixie-polkit" {
+		t.Skip("it runs in the suite trixie, and here with -every")
+	}
+}
+
 // scratch is a file system in memory for all files of the tests. In their mount namespace it hides the machine's
 // own folder.
 const scratch = "/mnt"
@@ -53,11 +61,14 @@ func TestMain(m *testing.M) {
 	flag.StringVar(&suiteName, "suite", "bookworm", "what the hosts are: bookworm, trixie, trixie-polkit or sid")
 	flag.BoolVar(&everySuite, "every", false, "also run the tests that the suite trixie has for all")
 	rootOnly := flag.Bool("root-only", false, "make the root of the hosts if it is missing, and run no test")
-	// The tests spend most of their time waiting.
-	if err := flag.Set("test.parallel", "6"); err != nil {
-		panic(err)
-	}
 	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", strconv.Itoa(atOnce())); err != nil {
+			panic(err)
+		}
+	}
 	status, err := 0, error(nil)
 	switch root := os.Getenv(rootVariable); {
 	case *rootOnly:
@@ -74,6 +85,18 @@ func TestMain(m *testing.M) {
 		status = realpart.Status(err)
 	}
 	os.Exit(status)
+}
+
+// atOnce is how many tests of a suite run at once. They wait as much as they work, and the suites that CI runs side by side
+// take about as long as each other; with more the processors would be no busier, and everything slower.
+func atOnce() int {
+	switch suiteName {
+	case "trixie": // it has the most tests
+		return 6
+	case "trixie-polkit":
+		return 3
+	}
+	return 4
 }
 
 // isolate runs this program again in namespaces of its own, with hosts of a suite.
@@ -188,6 +211,14 @@ func makeSite(root string) error {
 			systemctl --quiet enable network.service etcd.service update-engine.service
 			systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer console-getty.service
 			systemctl --quiet disable unattended-upgrades.service # see newDebianHost
+			# What a host in a container has no use for, and what every boot would start.
+			mkdir -p /etc/systemd/system-generators
+			for generator in /usr/lib/systemd/system-generators/*; do
+				ln -s /dev/null "/etc/systemd/system-generators/${generator##*/}"
+			done
+			systemctl --quiet mask systemd-remount-fs.service systemd-sysctl.service systemd-tmpfiles-setup-dev.service \
+				systemd-tmpfiles-setup-dev-early.service systemd-update-utmp.service systemd-update-utmp-runlevel.service \
+				dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer
 			mkdir -p /var/log/journal
 			# What the first boot would do after an update: caches of libraries, of the catalog, of users.
 			touch /etc/.updated /var/.updated

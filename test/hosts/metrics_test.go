@@ -7,6 +7,7 @@ import (
 
 // In the sandbox of the unit the file is written where the documents say, and everybody reads it.
 func TestMetricsFileIsReadableForEverybody(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	const path = "/run/locksmith/locksmith.prom"
 	h := startHost(t, "REBOOT_STRATEGY=reboot\nLOCKSMITHD_METRICS_FILE="+path+"\n")

@@ -56,6 +56,7 @@ func (w *webhook) events() []string {
 // The daemon has its own sandbox, and systemd the unit of the scripts: what the web hook is told over a real
 // reboot, the scripts are told as well, also one that fails at first.
 func TestWebHookAndScriptsAreToldOfAReboot(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	hook := startWebhook(t)
 	f, h := startOne(t, "LOCKSMITHD_NOTIFY_URL="+hook.url)

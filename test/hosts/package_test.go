@@ -7,6 +7,7 @@ import (
 )
 
 func TestAnUpgradeRestartsADaemonThatWaitsForASlot(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f, first, second, other := startQueued(t)
 	before := first.awaitUp()
@@ -61,6 +62,7 @@ func TestAFreshPackageRebootsNothingUntilItIsToldTo(t *testing.T) {
 }
 
 func TestThePackageIsRemovedPurgedAndInstalledCleanly(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	const conf = "# mine\nREBOOT_STRATEGY=reboot\n"
 	h := startHost(t, conf)

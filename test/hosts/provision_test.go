@@ -34,6 +34,7 @@ func (h *host) provision(file string) {
 }
 
 func TestAHostThatIgnitionProvisionedRebootsWithALock(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	h := newHost(t, "")

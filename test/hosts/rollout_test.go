@@ -7,6 +7,7 @@ import (
 )
 
 func TestThreeHostsWithEtcdOnThemRebootOneAtATimeAndKeepItsQuorum(t *testing.T) {
+	inOneSuite(t)
 	t.Parallel()
 	f := addMembers(t, 3)
 	f.start()

@@ -10,6 +10,7 @@ import (
 )
 
 func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n"+updateconf.ShutWindow())
 	before := h.awaitUp()
@@ -39,6 +40,7 @@ func TestARebootWaitsForTheWindowOfUpdateConf(t *testing.T) {
 }
 
 func TestStrategyOffIsACleanExit(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=off\n")
 	h.wantCoordinator("off", "disabled")
@@ -64,6 +66,7 @@ func TestStrategyOffIsACleanExit(t *testing.T) {
 }
 
 func TestReloadAppliesAValidConfigurationAndRefusesAnInvalidOne(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	old, f := newFleet(t), newFleet(t)
 	h := startHost(t, old.conf(updateconf.ShutWindow()))
@@ -94,6 +97,7 @@ func TestReloadAppliesAValidConfigurationAndRefusesAnInvalidOne(t *testing.T) {
 }
 
 func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
 	const file = "/run/update-engine/coordinator.conf"
@@ -119,6 +123,7 @@ func TestTheUnitDoesNotStartBesideAnotherCoordinator(t *testing.T) {
 }
 
 func TestTheUnitIsSkippedInContainersAndWhereNothingUpdates(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
 	h.do("systemctl", "stop", "locksmithd")

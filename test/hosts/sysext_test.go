@@ -12,6 +12,7 @@ import (
 
 // systemd-sysext merges the unpacked tree, because containers have no loop devices for the image.
 func TestTheSystemExtensionReplacesTheDaemonAndTheUnitOfTheHost(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	const program, unit = "/usr/lib/locksmith/locksmithd", "/usr/lib/systemd/system/locksmithd.service"
 	h := newHost(t, "REBOOT_STRATEGY=reboot\n")

@@ -10,6 +10,7 @@ import (
 )
 
 func TestTheUnitExposesLittle(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
 	h.awaitStatus("idle")
@@ -34,6 +35,7 @@ func TestTheUnitExposesLittle(t *testing.T) {
 }
 
 func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	_, h := startOne(t)
 	other := machineID()
@@ -67,6 +69,7 @@ func TestMemoryStaysBelowMemoryHighInTheQueue(t *testing.T) {
 
 // Every user of the host sees the lock that the daemon uses, even if only drop-ins define it.
 func TestStatusOfAHostWithADropInShowsTheLockOfItsDaemon(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	h := newHost(t, "GROUP=stable\n")
@@ -94,6 +97,7 @@ func TestStatusOfAHostWithADropInShowsTheLockOfItsDaemon(t *testing.T) {
 
 // The daemon in its sandbox does not see the processes of other users, but tells them from those of root.
 func TestOnlyRootCanKeepTheDaemonFromTheCoordinatorFile(t *testing.T) {
+	oncePerRelease(t)
 	t.Parallel()
 	const path = "/run/update-engine/coordinator.conf"
 	h := startHost(t, "REBOOT_STRATEGY=reboot\n")
