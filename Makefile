@@ -152,8 +152,8 @@ test: all bin/demo $(ETCDS) $(MONITORS)
 test-kubernetes: bin/etcd bin/kube-apiserver bin/kube-controller-manager
 	cd kubernetes && $(REQUIRE_ALL) $(TEST) ./...
 
-# What the hosts of make e2e run, or are provisioned with, beside the packages.
-HOST_PARTS := bin/etcd bin/ignition-apply bin/butane bin/kube-apiserver bin/kube-controller-manager bin/kubetest-cluster bin/kubetest-kubelet bin/locksmith-kubernetes
+# The programs that e2e needs besides the packages: on hosts, beside them, and to provision them.
+E2E_PARTS := bin/etcd bin/ignition-apply bin/butane bin/kube-apiserver bin/kube-controller-manager bin/kubetest-cluster bin/kubetest-kubelet bin/locksmith-kubernetes
 
 # Tests the Debian package on hosts with a real systemd, in containers, and upgrades to
 # the same package with a later version. The roots of the hosts are made once, and kept
@@ -162,20 +162,20 @@ SUITE ?= bookworm trixie trixie-polkit
 .PHONY: e2e
 e2e: ARCH = $(shell dpkg --print-architecture)
 e2e: NEXT = $(VERSION)+next
-e2e: $(HOST_PARTS)
+e2e: $(E2E_PARTS)
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH) VERSION=$(NEXT)
 	mv dist/locksmith_$(NEXT)_$(ARCH).deb bin/next.deb
 	$(MAKE) --no-print-directory deb ARCHES=$(ARCH)
 	@$(MAKE) --no-print-directory --output-sync=target -j$(words $(SUITE)) $(addprefix hosts-,$(SUITE))
 
-# Makes what e2e needs and is missing, which takes minutes, the roots of the hosts among it. Without it e2e does.
+# Makes what e2e would make first, apart from the packages: programs, and the roots of the hosts. The first time takes minutes.
 .PHONY: e2e-parts
-e2e-parts: $(HOST_PARTS)
+e2e-parts: $(E2E_PARTS)
 	@scripts/need debootstrap iproute2 squashfs-tools systemd-container util-linux
 	@set -e; for suite in $(SUITE); do $(REQUIRE_ALL) $(TEST) -count=1 ./test/hosts -suite $$suite -root-only; done
 
-# At the same time, because they mostly wait.
+# At the same time; atOnce in test/hosts/main_test.go is how many tests each runs at once.
 .PHONY: $(addprefix hosts-,$(SUITE))
 $(addprefix hosts-,$(SUITE)): ARCH = $(shell dpkg --print-architecture)
 $(addprefix hosts-,$(SUITE)): hosts-%:

@@ -21,18 +21,18 @@ type output struct {
 
 func (o *output) Write(data []byte) (int, error) {
 	n, err := o.Writer.Write(data)
-	o.note(err)
+	o.remember(err)
 	return n, err
 }
 
 // WriteString writes to a file without a copy of the text.
 func (o *output) WriteString(text string) (int, error) {
 	n, err := io.WriteString(o.Writer, text)
-	o.note(err)
+	o.remember(err)
 	return n, err
 }
 
-func (o *output) note(failure error) {
+func (o *output) remember(failure error) {
 	if failure != nil {
 		o.failure.CompareAndSwap(nil, &failure)
 	}

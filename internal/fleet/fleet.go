@@ -32,7 +32,8 @@ type Group struct {
 // Host is a host of which there is a record, or which the lock knows; where NoRecord is true, the record has no more
 // than the lock says.
 type Host struct {
-	*inventory.Host          // never nil
+	*inventory.Host // never nil; copies of a Host share it
+
 	NoRecord bool             // there is no record: the host speaks FleetLock, has an older locksmithd, or has its inventory off
 	Slot     *lock.HolderInfo // that it holds; nil: none
 	Place    int              // in the queue, from 1 on; 0: none
@@ -112,7 +113,7 @@ func join(g lock.GroupOverview, records []*inventory.Host, now time.Time) Group 
 	const missing = -1
 	slices.SortFunc(records, compare)
 	hosts := make([]Host, len(records), len(records)+len(g.Holders))
-	index := map[string]int{} // of the hosts that the lock knows: few of all
+	index := make(map[string]int, len(g.Unwell)+len(g.Queue)+len(g.Holders)) // by id, only of the hosts that the lock knows
 	for _, u := range g.Unwell {
 		index[u.ID] = missing
 	}

@@ -93,7 +93,7 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 		}
 		h := g.Hosts[i]
 		if h.State != c.state || !h.Since.Equal(noon.Add(-c.since)) || h.Why != c.why || h.NoNews != c.noNews || h.NoRecord != c.missing || h.Hostname != "web-a" {
-			t.Errorf("%s: it is %+v", c.name, h)
+			t.Errorf("%s: it is %+v, its record %+v", c.name, h, *h.Host)
 		}
 		if (h.Slot != nil) != (len(c.lock.Holders) > 0) || (h.Place > 0) != (len(c.lock.Queue) > 0) {
 			t.Errorf("%s: its slot is %v, its place %d", c.name, h.Slot, h.Place)
@@ -101,7 +101,7 @@ func TestAHostIsWhatTheLockKnows(t *testing.T) {
 	}
 	h := join(lock.GroupOverview{Overview: lock.Overview{Queue: queue}}, nil, noon).Hosts[1]
 	if h.Place != 2 || h.WaitsFor != "slot" || h.Need.Version != "2" || !slices.Equal(h.Need.Reasons, []string{"libc6"}) {
-		t.Errorf("it waits as %+v", h)
+		t.Errorf("it waits as %+v, its record %+v", h, *h.Host)
 	}
 }
 

@@ -44,6 +44,8 @@ func holding(n, minutes, since int) fleet.Host {
 
 // with changes a host.
 func with(h fleet.Host, change func(*fleet.Host)) fleet.Host {
+	record := *h.Host
+	h.Host = &record
 	change(&h)
 	return h
 }
@@ -93,6 +95,5 @@ var options = plan.Options{Window: func(w inventory.Window) (plan.Window, error)
 
 // in gives a host a window.
 func in(window string, h fleet.Host) fleet.Host {
-	h.Window = &inventory.Window{Start: window, Length: "1h", Zone: "UTC"}
-	return h
+	return with(h, func(h *fleet.Host) { h.Window = &inventory.Window{Start: window, Length: "1h", Zone: "UTC"} })
 }

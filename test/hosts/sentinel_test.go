@@ -24,7 +24,7 @@ func (h *host) askAgain(conf string) (ask func()) {
 // The file is found by the daemon in its sandbox, whatever is there. All that is done here is old enough to count at
 // once.
 func TestTheFileOfThePackagesMayBeAnything(t *testing.T) {
-	inOneSuite(t)
+	oncePerRelease(t)
 	t.Parallel()
 	h := newDebianHost(t, "REBOOT_STRATEGY=reboot\n")
 	h.write("/etc/locksmith/hold", "the tests\n")
@@ -68,7 +68,7 @@ func TestTheFileOfThePackagesMayBeAnything(t *testing.T) {
 }
 
 func TestASentinelCommandMayDoAnything(t *testing.T) {
-	inOneSuite(t)
+	oncePerRelease(t)
 	t.Parallel()
 	h := newDebianHost(t, "")
 	const command = "/usr/local/bin/needs-reboot"
