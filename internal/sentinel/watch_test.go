@@ -155,6 +155,7 @@ func TestNobodyLooksWithoutAnEvent(t *testing.T) {
 		w := &watcher{File: File{Path: f.Path}, fd: fd, events: make(chan event), mounts: make(chan struct{})}
 		go w.run(t.Context(), states)
 		<-states
+		synctest.Wait()
 		f.write(t, "") // nobody passes the event on
 		select {
 		case s := <-states:
