@@ -63,7 +63,6 @@ func (f *fleet) wantReason(parts ...string) func(*host) error {
 // Real unattended-upgrades, with its own configuration, its hook for kernels and its own service, which delays
 // shutdowns. needrestart, which runs after it, makes no difference.
 func TestHostsThatUnattendedUpgradesUpgradesRebootOneAtATime(t *testing.T) {
-	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.addDebian(3, kernelMeta, kernel, daemonInUse)
@@ -107,7 +106,6 @@ const installing = "held back by an installation of packages, which has locked /
 
 // The file is there and has settled before the installation is over.
 func TestAnInstallationKeepsAHostFromTheSlotUntilItIsOver(t *testing.T) {
-	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.addDebian(2, slow)
@@ -144,7 +142,6 @@ func TestAnInstallationKeepsAHostFromTheSlotUntilItIsOver(t *testing.T) {
 
 // Between two packages apt has no inhibitor.
 func TestAHostDoesNotRebootInTheMiddleOfUnattendedUpgrades(t *testing.T) {
-	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.addDebian(1, stopsUpgrade)
@@ -167,7 +164,6 @@ func TestAHostDoesNotRebootInTheMiddleOfUnattendedUpgrades(t *testing.T) {
 
 // The slot is held, and the host is being drained.
 func TestAnInstallationThatBeginsAfterTheSlotWasTakenEndsTheAttempt(t *testing.T) {
-	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.addDebian(1, daemonInUse, slow)
@@ -192,7 +188,6 @@ func TestAnInstallationThatBeginsAfterTheSlotWasTakenEndsTheAttempt(t *testing.T
 }
 
 func TestARebootOfUnattendedUpgradesItselfIsNamedAndLeftAlone(t *testing.T) {
-	oncePerRelease(t)
 	t.Parallel()
 	f := newFleet(t)
 	f.addDebian(1, daemonInUse)
@@ -237,7 +232,6 @@ func kernelImage(version string) string {
 }
 
 func TestNeedrestartOfTheHostIsAskedAboutTheKernel(t *testing.T) {
-	oncePerRelease(t)
 	t.Parallel()
 	h := newDebianHost(t, "")
 	ask := h.askAgain("REBOOT_STRATEGY=reboot\nLOCKSMITHD_REBOOT_SENTINEL_COMMAND=needrestart\n")
